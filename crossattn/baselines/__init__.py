@@ -1,0 +1,1 @@
+"""What to beat, behind the same ``fit(train, val)`` and ``predict(data)``."""

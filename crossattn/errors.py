@@ -1,0 +1,29 @@
+"""What goes wrong, by kind.
+
+Whatever a bad input, a server or a damaged file causes is a :class:`CrossAttentionError`; the
+command line turns each into one line and exit code 2. Anything else that escapes is a defect of ours.
+"""
+
+
+class CrossAttentionError(Exception):
+    """Base of every error that a caller can cause or must handle."""
+
+
+class InvalidInputError(CrossAttentionError, ValueError):
+    """A value is wrong: the message names the argument and what it got."""
+
+
+class VenueError(CrossAttentionError):
+    """A data venue refused, misbehaved or could not be reached."""
+
+
+class DamagedFileError(CrossAttentionError):
+    """A file is not what it claims to be: cut, altered, foreign or of another version."""
+
+
+class MissingDependencyError(CrossAttentionError, ImportError):
+    """An optional package is needed; the message names the extra that installs it."""
+
+
+class CrossAttentionWarning(UserWarning):
+    """Something was left out or replaced, by name, and the result is still right."""

@@ -1,0 +1,1 @@
+"""What attention shows: maps, tested lead-lag claims, faithfulness, leakage."""

@@ -1,0 +1,151 @@
+"""One look for every figure: Axes in, Axes out, safe for colour-blind eyes.
+
+Attention is drawn on a sequential map fixed to [0, 1], signed values on a diverging map centred on
+zero, so that two figures of the book can be compared by eye.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SEQUENTIAL = "cividis"
+DIVERGING = "RdBu_r"
+PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#555555"]
+
+
+def use_style() -> None:
+    """Set the book's look; one call at the top of a chapter."""
+    import matplotlib as mpl
+
+    mpl.rcParams.update(
+        {
+            "axes.prop_cycle": mpl.cycler(color=PALETTE),
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlelocation": "left",
+            "axes.titlesize": "medium",
+            "figure.constrained_layout.use": True,
+            "figure.dpi": 110,
+            "figure.figsize": (7.0, 3.6),
+            "image.cmap": SEQUENTIAL,
+            "legend.frameon": False,
+            "svg.hashsalt": "crossattn",
+            "text.parse_math": False,
+        }
+    )
+
+
+def new_axes(ax: Axes | None, **options) -> Axes:
+    """Return ``ax``, or the axes of a new figure where it is None."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(**options)[1] if ax is None else ax
+
+
+def attention_heatmap(
+    attention: ArrayLike,
+    queries: Sequence[str],
+    keys: Sequence[str] | None = None,
+    *,
+    title: str = "",
+    annotate: bool | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one attention map: a row is a query asset (follower), a column a key asset (leader).
+
+    Parameters
+    ----------
+    attention : array-like of shape (n_queries, n_keys)
+        Attention after softmax, each in [0, 1]; rows sum to 1, or to 0 where all was masked.
+    queries, keys : sequence of str
+        Labels of rows and columns; ``keys`` defaults to ``queries``.
+    title : str
+        Left-aligned title.
+    annotate : bool, optional
+        Print the numbers; by default where there are at most 12 columns.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    return _heatmap(
+        attention,
+        queries,
+        keys,
+        title=title,
+        annotate=annotate,
+        ax=ax,
+        label="attention",
+        cmap=SEQUENTIAL,
+        vmin=0.0,
+        vmax=1.0,
+    )
+
+
+def signed_heatmap(
+    values: ArrayLike,
+    queries: Sequence[str],
+    keys: Sequence[str] | None = None,
+    *,
+    label: str,
+    title: str = "",
+    annotate: bool | None = None,
+    limit: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw signed values (gains, coefficients, correlations) on a map centred on zero.
+
+    ``label`` names the quantity and its unit; ``limit`` is the value at both ends of the colour bar,
+    by default the largest magnitude. The other parameters are those of :func:`attention_heatmap`.
+    """
+    if limit is None:
+        finite = np.abs(np.asarray(values, float))
+        limit = float(np.nanmax(finite)) if np.isfinite(finite).any() else 1.0
+    return _heatmap(
+        values,
+        queries,
+        keys,
+        title=title,
+        annotate=annotate,
+        ax=ax,
+        label=label,
+        cmap=DIVERGING,
+        vmin=-limit,
+        vmax=limit,
+    )
+
+
+def _heatmap(values, queries, keys, *, title, annotate, ax, label, **colours) -> Axes:
+    import seaborn as sns
+
+    values = np.asarray(values, float)
+    keys = queries if keys is None else keys
+    if annotate is None:
+        annotate = values.shape[1] <= 12
+    side = 0.55 * max(values.shape) + 2.0
+    ax = new_axes(ax, figsize=(side + 1.2, side))
+    sns.heatmap(
+        values,
+        xticklabels=list(keys),
+        yticklabels=list(queries),
+        annot=annotate,
+        fmt=".2f",
+        annot_kws={"size": 8},
+        linewidths=0.5,
+        square=True,
+        cbar_kws={"label": label, "shrink": 0.8},
+        ax=ax,
+        **colours,
+    )
+    ax.set(xlabel="key asset (leader)", ylabel="query asset (follower)", title=title)
+    ax.tick_params(axis="y", rotation=0)
+    return ax

@@ -1,0 +1,1 @@
+"""One frozen configuration, one network, its heads and presets."""

@@ -1,0 +1,1 @@
+"""Money: allocation, an engine that adds up, costs, metrics, walk-forward."""

@@ -1,0 +1,136 @@
+"""Where the code runs: device, seeds, size of the book, progress, safe writes.
+
+Used by every room, uses none. torch is imported only by the functions that need it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from crossattn.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+SIZE_VARIABLE = "CROSSATTN_SIZE"
+
+
+def size(full: int, minimum: int = 1) -> int:
+    """Scale a sample size of the book by the one size knob.
+
+    Every chapter asks here how many bars, epochs or seeds to use, so that one environment variable
+    (``CROSSATTN_SIZE``, 1 by default) makes the whole book smaller or larger.
+
+    Parameters
+    ----------
+    full : int
+        The size at which the chapter's claims are asserted.
+    minimum : int
+        Never less than this.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    InvalidInputError
+        ``CROSSATTN_SIZE`` is not a positive number.
+
+    Examples
+    --------
+    >>> size(20_000)
+    20000
+    """
+    text = os.environ.get(SIZE_VARIABLE, "1")
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = float("nan")
+    if not 0 < scale < float("inf"):
+        raise InvalidInputError(f"{SIZE_VARIABLE} must be a positive number, got {text!r}")
+    return max(minimum, round(full * scale))
+
+
+def select_device(device: str | torch.device = "auto") -> torch.device:
+    """Return the torch device that ``device`` names; ``"auto"`` takes a GPU when there is one.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    InvalidInputError
+        The name is unknown, or that device is not on this machine.
+    """
+    import torch
+
+    if str(device) == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        return torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInputError(f"device {str(device)!r} cannot be used here: {reason}") from None
+    return chosen
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch (all devices), for a run that can be repeated."""
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries below us still read the global state
+    torch.manual_seed(seed)
+
+
+def progress(iterable: Iterable[T], *, shown: bool = True, **options) -> Iterable[T]:
+    """Wrap ``iterable`` in a progress bar on stderr that vanishes where there is no terminal."""
+    from tqdm.auto import tqdm
+
+    quiet = not shown or not (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    return tqdm(iterable, file=sys.stderr, disable=quiet, leave=False, **options)
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` and move it there, whole and synced, on success.
+
+    A reader sees the old file or the new one, never a part; after an error nothing is left behind.
+    """
+    path = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:60]}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The only place where data meets model: losses, loop, checkpoints, the forecaster."""

@@ -1,0 +1,1 @@
+"""Tensors in time: windows, targets, splits with purge and embargo, scaling."""
