@@ -1,7 +1,7 @@
 """What goes wrong, by kind.
 
 Whatever a bad input, a server or a damaged file causes is a :class:`CrossAttentionError`; the
-command line turns each into one line and exit code 2. Anything else that escapes is a defect of ours.
+command line turns each into one line and exit code 2. Anything else that escapes is a defect.
 """
 
 

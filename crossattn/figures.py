@@ -104,8 +104,8 @@ def signed_heatmap(
 ) -> Axes:
     """Draw signed values (gains, coefficients, correlations) on a map centred on zero.
 
-    ``label`` names the quantity and its unit; ``limit`` is the value at both ends of the colour bar,
-    by default the largest magnitude. The other parameters are those of :func:`attention_heatmap`.
+    ``label`` names the quantity and its unit; ``limit`` is the value at both ends of the colour
+    bar, by default the largest magnitude. The rest is as in :func:`attention_heatmap`.
     """
     if limit is None:
         finite = np.abs(np.asarray(values, float))
