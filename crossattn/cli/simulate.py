@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from crossattn.cli.values import count, whole
+
 NAME = "simulate"
 HELP = "simulate a market with planted lead-lag and write its bars and its truth"
 
@@ -12,9 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn simulate``."""
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for one CSV a symbol")
     parser.add_argument("--scenario", default="static", metavar="NAME", help="default: static")
-    parser.add_argument("--assets", type=int, default=10, metavar="N", help="default: 10")
-    parser.add_argument("--steps", type=int, default=20_000, metavar="N", help="default: 20000")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    parser.add_argument("--assets", type=count, default=10, metavar="N", help="default: 10")
+    parser.add_argument("--steps", type=count, default=20_000, metavar="N", help="default: 20000")
+    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="default: 0")
 
 
 def run(args: argparse.Namespace) -> None:

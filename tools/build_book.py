@@ -1,0 +1,36 @@
+"""Render the whole book into ``_build/html``: every notebook executed, no warning, no dead link."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+
+def run(*command: str) -> int:
+    """Run one step from the repository's root and return its exit code."""
+    path = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}).returncode
+
+
+def main() -> int:
+    """Build from nothing, so that no stale output can hide a failure; then check every link."""
+    started = time.monotonic()
+    shutil.rmtree(ROOT / "_build", ignore_errors=True)
+    build = ["jupyter-book", "build", ".", "-W", "-n", "--keep-going", "--all"]
+    for step in (build, ["python", "tools/check_links.py", "_build/html"]):
+        if code := run(*step):
+            shutil.rmtree(ROOT / "_build" / "html", ignore_errors=True)
+            print(f"the book was not built: '{' '.join(step)}' failed", file=sys.stderr)
+            return code
+    seconds = time.monotonic() - started
+    print(f"the book is in {Path('_build/html/index.html')} ({seconds:.0f} s)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Every check that CI runs, one after the other, and a summary a person can read.
+
+Usage: ``python tools/check.py [STEP ...]``; without a step, all of them.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from notebooks import executed_notebooks  # noqa: E402
+
+WORKERS = str(max(1, min(4, os.cpu_count() or 1)))
+PYTEST = ["python", "-m", "pytest", "-q", "-n", WORKERS, "--dist", "loadfile"]
+NOTEBOOKS = [str(path) for path in executed_notebooks()]
+NBVAL = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "--timeout=0"]
+
+STEPS = {
+    "lint": ["ruff", "check", "."],
+    "format": ["ruff", "format", "--check", "."],
+    "imports": ["lint-imports"],
+    "notebooks-clean": ["nbstripout", "--verify", "--keep-id", *NOTEBOOKS],
+    "tests": PYTEST,
+    "notebooks": [*PYTEST, "-o", "addopts=", *NBVAL, *NOTEBOOKS],
+    "breakages": ["python", "tools/breakages.py"],
+}
+
+
+def run(command: list[str]) -> bool:
+    """Run one step from the repository's root; True where it passed."""
+    path = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
+
+
+def main(names: list[str]) -> int:
+    """Run the named steps (all by default) and print what passed, with times."""
+    if unknown := set(names) - STEPS.keys():
+        print(f"error: no step {sorted(unknown)}; there are {', '.join(STEPS)}", file=sys.stderr)
+        return 2
+    rows = []
+    for name in names or STEPS:
+        print(f"\n--- {name}", flush=True)
+        started = time.monotonic()
+        rows.append((name, run(STEPS[name]), time.monotonic() - started))
+    print("\nsummary")
+    for name, passed, seconds in rows:
+        print(f"  {'passed' if passed else 'FAILED':8}{name:18}{seconds:7.1f} s")
+    failed = sum(not passed for _, passed, _ in rows)
+    print(f"{len(rows) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
