@@ -1,0 +1,256 @@
+"""A Frame: the bars of one symbol, and the moment at which each of them is known.
+
+A bar is dated by its open, as venues date it, but nobody knows its close before it closes. All
+that follows in this package is keyed by :func:`close_times`, never by the open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+from crossattn.errors import InvalidInputError
+
+Frame = pd.DataFrame
+Frames = dict[str, pd.DataFrame]
+
+PRICE_COLUMNS = ("open", "high", "low", "close")
+FRAME_COLUMNS = (*PRICE_COLUMNS, "volume")
+OPTIONAL_COLUMNS = ("close_time", "turnover")
+
+# The resolution that the installed pandas gives a parsed date: one resolution in every index.
+TIME_UNIT = pd.DatetimeIndex(["2024-01-01"]).unit
+
+
+def check_frame(frame: Frame, symbol: str = "frame") -> Frame:
+    """Return ``frame`` in canonical form, or say what is wrong with it.
+
+    The door through which every bar passes, whoever made it: after it the index is UTC and strictly
+    increasing, the numbers are float64, the columns stand in order.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns ``open high low close volume``, optionally ``close_time`` and ``turnover`` (others
+        are left out); index: the bars' open times, with a time zone, strictly increasing.
+        Prices are positive; a NaN is a missing value, never a zero.
+    symbol : str
+        How messages call the frame.
+
+    Returns
+    -------
+    DataFrame
+        A new frame (``attrs`` kept): float64 columns, a UTC index called ``time``.
+
+    Raises
+    ------
+    InvalidInputError
+        A column is missing or not numeric; times are naive, unsorted, repeated or missing; prices
+        are infinite, not positive, or outside of low to high; no close at all; a close that is
+        known before its bar opens.
+
+    Notes
+    -----
+    Built in chapter: Data and clocks.
+
+    Examples
+    --------
+    >>> opens = pd.date_range("2024-01-01", periods=2, freq="h", tz="Europe/Berlin")
+    >>> bars = pd.DataFrame({"open": [1, 2], "high": [2, 3], "low": [1, 2], "close": [2, 3],
+    ...                      "volume": [10, 0]}, index=opens)
+    >>> check_frame(bars).index[0]
+    Timestamp('2023-12-31 23:00:00+0000', tz='UTC')
+    """
+    if not isinstance(frame, pd.DataFrame):
+        raise InvalidInputError(f"{symbol}: bars must be a DataFrame, got {_kind(frame)}")
+    if not frame.columns.is_unique:
+        raise InvalidInputError(f"{symbol}: columns must be unique, got {list(frame.columns)}")
+    missing = [name for name in FRAME_COLUMNS if name not in frame.columns]
+    if missing:
+        raise InvalidInputError(
+            f"{symbol}: columns {missing} are missing, got {list(frame.columns)}"
+        )
+    if len(frame) == 0:
+        raise InvalidInputError(f"{symbol}: there are no bars")
+    index = check_times(frame.index, symbol, "time")
+    columns = {name: _float_column(frame[name], symbol) for name in FRAME_COLUMNS}
+    if "close_time" in frame.columns:
+        columns["close_time"] = _check_close_time(frame["close_time"], index, symbol)
+    if "turnover" in frame.columns:
+        columns["turnover"] = _float_column(frame["turnover"], symbol)
+    checked = pd.DataFrame(columns, index=index)
+    check_values({name: checked[name] for name in FRAME_COLUMNS}, symbol)
+    checked.attrs = dict(frame.attrs)
+    return checked
+
+
+def check_frames(frames: Mapping[str, Frame]) -> Frames:
+    """Return every frame in canonical form, keyed by symbol in the given order.
+
+    Parameters
+    ----------
+    frames : mapping of str to DataFrame
+        At least one symbol; each frame as :func:`check_frame` wants it.
+
+    Returns
+    -------
+    dict of str to DataFrame
+
+    Raises
+    ------
+    InvalidInputError
+        The mapping is empty or no mapping, a symbol is not a non-empty text, a frame is wrong.
+
+    Examples
+    --------
+    >>> check_frames({})
+    Traceback (most recent call last):
+    crossattn.errors.InvalidInputError: frames must hold at least one symbol, got none
+    """
+    if not isinstance(frames, Mapping):
+        raise InvalidInputError(f"frames must be a dict of DataFrames, got {_kind(frames)}")
+    if not frames:
+        raise InvalidInputError("frames must hold at least one symbol, got none")
+    for symbol in frames:
+        if not isinstance(symbol, str) or not symbol.strip():
+            raise InvalidInputError(f"symbols must be non-empty texts, got {symbol!r}")
+    return {symbol: check_frame(frame, symbol) for symbol, frame in frames.items()}
+
+
+def close_times(frame: Frame) -> pd.DatetimeIndex:
+    """Return when each bar is known: its ``close_time``, else its open plus the modal spacing.
+
+    The modal spacing is the most frequent distance between two opens (the smaller one of a tie), so
+    that weekends and gaps do not move it.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A frame as :func:`check_frame` returns it.
+
+    Returns
+    -------
+    DatetimeIndex of shape (n_bars,)
+        UTC, strictly increasing, called ``close_time``.
+
+    Raises
+    ------
+    InvalidInputError
+        A single bar without ``close_time``: it has no spacing.
+
+    Notes
+    -----
+    Built in chapter: Data and clocks.
+
+    Examples
+    --------
+    >>> opens = pd.to_datetime(["2024-01-01 09:00", "2024-01-01 10:00", "2024-01-02 09:00"])
+    >>> close_times(pd.DataFrame(index=opens.tz_localize("UTC")))[-1]
+    Timestamp('2024-01-02 10:00:00+0000', tz='UTC')
+    """
+    if "close_time" in frame.columns:
+        return pd.DatetimeIndex(frame["close_time"], name="close_time")
+    return (frame.index + modal_spacing(frame.index)).rename("close_time")
+
+
+def modal_spacing(index: pd.DatetimeIndex) -> pd.Timedelta:
+    """Return the most frequent distance between neighbours of ``index``; the smaller of a tie."""
+    if len(index) < 2:
+        raise InvalidInputError("a single bar has no spacing: give it a close_time")
+    distances, counts = np.unique(np.diff(index.to_numpy()), return_counts=True)
+    return pd.Timedelta(distances[counts.argmax()])
+
+
+def check_times(index: pd.Index, symbol: str, name: str) -> pd.DatetimeIndex:
+    """Return ``index`` in UTC, called ``name``; refuse naive, missing, unsorted, repeated times."""
+    if not isinstance(index, pd.DatetimeIndex):
+        raise InvalidInputError(
+            f"{symbol}: the index must hold {name} as UTC times, got {type(index).__name__}"
+        )
+    if index.tz is None:
+        raise InvalidInputError(f"{symbol}: {name} must be UTC, got times without a time zone")
+    if index.hasnans:
+        raise InvalidInputError(
+            f"{symbol}: {name} is missing in row {int(np.argmax(index.isna()))}"
+        )
+    index = index.tz_convert("UTC").as_unit(TIME_UNIT).rename(name)
+    ticks = index.asi8
+    wrong = np.flatnonzero(ticks[1:] <= ticks[:-1])
+    if wrong.size:
+        row = int(wrong[0]) + 1
+        fault = "repeats" if ticks[row] == ticks[row - 1] else "is earlier than"
+        raise InvalidInputError(
+            f"{symbol}: {name} must increase strictly, but {index[row]} in row {row} {fault} "
+            f"{index[row - 1]}"
+        )
+    return index
+
+
+def check_values(fields: Mapping[str, pd.Series | pd.DataFrame], symbol: str) -> None:
+    """Refuse values that no bar can have; ``fields`` maps each name to one symbol or to many."""
+    for name in PRICE_COLUMNS:
+        _refuse(~(fields[name] > 0) & fields[name].notna(), fields[name], symbol, name, "positive")
+    for name in FRAME_COLUMNS:
+        _refuse(np.isinf(fields[name]), fields[name], symbol, name, "finite")
+    _refuse(fields["volume"] < 0, fields["volume"], symbol, "volume", "zero or more")
+    low, high = fields["low"], fields["high"]
+    _refuse(high < low, high, symbol, "high", "at least low")
+    for name in ("open", "close"):
+        price = fields[name]
+        _refuse((price > high) | (price < low), price, symbol, name, "between low and high")
+    empty = fields["close"].isna().all()
+    if np.any(empty):
+        which = symbol if np.ndim(empty) == 0 else f"{symbol}: {list(empty.index[empty])}"
+        raise InvalidInputError(f"{which}: every close is missing (NaN)")
+
+
+def _refuse(wrong, values, symbol: str, name: str, rule: str) -> None:
+    """Raise for the first True in ``wrong``, a Series over time or a DataFrame (time, symbol)."""
+    flags = wrong.to_numpy()
+    if not flags.any():
+        return
+    where = tuple(int(i) for i in np.argwhere(flags)[0])
+    if flags.ndim == 2:
+        symbol = str(wrong.columns[where[1]])
+    raise InvalidInputError(
+        f"{symbol}: {name} must be {rule}, got {values.to_numpy()[where]} at "
+        f"{wrong.index[where[0]]} (row {where[0]}; {int(flags.sum())} in all)"
+    )
+
+
+def _float_column(column: pd.Series, symbol: str) -> np.ndarray:
+    if is_numeric_dtype(column.dtype) and not is_bool_dtype(column.dtype):
+        if np.iscomplexobj(column):
+            raise InvalidInputError(f"{symbol}: {column.name} must be real, got complex numbers")
+        return column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+    for row, value in enumerate(column):
+        if isinstance(value, (bool, np.bool_)) or not _is_number(value):
+            raise InvalidInputError(
+                f"{symbol}: {column.name} must be a number, got {value!r} in row {row}"
+            )
+    return np.array([np.nan if value is None else value for value in column], dtype=np.float64)
+
+
+def _is_number(value: object) -> bool:
+    return value is None or isinstance(value, (int, float, np.integer, np.floating))
+
+
+def _check_close_time(column: pd.Series, index: pd.DatetimeIndex, symbol: str) -> pd.DatetimeIndex:
+    if not isinstance(column.dtype, pd.DatetimeTZDtype):
+        raise InvalidInputError(f"{symbol}: close_time must be UTC times, got {column.dtype}")
+    known = check_times(pd.DatetimeIndex(column), symbol, "close_time")
+    early = np.flatnonzero(known.asi8 <= index.asi8)
+    if early.size:
+        row = int(early[0])
+        raise InvalidInputError(
+            f"{symbol}: close_time must be later than the bar's open, got {known[row]} for the bar "
+            f"of {index[row]} (row {row})"
+        )
+    return known
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
