@@ -1,0 +1,93 @@
+"""Run every chapter as a plain script, then the GPU tests, and write times by device.
+
+For a machine with torch and no Jupyter: the code cells of each notebook become one script, run in
+its own process, with the device that ``device="auto"`` finds there. Needs the standard library, torch
+and the package's own dependencies. Usage::
+
+    python tools/run_on_device.py [--out times.json] [--tests] [NOTEBOOK ...]
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT = 600  # seconds a chapter; the book's own ceiling is 90 on one core
+
+
+def device_name() -> str:
+    """Name the device that ``device="auto"`` selects on this machine."""
+    code = (
+        "import torch; from crossattn.runtime import select_device as s; d = s();"
+        "print(torch.cuda.get_device_name(d) if d.type == 'cuda' else d.type)"
+    )
+    return run([sys.executable, "-c", code])[1].strip().splitlines()[-1]
+
+
+def run(command: list[str], **options) -> tuple[int, str]:
+    """Run a command from the root, the package on its path; return exit code and output."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg", "TQDM_DISABLE": "1"}
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT,
+            **options,
+        )
+    except subprocess.TimeoutExpired:
+        return 124, f"longer than {LIMIT} s"
+    return done.returncode, done.stdout
+
+
+def as_script(notebook: Path) -> str:
+    """Return the code cells of a notebook, in order, as one script."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code") + "\n"
+
+
+def main() -> int:
+    """Run what was asked for, print a line a chapter, write the table; 1 where one failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", nargs="*", type=Path)
+    parser.add_argument("--out", type=Path, help="JSON file for the times")
+    parser.add_argument("--tests", action="store_true", help="also run the tests marked gpu")
+    args = parser.parse_args()
+    notebooks = args.notebooks or sorted(ROOT.glob("book/*/[0-9]*.ipynb"))
+    record = {"device": device_name(), "machine": platform.machine(), "chapters": {}}
+    print(f"device: {record['device']}", flush=True)
+    failed = 0
+    for notebook in notebooks:
+        with tempfile.TemporaryDirectory() as folder:
+            script = Path(folder) / f"{notebook.stem}.py"
+            script.write_text(as_script(notebook), encoding="utf-8")
+            started = time.monotonic()
+            code, output = run([sys.executable, str(script)], cwd=folder)
+            seconds = round(time.monotonic() - started, 1)
+        record["chapters"][notebook.stem] = {"passed": code == 0, "seconds": seconds}
+        print(
+            f"{'passed' if code == 0 else 'FAILED':7}{seconds:7.1f} s  {notebook.stem}", flush=True
+        )
+        if code:
+            failed += 1
+            print(output[-1500:], flush=True)
+    if args.tests:
+        code, output = run([sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"], cwd=ROOT)
+        failed += code != 0
+        record["gpu tests"] = output.strip().splitlines()[-1]
+        print(output[-1500:] if code else record["gpu tests"], flush=True)
+    if args.out:
+        args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
