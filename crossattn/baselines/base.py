@@ -1,0 +1,168 @@
+"""What every baseline shares: it remembers what it was fitted on, and refuses other data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossattn.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from crossattn.windows.data import CrossAttentionData
+
+RETURN_FEATURE = "log_return"
+
+
+class Baseline:
+    """A forecaster to beat: ``fit(train, val)`` and ``predict(data)``, like every fitted object here.
+
+    Subclasses implement ``_fit(train, val)`` and ``_predict(data, order)``, where ``order`` holds,
+    for each symbol of the training data, its position in ``data``.
+    """
+
+    symbols: tuple[str, ...] | None = None
+
+    def fit(self, train: CrossAttentionData, val: CrossAttentionData | None = None) -> Baseline:
+        """Learn from ``train``; ``val`` chooses penalties or the epoch to stop at.
+
+        Parameters
+        ----------
+        train : CrossAttentionData
+            Windows to learn from. NaN targets are skipped.
+        val : CrossAttentionData, optional
+            Later windows. Without it, what needs a choice takes the last fifth of ``train``.
+
+        Returns
+        -------
+        Baseline
+            This object.
+
+        Raises
+        ------
+        InvalidInputError
+            There is no window, or ``val`` holds other symbols, features or another horizon.
+        """
+        if not len(train):
+            raise InvalidInputError("train holds no window")
+        self.symbols = tuple(train.symbols)
+        self.features = tuple(train.features)
+        self.lookback = int(train.lookback)
+        self.horizon = int(train.horizon)
+        if val is not None:
+            self._order_of(val, name="val")
+        self._fit(train, val)
+        return self
+
+    def predict(self, data: CrossAttentionData) -> np.ndarray:
+        """Forecast the target of every window.
+
+        Parameters
+        ----------
+        data : CrossAttentionData
+            Windows of the symbols that the baseline was fitted on, in any order.
+
+        Returns
+        -------
+        ndarray of shape (n, n_assets)
+            Simple returns over the horizon, in the units and the column order of ``data.y``; each
+            row uses only its own window.
+
+        Raises
+        ------
+        InvalidInputError
+            The baseline is not fitted, or ``data`` is of other symbols, features or horizon.
+        """
+        order = self._order_of(data)
+        forecast = np.empty((len(data), len(order)))
+        forecast[:, order] = self._predict(data, order)
+        return forecast
+
+    def _fit(self, train, val) -> None:
+        """Learn; by default there is nothing to learn."""
+
+    def _order_of(self, data, *, name: str = "data") -> np.ndarray:
+        if self.symbols is None:
+            raise InvalidInputError(f"{type(self).__name__} is not fitted: call fit first")
+        for field in ("features", "horizon"):
+            mine, theirs = getattr(self, field), getattr(data, field)
+            theirs = tuple(theirs) if field == "features" else int(theirs)
+            if mine != theirs:
+                raise InvalidInputError(f"{name}: fitted on {field} {mine}, got {theirs}")
+        if set(data.symbols) != set(self.symbols):
+            raise InvalidInputError(
+                f"{name}: fitted on symbols {list(self.symbols)}, got {list(data.symbols)}"
+            )
+        position = {symbol: k for k, symbol in enumerate(data.symbols)}
+        return np.array([position[symbol] for symbol in self.symbols])
+
+    def _return_column(self) -> int:
+        if RETURN_FEATURE not in self.features:
+            raise InvalidInputError(
+                f"{type(self).__name__} needs the feature {RETURN_FEATURE!r}, "
+                f"got features {list(self.features)}"
+            )
+        return self.features.index(RETURN_FEATURE)
+
+
+def lagged_log_returns(data: CrossAttentionData, n_lags: int, order: np.ndarray) -> np.ndarray:
+    """Gather each window's newest log returns, a missing bar as 0 (no news).
+
+    Parameters
+    ----------
+    data : CrossAttentionData
+        Windows whose features contain ``log_return``.
+    n_lags : int
+        How many bars back, the window's own last bar included.
+    order : ndarray of shape (n_assets,)
+        Position in ``data`` of each asset wanted.
+
+    Returns
+    -------
+    ndarray of shape (n, n_assets, n_lags), float64
+        ``[k, j, l]`` is asset j's log return l bars before the last bar of window k.
+
+    Raises
+    ------
+    InvalidInputError
+        The windows are shorter than ``n_lags``, or hold no log return.
+    """
+    if n_lags > data.lookback:
+        raise InvalidInputError(
+            f"max_lag must be below the lookback of {data.lookback} bars, got {n_lags - 1}"
+        )
+    features = list(data.features)
+    if RETURN_FEATURE not in features:
+        raise InvalidInputError(f"data must hold the feature {RETURN_FEATURE!r}, got {features}")
+    returns = np.asarray(data.panel)[:, order, features.index(RETURN_FEATURE)]
+    rows = np.asarray(data.ends)[:, None] - np.arange(n_lags)  # (n, L)
+    return np.nan_to_num(returns[rows].astype(float)).transpose(0, 2, 1)  # (n, N, L)
+
+
+def recent_volatility(data: CrossAttentionData, order: np.ndarray, half_life: float) -> np.ndarray:
+    """Estimate each asset's volatility at the last bar of each window, from the bars up to it.
+
+    Parameters
+    ----------
+    data : CrossAttentionData
+        Windows whose features contain ``log_return``.
+    order : ndarray of shape (n_assets,)
+        Position in ``data`` of each asset wanted.
+    half_life : float
+        Of the exponentially weighted mean of squared log returns, in bars.
+
+    Returns
+    -------
+    ndarray of shape (n, n_assets)
+        Standard deviation of a bar's log return, known at the window's last bar; never below a
+        hundredth of the deviation so far, and 1 where all bars so far were missing or flat.
+    """
+    import pandas as pd
+
+    column = list(data.features).index(RETURN_FEATURE)
+    squares = np.asarray(data.panel)[:, order, column].astype(float) ** 2
+    variance = pd.DataFrame(squares).ewm(halflife=half_life, ignore_na=True).mean().to_numpy()
+    known = np.isfinite(squares)
+    so_far = np.nancumsum(squares, axis=0) / np.maximum(np.cumsum(known, axis=0), 1)
+    floor = np.where(so_far > 0, 1e-4 * so_far, 1.0)
+    return np.sqrt(np.fmax(variance, floor)[np.asarray(data.ends)])

@@ -1,0 +1,233 @@
+"""Vector autoregressions on lagged log returns: the linear answer to "who leads whom".
+
+With ``penalty="lasso"`` and ``volatility_weights=True`` this is the honest linear baseline: it
+knows what the lag model knows about noise and sparsity, and lacks only the non-linear part.
+
+Built in chapter: Honest comparison.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.linear_model import lasso_path
+
+from crossattn.baselines.base import Baseline, lagged_log_returns, recent_volatility
+from crossattn.errors import InvalidInputError
+
+PENALTIES = ("none", "ridge", "lasso")
+CLIP = 6.0
+VOLATILITY_HALF_LIFE = 12.0
+RIDGE_GRID = np.logspace(2, -4, 25)  # penalty over number of rows, regressors of unit variance
+LASSO_GRID = np.logspace(0, -2.5, 26)  # penalty over the smallest that leaves nothing
+
+
+class VAR(Baseline):
+    """Regress every asset's target on all assets' newest log returns.
+
+    Parameters
+    ----------
+    max_lag : int
+        Regressors are the returns 0 to ``max_lag`` bars before the window's last bar.
+    penalty : {"none", "ridge", "lasso"}
+        Shrinkage, on regressors scaled to unit variance. Its strength, one for all followers, is
+        the one with the least validation error.
+    volatility_weights : bool
+        Divide target and regressors by the follower's volatility, known at the window's last bar
+        (exponentially weighted, half-life 12 bars), and clip the target there at ±6. A quiet
+        bar then counts for more than a wild one, as its noise is smaller.
+    own_lags : bool
+        Let an asset's own past into its equation.
+
+    Attributes
+    ----------
+    coefficient : ndarray of shape (n_assets, n_assets, max_lag + 1)
+        ``[i, j, k]``: change of asset i's target for one unit of asset j's log return k bars
+        before the window's last bar, which is reported as lag k + 1.
+    intercept : ndarray of shape (n_assets,)
+    strength : float
+        The chosen penalty: for the lasso as a fraction of the smallest that leaves nothing, for
+        the ridge over the number of rows, 0 for "none".
+
+    Raises
+    ------
+    InvalidInputError
+        The penalty is unknown, or ``max_lag`` does not fit into the lookback.
+
+    Notes
+    -----
+    Missing returns enter as 0 and rows whose target is missing are skipped, follower by follower.
+    Works on one Gram matrix a follower, (N L)² numbers, so that the whole path of penalties costs
+    little more than one fit.
+
+    References
+    ----------
+    Sims (1980), "Macroeconomics and Reality", Econometrica 48(1).
+    Tibshirani (1996), "Regression Shrinkage and Selection via the Lasso", JRSS B 58(1).
+
+    Examples
+    --------
+    >>> from crossattn import prepare_cross_attention_data, simulate_market
+    >>> market = simulate_market(n_assets=3, n_steps=3000, predictability=0.1, seed=0)
+    >>> data = prepare_cross_attention_data(
+    ...     market.frames, lookback=8, horizon=1, features=["log_return"]
+    ... )
+    >>> train, val, test = data.split()
+    >>> model = VAR(penalty="lasso", volatility_weights=True).fit(train, val)
+    >>> model.coefficient.shape, model.predict(test).shape[1]
+    ((3, 3, 8), 3)
+    """
+
+    def __init__(
+        self,
+        max_lag: int = 7,
+        *,
+        penalty: str = "none",
+        volatility_weights: bool = False,
+        own_lags: bool = True,
+    ) -> None:
+        if penalty not in PENALTIES:
+            raise InvalidInputError(f"penalty must be one of {PENALTIES}, got {penalty!r}")
+        if max_lag < 0:
+            raise InvalidInputError(f"max_lag must not be negative, got {max_lag}")
+        self.max_lag = max_lag
+        self.penalty = penalty
+        self.volatility_weights = volatility_weights
+        self.own_lags = own_lags
+
+    def contributions(self, data) -> np.ndarray:
+        """Split each forecast into what every source and lag adds to it.
+
+        Parameters
+        ----------
+        data : CrossAttentionData
+            Windows of the fitted symbols, in any order.
+
+        Returns
+        -------
+        ndarray of shape (n, n_assets, n_assets, max_lag + 1)
+            ``[k, i, j, l]``: coefficient times source j's return, in units of the target; the sum
+            over sources and lags plus the intercept is the forecast of follower i.
+        """
+        order = self._order_of(data)
+        lags = lagged_log_returns(data, self.max_lag + 1, order)
+        parts = np.empty((len(data), len(order), len(order), self.max_lag + 1))
+        parts[:, order[:, None], order[None, :]] = self.coefficient * lags[:, None]
+        return parts
+
+    def _fit(self, train, val):
+        self._return_column()
+        order = np.arange(len(self.symbols))
+        if val is None and self.penalty != "none":
+            train, val = _hold_out(train)
+        problems = [self._problem(train, order, i) for i in order]
+        if self.penalty == "none":
+            paths = [_ridge_path(p, np.zeros(1)) for p in problems]
+            best = 0
+        else:
+            grid = RIDGE_GRID if self.penalty == "ridge" else LASSO_GRID
+            if self.penalty == "ridge":
+                paths = [_ridge_path(p, grid) for p in problems]
+            else:
+                largest = max(p.largest_penalty for p in problems)
+                paths = [_lasso_path(p, grid * largest) for p in problems]
+            best = int(np.argmin(self._validation_errors(problems, paths, val)))
+        self.strength = 0.0 if self.penalty == "none" else float(grid[best])
+        shape = (len(order), len(order), self.max_lag + 1)
+        self.coefficient, self.intercept = np.zeros(shape), np.zeros(len(order))
+        for i, (problem, path) in enumerate(zip(problems, paths, strict=True)):
+            self.coefficient[i], self.intercept[i] = problem.unscale(path[best], shape[1:])
+
+    def _predict(self, data, order):
+        lags = lagged_log_returns(data, self.max_lag + 1, order)
+        return np.einsum("kjl,ijl->ki", lags, self.coefficient) + self.intercept
+
+    def _rows(self, data, order, follower):
+        """Regressors, target and volatility of one follower, where its target is known."""
+        lags = lagged_log_returns(data, self.max_lag + 1, order)
+        target = np.asarray(data.y, float)[:, order[follower]]
+        known = np.isfinite(target)
+        scale = np.ones(known.sum())
+        if self.volatility_weights:
+            scale = recent_volatility(data, order, VOLATILITY_HALF_LIFE)[known, follower]
+            target = np.where(known, target, 0.0)[known]
+            limit = CLIP * np.sqrt(self.horizon) * scale
+            target = np.clip(target, -limit, limit)
+        else:
+            target = target[known]
+        if not self.own_lags:
+            lags = lags.copy()
+            lags[:, follower] = 0.0
+        return lags[known].reshape(len(target), -1), target, scale
+
+    def _problem(self, data, order, follower) -> _LeastSquares:
+        return _LeastSquares(*self._rows(data, order, follower))
+
+    def _validation_errors(self, problems, paths, val) -> np.ndarray:
+        order = self._order_of(val, name="val")
+        total = 0.0
+        for i, (problem, path) in enumerate(zip(problems, paths, strict=True)):
+            regressors, target, scale = self._rows(val, order, i)
+            fitted = (regressors - problem.centre) / problem.spread @ path.T + problem.level
+            errors = ((target[:, None] - fitted) / scale[:, None]) ** 2  # (n, penalties)
+            total = total + errors.sum(axis=0) / max(problem.target_variance, 1e-300)
+        return total
+
+
+class _LeastSquares:
+    """One follower's weighted least squares: regressors centred and scaled, as a Gram matrix."""
+
+    def __init__(self, regressors: np.ndarray, target: np.ndarray, scale: np.ndarray) -> None:
+        if not len(target):
+            regressors, target, scale = np.zeros((1, regressors.shape[1])), np.zeros(1), np.ones(1)
+        share = scale**-2 / (scale**-2).sum()
+        self.centre = share @ regressors
+        self.level = float(share @ target)
+        centred = (regressors - self.centre) / scale[:, None]
+        spread = np.sqrt((centred**2).mean(axis=0))
+        self.spread = np.where(spread > 0, spread, 1.0)
+        self.regressors = centred / self.spread
+        self.target = (target - self.level) / scale
+        self.target_variance = float((self.target**2).mean())
+        self.gram = self.regressors.T @ self.regressors
+        self.moment = self.regressors.T @ self.target
+
+    @property
+    def largest_penalty(self) -> float:
+        """Return the smallest lasso penalty at which every coefficient is zero."""
+        return max(float(np.abs(self.moment).max()) / len(self.target), 1e-300)
+
+    def unscale(self, coefficient: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, float]:
+        """Return coefficients on the raw regressors, and the intercept."""
+        raw = coefficient / self.spread
+        return raw.reshape(shape), self.level - float(raw @ self.centre)
+
+
+def _ridge_path(problem: _LeastSquares, penalties: np.ndarray) -> np.ndarray:
+    """Solve for every penalty by one eigendecomposition: (penalties, N L)."""
+    values, vectors = np.linalg.eigh(problem.gram)
+    usable = values > 1e-10 * max(values[-1], 1e-300)
+    rotated = np.where(usable, vectors.T @ problem.moment, 0.0)
+    damped = np.where(usable, values, 1.0) + penalties[:, None] * len(problem.target)
+    return rotated / damped @ vectors.T
+
+
+def _lasso_path(problem: _LeastSquares, penalties: np.ndarray) -> np.ndarray:
+    """Solve for every penalty by coordinate descent, each from the one before."""
+    _, path, _ = lasso_path(
+        problem.regressors,
+        problem.target,
+        alphas=penalties,
+        precompute=problem.gram,
+        Xy=problem.moment,
+        tol=1e-5,
+        max_iter=5000,
+    )
+    return path.T
+
+
+def _hold_out(train):
+    """Split off the last fifth of the training windows, purged by the horizon."""
+    cut = len(train) - len(train) // 5
+    if cut - train.horizon < 2 or cut >= len(train):
+        raise InvalidInputError(f"train is too short to choose a penalty: {len(train)} windows")
+    return train[: cut - train.horizon], train[cut:]

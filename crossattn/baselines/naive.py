@@ -1,0 +1,116 @@
+"""Baselines with little or nothing to fit: a model that does not beat these has learned nothing.
+
+Built in chapter: Honest comparison.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.linear_model import LinearRegression
+
+from crossattn.baselines.base import Baseline, lagged_log_returns
+
+
+class Zero(Baseline):
+    """Forecast no change: for prices, repeat the last one.
+
+    The hardest baseline of all on real bars. Its mean squared error is what every R² is measured
+    against.
+
+    Examples
+    --------
+    >>> from crossattn import prepare_cross_attention_data, simulate_market
+    >>> market = simulate_market(n_assets=3, n_steps=300, seed=0)
+    >>> data = prepare_cross_attention_data(
+    ...     market.frames, lookback=8, horizon=1, features=["log_return"]
+    ... )
+    >>> bool((Zero().fit(data).predict(data) == 0).all())
+    True
+    """
+
+    def _predict(self, data, order):
+        return np.zeros((len(data), len(order)))
+
+
+class EqualWeight(Baseline):
+    """Forecast one and the same return for every asset: the mean of all training targets.
+
+    Every rule that ranks or scales by forecasts then holds equal weights, so this is the equal
+    weight portfolio in the shape of a forecast.
+    """
+
+    def _fit(self, train, val):
+        targets = np.asarray(train.y)
+        self.level_ = float(np.nanmean(targets)) if np.isfinite(targets).any() else 0.0
+
+    def _predict(self, data, order):
+        return np.full((len(data), len(order)), self.level_)
+
+
+class LastValue(Baseline):
+    """Forecast that the last return repeats: the simple return of the newest ``horizon`` bars.
+
+    It needs windows at least as long as the horizon; a shorter one is used whole.
+    """
+
+    def _predict(self, data, order):
+        self._return_column()
+        n_bars = min(self.horizon, data.lookback)
+        return np.expm1(lagged_log_returns(data, n_bars, order).sum(axis=2))
+
+
+class Momentum(Baseline):
+    """Forecast that each asset's recent mean return goes on.
+
+    Parameters
+    ----------
+    window : int, optional
+        Bars in the mean; by default, and at most, the whole lookback.
+
+    References
+    ----------
+    Jegadeesh and Titman (1993), "Returns to Buying Winners and Selling Losers", Journal of
+    Finance 48(1).
+    """
+
+    def __init__(self, window: int | None = None) -> None:
+        self.window = window
+
+    def _predict(self, data, order):
+        self._return_column()
+        n_bars = min(self.window or data.lookback, data.lookback)
+        mean = lagged_log_returns(data, n_bars, order).mean(axis=2)
+        return np.expm1(self.horizon * mean)
+
+
+class OwnLagAR(Baseline):
+    """Autoregression of each asset on its own past: what can be known without looking across.
+
+    Parameters
+    ----------
+    max_lag : int
+        Lags of 0 to ``max_lag`` bars before the window's last bar, so ``max_lag + 1`` regressors.
+
+    Notes
+    -----
+    Ordinary least squares, asset by asset, on the rows whose target is known.
+    """
+
+    def __init__(self, max_lag: int = 7) -> None:
+        self.max_lag = max_lag
+
+    def _fit(self, train, val):
+        self._return_column()
+        lags = lagged_log_returns(train, self.max_lag + 1, np.arange(len(self.symbols)))
+        targets = np.asarray(train.y)
+        self.coefficient_ = np.zeros(lags.shape[1:])  # (N, L)
+        self.intercept_ = np.zeros(len(self.symbols))
+        for asset in range(len(self.symbols)):
+            known = np.isfinite(targets[:, asset])
+            if known.sum() > self.max_lag + 2:
+                line = LinearRegression().fit(lags[known, asset], targets[known, asset])
+                self.coefficient_[asset], self.intercept_[asset] = line.coef_, line.intercept_
+
+    def _predict(self, data, order):
+        lags = lagged_log_returns(data, self.max_lag + 1, order)
+        return np.einsum("kil,il->ki", lags, self.coefficient_) + self.intercept_

@@ -1,0 +1,300 @@
+"""Neural baselines: each of the architectures that cross-attention is usually compared with.
+
+All are small, seeded, trained with early stopping on later data and restored to their best epoch,
+so that a comparison is about the architecture and not about the care taken.
+
+Built in chapter: Honest comparison.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crossattn.baselines.base import Baseline, recent_volatility
+from crossattn.baselines.linear import CLIP, VOLATILITY_HALF_LIFE
+from crossattn.baselines.networks import (
+    AssetLSTM,
+    DecompositionLinear,
+    JointLSTM,
+    VariateTransformer,
+)
+from crossattn.errors import InvalidInputError
+from crossattn.runtime import progress, select_device
+
+if TYPE_CHECKING:
+    from crossattn.windows.data import CrossAttentionData
+
+
+class NeuralBaseline(Baseline):
+    """A small network with the training recipe that all neural baselines share.
+
+    Parameters
+    ----------
+    window : int, optional
+        Bars that the network reads, the newest of each lookback; by default 16 or the lookback,
+        whichever is less.
+    width : int
+        Size of the hidden state or token.
+    epochs, patience : int
+        At most so many passes; stop after ``patience`` passes without a better validation error.
+    batch_size : int
+    lr : float
+        Adam's learning rate.
+    volatility_weights : bool
+        Divide the errors by the asset's volatility, known at the window's last bar, and clip
+        targets there at ±6, as in :class:`crossattn.baselines.linear.VAR`.
+    seed : int
+        Of the initial weights and the order of the batches.
+    device : str
+        ``"auto"`` takes a GPU where there is one.
+    progress : bool
+        Show a progress bar on stderr.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        The fitted network, on standardised features.
+    history : list of float
+        Validation error by epoch, as a share of the error of forecasting zero.
+
+    Notes
+    -----
+    Features are standardised by the training part's mean and deviation; a missing value becomes
+    the mean. A network that forecasts at every step is trained on all steps of disjoint windows,
+    and forecasts from its last step.
+    """
+
+    architecture: type[nn.Module]
+
+    def __init__(
+        self,
+        *,
+        window: int | None = None,
+        width: int = 32,
+        epochs: int = 20,
+        patience: int = 4,
+        batch_size: int = 256,
+        lr: float = 2e-3,
+        volatility_weights: bool = False,
+        seed: int = 0,
+        device: str = "auto",
+        progress: bool = False,
+    ) -> None:
+        for name, value in {"width": width, "epochs": epochs, "batch_size": batch_size}.items():
+            if value < 1:
+                raise InvalidInputError(f"{name} must be at least 1, got {value}")
+        self.window = window
+        self.width = width
+        self.epochs = epochs
+        self.patience = patience
+        self.batch_size = batch_size
+        self.lr = lr
+        self.volatility_weights = volatility_weights
+        self.seed = seed
+        self.device = device
+        self.progress = progress
+
+    def _fit(self, train, val):
+        if val is None:
+            cut = len(train) - len(train) // 5
+            train, val = train[: max(cut - train.horizon, 1)], train[cut:]
+        self.bars_ = min(self.window or 16, train.lookback)
+        order = np.arange(len(self.symbols))
+        self._measure(train)
+        device = select_device(self.device)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            shape = (len(self.symbols), len(self.features), self.bars_, self.width)
+            self.network = self.architecture(*shape).to(device)
+            generator = np.random.default_rng(self.seed)
+            batches = _Windows(self, train, order, device)
+            later = _Windows(self, val, self._order_of(val, name="val"), device)
+            self._train(batches, later, generator)
+
+    def _measure(self, train) -> None:
+        rows = slice(max(train.ends[0] - train.lookback + 1, 0), train.ends[-1] + 1)
+        seen = np.asarray(train.panel)[rows].astype(float)  # (rows, N, F)
+        known = np.isfinite(seen)
+        count = np.maximum(known.sum(axis=0), 1)
+        self.mean_ = np.where(known, seen, 0.0).sum(axis=0) / count
+        spread = np.sqrt(np.where(known, (seen - self.mean_) ** 2, 0.0).sum(axis=0) / count)
+        self.spread_ = np.where(spread > 0, spread, 1.0)
+        targets = np.asarray(train.y, float)
+        known = np.isfinite(targets)
+        power = np.where(known, targets, 0.0) ** 2
+        scale = np.sqrt(power.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+        self.target_scale_ = np.where(scale > 0, scale, 1.0)
+
+    def _train(self, batches: _Windows, later: _Windows, generator: np.random.Generator) -> None:
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=self.lr)
+        stride = self.bars_ if self.network.every_step else 1
+        best, best_state, stale = np.inf, None, 0
+        self.history = []
+        for _ in progress(range(self.epochs), shown=self.progress, desc=type(self).__name__):
+            self.network.train()
+            chosen = generator.permutation(
+                np.arange(generator.integers(stride), len(batches), stride)
+            )
+            size = max(self.batch_size // stride, 1)
+            for start in range(0, len(chosen), size):
+                x, target, weight = batches.take(chosen[start : start + size], stride)
+                loss = _weighted_error(self.network(x), target, weight)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+                optimizer.step()
+            self.history.append(self._validate(later))
+            stale = 0 if self.history[-1] < best else stale + 1
+            if stale == 0:
+                best = self.history[-1]
+                best_state = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+            elif stale >= self.patience:
+                break
+        if best_state is not None:
+            self.network.load_state_dict(best_state)
+        self.network.eval()
+
+    @torch.no_grad()
+    def _validate(self, later: _Windows) -> float:
+        self.network.eval()
+        error = scale = 0.0
+        for start in range(0, len(later), 4 * self.batch_size):
+            chosen = np.arange(start, min(start + 4 * self.batch_size, len(later)))
+            x, target, weight = later.take(chosen, 1)
+            error += float((weight * (self.network(x)[..., -1:] - target) ** 2).sum())
+            scale += float((weight * target**2).sum())
+        return error / max(scale, 1e-30)
+
+    @torch.no_grad()
+    def _predict(self, data, order):
+        self.network.eval()
+        device = next(self.network.parameters()).device
+        windows = _Windows(self, data, order, device)
+        forecast = np.empty((len(data), len(order)))
+        for start in range(0, len(data), 4 * self.batch_size):
+            chosen = np.arange(start, min(start + 4 * self.batch_size, len(data)))
+            forecast[chosen] = self.network(windows.inputs(chosen))[..., -1].cpu().numpy()
+        return forecast * self.target_scale_
+
+
+class SingleAssetLSTM(NeuralBaseline):
+    """An LSTM that reads each asset alone: it cannot look across.
+
+    Examples
+    --------
+    >>> from crossattn import prepare_cross_attention_data, simulate_market
+    >>> market = simulate_market(n_assets=3, n_steps=400, seed=0)
+    >>> data = prepare_cross_attention_data(
+    ...     market.frames, lookback=8, horizon=1, features=["log_return"]
+    ... )
+    >>> train, val, test = data.split()
+    >>> model = SingleAssetLSTM(width=4, epochs=1, device="cpu").fit(train, val)
+    >>> model.predict(test).shape == test.y.shape
+    True
+
+    References
+    ----------
+    Hochreiter and Schmidhuber (1997), "Long Short-Term Memory", Neural Computation 9(8).
+    """
+
+    architecture = AssetLSTM
+
+
+class MultiAssetRNN(NeuralBaseline):
+    """An LSTM that reads all assets as one vector: it looks across, and cannot say where."""
+
+    architecture = JointLSTM
+
+
+class DLinear(NeuralBaseline):
+    """Two linear maps, of each asset's moving average and of the rest.
+
+    References
+    ----------
+    Zeng, Chen, Zhang and Xu (2023), "Are Transformers Effective for Time Series Forecasting?",
+    AAAI 37.
+    """
+
+    architecture = DecompositionLinear
+
+
+class VariateTokenTransformer(NeuralBaseline):
+    """Self-attention over assets, one token an asset, after iTransformer.
+
+    Notes
+    -----
+    As in the paper a token is a linear map of the asset's whole window and has no identity; the
+    instance normalisation of the paper is left out, since returns have no level to remove.
+
+    References
+    ----------
+    Liu, Hu, Zhang, Wu, Wang, Ma and Long (2024), "iTransformer: Inverted Transformers Are
+    Effective for Time Series Forecasting", ICLR.
+    """
+
+    architecture = VariateTransformer
+
+    @torch.no_grad()
+    def attention(self, data: CrossAttentionData) -> np.ndarray:
+        """Return the last layer's attention, averaged over heads: (n, N, N), self included."""
+        order = self._order_of(data)
+        self.network.eval()
+        windows = _Windows(self, data, order, next(self.network.parameters()).device)
+        maps = np.empty((len(data), len(order), len(order)))
+        for start in range(0, len(data), 4 * self.batch_size):
+            chosen = np.arange(start, min(start + 4 * self.batch_size, len(data)))
+            _, attentions = self.network(windows.inputs(chosen), return_attention=True)
+            batch = attentions[-1].mean(dim=1).cpu().numpy()
+            maps[np.ix_(chosen, order, order)] = batch
+        return maps
+
+
+class _Windows:
+    """Windows, targets and weights as tensors, gathered by index from one panel on the device."""
+
+    def __init__(self, model: NeuralBaseline, data, order: np.ndarray, device) -> None:
+        first = max(data.ends[0] - data.lookback + 1, 0)
+        rows = slice(first, data.ends[-1] + 1)
+        self.ends = torch.as_tensor(np.asarray(data.ends) - first, device=device)
+        panel = (np.asarray(data.panel)[rows][:, order] - model.mean_) / model.spread_
+        self.panel = torch.as_tensor(np.nan_to_num(panel), dtype=torch.float32, device=device)
+        self.back = torch.arange(model.bars_ - 1, -1, -1, device=device)
+        targets = np.asarray(data.targets, float)[rows][:, order] / model.target_scale_
+        weights = np.isfinite(targets).astype(float)
+        if model.volatility_weights:
+            every_row = _EveryRow(data)
+            scale = recent_volatility(every_row, order, VOLATILITY_HALF_LIFE)[rows]
+            scale = scale * np.sqrt(data.horizon) / model.target_scale_
+            targets = np.clip(targets, -CLIP * scale, CLIP * scale)
+            weights = weights / scale**2
+        self.targets = torch.as_tensor(np.nan_to_num(targets), dtype=torch.float32, device=device)
+        self.weights = torch.as_tensor(weights, dtype=torch.float32, device=device)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def inputs(self, chosen: np.ndarray) -> Tensor:
+        ends = self.ends[torch.as_tensor(chosen, device=self.ends.device)]
+        return self.panel[ends[:, None] - self.back].transpose(1, 2)  # (B, N, T, F)
+
+    def take(self, chosen: np.ndarray, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        ends = self.ends[torch.as_tensor(chosen, device=self.ends.device)]
+        rows = ends[:, None] - self.back[-steps:]
+        target, weight = self.targets[rows], self.weights[rows]  # (B, S, N)
+        return self.inputs(chosen), target.transpose(1, 2), weight.transpose(1, 2)
+
+
+class _EveryRow:
+    """A view of the data with one window end at every row, for its volatility."""
+
+    def __init__(self, data) -> None:
+        self.panel, self.features = data.panel, data.features
+        self.ends = np.arange(len(data.panel))
+
+
+def _weighted_error(forecast: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return (weight * (forecast - target) ** 2).sum() / weight.sum().clamp_min(1e-12)
