@@ -1,0 +1,25 @@
+"""What was known about each asset at each bar's close: causal columns and their warm-up."""
+
+from crossattn.features.build import create_multi_asset_features, usable_features
+from crossattn.features.indicators import compute_macd, compute_rsi
+from crossattn.features.registry import (
+    DEFAULT_FEATURES,
+    FEATURE_GROUPS,
+    FEATURES,
+    FeatureSpec,
+    resolve_features,
+    warm_up_of,
+)
+
+__all__ = [
+    "DEFAULT_FEATURES",
+    "FEATURES",
+    "FEATURE_GROUPS",
+    "FeatureSpec",
+    "compute_macd",
+    "compute_rsi",
+    "create_multi_asset_features",
+    "resolve_features",
+    "usable_features",
+    "warm_up_of",
+]

@@ -1,0 +1,136 @@
+"""From bars to features: every column at once, on wide frames, known at each row's close."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from crossattn.bars.frame import Frames
+from crossattn.bars.panel import as_panel, symbols_of
+from crossattn.errors import CrossAttentionWarning, InvalidInputError
+from crossattn.features.registry import DEFAULT_FEATURES, FEATURES, WideBars, resolve_features
+
+
+def create_multi_asset_features(
+    data: Frames | pd.DataFrame, features: Sequence[str] = DEFAULT_FEATURES
+) -> pd.DataFrame:
+    """Compute causal features of every asset on one clock.
+
+    A row holds only what was known at its ``close_time``: changing anything later changes no bit
+    of it.
+
+    Parameters
+    ----------
+    data : Frames or Panel
+        Bars by symbol, or already aligned.
+    features : sequence of str
+        Names from :data:`crossattn.features.FEATURES`, or a group such as ``"calendar"``.
+
+    Returns
+    -------
+    DataFrame
+        Index ``close_time``; columns a MultiIndex (``feature``, ``symbol``), features in the order
+        asked for. NaN while a feature warms up and where the symbol has no bar in the row; a return
+        across such a gap is NaN too, while averages hold their state over it.
+
+    Raises
+    ------
+    InvalidInputError
+        Bad bars, an unknown feature, a symbol without a single price, or no feature that the source
+        can carry.
+
+    Warns
+    -----
+    CrossAttentionWarning
+        Names the features that were dropped because a source has closes only, or no volume.
+
+    Notes
+    -----
+    All returns are log returns per bar; a bar is a row of the panel. ``macd`` is the MACD line over
+    the close, so that assets of different price share one scale. The choice of columns is a
+    property of the source as a whole; every value is a property of its past.
+
+    Built in chapter: Features without look-ahead.
+
+    Examples
+    --------
+    >>> from crossattn import simulate_market
+    >>> market = simulate_market(n_assets=3, n_steps=100)
+    >>> table = create_multi_asset_features(market.frames, ["log_return", "rsi"])
+    >>> table.shape, int(table["rsi"].iloc[:, 0].first_valid_index() == table.index[14])
+    ((100, 6), 1)
+    """
+    panel = as_panel(data)
+    names = usable_features(panel, features)
+    symbols = symbols_of(panel)
+    values = np.concatenate([array for _, array in feature_arrays(panel, names)], axis=1)
+    columns = pd.MultiIndex.from_product([names, symbols], names=["feature", "symbol"])
+    return pd.DataFrame(values, index=panel.index, columns=columns)
+
+
+def usable_features(panel: pd.DataFrame, features: Sequence[str]) -> tuple[str, ...]:
+    """Return those of `features` that every source in the panel can carry; warn about the others.
+
+    Raises
+    ------
+    InvalidInputError
+        None is left, a name is unknown, or a symbol has no price at all.
+    """
+    names = resolve_features(features)
+    lacking = _lacking_fields(panel)
+    dropped = {
+        name: field for name in names for field in FEATURES[name].needs if lacking.get(field)
+    }
+    kept = tuple(name for name in names if name not in dropped)
+    if dropped:
+        reasons = {field: ", ".join(lacking[field]) for field in dropped.values()}
+        why = "; ".join(f"no {field} for {symbols}" for field, symbols in reasons.items())
+        if not kept:
+            raise InvalidInputError(f"features: none of {', '.join(names)} can be computed ({why})")
+        warnings.warn(
+            f"features dropped: {', '.join(dropped)} ({why})", CrossAttentionWarning, stacklevel=3
+        )
+    return kept
+
+
+def feature_arrays(
+    panel: pd.DataFrame, features: Sequence[str]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each feature with its ``(T, N)`` values, one after the other, sharing what they share.
+
+    The caller may keep them in a smaller type without ever holding all of them in float64.
+    """
+    bars = WideBars(panel)
+    for name in features:
+        spec = FEATURES[name]
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            values = np.array(spec.compute(bars))
+        values[~np.isfinite(values)] = np.nan
+        if not spec.every_row:
+            values[~bars.present] = np.nan
+        yield name, values
+
+
+def _lacking_fields(panel: pd.DataFrame) -> dict[str, list[str]]:
+    """Which symbols do not really have a field: declared close-only, or never a value."""
+    symbols = symbols_of(panel)
+    close = panel["close"]
+    empty = [symbol for symbol in symbols if not close[symbol].notna().any()]
+    if empty:
+        raise InvalidInputError(f"data: {empty[0]} has no price at all")
+    declared = panel.attrs.get("close_only", ())
+    if isinstance(declared, Mapping):
+        declared = [symbol for symbol, is_so in declared.items() if is_so]
+    elif isinstance(declared, bool):
+        declared = symbols if declared else ()
+    lacking: dict[str, list[str]] = {}
+    for field in ("open", "high", "low", "volume"):
+        lacking[field] = [
+            symbol
+            for symbol in symbols
+            if symbol in declared or not panel[field][symbol].notna().any()
+        ]
+    return lacking

@@ -1,0 +1,183 @@
+"""RSI and MACD as their authors defined them: recursions with a seed, on one price or many."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+
+from crossattn.errors import InvalidInputError
+
+Prices = TypeVar("Prices", pd.Series, pd.DataFrame)
+
+
+def compute_rsi(prices: Prices, period: int = 14) -> Prices:
+    """Relative strength index with Wilder's smoothing, in [0, 100].
+
+    How one-sided the recent changes were: 100 after nothing but rises, 0 after nothing but falls,
+    50 where rises and falls balance or the price has not moved at all.
+
+    Parameters
+    ----------
+    prices : Series or wide DataFrame
+        Closes, oldest first, one column an asset. NaN where there is no bar.
+    period : int
+        Number of changes in Wilder's average.
+
+    Returns
+    -------
+    Series or DataFrame like `prices`
+        Row t uses prices up to t only. NaN for the first `period` bars and where the price is NaN.
+
+    Raises
+    ------
+    InvalidInputError
+        `prices` is not a Series or DataFrame, holds text, an infinity, zero or a negative number;
+        or `period` is not a positive integer.
+
+    Notes
+    -----
+    With gains :math:`u_t = \\max(p_t - p_{t-1}, 0)` and losses :math:`d_t` alike, both averages
+    start as the mean of the first `period` changes and go on as
+    :math:`\\bar u_t = ((n - 1)\\,\\bar u_{t-1} + u_t) / n`; the index is
+    :math:`100\\,\\bar u_t / (\\bar u_t + \\bar d_t)`. Equal to TA-Lib, except on a price that never
+    moved, where TA-Lib says 0. A change across a missing bar is unknown: it is skipped and the
+    averages hold.
+
+    Built in chapter: Features without look-ahead.
+
+    References
+    ----------
+    J. Welles Wilder (1978), *New Concepts in Technical Trading Systems*, Trend Research.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> compute_rsi(pd.Series([10.0, 11.0, 10.5, 10.5, 12.5]), period=2).round(1).tolist()
+    [nan, nan, 66.7, 66.7, 93.3]
+    """
+    values, restore = _as_columns(prices)
+    period = _positive_int(period, "period")
+    change = np.full_like(values, np.nan)
+    with np.errstate(over="ignore", invalid="ignore"):
+        change[1:] = np.diff(values, axis=0)
+        gain = np.where(np.isnan(change), np.nan, np.maximum(change, 0.0))
+        loss = np.where(np.isnan(change), np.nan, np.maximum(-change, 0.0))
+        average_gain = _seeded_average(gain, 1 / period, period)
+        average_loss = _seeded_average(loss, 1 / period, period)
+        total = average_gain + average_loss
+        share = np.divide(average_gain, total, out=np.full_like(total, 0.5), where=total != 0)
+    rsi = np.where(np.isnan(total) | np.isnan(values), np.nan, 100 * share)
+    return restore(rsi)
+
+
+def compute_macd(
+    prices: Prices, fast: int = 12, slow: int = 26, signal: int = 9
+) -> tuple[Prices, Prices, Prices]:
+    """Moving-average convergence/divergence: the MACD line, its signal line, their difference.
+
+    A smoothed trend: the distance between a quick and a slow exponential average of the price.
+
+    Parameters
+    ----------
+    prices : Series or wide DataFrame
+        Closes, oldest first, one column an asset. NaN where there is no bar.
+    fast, slow : int
+        Periods of the two averages of the price; `fast` is below `slow`.
+    signal : int
+        Period of the average of the MACD line.
+
+    Returns
+    -------
+    macd, signal, histogram : Series or DataFrame like `prices`
+        In the price's own unit. Row t uses prices up to t only. NaN for the first
+        ``slow + signal - 2`` bars and where the price is NaN.
+
+    Raises
+    ------
+    InvalidInputError
+        `prices` is not a Series or DataFrame, holds text, an infinity, zero or a negative number;
+        a period is not a positive integer; `fast` is not below `slow`.
+
+    Notes
+    -----
+    An average of period n moves by :math:`2/(n+1)` of each surprise. Both price averages start at
+    bar ``slow - 1`` (counted from 0) as plain means of their last n prices, and the signal starts
+    as the mean of the first `signal` values of the line: TA-Lib's convention, equal to rounding.
+    A missing bar is skipped and the averages hold.
+
+    Built in chapter: Features without look-ahead.
+
+    References
+    ----------
+    Gerald Appel (2005), *Technical Analysis: Power Tools for Active Investors*, FT Press.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> macd, signal, histogram = compute_macd(pd.Series(range(1, 41), dtype=float))
+    >>> round(macd.iloc[-1], 6), round(histogram.iloc[-1], 6)
+    (7.0, 0.0)
+    """
+    values, restore = _as_columns(prices)
+    fast, slow = _positive_int(fast, "fast"), _positive_int(slow, "slow")
+    signal = _positive_int(signal, "signal")
+    if fast >= slow:
+        raise InvalidInputError(f"fast must be below slow, got fast={fast} and slow={slow}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        quick = _seeded_average(values, 2 / (fast + 1), fast, start=slow)
+        steady = _seeded_average(values, 2 / (slow + 1), slow)
+        line = np.where(np.isnan(values), np.nan, quick - steady)
+        average = _seeded_average(line, 2 / (signal + 1), signal)
+        hidden = np.isnan(average) | np.isnan(line)
+        line, average = np.where(hidden, np.nan, line), np.where(hidden, np.nan, average)
+        histogram = line - average
+    return restore(line), restore(average), restore(histogram)
+
+
+def _seeded_average(
+    values: np.ndarray, alpha: float, seed_length: int, start: int | None = None
+) -> np.ndarray:
+    """Exponential average that starts as a plain mean of the last `seed_length` valid values.
+
+    It starts at each column's `start`-th valid value (by default the `seed_length`-th); NaN before.
+    NaN values are skipped and the average holds.
+    """
+    start = seed_length if start is None else start
+    valid = ~np.isnan(values)
+    count = np.cumsum(valid, axis=0)  # (T, N)
+    total = np.cumsum(np.where(valid, values, 0.0), axis=0)
+    first = valid & (count == start)
+    before = np.cumsum(
+        np.where(valid & (count <= start - seed_length), values, 0.0), axis=0
+    )  # what the first mean leaves out
+    seeded = np.where(first, (total - before) / seed_length, values)
+    seeded[count < start] = np.nan
+    return pd.DataFrame(seeded).ewm(alpha=alpha, adjust=False, ignore_na=True).mean().to_numpy()
+
+
+def _as_columns(prices: pd.Series | pd.DataFrame):
+    """The values as a (T, N) float64 array, and a function that gives an array their old shape."""
+    if not isinstance(prices, pd.Series | pd.DataFrame):
+        raise InvalidInputError(
+            f"prices must be a pandas Series or DataFrame, got {type(prices).__name__}"
+        )
+    try:
+        values = np.ascontiguousarray(prices.to_numpy(dtype=np.float64, na_value=np.nan))
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"prices must be numbers: {error}") from None
+    if np.isinf(values).any() or (values <= 0).any():
+        wrong = values[np.isinf(values) | (values <= 0)][0]
+        raise InvalidInputError(f"prices must be positive and finite, got {wrong}")
+    if isinstance(prices, pd.Series):
+        return values[:, None], lambda array: pd.Series(
+            array[:, 0], index=prices.index, name=prices.name
+        )
+    return values, lambda array: pd.DataFrame(array, index=prices.index, columns=prices.columns)
+
+
+def _positive_int(value: int, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise InvalidInputError(f"{name} must be an integer of at least 1, got {value!r}")
+    return int(value)

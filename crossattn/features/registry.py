@@ -1,0 +1,285 @@
+"""The features by name: what each needs, how long it takes to settle, how it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from crossattn.bars.panel import symbols_of
+from crossattn.bars.volume import relative_volume
+from crossattn.errors import InvalidInputError
+from crossattn.features.indicators import compute_macd, compute_rsi
+
+VOLATILITY_HALF_LIFE = 24
+MOMENTUM_BARS = 24
+RELATIVE_VOLUME_WARM_UP = 20
+
+
+class WideBars:
+    """A panel as wide ``(T, N)`` float64 arrays, one a field, with what several features share."""
+
+    def __init__(self, panel: pd.DataFrame):
+        self.index = panel.index
+        self.symbols = symbols_of(panel)
+        self._panel = panel
+
+    def field(self, name: str) -> np.ndarray:
+        """Return one field for all symbols, ``(T, N)``, row-major."""
+        return np.ascontiguousarray(self._panel[name][self.symbols].to_numpy(dtype=np.float64))
+
+    @cached_property
+    def close(self) -> np.ndarray:
+        return self.field("close")
+
+    @cached_property
+    def log_close(self) -> np.ndarray:
+        return np.log(self.close)
+
+    @cached_property
+    def log_return(self) -> np.ndarray:
+        return difference(self.log_close, 1)
+
+    @cached_property
+    def present(self) -> np.ndarray:
+        """True where the symbol has a bar of its own that closed in the row."""
+        return ~np.isnan(self.close)
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """One feature: a causal map from wide bars to a ``(T, N)`` array.
+
+    Attributes
+    ----------
+    name : str
+    meaning : str
+        One line, with the unit.
+    warm_up : int
+        Number of bars at the start of an asset's history whose value is missing or not yet settled.
+    needs : tuple of str
+        Fields beyond the close that the source must really have.
+    compute : callable
+        ``WideBars -> ndarray (T, N)``; row t may use rows up to t only.
+    every_row : bool
+        Known in every row, also where the asset has no bar.
+    """
+
+    name: str
+    meaning: str
+    warm_up: int
+    needs: tuple[str, ...]
+    compute: Callable[[WideBars], np.ndarray]
+    every_row: bool = False
+
+
+def difference(values: np.ndarray, bars: int) -> np.ndarray:
+    """Row t minus row t - `bars`; NaN where either is missing."""
+    result = np.full_like(values, np.nan)
+    result[bars:] = values[bars:] - values[:-bars]
+    return result
+
+
+def _log_ratio(bars: WideBars, above: str, below: str) -> np.ndarray:
+    return np.log(bars.field(above)) - np.log(bars.field(below))
+
+
+def _overnight_gap(bars: WideBars) -> np.ndarray:
+    gap = np.full_like(bars.close, np.nan)
+    gap[1:] = np.log(bars.field("open")[1:]) - bars.log_close[:-1]
+    return gap
+
+
+def _relative_volume(bars: WideBars) -> np.ndarray:
+    return relative_volume(pd.DataFrame(bars.field("volume"))).to_numpy()
+
+
+def _volatility(bars: WideBars) -> np.ndarray:
+    squares = pd.DataFrame(bars.log_return**2)
+    average = squares.ewm(
+        halflife=VOLATILITY_HALF_LIFE, min_periods=VOLATILITY_HALF_LIFE, ignore_na=True
+    ).mean()
+    return np.sqrt(average.to_numpy())
+
+
+def _rsi(bars: WideBars) -> np.ndarray:
+    return compute_rsi(pd.DataFrame(bars.close)).to_numpy()
+
+
+def _macd(bars: WideBars) -> np.ndarray:
+    line, _, _ = compute_macd(pd.DataFrame(bars.close))
+    return line.to_numpy() / bars.close
+
+
+def _staleness(bars: WideBars) -> np.ndarray:
+    rows = np.arange(len(bars.index), dtype=np.float64)[:, None]
+    last_own = np.maximum.accumulate(np.where(bars.present, rows, -1.0), axis=0)
+    return np.where(last_own < 0, np.nan, rows - last_own)
+
+
+def _clock(turns: Callable[[pd.DatetimeIndex], np.ndarray], wave: Callable) -> Callable:
+    def compute(bars: WideBars) -> np.ndarray:
+        value = wave(2 * np.pi * turns(bars.index))
+        return np.repeat(value[:, None], bars.close.shape[1], axis=1)
+
+    return compute
+
+
+def _of_the_day(index: pd.DatetimeIndex) -> np.ndarray:
+    return ((index - index.normalize()) / pd.Timedelta(days=1)).to_numpy()
+
+
+def _of_the_week(index: pd.DatetimeIndex) -> np.ndarray:
+    return index.dayofweek.to_numpy() / 7
+
+
+_SPECS = (
+    FeatureSpec(
+        "log_return", "log of close over the previous bar's close", 1, (), lambda b: b.log_return
+    ),
+    FeatureSpec(
+        "intraday_return",
+        "log of close over the bar's own open",
+        0,
+        ("open",),
+        lambda b: _log_ratio(b, "close", "open"),
+    ),
+    FeatureSpec(
+        "range",
+        "log of high over low",
+        0,
+        ("high", "low"),
+        lambda b: _log_ratio(b, "high", "low"),
+    ),
+    FeatureSpec(
+        "relative_volume",
+        "log volume minus its exponentially weighted mean (half-life 20 bars) up to the last bar",
+        RELATIVE_VOLUME_WARM_UP,
+        ("volume",),
+        _relative_volume,
+    ),
+    FeatureSpec(
+        "volatility",
+        "root of the exponentially weighted mean square of log returns (half-life 24), per bar",
+        VOLATILITY_HALF_LIFE,
+        (),
+        _volatility,
+    ),
+    FeatureSpec("rsi", "relative strength index over 14 changes, 0 to 100", 14, (), _rsi),
+    FeatureSpec("macd", "MACD line (12, 26) as a fraction of the close", 33, (), _macd),
+    FeatureSpec(
+        "momentum",
+        "log of close over the close 24 bars before",
+        MOMENTUM_BARS,
+        (),
+        lambda b: difference(b.log_close, MOMENTUM_BARS),
+    ),
+    FeatureSpec(
+        "overnight_gap",
+        "log of the bar's open over the previous bar's close",
+        1,
+        ("open",),
+        _overnight_gap,
+    ),
+    FeatureSpec(
+        "staleness", "bars of the clock since the asset's last own bar", 0, (), _staleness, True
+    ),
+    FeatureSpec(
+        "hour_sin",
+        "sine of the UTC time of day at the close",
+        0,
+        (),
+        _clock(_of_the_day, np.sin),
+        True,
+    ),
+    FeatureSpec(
+        "hour_cos",
+        "cosine of the UTC time of day at the close",
+        0,
+        (),
+        _clock(_of_the_day, np.cos),
+        True,
+    ),
+    FeatureSpec(
+        "weekday_sin",
+        "sine of the UTC weekday at the close",
+        0,
+        (),
+        _clock(_of_the_week, np.sin),
+        True,
+    ),
+    FeatureSpec(
+        "weekday_cos",
+        "cosine of the UTC weekday at the close",
+        0,
+        (),
+        _clock(_of_the_week, np.cos),
+        True,
+    ),
+)
+
+FEATURES: dict[str, FeatureSpec] = {spec.name: spec for spec in _SPECS}
+
+FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
+    "calendar": ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos"),
+}
+
+DEFAULT_FEATURES: tuple[str, ...] = (
+    "log_return",
+    "intraday_return",
+    "range",
+    "relative_volume",
+    "volatility",
+    "rsi",
+    "macd",
+)
+
+
+def resolve_features(features: str | Sequence[str]) -> tuple[str, ...]:
+    """Check feature names and spell out groups (``"calendar"``), keeping the order.
+
+    Raises
+    ------
+    InvalidInputError
+        `features` is empty, repeats a name, or holds one that does not exist.
+
+    Examples
+    --------
+    >>> resolve_features(["log_return", "calendar"])
+    ('log_return', 'hour_sin', 'hour_cos', 'weekday_sin', 'weekday_cos')
+    """
+    if isinstance(features, str):
+        features = (features,)
+    try:
+        asked = list(features)
+    except TypeError:
+        raise InvalidInputError(f"features must be a sequence of names, got {features!r}") from None
+    unknown = [
+        name
+        for name in asked
+        if not isinstance(name, str) or (name not in FEATURES and name not in FEATURE_GROUPS)
+    ]
+    if unknown:
+        known = ", ".join([*FEATURES, *FEATURE_GROUPS])
+        raise InvalidInputError(f"features: unknown {unknown[0]!r}; there are {known}")
+    names = [part for name in asked for part in FEATURE_GROUPS.get(name, (name,))]
+    if not names:
+        raise InvalidInputError("features must name at least one feature, got none")
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise InvalidInputError(f"features: {repeated[0]!r} is there more than once")
+    return tuple(names)
+
+
+def warm_up_of(features: str | Sequence[str]) -> int:
+    """Return the number of leading bars after which every one of `features` has settled.
+
+    Examples
+    --------
+    >>> warm_up_of(["log_return", "rsi"])
+    14
+    """
+    return max(FEATURES[name].warm_up for name in resolve_features(features))
