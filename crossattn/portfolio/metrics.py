@@ -1,0 +1,177 @@
+"""Figures of a return series: what was earned, how roughly, and how it compares."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from crossattn.errors import InvalidInputError
+
+DAY = pd.Timedelta(days=1)
+
+
+def compute_metrics(
+    returns: pd.Series | np.ndarray, *, periods_per_year: float | None = None
+) -> dict[str, float]:
+    """Summarise net simple returns.
+
+    Feed it returns after costs: a gross Sharpe ratio is a statement about a market without fees.
+
+    Parameters
+    ----------
+    returns : Series or ndarray of shape (T,)
+        Net simple return of each bar, fractions, no NaN, at least two.
+    periods_per_year : float, optional
+        Bars a year. None: inferred from the index (see :func:`infer_periods_per_year`) and
+        reported in the result.
+
+    Returns
+    -------
+    dict
+        ``total_return``; ``annual_return`` (compound, CAGR); ``volatility`` (annual, ddof 1);
+        ``sharpe_ratio``; ``sortino_ratio``; ``max_drawdown`` (at most 0, from the initial wealth
+        of 1 on, so a loss on the first bar counts); ``calmar_ratio``; ``win_rate`` (winning bars
+        among those that won or lost); ``periods_per_year``.
+
+    Raises
+    ------
+    InvalidInputError
+        NaN or infinite returns, fewer than two, or bars a year that can be neither inferred nor
+        used.
+
+    Notes
+    -----
+    With r the returns, m their mean and P the bars a year: volatility = sd(r) √P,
+    Sharpe = m P / volatility, Sortino = m P / (√mean(min(r, 0)²) √P) where the mean runs over *all*
+    bars, CAGR = Π(1 + r)^(P/T) - 1, Calmar = CAGR / |max drawdown|. The risk-free rate is 0.
+    A ratio whose risk is 0 is ±inf by the sign of its numerator, and 0 where both are 0. Wealth
+    that is lost entirely (or more) has CAGR -1.
+
+    Built in chapter: Backtesting.
+
+    References
+    ----------
+    Sharpe (1994), "The Sharpe ratio". Sortino and van der Meer (1991), "Downside risk".
+
+    Examples
+    --------
+    >>> figures = compute_metrics(np.array([0.01, -0.02, 0.03]), periods_per_year=252)
+    >>> round(figures["total_return"], 6), round(figures["max_drawdown"], 6)
+    (0.019494, -0.02)
+    """
+    values = check_returns(returns)
+    periods = _check_periods(returns, periods_per_year)
+    wealth = np.concatenate([[1.0], np.cumprod(1 + values)])
+    drawdown = wealth / np.maximum.accumulate(wealth) - 1
+    mean, deviation = values.mean(), values.std(ddof=1)
+    if deviation <= 1e-15 * np.abs(values).max():
+        deviation = 0.0
+    downside = np.sqrt((np.minimum(values, 0) ** 2).mean())
+    final, root = wealth[-1], np.sqrt(periods)
+    growth = final ** (periods / len(values)) - 1 if final > 0 else -1.0
+    decided = np.count_nonzero(values)
+    return {
+        "total_return": float(final - 1),
+        "annual_return": float(growth),
+        "volatility": float(deviation * root),
+        "sharpe_ratio": _ratio(mean * root, deviation),
+        "sortino_ratio": _ratio(mean * root, downside),
+        "max_drawdown": float(drawdown.min()),
+        "calmar_ratio": _ratio(growth, -drawdown.min()),
+        "win_rate": float((values > 0).sum() / decided) if decided else 0.0,
+        "periods_per_year": periods,
+    }
+
+
+def infer_periods_per_year(index: pd.Index) -> float:
+    """Bars a year of a series with this index.
+
+    Parameters
+    ----------
+    index : DatetimeIndex
+        Bar times, increasing, at least two.
+
+    Returns
+    -------
+    float
+        From the commonest spacing. Daily: 365 if there are weekend bars, else 252. Shorter: bars
+        a day times 365 on a market that trades at weekends or round the clock without a weekend
+        in sight, times 252 on one that rests, where a day has as many bars as its median session.
+        Weekly 52, monthly 12, quarterly 4, yearly 1.
+
+    Raises
+    ------
+    InvalidInputError
+        The index has no times, or fewer than two.
+
+    Examples
+    --------
+    >>> infer_periods_per_year(pd.date_range("2024-01-01", periods=1000, freq="h", tz="UTC"))
+    8760.0
+    >>> infer_periods_per_year(pd.bdate_range("2024-01-01", periods=100))
+    252.0
+    """
+    if not isinstance(index, pd.DatetimeIndex) or len(index) < 2:
+        raise InvalidInputError(
+            "periods_per_year cannot be inferred without two times or more: give it as a number, "
+            f"got {type(index).__name__} of length {len(index)}"
+        )
+    gaps = pd.Series(index[1:] - index[:-1])
+    spacing = gaps.mode().iloc[0]
+    if spacing <= pd.Timedelta(0):
+        raise InvalidInputError("returns must be sorted by time, without duplicates")
+    weekend = bool((index.day_of_week >= 5).mean() > 0.05)
+    days = spacing / DAY
+    if days < 0.75:
+        round_the_clock = DAY / spacing
+        whole_week = index[-1] - index[0] >= pd.Timedelta(days=7)
+        if weekend or not whole_week:
+            bars = pd.Series(1, index=index).groupby(index.normalize()).sum()
+            closes = not weekend and bars.median() < 0.9 * round_the_clock and len(bars) > 1
+            return float(252 * bars.median()) if closes else float(365 * round_the_clock)
+        bars = pd.Series(1, index=index).groupby(index.normalize()).sum()
+        return float(252 * bars.median())
+    if days < 1.5:
+        return 365.0 if weekend else 252.0
+    for low, high, periods in ((6, 8, 52), (27, 32, 12), (88, 93, 4), (360, 370, 1)):
+        if low <= days <= high:
+            return float(periods)
+    return float(365.25 / days)
+
+
+def check_returns(returns: pd.Series | np.ndarray) -> np.ndarray:
+    """Return ``returns`` as a float array of shape (T,), or refuse it by name."""
+    try:
+        values = np.asarray(returns, dtype=float)
+    except (TypeError, ValueError):
+        raise InvalidInputError("returns must be numbers") from None
+    if values.ndim != 1:
+        raise InvalidInputError(f"returns must be one series, got shape {values.shape}")
+    if len(values) < 2:
+        raise InvalidInputError(f"returns must have two values or more, got {len(values)}")
+    if not np.isfinite(values).all():
+        wrong = np.flatnonzero(~np.isfinite(values))
+        raise InvalidInputError(
+            f"returns must be finite, got {values[wrong[0]]} at position {wrong[0]} "
+            f"({len(wrong)} in all)"
+        )
+    return values
+
+
+def _check_periods(returns: pd.Series | np.ndarray, periods_per_year: float | None) -> float:
+    if periods_per_year is None:
+        return infer_periods_per_year(getattr(returns, "index", pd.RangeIndex(len(returns))))
+    try:
+        periods = float(periods_per_year)
+    except (TypeError, ValueError):
+        periods = float("nan")
+    if not 0 < periods < float("inf"):
+        raise InvalidInputError(f"periods_per_year must be positive, got {periods_per_year!r}")
+    return periods
+
+
+def _ratio(gain: float, risk: float) -> float:
+    """gain / risk, ±inf where there is gain without risk, 0 where there is neither."""
+    if risk > 0:
+        return float(gain / risk)
+    return float(np.sign(gain) * np.inf) if gain else 0.0
