@@ -1,0 +1,231 @@
+"""Folds in time: what may be learned from, what it is tried on, and what must lie between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from crossattn.errors import InvalidInputError
+from crossattn.windows.data import CrossAttentionData
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One round of learning and trying.
+
+    Attributes
+    ----------
+    number : int
+        Counted from 0, in time order.
+    train, test : tuple of CrossAttentionData
+        Blocks of consecutive windows, in time order. A walk-forward fold has one of each.
+    """
+
+    number: int
+    train: tuple[CrossAttentionData, ...]
+    test: tuple[CrossAttentionData, ...]
+
+    @property
+    def n_train(self) -> int:
+        return sum(len(block) for block in self.train)
+
+    @property
+    def n_test(self) -> int:
+        return sum(len(block) for block in self.test)
+
+
+def walk_forward_folds(
+    data: CrossAttentionData,
+    *,
+    train_size: int,
+    test_size: int,
+    step: int | None = None,
+    expanding: bool = False,
+    embargo: int = 0,
+) -> list[Fold]:
+    """Cut the windows into folds that each learn from the past and are tried on what follows.
+
+    Parameters
+    ----------
+    data : CrossAttentionData
+    train_size : int
+        Windows to learn from (in the first fold, where `expanding`).
+    test_size : int
+        Windows to be tried on.
+    step : int, optional
+        Windows from one fold's test part to the next one's; `test_size` by default, so that the
+        test parts join without overlap.
+    expanding : bool
+        Learn from everything since the first window rather than from the latest `train_size`.
+    embargo : int
+        Windows left out between the two parts, beyond the purge of `data.horizon` windows.
+
+    Returns
+    -------
+    list of Fold
+        In time order; a last test part may be shorter than `test_size`.
+
+    Raises
+    ------
+    InvalidInputError
+        A size is not a positive integer, the embargo is negative, or there are too few windows.
+
+    Notes
+    -----
+    A window's target is known `horizon` bars after its last one. Without the purge the newest
+    targets of the training part would be computed from closes of the test part.
+
+    Built in chapter: Windows, splits and leaks.
+
+    Examples
+    --------
+    >>> from crossattn import prepare_cross_attention_data, simulate_market
+    >>> bars = simulate_market(n_assets=3, n_steps=300).frames
+    >>> data = prepare_cross_attention_data(bars, lookback=8, horizon=2)
+    >>> folds = walk_forward_folds(data, train_size=100, test_size=50)
+    >>> [(fold.n_train, fold.n_test) for fold in folds]
+    [(100, 50), (100, 50), (100, 50), (100, 6)]
+    """
+    train_size = _count(train_size, "train_size", 1)
+    test_size = _count(test_size, "test_size", 1)
+    step = test_size if step is None else _count(step, "step", 1)
+    embargo = _count(embargo, "embargo", 0)
+    gap = data.horizon + embargo
+    first_test = train_size + gap
+    if first_test >= len(data):
+        raise InvalidInputError(
+            f"data: {len(data)} windows are too few for train_size={train_size}, "
+            f"a purge of {data.horizon} and embargo={embargo}; {first_test + 1} are needed"
+        )
+    folds = []
+    for number, start in enumerate(range(first_test, len(data), step)):
+        known = start - gap
+        train = data[0 if expanding else known - train_size : known]
+        folds.append(Fold(number, (train,), (data[start : start + test_size],)))
+    return folds
+
+
+def combinatorial_folds(
+    data: CrossAttentionData,
+    *,
+    n_blocks: int = 6,
+    n_test_blocks: int = 2,
+    embargo: int | None = None,
+) -> list[Fold]:
+    """Try on every choice of blocks and learn from the others: many paths through one history.
+
+    Parameters
+    ----------
+    data : CrossAttentionData
+    n_blocks : int
+        Consecutive blocks of equal size; what does not divide goes to the last one.
+    n_test_blocks : int
+        Blocks in each test part.
+    embargo : int, optional
+        Windows left out of the training part after each test block, beyond the purge. The default
+        is just enough that no training window reaches back to the last bar of a test window.
+
+    Returns
+    -------
+    list of Fold
+        One a choice: ``n_blocks`` over ``n_test_blocks``. Neighbouring test blocks are joined.
+
+    Raises
+    ------
+    InvalidInputError
+        Fewer than 2 blocks, not 1 to ``n_blocks - 1`` of them to test, a negative embargo, or too
+        few windows: a block without a window, a fold without training.
+
+    Notes
+    -----
+    Training windows whose target is still open when a test block begins are purged
+    (`data.horizon` of them), and so are the windows after a test block while that block's targets
+    are open. The folds are those of ``skfolio.model_selection.CombinatorialPurgedCV`` with
+    ``purged_size=horizon``, given as windows, and for any embargo. A block learned from may come
+    after the one tried on: this measures how a rule varies over history, not what it would have
+    earned.
+
+    Built in chapter: Windows, splits and leaks.
+
+    References
+    ----------
+    Marcos López de Prado (2018), *Advances in Financial Machine Learning*, Wiley, chapter 12.
+
+    Examples
+    --------
+    >>> from crossattn import prepare_cross_attention_data, simulate_market
+    >>> bars = simulate_market(n_assets=3, n_steps=300).frames
+    >>> data = prepare_cross_attention_data(bars, lookback=8, horizon=2)
+    >>> len(combinatorial_folds(data, n_blocks=5, n_test_blocks=2))
+    10
+    """
+    n_blocks = _count(n_blocks, "n_blocks", 2)
+    n_test_blocks = _count(n_test_blocks, "n_test_blocks", 1)
+    if embargo is None:
+        embargo = max(0, data.lookback - 1 - data.horizon)
+    embargo = _count(embargo, "embargo", 0)
+    if n_test_blocks >= n_blocks:
+        raise InvalidInputError(
+            f"n_test_blocks must be below n_blocks={n_blocks}, got {n_test_blocks}"
+        )
+    if len(data) < n_blocks:
+        raise InvalidInputError(f"data: {len(data)} windows are too few for n_blocks={n_blocks}")
+    edges = [block * (len(data) // n_blocks) for block in range(n_blocks)] + [len(data)]
+    folds = []
+    for number, chosen in enumerate(combinations(range(n_blocks), n_test_blocks)):
+        tested = np.zeros(len(data), dtype=bool)
+        for block in chosen:
+            tested[edges[block] : edges[block + 1]] = True
+        test = _runs(tested)
+        learned = ~tested
+        for start, stop in test:
+            learned[max(0, start - data.horizon) : start] = False
+            learned[stop : stop + data.horizon + embargo] = False
+        if not learned.any():
+            raise InvalidInputError(
+                f"data: {len(data)} windows are too few for n_blocks={n_blocks}, "
+                f"n_test_blocks={n_test_blocks}, embargo={embargo}: nothing is left to learn from"
+            )
+        train = tuple(data[start:stop] for start, stop in _runs(learned))
+        folds.append(Fold(number, train, tuple(data[start:stop] for start, stop in test)))
+    return folds
+
+
+def fold_table(folds: list[Fold]) -> pd.DataFrame:
+    """Return the dates of every block of every fold, one row a block.
+
+    Columns: ``fold``, ``part`` ("train" or "test"), ``start`` and ``end`` (times at which the first
+    and the last forecast of the block are made), ``known`` (when the last target is), ``windows``.
+    """
+    rows = []
+    for fold in folds:
+        for part, blocks in (("train", fold.train), ("test", fold.test)):
+            for block in blocks:
+                last = int(block.ends[-1])
+                known = min(last + block.horizon, len(block.clock) - 1)
+                rows.append(
+                    {
+                        "fold": fold.number,
+                        "part": part,
+                        "start": block.timestamps[0],
+                        "end": block.timestamps[-1],
+                        "known": block.clock[known],
+                        "windows": len(block),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """Start and stop of every run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
+def _count(value: int, name: str, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise InvalidInputError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)
