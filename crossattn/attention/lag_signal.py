@@ -1,0 +1,133 @@
+"""Lag attention with scalar values: every head is a convex combination of lagged signals.
+
+Two layers share the mathematics of :mod:`crossattn.attention.lagged`: scores over (source, lag)
+tokens, one softmax for each target, weighted values. An :class:`IdentityLagLayer` scores *who* and
+*when*, the same at every step; a :class:`ContentLagLayer` scores *what is happening*, whoever it
+is. Both answer with a coefficient on each token, so that a forecast is a sum a reader can check.
+
+Built in chapter: Lag attention.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from crossattn.attention.lagged import identity_lag_scores, lag_softmax
+
+
+class IdentityLagLayer(nn.Module):
+    r"""Heads that know assets and lags by name, with signed gains, a gate and a modulation.
+
+    .. math::
+
+        p_i = \sum_h g_{hi} M_h(s) \sum_{j \ne i,\, l} \alpha_{hi}(j, l)\, G(c_{jl})\, v_{jl}
+
+    with :math:`\alpha_{hi} = \mathrm{softmax}_{(j,l)} E_{hi} \cdot (K_{hj} + P_{hl}) / \sqrt{d}`,
+    the gate :math:`G = 2 \sigma(u c + b)` and the modulation
+    :math:`M_h = m_{0h} + m_{1h} \tanh(a_h \cdot s + d_h)`. Attention is positive; the gains carry
+    the sign, which a softmax cannot.
+
+    Parameters
+    ----------
+    n_assets, n_lags, n_heads, width, n_states : int
+        Sources and targets, tokens a source, heads, width of an identity, size of ``s``.
+
+    Notes
+    -----
+    Attention does not depend on the batch, so a forecast costs one product of
+    ``(B, N L)`` with ``(N L, H N)``.
+    """
+
+    def __init__(self, n_assets: int, n_lags: int, n_heads: int, width: int, n_states: int):
+        super().__init__()
+        head = torch.arange(n_heads)
+        self.query_identity = nn.Parameter(0.5 * torch.randn(n_heads, n_assets, width))
+        self.key_identity = nn.Parameter(0.5 * torch.randn(n_heads, n_assets, width))
+        self.lag_embedding = nn.Parameter(0.5 * torch.randn(n_heads, n_lags, width))
+        sign = 1.0 - 2.0 * (head % 2)
+        self.gain = nn.Parameter(0.03 * sign[:, None].repeat(1, n_assets))  # (H, N)
+        self.gate_weight = nn.Parameter(torch.zeros(()))
+        self.gate_bias = nn.Parameter(torch.zeros(()))
+        self.base = nn.Parameter(torch.ones(n_heads))
+        self.swing = nn.Parameter(0.5 - (head // 2 % 2).float())
+        self.state_weight = nn.Parameter(torch.full((n_heads, n_states), 0.5))
+        self.state_bias = nn.Parameter(torch.zeros(n_heads))
+
+    def attention(self) -> Tensor:
+        """Return the attention of every head, ``(H, N, N, L)``; a target never attends to itself."""
+        scores = identity_lag_scores(self.query_identity, self.key_identity, self.lag_embedding)
+        other = ~torch.eye(scores.shape[1], dtype=torch.bool, device=scores.device)
+        return lag_softmax(scores, other[None, :, :, None])
+
+    def gate(self, content: Tensor) -> Tensor:
+        """Return how much of each token's value passes, in (0, 2); 1 before training."""
+        return 2.0 * torch.sigmoid(self.gate_weight * content + self.gate_bias)
+
+    def modulation(self, state: Tensor) -> Tensor:
+        """Return the factor of every head's gain, ``(B, H)``."""
+        return self.base + self.swing * torch.tanh(
+            state @ self.state_weight.mT + self.state_bias
+        )  # (B, H)
+
+    def forward(self, values: Tensor, content: Tensor, state: Tensor) -> Tensor:
+        """Return the signal ``(B, N)`` of values ``(B, N, L)``, content ``(B, N, L)``, state ``(B, S)``."""
+        n_heads, n_assets = self.gain.shape
+        tokens = (self.gate(content) * values).flatten(1)  # (B, N L)
+        mixing = self.attention().flatten(2).flatten(0, 1)  # (H N, N L)
+        pulled = (tokens @ mixing.mT).unflatten(1, (n_heads, n_assets))  # (B, H, N)
+        return (self.modulation(state)[:, :, None] * self.gain * pulled).sum(1)
+
+    def coefficients(self, content: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return attention ``(B, H, N, N, L)`` and the signed weight of each value ``(B, N, N, L)``."""
+        attention = self.attention()
+        gain = self.modulation(state)[:, :, None] * self.gain  # (B, H, N)
+        signed = torch.einsum("bhi,hijl->bijl", gain, attention)
+        coefficient = signed * self.gate(content)[:, None]
+        return attention.expand(len(content), -1, -1, -1, -1), coefficient
+
+
+class ContentLagLayer(nn.Module):
+    r"""A head that knows no names: it attends to whoever is loud, so the leader may change each bar.
+
+    .. math::
+
+        p_i = \gamma \sum_{j \ne i,\, l} \alpha_i(j, l)\, v_{jl}, \qquad
+        \alpha_i = \mathrm{softmax}_{(j,l)}\; w\, c_{jl} + \pi_l
+
+    Parameters
+    ----------
+    n_lags : int
+        Tokens a source.
+
+    Notes
+    -----
+    The joint softmax factors into one over the lags of each source and one over sources (of the
+    first one's log-normalisers), so that excluding the target itself costs ``N²``, not ``N² L``.
+    """
+
+    def __init__(self, n_lags: int):
+        super().__init__()
+        self.content_weight = nn.Parameter(torch.zeros(()))
+        self.content_lag = nn.Parameter(torch.zeros(n_lags))
+        self.content_gain = nn.Parameter(torch.tensor(0.1))
+
+    def _factors(self, content: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.content_weight * content + self.content_lag  # (B, N, L)
+        when = scores.softmax(-1)
+        loudness = scores.logsumexp(-1)  # (B, N)
+        n_assets = loudness.shape[1]
+        itself = torch.eye(n_assets, dtype=torch.bool, device=loudness.device)
+        others = loudness[:, None, :].masked_fill(itself, float("-inf"))
+        return others.softmax(-1), when  # (B, N, N), (B, N, L)
+
+    def forward(self, values: Tensor, content: Tensor, state: Tensor) -> Tensor:
+        """Return the signal ``(B, N)``; shapes as in :meth:`IdentityLagLayer.forward`."""
+        who, when = self._factors(content)
+        return self.content_gain * (who @ (when * values).sum(-1, keepdim=True)).squeeze(-1)
+
+    def coefficients(self, content: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return attention ``(B, 1, N, N, L)`` and the signed weight of each value ``(B, N, N, L)``."""
+        who, when = self._factors(content)
+        attention = who[..., None] * when[:, None]  # (B, N, N, L)
+        return attention[:, None], self.content_gain * attention

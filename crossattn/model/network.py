@@ -1,0 +1,163 @@
+"""The network: raw windows in, forecasts, classes, positions or quantiles out.
+
+Built in chapter: The full model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+from torch import Tensor, nn
+
+from crossattn.errors import InvalidInputError
+from crossattn.model.config import ModelConfig
+from crossattn.model.heads import ReturnsHead, make_head
+from crossattn.model.lag import LagBody
+
+BODIES = {"lag": LagBody}
+
+
+class CrossAttentionMultiAsset(nn.Module):
+    """Forecast every asset from every other: one configuration, one body, one head.
+
+    Parameters
+    ----------
+    n_assets, n_features : int
+    d_model, n_heads, n_layers, dropout
+        See :class:`~crossattn.model.config.ModelConfig`, which says what each preset makes of them.
+    output_type : {"regression", "classification", "portfolio", "distribution"}
+    **options
+        The other fields of :class:`~crossattn.model.config.ModelConfig`: ``preset``, ``features``,
+        ``max_lag``, ``seed``, ...
+
+    Raises
+    ------
+    InvalidInputError
+        An option is unknown or has a wrong value.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = CrossAttentionMultiAsset(n_assets=3, n_features=1, seed=0)
+    >>> model(torch.zeros(2, 3, 12, 1)).shape
+    torch.Size([2, 3])
+
+    Notes
+    -----
+    Built in chapter: The full model.
+    """
+
+    def __init__(
+        self,
+        n_assets: int,
+        n_features: int,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        dropout: float = 0.1,
+        output_type: str = "regression",
+        **options,
+    ):
+        super().__init__()
+        given = {
+            "n_assets": n_assets,
+            "n_features": n_features,
+            "d_model": d_model,
+            "n_heads": n_heads,
+            "n_layers": n_layers,
+            "dropout": dropout,
+            "output_type": output_type,
+        }
+        self.config = ModelConfig.from_dict({**given, **options})
+        with _weights_from(self.config.seed):
+            self.body = BODIES[self.config.preset](self.config)
+            self.head = make_head(self.config)
+        self.symbols: tuple[str, ...] | None = None
+        self.lookback: int | None = None
+        self.horizon: int | None = None
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> CrossAttentionMultiAsset:
+        """Build the network that a configuration describes."""
+        return cls(**config.to_dict())
+
+    @property
+    def output_type(self) -> str:
+        """What the head answers with."""
+        return self.config.output_type
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the input channels, in order."""
+        return self.config.features
+
+    def forward(
+        self, x: Tensor, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, list[dict[str, Tensor]]]:
+        """Answer for the last step of raw windows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, N, T, F)
+            Raw features, NaN where unknown; scaling is the model's own.
+        return_attention : bool
+            Return ``(predictions, attentions)``, one dict a layer.
+
+        Returns
+        -------
+        Tensor
+            ``(B, N)`` returns or weights, ``(B, N, 3)`` logits or ``(B, N, Q)`` quantiles.
+
+        Raises
+        ------
+        InvalidInputError
+            ``x`` has another shape, or fewer steps than the lags need.
+        """
+        self.check_windows(x)
+        return self.answer(self.body.read_windows(x), return_attention)
+
+    def answer(self, inputs, return_attention: bool = False):
+        """Answer for inputs that :meth:`read_panel` or the body's ``read_windows`` prepared."""
+        predictions = self.head(self.body(inputs))
+        if not return_attention:
+            return predictions
+        attentions, coefficient = self.body.explain(inputs)
+        if coefficient is not None:
+            contribution = coefficient * inputs.values[:, None]
+            reader = self.body.reader
+            out = (
+                self.head.scale
+                if isinstance(self.head, ReturnsHead)
+                else torch.ones_like(reader.value_scale)
+            )
+            attentions[-1]["contribution"] = out[:, None, None] * contribution
+            ratio = out[:, None, None] / reader.value_scale[:, None]
+            attentions[-1]["coefficient"] = ratio * coefficient
+        return predictions, attentions
+
+    def read_panel(self, panel: Tensor, lookback: int):
+        """Prepare every row of a raw panel ``(R, N, F)``; ``.gather(rows)`` gives a batch."""
+        return self.body.read_panel(panel, lookback)
+
+    def check_windows(self, x: Tensor) -> None:
+        n_assets, n_features = self.config.n_assets, self.config.n_features
+        if x.ndim != 4 or x.shape[1] != n_assets or x.shape[3] != n_features:
+            raise InvalidInputError(
+                f"x must have shape (B, {n_assets}, T, {n_features}), got {tuple(x.shape)}"
+            )
+        if self.config.preset == "lag" and x.shape[2] <= self.config.max_lag:
+            raise InvalidInputError(
+                f"lookback must be above max_lag={self.config.max_lag}, got {x.shape[2]} steps"
+            )
+
+
+@contextlib.contextmanager
+def _weights_from(seed: int | None):
+    """Draw from ``seed`` and leave torch's global generator as it was; None leaves all to it."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

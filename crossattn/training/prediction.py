@@ -1,0 +1,85 @@
+"""Predictions of a fitted model, for data or for raw windows.
+
+Built in chapter: Prediction and heat-maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from crossattn.errors import InvalidInputError
+from crossattn.model.network import CrossAttentionMultiAsset
+from crossattn.runtime import select_device
+from crossattn.training.rows import conform, panel_tensor
+from crossattn.windows.data import CrossAttentionData
+
+
+def predict(
+    model: CrossAttentionMultiAsset,
+    data_or_X: CrossAttentionData | np.ndarray,
+    *,
+    device: str | torch.device = "auto",
+    batch_size: int = 256,
+) -> np.ndarray:
+    """Predict for every window.
+
+    Parameters
+    ----------
+    model : CrossAttentionMultiAsset
+    data_or_X : CrossAttentionData or ndarray of shape (n, N, T, F)
+        Data is put in the model's order by name; an array must be in it already.
+    device : str
+    batch_size : int
+        Windows at a time.
+
+    Returns
+    -------
+    ndarray of shape (n, N), (n, N, 3) or (n, N, Q)
+        In the units of ``y``; known at each window's last close. Finite where inputs are missing.
+
+    Raises
+    ------
+    InvalidInputError
+        Other symbols, features, lookback or horizon than the model's, or a wrong shape.
+    """
+    answers = [p.cpu().numpy() for p in _answers(model, data_or_X, device, batch_size)]
+    return np.concatenate(answers)
+
+
+def attention_batches(
+    model: CrossAttentionMultiAsset,
+    data_or_X: CrossAttentionData | np.ndarray,
+    *,
+    device: str | torch.device = "auto",
+    batch_size: int = 256,
+) -> Iterator[list[dict[str, torch.Tensor]]]:
+    """Yield the attentions of every window, a batch at a time (a whole data set may not fit)."""
+    for _, attentions in _answers(model, data_or_X, device, batch_size, return_attention=True):
+        yield attentions
+
+
+def _answers(model, data_or_X, device, batch_size, return_attention=False) -> Iterator:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InvalidInputError(f"batch_size must be a positive integer, got {batch_size!r}")
+    device = select_device(device)
+    model.to(device).eval()
+    if isinstance(data_or_X, CrossAttentionData):
+        data = conform(model, data_or_X)
+        if len(data) == 0:
+            raise InvalidInputError("data has no window to predict")
+        panel, part = panel_tensor(data, device)
+        ends = torch.from_numpy(data.ends - part.start).to(device)
+        with torch.no_grad():
+            store = model.read_panel(panel, data.lookback)
+        inputs = (store.gather(rows) for rows in ends.split(batch_size))
+    else:
+        X = torch.as_tensor(np.asarray(data_or_X, dtype=np.float32))
+        model.check_windows(X)
+        inputs = (model.body.read_windows(x.to(device)) for x in X.split(batch_size))
+    for batch in inputs:
+        with torch.no_grad():
+            answer = model.answer(batch, return_attention)
+        yield answer
