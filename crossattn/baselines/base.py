@@ -15,7 +15,7 @@ RETURN_FEATURE = "log_return"
 
 
 class Baseline:
-    """A forecaster to beat: ``fit(train, val)`` and ``predict(data)``, like every fitted object here.
+    """A forecaster to beat: ``fit(train, val)``, ``predict(data)``, like all that is fitted here.
 
     Subclasses implement ``_fit(train, val)`` and ``_predict(data, order)``, where ``order`` holds,
     for each symbol of the training data, its position in ``data``.

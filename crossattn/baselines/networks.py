@@ -6,7 +6,6 @@ forecasts at the last step only.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 

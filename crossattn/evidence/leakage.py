@@ -1,0 +1,317 @@
+"""The leakage audit: change the future, run the pipeline again, see whether the past moved.
+
+Look-ahead is rarely visible in code and always visible in this experiment, because a value dated
+t that uses only what was known at t cannot depend on any bar that closed later.
+
+Built in chapter: The bug museum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from crossattn.bars.frame import check_frames
+from crossattn.bars.panel import check_panel
+from crossattn.errors import InvalidInputError
+from crossattn.evidence import futures
+from crossattn.evidence.futures import Bars
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CHECKS = ("perturb", "shuffle", "poison", "delete", "extend", "gaps")
+VIOLATION_COLUMNS = (
+    "check",
+    "cut",
+    "column",
+    "first_moved",
+    "last_moved",
+    "n_moved",
+    "largest_change",
+)
+Pipeline = Callable[[Bars], "pd.DataFrame | pd.Series"]
+
+
+@dataclass(frozen=True)
+class LeakageReport:
+    """What moved when the future changed.
+
+    Attributes
+    ----------
+    violations : DataFrame
+        One row a check, moment and column that moved: ``check``, ``cut`` (bars known later were
+        changed), ``column``, ``first_moved`` and ``last_moved`` (dates of output rows, all at or
+        before ``cut``), ``n_moved``, ``largest_change``.
+    checks : DataFrame
+        One row a check and moment: ``check``, ``cut``, ``outcome`` ("same", "moved", "not run"),
+        ``reason`` (the pipeline's error where it could not run).
+    passed : bool
+        Nothing moved, and every kind of check ran at least once.
+    """
+
+    violations: pd.DataFrame
+    checks: pd.DataFrame
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing moved and every kind of check ran."""
+        ran = self.checks[self.checks["outcome"] != "not run"]
+        return self.violations.empty and set(ran["check"]) == set(self.checks["check"])
+
+    @property
+    def first_moved(self) -> pd.Timestamp | None:
+        """The earliest output row that moved; None where none did."""
+        return None if self.violations.empty else self.violations["first_moved"].min()
+
+    def __str__(self) -> str:
+        if not self.violations.empty:
+            worst = self.violations.sort_values("first_moved", kind="stable").iloc[0]
+            return (
+                f"leak: {worst['column']} at {worst['first_moved']} moved when bars known after "
+                f"{worst['cut']} changed ({worst['check']}; {len(self.violations)} findings)"
+            )
+        idle = sorted(set(self.checks["check"]) - set(self._ran()))
+        if idle:
+            return f"undecided: {', '.join(idle)} could not run ({self._first_reason()})"
+        return f"passed: {len(self.checks)} futures, nothing before them moved"
+
+    def _ran(self) -> list[str]:
+        return self.checks.loc[self.checks["outcome"] != "not run", "check"].tolist()
+
+    def _first_reason(self) -> str:
+        return str(self.checks.loc[self.checks["outcome"] == "not run", "reason"].iloc[0])
+
+    def _repr_html_(self) -> str:
+        table = "" if self.violations.empty else self.violations.head(20).to_html(index=False)
+        return f"<p><strong>Leakage audit</strong>: {escape(str(self))}</p>{table}"
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw each check at each moment: same, moved or not run."""
+        from crossattn.figures import PALETTE, new_axes
+
+        ax = new_axes(ax)
+        kinds = list(dict.fromkeys(self.checks["check"]))
+        styles = {
+            "same": (PALETTE[2], "o"),
+            "moved": (PALETTE[5], "X"),
+            "not run": ("#999999", "."),
+        }
+        for outcome, (colour, marker) in styles.items():
+            rows = self.checks[self.checks["outcome"] == outcome]
+            heights = [kinds.index(kind) for kind in rows["check"]]
+            ax.scatter(rows["cut"], heights, color=colour, marker=marker, s=60, label=outcome)
+        ax.set_yticks(range(len(kinds)), kinds)
+        ax.set(xlabel="moment after which the bars were changed (UTC)", title=str(self)[:90])
+        ax.legend(ncols=3, loc="upper left", bbox_to_anchor=(0, -0.2))
+        ax.tick_params(axis="x", rotation=20)
+        return ax
+
+
+def audit_leakage(
+    pipeline: Pipeline,
+    data: Bars,
+    *,
+    cuts: int | Sequence[pd.Timestamp] = 8,
+    checks: Sequence[str] = CHECKS,
+    tolerance: float = 1e-6,
+    seed: int = 0,
+) -> LeakageReport:
+    """Look for values that a pipeline dates before it could know them.
+
+    The future of the bars is perturbed, shuffled, poisoned, deleted and extended, and gaps are
+    punched and the future behind them perturbed. Rows dated at or before the moment of the change
+    must not move.
+
+    Parameters
+    ----------
+    pipeline : callable
+        From bars (of the kind that ``data`` is) to a DataFrame or Series whose index says *when
+        each row is claimed to be known*: features, labels dated when they are known, signals,
+        forecasts, positions. It must give the same result twice.
+    data : Frames or Panel
+        Bars to try it on; each bar counts as known at its close time.
+    cuts : int or sequence of Timestamp
+        After which moments the future is changed: so many, chosen among the dates of the output
+        (its first and last rows, which is where splits leak, and evenly between), or your own.
+    checks : sequence of str
+        Of "perturb", "shuffle", "poison", "delete", "extend", "gaps".
+    tolerance : float
+        What counts as no change, relative to the spread of the column.
+    seed : int
+        Of the changes.
+
+    Returns
+    -------
+    LeakageReport
+
+    Raises
+    ------
+    InvalidInputError
+        The output carries no dates, the pipeline is not deterministic, it fails on the bars as
+        they are, or a check is unknown.
+
+    Notes
+    -----
+    A row that appears or vanishes counts as moved: whether a row exists is knowledge too. So a
+    split at a *fraction* of the rows is reported by "delete" and "extend", rightly: the date of
+    that split depends on how long the download was. A pipeline that raises on a changed future is
+    reported as "not run" there, never as clean. The audit runs the pipeline about
+    ``4 * cuts + 9`` times; it can prove a leak, and cannot prove that there is none between the
+    moments tried.
+
+    References
+    ----------
+    Kaufman, Rosset, Perlich and Stitelman (2012), "Leakage in Data Mining", ACM TKDD 6(4).
+
+    Examples
+    --------
+    >>> from crossattn import simulate_market
+    >>> from crossattn.bars.frame import close_times
+    >>> frames = simulate_market(n_assets=2, n_steps=200, seed=0).frames
+    >>> def peek(frames):
+    ...     frame = next(iter(frames.values()))
+    ...     return pd.Series(frame["close"].shift(-1).to_numpy(), close_times(frame))
+    >>> audit_leakage(peek, frames, cuts=2).passed
+    False
+    """
+    unknown = [check for check in checks if check not in CHECKS]
+    if unknown or not len(checks):
+        raise InvalidInputError(f"checks must be of {CHECKS}, got {list(checks)}")
+    data = check_panel(data) if isinstance(data, pd.DataFrame) else check_frames(data)
+    generator = np.random.default_rng(seed)
+    reference = _dated(pipeline(_copy(data)))
+    if _compare(reference, _dated(pipeline(_copy(data))), reference.index.max(), 0.0):
+        raise InvalidInputError("pipeline gives different results on the same bars: fix its seed")
+    moments = _choose_cuts(cuts, reference, data)
+    outcomes: list[dict] = []
+    violations: list[dict] = []
+
+    def examine(check: str, cut: pd.Timestamp, experiment: Callable[[], list[dict]]) -> None:
+        row = {"check": check, "cut": cut, "outcome": "same", "reason": ""}
+        try:
+            moved = experiment()
+        except Exception as error:  # any failure of foreign code is an outcome here
+            row |= {"outcome": "not run", "reason": f"{type(error).__name__}: {error}"[:200]}
+        else:
+            violations.extend({"check": check, "cut": cut, **finding} for finding in moved)
+            row["outcome"] = "moved" if moved else "same"
+        outcomes.append(row)
+
+    def change_future(check: str, cut: pd.Timestamp) -> list[dict]:
+        bars = getattr(futures, check)(_copy(data), cut, generator)
+        return _compare(reference, _dated(pipeline(bars)), cut, tolerance)
+
+    def change_behind_gap(cut: pd.Timestamp) -> list[dict]:
+        known = futures.known_times(data)
+        at = known[known <= cut][-1:]
+        holed = futures.punch_holes(_copy(data), at)
+        past = _dated(pipeline(_copy(holed)))
+        bars = futures.perturb(holed, at[-1], generator)
+        return _compare(past, _dated(pipeline(bars)), at[-1], tolerance)
+
+    for check in checks:
+        if check == "extend":
+            last = futures.known_times(data)[-1]
+            examine(check, last, partial(change_future, check, last))
+        elif check == "gaps":
+            for cut in moments[:: max(len(moments) // 3, 1)][:3]:
+                examine(check, cut, partial(change_behind_gap, cut))
+        else:
+            for cut in moments:
+                examine(check, cut, partial(change_future, check, cut))
+    return LeakageReport(
+        violations=pd.DataFrame(violations, columns=list(VIOLATION_COLUMNS)),
+        checks=pd.DataFrame(outcomes, columns=["check", "cut", "outcome", "reason"]),
+    )
+
+
+def _copy(data: Bars) -> Bars:
+    if isinstance(data, pd.DataFrame):
+        return data.copy()
+    return {symbol: frame.copy() for symbol, frame in data.items()}
+
+
+def _dated(output) -> pd.DataFrame:
+    """Return the output as a table with a row a date, or a row a date and a rank within it."""
+    if isinstance(output, pd.Series):
+        output = output.to_frame(output.name if output.name is not None else "value")
+    if not isinstance(output, pd.DataFrame):
+        raise InvalidInputError(
+            f"pipeline must return a DataFrame or Series, got {type(output).__name__}"
+        )
+    if isinstance(output.index, pd.MultiIndex):
+        rest = [k for k in range(output.index.nlevels) if k]
+        output = output.unstack(rest)  # noqa: PD010 - the levels are dates and names, not columns
+    if not isinstance(output.index, pd.DatetimeIndex) or output.index.tz is None:
+        raise InvalidInputError(
+            "pipeline must date its rows: its index must hold UTC times, "
+            f"got {type(output.index).__name__}"
+        )
+    if not len(output):
+        raise InvalidInputError("pipeline returned no rows")
+    table = output.copy()
+    table.columns = [str(column) for column in table.columns]
+    if not table.columns.is_unique or not table.index.is_unique:
+        raise InvalidInputError("pipeline must return each date and each column once")
+    return table.sort_index()
+
+
+def _choose_cuts(cuts, reference: pd.DataFrame, data: Bars) -> list[pd.Timestamp]:
+    if not isinstance(cuts, int):
+        return [pd.Timestamp(cut) for cut in cuts]
+    if cuts < 1:
+        raise InvalidInputError(f"cuts must be at least 1, got {cuts}")
+    dates = reference.index
+    filled = reference.notna().any(axis=1).to_numpy()
+    dates = dates[filled] if filled.any() else dates
+    even = np.linspace(0, len(dates) - 1, max(cuts - 2, 1) + 1).round().astype(int)
+    places = dict.fromkeys([0, 1, *even, len(dates) - 2])
+    chosen = sorted({dates[k] for k in places if 0 <= k < len(dates)})
+    last = futures.known_times(data)[-1]
+    return [cut for cut in chosen if cut < last][: cuts + 2] or [dates[0]]
+
+
+def _compare(
+    past: pd.DataFrame, changed: pd.DataFrame, cut: pd.Timestamp, tolerance: float
+) -> list[dict]:
+    """Compare rows dated at or before ``cut``; missing rows and columns count as NaN."""
+    past, changed = past[past.index <= cut], changed[changed.index <= cut]
+    rows = past.index.union(changed.index)
+    findings = []
+    for column in dict.fromkeys([*past.columns, *changed.columns]):
+        before = past[column].reindex(rows) if column in past else pd.Series(np.nan, rows)
+        after = changed[column].reindex(rows) if column in changed else pd.Series(np.nan, rows)
+        change = _change_of(before, after, tolerance)
+        if change.any():
+            where = rows[change > 0]
+            findings.append(
+                {
+                    "column": column,
+                    "first_moved": where[0],
+                    "last_moved": where[-1],
+                    "n_moved": len(where),
+                    "largest_change": float(change.max()),
+                }
+            )
+    return findings
+
+
+def _change_of(before: pd.Series, after: pd.Series, tolerance: float) -> np.ndarray:
+    """Size of each change beyond the tolerance, 0 where there is none, inf where NaN-ness moved."""
+    both = before.isna() & after.isna()
+    if not (pd.api.types.is_numeric_dtype(before) and pd.api.types.is_numeric_dtype(after)):
+        return np.where(both | (before == after), 0.0, np.inf)
+    old, new = before.to_numpy(float), after.to_numpy(float)
+    finite = np.abs(old[np.isfinite(old)])
+    allowed = tolerance * np.fmax(np.abs(old), finite.mean() if finite.size else 0.0)
+    with np.errstate(invalid="ignore"):
+        change = np.where(old == new, 0.0, np.abs(new - old))
+    change = np.where(np.isnan(change), np.inf, change)
+    return np.where(both.to_numpy() | (change <= np.nan_to_num(allowed)), 0.0, change)

@@ -1,0 +1,244 @@
+"""The audit finds ten leaks and passes ten clean pipelines."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn.bars.frame import close_times
+from crossattn.bars.panel import align_panel
+from crossattn.errors import InvalidInputError
+from crossattn.evidence.leakage import CHECKS, audit_leakage
+
+N_BARS, HORIZON = 240, 6
+SPLIT = pd.Timestamp("2024-01-07 00:00", tz="UTC")
+
+
+def bars(seed, n=N_BARS, start="2024-01-01", freq="h"):
+    generator = np.random.default_rng(seed)
+    index = pd.date_range(start, periods=n, freq=freq, tz="UTC", name="time")
+    close = 100 * np.exp(np.cumsum(generator.normal(0, 0.01, n)))
+    open_ = close * np.exp(generator.normal(0, 0.003, n))
+    return pd.DataFrame(
+        {
+            "open": open_,
+            "high": np.maximum(open_, close) * 1.002,
+            "low": np.minimum(open_, close) * 0.998,
+            "close": close,
+            "volume": generator.lognormal(3, 0.5, n),
+        },
+        index=index,
+    )
+
+
+@pytest.fixture(scope="module")
+def market():
+    return {symbol: bars(seed) for seed, symbol in enumerate("ABCD")}
+
+
+@pytest.fixture(scope="module")
+def coin_and_stock():
+    """An hourly coin, and a stock whose daily bar opens at 14:30 and is known at 21:00."""
+    stock = bars(9, n=10, freq="D")
+    stock.index = stock.index + pd.Timedelta("14h30min")
+    stock["close_time"] = stock.index + pd.Timedelta("6h30min")
+    return {"COIN": bars(8), "STOCK": stock}
+
+
+def closes(frames):
+    return align_panel(frames)["close"]
+
+
+def returns(frames):
+    return np.log(closes(frames)).diff()
+
+
+def fit_slopes(frames, known_labels_only):
+    """Momentum slopes fitted before SPLIT, forecasts from SPLIT on."""
+    prices = closes(frames)
+    past = np.log(prices).diff(3)
+    label = prices.shift(-HORIZON) / prices - 1
+    last = SPLIT - pd.Timedelta(hours=HORIZON if known_labels_only else 1)
+    train = past.index <= last
+    slope = (past[train] * label[train]).sum() / (past[train] ** 2).sum()
+    return past[past.index >= SPLIT] * slope
+
+
+def chosen_feature(frames, before):
+    """The lag that correlates best with the next return, judged on rows before a date."""
+    r = returns(frames)
+    target = r["A"].shift(-1)
+    judged = r.index < before
+    candidates = {f"{s}{k}": r[s].shift(k) for s in "BCD" for k in range(4)}
+    strength = {name: abs(c[judged].corr(target[judged])) for name, c in candidates.items()}
+    return candidates[max(strength, key=strength.get)].loc[SPLIT:].rename("chosen")
+
+
+def dated_by_open(frames):
+    return pd.DataFrame({s: np.log(f["close"]).diff() for s, f in frames.items()})
+
+
+def joined_by_date(frames):
+    coin, stock = frames["COIN"], frames["STOCK"]
+    daily = stock["close"].set_axis(stock.index.normalize())
+    opens = coin.index.normalize()
+    return pd.Series(daily.reindex(opens).to_numpy() / coin["close"].to_numpy(), close_times(coin))
+
+
+def windows_with_target(frames):
+    r = returns(frames)
+    return pd.concat({k: r.shift(k) for k in range(-1, 3)}, axis=1)
+
+
+def scaled(frames, fitted):
+    r = returns(frames)
+    part = r[r.index < SPLIT] if fitted == "before" else r
+    return ((r - part.mean()) / part.std()).loc[SPLIT:]
+
+
+LEAKS = {
+    "shift(-1)": lambda f: returns(f).shift(-1),
+    "centred window": lambda f: closes(f).rolling(5, center=True).mean(),
+    "scaler fitted on everything": lambda f: scaled(f, "everything"),
+    "backward fill": lambda f: closes(f).bfill(),
+    "unclosed bar": dated_by_open,
+    "labels overlap the split": lambda f: fit_slopes(f, known_labels_only=False),
+    "close used before it is known": joined_by_date,
+    "feature chosen on the test part": lambda f: chosen_feature(
+        f, pd.Timestamp.max.tz_localize("UTC")
+    ),
+    "global quantile": lambda f: (closes(f) > closes(f).quantile(0.8)).astype(int),
+    "target inside X": windows_with_target,
+}
+
+
+def known_stock_close(frames):
+    prices = closes(frames)
+    return (prices["STOCK"].ffill() / prices["COIN"]).rename("ratio")
+
+
+def labels_dated_when_known(frames):
+    prices = closes(frames)
+    return prices / prices.shift(HORIZON) - 1
+
+
+def features_of_the_package(frames):
+    from crossattn import create_multi_asset_features
+
+    return create_multi_asset_features(frames)
+
+
+def expanding_quantile(frames):
+    prices = closes(frames)
+    return (prices > prices.expanding().quantile(0.8)).astype(int)
+
+
+CLEAN = {
+    "returns": returns,
+    "trailing window": lambda f: closes(f).rolling(5).mean(),
+    "scaler fitted before the split": lambda f: scaled(f, "before"),
+    "forward fill": lambda f: closes(f).ffill(),
+    "labels dated when known": labels_dated_when_known,
+    "purged labels": lambda f: fit_slopes(f, known_labels_only=True),
+    "close used once it is known": known_stock_close,
+    "feature chosen before the split": lambda f: chosen_feature(f, SPLIT),
+    "expanding quantile": expanding_quantile,
+    "features of the package": features_of_the_package,
+}
+
+
+def bars_for(name, market, coin_and_stock):
+    return coin_and_stock if "known" in name and "close" in name else market
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_finds_the_leak(name, market, coin_and_stock):
+    report = audit_leakage(LEAKS[name], bars_for(name, market, coin_and_stock), cuts=4)
+    assert not report.passed
+    assert len(report.violations), str(report)
+    moved = report.violations
+    assert (moved["first_moved"] <= moved["last_moved"]).all()
+    assert (moved["last_moved"] <= moved["cut"]).all()
+    assert report.first_moved == moved["first_moved"].min()
+    assert str(report).startswith("leak:")
+
+
+@pytest.mark.parametrize("name", CLEAN)
+def test_passes_the_clean_pipeline(name, market, coin_and_stock):
+    report = audit_leakage(CLEAN[name], bars_for(name, market, coin_and_stock), cuts=4)
+    assert report.passed, f"{report}\n{report.violations}\n{report.checks}"
+    assert set(report.checks["check"]) == set(CHECKS)
+    assert report.first_moved is None
+
+
+def test_names_the_first_bar_that_moved(market):
+    cut = pd.Timestamp("2024-01-05 12:00", tz="UTC")
+    report = audit_leakage(lambda f: returns(f).shift(-3), market, cuts=[cut], checks=["perturb"])
+    assert (report.violations["first_moved"] == cut - pd.Timedelta("2h")).all()
+    assert (report.violations["last_moved"] == cut).all()
+    assert (report.violations["n_moved"] == 3).all()
+    assert len(report.violations) == 4
+
+
+def test_works_on_a_panel(market):
+    panel = align_panel(market)
+    assert audit_leakage(lambda p: np.log(p["close"]).diff(), panel, cuts=3).passed
+    assert not audit_leakage(lambda p: np.log(p["close"]).diff(-1), panel, cuts=3).passed
+
+
+def test_a_check_that_cannot_run_is_not_a_pass(market):
+    def needs_everything(frames):
+        table = returns(frames)
+        if len(table) < N_BARS:
+            raise ValueError("too short")
+        return table
+
+    report = audit_leakage(needs_everything, market, cuts=3)
+    assert report.violations.empty
+    assert not report.passed
+    assert "delete" in str(report)
+    assert "too short" in str(report)
+
+
+def test_a_split_by_fraction_depends_on_the_length_of_the_download(market):
+    def by_fraction(frames):
+        r = returns(frames)
+        head = r.iloc[: int(0.6 * len(r))]
+        return (r - head.mean()).iloc[len(head) :]
+
+    report = audit_leakage(by_fraction, market, cuts=3)
+    assert set(report.violations["check"]) <= {"delete", "extend", "gaps"}
+    assert "extend" in set(report.violations["check"])
+
+
+def test_refuses_what_it_cannot_judge(market):
+    generator = np.random.default_rng(0)
+    with pytest.raises(InvalidInputError, match="different results"):
+        audit_leakage(lambda f: returns(f) + generator.normal(), market)
+    with pytest.raises(InvalidInputError, match="date its rows"):
+        audit_leakage(lambda f: returns(f).reset_index(drop=True), market)
+    with pytest.raises(InvalidInputError, match="checks must be"):
+        audit_leakage(returns, market, checks=["guess"])
+    with pytest.raises(InvalidInputError, match="DataFrame or Series"):
+        audit_leakage(lambda f: 1, market)
+
+
+def test_the_pipeline_cannot_spoil_the_bars(market):
+    before = {symbol: frame.copy() for symbol, frame in market.items()}
+
+    def careless(frames):
+        out = returns(frames)
+        for frame in frames.values():
+            frame["close"] = 1.0
+        return out
+
+    assert audit_leakage(careless, market, cuts=2).passed
+    for symbol, frame in market.items():
+        pd.testing.assert_frame_equal(frame, before[symbol])
+
+
+def test_report_draws_and_escapes(market):
+    report = audit_leakage(
+        lambda f: returns(f).rename(columns={"A": "<script>"}).shift(-1), market, cuts=2
+    )
+    assert "<script>" not in report._repr_html_()
+    assert report.plot().get_yticklabels()[0].get_text() == "perturb"
