@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from crossattn.attention.functional import attend, check_dropout, check_heads
+from crossattn.attention.functional import attend, check_dropout, check_heads, check_positive
 from crossattn.attention.masks import all_of, check_mask, pair_mask, per_bar, token_mask, used
 from crossattn.errors import InvalidInputError
 
@@ -88,8 +88,7 @@ class MultiHeadCrossAttention(nn.Module):
         self.output_projection = nn.Linear(d_model, d_model, bias=False)
         self.dropout = nn.Dropout(check_dropout(dropout))
         if n_assets is not None:
-            if isinstance(n_assets, bool) or not isinstance(n_assets, int) or n_assets < 1:
-                raise InvalidInputError(f"n_assets must be a positive integer, got {n_assets!r}")
+            check_positive(n_assets=n_assets)
             self.follower_identity = nn.Parameter(torch.empty(n_assets, d_model))
             self.leader_identity = nn.Parameter(torch.empty(n_assets, d_model))
         self.reset_parameters()

@@ -192,11 +192,16 @@ def _check_shapes(query, key, value, mask):
     check_mask(mask)
 
 
-def check_heads(d_model: int, n_heads: int) -> int:
-    """Return the width of one head, or raise InvalidInputError where the heads do not divide."""
-    for name, number in [("d_model", d_model), ("n_heads", n_heads)]:
+def check_positive(**numbers: int) -> None:
+    """Raise InvalidInputError unless each number, named as its argument, is a positive integer."""
+    for name, number in numbers.items():
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise InvalidInputError(f"{name} must be a positive integer, got {number!r}")
+
+
+def check_heads(d_model: int, n_heads: int) -> int:
+    """Return the width of one head, or raise InvalidInputError where the heads do not divide."""
+    check_positive(d_model=d_model, n_heads=n_heads)
     if d_model % n_heads:
         raise InvalidInputError(
             f"d_model must be a multiple of n_heads, got d_model={d_model} and n_heads={n_heads}"

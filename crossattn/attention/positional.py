@@ -1,0 +1,218 @@
+"""Positions: attention is a set operation, and these tell it when a token happened."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from crossattn.attention.functional import check_positive
+from crossattn.errors import InvalidInputError
+
+LONGEST_WAVE = 10_000.0
+
+
+def sinusoidal_encoding(n_steps: int, d_model: int) -> Tensor:
+    r"""Return the fixed encoding of positions 0, 1, ... as sines and cosines of falling frequency.
+
+    Parameters
+    ----------
+    n_steps : int
+        Number of positions T.
+    d_model : int
+        Width D, odd or even.
+
+    Returns
+    -------
+    Tensor of shape (T, D)
+
+    Notes
+    -----
+    .. math:: P_{t, 2k} = \sin(t \omega_k), \quad P_{t, 2k+1} = \cos(t \omega_k), \quad
+        \omega_k = 10000^{-2k/D}
+
+    An odd width ends with a sine that has no cosine. Moving by a fixed number of bars turns each
+    pair by a fixed angle, so a linear map can express "three bars ago".
+
+    References
+    ----------
+    Vaswani et al. (2017), "Attention Is All You Need", section 3.5.
+
+    Examples
+    --------
+    >>> sinusoidal_encoding(2, 3)
+    tensor([[0.0000, 1.0000, 0.0000],
+            [0.8415, 0.5403, 0.0022]])
+
+    Built in chapter: Positions: telling time to a layer that has none
+    """
+    check_positive(n_steps=n_steps, d_model=d_model)
+    position = torch.arange(n_steps, dtype=torch.float64)[:, None]
+    pair = torch.arange(0, d_model, 2, dtype=torch.float64)
+    angle = position * torch.exp(-math.log(LONGEST_WAVE) * pair / d_model)  # (T, ceil(D / 2))
+    encoding = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)  # (T, D or D + 1)
+    return encoding[:, :d_model].to(torch.get_default_dtype())
+
+
+class SinusoidalPositions(nn.Module):
+    """Add the fixed encoding of :func:`sinusoidal_encoding`: nothing to learn, any length.
+
+    Parameters
+    ----------
+    d_model : int
+        Width D of the tokens, odd or even.
+
+    Examples
+    --------
+    >>> SinusoidalPositions(5)(torch.zeros(2, 3, 7, 5)).shape
+    torch.Size([2, 3, 7, 5])
+
+    Built in chapter: Positions: telling time to a layer that has none
+    """
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        check_positive(d_model=d_model)
+        self.d_model = d_model
+        self.register_buffer("encoding", torch.empty(0, d_model), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return tokens (..., T, D) with the encoding of steps 0..T-1 added."""
+        _check_width(x, self.d_model)
+        if len(self.encoding) < x.shape[-2]:
+            self.encoding = sinusoidal_encoding(x.shape[-2], self.d_model).to(x)
+        return x + self.encoding[: x.shape[-2]].to(x)
+
+
+class LearnedPositions(nn.Module):
+    """Add one learned vector for each age: the newest bar has age 0, whatever the window's length.
+
+    Parameters
+    ----------
+    max_steps : int
+        The longest window.
+    d_model : int
+        Width D of the tokens.
+
+    Examples
+    --------
+    >>> LearnedPositions(max_steps=10, d_model=5)(torch.zeros(2, 3, 7, 5)).shape
+    torch.Size([2, 3, 7, 5])
+
+    Built in chapter: Positions: telling time to a layer that has none
+    """
+
+    def __init__(self, max_steps: int, d_model: int) -> None:
+        super().__init__()
+        check_positive(max_steps=max_steps, d_model=d_model)
+        self.by_age = nn.Parameter(torch.empty(max_steps, d_model))
+        nn.init.normal_(self.by_age, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return tokens (..., T, D) with the vector of each step's age added."""
+        _check_width(x, self.by_age.shape[1])
+        n_steps = x.shape[-2]
+        if n_steps > len(self.by_age):
+            raise InvalidInputError(
+                f"x must have at most max_steps={len(self.by_age)} steps, got {n_steps}"
+            )
+        return x + self.by_age[:n_steps].flip(0)
+
+
+class RelativePositionBias(nn.Module):
+    """A learned number for each head and each distance in bars, added to the scores.
+
+    Only the distance between query and key counts, so a pattern learned at one place of the window
+    holds at every other.
+
+    Parameters
+    ----------
+    n_heads : int
+        Number of heads H.
+    max_distance : int
+        Distances beyond this share the number of this one.
+
+    References
+    ----------
+    Shaw et al. (2018), "Self-Attention with Relative Position Representations"; the scalar form is
+    that of Raffel et al. (2020), "Exploring the Limits of Transfer Learning with a Unified
+    Text-to-Text Transformer".
+
+    Examples
+    --------
+    >>> RelativePositionBias(n_heads=2, max_distance=4)(7).shape
+    torch.Size([2, 7, 7])
+
+    Built in chapter: Positions: telling time to a layer that has none
+    """
+
+    def __init__(self, n_heads: int, max_distance: int) -> None:
+        super().__init__()
+        check_positive(n_heads=n_heads, max_distance=max_distance)
+        self.max_distance = max_distance
+        self.by_distance = nn.Parameter(torch.zeros(n_heads, 2 * max_distance + 1))
+
+    def forward(self, n_queries: int, n_keys: int | None = None) -> Tensor:
+        """Return the bias (H, Tq, Tk); queries and keys end with the same, newest bar."""
+        n_keys = n_queries if n_keys is None else n_keys
+        device = self.by_distance.device
+        query_age = torch.arange(n_queries - 1, -1, -1, device=device)[:, None]
+        key_age = torch.arange(n_keys - 1, -1, -1, device=device)
+        bars_back = (key_age - query_age).clamp(-self.max_distance, self.max_distance)
+        return self.by_distance[:, bars_back + self.max_distance]
+
+
+class CalendarEncoding(nn.Module):
+    """Add what the clock on the wall says: hour of day, day of week, whatever has a period.
+
+    Parameters
+    ----------
+    d_model : int
+        Width D of the tokens, odd or even.
+    periods : sequence of float
+        After how much each calendar number repeats: 24 for the hour, 7 for the weekday.
+    n_harmonics : int
+        Waves per period; 1 is one smooth wave, more allow sharper edges such as an opening bell.
+
+    Examples
+    --------
+    >>> layer = CalendarEncoding(d_model=5, periods=(24.0, 7.0))
+    >>> layer(torch.zeros(2, 3, 7, 5), calendar=torch.zeros(2, 7, 2)).shape
+    torch.Size([2, 3, 7, 5])
+
+    Built in chapter: Positions: telling time to a layer that has none
+    """
+
+    def __init__(
+        self, d_model: int, periods: Sequence[float] = (24.0, 7.0), n_harmonics: int = 1
+    ) -> None:
+        super().__init__()
+        check_positive(d_model=d_model, n_harmonics=n_harmonics)
+        if not periods or not all(0 < period < math.inf for period in periods):
+            raise InvalidInputError(f"periods must be positive numbers, got {periods!r}")
+        waves = [[2 * math.pi * (k + 1) / period for k in range(n_harmonics)] for period in periods]
+        self.d_model = d_model
+        self.register_buffer("waves", torch.tensor(waves), persistent=False)  # (C, harmonics)
+        self.projection = nn.Linear(2 * len(periods) * n_harmonics, d_model)
+
+    def forward(self, x: Tensor, calendar: Tensor) -> Tensor:
+        """Return tokens (B, N, T, D) with the encoding of calendar numbers (B, T, C) added.
+
+        Column c of ``calendar`` is read modulo ``periods[c]`` and known in advance, as clocks are.
+        """
+        _check_width(x, self.d_model)
+        if calendar.shape[-1] != len(self.waves) or calendar.shape[-2] != x.shape[-2]:
+            raise InvalidInputError(
+                f"calendar must have shape (..., {x.shape[-2]}, {len(self.waves)}), "
+                f"got {tuple(calendar.shape)}"
+            )
+        angle = (calendar.to(x)[..., None] * self.waves.to(x)).flatten(-2)  # (B, T, C harmonics)
+        encoding = self.projection(torch.cat([angle.sin(), angle.cos()], dim=-1))
+        return x + (encoding.unsqueeze(-3) if x.dim() == encoding.dim() + 1 else encoding)
+
+
+def _check_width(x: Tensor, d_model: int) -> None:
+    if x.dim() < 2 or x.shape[-1] != d_model:
+        raise InvalidInputError(f"x must have shape (..., time, {d_model}), got {tuple(x.shape)}")
