@@ -1,0 +1,31 @@
+"""Scores of forecasts against NumPy and by hand."""
+
+import numpy as np
+import pytest
+
+from crossattn.errors import InvalidInputError
+from crossattn.evidence.forecasts import correlation, score_forecasts
+
+
+def test_correlation_is_numpys_over_the_known_cells():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 50, 3))
+    a[4, 1] = b[7, 2] = np.nan
+    known = np.isfinite(a) & np.isfinite(b)
+    assert correlation(a, b) == pytest.approx(np.corrcoef(a[known], b[known])[0, 1], abs=1e-11)
+
+
+def test_scores_by_hand():
+    actual = np.array([[0.02, -0.01, np.nan], [0.01, 0.03, -0.02]])
+    forecast = np.array([[0.01, 0.01, 0.5], [0.0, 0.01, -0.01]])
+    row = score_forecasts({"mine": forecast}, actual, oracle=forecast * 2).loc["mine"]
+    squares = 0.02**2 + 0.01**2 + 0.01**2 + 0.03**2 + 0.02**2
+    errors = 0.01**2 + 0.02**2 + 0.01**2 + 0.02**2 + 0.01**2
+    assert row["r_squared"] == pytest.approx(1 - errors / squares)
+    assert row["hit_rate"] == pytest.approx(3 / 4)  # the zero forecast takes no side
+    assert row["fidelity"] == pytest.approx(1.0)
+
+
+def test_shapes_must_agree():
+    with pytest.raises(InvalidInputError, match="shape"):
+        correlation(np.ones((3, 2)), np.ones((2, 3)))
