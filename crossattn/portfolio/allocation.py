@@ -1,0 +1,272 @@
+"""From what a model says to what a portfolio holds, head by head.
+
+All functions take and return arrays whose last axis is assets. None of them looks at more than the
+row it allocates, so a row's weights are known when its predictions are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crossattn.errors import InvalidInputError
+
+
+def check_max_position(max_position: float) -> float:
+    """Return ``max_position`` as a float, or refuse it: a positive finite number."""
+    try:
+        limit = float(max_position)
+    except (TypeError, ValueError):
+        limit = float("nan")
+    if not 0 < limit < float("inf"):
+        raise InvalidInputError(f"max_position must be positive, got {max_position!r}")
+    return limit
+
+
+def weights_from_scores(
+    scores: np.ndarray, *, allow_short: bool = False, max_position: float = 1.0
+) -> np.ndarray:
+    """Hold each asset in proportion to its score; never scale a faint score up.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (..., N)
+        Conviction per asset: 1 is a whole account's worth. NaN: no opinion.
+    allow_short : bool
+        Keep negative scores; otherwise they are 0.
+    max_position : float
+        Largest absolute weight of an asset.
+
+    Returns
+    -------
+    ndarray of shape (..., N)
+        Scores cut at ±max_position, then scaled *down* where their absolute sum exceeds 1, so that
+        both limits hold. The rest is cash. NaN where the score is.
+
+    Raises
+    ------
+    InvalidInputError
+        ``max_position`` is not positive, or a score is infinite.
+
+    Notes
+    -----
+    Dividing by the sum of absolute scores, as is often done, invests everything on a forecast of
+    1e-6, and pushes weights past a limit that was applied before.
+
+    Built in chapter: Portfolio heads.
+
+    Examples
+    --------
+    >>> weights_from_scores(np.array([1e-6, -0.3, 0.9]), max_position=0.5)
+    array([1.e-06, 0.e+00, 5.e-01])
+    """
+    limit = check_max_position(max_position)
+    scores = np.asarray(scores, dtype=float)
+    if np.isinf(scores).any():
+        raise InvalidInputError("predictions must be finite or NaN, got an infinite one")
+    weights = np.clip(scores, -limit if allow_short else 0.0, limit)
+    gross = np.nansum(np.abs(weights), axis=-1, keepdims=True)
+    return weights / np.maximum(gross, 1.0)
+
+
+def cap_weights(
+    weights: np.ndarray, *, allow_short: bool = False, max_position: float = 1.0
+) -> np.ndarray:
+    """Bring weights under a position limit and keep what they invest.
+
+    Cutting at the limit and dividing by the sum again breaks the limit: of (.8, .1, .1) cut at .5
+    and renormalised, .71 is in the first asset. Here the excess goes to the assets below the limit,
+    in proportion to their weights, until all hold.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (..., N)
+        Target weights of a portfolio head; NaN: leave that asset as it is.
+    allow_short : bool
+        Keep negative weights; otherwise they are 0, and what they would have held is cash.
+    max_position : float
+        Largest absolute weight of an asset.
+
+    Returns
+    -------
+    ndarray of shape (..., N)
+        Same signs, and the same gross weight as after dropping shorts, but never above 1.
+
+    Raises
+    ------
+    InvalidInputError
+        The gross weight does not fit: it exceeds ``max_position`` times the assets there are.
+
+    Notes
+    -----
+    Assets with weight 0 receive excess only when all others are full, in equal parts.
+
+    Built in chapter: Portfolio heads.
+
+    Examples
+    --------
+    >>> cap_weights(np.array([0.8, 0.1, 0.1]), max_position=0.5)
+    array([0.5 , 0.25, 0.25])
+    """
+    limit = check_max_position(max_position)
+    weights = np.asarray(weights, dtype=float)
+    if np.isinf(weights).any():
+        raise InvalidInputError("weights must be finite or NaN, got an infinite one")
+    known = ~np.isnan(weights)
+    wanted = np.where(known, weights if allow_short else np.maximum(weights, 0.0), 0.0)
+    size = np.abs(wanted)
+    gross = size.sum(axis=-1, keepdims=True)
+    size = size / np.maximum(gross, 1.0)
+    gross = np.minimum(gross, 1.0)
+    room = limit * known.sum(axis=-1, keepdims=True)
+    if (gross > room * (1 + 1e-9)).any():
+        worst = float((gross / np.maximum(known.sum(axis=-1, keepdims=True), 1)).max())
+        raise InvalidInputError(
+            f"max_position must be at least {worst:.6g} for these weights: "
+            f"{weights.shape[-1]} assets cannot hold them all, got {limit!r}"
+        )
+    for _ in range(weights.shape[-1]):
+        full = size >= limit
+        excess = np.maximum(size - limit, 0.0).sum(axis=-1, keepdims=True)
+        if not (excess > 0).any():
+            break
+        open_ = known & ~full
+        base = np.where(open_, size, 0.0)
+        total = base.sum(axis=-1, keepdims=True)
+        count = np.maximum(open_.sum(axis=-1, keepdims=True), 1)
+        share = np.where(total > 0, base / np.where(total > 0, total, 1.0), open_ / count)
+        size = np.minimum(size, limit) + excess * share
+    sign = np.where(wanted < 0, -1.0, 1.0)
+    return np.where(known, sign * np.minimum(size, limit), np.nan)
+
+
+def class_scores(logits: np.ndarray) -> np.ndarray:
+    """Conviction of a classifier: probability of up minus probability of down.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (..., N, 3)
+        For down, neutral and up.
+
+    Returns
+    -------
+    ndarray of shape (..., N)
+        Between -1 and 1; an undecided classifier is near 0 and holds nothing.
+
+    Examples
+    --------
+    >>> class_scores(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 50.0]])).round(6)
+    array([0., 1.])
+    """
+    logits = np.asarray(logits, dtype=float)
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probability = shifted / shifted.sum(axis=-1, keepdims=True)
+    return probability[..., 2] - probability[..., 0]
+
+
+def forecast_scores(forecast: np.ndarray, risk: np.ndarray) -> np.ndarray:
+    """Conviction of a return forecast: how many standard deviations it is worth.
+
+    Parameters
+    ----------
+    forecast : ndarray of shape (..., N)
+        Simple return over the horizon.
+    risk : ndarray of shape (..., N)
+        Standard deviation of that return, known when the forecast is; NaN or 0: unknown.
+
+    Returns
+    -------
+    ndarray of shape (..., N)
+        forecast / risk; 0 where the risk is unknown, NaN where the forecast is.
+
+    Notes
+    -----
+    A forecast that explains 2 % of the variance is worth about .14 standard deviations, so ten such
+    assets fill the account; one of 1e-6 an hour, of an asset that moves .5 % an hour, is worth
+    .0002 of it.
+
+    Examples
+    --------
+    >>> forecast_scores(np.array([0.001, 0.001]), np.array([0.01, np.nan]))
+    array([0.1, 0. ])
+    """
+    forecast, risk = np.broadcast_arrays(
+        np.asarray(forecast, dtype=float), np.asarray(risk, dtype=float)
+    )
+    known = np.nan_to_num(risk) > 0
+    score = np.divide(forecast, risk, out=np.zeros(forecast.shape), where=known)
+    return np.where(np.isnan(forecast), np.nan, score)
+
+
+def trailing_risk(returns: np.ndarray, half_life: float = 24.0, *, least: int = 10) -> np.ndarray:
+    """Standard deviation of the next bar's return, from the returns known before it.
+
+    Parameters
+    ----------
+    returns : ndarray of shape (T, N)
+        Row t holds the return of the bar *after* row t, so row t's estimate uses rows before t.
+    half_life : float
+        Of the exponentially weighted mean of squares, in bars.
+    least : int
+        Fewer known returns than this: NaN.
+
+    Returns
+    -------
+    ndarray of shape (T, N)
+        NaN returns are skipped.
+
+    Examples
+    --------
+    >>> trailing_risk(np.full((4, 1), 0.01), least=2).ravel().round(4)
+    array([ nan,  nan, 0.01, 0.01])
+    """
+    decay = 0.5 ** (1 / half_life)
+    total, weight = np.zeros(returns.shape[1]), np.zeros(returns.shape[1])
+    count = np.zeros(returns.shape[1])
+    risk = np.full(returns.shape, np.nan)
+    for row in range(len(returns)):
+        ready = count >= least
+        risk[row, ready] = np.sqrt(total[ready] / weight[ready])
+        known = ~np.isnan(returns[row])
+        total = np.where(known, decay * total + np.nan_to_num(returns[row]) ** 2, total)
+        weight = np.where(known, decay * weight + 1, weight)
+        count += known
+    return risk
+
+
+def staggered(weights: np.ndarray, sleeves: int) -> np.ndarray:
+    """Hold overlapping decisions as sleeves: each runs for ``sleeves`` decisions.
+
+    A forecast over 24 bars that is made every bar is not 24 bets of full size: it is 24 sleeves of
+    one 24th each, of which one is renewed at every bar.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (M, N)
+        One row a decision, in time order.
+    sleeves : int
+        Decisions that are open at once: horizon over decision spacing, rounded up.
+
+    Returns
+    -------
+    ndarray of shape (M, N)
+        Mean over the last ``sleeves`` decisions; before there are that many, the rest is cash. A
+        NaN cell counts as the decision before it.
+
+    References
+    ----------
+    Jegadeesh and Titman (1993), "Returns to buying winners and selling losers".
+
+    Examples
+    --------
+    >>> staggered(np.array([[1.0], [0.0], [0.0]]), 2).ravel()
+    array([0.5, 0.5, 0. ])
+    """
+    if isinstance(sleeves, bool) or not isinstance(sleeves, (int, np.integer)) or sleeves < 1:
+        raise InvalidInputError(f"sleeves must be a whole number of at least 1, got {sleeves!r}")
+    filled = np.array(weights, dtype=float)
+    for row in range(len(filled)):
+        before = filled[row - 1] if row else 0.0
+        filled[row] = np.where(np.isnan(filled[row]), before, filled[row])
+    total = np.cumsum(np.vstack([np.zeros((1, filled.shape[1])), filled]), axis=0)
+    start = np.maximum(np.arange(len(filled)) + 1 - sleeves, 0)
+    return (total[1:] - total[start]) / sleeves

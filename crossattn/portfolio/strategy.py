@@ -1,0 +1,332 @@
+"""A model as a strategy: predictions to weights, weights through the engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from crossattn.errors import InvalidInputError
+from crossattn.portfolio.allocation import (
+    cap_weights,
+    check_max_position,
+    class_scores,
+    forecast_scores,
+    staggered,
+    trailing_risk,
+    weights_from_scores,
+)
+from crossattn.portfolio.costs import Costs
+from crossattn.portfolio.engine import BacktestResult, backtest_weights
+from crossattn.portfolio.metrics import compute_metrics
+
+if TYPE_CHECKING:
+    from crossattn.windows.data import CrossAttentionData
+
+
+class CrossAttentionBacktest:
+    """Let a model trade: decide at a bar's close, hold until the next decision, pay for it.
+
+    Parameters
+    ----------
+    model : CrossAttentionMultiAsset, CrossAttentionForecaster, or anything with ``predict``
+        ``predict`` takes what :meth:`run` was given and returns (n, N) returns or weights, or
+        (n, N, 3) class logits. Which of them is told by ``output_type`` (of the model or its
+        ``config``): "regression" (the default for two dimensions), "classification", "portfolio".
+    initial_capital : float
+        Money at the start.
+    transaction_cost : float
+        Fraction of traded notional.
+    rebalance_freq : int
+        Bars between decisions; the first is at the first bar.
+    allow_short : bool
+        Otherwise negative predictions hold nothing.
+    max_position : float
+        Largest absolute weight of an asset in a decision.
+    stagger : bool
+        Where the model's horizon is longer than ``rebalance_freq``, hold the overlapping decisions
+        as sleeves (see :func:`crossattn.portfolio.allocation.staggered`).
+    execution_lag, costs, no_trade_band
+        See :func:`crossattn.backtest_weights`.
+
+    Attributes
+    ----------
+    result_ : BacktestResult
+        The account of the last run, with its trade log.
+
+    Raises
+    ------
+    InvalidInputError
+        A parameter is out of range, or the model cannot predict.
+
+    Notes
+    -----
+    How a prediction becomes a weight:
+
+    * *regression*: forecast over risk, the standard deviation of the asset's return over the
+      forecast's horizon as known at the decision. Cut at ``max_position``, then scaled down, never
+      up, to a gross weight of 1. A forecast of 1e-6 therefore holds next to nothing.
+    * *classification*: probability of up minus probability of down, cut and scaled alike.
+    * *portfolio*: the weights themselves; what exceeds ``max_position`` goes to the other assets,
+      and a limit that cannot hold them all is refused.
+
+    Built in chapter: Backtesting.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        initial_capital: float = 100_000.0,
+        transaction_cost: float = 0.001,
+        rebalance_freq: int = 24,
+        *,
+        allow_short: bool = False,
+        max_position: float = 1.0,
+        stagger: bool = False,
+        execution_lag: int = 0,
+        costs: Costs | None = None,
+        no_trade_band: float = 0.0,
+    ) -> None:
+        if not (hasattr(model, "predict") or callable(model)):
+            raise InvalidInputError(
+                f"model must have a predict method or be callable, got {type(model).__name__}"
+            )
+        whole = isinstance(rebalance_freq, (int, np.integer))
+        if not whole or isinstance(rebalance_freq, bool) or rebalance_freq < 1:
+            raise InvalidInputError(
+                f"rebalance_freq must be a whole number of bars, at least 1, got {rebalance_freq!r}"
+            )
+        self.model = model
+        self.initial_capital = initial_capital
+        self.transaction_cost = transaction_cost
+        self.rebalance_freq = int(rebalance_freq)
+        self.allow_short = bool(allow_short)
+        self.max_position = check_max_position(max_position)
+        self.stagger = bool(stagger)
+        self.execution_lag = execution_lag
+        self.costs = costs
+        self.no_trade_band = no_trade_band
+        self.result_: BacktestResult | None = None
+
+    def run(
+        self,
+        X: np.ndarray | CrossAttentionData,
+        returns: np.ndarray | None = None,
+        timestamps: pd.DatetimeIndex | None = None,
+    ) -> pd.DataFrame:
+        """Trade the model's predictions through the bars.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, N, T, F), or CrossAttentionData
+            Windows of consecutive bars; ``returns`` and ``timestamps`` may be left out where X is
+            a data set that has them.
+        returns : ndarray of shape (n, N)
+            Simple return of the *next bar* after each window, ``data.bar_returns``; not the
+            targets, which over a longer horizon overlap. NaN where there is none: the asset is
+            neither traded nor moved by that bar.
+        timestamps : DatetimeIndex of shape (n,)
+            When each window's last bar is known, UTC.
+
+        Returns
+        -------
+        DataFrame of n rows
+            ``timestamp``; ``capital`` at the end of the bar that follows; ``return`` of that bar,
+            net of the costs of trading at its start; ``cost`` in money; ``turnover``, traded
+            notional over capital before the trade; ``positions`` (N,), shares of an index that is
+            1 at the first row; ``weights`` (N,), fractions of the capital after the row's trades,
+            which earn the next bar's return and drift between decisions.
+
+        Raises
+        ------
+        InvalidInputError
+            Lengths or shapes disagree, times are tz-naive, unsorted or repeated, a return is
+            infinite or loses more than everything, or the predictions do not fit.
+        """
+        returns, timestamps, symbols = _check_run(X, returns, timestamps)
+        decisions = np.arange(0, len(returns), self.rebalance_freq)
+        targets = self._decide(X, returns, decisions)
+        targets[:, np.isnan(returns).all(axis=0)] = np.nan  # no price at all: never traded
+        prices = _prices_of(returns, timestamps, symbols)
+        weights = pd.DataFrame(targets, index=timestamps[decisions], columns=symbols)
+        result = backtest_weights(
+            weights,
+            prices,
+            transaction_cost=self.transaction_cost,
+            initial_capital=self.initial_capital,
+            execution_lag=self.execution_lag,
+            costs=self.costs,
+            no_trade_band=self.no_trade_band,
+        )
+        self.result_ = result
+        capital = (result.equity + result.costs).to_numpy()[1:]  # before the next row's trades
+        before = np.concatenate([[result.initial_capital], capital[:-1]])
+        gain = capital - before
+        return pd.DataFrame(
+            {
+                "timestamp": timestamps,
+                "capital": capital,
+                "return": np.divide(gain, before, out=np.zeros_like(gain), where=before > 0),
+                "cost": result.costs.to_numpy()[:-1],
+                "turnover": result.turnover.to_numpy()[:-1],
+                "positions": list(result.positions.to_numpy()[:-1]),
+                "weights": list(result.weights.to_numpy()[:-1]),
+            }
+        )
+
+    def compute_metrics(
+        self, results: pd.DataFrame, periods_per_year: float | None = None
+    ) -> dict[str, float]:
+        """Figures of the net returns of a run.
+
+        Parameters
+        ----------
+        results : DataFrame
+            What :meth:`run` returned, or a part of its rows.
+        periods_per_year : float, optional
+            Bars a year; inferred from the timestamps when None.
+
+        Returns
+        -------
+        dict
+            As :func:`crossattn.compute_metrics`, and ``average_turnover`` a bar, ``total_costs``.
+
+        Raises
+        ------
+        InvalidInputError
+            A column is missing, or as :func:`crossattn.compute_metrics`.
+        """
+        missing = {"timestamp", "return", "turnover", "cost"} - set(results.columns)
+        if missing:
+            raise InvalidInputError(f"results must have the columns {sorted(missing)}")
+        returns = pd.Series(
+            results["return"].to_numpy(dtype=float), pd.DatetimeIndex(results["timestamp"])
+        )
+        return compute_metrics(returns, periods_per_year=periods_per_year) | {
+            "average_turnover": float(results["turnover"].mean()),
+            "total_costs": float(results["cost"].sum()),
+        }
+
+    def _decide(self, X, returns: np.ndarray, decisions: np.ndarray) -> np.ndarray:
+        """Target weights at the decision rows, (M, N)."""
+        predictions = np.asarray(_predict(self.model, X, decisions))
+        kind = _output_type(self.model, predictions)
+        shape = (len(decisions), returns.shape[1]) + ((3,) if kind == "classification" else ())
+        if predictions.shape != shape:
+            raise InvalidInputError(
+                f"model must predict shape {shape} for {kind}, got {predictions.shape}"
+            )
+        limits = {"allow_short": self.allow_short, "max_position": self.max_position}
+        horizon = int(_first_attribute("horizon", X, self.model) or 1)
+        if kind == "portfolio":
+            weights = cap_weights(predictions, **limits)
+        elif kind == "classification":
+            weights = weights_from_scores(class_scores(predictions), **limits)
+        else:
+            risk = _risk(X, returns)[decisions] * np.sqrt(horizon)
+            weights = weights_from_scores(forecast_scores(predictions, risk), **limits)
+        if self.stagger and kind != "portfolio" and horizon > self.rebalance_freq:
+            weights = staggered(weights, -(-horizon // self.rebalance_freq))
+        return weights
+
+
+def _predict(model: Any, X: np.ndarray | CrossAttentionData, rows: np.ndarray) -> np.ndarray:
+    """Predictions at ``rows`` of X, from a torch model, a fitted object or a function."""
+    windows = X[rows] if isinstance(X, np.ndarray) else X
+    if hasattr(model, "state_dict"):
+        from crossattn.training.prediction import predict
+
+        predictions = predict(model, windows)
+    elif hasattr(model, "predict"):
+        predictions = model.predict(windows)
+    else:
+        predictions = model(windows)
+    predictions = np.asarray(predictions)
+    return predictions if isinstance(X, np.ndarray) else predictions[rows]
+
+
+def _first_attribute(name: str, *owners: Any) -> Any:
+    """The first of the owners, or of their configurations, that has this attribute set."""
+    for owner in owners:
+        for holder in (owner, getattr(owner, "config", None)):
+            value = getattr(holder, name, None)
+            if value is not None:
+                return value
+    return None
+
+
+def _output_type(model: Any, predictions: np.ndarray) -> str:
+    kind = _first_attribute("output_type", model)
+    if kind is None:
+        kind = "classification" if predictions.ndim == 3 else "regression"
+    if kind not in ("regression", "classification", "portfolio"):
+        raise InvalidInputError(
+            f"model.output_type must be regression, classification or portfolio, got {kind!r}"
+        )
+    return kind
+
+
+def _risk(X: np.ndarray | CrossAttentionData, returns: np.ndarray) -> np.ndarray:
+    """Standard deviation of a bar's return known at each row, (n, N).
+
+    From the returns seen since the start of the run; before there are ten, from the first feature
+    of the first window, which in every data set of this package is the log return.
+    """
+    risk = trailing_risk(returns)
+    windows = X if isinstance(X, np.ndarray) else X.X
+    if windows.ndim == 4:
+        start = np.asarray(windows[0, :, :, 0], dtype=float)  # (N, T)
+        known = np.isfinite(start)
+        squares = np.where(known, start, 0.0) ** 2
+        first = np.sqrt(squares.sum(axis=1) / np.maximum(known.sum(axis=1), 1))
+        risk = np.where(np.isnan(risk), first, risk)
+    return risk
+
+
+def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd.Index]:
+    """Returns as a float array, times, and the names of the assets."""
+    returns = X.bar_returns if returns is None and hasattr(X, "bar_returns") else returns
+    timestamps = X.timestamps if timestamps is None and hasattr(X, "timestamps") else timestamps
+    if returns is None or timestamps is None:
+        raise InvalidInputError("returns and timestamps must be given with an array X")
+    try:
+        returns = np.array(returns, dtype=float)
+    except (TypeError, ValueError):
+        raise InvalidInputError("returns must be numbers") from None
+    if returns.ndim != 2 or not len(returns):
+        raise InvalidInputError(f"returns must have shape (n, N), got {returns.shape}")
+    if not len(X) == len(returns) == len(timestamps):
+        raise InvalidInputError(
+            f"X, returns and timestamps must be of one length, got {len(X)}, {len(returns)} and "
+            f"{len(timestamps)}"
+        )
+    if np.isinf(returns).any() or (returns <= -1).any():
+        wrong = returns[np.isinf(returns) | (returns <= -1)][0]
+        raise InvalidInputError(f"returns must be finite and above -1, got {wrong}")
+    try:
+        timestamps = pd.DatetimeIndex(timestamps)
+    except (TypeError, ValueError):
+        raise InvalidInputError("timestamps must be times") from None
+    symbols = getattr(X, "symbols", None)
+    names = list(symbols) if symbols is not None else range(returns.shape[1])
+    if len(names) != returns.shape[1]:
+        raise InvalidInputError(
+            f"returns must have a column for each of {len(names)} assets, got {returns.shape[1]}"
+        )
+    return returns, timestamps, pd.Index(names)
+
+
+def _prices_of(
+    returns: np.ndarray, timestamps: pd.DatetimeIndex, symbols: pd.Index
+) -> pd.DataFrame:
+    """An index of each asset, 1 at the first row, NaN at rows that no known return touches."""
+    known = ~np.isnan(returns)
+    level = np.cumprod(np.where(known, 1 + returns, 1.0), axis=0)
+    level = np.vstack([np.ones((1, returns.shape[1])), level])
+    edge = np.zeros((1, returns.shape[1]), dtype=bool)
+    there = np.vstack([known, edge]) | np.vstack([edge, known])
+    there[0] |= ~there.any(axis=0)  # an asset without any return is marked, never traded
+    spacing = timestamps[-1] - timestamps[-2] if len(timestamps) > 1 else pd.Timedelta(hours=1)
+    times = timestamps.append(pd.DatetimeIndex([timestamps[-1] + spacing]))
+    return pd.DataFrame(np.where(there, level, np.nan), index=times, columns=symbols)
