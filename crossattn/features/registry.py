@@ -133,7 +133,7 @@ def _of_the_day(index: pd.DatetimeIndex) -> np.ndarray:
 
 
 def _of_the_week(index: pd.DatetimeIndex) -> np.ndarray:
-    return index.dayofweek.to_numpy() / 7
+    return index.day_of_week.to_numpy() / 7
 
 
 _SPECS = (

@@ -268,8 +268,9 @@ def prepare_cross_attention_data(
             f"warm-up of {warm_up} bars; at least {first + 1 + rows - stop} are needed"
         )
     panel = np.empty((rows, len(symbols), len(names)), dtype=np.float32)
-    for column, (_, values) in enumerate(feature_arrays(bars, names)):
-        panel[:, :, column] = values
+    with np.errstate(over="ignore"):
+        for column, (_, values) in enumerate(feature_arrays(bars, names)):
+            panel[:, :, column] = values
     panel[~np.isfinite(panel)] = np.nan
     closes = np.ascontiguousarray(bars["close"][symbols].to_numpy(dtype=np.float64))
     next_returns = forward_returns(closes, 1)

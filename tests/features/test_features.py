@@ -1,0 +1,254 @@
+"""Every feature against a slow loop that follows its definition, on bars with holes."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn import DEFAULT_FEATURES, align_panel, create_multi_asset_features
+from crossattn.errors import CrossAttentionWarning, InvalidInputError
+from crossattn.features import FEATURES, resolve_features, warm_up_of
+
+NAN = math.nan
+
+
+def rows_of(panel: pd.DataFrame, symbol: str) -> list[dict]:
+    """One dict a row; None where the symbol has no bar."""
+    one = panel.xs(symbol, axis=1, level="symbol")
+    return [
+        None if np.isnan(row["close"]) else {**row.to_dict(), "known": known}
+        for known, row in one.iterrows()
+    ]
+
+
+def exponential_mean(values: list[float], half_life: float) -> float:
+    """Weights halve every `half_life` values, newest first."""
+    weights = [0.5 ** (age / half_life) for age in range(len(values))]
+    return sum(w * v for w, v in zip(weights, reversed(values), strict=True)) / sum(weights)
+
+
+def log_returns(bars: list) -> list[float]:
+    result = [NAN]
+    for before, now in pairwise(bars):
+        result.append(NAN if None in (before, now) else math.log(now["close"] / before["close"]))
+    return result
+
+
+def slow_feature(name: str, bars: list, clock: pd.DatetimeIndex) -> list[float]:
+    """The feature by its definition, one bar at a time."""
+    log_return = log_returns(bars)
+    result = []
+    for t, bar in enumerate(bars):
+        past = bars[: t + 1]
+        if name == "staleness":
+            own = [s for s, other in enumerate(past) if other is not None]
+            result.append(t - own[-1] if own else NAN)
+            continue
+        if name.startswith(("hour", "weekday")):
+            moment = clock[t].to_pydatetime()
+            turn = (
+                (moment.hour * 60 + moment.minute) / 1440
+                if name.startswith("hour")
+                else moment.weekday() / 7
+            )
+            result.append((math.sin if name.endswith("sin") else math.cos)(2 * math.pi * turn))
+            continue
+        if bar is None:
+            result.append(NAN)
+        elif name == "log_return":
+            result.append(log_return[t])
+        elif name == "intraday_return":
+            result.append(math.log(bar["close"] / bar["open"]))
+        elif name == "range":
+            result.append(math.log(bar["high"] / bar["low"]))
+        elif name == "overnight_gap":
+            before = past[-2] if t else None
+            result.append(NAN if before is None else math.log(bar["open"] / before["close"]))
+        elif name == "momentum":
+            before = past[-25] if t >= 24 else None
+            result.append(NAN if before is None else math.log(bar["close"] / before["close"]))
+        elif name == "relative_volume":
+            volumes = [b["volume"] for b in past[:-1] if b is not None and b["volume"] > 0]
+            now = math.log(bar["volume"]) if bar["volume"] > 0 else NAN
+            known = [math.log(v) for v in volumes]
+            result.append(now - exponential_mean(known, 20) if known else NAN)
+        elif name == "volatility":
+            squares = [r * r for r in log_return[: t + 1] if not math.isnan(r)]
+            result.append(math.sqrt(exponential_mean(squares, 24)) if len(squares) >= 24 else NAN)
+        elif name == "rsi":
+            result.append(slow_rsi(past))
+        elif name == "macd":
+            result.append(slow_macd([b["close"] for b in past if b is not None]))
+    return result
+
+
+def slow_rsi(past: list) -> float:
+    pairs = [p for p in pairwise(past) if None not in p]
+    changes = [now["close"] - before["close"] for before, now in pairs]
+    if len(changes) < 14:
+        return NAN
+    up = sum(max(c, 0) for c in changes[:14]) / 14
+    down = sum(max(-c, 0) for c in changes[:14]) / 14
+    for change in changes[14:]:
+        up, down = (13 * up + max(change, 0)) / 14, (13 * down + max(-change, 0)) / 14
+    return 100 * up / (up + down)
+
+
+def slow_macd(closes: list[float]) -> float:
+    if len(closes) < 34:
+        return NAN
+    slow, fast = sum(closes[:26]) / 26, sum(closes[14:26]) / 12
+    for close in closes[26:]:
+        slow, fast = slow + 2 / 27 * (close - slow), fast + 2 / 13 * (close - fast)
+    return (fast - slow) / closes[-1]
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_feature_equals_its_slow_definition_on_ragged_bars(ragged_frames, name):
+    panel = align_panel(ragged_frames)
+    table = create_multi_asset_features(panel, [name])
+    for symbol in ragged_frames:
+        slow = slow_feature(name, rows_of(panel, symbol), panel.index)
+        np.testing.assert_allclose(
+            table[name][symbol], slow, rtol=1e-9, atol=1e-12, err_msg=f"{name} of {symbol}"
+        )
+
+
+def test_default_features_are_those_of_the_contract_and_log_return_is_first():
+    assert DEFAULT_FEATURES == (
+        "log_return",
+        "intraday_return",
+        "range",
+        "relative_volume",
+        "volatility",
+        "rsi",
+        "macd",
+    )
+
+
+def test_table_is_keyed_by_close_time_feature_and_symbol(make_frames):
+    frames = make_frames(60, 3)
+    table = create_multi_asset_features(frames, ["rsi", "log_return"])
+    assert table.columns.names == ["feature", "symbol"]
+    assert list(table.columns) == [(f, s) for f in ("rsi", "log_return") for s in frames]
+    assert table.index.name == "close_time"
+    assert table.index[0] == frames["S0"].index[0] + pd.Timedelta(hours=1)
+
+
+def test_frames_and_their_panel_give_the_same_table(ragged_frames):
+    pd.testing.assert_frame_equal(
+        create_multi_asset_features(ragged_frames),
+        create_multi_asset_features(align_panel(ragged_frames)),
+    )
+
+
+def test_a_panel_with_fields_in_another_order_gives_the_same_table(make_frames):
+    panel = align_panel(make_frames(80, 3))
+    order = [column for column in panel if column[0] == "volume"][::-1]
+    order += [column for column in panel if column[0] != "volume"]
+    shuffled = create_multi_asset_features(panel[order])
+    expected = create_multi_asset_features(panel)
+    pd.testing.assert_frame_equal(shuffled[expected.columns], expected)
+
+
+def test_one_symbol_alone_has_the_features_it_has_in_company(make_frames):
+    frames = make_frames(120, 3)
+    alone = create_multi_asset_features({"S1": frames["S1"]})
+    together = create_multi_asset_features(frames).xs("S1", axis=1, level="symbol")
+    np.testing.assert_array_equal(alone.to_numpy(), together.to_numpy())
+
+
+def test_declared_warm_up_is_the_number_of_bars_without_a_value(make_frames):
+    table = create_multi_asset_features(make_frames(100, 2), list(FEATURES))
+    for name, spec in FEATURES.items():
+        missing = int(table[name]["S0"].isna().sum())
+        if name == "relative_volume":  # has values before it has settled
+            assert missing == 1 <= spec.warm_up
+        else:
+            assert missing == spec.warm_up, name
+
+
+def test_a_return_across_a_gap_is_nan_and_nothing_is_filled(make_frames):
+    frames = make_frames(100, 2)
+    frames["S0"] = frames["S0"].drop(frames["S0"].index[[50, 51]])
+    table = create_multi_asset_features(frames)
+    assert table.loc[table.index[[50, 51]]].xs("S0", axis=1, level="symbol").isna().all(axis=None)
+    assert np.isnan(table["log_return"]["S0"].iloc[52])
+    assert table["log_return"]["S0"].iloc[53:].notna().all()
+    assert table["rsi"]["S0"].iloc[52:].notna().all()
+    assert table["log_return"]["S1"].iloc[1:].notna().all()
+
+
+def test_macd_does_not_depend_on_the_unit_of_the_price(make_frames):
+    frames = make_frames(80, 1)
+    dear = frames["S0"] * [1e4, 1e4, 1e4, 1e4, 1]
+    np.testing.assert_allclose(
+        create_multi_asset_features({"S0": dear})["macd"],
+        create_multi_asset_features(frames)["macd"],
+        rtol=1e-9,
+    )
+
+
+def close_only(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.assign(open=frame["close"], high=frame["close"], low=frame["close"])
+    frame["volume"] = np.nan
+    frame.attrs["close_only"] = True
+    return frame
+
+
+def test_close_only_sources_drop_what_needs_more_by_name(make_frames):
+    frames = make_frames(80, 2)
+    frames["S1"] = close_only(frames["S1"])
+    with pytest.warns(CrossAttentionWarning) as caught:
+        table = create_multi_asset_features(frames)
+    text = str(caught[0].message)
+    for name in ("intraday_return", "range", "relative_volume"):
+        assert name in text
+        assert name not in table.columns.get_level_values("feature")
+    assert "S1" in text and "S0" not in text
+    assert set(table.columns.get_level_values("feature")) == {
+        "log_return",
+        "volatility",
+        "rsi",
+        "macd",
+    }
+
+
+def test_a_source_without_volume_drops_relative_volume_alone(make_frames):
+    frames = {symbol: frame.assign(volume=np.nan) for symbol, frame in make_frames(80, 2).items()}
+    with pytest.warns(CrossAttentionWarning, match="dropped: relative_volume .*no volume for S0"):
+        table = create_multi_asset_features(frames)
+    assert "range" in table.columns.get_level_values("feature")
+
+
+def test_nothing_left_to_compute_is_an_error(make_frames):
+    frames = {symbol: close_only(frame) for symbol, frame in make_frames(80, 2).items()}
+    with pytest.raises(InvalidInputError, match="features: none of range"):
+        create_multi_asset_features(frames, ["range"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["log_return", "returns"], "unknown 'returns'; there are log_return"),
+        ([], "at least one"),
+        (["rsi", "macd", "rsi"], "'rsi' is there more than once"),
+        (["calendar", "hour_sin"], "'hour_sin' is there more than once"),
+        ([3], "unknown 3"),
+        (None, "features must be a sequence of names, got None"),
+        (7, "features must be a sequence of names, got 7"),
+    ],
+)
+def test_wrong_feature_names_are_refused(make_frames, wrong, message):
+    with pytest.raises(InvalidInputError, match=message):
+        create_multi_asset_features(make_frames(50, 1), wrong)
+
+
+def test_groups_are_spelled_out_and_warm_up_is_the_longest():
+    assert resolve_features("calendar") == ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
+    assert warm_up_of(["range", "rsi", "log_return"]) == 14
+    assert warm_up_of(DEFAULT_FEATURES) == 33

@@ -1,0 +1,122 @@
+"""RSI and MACD against TA-Lib and against arithmetic by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn import compute_macd, compute_rsi
+from crossattn.errors import InvalidInputError
+
+talib = pytest.importorskip("talib")
+
+
+@pytest.fixture
+def prices():
+    rng = np.random.default_rng(11)
+    walk = np.exp(np.cumsum(rng.normal(0, 0.02, (700, 3)), axis=0))
+    return pd.DataFrame(walk * [1.0, 80.0, 3e4], columns=["A", "B", "C"])
+
+
+@pytest.mark.parametrize("period", [2, 5, 14, 29])
+def test_rsi_equals_talib_on_every_column(prices, period):
+    ours = compute_rsi(prices, period)
+    for name in prices:
+        theirs = talib.RSI(prices[name].to_numpy(), timeperiod=period)
+        np.testing.assert_allclose(ours[name], theirs, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("periods", [(12, 26, 9), (3, 10, 5), (5, 6, 2)])
+def test_macd_equals_talib_on_every_column(prices, periods):
+    ours = compute_macd(prices, *periods)
+    for name in prices:
+        theirs = talib.MACD(prices[name].to_numpy(), *periods)
+        for mine, other in zip(ours, theirs, strict=True):
+            scale = prices[name].max()
+            np.testing.assert_allclose(mine[name] / scale, other / scale, rtol=0, atol=1e-13)
+
+
+def test_rsi_by_hand():
+    rsi = compute_rsi(pd.Series([10.0, 12.0, 11.0, 11.0, 14.0]), period=2)
+    # gains 2 0 0 3, losses 0 1 0 0; seeds (1, .5); then (.5, .25); then (1.75, .125)
+    expected = [np.nan, np.nan, 100 * 1 / 1.5, 100 * 0.5 / 0.75, 100 * 1.75 / 1.875]
+    np.testing.assert_allclose(rsi, expected)
+
+
+def test_rsi_is_fifty_on_a_flat_price_and_extreme_on_a_straight_one():
+    assert (compute_rsi(pd.Series(np.full(30, 7.0))).iloc[14:] == 50).all()
+    rising = pd.Series(np.arange(1.0, 31.0))
+    assert (compute_rsi(rising).iloc[14:] == 100).all()
+    assert (compute_rsi(rising[::-1].reset_index(drop=True)).iloc[14:] == 0).all()
+
+
+def test_series_and_frames_come_back_as_they_came(prices):
+    series = prices["B"]
+    rsi = compute_rsi(series)
+    assert isinstance(rsi, pd.Series) and rsi.name == "B" and rsi.index.equals(series.index)
+    pd.testing.assert_series_equal(rsi, compute_rsi(prices)["B"])
+    macd, signal, histogram = compute_macd(prices)
+    assert list(macd.columns) == ["A", "B", "C"]
+    pd.testing.assert_frame_equal(histogram, macd - signal)
+
+
+def test_indicators_hold_their_state_over_a_missing_bar(prices):
+    holed = prices.copy()
+    holed.iloc[300, 1] = np.nan
+    squeezed = prices["B"].drop(300)
+    for values, reference in zip(compute_macd(holed), compute_macd(squeezed), strict=True):
+        assert np.isnan(values["B"].iloc[300])
+        np.testing.assert_array_equal(values["B"].drop(300), reference)
+    rsi = compute_rsi(holed)["B"]
+    # both changes that touch the hole are unknown: the averages hold, the index does not move
+    assert np.isnan(rsi[300])
+    assert rsi[301] == rsi[299]
+    assert rsi[302] != rsi[301]
+
+
+def test_a_late_start_is_the_same_history_moved(prices):
+    late = prices["A"].copy()
+    late.iloc[:100] = np.nan
+    for full, cut in zip(compute_macd(late), compute_macd(prices["A"].iloc[100:]), strict=True):
+        np.testing.assert_array_equal(full.iloc[100:], cut)
+        assert full.iloc[:100].isna().all()
+
+
+def test_too_short_a_history_is_all_nan():
+    assert compute_rsi(pd.Series(np.arange(1.0, 15.0))).isna().all()
+    assert all(part.isna().all() for part in compute_macd(pd.Series(np.arange(1.0, 34.0))))
+    assert compute_macd(pd.Series(np.arange(1.0, 35.0)))[1].notna().sum() == 1
+
+
+@pytest.mark.parametrize("wrong", [[1.0, 2.0], np.ones(4), None, 3.0])
+def test_prices_of_another_type_are_refused(wrong):
+    with pytest.raises(InvalidInputError, match="prices must be a pandas"):
+        compute_rsi(wrong)
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, np.inf, -np.inf])
+def test_prices_that_cannot_be_are_refused(prices, wrong):
+    prices.iloc[5, 1] = wrong
+    for indicator in (compute_rsi, compute_macd):
+        with pytest.raises(InvalidInputError, match="prices must be positive and finite, got"):
+            indicator(prices)
+
+
+def test_text_prices_are_refused():
+    with pytest.raises(InvalidInputError, match="prices must be numbers"):
+        compute_rsi(pd.Series(["1", "two"]))
+
+
+@pytest.mark.parametrize("wrong", [0, -3, 2.5, "14", True, None])
+def test_periods_are_positive_integers(prices, wrong):
+    with pytest.raises(InvalidInputError, match="period"):
+        compute_rsi(prices, period=wrong)
+    for name in ("fast", "slow", "signal"):
+        with pytest.raises(InvalidInputError, match=name):
+            compute_macd(prices, **{name: wrong})
+
+
+def test_fast_is_faster_than_slow(prices):
+    with pytest.raises(InvalidInputError, match="fast must be below slow"):
+        compute_macd(prices, fast=26, slow=26)
