@@ -55,7 +55,7 @@ class IdentityLagLayer(nn.Module):
         self.state_bias = nn.Parameter(torch.zeros(n_heads))
 
     def attention(self) -> Tensor:
-        """Return the attention of every head, ``(H, N, N, L)``; a target never attends to itself."""
+        """Return every head's attention ``(H, N, N, L)``; a target never attends to itself."""
         scores = identity_lag_scores(self.query_identity, self.key_identity, self.lag_embedding)
         other = ~torch.eye(scores.shape[1], dtype=torch.bool, device=scores.device)
         return lag_softmax(scores, other[None, :, :, None])
@@ -71,24 +71,26 @@ class IdentityLagLayer(nn.Module):
         )  # (B, H)
 
     def forward(self, values: Tensor, content: Tensor, state: Tensor) -> Tensor:
-        """Return the signal ``(B, N)`` of values ``(B, N, L)``, content ``(B, N, L)``, state ``(B, S)``."""
-        n_heads, n_assets = self.gain.shape
+        """Return the signal ``(B, N)`` of values, content ``(B, N, L)`` and state ``(B, S)``."""
         tokens = (self.gate(content) * values).flatten(1)  # (B, N L)
         mixing = self.attention().flatten(2).flatten(0, 1)  # (H N, N L)
-        pulled = (tokens @ mixing.mT).unflatten(1, (n_heads, n_assets))  # (B, H, N)
-        return (self.modulation(state)[:, :, None] * self.gain * pulled).sum(1)
+        pulled = (tokens @ mixing.mT).unflatten(1, self.gain.shape)  # (B, H, N)
+        return (self.head_gain(state) * pulled).sum(1)
+
+    def head_gain(self, state: Tensor) -> Tensor:
+        """Return the signed gain of every head and target, ``(B, H, N)``."""
+        return self.modulation(state)[:, :, None] * self.gain
 
     def coefficients(self, content: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Return attention ``(B, H, N, N, L)`` and the signed weight of each value ``(B, N, N, L)``."""
+        """Return attention ``(B, H, N, N, L)`` and each value's weight ``(B, N, N, L)``."""
         attention = self.attention()
-        gain = self.modulation(state)[:, :, None] * self.gain  # (B, H, N)
-        signed = torch.einsum("bhi,hijl->bijl", gain, attention)
+        signed = torch.einsum("bhi,hijl->bijl", self.head_gain(state), attention)
         coefficient = signed * self.gate(content)[:, None]
         return attention.expand(len(content), -1, -1, -1, -1), coefficient
 
 
 class ContentLagLayer(nn.Module):
-    r"""A head that knows no names: it attends to whoever is loud, so the leader may change each bar.
+    r"""A head that knows no names: it attends to whoever is loud, and may change each bar.
 
     .. math::
 
@@ -126,8 +128,12 @@ class ContentLagLayer(nn.Module):
         who, when = self._factors(content)
         return self.content_gain * (who @ (when * values).sum(-1, keepdim=True)).squeeze(-1)
 
+    def head_gain(self, state: Tensor) -> Tensor:
+        """Return the gain of the one head, ``(B, 1, 1)``."""
+        return self.content_gain.expand(len(state), 1, 1)
+
     def coefficients(self, content: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Return attention ``(B, 1, N, N, L)`` and the signed weight of each value ``(B, N, N, L)``."""
+        """Return attention ``(B, 1, N, N, L)`` and each value's weight ``(B, N, N, L)``."""
         who, when = self._factors(content)
         attention = who[..., None] * when[:, None]  # (B, N, N, L)
         return attention[:, None], self.content_gain * attention

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def identity_lag_scores(query: Tensor, key: Tensor, lag: Tensor) -> Tensor:
-    """Return scores ``(H, Nq, Nk, L)`` of identities ``(H, N, d)`` and lag embeddings ``(H, L, d)``."""
+    """Return scores ``(H, Nq, Nk, L)`` of identities ``(H, N, d)`` and lags ``(H, L, d)``."""
     who = torch.einsum("hid,hjd->hij", query, key)
     when = torch.einsum("hid,hld->hil", query, lag)
     return (who[..., None] + when[:, :, None]) / math.sqrt(query.shape[-1])

@@ -61,15 +61,19 @@ class LagBody(nn.Module):
         Unknown tokens get no attention and no coefficient; what is left of a row adds to one.
         """
         known = inputs.known[:, None].to(inputs.values.dtype)  # (B, 1, N, L)
-        attentions, total = [], 0.0
+        attentions, total, listening = [], 0.0, 0.0
         for layer in self.layers:
             attention, coefficient = layer.coefficients(inputs.content, inputs.state)
             attention = attention * known[:, None]
             mass = attention.sum((-2, -1), keepdim=True)
             attention = attention / torch.where(mass > 0, mass, 1.0)
+            volume = layer.head_gain(inputs.state).abs()  # (B, H, N)
+            listening = listening + torch.einsum("bhi,bhijl->bijl", volume, attention)
             attention = attention.expand(-1, self.n_heads, -1, -1, -1)
             attentions.append({"cross_asset": attention.sum(-1), "lag": attention})
             total = total + coefficient
+        mass = listening.sum((-2, -1), keepdim=True)
+        attentions[-1]["listening"] = listening / torch.where(mass > 0, mass, 1.0)
         return attentions, total * known
 
     def gains(self) -> Tensor:

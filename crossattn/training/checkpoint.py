@@ -1,0 +1,204 @@
+"""Weights and state on disk: safetensors and JSON, sealed with digests, written whole or not at all.
+
+A folder holds ``model.safetensors`` (tensors alone: no time, no path) and ``config.json`` (what the
+tensors mean, and their digest). Nothing is read before its digest fits, and no tensor is made before
+the configuration and the file agree on every name and shape.
+
+Built in chapter: Training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from crossattn.errors import CrossAttentionError, DamagedFileError, InvalidInputError
+from crossattn.model.config import ModelConfig
+from crossattn.model.network import CrossAttentionMultiAsset
+from crossattn.runtime import atomic_write
+
+FORMAT = 1
+MODEL_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+MAX_JSON_BYTES = 16 * 2**20
+MAX_TENSOR_BYTES = 8 * 2**30
+
+
+def write_sealed_json(path: Path, content: Mapping) -> None:
+    """Write ``content`` as JSON with the SHA-256 of its canonical form beside it.
+
+    Parameters
+    ----------
+    path : Path
+    content : mapping
+        JSON values; ``digest`` is taken.
+    """
+    sealed = {**content, "digest": _digest_of(content)}
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(sealed, indent=1) + "\n", encoding="utf-8")
+
+
+def read_sealed_json(path: Path) -> dict:
+    """Read what :func:`write_sealed_json` wrote.
+
+    Raises
+    ------
+    DamagedFileError
+        The file is missing, too large, no JSON, or its digest does not fit.
+    """
+    data = _read(path, MAX_JSON_BYTES)
+    try:
+        content = json.loads(data.decode("utf-8"))
+        digest = content.pop("digest")
+        fits = digest == _digest_of(content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        fits = False
+    if not fits:
+        raise DamagedFileError(f"{path} is damaged or was not written by crossattn")
+    return content
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Write tensors as safetensors, sorted by name, and return the file's SHA-256."""
+    data = save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_tensors(path: Path, digest: str) -> dict[str, torch.Tensor]:
+    """Read tensors whose file has this SHA-256.
+
+    Raises
+    ------
+    DamagedFileError
+        The file is missing, too large, altered, or no safetensors.
+    """
+    data = _read(path, MAX_TENSOR_BYTES)
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise DamagedFileError(f"{path} is damaged: its digest does not fit")
+    try:
+        return load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise DamagedFileError(f"{path} holds no tensors: {error}") from None
+
+
+def save_models(models: Sequence[CrossAttentionMultiAsset], directory: str | Path, **extra) -> None:
+    """Write the models of one forecast, and what else describes it, to a folder.
+
+    Parameters
+    ----------
+    models : sequence of CrossAttentionMultiAsset
+        Members trained on the same data.
+    directory : path
+        Made where it is missing.
+    **extra
+        JSON values kept in ``config.json``.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        f"{number}.{name}": tensor
+        for number, model in enumerate(models)
+        for name, tensor in model.state_dict().items()
+    }
+    digest = write_tensors(directory / MODEL_FILE, tensors)
+    first = models[0]
+    write_sealed_json(
+        directory / CONFIG_FILE,
+        {
+            "format": FORMAT,
+            "symbols": list(first.symbols) if first.symbols else None,
+            "features": list(first.features),
+            "lookback": first.lookback,
+            "horizon": first.horizon,
+            "models": [model.config.to_dict() for model in models],
+            "scaler": _scaler(first),
+            "model_sha256": digest,
+            **extra,
+        },
+    )
+
+
+def load_models(directory: str | Path) -> tuple[list[CrossAttentionMultiAsset], dict]:
+    """Read what :func:`save_models` wrote.
+
+    Returns
+    -------
+    models : list of CrossAttentionMultiAsset
+        In evaluation mode.
+    content : dict
+        All of ``config.json``.
+
+    Raises
+    ------
+    DamagedFileError
+        A file is missing, damaged, of another format, or its parts do not fit together.
+    """
+    directory = Path(directory)
+    content = read_sealed_json(directory / CONFIG_FILE)
+    if content.get("format") != FORMAT:
+        raise DamagedFileError(
+            f"{directory / CONFIG_FILE} has format {content.get('format')!r}; "
+            f"this version reads format {FORMAT}"
+        )
+    try:
+        tensors = read_tensors(directory / MODEL_FILE, content["model_sha256"])
+        models = [
+            _assembled(ModelConfig.from_dict(values), tensors, f"{number}.", content)
+            for number, values in enumerate(content["models"])
+        ]
+    except DamagedFileError:
+        raise
+    except (CrossAttentionError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DamagedFileError(f"{directory} holds no model that fits: {reason}") from None
+    if not models or len(tensors) != sum(len(model.state_dict()) for model in models):
+        raise DamagedFileError(f"{directory}: {MODEL_FILE} and {CONFIG_FILE} do not fit together")
+    return models, content
+
+
+def _assembled(
+    config: ModelConfig, tensors: Mapping[str, torch.Tensor], prefix: str, content: Mapping
+) -> CrossAttentionMultiAsset:
+    """Build a model around the tensors, allocating nothing that the file does not hold."""
+    with torch.device("meta"):
+        model = CrossAttentionMultiAsset.from_config(config)
+    expected = model.state_dict()
+    state = {name: tensors[prefix + name] for name in expected}
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
+            raise InvalidInputError(f"{name} has shape {tuple(tensor.shape)}")
+    model.load_state_dict(state, assign=True)
+    model.symbols = tuple(content["symbols"]) if content["symbols"] else None
+    model.lookback, model.horizon = content["lookback"], content["horizon"]
+    return model.eval()
+
+
+def _scaler(model: CrossAttentionMultiAsset) -> dict[str, list]:
+    """Return the statistics of the training part that the model scales by, for a reader's eye."""
+    return {
+        name: np.round(buffer.double().cpu().numpy(), 12).tolist()
+        for name, buffer in model.named_buffers()
+    }
+
+
+def _digest_of(content: Mapping) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=True)
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        if path.stat().st_size > limit:
+            raise DamagedFileError(f"{path} is larger than {limit} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise DamagedFileError(f"{path} cannot be read: {error.strerror}") from None
