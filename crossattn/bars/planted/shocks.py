@@ -1,0 +1,126 @@
+"""What nobody can forecast: heavy-tailed shocks with common factors, and their volatility."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import lfilter
+
+# Shares of the common variance: with everyone, with the asset's market, with its sector.
+_FACTOR_SHARES = (0.55, 0.15, 0.30)
+
+# Standard deviations and half-lives (bars) of the parts of log-volatility.
+_COMMON = (0.30, 168.0)
+_OWN = (0.35, 36.0)
+_SPILL_OVER = (0.15, 12.0)
+
+_ARCH, _GARCH = 0.06, 0.92
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which sector and which market each asset belongs to, as integers of shape (N,)."""
+
+    sector: np.ndarray
+    market: np.ndarray
+
+    @classmethod
+    def of(cls, n_assets: int, n_sectors: int) -> Groups:
+        """Neighbouring assets share a sector; sectors alternate between two markets."""
+        sector = np.arange(n_assets) * n_sectors // n_assets
+        return cls(sector, sector % min(2, n_sectors))
+
+
+def factor_loadings(groups: Groups, correlation: float) -> np.ndarray:
+    """Return loadings (N, K) on the K factors whose mean pairwise correlation is ``correlation``.
+
+    A row's squares sum to at most 1; the rest is the asset's own variance.
+    """
+    members = [np.ones((1, groups.sector.size))]
+    members += [
+        (label == np.unique(label)[:, None]).astype(float)
+        for label in (groups.market, groups.sector)
+    ]
+    blocks = [share * part for share, part in zip(_FACTOR_SHARES, members, strict=True)]
+    together = sum(part.T @ block for part, block in zip(members, blocks, strict=True))
+    off = ~np.eye(len(together), dtype=bool)
+    scale = correlation / together[off].mean()
+    # two assets of one sector may not be correlated by more than .95
+    scale = min(scale, 0.95 / together[off].max())
+    return np.sqrt(scale * np.concatenate(blocks)).T
+
+
+def draw_shocks(
+    rng: np.random.Generator, loadings: np.ndarray, tail: float, n_steps: int
+) -> np.ndarray:
+    """Return shocks (N, T) of unit variance: Student-t factors plus a Student-t part of their own.
+
+    ``loadings`` is (N, K), or (N, K, T) where they change with the bar.
+    """
+    n_assets, n_factors = loadings.shape[:2]
+    draws = rng.standard_t(tail, size=(n_factors + n_assets, n_steps))
+    draws *= np.sqrt((tail - 2) / tail)
+    own = np.sqrt(1 - (loadings**2).sum(axis=1))
+    if loadings.ndim == 2:
+        return loadings @ draws[:n_factors] + own[:, None] * draws[n_factors:]
+    return np.einsum("nkt,kt->nt", loadings, draws[:n_factors]) + own * draws[n_factors:]
+
+
+def draw_log_volatility(
+    rng: np.random.Generator, n_assets: int, n_steps: int, *, shared: float = 1.0
+) -> np.ndarray:
+    """Return log-volatility (N, T) around its mean, such that the variance has mean 1.
+
+    A slow common part, a faster part of each asset's own, and a spill-over: what two other assets'
+    own parts did before. ``shared`` multiplies the common part.
+    """
+    common = shared * _autoregression(rng, (1, n_steps), *_COMMON)
+    own = _autoregression(rng, (n_assets, n_steps), *_OWN)
+    sources = np.array(
+        [rng.choice(np.delete(np.arange(n_assets), i), 2) for i in range(n_assets)]
+    )  # (N, 2)
+    deviation, half_life = _SPILL_OVER
+    smooth = _smooth(own, half_life)
+    heard = smooth[sources].mean(axis=1)  # (N, T)
+    heard *= deviation / (heard.std() or 1.0)
+    heard = np.concatenate([np.zeros((n_assets, 1)), heard[:, :-1]], axis=1)
+    log_volatility = common + own + heard
+    variance = (shared * _COMMON[0]) ** 2 + _OWN[0] ** 2 + deviation**2
+    return log_volatility - variance
+
+
+def garch_log_volatility(shocks: np.ndarray) -> np.ndarray:
+    """Return the log-volatility (N, T) that a GARCH(1, 1) of unit variance gives to ``shocks``."""
+    variance = np.ones(len(shocks))
+    path = np.empty_like(shocks)
+    constant = 1 - _ARCH - _GARCH
+    for t, shock in enumerate(shocks.T):
+        path[:, t] = variance
+        variance = constant + variance * (_ARCH * shock**2 + _GARCH)
+    return 0.5 * np.log(path)
+
+
+def draw_regimes(rng: np.random.Generator, n_steps: int, durations: tuple[int, int]) -> np.ndarray:
+    """Return a two-state Markov path (T,) that starts in state 0; ``durations`` are mean stays."""
+    n_stays = 2
+    while True:
+        stays = np.stack([rng.geometric(1 / mean, n_stays) for mean in durations], axis=1).ravel()
+        if stays.sum() >= n_steps:
+            return np.repeat(np.arange(stays.size) % 2, stays)[:n_steps]
+        n_stays *= 2
+
+
+def _autoregression(
+    rng: np.random.Generator, shape: tuple[int, int], deviation: float, half_life: float
+) -> np.ndarray:
+    """Return stationary first-order autoregressions, one a row."""
+    decay = 0.5 ** (1 / half_life)
+    noise = rng.standard_normal(shape) * deviation * np.sqrt(1 - decay**2)
+    noise[:, 0] /= np.sqrt(1 - decay**2)
+    return lfilter([1.0], [1.0, -decay], noise, axis=1)
+
+
+def _smooth(paths: np.ndarray, half_life: float) -> np.ndarray:
+    decay = 0.5 ** (1 / half_life)
+    return lfilter([1 - decay], [1.0, -decay], paths, axis=1)
