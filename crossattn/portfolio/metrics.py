@@ -43,7 +43,7 @@ def compute_metrics(
     -----
     With r the returns, m their mean and P the bars a year: volatility = sd(r) √P,
     Sharpe = m P / volatility, Sortino = m P / (√mean(min(r, 0)²) √P) where the mean runs over *all*
-    bars, CAGR = Π(1 + r)^(P/T) - 1, Calmar = CAGR / |max drawdown|. The risk-free rate is 0.
+    bars, CAGR = Π(1 + r)^(P/T) - 1, Calmar = CAGR / -(maximum drawdown). The risk-free rate is 0.
     A ratio whose risk is 0 is ±inf by the sign of its numerator, and 0 where both are 0. Wealth
     that is lost entirely (or more) has CAGR -1.
 

@@ -1,0 +1,232 @@
+"""The package in the book: its source where a chapter asks for it, its public names on one page.
+
+Directives
+----------
+``{source} crossattn.attention.functional.scaled_dot_product_attention``
+    The source of one object, read from the package by the build. Docstrings are cut to their first
+    line unless ``:docstring: full`` is given.
+``{public-api}``
+    Every public name, by room, through autodoc.
+
+References
+----------
+A role such as ``{func}`` or ``{class}`` may name anything of the package: a public name under its
+short or its full path, which links to the reference page, or an internal one, which is shown as
+code. A name that does not exist stays a warning, so that a typing error fails the build. Bare
+words in the type field of a docstring are prose: the known ones become links.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import sys
+import textwrap
+from pathlib import Path
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.ext.intersphinx import missing_reference as intersphinx_reference
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.nodes import make_refnode
+
+import crossattn.errors
+
+ROOMS = {
+    "Bars": ["bars"],
+    "Features and windows": ["features", "windows"],
+    "Attention": ["attention"],
+    "Model": ["model"],
+    "Training": ["training"],
+    "Evidence": ["evidence"],
+    "Portfolio": ["portfolio"],
+}
+ERRORS = [name for name, kind in vars(crossattn.errors).items() if inspect.isclass(kind)]
+TYPE_WORDS = {
+    "Axes": "matplotlib.axes.Axes",
+    "DataFrame": "pandas.DataFrame",
+    "DatetimeIndex": "pandas.DatetimeIndex",
+    "Figure": "matplotlib.figure.Figure",
+    "Generator": "numpy.random.Generator",
+    "Index": "pandas.Index",
+    "Module": "torch.nn.Module",
+    "MultiIndex": "pandas.MultiIndex",
+    "Path": "pathlib.Path",
+    "Series": "pandas.Series",
+    "Tensor": "torch.Tensor",
+    "Timestamp": "pandas.Timestamp",
+    "array": "numpy.ndarray",
+    "array-like": "numpy.ndarray",
+    "bool": "bool",
+    "dict": "dict",
+    "float": "float",
+    "int": "int",
+    "list": "list",
+    "matplotlib Axes": "matplotlib.axes.Axes",
+    "matplotlib Figure": "matplotlib.figure.Figure",
+    "ndarray": "numpy.ndarray",
+    "str": "str",
+    "tuple": "tuple",
+}
+
+
+def find_object(name: str):
+    """Import the object with this dotted name; None where there is no such thing."""
+    parts = name.split(".")
+    for cut in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        try:
+            for part in parts[cut:]:
+                annotations = getattr(found, "__annotations__", {})
+                found = annotations[part] if part in annotations else getattr(found, part)
+        except AttributeError:
+            return None
+        return found
+    return None
+
+
+def without_docstrings(source: str) -> str:
+    """Cut every docstring to its first line."""
+    lines, tree = source.splitlines(), ast.parse(source)
+    for node in sorted(ast.walk(tree), key=lambda n: -getattr(n, "lineno", 0)):
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
+            continue
+        text = ast.get_docstring(node)
+        if text is None:
+            continue
+        place = node.body[0]
+        opening = lines[place.lineno - 1]
+        quotes = opening.lstrip().lstrip("r")[:3]
+        if place.end_lineno > place.lineno:
+            lines[place.lineno - 1 : place.end_lineno] = [opening.rstrip() + quotes]
+    return "\n".join(lines)
+
+
+class Source(SphinxDirective):
+    """Show the source of an object of the package."""
+
+    required_arguments = 1
+    option_spec = {  # noqa: RUF012 - docutils reads it from the class
+        "docstring": lambda word: directives.choice(word, ("first-line", "full")),
+    }
+
+    def run(self) -> list[nodes.Node]:
+        """Return the code block, with a caption that names the file."""
+        name = self.arguments[0]
+        found = find_object(name)
+        if found is None:
+            raise self.error(f"{name} is not in the package")
+        path = Path(inspect.getsourcefile(found))
+        self.env.note_dependency(str(path))
+        code = textwrap.dedent(inspect.getsource(found)).rstrip()
+        if self.options.get("docstring") != "full":
+            code = without_docstrings(code)
+        literal = nodes.literal_block(code, code, language="python")
+        literal["classes"].append("package-source")
+        where = path.relative_to(Path(crossattn.__file__).parent.parent).as_posix()
+        caption = nodes.caption(where, "", nodes.literal(where, where))
+        wrapper = nodes.container("", caption, literal, literal_block=True)
+        wrapper["classes"] += ["literal-block-wrapper", "package-source"]
+        self.set_source_info(wrapper)
+        return [wrapper]
+
+
+class PublicApi(SphinxDirective):
+    """Document every public name, room by room."""
+
+    def run(self) -> list[nodes.Node]:
+        """Write reStructuredText for autodoc and parse it."""
+        rooms = {room: [] for room in ROOMS}
+        home = {top: room for room, tops in ROOMS.items() for top in tops}
+        for module, names in crossattn._ROOMS.items():
+            if module != "errors":
+                rooms[home[module.split(".")[0]]] += [(module, name) for name in names]
+        lines = [".. py:module:: crossattn", ""]
+        for room, names in rooms.items():
+            lines += [f".. rubric:: {room}", "   :class: api-room", ""]
+            for module, name in names:
+                lines += [*self.entry(module, name), ""]
+        lines += [".. rubric:: Errors", "   :class: api-room", ""]
+        for name in ERRORS:
+            lines += [f".. autoexception:: crossattn.errors.{name}", ""]
+        container = nodes.container()
+        self.env.note_dependency(crossattn.__file__)
+        self._parse_rst("\n".join(lines), container)
+        return container.children
+
+    def _parse_rst(self, text: str, container: nodes.Element) -> None:
+        block = StringList()
+        for line in ("```{eval-rst}", *text.splitlines(), "```"):
+            block.append(line, self.env.doc2path(self.env.docname), self.lineno)
+        self.state.nested_parse(block, self.content_offset, container)
+
+    @staticmethod
+    def entry(module: str, name: str) -> list[str]:
+        """Return the autodoc directive for one public name."""
+        found = find_object(f"crossattn.{module}.{name}")
+        if found is None:
+            return []
+        if inspect.isclass(found):
+            kind = "autoexception" if issubclass(found, BaseException) else "autoclass"
+            return [f".. {kind}:: crossattn.{name}", "   :members:"]
+        if inspect.isfunction(found):
+            return [f".. autofunction:: crossattn.{name}"]
+        value = repr(found) if isinstance(found, tuple | list) else None
+        lines = [f".. py:data:: crossattn.{name}"]
+        return lines + ([f"   :value: {value}"] if value else []) + ["", f"   In ``{module}``."]
+
+
+def public_name(target: str) -> str:
+    """Return the documented name for a path into the package, or the path itself."""
+    for module, names in crossattn._ROOMS.items():
+        for name in names:
+            for path in (f"crossattn.{module}.{name}", name):
+                if target == path or target.startswith(path + "."):
+                    return f"crossattn.{name}" + target[len(path) :]
+    error = target.removeprefix("crossattn.errors.")
+    return f"crossattn.errors.{error}" if hasattr(crossattn.errors, error) else target
+
+
+def somewhere_in_package(target: str, module: str | None) -> bool:
+    """Tell whether the package has this name: by its path, or bare in any loaded module."""
+    if target.startswith("crossattn."):
+        return find_object(target) is not None
+    head = target.split(".")[0]
+    homes = [name for name in sys.modules if name.startswith("crossattn") and "." in name]
+    return any(
+        head in vars(sys.modules[home]) and find_object(f"{home}.{target}") is not None
+        for home in homes
+    )
+
+
+def resolve(app: Sphinx, env, node, contnode):
+    """Find what a reference to Python means; None leaves Sphinx to warn."""
+    if node.get("refdomain") != "py":
+        return None
+    target = node["reftarget"].lstrip("~.")
+    documented = env.get_domain("py").objects.get(public_name(target))
+    if documented is not None:
+        return make_refnode(
+            app.builder, node["refdoc"], documented.docname, documented.node_id, contnode, target
+        )
+    if target in TYPE_WORDS:
+        node["reftarget"] = TYPE_WORDS[target]
+        return intersphinx_reference(app, env, node, contnode) or contnode
+    if somewhere_in_package(target, node.get("py:module")):
+        return contnode
+    prose = "." not in target and node.get("reftype") in {"class", "obj"}
+    return contnode if prose else None
+
+
+def setup(app: Sphinx) -> dict:
+    """Register."""
+    app.add_directive("source", Source)
+    app.add_directive("public-api", PublicApi)
+    app.connect("missing-reference", resolve, priority=900)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,89 @@
+"""``{plan}``: the whole plan of the book, with what is written and what is planned.
+
+The content is one part a paragraph: its title, then one line a chapter, ``path | title | about``.
+A chapter counts as written where the table of contents lists it; nobody types a status by hand.
+A reference to a chapter that is planned becomes its title.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from pathlib import Path
+
+import yaml
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+
+def listed_files(toc: dict | list) -> set[str]:
+    """Return every file of a table of contents, without suffix."""
+    if isinstance(toc, list):
+        return set().union(*map(listed_files, toc)) if toc else set()
+    if not isinstance(toc, dict):
+        return set()
+    own = {Path(toc["file"]).with_suffix("").as_posix()} if "file" in toc else set()
+    return own.union(*(listed_files(value) for value in toc.values()))
+
+
+class Plan(SphinxDirective):
+    """Parts and chapters, each with its status."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return one list a part."""
+        toc_path = Path(self.env.srcdir) / "_toc.yml"
+        self.env.note_dependency(str(toc_path))
+        written = listed_files(yaml.safe_load(toc_path.read_text(encoding="utf-8")))
+        plan = nodes.container(classes=["plan"])
+        self.env.planned_titles = {}
+        for paragraph in "\n".join(self.content).strip().split("\n\n"):
+            title, *chapters = paragraph.splitlines()
+            plan += nodes.rubric(title, title)
+            items = nodes.bullet_list(classes=["plan-part"])
+            for chapter in chapters:
+                path, name, about = (part.strip() for part in chapter.split("|"))
+                self.env.planned_titles[path] = name
+                items += self.chapter(path, name, about, path in written)
+            plan += items
+        return [plan]
+
+    @staticmethod
+    def chapter(path: str, name: str, about: str, is_written: bool) -> nodes.list_item:
+        """Return one line: a link where the chapter is written, its subject, its status."""
+        title: nodes.Node = nodes.inline(name, name, classes=["plan-title"])
+        if is_written:
+            title = addnodes.pending_xref(
+                "",
+                title,
+                refdomain="std",
+                reftype="doc",
+                reftarget=f"/{path}",
+                refexplicit=True,
+                refwarn=True,
+            )
+        status = "written" if is_written else "planned"
+        line = nodes.paragraph(classes=["plan-line"])
+        line += title
+        line += nodes.inline(about, about, classes=["plan-about"])
+        line += nodes.inline(status, status, classes=["plan-status", f"plan-{status}"])
+        return nodes.list_item("", line)
+
+
+def resolve_planned(app: Sphinx, env, node, contnode):
+    """Return the title of a planned chapter for a reference to it."""
+    if node.get("reftype") != "doc":
+        return None
+    folder = posixpath.dirname(node["refdoc"])
+    path = posixpath.normpath(posixpath.join(folder, node["reftarget"]))
+    title = getattr(env, "planned_titles", {}).get(path.lstrip("/"))
+    return nodes.emphasis(title, title) if title else None
+
+
+def setup(app: Sphinx) -> dict:
+    """Register."""
+    app.add_directive("plan", Plan)
+    app.connect("missing-reference", resolve_planned)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
