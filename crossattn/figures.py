@@ -6,6 +6,7 @@ zero, so that two figures of the book can be compared by eye.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 SEQUENTIAL = "cividis"
@@ -47,6 +49,28 @@ def new_axes(ax: Axes | None, **options) -> Axes:
     import matplotlib.pyplot as plt
 
     return plt.subplots(**options)[1] if ax is None else ax
+
+
+def png_of(axes: Axes) -> bytes:
+    """Return the figure of ``axes`` as a PNG without a date in it, and close the figure."""
+    import matplotlib.pyplot as plt
+
+    buffer = io.BytesIO()
+    axes.figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    plt.close(axes.figure)
+    return buffer.getvalue()
+
+
+def loss_curve(history: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw ``train_loss`` and ``val_loss`` by ``epoch``, and mark the best epoch."""
+    ax = new_axes(ax)
+    best = history.loc[history["val_loss"].idxmin()]
+    ax.plot(history["epoch"], history["train_loss"], label="training")
+    ax.plot(history["epoch"], history["val_loss"], label="validation")
+    ax.plot(best["epoch"], best["val_loss"], "o", color=PALETTE[1], label="best epoch")
+    ax.set(xlabel="epoch", ylabel="loss", title="what training minimised")
+    ax.legend()
+    return ax
 
 
 def attention_heatmap(

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from crossattn.figures import png_of
 from crossattn.runtime import atomic_write
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ class Section:
         Plain paragraphs, separated by blank lines; no markup.
     table : DataFrame, optional
         Shown whole, index included; numbers with four significant digits.
-    axes : matplotlib Axes, optional
-        Its figure is drawn into the page.
+    figure : matplotlib Axes or bytes, optional
+        Drawn into the page: the figure of the axes, or a PNG.
     caption : str
         Under the figure; also its alternative text.
     """
@@ -80,7 +80,7 @@ class Section:
     title: str
     text: str = ""
     table: pd.DataFrame | None = None
-    axes: Axes | None = None
+    figure: Axes | bytes | None = None
     caption: str = ""
 
 
@@ -127,13 +127,44 @@ def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section
         temporary.write_text(page, encoding="utf-8")
 
 
+def leaders_section(edges: pd.DataFrame, *, truth: pd.DataFrame | None = None) -> Section:
+    """Say who leads whom, or that nobody does.
+
+    Parameters
+    ----------
+    edges : DataFrame
+        :attr:`crossattn.LeadLagReport.edges`.
+    truth : DataFrame, optional
+        On a simulated market, its ``edges``: each claim is marked planted or not.
+
+    Returns
+    -------
+    Section
+    """
+    found = edges[edges["significant"]].drop(columns="significant")
+    text = (
+        f"{len(found)} of {len(edges)} ordered pairs are significant after correcting for all of "
+        "them (Benjamini-Hochberg). A p-value is valid after the choice of the lag; an effect is "
+        "in standard deviations of the follower's return for one of the leader's."
+    )
+    if not len(found):
+        text = f"Nobody leads: none of {len(edges)} ordered pairs is significant. " + text
+    if truth is not None:
+        planted = set(zip(truth["leader"], truth["follower"], strict=True))
+        pairs = list(zip(found["leader"], found["follower"], strict=True))
+        found = found.assign(planted=["yes" if pair in planted else "no" for pair in pairs])
+        right = sum(pair in planted for pair in pairs)
+        text += f" Planted: {len(planted)} pairs, of which {right} are found."
+    return Section("Who leads whom", text, table=found.set_index("leader"))
+
+
 def _render_section(section: Section) -> str:
     parts = [f"<h2>{html.escape(section.title)}</h2>"]
     parts += [f"<p>{html.escape(text)}</p>" for text in section.text.split("\n\n") if text.strip()]
     if section.table is not None:
         parts.append(f'<div class="table">{_render_table(section.table)}</div>')
-    if section.axes is not None:
-        parts.append(_render_figure(section.axes, section.caption or section.title))
+    if section.figure is not None:
+        parts.append(_render_figure(section.figure, section.caption or section.title))
     return "\n".join(parts)
 
 
@@ -151,15 +182,10 @@ def _cell(value: object, tag: str = "td") -> str:
     return f"<{tag}>{html.escape(text)}</{tag}>"
 
 
-def _render_figure(axes: Axes, caption: str) -> str:
-    import matplotlib.pyplot as plt
-
-    buffer = io.BytesIO()
-    axes.figure.savefig(buffer, format="png", dpi=150)
-    plt.close(axes.figure)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+def _render_figure(figure: Axes | bytes, caption: str) -> str:
+    png = figure if isinstance(figure, bytes) else png_of(figure)
     text = html.escape(caption)
     return (
-        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
+        f'<figure><img alt="{text}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
         f"<figcaption>{text}</figcaption></figure>"
     )

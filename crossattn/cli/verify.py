@@ -1,0 +1,37 @@
+"""``crossattn verify``: does any forecast of a run depend on bars that came later?"""
+
+from __future__ import annotations
+
+import argparse
+
+NAME = "verify"
+HELP = "audit a run for leaks: change the future, and no earlier forecast may move"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``crossattn verify``."""
+    parser.add_argument("--run", required=True, metavar="DIR", dest="run_dir", help="run folder")
+    parser.add_argument("--data", required=True, metavar="DIR", help="one CSV a symbol")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Perturb, delete, extend, shuffle and poison the future of bars → features → forecasts."""
+    import pandas as pd
+
+    from crossattn.bars.files import read_bars
+    from crossattn.cli.runs import load_windows, open_run
+    from crossattn.errors import CrossAttentionError
+    from crossattn.evidence.leakage import audit_leakage
+    from crossattn.training.prediction import predict
+
+    model = open_run(args.run_dir)
+
+    def forecasts(frames):
+        data = load_windows(model, frames, include_latest=True)
+        answers = predict(model, data)
+        return pd.DataFrame(answers.reshape(len(data), -1), index=data.timestamps)
+
+    report = audit_leakage(forecasts, read_bars(args.data), cuts=4)
+    if not report.passed:
+        raise CrossAttentionError(f"the run does not pass the leakage audit; {report}")
+    print(report)
