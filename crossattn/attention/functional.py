@@ -153,12 +153,13 @@ def attend(
         return attention @ value, attention
     if mask is None:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias), None
+    mask = torch.atleast_2d(mask)
     # A row with nobody to attend to is opened for the kernel, which has no answer for it on some
     # devices, and its output is then set to zero.
     somebody = mask.any(dim=-1, keepdim=True)  # (..., Nq, 1)
     allowed = mask | ~somebody
     if bias is not None:
-        allowed = bias.masked_fill(~allowed, -math.inf)
+        allowed = torch.where(allowed, bias, -math.inf)
     output = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
     return output.masked_fill(~somebody, 0.0), None
 

@@ -1,0 +1,137 @@
+"""How concentrated attention is: entropy, the effective number of leaders, a meter of collapse.
+
+These describe the map. Whether a model found the right leaders is another question, and the
+chapters show that a map can look healthier while the model gets worse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crossattn.errors import InvalidInputError
+
+
+def attention_entropy(attention: Tensor, dim: int = -1) -> Tensor:
+    r"""Return the entropy of each row in nats: 0 for one key, :math:`\ln N_k` for an even spread.
+
+    Parameters
+    ----------
+    attention : Tensor of shape (..., Nq, Nk)
+        Non-negative rows that sum to 1, or to 0 where all is masked (entropy 0).
+    dim : int or tuple of int
+        The axes a row runs over: -1, or (-2, -1) for attention over (asset, lag) pairs.
+
+    Returns
+    -------
+    Tensor of shape (..., Nq)
+        Differentiable, so that it can be added to a loss.
+
+    Examples
+    --------
+    >>> attention_entropy(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
+    tensor([0.6931, 0.0000])
+
+    Built in chapter: Multi-head cross-asset attention
+    """
+    return torch.special.entr(attention).sum(dim=dim)
+
+
+def effective_number(attention: Tensor, dim: int = -1) -> Tensor:
+    r"""Return how many keys a row effectively attends to: :math:`1 / \sum_j a_j^2`, 0 if masked.
+
+    Parameters
+    ----------
+    attention : Tensor of shape (..., Nq, Nk)
+        Non-negative rows that sum to 1, or to 0 where all is masked.
+    dim : int or tuple of int
+        The axes a row runs over.
+
+    Returns
+    -------
+    Tensor of shape (..., Nq)
+        Between 1 (one key) and Nk (an even spread).
+
+    Examples
+    --------
+    >>> effective_number(torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.0, 0.0]]))
+    tensor([2., 1., 0.])
+
+    Built in chapter: Multi-head cross-asset attention
+    """
+    concentration = attention.square().sum(dim=dim)
+    return torch.where(concentration > 0, 1 / concentration.clamp(min=1e-30), 0.0)
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """How far all queries have come to look at the same few keys.
+
+    Attributes
+    ----------
+    leader_share : Tensor of shape (H, Nk)
+        Part of all attention of a head that each key receives.
+    effective_leaders : Tensor of shape (H,)
+        Effective number of keys that receive it; near 1 the head has collapsed on one leader.
+    largest_share : Tensor of shape (H,)
+        Share of the most attended key.
+    effective_per_query : Tensor of shape (H,)
+        Effective number of keys of a single row, averaged over rows: small here with many
+        effective leaders above means that each query has its own few, which is no collapse.
+    """
+
+    leader_share: Tensor
+    effective_leaders: Tensor
+    largest_share: Tensor
+    effective_per_query: Tensor
+
+
+def collapse_meter(attention: Tensor, *, head_dim: int = 1) -> Collapse:
+    """Measure, head by head, whether all queries attend to the same few keys.
+
+    Parameters
+    ----------
+    attention : Tensor of shape (B, H, ..., Nq, Nk)
+        Attention as the layers return it; sum over lags first where there are any.
+    head_dim : int
+        Which axis holds the heads.
+
+    Returns
+    -------
+    Collapse
+
+    Raises
+    ------
+    InvalidInputError
+        The tensor has too few axes, or all of it is masked.
+
+    Examples
+    --------
+    >>> everybody_on_the_first = torch.tensor([[1.0, 0.0, 0.0]]).expand(1, 1, 3, 3)
+    >>> collapse_meter(everybody_on_the_first).effective_leaders
+    tensor([1.])
+    >>> each_on_its_own = torch.eye(3).expand(1, 1, 3, 3)
+    >>> collapse_meter(each_on_its_own).effective_leaders.round(decimals=3)
+    tensor([3.])
+
+    Built in chapter: Multi-head cross-asset attention
+    """
+    if attention.dim() < 3:
+        raise InvalidInputError(
+            "attention must have axes for heads, queries and keys, "
+            f"got shape {tuple(attention.shape)}"
+        )
+    rows = attention.detach().movedim(head_dim, 0).flatten(1, -2)  # (H, rows, Nk)
+    used = rows.sum(dim=-1) > 0  # (H, rows)
+    if not used.any(dim=-1).all():
+        raise InvalidInputError("attention is masked everywhere in at least one head")
+    received = rows.sum(dim=1)
+    share = received / received.sum(dim=-1, keepdim=True)
+    return Collapse(
+        leader_share=share,
+        effective_leaders=effective_number(share),
+        largest_share=share.amax(dim=-1),
+        effective_per_query=effective_number(rows).sum(dim=1) / used.sum(dim=1),
+    )

@@ -1,0 +1,353 @@
+"""Cross-asset attention per bar: loops, nn.MultiheadAttention, symmetry, causality, masks."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from crossattn.attention.cross import CrossAssetAttention, MultiHeadCrossAttention
+from crossattn.errors import InvalidInputError
+
+B, NQ, NK, T, D, H = 2, 4, 5, 7, 12, 3
+MASK_SHAPES = [None, (NQ, NK), (B, NQ, NK), (B, T, NQ, NK), (B, 1, NQ, NK), (B, H, T, NQ, NK)]
+
+
+def layer_of(seed=0, dropout=0.0, dtype=torch.float32, **options):
+    torch.manual_seed(seed)
+    layer = MultiHeadCrossAttention(D, H, dropout, **options).to(dtype)
+    for name, parameter in layer.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(parameter)
+    return layer
+
+
+def tokens(n_queries=NQ, n_keys=NK, seed=1, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(B, n, T, D, generator=generator, dtype=dtype) for n in (n_queries, n_keys)]
+
+
+def random_mask(shape, seed=2):
+    if shape is None:
+        return None
+    mask = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) > 0.4
+    mask[..., 1, :] = False
+    return mask
+
+
+def full_mask(mask):
+    """(B, H, T, Nq, Nk) of a mask in any documented shape."""
+    if mask is None:
+        return torch.ones(B, H, T, NQ, NK, dtype=torch.bool)
+    index = {2: "ij->ij", 3: "bij->bij", 4: "btij->btij"}
+    if mask.dim() == 5:
+        return mask.expand(B, H, T, NQ, NK)
+    assert mask.dim() in index
+    if mask.dim() == 2:
+        mask = mask[None, None, None]
+    elif mask.dim() == 3:
+        mask = mask[:, None, None]
+    else:
+        mask = mask[:, None]
+    return mask.expand(B, H, T, NQ, NK)
+
+
+def by_loops(layer, x_query, x_key_value, mask):
+    """One bar, one head, one pair at a time."""
+    width = D // H
+    output = torch.zeros(B, NQ, T, D, dtype=torch.float64)
+    attention = torch.zeros(B, H, T, NQ, NK, dtype=torch.float64)
+    allowed = full_mask(mask)
+    for b in range(B):
+        for t in range(T):
+            for i in range(NQ):
+                q = layer.query_projection(x_query[b, i, t])
+                heard = torch.zeros(D, dtype=torch.float64)
+                for h in range(H):
+                    part = slice(h * width, (h + 1) * width)
+                    exps = {}
+                    for j in range(NK):
+                        k = layer.key_projection(x_key_value[b, j, t])
+                        if allowed[b, h, t, i, j]:
+                            exps[j] = math.exp(float(q[part] @ k[part]) / math.sqrt(width))
+                    for j, e in exps.items():
+                        attention[b, h, t, i, j] = e / sum(exps.values())
+                        v = layer.value_projection(x_key_value[b, j, t])
+                        heard[part] += attention[b, h, t, i, j] * v[part]
+                output[b, i, t] = layer.output_projection.weight @ heard
+    return output, attention
+
+
+@pytest.mark.parametrize("shape", MASK_SHAPES)
+@torch.no_grad()
+def test_equals_loops_to_twelve_digits(shape):
+    layer = layer_of(dtype=torch.float64)
+    x_query, x_key_value = tokens(dtype=torch.float64)
+    mask = random_mask(shape)
+    output, attention = layer(x_query, x_key_value, mask)
+    expected_output, expected_attention = by_loops(layer, x_query, x_key_value, mask)
+    torch.testing.assert_close(attention, expected_attention, rtol=0, atol=1e-12)
+    torch.testing.assert_close(output, expected_output, rtol=0, atol=1e-12)
+    fused, nothing = layer(x_query, x_key_value, mask, return_attention=False)
+    assert nothing is None
+    torch.testing.assert_close(fused, expected_output, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("return_attention", [True, False])
+@pytest.mark.parametrize("masked", [False, True])
+def test_equals_torchs_multihead_attention_in_values_and_gradients(return_attention, masked):
+    layer = layer_of()
+    theirs = nn.MultiheadAttention(D, H, batch_first=True)
+    projections = [layer.query_projection, layer.key_projection, layer.value_projection]
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([p.weight for p in projections]))
+        bias = [p.bias if p.bias is not None else torch.zeros(D) for p in projections]
+        theirs.in_proj_bias.copy_(torch.cat(bias))
+        theirs.out_proj.weight.copy_(layer.output_projection.weight)
+        theirs.out_proj.bias.zero_()
+    mask = random_mask((NQ, NK)) if masked else None
+    if masked:
+        mask[1, 2] = True  # torch's module gives NaN where a row is masked throughout
+    ours = [x.requires_grad_() for x in tokens()]
+    copies = [x.detach().clone().requires_grad_() for x in ours]
+    output, attention = layer(*ours, mask, return_attention=return_attention)
+    by_bar = [x.transpose(1, 2).flatten(0, 1) for x in copies]
+    expected, shown = theirs(
+        by_bar[0],
+        by_bar[1],
+        by_bar[1],
+        attn_mask=None if mask is None else ~mask,
+        average_attn_weights=False,
+    )
+    expected = expected.unflatten(0, (B, T)).transpose(1, 2)
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-6)
+    if return_attention:
+        shown = shown.unflatten(0, (B, T)).transpose(1, 2)
+        torch.testing.assert_close(attention, shown, rtol=0, atol=1e-6)
+    output.square().mean().backward()
+    expected.square().mean().backward()
+    pairs = [(one.grad, other.grad) for one, other in zip(ours, copies, strict=True)]
+    gradients = theirs.in_proj_weight.grad.chunk(3)
+    pairs += [(p.weight.grad, g) for p, g in zip(projections, gradients, strict=True)]
+    pairs += [(layer.output_projection.weight.grad, theirs.out_proj.weight.grad)]
+    for one, other in pairs:
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_rows_sum_to_one_even_in_training_and_do_not_see_dropout():
+    layer = layer_of(dropout=0.5)
+    x = tokens()
+    _, calm = layer.eval()(*x)
+    output, attention = layer.train()(*x)
+    assert (output == 0).any(), "dropout is on"
+    torch.testing.assert_close(attention, calm, rtol=0, atol=0)
+    torch.testing.assert_close(attention.sum(-1), torch.ones(B, H, T, NQ))
+
+
+@torch.no_grad()
+def test_same_dropout_on_both_paths():
+    layer, x = layer_of(dropout=0.5).train(), tokens()
+    torch.manual_seed(5)
+    shown, _ = layer(*x)
+    torch.manual_seed(5)
+    fused, _ = layer(*x, return_attention=False)
+    torch.testing.assert_close(shown, fused, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_permuting_assets_permutes_outputs_and_attention():
+    layer, (x, _) = layer_of(exclude_self=True), tokens(NK, NK)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    output, attention = layer(x, x)
+    permuted, permuted_attention = layer(x[:, order], x[:, order])
+    torch.testing.assert_close(permuted, output[:, order], rtol=0, atol=1e-6)
+    expected = attention[:, :, :, order][..., order]
+    torch.testing.assert_close(permuted_attention, expected, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_with_identities_permuting_assets_needs_permuted_identities():
+    layer, (x, _) = layer_of(n_assets=NK), tokens(NK, NK)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    output, _ = layer(x, x)
+    told, _ = layer(x[:, order], x[:, order], query_assets=order, key_assets=order)
+    untold, _ = layer(x[:, order], x[:, order])
+    torch.testing.assert_close(told, output[:, order], rtol=0, atol=1e-6)
+    assert (untold - output[:, order]).abs().max() > 1e-2
+    by_sample = torch.stack([order, order.flip(0)])
+    mixed = torch.stack([x[0, order], x[1, order.flip(0)]])
+    told, _ = layer(mixed, mixed, query_assets=by_sample, key_assets=by_sample)
+    torch.testing.assert_close(told[1], output[1, order.flip(0)], rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_identities_enter_scores_and_not_values():
+    layer = layer_of(n_assets=NK)
+    same = torch.randn(B, 1, T, D).expand(B, NK, T, D)
+    output, attention = layer(same, same)
+    assert attention.std(-1).max() > 1e-2, "equal tokens are told apart by name"
+    plain = layer.output_projection(layer.value_projection(same))
+    torch.testing.assert_close(output, plain, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_changing_one_bar_changes_that_bar_only():
+    layer, (x_query, x_key_value) = layer_of(n_assets=NK), tokens()
+    before, before_attention = layer(x_query, x_key_value)
+    changed = x_key_value.clone()
+    changed[:, :, 4] += 1.0
+    after, after_attention = layer(x_query, changed)
+    same = [t for t in range(T) if t != 4]
+    torch.testing.assert_close(after[:, :, same], before[:, :, same], rtol=0, atol=0)
+    torch.testing.assert_close(
+        after_attention[:, :, same], before_attention[:, :, same], rtol=0, atol=0
+    )
+    assert (after[:, :, 4] - before[:, :, 4]).abs().max() > 1e-2
+
+
+@torch.no_grad()
+def test_exclude_self_empties_the_diagonal_by_asset_and_not_by_position():
+    layer, (x, _) = layer_of(exclude_self=True), tokens(NK, NK)
+    _, attention = layer(x, x)
+    assert (attention.diagonal(dim1=-2, dim2=-1) == 0).all()
+    torch.testing.assert_close(attention.sum(-1), torch.ones(B, H, T, NK))
+    who = torch.tensor([2, 4])
+    _, attention = layer(x[:, who], x, query_assets=who)
+    assert (attention[..., 0, 2] == 0).all() and (attention[..., 1, 4] == 0).all()
+    assert (attention == 0).sum() == 2 * B * H * T
+    output, attention = layer(x[:, :1], x[:, :1])
+    assert (attention == 0).all() and (output == 0).all(), "alone in the market: nobody leads"
+
+
+def test_missing_tokens_may_hold_nan_and_leave_no_trace():
+    layer, (x_query, x_key_value) = layer_of(n_assets=NK), tokens()
+    generator = torch.Generator().manual_seed(3)
+    query_mask = torch.rand(B, NQ, T, generator=generator) > 0.3
+    key_mask = torch.rand(B, NK, T, generator=generator) > 0.3
+    key_mask[0, :, 2] = False
+    masks = {"query_mask": query_mask, "key_mask": key_mask}
+    clean, shown = layer(x_query, x_key_value, **masks)
+    holes = [
+        x.masked_fill(~m[..., None], math.nan).requires_grad_()
+        for x, m in [(x_query, query_mask), (x_key_value, key_mask)]
+    ]
+    for return_attention in (True, False):
+        layer.zero_grad()
+        output, _ = layer(*holes, **masks, return_attention=return_attention)
+        torch.testing.assert_close(output, clean, rtol=0, atol=1e-6)
+        output.square().sum().backward()
+        leaves = [*holes, *layer.parameters()]
+        assert all(leaf.grad.isfinite().all() for leaf in leaves)
+    assert (clean[~query_mask] == 0).all() and (clean[0, :, 2] == 0).all()
+    hidden = ~(key_mask.transpose(1, 2)[:, None, :, None, :].expand_as(shown))
+    assert (shown[hidden] == 0).all()
+
+
+@torch.no_grad()
+def test_a_market_that_is_padded_gives_what_the_smaller_market_gives():
+    layer, (x_query, x_key_value) = layer_of(), tokens()
+    small, attention = layer(x_query, x_key_value[:, :3])
+    key_mask = torch.zeros(B, NK, T, dtype=torch.bool)
+    key_mask[:, :3] = True
+    padded, padded_attention = layer(x_query, x_key_value, key_mask=key_mask)
+    torch.testing.assert_close(padded, small, rtol=0, atol=1e-6)
+    torch.testing.assert_close(padded_attention[..., :3], attention, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_masks_combine():
+    layer, x = layer_of(), tokens()
+    mask = random_mask((NQ, NK))
+    key_mask = torch.rand(B, NK, T, generator=torch.Generator().manual_seed(8)) > 0.3
+    together, _ = layer(*x, mask, key_mask=key_mask)
+    by_bar = mask & key_mask.transpose(1, 2).unsqueeze(2)  # (B, T, Nq, Nk)
+    torch.testing.assert_close(together, layer(*x, by_bar)[0], rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_memory_layout_does_not_matter():
+    layer, x = layer_of(), tokens()
+    scattered = [t.permute(3, 1, 0, 2).contiguous().permute(2, 1, 3, 0) for t in x]
+    assert not any(t.is_contiguous() for t in scattered)
+    torch.testing.assert_close(layer(*scattered)[0], layer(*x)[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [None, (NK,), (B, NK), (B, T, NK), (B, H, T, 1, NK)])
+@torch.no_grad()
+def test_one_asset_asking_is_a_row_of_many_asking(shape):
+    torch.manual_seed(0)
+    single = CrossAssetAttention(D, H).eval()
+    x_query, x_key_value = tokens()
+    mask = None
+    if shape is not None:
+        mask = torch.rand(shape, generator=torch.Generator().manual_seed(4)) > 0.4
+    output, attention = single(x_query[:, 2], x_key_value, mask)
+    assert output.shape == (B, T, D) and attention.shape == (B, H, T, 1, NK)
+    as_rows = {None: None, 1: (1, 1, 1, 1, NK), 2: (-1, 1, 1, 1, NK), 3: (-1, 1, T, 1, NK)}
+    if mask is not None and mask.dim() < 5:
+        mask = mask.reshape(as_rows[mask.dim()])
+    full = None if mask is None else mask.expand(B, H, T, 1, NK).expand(B, H, T, NQ, NK)
+    rows, rows_attention = single.attention(x_query, x_key_value, full)
+    torch.testing.assert_close(output, rows[:, 2], rtol=0, atol=1e-6)
+    torch.testing.assert_close(attention, rows_attention[:, :, :, 2:3], rtol=0, atol=1e-6)
+    fused, nothing = single(x_query[:, 2], x_key_value, mask, return_attention=False)
+    assert nothing is None
+    torch.testing.assert_close(fused, output, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_one_asset_asking_knows_who_the_others_are():
+    torch.manual_seed(0)
+    layer = CrossAssetAttention(D, H, n_assets=NK)
+    x, _ = tokens(NK, NK)
+    others = torch.tensor([0, 1, 3, 4])
+    implied, _ = layer(x[:, 2], x[:, others], query_position=2)
+    told, _ = layer(x[:, 2], x[:, others], query_position=2, key_positions=others)
+    everybody, _ = layer.attention(x, x, mask=~torch.eye(NK, dtype=torch.bool))
+    torch.testing.assert_close(implied, told, rtol=0, atol=0)
+    torch.testing.assert_close(implied, everybody[:, 2], rtol=0, atol=1e-6)
+    with pytest.raises(InvalidInputError, match="query_position"):
+        layer(x[:, 2], x[:, others])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"x_query": torch.zeros(B, NQ, D)}, "x_query"),
+        ({"x_query": torch.zeros(B, NQ, T, D + 1)}, "x_query"),
+        ({"x_key_value": torch.zeros(B, NK, T + 1, D)}, "x_key_value"),
+        ({"mask": torch.ones(NQ, NK)}, "boolean"),
+        ({"mask": torch.ones(NQ, NK + 1, dtype=torch.bool)}, "mask must have shape"),
+        ({"mask": torch.ones(NK, dtype=torch.bool)}, "mask must have shape"),
+        ({"key_mask": torch.ones(B, NQ, T, dtype=torch.bool)}, "key_mask"),
+        ({"query_mask": torch.ones(B, NQ, T)}, "query_mask"),
+        ({"query_assets": torch.arange(NK)}, "query_assets"),
+        ({"key_assets": torch.arange(NK) + 1}, "key_assets"),
+        ({"key_assets": torch.zeros(NK)}, "key_assets"),
+    ],
+)
+def test_wrong_inputs_are_named(change, named):
+    x_query, x_key_value = tokens()
+    arguments = {"x_query": x_query, "x_key_value": x_key_value} | change
+    with pytest.raises(InvalidInputError, match=named):
+        layer_of(n_assets=NK)(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [(7, 2), (8, 3), (8, 2, 1.5), (8, 0)], ids=["odd", "thirds", "dropout", "no head"]
+)
+def test_wrong_construction_is_refused(arguments):
+    with pytest.raises(InvalidInputError):
+        MultiHeadCrossAttention(*arguments)
+    with pytest.raises(InvalidInputError, match="n_assets"):
+        MultiHeadCrossAttention(8, 2, n_assets=0)
+
+
+@pytest.mark.parametrize("n_heads", [1, 2, 3, 4, 6, 12])
+@torch.no_grad()
+def test_any_head_count_that_divides(n_heads):
+    _, attention = MultiHeadCrossAttention(D, n_heads)(*tokens())
+    assert attention.shape == (B, n_heads, T, NQ, NK)

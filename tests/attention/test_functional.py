@@ -1,0 +1,169 @@
+"""The formula against loops, against torch's kernel, and at its edges."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from crossattn.attention.functional import (
+    attend,
+    check_dropout,
+    check_heads,
+    masked_softmax,
+    scaled_dot_product_attention,
+)
+from crossattn.errors import InvalidInputError
+
+B, H, NQ, NK, D, DV = 2, 3, 4, 5, 6, 7
+MASK_SHAPES = [None, (NK,), (NQ, NK), (1, NK), (NQ, 1), (H, NQ, NK), (B, 1, NQ, NK), (B, H, NQ, NK)]
+
+
+def tensors(dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(B, H, NQ, D), (B, H, NK, D), (B, H, NK, DV)]
+    return [torch.randn(s, generator=generator, dtype=dtype, requires_grad=True) for s in shapes]
+
+
+def random_mask(shape, seed=1):
+    if shape is None:
+        return None
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) > 0.4
+
+
+def by_loops(query, key, value, mask):
+    """One score at a time, plain Python numbers."""
+    allowed = torch.ones(B, H, NQ, NK, dtype=torch.bool) if mask is None else mask
+    allowed = allowed.expand(B, H, NQ, NK)
+    output = torch.zeros(B, H, NQ, DV, dtype=torch.float64)
+    attention = torch.zeros(B, H, NQ, NK, dtype=torch.float64)
+    for b in range(B):
+        for h in range(H):
+            for i in range(NQ):
+                keys = [j for j in range(NK) if allowed[b, h, i, j]]
+                scores = [
+                    sum(float(query[b, h, i, d] * key[b, h, j, d]) for d in range(D)) / math.sqrt(D)
+                    for j in keys
+                ]
+                total = sum(math.exp(s) for s in scores)
+                for j, score in zip(keys, scores, strict=True):
+                    attention[b, h, i, j] = math.exp(score) / total
+                    for d in range(DV):
+                        output[b, h, i, d] += attention[b, h, i, j] * value[b, h, j, d].item()
+    return output, attention
+
+
+@pytest.mark.parametrize("shape", MASK_SHAPES)
+def test_equals_loops_to_twelve_digits(shape):
+    query, key, value = (t.detach() for t in tensors())
+    mask = random_mask(shape)
+    output, attention = scaled_dot_product_attention(query, key, value, mask)
+    expected_output, expected_attention = by_loops(query, key, value, mask)
+    torch.testing.assert_close(attention, expected_attention, rtol=0, atol=1e-12)
+    torch.testing.assert_close(output, expected_output, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", MASK_SHAPES)
+@pytest.mark.parametrize("door", ["reference", "shown", "fused"])
+def test_equals_torchs_kernel_in_values_and_gradients(shape, door):
+    mask = random_mask(shape)
+    ours, theirs = tensors(torch.float32), tensors(torch.float32)
+    if door == "reference":
+        output, _ = scaled_dot_product_attention(*ours, mask)
+    else:
+        output, _ = attend(*ours, mask, return_attention=door == "shown")
+    rows = torch.ones(NQ, NK, dtype=torch.bool) if mask is None else mask.expand(B, H, NQ, NK)
+    expected = F.scaled_dot_product_attention(*theirs, attn_mask=rows if shape else None)
+    expected = torch.where(rows.any(-1, keepdim=True), expected, 0.0)
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-6)
+    pull = torch.randn(output.shape, generator=torch.Generator().manual_seed(2))
+    (output * pull).sum().backward()
+    (expected * pull).sum().backward()
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=1e-6)
+
+
+def test_gradients_are_those_of_finite_differences():
+    mask = random_mask((B, H, NQ, NK))
+    mask[0, 0, 0] = False
+    assert torch.autograd.gradcheck(
+        lambda q, k, v: scaled_dot_product_attention(q, k, v, mask), tensors()
+    )
+
+
+def test_a_query_with_nobody_to_attend_to_gets_zero_and_the_others_their_own():
+    query, key, value = tensors()
+    mask = torch.ones(NQ, NK, dtype=torch.bool)
+    mask[2] = False
+    output, attention = scaled_dot_product_attention(query, key, value, mask)
+    assert (attention[:, :, 2] == 0).all() and (output[:, :, 2] == 0).all()
+    rest = [0, 1, 3]
+    torch.testing.assert_close(attention[:, :, rest].sum(-1), torch.ones(B, H, 3).double())
+    output.sum().backward()
+    assert all(t.grad.isfinite().all() for t in (query, key, value))
+    assert (query.grad[:, :, 2] == 0).all()
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_what_nobody_may_see_may_hold_anything(poison):
+    query, key, value = (t.detach() for t in tensors())
+    mask = torch.ones(NQ, NK, dtype=torch.bool)
+    mask[:, 3], mask[1] = False, False
+    clean, _ = scaled_dot_product_attention(query, key, value, mask)
+    for tensor, token in [(query, 1), (key, 3), (value, 3)]:
+        tensor[:, :, token] = poison
+        tensor.requires_grad_(True)
+    output, attention = scaled_dot_product_attention(query, key, value, mask)
+    torch.testing.assert_close(output, clean, rtol=0, atol=0)
+    (output.sum() + attention.square().sum()).backward()
+    assert all(t.grad.isfinite().all() for t in (query, key, value))
+
+
+def test_moving_all_scores_alike_or_making_them_huge_does_no_harm():
+    scores = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)
+    torch.testing.assert_close(masked_softmax(scores + 1e4), masked_softmax(scores))
+    assert masked_softmax(torch.tensor([[1e30, -1e30]])).tolist() == [[1.0, 0.0]]
+
+
+def test_bias_is_added_to_the_scores_on_both_paths():
+    query, key, value = (t.detach() for t in tensors())
+    bias, mask = torch.randn(H, NQ, NK, dtype=torch.float64), random_mask((NQ, NK))
+    mask[0] = False
+    shown, attention = attend(query, key, value, mask, bias=bias)
+    fused, nothing = attend(query, key, value, mask, bias=bias, return_attention=False)
+    assert nothing is None
+    torch.testing.assert_close(shown, fused, rtol=0, atol=1e-12)
+    by_hand = query[1, 2, 3] @ key[1, 2].T / math.sqrt(D) + bias[2, 3]
+    by_hand = by_hand.masked_fill(~mask[3], -math.inf).softmax(-1)
+    torch.testing.assert_close(attention[1, 2, 3], by_hand)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"query": torch.zeros(2, 3)}, "width"),
+        ({"value": torch.zeros(3, 4)}, "as many tokens"),
+        ({"mask": torch.ones(2, 5)}, "mask must be a boolean"),
+        ({"key": [1.0]}, "key must be"),
+        ({"query": torch.zeros(2, 4, dtype=torch.int64)}, "query must be"),
+    ],
+)
+def test_wrong_inputs_are_named(arguments, named):
+    right = {"query": torch.zeros(2, 4), "key": torch.zeros(5, 4), "value": torch.zeros(5, 6)}
+    with pytest.raises(InvalidInputError, match=named):
+        scaled_dot_product_attention(**{**right, **arguments})
+
+
+@pytest.mark.parametrize(("width", "heads"), [(7, 2), (0, 1), (8, 0), (8.0, 2), (8, True)])
+def test_heads_must_divide_the_width(width, heads):
+    with pytest.raises(InvalidInputError, match=r"d_model|n_heads"):
+        check_heads(width, heads)
+    assert check_heads(12, 3) == 4
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0, math.nan])
+def test_dropout_must_leave_something(dropout):
+    with pytest.raises(InvalidInputError, match="dropout"):
+        check_dropout(dropout)
