@@ -131,10 +131,7 @@ def lagged_log_returns(data: CrossAttentionData, n_lags: int, order: np.ndarray)
         raise InvalidInputError(
             f"max_lag must be below the lookback of {data.lookback} bars, got {n_lags - 1}"
         )
-    features = list(data.features)
-    if RETURN_FEATURE not in features:
-        raise InvalidInputError(f"data must hold the feature {RETURN_FEATURE!r}, got {features}")
-    returns = np.asarray(data.panel)[:, order, features.index(RETURN_FEATURE)]
+    returns = np.asarray(data.panel)[:, order, _return_position(data)]
     rows = np.asarray(data.ends)[:, None] - np.arange(n_lags)  # (n, L)
     return np.nan_to_num(returns[rows].astype(float)).transpose(0, 2, 1)  # (n, N, L)
 
@@ -159,10 +156,17 @@ def recent_volatility(data: CrossAttentionData, order: np.ndarray, half_life: fl
     """
     import pandas as pd
 
-    column = list(data.features).index(RETURN_FEATURE)
+    column = _return_position(data)
     squares = np.asarray(data.panel)[:, order, column].astype(float) ** 2
     variance = pd.DataFrame(squares).ewm(halflife=half_life, ignore_na=True).mean().to_numpy()
     known = np.isfinite(squares)
     so_far = np.nancumsum(squares, axis=0) / np.maximum(np.cumsum(known, axis=0), 1)
     floor = np.where(so_far > 0, 1e-4 * so_far, 1.0)
     return np.sqrt(np.fmax(variance, floor)[np.asarray(data.ends)])
+
+
+def _return_position(data: CrossAttentionData) -> int:
+    features = list(data.features)
+    if RETURN_FEATURE not in features:
+        raise InvalidInputError(f"data must hold the feature {RETURN_FEATURE!r}, got {features}")
+    return features.index(RETURN_FEATURE)

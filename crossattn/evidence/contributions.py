@@ -1,0 +1,170 @@
+"""What each source adds to each forecast, for any model: asked of it, or found by ablation.
+
+Built in chapter: Attention is not explanation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from crossattn.errors import InvalidInputError
+from crossattn.training.prediction import attention_batches, predict
+from crossattn.windows.data import CrossAttentionData
+
+RETURN_FEATURE = "log_return"
+CHUNK = 2048
+LAG_WINDOWS = 400
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What sources add to forecasts on some windows.
+
+    Attributes
+    ----------
+    total : ndarray of shape (n, n_assets, n_assets)
+        ``[k, i, j]``: what source j adds to the forecast of asset i in window k, over all lags, in
+        units of the target. The diagonal holds what an asset's own past adds, where known.
+    by_lag : ndarray of shape (n_assets, n_assets, n_lags)
+        Root mean square of what each lag adds: where in time the source speaks.
+    slope : ndarray of shape (n_assets, n_assets, n_lags)
+        Mean change of the forecast of i for one unit of j's return at that lag.
+    symbols : tuple of str
+        Names along the asset axes.
+    """
+
+    total: np.ndarray
+    by_lag: np.ndarray
+    slope: np.ndarray
+    symbols: tuple[str, ...]
+
+
+def measure_contributions(model, data: CrossAttentionData, *, max_lag: int = 7) -> Contributions:
+    """Split a model's forecasts into what each source adds.
+
+    Parameters
+    ----------
+    model : object
+        The forecaster, a lag model, a baseline with ``contributions(data)``: these are asked.
+        Anything else with ``predict(data)``, or another ``CrossAttentionMultiAsset``, is ablated:
+        a source's whole past is replaced by its mean over ``data`` and the forecast compared.
+    data : CrossAttentionData
+        Windows to measure on.
+    max_lag : int
+        How far back single lags are ablated, where the model has to be ablated.
+
+    Returns
+    -------
+    Contributions
+
+    Raises
+    ------
+    InvalidInputError
+        The model neither splits its forecasts nor predicts returns of shape (n, n_assets).
+
+    Notes
+    -----
+    Ablation asks for what the model *would have* said, so contributions of sources that work only
+    together do not add up to the forecast. It costs one prediction a source, and one a source and
+    lag on a thinned sample for the lags.
+    """
+    symbols = tuple(getattr(model, "symbols", None) or data.symbols)
+    if set(symbols) != set(data.symbols):
+        raise InvalidInputError(f"data: the model knows {list(symbols)}, got {list(data.symbols)}")
+    data = data.select(symbols=symbols)
+    if hasattr(model, "contributions"):
+        return _accumulate(_asked(model, data), data)
+    if getattr(getattr(model, "config", None), "preset", None) == "lag":
+        return _accumulate(_read(model, data), data)
+    return _ablate(forecast_function(model), data, max_lag)
+
+
+def forecast_function(model) -> Callable[[CrossAttentionData], np.ndarray]:
+    """Return how to get (n, n_assets) forecasts from a model with ``predict`` or from a network."""
+    if hasattr(model, "predict"):
+        return model.predict
+    if hasattr(model, "forward"):
+        return lambda data: predict(model, data)
+    raise InvalidInputError(f"model must predict or contribute, got {type(model).__name__}")
+
+
+def without_source(data: CrossAttentionData, source: int, rows=slice(None)) -> CrossAttentionData:
+    """Return the data with one asset's features at their means, in some rows or in all."""
+    panel = np.array(data.panel)
+    with np.errstate(invalid="ignore"):
+        known = np.isfinite(panel[:, source]).any(axis=0)
+        means = np.where(known, np.nanmean(np.where(known, panel[:, source], 0.0), axis=0), np.nan)
+    panel[rows, source] = means
+    return replace(data, panel=panel)
+
+
+def _asked(model, data: CrossAttentionData) -> Iterator[np.ndarray]:
+    for start in range(0, len(data), CHUNK):
+        yield model.contributions(data[start : start + CHUNK])
+
+
+def _read(model, data: CrossAttentionData) -> Iterator[np.ndarray]:
+    for layers in attention_batches(model, data, batch_size=CHUNK):
+        yield layers[-1]["contribution"].cpu().numpy()
+
+
+def _accumulate(parts: Iterator[np.ndarray], data: CrossAttentionData) -> Contributions:
+    """Sum over lags as the parts come, so that (n, N, N, L) is never held."""
+    returns = _returns(data)
+    totals, square, product, power, start = [], 0.0, 0.0, 0.0, 0
+    for part in parts:  # (b, N, N, L)
+        n_lags = part.shape[3]
+        rows = data.ends[start : start + len(part), None] - np.arange(n_lags)
+        lagged = returns[rows].transpose(0, 2, 1)  # (b, N, L)
+        totals.append(part.sum(axis=3))
+        square = square + (part**2).sum(axis=0, dtype=float)
+        product = product + np.einsum("bijl,bjl->ijl", part, lagged)
+        power = power + (lagged**2).sum(axis=0)
+        start += len(part)
+    return Contributions(
+        total=np.concatenate(totals).astype(float),
+        by_lag=np.sqrt(square / len(data)),
+        slope=product / np.where(power > 0, power, 1.0),
+        symbols=tuple(data.symbols),
+    )
+
+
+def _ablate(forecast, data: CrossAttentionData, max_lag: int) -> Contributions:
+    n_assets, n_lags = len(data.symbols), min(max_lag + 1, data.lookback)
+    base = _checked(forecast(data), data)
+    total = np.empty((len(data), n_assets, n_assets))
+    for source in range(n_assets):
+        total[:, :, source] = base - _checked(forecast(without_source(data, source)), data)
+    thinned = data.ends[:: max(data.lookback, len(data) // LAG_WINDOWS)]
+    chosen = thinned - data.ends[0]
+    returns = _returns(data)
+    by_lag = np.zeros((n_assets, n_assets, n_lags))
+    slope = np.zeros_like(by_lag)
+    for source in range(n_assets):
+        for lag in range(n_lags):
+            changed = forecast(without_source(data, source, thinned - lag))
+            added = base[chosen] - changed[chosen]  # (n', N)
+            lagged = returns[thinned - lag, source]
+            by_lag[:, source, lag] = np.sqrt((added**2).mean(axis=0))
+            slope[:, source, lag] = lagged @ added / max(float(lagged @ lagged), 1e-300)
+    return Contributions(total, by_lag, slope, tuple(data.symbols))
+
+
+def _checked(forecast: np.ndarray, data: CrossAttentionData) -> np.ndarray:
+    forecast = np.asarray(forecast, float)
+    if forecast.shape != (len(data), len(data.symbols)):
+        raise InvalidInputError(
+            "model must predict one return an asset: expected shape "
+            f"{(len(data), len(data.symbols))}, got {forecast.shape}"
+        )
+    return forecast
+
+
+def _returns(data: CrossAttentionData) -> np.ndarray:
+    """Log returns (rows, N), a missing one as 0; zeros where the data has no such feature."""
+    if RETURN_FEATURE not in data.features:
+        return np.zeros((len(data.panel), len(data.symbols)))
+    return np.nan_to_num(data.panel[:, :, data.features.index(RETURN_FEATURE)].astype(float))

@@ -1,0 +1,203 @@
+"""Tests that hold under shared volatility and overlapping targets, and under many looks.
+
+Built in chapter: Who really leads?
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from crossattn.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class RobustFit:
+    """A weighted regression with heteroskedasticity- and autocorrelation-robust errors.
+
+    Attributes
+    ----------
+    slope, error : ndarray of shape (n_regressors,)
+        Coefficients, without the intercept, and their standard errors.
+    covariance : ndarray of shape (n_regressors, n_regressors)
+    """
+
+    slope: np.ndarray
+    error: np.ndarray
+    covariance: np.ndarray
+
+    @property
+    def t(self) -> np.ndarray:
+        """Slope over error, 0 where the error is 0."""
+        return np.divide(
+            self.slope, self.error, out=np.zeros_like(self.slope), where=self.error > 0
+        )
+
+    def wald(self, columns: ArrayLike) -> float:
+        """Return the p-value of "these slopes are all zero", two-sided (chi-squared)."""
+        columns = np.asarray(columns)
+        part, slope = self.covariance[np.ix_(columns, columns)], self.slope[columns]
+        statistic = float(slope @ np.linalg.pinv(part, hermitian=True) @ slope)
+        return float(stats.chi2.sf(statistic, len(columns)))
+
+
+def newey_west_lags(n_rows: int, horizon: int = 1) -> int:
+    """Return how many autocovariances to count: a rule by length, and past the overlap.
+
+    Targets over ``horizon`` bars share ``horizon - 1`` of them with their neighbour, so their
+    errors are correlated that far; the triangular kernel needs half as much again.
+    """
+    return max(int(4 * (n_rows / 100) ** (2 / 9)), int(np.ceil(1.5 * (horizon - 1))))
+
+
+def robust_regression(
+    target: ArrayLike,
+    regressors: ArrayLike,
+    *,
+    scale: ArrayLike | None = None,
+    lags: int = 0,
+) -> RobustFit:
+    """Regress with an intercept and Newey-West errors.
+
+    Parameters
+    ----------
+    target : array-like of shape (n,)
+        Finite numbers.
+    regressors : array-like of shape (n, n_regressors)
+    scale : array-like of shape (n,), optional
+        Standard deviation of each row's noise as far as it was known before; each row is divided
+        by it.
+    lags : int
+        Autocovariances counted, with the triangular (Bartlett) kernel; 0 is White's estimator.
+
+    Returns
+    -------
+    RobustFit
+
+    Raises
+    ------
+    InvalidInputError
+        There are not more rows than coefficients.
+
+    References
+    ----------
+    White (1980), "A Heteroskedasticity-Consistent Covariance Matrix Estimator", Econometrica 48.
+    Newey and West (1987), "A Simple, Positive Semi-Definite, Heteroskedasticity and
+    Autocorrelation Consistent Covariance Matrix", Econometrica 55.
+
+    Examples
+    --------
+    >>> x = np.array([0.0, 1.0, 2.0, 3.0, 4.0])
+    >>> float(robust_regression(2 * x + 1, x[:, None]).slope[0].round(6))
+    2.0
+    """
+    y, x = np.asarray(target, float), np.asarray(regressors, float)
+    n_rows, n_slopes = x.shape
+    if n_rows <= n_slopes + 1:
+        raise InvalidInputError(f"{n_rows} rows cannot determine {n_slopes + 1} coefficients")
+    weight = 1.0 if scale is None else 1.0 / np.asarray(scale, float)
+    spread = x.std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
+    design = np.column_stack([(x - x.mean(axis=0)) / spread, np.ones(n_rows)])
+    design = design * np.broadcast_to(np.reshape(weight, (-1, 1)), (n_rows, 1))
+    y = y * weight
+    bread = np.linalg.pinv(design.T @ design, hermitian=True)
+    coefficient = bread @ (design.T @ y)
+    moments = design * (y - design @ coefficient)[:, None]
+    meat = _long_run(moments, lags)
+    covariance = bread @ meat @ bread * n_rows / (n_rows - n_slopes - 1)
+    covariance = covariance[:-1, :-1] / np.outer(spread, spread)
+    error = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    return RobustFit(coefficient[:-1] / spread, error, covariance)
+
+
+def robust_mean_t(values: ArrayLike, lags: int = 0) -> float:
+    """Return the t statistic of the mean with Newey-West errors; 0 where nothing varies."""
+    values = np.asarray(values, float)
+    centred = values - values.mean()
+    variance = float(_long_run(centred[:, None], lags)[0, 0])
+    return float(values.sum() / np.sqrt(variance)) if variance > 0 else 0.0
+
+
+def clark_west(target: ArrayLike, smaller: ArrayLike, larger: ArrayLike, lags: int = 0) -> float:
+    """Test whether a nested, larger model forecasts better than the smaller one.
+
+    Parameters
+    ----------
+    target, smaller, larger : array-like of shape (n,)
+        What came, and both forecasts of it.
+    lags : int
+        Autocovariances counted.
+
+    Returns
+    -------
+    float
+        One-sided p-value of "the larger model adds nothing".
+
+    Notes
+    -----
+    The larger model's squared error is first relieved of the noise of estimating what it adds,
+    (smaller - larger)², without which equal models would look unequal.
+
+    References
+    ----------
+    Clark and West (2007), "Approximately Normal Tests for Equal Predictive Accuracy in Nested
+    Models", Journal of Econometrics 138.
+
+    Examples
+    --------
+    >>> clark_west([1.0, -1.0, 2.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0])
+    0.5
+    """
+    target, smaller, larger = (np.asarray(v, float) for v in (target, smaller, larger))
+    gain = (target - smaller) ** 2 - (target - larger) ** 2 + (smaller - larger) ** 2
+    return float(stats.norm.sf(robust_mean_t(gain, lags)))
+
+
+def benjamini_hochberg(p_values: ArrayLike) -> np.ndarray:
+    """Return q-values: the share of false claims expected if all with at most this p are claimed.
+
+    Parameters
+    ----------
+    p_values : array-like
+        Any shape, in [0, 1].
+
+    Returns
+    -------
+    ndarray
+        Same shape, in the same order.
+
+    Raises
+    ------
+    InvalidInputError
+        A value is NaN or outside of [0, 1].
+
+    References
+    ----------
+    Benjamini and Hochberg (1995), "Controlling the False Discovery Rate", JRSS B 57(1).
+
+    Examples
+    --------
+    >>> benjamini_hochberg([0.01, 0.04, 0.5]).round(3).tolist()
+    [0.03, 0.06, 0.5]
+    """
+    p = np.asarray(p_values, float)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise InvalidInputError("p_values must be numbers between 0 and 1")
+    order = np.argsort(p, axis=None)
+    ranked = p.ravel()[order] * p.size / np.arange(1, p.size + 1)
+    q = np.empty(p.size)
+    q[order] = np.minimum.accumulate(ranked[::-1])[::-1]
+    return np.minimum(q, 1.0).reshape(p.shape)
+
+
+def _long_run(moments: np.ndarray, lags: int) -> np.ndarray:
+    """Sum of autocovariances of the rows, with the triangular kernel."""
+    total = moments.T @ moments
+    for lag in range(1, min(lags, len(moments) - 1) + 1):
+        cross = moments[lag:].T @ moments[:-lag]
+        total += (1 - lag / (lags + 1)) * (cross + cross.T)
+    return total
