@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
+import pandas as pd
 
 from crossattn.errors import InvalidInputError
+from crossattn.portfolio.tables import spread_table
 
 SIZINGS = ("after_cost", "before_cost", "bt")
 
@@ -167,3 +169,54 @@ def value_after_costs(
         if abs(step) <= 2e-16 * value:
             break
     return float(after)
+
+
+def impact_law(
+    coefficient: float,
+    marks: np.ndarray,
+    prices: pd.DataFrame,
+    volume: pd.DataFrame | None,
+    volatility: pd.DataFrame | None,
+    window: int = 20,
+) -> np.ndarray:
+    """Cost of an order of one unit of money to the power 3/2, for every asset and row.
+
+    Parameters
+    ----------
+    coefficient : float
+        ``Y`` of the square-root law.
+    marks : ndarray of shape (T, N)
+        Last known prices, 0 before the first.
+    prices : DataFrame of shape (T, N)
+        For its index and columns.
+    volume, volatility : DataFrame or None
+        Traded money per bar, and standard deviation of a bar's return, known at the row.
+    window : int
+        Bars over which the volume is averaged, and the volatility measured where it is not given.
+
+    Returns
+    -------
+    ndarray of shape (T, N)
+        ``Y * volatility / sqrt(mean volume)``; NaN while either is unknown or no money is traded.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no volume, or a value is negative.
+    """
+    if volume is None:
+        raise InvalidInputError("volume must be given for market impact, got None")
+    traded = spread_table(volume, prices, "volume")
+    if (traded < 0).any():
+        raise InvalidInputError(f"volume must not be negative, got {np.nanmin(traded)}")
+    mean = pd.DataFrame(traded).rolling(window, min_periods=1).mean().to_numpy()
+    if volatility is None:
+        known = pd.DataFrame(np.where(marks > 0, marks, np.nan))
+        moves = known.pct_change(fill_method=None)
+        deviation = moves.rolling(window, min_periods=2).std().to_numpy()
+    else:
+        deviation = spread_table(volatility, prices, "volatility")
+        if (deviation < 0).any():
+            raise InvalidInputError(f"volatility must not be negative, got {np.nanmin(deviation)}")
+    law = np.full(marks.shape, np.nan)
+    return np.divide(coefficient * deviation, np.sqrt(mean), out=law, where=mean > 0)

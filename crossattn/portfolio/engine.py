@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from crossattn.errors import InvalidInputError
-from crossattn.portfolio.costs import SIZINGS, Costs, non_negative
-from crossattn.portfolio.ledger import Orders, keep_account
+from crossattn.portfolio.costs import SIZINGS, Costs, impact_law, non_negative
+from crossattn.portfolio.ledger import Account, Orders, keep_account
+from crossattn.portfolio.limits import Limits
 from crossattn.portfolio.result import BacktestResult
+from crossattn.portfolio.tables import check_prices, check_weights, last_known, spread_table
 
 __all__ = ["BacktestResult", "backtest_weights"]
 
 YEAR = pd.Timedelta(days=365.25)
+COMPILED_FROM_ROWS = 20_000
 
 
 def backtest_weights(
@@ -24,7 +29,13 @@ def backtest_weights(
     execution_lag: int = 0,
     sizing: str = "after_cost",
     costs: Costs | None = None,
+    limits: Limits | None = None,
     no_trade_band: float = 0.0,
+    funding: pd.DataFrame | None = None,
+    volume: pd.DataFrame | None = None,
+    volatility: pd.DataFrame | None = None,
+    delistings: Mapping[str, pd.Timestamp] | None = None,
+    delisting_return: float = 0.0,
 ) -> BacktestResult:
     """Trade target weights through prices and keep the account.
 
@@ -54,8 +65,22 @@ def backtest_weights(
         fee is the difference to the target before costs.
     costs : Costs, optional
         Slippage, fixed fees, market impact, borrow, cash and margin rates.
+    limits : Limits, optional
+        Position, gross and net limits, applied to each row of targets.
     no_trade_band : float
         An asset whose weight is closer than this to its target is left alone.
+    funding : DataFrame, optional
+        Funding rates of perpetual futures at rows of ``prices``: a long pays its value times the
+        rate at that row, a short receives it. NaN or absent: none.
+    volume, volatility : DataFrame, optional
+        What market impact needs: traded money per bar, and the standard deviation of a bar's
+        return (None: of the last 20). A row holds what is known at its time. While either is
+        unknown, a target waits.
+    delistings : mapping of symbol to time, optional
+        From the first row at or after that time, the position is paid out in cash at the last
+        price times ``1 + delisting_return``, without a fee, and the asset is not traded any more.
+    delisting_return : float
+        At least -1; for example -0.3 where a bankruptcy leaves 70 % of the last price.
 
     Returns
     -------
@@ -72,6 +97,8 @@ def backtest_weights(
 
     Notes
     -----
+    * The order of things within a row: interest, borrow and funding for the time since the row
+      before; delistings; new targets; trades; marks.
     * A missing price: no trade in that asset; its target waits for the next price unless a newer
       one replaces it; the last price marks the position.
     * Ruin is a result: when the account's value is not positive, everything is closed at the
@@ -88,50 +115,46 @@ def backtest_weights(
     >>> backtest_weights(weights, prices, transaction_cost=0.0).equity.round(6).tolist()
     [100000.0, 110000.0, 121000.0]
     """
-    table = _check_prices(prices)
-    targets, rows = _check_weights(weights, prices)
+    table = check_prices(prices)
+    targets, rows = check_weights(weights, prices)
+    targets = limits.apply(targets) if limits is not None else targets
+    costs = costs if costs is not None else Costs()
+    rate = _check_rate(transaction_cost, targets, costs, sizing)
     capital = non_negative(initial_capital, "initial_capital")
     if capital == 0:
         raise InvalidInputError("initial_capital must be positive, got 0")
-    fee = non_negative(transaction_cost, "transaction_cost")
-    costs = costs if costs is not None else Costs()
-    rate = fee + costs.slippage
-    gross = np.nansum(np.abs(targets), axis=1).max(initial=0.0)
-    if rate >= 1 or rate * gross >= 1:
-        raise InvalidInputError(
-            f"transaction_cost plus slippage must be below 1, and below 1 / gross weight "
-            f"({gross:g}), got {rate!r}"
-        )
-    if sizing not in SIZINGS:
-        raise InvalidInputError(f"sizing must be one of {', '.join(SIZINGS)}, got {sizing!r}")
-    if sizing == "bt" and (costs.fixed or costs.impact):
-        raise InvalidInputError('sizing "bt" knows proportional costs only, got fixed or impact')
-    lag = _check_lag(execution_lag)
 
     n_rows, n_assets = table.shape
-    arrival = np.full(n_rows, -1, dtype=np.int64)
-    inside = rows + lag < n_rows
-    arrival[rows[inside] + lag] = np.flatnonzero(inside)
-    years = np.diff(prices.index, prepend=prices.index[:1]) / YEAR
-    orders = Orders(
-        marks=_last_known(table),
-        tradable=~np.isnan(table),
-        settles=np.full(n_assets, n_rows, dtype=np.int64),
-        arrival=arrival,
-        targets=targets,
-        years=np.asarray(years, dtype=float),
-        funding=np.empty((0, n_assets)),
-        impact=np.empty((0, n_assets)),
-        capital=capital,
-        rate=rate,
-        fixed=costs.fixed,
-        borrow_rate=costs.borrow_rate,
-        cash_rate=costs.cash_rate,
-        margin_rate=costs.margin_rate,
-        band=non_negative(no_trade_band, "no_trade_band"),
-        sizing=SIZINGS.index(sizing),
+    marks, tradable = last_known(table), ~np.isnan(table)
+    marks = marks.copy(order="F") if delistings else marks
+    settles = _delist(prices, marks, tradable, delistings or {}, delisting_return)
+    funding_rates = np.empty((0, n_assets))
+    if funding is not None:
+        funding_rates = np.nan_to_num(spread_table(funding, prices, "funding"))
+    impact = np.empty((0, n_assets))
+    if costs.impact:
+        impact = impact_law(costs.impact, marks, prices, volume, volatility)
+        tradable &= np.isfinite(impact)
+    account = _keep(
+        Orders(
+            marks=marks,
+            tradable=tradable,
+            settles=settles,
+            arrival=_arrival(rows, execution_lag, n_rows),
+            targets=targets,
+            years=_years(prices.index),
+            funding=np.asfortranarray(funding_rates),
+            impact=np.asfortranarray(impact),
+            capital=capital,
+            rate=rate,
+            fixed=costs.fixed,
+            borrow_rate=costs.borrow_rate,
+            cash_rate=costs.cash_rate,
+            margin_rate=costs.margin_rate,
+            band=non_negative(no_trade_band, "no_trade_band"),
+            sizing=SIZINGS.index(sizing),
+        )
     )
-    account = keep_account(orders)
     before = np.concatenate([[capital], account.equity[:-1]])
     gain = account.equity - before
     returns = np.divide(gain, before, out=np.zeros_like(gain), where=before > 0)
@@ -148,98 +171,78 @@ def backtest_weights(
         cash=series(account.cash, "cash"),
         initial_capital=capital,
         account=account,
-        marks=orders.marks,
+        marks=marks,
         symbols=prices.columns,
     )
 
 
-def _check_index(index: pd.Index, name: str) -> None:
-    if not isinstance(index, pd.DatetimeIndex):
-        raise InvalidInputError(f"{name} must be indexed by time, got {type(index).__name__}")
-    if index.tz is None:
-        raise InvalidInputError(f"{name} must have UTC times, got tz-naive ones")
-    if index.hasnans:
-        raise InvalidInputError(f"{name} has a missing time (NaT) in its index")
-    if not index.is_unique:
-        twice = index[index.duplicated()][0]
-        raise InvalidInputError(f"{name} must have unique times, got {twice} twice")
-    if not index.is_monotonic_increasing:
-        raise InvalidInputError(f"{name} must be sorted by time, got unsorted times")
+def _keep(orders: Orders) -> Account:
+    """Walk through the bars, compiled where there are many."""
+    if len(orders.marks) < COMPILED_FROM_ROWS:
+        return keep_account(orders)
+    from crossattn.portfolio.kernel import keep_account_compiled
+
+    return keep_account_compiled(orders)
 
 
-def _check_table(table: pd.DataFrame, name: str) -> np.ndarray:
-    if not isinstance(table, pd.DataFrame):
-        raise InvalidInputError(f"{name} must be a DataFrame, got {type(table).__name__}")
-    _check_index(table.index, name)
-    if table.columns.nlevels > 1:
-        raise InvalidInputError(f"{name} must have one column a symbol, got a MultiIndex")
-    if not table.columns.is_unique:
-        twice = table.columns[table.columns.duplicated()][0]
-        raise InvalidInputError(f"{name} must have unique symbols, got {twice!r} twice")
-    try:
-        return np.ascontiguousarray(table.to_numpy(dtype=float, na_value=np.nan))
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{name} must hold numbers, got {error}") from None
-
-
-def _check_prices(prices: pd.DataFrame) -> np.ndarray:
-    table = _check_table(prices, "prices")
-    if not table.size:
-        raise InvalidInputError(f"prices must have rows and columns, got shape {table.shape}")
-    wrong = ~np.isnan(table) & ~((table > 0) & (table < np.inf))
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
+def _check_rate(fee: float, targets: np.ndarray, costs: Costs, sizing: str) -> float:
+    """Fee plus slippage, refused where no trade could ever pay it."""
+    rate = non_negative(fee, "transaction_cost") + costs.slippage
+    gross = np.nansum(np.abs(targets), axis=1).max(initial=0.0)
+    if rate >= 1 or rate * gross >= 1:
         raise InvalidInputError(
-            f"prices must be positive and finite, got {table[row, column]} for "
-            f"{prices.columns[column]!r} at {prices.index[row]}"
+            "transaction_cost plus slippage must be below 1 and below 1 / gross weight "
+            f"({gross:g}), got {rate!r}"
         )
-    empty = np.isnan(table).all(axis=0)
-    if empty.any():
-        raise InvalidInputError(
-            f"prices must have a price for every asset, got only NaN for "
-            f"{list(prices.columns[empty])}"
-        )
-    return table
+    if sizing not in SIZINGS:
+        raise InvalidInputError(f"sizing must be one of {', '.join(SIZINGS)}, got {sizing!r}")
+    if sizing == "bt" and (costs.fixed or costs.impact):
+        raise InvalidInputError('sizing "bt" knows proportional costs only, got fixed or impact')
+    return rate
 
 
-def _check_weights(weights: pd.DataFrame, prices: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Targets in the order of the prices' columns, and the row of the prices that each is at."""
-    table = _check_table(weights, "weights")
-    if np.isinf(table).any():
-        row, column = np.argwhere(np.isinf(table))[0]
-        raise InvalidInputError(
-            f"weights must be finite or NaN, got {table[row, column]} for "
-            f"{weights.columns[column]!r} at {weights.index[row]}"
-        )
-    columns = prices.columns.get_indexer(weights.columns)
-    if (columns < 0).any():
-        unknown = list(weights.columns[columns < 0])
-        raise InvalidInputError(f"weights must be for symbols of prices, got also {unknown}")
-    rows = prices.index.get_indexer(weights.index)
-    if (rows < 0).any():
-        first = weights.index[rows < 0][0]
-        raise InvalidInputError(
-            f"weights must be at times of prices, got {(rows < 0).sum()} others, first {first}"
-        )
-    targets = np.full((len(weights), prices.shape[1]), np.nan)
-    targets[:, columns] = table
-    return targets, rows
-
-
-def _check_lag(execution_lag: int) -> int:
+def _arrival(rows: np.ndarray, execution_lag: int, n_rows: int) -> np.ndarray:
+    """For each row of the prices, the row of targets that is traded from then on, or -1."""
     whole = isinstance(execution_lag, (int, np.integer)) and not isinstance(execution_lag, bool)
     if not whole or execution_lag < 0:
         raise InvalidInputError(
             f"execution_lag must be a whole number of rows, zero or more, got {execution_lag!r}"
         )
-    return int(execution_lag)
+    arrival = np.full(n_rows, -1, dtype=np.int64)
+    inside = rows + execution_lag < n_rows
+    arrival[rows[inside] + execution_lag] = np.flatnonzero(inside)
+    return arrival
 
 
-def _last_known(table: np.ndarray) -> np.ndarray:
-    """Carry each asset's last price forward; 0 before its first."""
-    if not np.isnan(table).any():
-        return table
-    rows = np.where(np.isnan(table), 0, np.arange(len(table))[:, None])
-    np.maximum.accumulate(rows, axis=0, out=rows)
-    marks = np.take_along_axis(table, rows, axis=0)
-    return np.nan_to_num(marks, nan=0.0)
+def _years(index: pd.DatetimeIndex) -> np.ndarray:
+    """Time since the row before, in years of 365.25 days, (T,)."""
+    nanoseconds = index.as_unit("ns").asi8
+    return np.diff(nanoseconds, prepend=nanoseconds[:1]) / YEAR.value
+
+
+def _delist(
+    prices: pd.DataFrame,
+    marks: np.ndarray,
+    tradable: np.ndarray,
+    delistings: Mapping[str, pd.Timestamp],
+    delisting_return: float,
+) -> np.ndarray:
+    """Row at which each asset is paid out, (N,), T for never; later marks are the payment."""
+    if isinstance(delisting_return, bool) or not -1 <= delisting_return < np.inf:
+        raise InvalidInputError(
+            f"delisting_return must be a finite number of at least -1, got {delisting_return!r}"
+        )
+    settles = np.full(prices.shape[1], len(prices), dtype=np.int64)
+    for symbol, time in delistings.items():
+        if symbol not in prices.columns:
+            raise InvalidInputError(f"delistings must be for symbols of prices, got {symbol!r}")
+        when = pd.Timestamp(time)
+        if when is pd.NaT or when.tz is None:
+            raise InvalidInputError(f"delistings must have UTC times, got {time!r} for {symbol!r}")
+        column, row = prices.columns.get_loc(symbol), prices.index.searchsorted(when)
+        if row < len(prices):
+            settles[column] = row
+            last = marks[row - 1, column] if row else marks[row, column]
+            marks[row:, column] = last * (1 + delisting_return)
+            tradable[row:, column] = False
+    return settles

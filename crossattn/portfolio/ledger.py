@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossattn.portfolio.costs import order_costs, value_after_costs
+from crossattn.portfolio.costs import SIZINGS, order_costs, value_after_costs
 
 # An order below this fraction of the account is rounding, not trading.
 ROUNDING = 1e-13
@@ -72,7 +72,6 @@ class Account:
     """
 
     cash: np.ndarray  # (T,)
-    shares: np.ndarray  # (T, N)
     equity: np.ndarray  # (T,)
     costs: np.ndarray  # (T,)
     turnover: np.ndarray  # (T,)
@@ -101,7 +100,6 @@ def keep_account(orders: Orders) -> Account:
     trades: list[tuple[int, int, float, float, int]] = []
     book_cash, book_equity = np.empty(n_rows), np.empty(n_rows)
     book_costs, book_turnover, book_financing = np.zeros((3, n_rows))
-    book_shares = np.zeros((n_rows, n_assets))
 
     for row in range(n_rows):
         marks = orders.marks[row]
@@ -121,15 +119,16 @@ def keep_account(orders: Orders) -> Account:
             if value > 0:
                 ready = ~np.isnan(waiting) & orders.tradable[row]
                 if ready.any():
-                    wanted, costs = _orders_of_row(orders, row, value, shares, waiting, ready)
-                    traded = wanted - shares
-                    for column in np.flatnonzero(traded):
-                        trades.append((row, column, traded[column], costs[column], 0))
-                    notional = traded * marks
+                    notional, costs = _orders_of_row(orders, row, value, shares, waiting, ready)
+                    closing = notional == -shares * marks
+                    change = np.divide(notional, marks, out=-shares, where=(marks > 0) & ~closing)
+                    change[notional == 0] = 0.0
+                    for column in np.flatnonzero(change):
+                        trades.append((row, column, change[column], costs[column], 0))
                     cash -= notional.sum() + costs.sum()
+                    shares = shares + change
                     book_costs[row] = costs.sum()
                     book_turnover[row] = np.abs(notional).sum() / value
-                    shares = wanted
                     waiting = np.where(ready, np.nan, waiting)
                     value = cash + (shares * marks).sum()
             if value <= 0:
@@ -137,15 +136,13 @@ def keep_account(orders: Orders) -> Account:
                 for column in np.flatnonzero(shares):
                     trades.append((row, column, -shares[column], 0.0, 2))
                 cash, shares = value, np.zeros(n_assets)
-        book_cash[row], book_shares[row] = cash, shares
-        book_equity[row] = cash + (shares * marks).sum()
+        book_cash[row], book_equity[row] = cash, value
         before = marks
 
     columns = list(zip(*trades, strict=True)) or [()] * 5
     kinds = (np.int64, np.int64, np.float64, np.float64, np.int64)
     return Account(
         book_cash,
-        book_shares,
         book_equity,
         book_costs,
         book_turnover,
@@ -174,33 +171,26 @@ def _orders_of_row(
     waiting: np.ndarray,
     ready: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shares wanted after this row's trades, and what each order costs."""
+    """Signed notional of this row's orders, and what each costs, in money, (N,)."""
     marks = orders.marks[row]
     held = shares * marks
-    goal = np.where(ready, waiting, 0.0)
     rounding = ROUNDING * value
-    apart = np.abs(goal * value - held)
-    wanted, costs = shares.copy(), np.zeros_like(shares)
+    apart = np.abs(np.where(ready, waiting * value - held, 0.0))
     active = ready & (apart >= orders.band * value)
+    notional, costs = np.zeros_like(shares), np.zeros_like(shares)
     if not (apart[active] > rounding).any():
-        return wanted, costs
+        return notional, costs
     impact = orders.impact[row] if len(orders.impact) else np.zeros_like(shares)
-    target, owned, law = goal[active], held[active], impact[active]
-    if orders.sizing == 0:
+    target, owned, law = waiting[active], held[active], impact[active]
+    base = value
+    if SIZINGS[orders.sizing] == "after_cost":
         base = value_after_costs(value, target, owned, orders.rate, law, orders.fixed)
-        notional = target * base - owned
-    else:
-        notional = target * value - owned
-        if orders.sizing == 2:
-            partial = target != 0
-            outlay = 1 + orders.rate * np.sign(notional)
-            notional = np.where(partial, notional / outlay, notional)
-    order = np.abs(notional) > rounding
-    notional = np.where(order, notional, 0.0)
-    closing = order & ((target == 0) | (np.abs(owned + notional) <= rounding))
-    price = marks[active]
-    after = np.where(order, shares[active] + notional / price, shares[active])
-    wanted[active] = np.where(closing, 0.0, after)
-    notional = np.where(closing, -owned, notional)
-    costs[active] = order_costs(notional, orders.rate, law, orders.fixed)
-    return wanted, costs
+    order = target * base - owned
+    if SIZINGS[orders.sizing] == "bt":
+        outlay = 1 + orders.rate * np.sign(order)
+        order = np.where(target != 0, order / outlay, order)
+    order[np.abs(owned + order) <= rounding] = -owned[np.abs(owned + order) <= rounding]
+    order[np.abs(order) <= rounding] = 0.0
+    notional[active] = order
+    costs[active] = order_costs(order, orders.rate, law, orders.fixed)
+    return notional, costs

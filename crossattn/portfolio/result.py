@@ -59,13 +59,16 @@ class BacktestResult:
     @cached_property
     def positions(self) -> pd.DataFrame:
         """Shares held after the row's trades, (T, N); negative is short."""
-        return pd.DataFrame(self.account.shares, self.equity.index, self.symbols)
+        account, shape = self.account, self.marks.shape
+        changes = np.zeros(shape, order="F")
+        np.add.at(changes, (account.trade_row, account.trade_column), account.trade_shares)
+        return pd.DataFrame(np.cumsum(changes, axis=0), self.equity.index, self.symbols)
 
     @cached_property
     def weights(self) -> pd.DataFrame:
         """Position values over equity, (T, N), after the row's trades; 0 once ruined."""
         equity = self.equity.to_numpy()[:, None]
-        value = self.account.shares * self.marks
+        value = self.positions.to_numpy() * self.marks
         share = np.divide(value, equity, out=np.zeros_like(value), where=equity > 0)
         return pd.DataFrame(share, self.equity.index, self.symbols)
 

@@ -1,0 +1,152 @@
+"""The engine's door: tables of the right shape, in time order, or a refusal that names them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from crossattn.errors import InvalidInputError
+
+
+def check_table(table: pd.DataFrame, name: str) -> np.ndarray:
+    """Return the numbers of a wide table, (T, N) in column order, or refuse it by ``name``.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One column a symbol, index UTC times, strictly increasing.
+    name : str
+        What to call it in a message.
+
+    Returns
+    -------
+    ndarray of shape (T, N), float64, Fortran order
+        A view where pandas allows it.
+
+    Raises
+    ------
+    InvalidInputError
+        Not a DataFrame of numbers; tz-naive, missing, repeated or unsorted times; repeated symbols.
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise InvalidInputError(f"{name} must be a DataFrame, got {type(table).__name__}")
+    check_times(table.index, name)
+    if table.columns.nlevels > 1:
+        raise InvalidInputError(f"{name} must have one column a symbol, got a MultiIndex")
+    if not table.columns.is_unique:
+        twice = table.columns[table.columns.duplicated()][0]
+        raise InvalidInputError(f"{name} must have unique symbols, got {twice!r} twice")
+    try:
+        return np.asfortranarray(table.to_numpy(dtype=float, na_value=np.nan))
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{name} must hold numbers, got {error}") from None
+
+
+def check_times(index: pd.Index, name: str) -> None:
+    """Refuse an index that is not of UTC times, strictly increasing."""
+    if not isinstance(index, pd.DatetimeIndex):
+        raise InvalidInputError(f"{name} must be indexed by time, got {type(index).__name__}")
+    if index.tz is None:
+        raise InvalidInputError(f"{name} must have UTC times, got tz-naive ones")
+    if index.hasnans:
+        raise InvalidInputError(f"{name} must have times without gaps (NaT), got a missing one")
+    if not index.is_unique:
+        twice = index[index.duplicated()][0]
+        raise InvalidInputError(f"{name} must have unique times, got {twice} twice")
+    if not index.is_monotonic_increasing:
+        first = index[1:][np.diff(index.asi8) < 0][0]
+        raise InvalidInputError(f"{name} must be sorted by time, got {first} after a later time")
+
+
+def check_prices(prices: pd.DataFrame, name: str = "prices") -> np.ndarray:
+    """Return closing prices (T, N), positive and finite or NaN, or refuse them.
+
+    Raises
+    ------
+    InvalidInputError
+        As :func:`check_table`; an empty table; a price that is not positive and finite; an asset
+        without any.
+    """
+    table = check_table(prices, name)
+    if not table.size:
+        raise InvalidInputError(f"{name} must have rows and columns, got shape {table.shape}")
+    if table.min() > 0 and table.max() < np.inf:  # False where anything is NaN
+        return table
+    wrong = ~(np.isnan(table) | ((table > 0) & (table < np.inf)))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise InvalidInputError(
+            f"{name} must be positive and finite, got {table[row, column]} for "
+            f"{prices.columns[column]!r} at {prices.index[row]}"
+        )
+    empty = np.isnan(table).all(axis=0)
+    if empty.any():
+        raise InvalidInputError(
+            f"{name} must have a price for every asset, got only NaN for "
+            f"{list(prices.columns[empty])}"
+        )
+    return table
+
+
+def check_weights(weights: pd.DataFrame, prices: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return targets (M, N) in the order of the prices' columns, and their rows in the prices.
+
+    Raises
+    ------
+    InvalidInputError
+        As :func:`check_table`; an infinite weight; a symbol or a time that the prices lack.
+    """
+    table = check_table(weights, "weights")
+    if np.isinf(table).any():
+        row, column = np.argwhere(np.isinf(table))[0]
+        raise InvalidInputError(
+            f"weights must be finite or NaN, got {table[row, column]} for "
+            f"{weights.columns[column]!r} at {weights.index[row]}"
+        )
+    columns, rows = _positions(weights, prices, "weights")
+    targets = np.full((len(weights), prices.shape[1]), np.nan)
+    targets[:, columns] = table
+    return targets, rows
+
+
+def spread_table(table: pd.DataFrame, prices: pd.DataFrame, name: str) -> np.ndarray:
+    """Return a table's numbers at every cell of the prices (T, N), NaN where it says nothing.
+
+    Raises
+    ------
+    InvalidInputError
+        As :func:`check_table`; an infinite value; a symbol or a time that the prices lack.
+    """
+    values = check_table(table, name)
+    if np.isinf(values).any():
+        raise InvalidInputError(f"{name} must be finite or NaN, got an infinite value")
+    columns, rows = _positions(table, prices, name)
+    spread = np.full(prices.shape, np.nan)
+    spread[np.ix_(rows, columns)] = values
+    return spread
+
+
+def last_known(table: np.ndarray) -> np.ndarray:
+    """Carry each asset's last price forward, (T, N); 0 before its first."""
+    missing = np.isnan(table)
+    if not missing.any():
+        return table
+    rows = np.where(missing, 0, np.arange(len(table))[:, None])
+    np.maximum.accumulate(rows, axis=0, out=rows)
+    return np.asfortranarray(np.nan_to_num(np.take_along_axis(table, rows, axis=0), nan=0.0))
+
+
+def _positions(
+    table: pd.DataFrame, prices: pd.DataFrame, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    columns = prices.columns.get_indexer(table.columns)
+    if (columns < 0).any():
+        unknown = list(table.columns[columns < 0])
+        raise InvalidInputError(f"{name} must be for symbols of prices, got also {unknown}")
+    rows = prices.index.get_indexer(table.index)
+    if (rows < 0).any():
+        first = table.index[rows < 0][0]
+        raise InvalidInputError(
+            f"{name} must be at times of prices, got {(rows < 0).sum()} others, first {first}"
+        )
+    return columns, rows
