@@ -1,0 +1,99 @@
+"""What a token is made of: shapes, causality, and equality with the same sum written out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from crossattn.attention.embedding import (
+    CausalConvEmbedding,
+    InvertedEmbedding,
+    LinearEmbedding,
+    PatchEmbedding,
+)
+from crossattn.errors import InvalidInputError
+
+B, N, T, F, D = 2, 3, 11, 4, 7
+
+
+@pytest.fixture
+def x():
+    return torch.randn(B, N, T, F, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def test_convolution_equals_its_sum(x):
+    layer = CausalConvEmbedding(F, D, kernel_size=3)
+    tokens = layer(x)
+    weight, bias = layer.convolution.weight, layer.convolution.bias  # (D, F, 3)
+    for t in range(T):
+        expected = bias.clone()
+        for back in range(3):
+            if t - back >= 0:
+                expected = expected + weight[:, :, 2 - back] @ x[1, 2, t - back]
+        torch.testing.assert_close(tokens[1, 2, t], expected)
+
+
+@torch.no_grad()
+def test_patches_end_with_the_newest_bar_and_drop_the_oldest(x):
+    layer = PatchEmbedding(F, D, patch_length=4, stride=3)
+    tokens = layer(x)
+    assert tokens.shape == (B, N, 3, D)
+    for patch, first in enumerate([1, 4, 7]):  # bar 0 is left over, bar 10 is the newest
+        bars = x[:, :, first : first + 4].transpose(2, 3).flatten(2)
+        torch.testing.assert_close(tokens[:, :, patch], layer.projection(bars))
+
+
+@torch.no_grad()
+def test_inverted_is_one_token_of_the_whole_window(x):
+    tokens = InvertedEmbedding(T, F, D)(x)
+    assert tokens.shape == (B, N, 1, D)
+    for bar in (0, T - 1):
+        changed = x.clone()
+        changed[:, :, bar] += 1
+        assert (InvertedEmbedding(T, F, D)(changed) - tokens).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("layer", "knows"),
+    [
+        (LinearEmbedding(F, D), lambda token: token),
+        (CausalConvEmbedding(F, D, 4), lambda token: token),
+        (PatchEmbedding(F, D, 5, 2), lambda token: 4 + 2 * token),
+    ],
+    ids=["linear", "convolution", "patches"],
+)
+@torch.no_grad()
+def test_changing_a_bar_changes_no_token_that_closed_before_it(x, layer, knows):
+    before = layer(x)
+    for bar in range(T):
+        changed = x.clone()
+        changed[:, :, bar] += 1
+        moved = (layer(changed) - before).abs().amax(dim=(0, 1, 3)) > 0
+        for token, it_moved in enumerate(moved):
+            assert not it_moved or knows(token) >= bar
+        assert moved.any()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [LinearEmbedding(F, D), CausalConvEmbedding(F, D), PatchEmbedding(F, D, 4)],
+    ids=["linear", "convolution", "patches"],
+)
+@torch.no_grad()
+def test_no_token_knows_of_another_asset(x, layer):
+    changed = x.clone()
+    changed[:, 1] += 1
+    moved = (layer(changed) - layer(x)).abs().amax(dim=(0, 2, 3)) > 0
+    assert moved.tolist() == [False, True, False]
+
+
+def test_wrong_inputs_are_named(x):
+    with pytest.raises(InvalidInputError, match="x must have shape"):
+        LinearEmbedding(F + 1, D)(x)
+    with pytest.raises(InvalidInputError, match="patch_length=12"):
+        PatchEmbedding(F, D, 12)(x)
+    with pytest.raises(InvalidInputError, match="lookback=10"):
+        InvertedEmbedding(10, F, D)(x)
+    with pytest.raises(InvalidInputError, match="kernel_size"):
+        CausalConvEmbedding(F, D, 0)

@@ -1,0 +1,195 @@
+"""Levels: the mean of a sector, who may hear it, and what a wrong map of sectors costs."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from crossattn.attention.hierarchical import HierarchicalCrossAttention
+from crossattn.errors import InvalidInputError
+
+B, N, T, D, H = 2, 5, 4, 12, 3
+SECTORS = {0: "oil", 1: "banks", 2: "oil", 3: "coins", 4: "banks"}
+MARKETS = ["stocks", "stocks", "stocks", "crypto", "stocks"]
+MASK_SHAPES = [None, (N, N), (B, N, N), (B, T, N, N), (B, H, T, N, N)]
+
+
+def layer_of(sectors=SECTORS, markets=MARKETS, seed=0, **options):
+    torch.manual_seed(seed)
+    return HierarchicalCrossAttention(D, H, sectors, markets, **options).eval()
+
+
+@pytest.fixture
+def x():
+    return torch.randn(B, N, T, D, generator=torch.Generator().manual_seed(1))
+
+
+def random_mask(shape):
+    return (
+        None
+        if shape is None
+        else torch.rand(shape, generator=torch.Generator().manual_seed(2)) > 0.2
+    )
+
+
+@torch.no_grad()
+def test_levels_are_cross_attention_over_means(x):
+    layer = layer_of()
+    output, attention = layer(x)
+    assert layer.sectors == ["banks", "coins", "oil"] and layer.markets == ["crypto", "stocks"]
+    means = torch.stack([x[:, [1, 4]].mean(1), x[:, 3], x[:, [0, 2]].mean(1)], dim=1)
+    of = torch.tensor([2, 0, 2, 1, 0])
+    heard, shown = layer.sector_attention(x, means, query_assets=of)
+    torch.testing.assert_close(attention["sector"], shown)
+    assets, _ = layer.asset_attention(x, x)
+    means = torch.stack([x[:, 3], x[:, [0, 1, 2, 4]].mean(1)], dim=1)
+    of = torch.tensor([1, 1, 1, 0, 1])
+    markets, shown = layer.market_attention(x, means, query_assets=of)
+    torch.testing.assert_close(attention["market"], shown)
+    expected = layer.combination(torch.cat([assets, heard, markets], dim=-1))
+    torch.testing.assert_close(output, expected)
+
+
+@pytest.mark.parametrize("shape", MASK_SHAPES)
+@torch.no_grad()
+def test_rows_sum_to_one_or_zero_and_both_paths_agree(x, shape):
+    layer = layer_of(n_assets=N, exclude_self=True)
+    output, attention = layer(x, random_mask(shape))
+    widths = {"asset": N, "sector": 3, "market": 2}
+    assert {k: a.shape for k, a in attention.items()} == {
+        k: (B, H, T, N, n) for k, n in widths.items()
+    }
+    for level in attention.values():
+        sums = level.sum(-1)
+        assert torch.minimum(sums, (sums - 1).abs()).max() < 1e-6
+    fused, nothing = layer(x, random_mask(shape), return_attention=False)
+    assert nothing is None
+    torch.testing.assert_close(fused, output, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_permuting_assets_with_their_labels_permutes_outputs(x):
+    order = [3, 0, 4, 1, 2]
+    output, _ = layer_of()(x)
+    moved = layer_of([SECTORS[i] for i in order], [MARKETS[i] for i in order])
+    torch.testing.assert_close(moved(x[:, order])[0], output[:, order], rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_changing_one_bar_changes_that_bar_only(x):
+    layer, changed = layer_of(), x.clone()
+    changed[:, :, 2] += 1
+    moved = (layer(changed)[0] - layer(x)[0]).abs().amax(dim=(0, 1, 3)) > 0
+    assert moved.tolist() == [False, False, True, False]
+
+
+def test_a_missing_asset_vanishes_from_its_sector_too(x):
+    layer = layer_of(n_assets=N)
+    tokens = torch.ones(B, N, T, dtype=torch.bool)
+    tokens[0, 3], tokens[1, 4, 1:] = False, False
+    holes = x.masked_fill(~tokens.unsqueeze(-1), math.nan).requires_grad_()
+    output, attention = layer(holes, token_mask=tokens)
+    assert (attention["sector"][0, ..., 1] == 0).all(), "coins has nobody left"
+    assert (attention["market"][0, ..., 0] == 0).all()
+    assert (output[~tokens] == 0).all()
+    output.square().sum().backward()
+    assert all(leaf.grad.isfinite().all() for leaf in [holes, *layer.parameters()])
+    alone = x.clone()
+    alone[1, 4, 1:] = x[1, 1, 1:]  # the mean of a sector with one member left is that member
+    _, shown = layer(alone)
+    others = [0, 1, 2, 3]
+    torch.testing.assert_close(
+        attention["sector"][1, :, 1:, others], shown["sector"][1, :, 1:, others]
+    )
+
+
+@torch.no_grad()
+def test_what_an_asset_may_not_see_does_not_reach_it_through_a_mean(x):
+    mask = torch.ones(N, N, dtype=torch.bool)
+    mask[0, 4] = False
+    layer, changed = layer_of(), x.clone()
+    changed[:, 4] += 1
+    before, attention = layer(x, mask)
+    after, _ = layer(changed, mask)
+    torch.testing.assert_close(after[:, 0], before[:, 0], rtol=0, atol=0)
+    assert (after[:, 1] - before[:, 1]).abs().max() > 1e-3
+    assert (attention["sector"][..., 0, 0] == 0).all() and (
+        attention["sector"][..., 1, 0] > 0
+    ).all()
+
+
+@torch.no_grad()
+def test_forbidding_self_by_mask_leaves_the_own_sector_open(x):
+    mask = ~torch.eye(N, dtype=torch.bool)
+    _, attention = layer_of()(x, mask)
+    _, excluded = layer_of(exclude_self=True)(x)
+    for level in attention:
+        torch.testing.assert_close(attention[level], excluded[level])
+    assert (attention["sector"][..., 0, 2] > 0).all()
+
+
+@torch.no_grad()
+def test_a_query_that_may_see_nobody_hears_nothing_at_any_level(x):
+    mask = torch.ones(N, N, dtype=torch.bool)
+    mask[2] = False
+    output, attention = layer_of()(x, mask)
+    assert (output[:, 2] == 0).all() and (output[:, 1] != 0).any()
+    assert all((level[..., 2, :] == 0).all() for level in attention.values())
+
+
+@pytest.mark.parametrize("n_heads", [1, 2, 3, 4])
+def test_any_head_count(x, n_heads):
+    _, attention = HierarchicalCrossAttention(D, n_heads, SECTORS, MARKETS)(x)
+    assert all(level.shape[1] == n_heads for level in attention.values())
+
+
+def held_out_error(sectors, seed):
+    """Learn to report the mean of one's own sector from noisy members; return 1 - R²."""
+    n_assets, truth = 12, torch.arange(12) // 3
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    factor = torch.randn(1200, 4, generator=generator)
+    noise = torch.randn(1200, n_assets, generator=generator)
+    seen = (factor[:, truth] + 1.5 * noise)[..., None, None]  # (B, N, 1, 1)
+    embed = torch.nn.Linear(1, 8)
+    layer = HierarchicalCrossAttention(8, 2, sectors, [0] * n_assets)
+    head = torch.nn.Linear(8, 1)
+    modules = torch.nn.ModuleList([embed, layer, head])
+    optimiser = torch.optim.Adam(modules.parameters(), lr=0.03)
+    for _ in range(80):
+        heard, _ = layer(embed(seen[:600]), return_attention=False)
+        loss = (head(heard).squeeze((-1, -2)) - factor[:600, truth]).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        heard, _ = layer(embed(seen[600:]), return_attention=False)
+        return (head(heard).squeeze((-1, -2)) - factor[600:, truth]).square().mean().item()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_wrong_map_of_sectors_hurts(seed):
+    right = held_out_error([i // 3 for i in range(12)], seed)
+    wrong = held_out_error([i % 4 for i in range(12)], seed)
+    floor = 1 - 1 / (1 + 1.5**2 / 3)  # what is left when the mean of the three is all one knows
+    assert right < floor + 0.08
+    assert wrong > right + 0.15, f"right {right:.3f}, wrong {wrong:.3f}"
+
+
+@pytest.mark.parametrize(
+    ("sectors", "markets", "options", "named"),
+    [
+        ({0: "a", 2: "b"}, ["m", "m"], {}, "sector_mapping"),
+        (["a", "b"], ["m", "m", "m"], {}, "as many assets"),
+        (["a", "b"], ["m", "m"], {"n_assets": 3}, "n_assets"),
+        ("ab", ["m", "m"], {}, "sector_mapping"),
+        (["a", "b"], [], {}, "market_mapping"),
+    ],
+)
+def test_wrong_maps_are_named(sectors, markets, options, named):
+    with pytest.raises(InvalidInputError, match=named):
+        HierarchicalCrossAttention(8, 2, sectors, markets, **options)
+    with pytest.raises(InvalidInputError, match="mapped assets"):
+        layer_of()(torch.zeros(B, N + 1, T, D))
