@@ -117,10 +117,10 @@ def feature_arrays(
 def _lacking_fields(panel: pd.DataFrame) -> dict[str, list[str]]:
     """Which symbols do not really have a field: declared close-only, or never a value."""
     symbols = symbols_of(panel)
-    close = panel["close"]
-    empty = [symbol for symbol in symbols if not close[symbol].notna().any()]
-    if empty:
-        raise InvalidInputError(f"data: {empty[0]} has no price at all")
+    bars = WideBars(panel)
+    empty = ~bars.present.any(axis=0)
+    if empty.any():
+        raise InvalidInputError(f"data: {symbols[int(empty.argmax())]} has no price at all")
     declared = panel.attrs.get("close_only", ())
     if isinstance(declared, Mapping):
         declared = [symbol for symbol, is_so in declared.items() if is_so]
@@ -128,9 +128,10 @@ def _lacking_fields(panel: pd.DataFrame) -> dict[str, list[str]]:
         declared = symbols if declared else ()
     lacking: dict[str, list[str]] = {}
     for field in ("open", "high", "low", "volume"):
+        silent = np.isnan(bars.field(field)).all(axis=0)
         lacking[field] = [
             symbol
-            for symbol in symbols
-            if symbol in declared or not panel[field][symbol].notna().any()
+            for symbol, never in zip(symbols, silent, strict=True)
+            if never or symbol in declared
         ]
     return lacking

@@ -25,11 +25,13 @@ class WideBars:
     def __init__(self, panel: pd.DataFrame):
         self.index = panel.index
         self.symbols = symbols_of(panel)
-        self._panel = panel
+        self._cells = panel.to_numpy(dtype=np.float64)
+        self._column = {name: position for position, name in enumerate(panel.columns)}
 
     def field(self, name: str) -> np.ndarray:
         """Return one field for all symbols, ``(T, N)``, row-major."""
-        return np.ascontiguousarray(self._panel[name][self.symbols].to_numpy(dtype=np.float64))
+        columns = [self._column[name, symbol] for symbol in self.symbols]
+        return np.ascontiguousarray(self._cells[:, columns])
 
     @cached_property
     def close(self) -> np.ndarray:
