@@ -29,7 +29,17 @@ from crossattn.bars.planted.shocks import (
 )
 from crossattn.bars.volume import relative_volume
 
-_STREAMS = "graph levels volatility shocks late news volume bridges states".split()
+_STREAMS = (
+    "graph",
+    "levels",
+    "volatility",
+    "shocks",
+    "late",
+    "news",
+    "volume",
+    "bridges",
+    "states",
+)
 _ROUNDS = 40
 
 

@@ -11,9 +11,9 @@ from scipy.signal import lfilter
 _FACTOR_SHARES = (0.55, 0.15, 0.30)
 
 # Standard deviations and half-lives (bars) of the parts of log-volatility.
-_COMMON = (0.30, 168.0)
-_OWN = (0.35, 36.0)
-_SPILL_OVER = (0.15, 12.0)
+_COMMON = (0.40, 240.0)
+_OWN = (0.40, 30.0)
+_SPILL_OVER = (0.20, 12.0)
 
 _ARCH, _GARCH = 0.06, 0.92
 
