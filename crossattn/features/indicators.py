@@ -55,7 +55,7 @@ def compute_rsi(prices: Prices, period: int = 14) -> Prices:
     --------
     >>> import pandas as pd
     >>> compute_rsi(pd.Series([10.0, 11.0, 10.5, 10.5, 12.5]), period=2).round(1).tolist()
-    [nan, nan, 66.7, 66.7, 93.3]
+    [nan, nan, 66.7, 66.7, 94.7]
     """
     values, restore = _as_columns(prices)
     period = _positive_int(period, "period")
@@ -117,8 +117,8 @@ def compute_macd(
     --------
     >>> import pandas as pd
     >>> macd, signal, histogram = compute_macd(pd.Series(range(1, 41), dtype=float))
-    >>> round(macd.iloc[-1], 6), round(histogram.iloc[-1], 6)
-    (7.0, 0.0)
+    >>> print(f"{macd.iloc[-1]:.3f} {signal.iloc[-1]:.3f} {abs(histogram.iloc[-1]):.3f}")
+    7.000 7.000 0.000
     """
     values, restore = _as_columns(prices)
     fast, slow = _positive_int(fast, "fast"), _positive_int(slow, "slow")

@@ -306,7 +306,10 @@ def _positions(names, known: tuple[str, ...], argument: str) -> np.ndarray | Non
     """Where each name stands in `known`; None where that changes nothing."""
     if names is None:
         return None
-    names = (names,) if isinstance(names, str) else tuple(names)
+    try:
+        names = (names,) if isinstance(names, str) else tuple(names)
+    except TypeError:
+        raise InvalidInputError(f"{argument} must be a sequence of names, got {names!r}") from None
     unknown = [name for name in names if name not in known]
     if unknown:
         raise InvalidInputError(f"{argument}: no {unknown[0]!r} in the data ({', '.join(known)})")

@@ -1,0 +1,246 @@
+"""Windows, targets and masks against slow loops; what is shared, what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn import align_panel, create_multi_asset_features, prepare_cross_attention_data
+from crossattn.errors import CrossAttentionError, CrossAttentionWarning, InvalidInputError
+from crossattn.features import warm_up_of
+
+NAMES = ["log_return", "rsi", "range"]
+
+
+@pytest.fixture
+def data(make_frames):
+    return prepare_cross_attention_data(make_frames(150, 4), lookback=11, horizon=5, features=NAMES)
+
+
+def slow_windows(frames, lookback, horizon, names):
+    """One window after the other by label, as a person would cut them out."""
+    panel = align_panel(frames)
+    table, close = create_multi_asset_features(panel, names), panel["close"]
+    warm_up = warm_up_of(names)
+    X, y, next_bar, times = [], [], [], []
+    for last in range(warm_up + lookback - 1, len(panel) - horizon):
+        rows = panel.index[last - lookback + 1 : last + 1]
+        X.append([[[table.loc[r, (f, s)] for f in names] for r in rows] for s in frames])
+        y.append([close[s].iloc[last + horizon] / close[s].iloc[last] - 1 for s in frames])
+        next_bar.append([close[s].iloc[last + 1] / close[s].iloc[last] - 1 for s in frames])
+        times.append(panel.index[last])
+    return np.array(X, dtype=np.float32), np.array(y), np.array(next_bar), times
+
+
+def test_windows_equal_a_slow_loop_on_ragged_bars(ragged_frames):
+    frames = {symbol: frame.iloc[:110] for symbol, frame in ragged_frames.items()}
+    X, y, next_bar, times = slow_windows(frames, lookback=7, horizon=3, names=NAMES)
+    data = prepare_cross_attention_data(frames, lookback=7, horizon=3, features=NAMES)
+    assert data.X.shape == X.shape == (len(times), 4, 7, 3)
+    np.testing.assert_array_equal(data.X, X)
+    np.testing.assert_allclose(data.y, y, rtol=1e-12)
+    np.testing.assert_allclose(data.bar_returns, next_bar, rtol=1e-12)
+    assert list(data.timestamps) == times
+    np.testing.assert_array_equal(data.mask, ~np.isnan(X).any(axis=3))
+    assert not data.mask.all() and data.mask.any()
+    assert np.isnan(y).any()
+
+
+def test_iterates_as_the_contract_says(data):
+    X, y, symbols, timestamps = data
+    assert X.shape == (len(data), 4, 11, 3) and X.dtype == np.float32
+    assert y.shape == (len(data), 4)
+    assert symbols == ("S0", "S1", "S2", "S3")
+    assert timestamps.equals(data.timestamps) and timestamps.tz is not None
+    assert data.features == tuple(NAMES)
+
+
+def test_number_of_windows_is_rows_less_warm_up_lookback_and_horizon(data):
+    assert len(data) == 150 - 14 - 11 - 5 + 1
+    assert data.mask.all() and np.isfinite(data.y).all() and np.isfinite(data.X).all()
+
+
+def test_the_newest_windows_come_when_asked_for_and_have_no_target_yet(make_frames, data):
+    latest = prepare_cross_attention_data(
+        make_frames(150, 4), lookback=11, horizon=5, features=NAMES, include_latest=True
+    )
+    assert len(latest) == len(data) + 5
+    assert np.isnan(latest.y[-5:]).all() and np.isfinite(latest.y[:-5]).all()
+    assert np.isfinite(latest.bar_returns[:-1]).all() and np.isnan(latest.bar_returns[-1]).all()
+    assert latest.timestamps[-1] == latest.clock[-1]
+    np.testing.assert_array_equal(latest[: len(data)].X, data.X)
+
+
+def test_windows_are_read_only_views_of_one_panel(data):
+    X = data.X
+    assert np.shares_memory(X, data.panel)
+    assert X.nbytes > 5 * data.panel.nbytes
+    assert data.panel.flags.c_contiguous and data.panel.dtype == np.float32
+    for array in (X, data.y, data.bar_returns, data.panel, data.targets, data.next_returns):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1.0
+
+
+def test_window_k_is_the_panel_at_its_own_rows(data):
+    for k in (0, 3, len(data) - 1):
+        rows = data.panel[data.ends[k] - data.lookback + 1 : data.ends[k] + 1]  # (T, N, F)
+        np.testing.assert_array_equal(data.X[k], rows.transpose(1, 0, 2))
+        np.testing.assert_array_equal(data.y[k], data.targets[data.ends[k]])
+    np.testing.assert_array_equal(np.diff(data.ends), 1)
+
+
+def test_slices_share_the_panel_and_agree_with_the_whole(data):
+    part = data[20:33]
+    assert len(part) == 13 and part.panel is data.panel
+    np.testing.assert_array_equal(part.X, data.X[20:33])
+    np.testing.assert_array_equal(part.y, data.y[20:33])
+    np.testing.assert_array_equal(part.mask, data.mask[20:33])
+    np.testing.assert_array_equal(part.bar_returns, data.bar_returns[20:33])
+    assert part.timestamps.equals(data.timestamps[20:33])
+    np.testing.assert_array_equal(data[-4:].X, data.X[-4:])
+    np.testing.assert_array_equal(part[2:5].X, data.X[22:25])
+
+
+def test_an_empty_slice_has_empty_arrays(data):
+    empty = data[5:5]
+    assert len(empty) == 0 and empty.X.shape == (0, 4, 11, 3) and empty.y.shape == (0, 4)
+    assert empty.mask.shape == (0, 4, 11) and len(empty.timestamps) == 0
+    assert "no window" in repr(empty)
+
+
+@pytest.mark.parametrize("key", [3, "S0", [1, 2], np.array([1, 2]), slice(None, None, 2)])
+def test_other_keys_than_plain_slices_are_refused(data, key):
+    with pytest.raises(InvalidInputError, match="data"):
+        data[key]
+
+
+def test_select_reorders_by_name(data):
+    chosen = data.select(symbols=["S2", "S0"], features=["rsi", "log_return"])
+    assert chosen.symbols == ("S2", "S0") and chosen.features == ("rsi", "log_return")
+    np.testing.assert_array_equal(chosen.X, data.X[:, [2, 0]][..., [1, 0]])
+    np.testing.assert_array_equal(chosen.y, data.y[:, [2, 0]])
+    np.testing.assert_array_equal(chosen.bar_returns, data.bar_returns[:, [2, 0]])
+    assert chosen.panel.flags.c_contiguous and not chosen.panel.flags.writeable
+    assert data.select() is data
+    assert data.select(symbols=data.symbols) is data
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "message"),
+    [
+        ("symbols", ["S9"], "symbols: no 'S9' in the data"),
+        ("symbols", ["S1", "S1"], "different"),
+        ("symbols", [], "one or more"),
+        ("symbols", 3, "symbols"),
+        ("features", ["macd"], "features: no 'macd' in the data"),
+        ("features", [None], "features: no None"),
+    ],
+)
+def test_select_refuses_what_is_not_there(data, kind, names, message):
+    with pytest.raises(InvalidInputError, match=message):
+        data.select(**{kind: names})
+
+
+def test_a_target_whose_end_is_missing_is_nan_and_the_row_stays(make_frames):
+    frames = make_frames(80, 2)
+    gone = frames["S1"].index[60]
+    frames["S1"] = frames["S1"].drop(gone)
+    data = prepare_cross_attention_data(frames, lookback=4, horizon=3, features=["log_return"])
+    unknown = data.clock[np.isnan(data.targets[:, 1])]
+    # the row without a bar, the one whose target ends there, the last three of the data
+    assert list(unknown) == [data.clock[57], data.clock[60], *data.clock[-3:]]
+    assert np.isnan(data.targets[:, 0]).sum() == 3
+    np.testing.assert_array_equal(np.isnan(data.next_returns[:, 1]).nonzero()[0], [59, 60, 79])
+
+
+def test_stocks_beside_crypto_keep_their_rows_with_masks(make_frames):
+    hours = make_frames(24 * 8, 1)["S0"]
+    session = hours.index[(hours.index.hour >= 14) & (hours.index.hour < 21)]
+    frames = {"COIN": hours, "STOCK": make_frames(24 * 8, 2, seed=3)["S1"].loc[session]}
+    data = prepare_cross_attention_data(
+        frames, lookback=24, horizon=1, features=["log_return", "range"]
+    )
+    assert data.mask[:, 0].all()
+    # seven bars a session; the first has no return over the night
+    assert set(data.mask[:, 1].sum(axis=1)) == {6}
+    assert np.isnan(data.y[:, 1]).mean() > 0.5 and np.isfinite(data.y[:, 0]).all()
+
+
+def test_split_is_in_time_order_and_purged_by_the_horizon(data):
+    train, val, test = data.split(train=0.5, val=0.2)
+    assert (len(train), len(val), len(test)) == (60 - 5, 24 - 5, 121 - 84)
+    for before, after in ((train, val), (val, test)):
+        last_known = before.ends[-1] + before.horizon
+        assert last_known < after.ends[0]
+        assert after.ends[0] - before.ends[-1] == before.horizon + 1
+    assert train.ends[0] == data.ends[0] and test.ends[-1] == data.ends[-1]
+    assert train.panel is test.panel is data.panel
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"train": 0.0}, "train must be a share"),
+        ({"train": 1.0}, "train must be a share"),
+        ({"train": -0.2}, "train must be a share"),
+        ({"train": "most"}, "train must be a share"),
+        ({"train": True}, "train must be a share"),
+        ({"train": float("nan")}, "train must be a share"),
+        ({"val": 0}, "val must be a share"),
+        ({"train": 0.7, "val": 0.3}, "train \\+ val must leave"),
+        ({"train": 0.9, "val": 0.04}, "too few to split .*the val part would be empty"),
+        ({"train": 0.02}, "too few to split .*the train part would be empty"),
+    ],
+)
+def test_split_refuses_shares_that_leave_nothing(data, shares, message):
+    with pytest.raises(InvalidInputError, match=message):
+        data.split(**shares)
+
+
+def test_a_split_never_borrows_windows_from_the_end_when_the_purge_is_long(make_frames):
+    data = prepare_cross_attention_data(
+        make_frames(60, 2), lookback=2, horizon=24, features=["log_return"]
+    )
+    with pytest.raises(InvalidInputError, match="too few to split"):
+        data.split(train=0.6, val=0.1)
+
+
+@pytest.mark.parametrize("name", ["lookback", "horizon"])
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, "7", None, True])
+def test_lookback_and_horizon_are_positive_integers(make_frames, name, wrong):
+    with pytest.raises(InvalidInputError, match=name):
+        prepare_cross_attention_data(make_frames(60, 2), **{name: wrong})
+
+
+def test_horizon_longer_than_the_data_is_named(make_frames):
+    with pytest.raises(InvalidInputError, match="horizon must be shorter than the data \\(60 rows"):
+        prepare_cross_attention_data(make_frames(60, 2), lookback=3, horizon=60)
+
+
+def test_too_few_rows_says_how_many_are_needed(make_frames):
+    with pytest.raises(InvalidInputError, match=r"60 rows are too few .* at least 71 are needed"):
+        prepare_cross_attention_data(make_frames(60, 2), lookback=28, horizon=10)
+    assert len(prepare_cross_attention_data(make_frames(71, 2), lookback=28, horizon=10)) == 1
+
+
+def test_prices_from_the_edge_of_float64_do_not_become_infinite_windows(make_frames):
+    frames = make_frames(80, 1)
+    frames["S0"].iloc[60:70, :4] *= 1e300
+    data = prepare_cross_attention_data(frames, lookback=3, horizon=2)
+    assert not np.isinf(data.X).any() and not np.isinf(data.y).any()
+
+
+def test_dropped_features_leave_the_rest_usable(make_frames):
+    frames = {symbol: frame.assign(volume=np.nan) for symbol, frame in make_frames(80, 2).items()}
+    with pytest.warns(CrossAttentionWarning, match="relative_volume"):
+        data = prepare_cross_attention_data(frames, lookback=3, horizon=2)
+    assert "relative_volume" not in data.features and data.mask.all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 3, "bars", [], {}, np.ones((3, 4)), pd.DataFrame({"close": [1.0]})]
+)
+def test_what_is_not_bars_is_refused(wrong):
+    with pytest.raises(CrossAttentionError):
+        prepare_cross_attention_data(wrong)

@@ -1,0 +1,156 @@
+"""Folds against exact dates, against skfolio, and against the definition of a leak."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn import prepare_cross_attention_data
+from crossattn.errors import InvalidInputError
+from crossattn.windows.splits import combinatorial_folds, fold_table, walk_forward_folds
+
+
+@pytest.fixture
+def daily(make_frames):
+    """Windows that end on 2024-01-06 .. 2024-02-07: one a day, dated by the day's close."""
+    frames = make_frames(40, 3, freq="D")
+    return prepare_cross_attention_data(frames, lookback=4, horizon=3, features=["log_return"])
+
+
+def days(data) -> tuple[str, str]:
+    return data.timestamps[0].strftime("%m-%d"), data.timestamps[-1].strftime("%m-%d")
+
+
+def positions(blocks, data) -> list[int]:
+    return [int(end - data.ends[0]) for block in blocks for end in block.ends]
+
+
+def test_windows_of_the_fixture_have_the_dates_it_says(daily):
+    assert len(daily) == 33 and days(daily) == ("01-06", "02-07")
+
+
+def test_walk_forward_has_exact_dates(daily):
+    folds = walk_forward_folds(daily, train_size=10, test_size=6, embargo=1)
+    found = [(days(fold.train[0]), days(fold.test[0])) for fold in folds]
+    assert found == [
+        (("01-06", "01-15"), ("01-20", "01-25")),
+        (("01-12", "01-21"), ("01-26", "01-31")),
+        (("01-18", "01-27"), ("02-01", "02-06")),
+        (("01-24", "02-02"), ("02-07", "02-07")),
+    ]
+
+
+def test_expanding_walk_forward_keeps_the_first_day(daily):
+    folds = walk_forward_folds(daily, train_size=10, test_size=6, embargo=1, expanding=True)
+    assert [days(fold.train[0]) for fold in folds] == [
+        ("01-06", "01-15"),
+        ("01-06", "01-21"),
+        ("01-06", "01-27"),
+        ("01-06", "02-02"),
+    ]
+
+
+def test_step_moves_the_test_part(daily):
+    folds = walk_forward_folds(daily, train_size=10, test_size=6, step=9)
+    assert [days(fold.test[0]) for fold in folds] == [
+        ("01-19", "01-24"),
+        ("01-28", "02-02"),
+        ("02-06", "02-07"),
+    ]
+
+
+@pytest.mark.parametrize("expanding", [False, True])
+def test_walk_forward_never_trains_on_an_open_target(daily, expanding):
+    folds = walk_forward_folds(daily, train_size=7, test_size=2, expanding=expanding)
+    tested = []
+    for fold in folds:
+        (train,), (test,) = fold.train, fold.test
+        assert train.ends[-1] + train.horizon < test.ends[0]
+        tested += list(test.ends)
+    assert tested == list(range(daily.ends[0] + 10, daily.ends[-1] + 1))
+
+
+def test_combinatorial_folds_equal_skfolio(daily):
+    selection = pytest.importorskip("skfolio.model_selection")
+    embargo = 2
+    reference = selection.CombinatorialPurgedCV(
+        n_folds=4, n_test_folds=2, purged_size=daily.horizon, embargo_size=embargo
+    )
+    folds = combinatorial_folds(daily, n_blocks=4, n_test_blocks=2, embargo=embargo)
+    theirs = list(reference.split(np.zeros((len(daily), 1))))
+    assert len(folds) == len(theirs) == 6
+    for fold, (train, tests) in zip(folds, theirs, strict=True):
+        assert positions(fold.train, daily) == train.tolist()
+        assert positions(fold.test, daily) == sorted(np.concatenate(tests).tolist())
+
+
+def test_combinatorial_folds_purge_both_sides_by_definition(make_frames):
+    data = prepare_cross_attention_data(
+        make_frames(130, 2), lookback=9, horizon=4, features=["log_return"]
+    )
+    folds = combinatorial_folds(data, n_blocks=5, n_test_blocks=2)
+    assert len(folds) == len(list(combinations(range(5), 2)))
+    for fold in folds:
+        for test in fold.test:
+            shown = set(range(test.ends[0], test.ends[-1] + 1))
+            open_until = set(range(test.ends[0], test.ends[-1] + 1 + test.horizon))
+            for train in fold.train:
+                for end in train.ends:
+                    window = set(range(end - train.lookback + 1, end + 1))
+                    target = set(range(end, end + train.horizon + 1))
+                    assert not target & open_until
+                    if end > test.ends[-1]:
+                        assert not window & shown
+    tested = [position for fold in folds for position in positions(fold.test, data)]
+    assert np.bincount(tested).tolist() == [4] * len(data)  # every block is in 4 of the 10 pairs
+
+
+def test_an_embargo_of_zero_leaves_only_the_purge(daily):
+    (fold, *_) = combinatorial_folds(daily, n_blocks=3, n_test_blocks=1, embargo=0)
+    assert positions(fold.test, daily) == list(range(11))
+    assert positions(fold.train, daily) == list(range(14, 33))
+
+
+def test_fold_table_says_when_targets_are_known(daily):
+    table = fold_table(walk_forward_folds(daily, train_size=10, test_size=6))
+    assert table["part"].tolist()[:2] == ["train", "test"]
+    first = table.iloc[0]
+    assert first["start"] == pd.Timestamp("2024-01-06", tz="UTC")
+    assert first["known"] == pd.Timestamp("2024-01-18", tz="UTC")
+    assert first["windows"] == 10
+    assert (
+        table[table.part == "train"].known.array < table[table.part == "test"].start.array
+    ).all()
+
+
+@pytest.mark.parametrize("name", ["train_size", "test_size", "step", "embargo"])
+@pytest.mark.parametrize("wrong", [-1, 2.5, "3", True])
+def test_walk_forward_refuses_wrong_sizes(daily, name, wrong):
+    sizes = {"train_size": 8, "test_size": 4, "step": 4, "embargo": 0, name: wrong}
+    with pytest.raises(InvalidInputError, match=name):
+        walk_forward_folds(daily, **sizes)
+
+
+def test_walk_forward_says_how_many_windows_it_needs(daily):
+    with pytest.raises(InvalidInputError, match=r"33 windows are too few .* 36 are needed"):
+        walk_forward_folds(daily, train_size=30, test_size=5, embargo=2)
+    assert len(walk_forward_folds(daily, train_size=29, test_size=5)) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_blocks": 1}, "n_blocks must be an integer of at least 2"),
+        ({"n_blocks": 4, "n_test_blocks": 4}, "n_test_blocks must be below n_blocks=4"),
+        ({"n_blocks": 4, "n_test_blocks": 0}, "n_test_blocks must be"),
+        ({"n_blocks": 34}, "33 windows are too few for n_blocks=34"),
+        ({"embargo": -1}, "embargo must be"),
+        ({"n_blocks": 2, "n_test_blocks": 1, "embargo": 30}, "nothing is left to learn from"),
+    ],
+)
+def test_combinatorial_folds_refuse_what_leaves_nothing(daily, options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        combinatorial_folds(daily, **options)
