@@ -56,7 +56,9 @@ def png_of(axes: Axes) -> bytes:
     import matplotlib.pyplot as plt
 
     buffer = io.BytesIO()
-    axes.figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    axes.figure.savefig(
+        buffer, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None}
+    )
     plt.close(axes.figure)
     return buffer.getvalue()
 

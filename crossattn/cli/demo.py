@@ -37,25 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the whole line and write ``report.html`` with everything that it shows."""
-    from crossattn.bars.samples import load_sample
-    from crossattn.bars.simulate import simulate_market
     from crossattn.report import write_report
     from crossattn.training.forecaster import CrossAttentionForecaster
     from crossattn.windows.data import prepare_cross_attention_data
 
     started = time.monotonic()
-    if args.sample:
-        market, frames = None, load_sample(args.sample)
-        source = f"the packaged sample {args.sample!r}"
-    else:
-        market = simulate_market(args.scenario, n_steps=N_STEPS, seed=args.seed)
-        frames, source = market.frames, f"a simulated market, scenario {args.scenario!r}"
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-
+    market, frames, source = _bars(args)
     _say(f"bars: {source}")
     data = prepare_cross_attention_data(frames, lookback=LOOKBACK, horizon=1)
     train, val, test = data.split(train=0.6, val=0.1)
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
     _say(f"features: {len(data.symbols)} assets, {len(data)} windows of {LOOKBACK} bars")
     forecaster = CrossAttentionForecaster(seed=args.seed).fit(train, val)
     _say("trained: three members on the first 60 % of the bars")
@@ -78,6 +70,18 @@ def run(args: argparse.Namespace) -> None:
     lead = f"What a cross-attention forecaster saw in {source}, on bars it was not trained on."
     write_report(out / "report.html", "crossattn demo", sections, lead=lead, facts=facts)
     _say(f"report: {out / 'report.html'} ({time.monotonic() - started:.0f} s)")
+
+
+def _bars(args: argparse.Namespace):
+    """Return the market (None for real bars), its frames, and what they are."""
+    if args.sample:
+        from crossattn.bars.samples import load_sample
+
+        return None, load_sample(args.sample), f"the packaged sample {args.sample!r}"
+    from crossattn.bars.simulate import simulate_market
+
+    market = simulate_market(args.scenario, n_steps=N_STEPS, seed=args.seed)
+    return market, market.frames, f"a simulated market, scenario {args.scenario!r}"
 
 
 def _forecast_section(forecast, train, val, test, market):
@@ -107,6 +111,7 @@ def _forecast_section(forecast, train, val, test, market):
 
 def _evidence_sections(forecaster, test, market):
     """Show raw attention, which always points somewhere, and then what is tested."""
+    from crossattn.cli.runs import FIGURES
     from crossattn.figures import attention_heatmap, use_style
     from crossattn.report import Section, leaders_section
 
@@ -122,7 +127,7 @@ def _evidence_sections(forecaster, test, market):
             caption="Mean attention over time, heads and lags.",
         ),
         leaders_section(report.edges, truth=None if market is None else market.edges),
-        Section("Tested effects", figure=report.plot(), caption="Effects that are significant."),
+        Section("Tested effects", figure=report.plot(), caption=FIGURES["leaders"]),
     ]
 
 

@@ -16,7 +16,7 @@ BARS_FILE = "bars.json"
 FIGURES = {
     "loss": "Training and validation loss by epoch; the weights of the best epoch are the run's.",
     "attention": "Mean attention on unseen bars: each row says where that asset's forecast looks.",
-    "leaders": "Tested effects on unseen bars; what is not significant is left blank.",
+    "leaders": "Effects of every pair on unseen bars; a circle marks a significant one.",
 }
 
 

@@ -40,4 +40,4 @@ def test_every_public_name_can_be_imported():
         assert getattr(crossattn, name) is not None
     assert set(crossattn.__all__) <= set(dir(crossattn))
     with pytest.raises(AttributeError, match="no_such_name"):
-        crossattn.no_such_name  # noqa: B018
+        crossattn.no_such_name

@@ -1,0 +1,114 @@
+"""A mistake is one line that begins ``error:``, exit code 2, and nothing written."""
+
+import pytest
+
+from crossattn.cli import main
+
+BARS = "time,open,high,low,close,volume\n"
+GOOD = "2024-01-01T00:00:00Z,1.0,2.0,0.5,1.5,10\n2024-01-01T01:00:00Z,1.5,2.0,1.0,1.5,10\n"
+
+
+@pytest.fixture
+def folders(tmp_path):
+    texts = {
+        "text": BARS + GOOD + "2024-01-01T02:00:00Z,1.5,high,1.0,1.5,10\n",
+        "naive": BARS + "2024-01-01 00:00,1.0,2.0,0.5,1.5,10\n",
+        "empty": "",
+        "header": "a,b,c\n1,2,3\n",
+        "twice": BARS + GOOD + GOOD,
+        "negative": BARS + "2024-01-01T00:00:00Z,-1.0,2.0,0.5,1.5,10\n",
+        "short": BARS + GOOD,
+        "binary": BARS + "\x00\x01",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "A.csv").write_text(text)
+        (tmp_path / name / "B.csv").write_text(BARS + GOOD)
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "a_file").write_text("not a folder")
+    return tmp_path
+
+
+CASES = [
+    "",
+    "nonsense",
+    "demo --sample no_such_sample --out OUT",
+    "demo --scenario no_such_scenario --out OUT",
+    "demo --seed minus --out OUT",
+    "demo --seed -1 --out OUT",
+    "demo --sample us_stocks --scenario static --out OUT",
+    "demo --out IN/a_file/below",
+    "demo --unknown 1",
+    "simulate --out OUT --assets 0",
+    "simulate --out OUT --assets many",
+    "simulate --out OUT --steps 1.5",
+    "simulate --out OUT --scenario sideways",
+    "simulate --out IN/a_file",
+    "simulate",
+    "train --run OUT --data IN/missing",
+    "train --run OUT --data IN/a_file",
+    "train --run OUT --data IN/nothing",
+    "train --run OUT --data IN/text",
+    "train --run OUT --data IN/naive",
+    "train --run OUT --data IN/empty",
+    "train --run OUT --data IN/header",
+    "train --run OUT --data IN/twice",
+    "train --run OUT --data IN/negative",
+    "train --run OUT --data IN/short",
+    "train --run OUT --data IN/binary",
+    "train --run OUT --data IN/short --lr -1",
+    "train --run OUT --data IN/short --lr nan",
+    "train --run OUT --data IN/short --epochs 0",
+    "train --run OUT --data IN/short --output-type sideways",
+    "train --run OUT",
+    "predict --run IN/missing --data IN/short --out OUT",
+    "predict --run IN/nothing --data IN/short --out OUT",
+    "leadlag --run IN/nothing --data IN/short --out OUT",
+    "leadlag --run IN/nothing --data IN/short --alpha 2",
+    "backtest --run IN/nothing --data IN/short --out OUT",
+    "backtest --run IN/nothing --data IN/short --out OUT --start yesterday",
+    "backtest --run IN/nothing --data IN/short --out OUT --transaction-cost 1",
+    "backtest --run IN/nothing --data IN/short --out OUT --initial-capital 0",
+    "report --run IN/nothing --out OUT",
+    "verify --run IN/nothing --data IN/short",
+    "fetch --source nowhere --out OUT",
+    "fetch --source sample --sample no_such_sample --out OUT",
+    "fetch --source sample --out OUT",
+    "fetch --source bybit --symbols BTCUSDT --interval 7 --out OUT",
+    "fetch --source bybit --interval 60 --out OUT",
+]
+
+
+@pytest.mark.parametrize("words", CASES)
+def test_refusal_is_one_line(words, folders, capsys):
+    out = folders / "out"
+    argv = words.replace("OUT", str(out)).replace("IN", str(folders)).split()
+    before = sorted(folders.rglob("*"))
+    try:
+        code = main(argv)
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    assert code == 2
+    lines = [line for line in captured.err.splitlines() if not line.startswith("warning:")]
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("error: ") and len(lines[0]) > 20
+    assert sorted(folders.rglob("*")) == before
+
+
+def test_a_control_character_cannot_start_a_second_line(capsys):
+    with pytest.raises(SystemExit):
+        main(["demo", "--seed", "1\nerror: forged\x1b[31m"])
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "\x1b" not in error
+
+
+def test_ctrl_c_is_130(monkeypatch, capsys):
+    import crossattn.cli.demo as demo
+
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "run", interrupted)
+    assert main(["demo"]) == 130
+    assert "kept" in capsys.readouterr().err
