@@ -10,7 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from crossattn.attention.functional import attend, check_dropout, check_heads, check_positive
+from crossattn.attention.functional import (
+    Normalise,
+    attend,
+    check_dropout,
+    check_heads,
+    check_positive,
+)
 from crossattn.attention.masks import all_of, check_mask, pair_mask, per_bar, token_mask, used
 from crossattn.errors import InvalidInputError
 
@@ -38,6 +44,9 @@ class MultiHeadCrossAttention(nn.Module):
         added to its query, one for it as a leader to its key; values carry none.
     exclude_self : bool
         Forbid an asset to attend to itself, so that "who leads" never means "myself".
+    normalise : callable, optional
+        ``normalise(scores, mask)`` in place of softmax, for example
+        ``functools.partial(top_k_softmax, k=3)`` from :mod:`crossattn.attention.sparse`.
 
     Raises
     ------
@@ -77,11 +86,12 @@ class MultiHeadCrossAttention(nn.Module):
         *,
         n_assets: int | None = None,
         exclude_self: bool = False,
+        normalise: Normalise | None = None,
     ) -> None:
         super().__init__()
         self.head_width = check_heads(d_model, n_heads)
         self.d_model, self.n_heads = d_model, n_heads
-        self.n_assets, self.exclude_self = n_assets, exclude_self
+        self.n_assets, self.exclude_self, self.normalise = n_assets, exclude_self, normalise
         self.query_projection = nn.Linear(d_model, d_model)
         self.key_projection = nn.Linear(d_model, d_model, bias=False)
         self.value_projection = nn.Linear(d_model, d_model)
@@ -177,6 +187,7 @@ class MultiHeadCrossAttention(nn.Module):
             self._split_heads(key),
             self._split_heads(value),
             per_bar(allowed, batch, n_steps),
+            normalise=self.normalise,
             return_attention=return_attention,
         )  # (B T, H, Nq, D / H), (B T, H, Nq, Nk)
         output = output.transpose(1, 2).reshape(batch, n_steps, n_queries, self.d_model)

@@ -30,7 +30,7 @@ class LinearEmbedding(nn.Module):
     >>> LinearEmbedding(3, 8)(torch.zeros(2, 5, 7, 3)).shape
     torch.Size([2, 5, 7, 8])
 
-    Built in chapter: Positions: telling time to a layer that has none
+    Built in chapter: Positions
     """
 
     def __init__(self, n_features: int, d_model: int) -> None:
@@ -66,7 +66,7 @@ class CausalConvEmbedding(nn.Module):
     >>> CausalConvEmbedding(3, 8, kernel_size=4)(torch.zeros(2, 5, 7, 3)).shape
     torch.Size([2, 5, 7, 8])
 
-    Built in chapter: Positions: telling time to a layer that has none
+    Built in chapter: Positions
     """
 
     def __init__(self, n_features: int, d_model: int, kernel_size: int = 3) -> None:
@@ -108,7 +108,7 @@ class PatchEmbedding(nn.Module):
     >>> PatchEmbedding(3, 8, patch_length=4)(torch.zeros(2, 5, 22, 3)).shape
     torch.Size([2, 5, 5, 8])
 
-    Built in chapter: Positions: telling time to a layer that has none
+    Built in chapter: Positions
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class InvertedEmbedding(nn.Module):
     >>> InvertedEmbedding(7, 3, 8)(torch.zeros(2, 5, 7, 3)).shape
     torch.Size([2, 5, 1, 8])
 
-    Built in chapter: Positions: telling time to a layer that has none
+    Built in chapter: Positions
     """
 
     def __init__(self, lookback: int, n_features: int, d_model: int) -> None:

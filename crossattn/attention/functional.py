@@ -7,6 +7,7 @@ may attend to nobody receives exactly zero, in its attention and in its output.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from crossattn.attention.masks import check_mask
 from crossattn.errors import InvalidInputError
+
+Normalise = Callable[[Tensor, Tensor | None], Tensor]
 
 
 def scaled_dot_product_attention(
@@ -121,6 +124,7 @@ def attend(
     mask: Tensor | None = None,
     *,
     bias: Tensor | None = None,
+    normalise: Normalise | None = None,
     return_attention: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
     """Attend with or without showing the attention; the output is the same either way.
@@ -136,6 +140,9 @@ def attend(
         True where a query may attend.
     bias : Tensor broadcastable to (..., Nq, Nk), optional
         Added to the scores before softmax: relative positions, for example.
+    normalise : callable, optional
+        ``normalise(scores, mask)`` in place of softmax, see :mod:`crossattn.attention.sparse`. No
+        kernel fuses it, so that the whole map is formed whether it is returned or not.
     return_attention : bool
         False takes :func:`torch.nn.functional.scaled_dot_product_attention`, which never forms the
         whole (Nq, Nk) matrix, and returns None in its place.
@@ -147,10 +154,11 @@ def attend(
 
     Built in chapter: Multi-head cross-asset attention
     """
-    if return_attention:
+    if return_attention or normalise is not None:
         scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (..., Nq, Nk)
-        attention = masked_softmax(scores if bias is None else scores + bias, mask)
-        return attention @ value, attention
+        scores = scores if bias is None else scores + bias
+        attention = (normalise or masked_softmax)(scores, mask)
+        return attention @ value, attention if return_attention else None
     if mask is None:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias), None
     mask = torch.atleast_2d(mask)

@@ -65,7 +65,7 @@ class HierarchicalCrossAttention(nn.Module):
     >>> {level: tuple(shown.shape) for level, shown in attention.items()}
     {'asset': (4, 2, 5, 3, 3), 'sector': (4, 2, 5, 3, 2), 'market': (4, 2, 5, 3, 1)}
 
-    Built in chapter: Hierarchy: assets, sectors, markets
+    Built in chapter: Hierarchy
     """
 
     def __init__(

@@ -46,7 +46,7 @@ def sinusoidal_encoding(n_steps: int, d_model: int) -> Tensor:
     tensor([[0.0000, 1.0000, 0.0000],
             [0.8415, 0.5403, 0.0022]])
 
-    Built in chapter: Positions: telling time to a layer that has none
+    Built in chapter: Positions
     """
     check_positive(n_steps=n_steps, d_model=d_model)
     position = torch.arange(n_steps, dtype=torch.float64)[:, None]
@@ -69,7 +69,7 @@ class SinusoidalPositions(nn.Module):
     >>> SinusoidalPositions(5)(torch.zeros(2, 3, 7, 5)).shape
     torch.Size([2, 3, 7, 5])
 
-    Built in chapter: Positions: telling time to a layer that has none
+    Built in chapter: Positions
     """
 
     def __init__(self, d_model: int) -> None:
@@ -101,7 +101,7 @@ class LearnedPositions(nn.Module):
     >>> LearnedPositions(max_steps=10, d_model=5)(torch.zeros(2, 3, 7, 5)).shape
     torch.Size([2, 3, 7, 5])
 
-    Built in chapter: Positions: telling time to a layer that has none
+    Built in chapter: Positions
     """
 
     def __init__(self, max_steps: int, d_model: int) -> None:
@@ -145,7 +145,7 @@ class RelativePositionBias(nn.Module):
     >>> RelativePositionBias(n_heads=2, max_distance=4)(7).shape
     torch.Size([2, 7, 7])
 
-    Built in chapter: Positions: telling time to a layer that has none
+    Built in chapter: Positions
     """
 
     def __init__(self, n_heads: int, max_distance: int) -> None:
@@ -182,7 +182,7 @@ class CalendarEncoding(nn.Module):
     >>> layer(torch.zeros(2, 3, 7, 5), calendar=torch.zeros(2, 7, 2)).shape
     torch.Size([2, 3, 7, 5])
 
-    Built in chapter: Positions: telling time to a layer that has none
+    Built in chapter: Positions
     """
 
     def __init__(

@@ -50,7 +50,7 @@ class RoutedCrossAttention(nn.Module):
     >>> output.shape, attention.shape
     (torch.Size([4, 6, 5, 8]), torch.Size([4, 2, 5, 6, 7]))
 
-    Built in chapter: Many assets: what attention costs
+    Built in chapter: Many assets
     """
 
     def __init__(
