@@ -160,8 +160,8 @@ def modal_spacing(index: pd.DatetimeIndex) -> pd.Timedelta:
     """Return the most frequent distance between neighbours of ``index``; the smaller of a tie."""
     if len(index) < 2:
         raise InvalidInputError("a single bar has no spacing: give it a close_time")
-    distances, counts = np.unique(np.diff(index.to_numpy()), return_counts=True)
-    return pd.Timedelta(distances[counts.argmax()])
+    distances, counts = np.unique(np.diff(index.asi8), return_counts=True)
+    return pd.Timedelta(int(distances[counts.argmax()]), unit=index.unit)
 
 
 def check_times(index: pd.Index, symbol: str, name: str) -> pd.DatetimeIndex:
