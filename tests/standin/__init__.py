@@ -1,0 +1,1 @@
+"""Stand-ins for data venues: loopback servers, standard library only, with a catalogue of faults."""

@@ -1,0 +1,293 @@
+"""A server on loopback that speaks Bybit's v5 candle protocol, faithfully or with one fault.
+
+Its candles are a function of category, symbol, interval and open time, so that any test can say
+what is true without asking the server. It shares no line with the package: the grid is computed
+with ``datetime``, the candles are made of integers and written with two decimals, as texts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import json
+import math
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl, urlsplit
+
+UTC = dt.timezone.utc
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=UTC)
+MINUTES = ("1", "3", "5", "15", "30", "60", "120", "240", "360", "720")
+INTERVALS = (*MINUTES, "D", "W", "M")
+CATEGORIES = ("spot", "linear", "inverse")
+
+
+def to_ms(text: str) -> int:
+    """Return an ISO time (UTC) in milliseconds."""
+    return int(dt.datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def floor(interval: str, ms: int) -> int:
+    """Return the open of the candle that holds ``ms``."""
+    moment = EPOCH + dt.timedelta(milliseconds=ms)
+    midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    if interval == "M":
+        opened = midnight.replace(day=1)
+    elif interval == "W":
+        opened = midnight - dt.timedelta(days=moment.weekday())
+    elif interval == "D":
+        opened = midnight
+    else:
+        step = int(interval) * 60_000
+        return ms - ms % step
+    return round((opened - EPOCH).total_seconds() * 1000)
+
+
+def following(interval: str, open_ms: int) -> int:
+    """Return the open of the next candle, which is the close of this one."""
+    if interval == "M":
+        return floor("M", open_ms + 32 * 86_400_000)
+    days = {"D": 1, "W": 7}
+    minutes = 1440 * days[interval] if interval in days else int(interval)
+    return open_ms + minutes * 60_000
+
+
+def opens(interval: str, first_ms: int, last_ms: int) -> list[int]:
+    """Return every open in ``first_ms``..``last_ms``, both included."""
+    at = floor(interval, first_ms)
+    if at < first_ms:
+        at = following(interval, at)
+    found = []
+    while at <= last_ms:
+        found.append(at)
+        at = following(interval, at)
+    return found
+
+
+def candle(category: str, symbol: str, interval: str, open_ms: int) -> list[str]:
+    """Return the one true row of a candle: start, open, high, low, close, volume, turnover."""
+    name = f"{category}/{symbol}/{interval}/{open_ms}".encode()
+    a, b, c, d, volume, turnover = struct.unpack("<4H2I", hashlib.md5(name).digest())
+    middle = 500_000 + int(60_000 * math.sin(open_ms / 5e9)) + a % 500
+    opened, closed = middle + b % 700, middle + c % 700
+    high, low = max(opened, closed) + d % 90, min(opened, closed) - d % 77
+    cents = [opened, high, low, closed, volume % 10_000_000, turnover]
+    return [str(open_ms), *(f"{n // 100}.{n % 100:02d}" for n in cents)]
+
+
+@dataclass
+class Ask:
+    """One question that reached the server."""
+
+    category: str
+    symbol: str
+    interval: str
+    start: int | None
+    end: int | None
+    limit: int
+    number: int
+
+
+@dataclass
+class Answer:
+    """What the server is about to say; a fault changes it."""
+
+    envelope: dict = field(default_factory=dict)
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    send: Callable[[BaseHTTPRequestHandler, Answer], None] | None = None
+
+    @property
+    def rows(self) -> list:
+        return self.envelope["result"]["list"]
+
+    @rows.setter
+    def rows(self, rows: list) -> None:
+        self.envelope["result"]["list"] = rows
+
+    def payload(self) -> bytes:
+        return json.dumps(self.envelope).encode() if self.body is None else self.body
+
+
+Act = Callable[["BybitStandIn", Ask, Answer], None]
+
+
+class BybitStandIn:
+    """The server; a context manager that listens while it is entered.
+
+    Parameters
+    ----------
+    symbols : dict of str to (listed_ms, delisted_ms)
+        What is traded, and when.
+    now_ms : int
+        The server's clock; it stands still unless a test moves it.
+    act : callable, optional
+        Changes each answer before it is sent.
+    holes : set of int
+        Opens of candles that do not exist.
+    wide : {"newest", "oldest"}
+        Which rows come when more than ``limit`` fit.
+    before_listing : {"clip", "empty", "first"}
+        What a window that starts before the listing gets: the rows it holds, nothing, or the first
+        rows of all.
+    """
+
+    def __init__(self, symbols, now_ms, *, act: Act | None = None):
+        self.symbols, self.now_ms, self.act = symbols, now_ms, act
+        self.holes: set[int] = set()
+        self.wide, self.before_listing = "newest", "clip"
+        self.asks: list[Ask] = []
+        self.paths: list[str] = []
+        self.delay_s = 0.0
+        self.closing = threading.Event()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> BybitStandIn:
+        standin = self
+
+        class Handler(_Handler):
+            server_state = standin
+
+        self._server = _Server(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def truth(self, symbol, interval, first_ms, last_ms, category="linear") -> list[list[str]]:
+        """Return the rows that exist and have closed by now, oldest first."""
+        listed, delisted = self.symbols[symbol]
+        return [
+            candle(category, symbol, interval, at)
+            for at in opens(interval, max(first_ms, listed), min(last_ms, delisted - 1))
+            if at not in self.holes and following(interval, at) <= self.now_ms
+        ]
+
+    def answer(self, query: dict[str, str]) -> Answer:
+        """Return the faithful answer to a query, changed by the fault if there is one."""
+        with self._lock:
+            ask = Ask(
+                query.get("category", "linear"),
+                query.get("symbol", ""),
+                query.get("interval", ""),
+                int(query["start"]) if "start" in query else None,
+                int(query["end"]) if "end" in query else None,
+                int(query.get("limit", 200)),
+                len(self.asks) + 1,
+            )
+            self.asks.append(ask)
+        answer = Answer(self._faithful(ask))
+        if self.act is not None:
+            self.act(self, ask, answer)
+        return answer
+
+    def _faithful(self, ask: Ask) -> dict:
+        known = ask.category in CATEGORIES and ask.interval in INTERVALS
+        if not known or ask.symbol not in self.symbols or not 1 <= ask.limit <= 1000:
+            return {
+                "retCode": 10001,
+                "retMsg": "params error: Symbol Is Invalid",
+                "result": {},
+                "retExtInfo": {},
+                "time": self.now_ms,
+            }
+        return {
+            "retCode": 0,
+            "retMsg": "OK",
+            "result": {
+                "symbol": ask.symbol,
+                "category": ask.category,
+                "list": self._rows(ask),
+            },
+            "retExtInfo": {},
+            "time": self.now_ms,
+        }
+
+    def _rows(self, ask: Ask) -> list[list[str]]:
+        """Return the rows of a page, newest first, the open candle included."""
+        listed, delisted = self.symbols[ask.symbol]
+        step = following(ask.interval, floor(ask.interval, listed)) - floor(ask.interval, listed)
+        margin = int(1.1 * step * (ask.limit + len(self.holes) + 2))
+        newest = min(self.now_ms, delisted - 1)
+        last = newest if ask.end is None else min(ask.end, newest)
+        start = last - margin if ask.start is None else ask.start
+        if start < listed and self.before_listing == "empty" and ask.start is not None:
+            return []
+        if start < listed and self.before_listing == "first" and ask.start is not None:
+            last = min(newest, listed + margin)
+            return self._candles(ask, listed, last)[: ask.limit][::-1]
+        first = max(start, listed)
+        if self.wide == "newest" or ask.start is None:
+            first = max(first, last - margin)
+            return self._candles(ask, first, last)[-ask.limit :][::-1]
+        return self._candles(ask, first, min(last, first + margin))[: ask.limit][::-1]
+
+    def _candles(self, ask: Ask, first: int, last: int) -> list[list[str]]:
+        return [
+            candle(ask.category, ask.symbol, ask.interval, at)
+            for at in opens(ask.interval, first, last)
+            if at not in self.holes
+        ]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, request, client_address):
+        """Stay silent: a client that hangs up is what half of the faults are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_state: BybitStandIn
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        state = self.server_state
+        parts = urlsplit(self.path)
+        state.paths.append(parts.path)
+        if state.delay_s:
+            state.closing.wait(state.delay_s)
+        if parts.path != "/v5/market/kline":
+            answer = Answer({"retCode": 404, "retMsg": "no such path"}, status=404)
+        else:
+            answer = state.answer(dict(parse_qsl(parts.query)))
+        with contextlib.suppress(OSError):
+            if answer.send is not None:
+                answer.send(self, answer)
+            else:
+                send_plain(self, answer)
+
+    def log_message(self, *_):
+        """Log nothing."""
+
+
+def send_plain(handler: BaseHTTPRequestHandler, answer: Answer) -> None:
+    """Send status, headers and the whole body."""
+    body = answer.payload()
+    handler.send_response(answer.status)
+    headers = {
+        "Content-Type": "application/json; charset=utf-8",
+        "X-Bapi-Limit": "600",
+        "X-Bapi-Limit-Status": "599",
+        "Content-Length": str(len(body)),
+        **answer.headers,
+    }
+    for name, value in headers.items():
+        handler.send_header(name, value)
+    handler.end_headers()
+    handler.wfile.write(body)
