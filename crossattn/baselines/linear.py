@@ -184,7 +184,8 @@ class _LeastSquares:
         self.level = float(share @ target)
         centred = (regressors - self.centre) / scale[:, None]
         spread = np.sqrt((centred**2).mean(axis=0))
-        self.spread = np.where(spread > 0, spread, 1.0)
+        self.varies = spread > 0
+        self.spread = np.where(self.varies, spread, 1.0)
         self.regressors = centred / self.spread
         self.target = (target - self.level) / scale
         self.target_variance = float((self.target**2).mean())
@@ -198,7 +199,7 @@ class _LeastSquares:
 
     def unscale(self, coefficient: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, float]:
         """Return coefficients on the raw regressors, and the intercept."""
-        raw = coefficient / self.spread
+        raw = np.where(self.varies, coefficient / self.spread, 0.0)
         return raw.reshape(shape), self.level - float(raw @ self.centre)
 
 

@@ -1,0 +1,115 @@
+"""VARs against scikit-learn, and on a planted market."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Lasso, LinearRegression, Ridge
+
+from crossattn import prepare_cross_attention_data, simulate_market
+from crossattn.baselines.base import lagged_log_returns, recent_volatility
+from crossattn.baselines.linear import VAR
+from crossattn.errors import InvalidInputError
+
+
+def windows(n_assets=4, n_steps=900, seed=0, **options):
+    market = simulate_market(n_assets=n_assets, n_steps=n_steps, seed=seed, **options)
+    return market, prepare_cross_attention_data(
+        market.frames, lookback=10, horizon=1, features=["log_return"]
+    )
+
+
+@pytest.fixture(scope="module")
+def data():
+    _, data = windows()
+    targets = np.array(data.targets)
+    targets[data.ends[7], 1] = np.nan
+    return replace(data, targets=targets)
+
+
+def design(data, n_lags):
+    return lagged_log_returns(data, n_lags, np.arange(len(data.symbols))).reshape(len(data), -1)
+
+
+def test_ols_equals_scikit_learn(data):
+    model = VAR(max_lag=2).fit(data)
+    x = design(data, 3)
+    for i in range(4):
+        known = np.isfinite(data.y[:, i])
+        line = LinearRegression().fit(x[known], data.y[known, i])
+        np.testing.assert_allclose(model.coefficient[i].ravel(), line.coef_, rtol=1e-7)
+        np.testing.assert_allclose(model.intercept[i], line.intercept_, rtol=1e-6)
+
+
+def test_weighted_ols_equals_scikit_learn_with_sample_weights(data):
+    model = VAR(max_lag=2, volatility_weights=True).fit(data)
+    x, scale = design(data, 3), recent_volatility(data, np.arange(4), 12)
+    for i in range(4):
+        known = np.isfinite(data.y[:, i])
+        y = np.clip(data.y[:, i], -6 * scale[:, i], 6 * scale[:, i])[known]
+        line = LinearRegression().fit(x[known], y, sample_weight=scale[known, i] ** -2)
+        np.testing.assert_allclose(model.coefficient[i].ravel(), line.coef_, rtol=1e-6)
+
+
+@pytest.mark.parametrize("penalty", ["ridge", "lasso"])
+def test_penalised_fits_equal_scikit_learn_at_the_chosen_strength(data, penalty):
+    train, val, _ = data.split()
+    model = VAR(max_lag=1, penalty=penalty).fit(train, val)
+    x = design(train, 2)
+    biggest = 0.0
+    standard, targets = [], []
+    for i in range(4):
+        known = np.isfinite(train.y[:, i])
+        z = (x[known] - x[known].mean(0)) / x[known].std(0)
+        y = train.y[known, i] - train.y[known, i].mean()
+        biggest = max(biggest, np.abs(z.T @ y).max() / len(y))
+        standard.append(z), targets.append(y)
+    for i, (z, y) in enumerate(zip(standard, targets, strict=True)):
+        known = np.isfinite(train.y[:, i])
+        if penalty == "ridge":
+            line = Ridge(alpha=model.strength * len(y), fit_intercept=False).fit(z, y)
+        else:
+            line = Lasso(alpha=model.strength * biggest, fit_intercept=False, tol=1e-8).fit(z, y)
+        mine = model.coefficient[i].ravel() * x[known].std(0)
+        np.testing.assert_allclose(mine, line.coef_, atol=1e-3 * y.std())
+
+
+def test_contributions_add_up_to_the_forecast_in_any_order(data):
+    train, val, test = data.split()
+    model = VAR(max_lag=3, penalty="ridge").fit(train, val)
+    parts = model.contributions(test)
+    assert parts.shape == (len(test), 4, 4, 4)
+    np.testing.assert_allclose(parts.sum(axis=(2, 3)) + model.intercept, model.predict(test))
+    order = [2, 0, 3, 1]
+    shuffled = test.select(symbols=[data.symbols[k] for k in order])
+    np.testing.assert_array_equal(model.contributions(shuffled), parts[:, order][:, :, order])
+
+
+def test_without_own_lags_the_diagonal_is_zero(data):
+    model = VAR(max_lag=1, own_lags=False).fit(data)
+    assert not model.coefficient[np.arange(4), np.arange(4)].any()
+    assert model.coefficient[0, 1].all()
+
+
+def test_the_honest_linear_baseline_recovers_planted_lags_where_ols_blurs_them():
+    market, data = windows(n_assets=6, n_steps=9000, seed=1, predictability=0.03)
+    train, val, test = data.split()
+    lasso = VAR(penalty="lasso", volatility_weights=True).fit(train, val)
+    plain = VAR().fit(train, val)
+    oracle = market.oracle[market.panel.index.get_indexer(test.timestamps)].ravel()
+    fidelity = [np.corrcoef(m.predict(test).ravel(), oracle)[0, 1] for m in (lasso, plain)]
+    assert fidelity[0] > 0.93 > fidelity[1]
+    for edge in market.edges.itertuples():
+        i, j = (market.symbols.index(s) for s in (edge.follower, edge.leader))
+        assert np.abs(lasso.coefficient[i, j]).argmax() == edge.lag - 1
+
+
+def test_refusals(data):
+    with pytest.raises(InvalidInputError, match="penalty"):
+        VAR(penalty="elastic")
+    with pytest.raises(InvalidInputError, match="max_lag"):
+        VAR(max_lag=-1)
+    with pytest.raises(InvalidInputError, match="below the lookback"):
+        VAR(max_lag=10).fit(data)
+    with pytest.raises(InvalidInputError, match="too short"):
+        VAR(penalty="lasso").fit(data[:3])

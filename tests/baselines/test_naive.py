@@ -1,0 +1,86 @@
+"""Naive baselines against arithmetic, and the door that all baselines share."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from crossattn import prepare_cross_attention_data, simulate_market
+from crossattn.baselines.base import lagged_log_returns, recent_volatility
+from crossattn.baselines.linear import VAR
+from crossattn.baselines.naive import EqualWeight, LastValue, Momentum, OwnLagAR, Zero
+from crossattn.errors import InvalidInputError
+
+FEATURES = ["range", "log_return"]
+
+
+@pytest.fixture(scope="module")
+def data():
+    market = simulate_market(n_assets=5, n_steps=700, seed=3)
+    return prepare_cross_attention_data(market.frames, lookback=12, horizon=3, features=FEATURES)
+
+
+def test_lags_count_back_from_the_window_end(data):
+    lags = lagged_log_returns(data, 4, np.arange(5))
+    windows = np.asarray(data.X)[..., 1]
+    for k in range(4):
+        np.testing.assert_array_equal(lags[:, :, k], windows[:, :, -1 - k])
+
+
+def test_zero_and_equal_weight_and_last_value_and_momentum(data):
+    train, _, test = data.split()
+    assert not Zero().fit(train).predict(test).any()
+    level = EqualWeight().fit(train).predict(test)
+    np.testing.assert_allclose(level, np.nanmean(train.y))
+    last = LastValue().fit(train).predict(test)
+    windows = np.asarray(test.X, float)[..., 1]
+    np.testing.assert_allclose(last, np.prod(np.exp(windows[:, :, -3:]), axis=2) - 1)
+    trend = Momentum(window=5).fit(train).predict(test)
+    np.testing.assert_allclose(np.log1p(trend), 3 * windows[:, :, -5:].mean(axis=2))
+
+
+def test_own_lags_find_a_planted_reversal(data):
+    generator = np.random.default_rng(0)
+    train = data[:400]
+    lags = lagged_log_returns(train, 3, np.arange(5))
+    weights = generator.normal(size=(5, 3))
+    targets = np.array(data.targets)
+    targets[train.ends] = np.einsum("kil,il->ki", lags, weights) + 0.01
+    targets[train.ends[5], 2] = np.nan
+    model = OwnLagAR(max_lag=2).fit(replace(train, targets=targets))
+    np.testing.assert_allclose(model.coefficient_, weights, atol=1e-7)
+    np.testing.assert_allclose(model.intercept_, 0.01, atol=1e-9)
+
+
+@pytest.mark.parametrize("make", [Zero, EqualWeight, LastValue, Momentum, OwnLagAR, VAR])
+def test_other_order_is_reordered_and_other_data_refused(data, make):
+    train, val, test = data.split()
+    model = make().fit(train, val)
+    order = [3, 1, 4, 0, 2]
+    shuffled = test.select(symbols=[data.symbols[k] for k in order])
+    np.testing.assert_allclose(model.predict(shuffled), model.predict(test)[:, order])
+    with pytest.raises(InvalidInputError, match="symbols"):
+        model.predict(test.select(symbols=data.symbols[:4]))
+    with pytest.raises(InvalidInputError, match="features"):
+        model.predict(test.select(features=["log_return"]))
+    with pytest.raises(InvalidInputError, match="not fitted"):
+        make().predict(test)
+
+
+def test_a_forecast_uses_its_own_window_only(data):
+    train, val, test = data.split()
+    model = OwnLagAR(max_lag=3).fit(train, val)
+    np.testing.assert_array_equal(model.predict(test)[20:30], model.predict(test[20:30]))
+
+
+def test_recent_volatility_is_causal_and_positive(data):
+    order = np.arange(5)
+    before = recent_volatility(data, order, 12)
+    assert (before > 0).all()
+    panel = np.array(data.panel)
+    panel[data.ends[50] + 1 :] = 9.0
+    after = recent_volatility(replace(data, panel=panel), order, 12)
+    np.testing.assert_array_equal(after[:51], before[:51])
+    assert not np.array_equal(after[51], before[51])
+    panel[:] = 0.0
+    np.testing.assert_array_equal(recent_volatility(replace(data, panel=panel), order, 12), 1.0)

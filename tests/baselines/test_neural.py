@@ -1,0 +1,99 @@
+"""Neural baselines: who can see across, repeatability, and gaps."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from crossattn import prepare_cross_attention_data, simulate_market
+from crossattn.baselines.neural import (
+    DLinear,
+    MultiAssetRNN,
+    SingleAssetLSTM,
+    VariateTokenTransformer,
+)
+from crossattn.errors import InvalidInputError
+
+ALL = [SingleAssetLSTM, MultiAssetRNN, DLinear, VariateTokenTransformer]
+
+
+@pytest.fixture(scope="module")
+def data():
+    market = simulate_market(n_assets=4, n_steps=1500, predictability=0.3, seed=0)
+    return prepare_cross_attention_data(
+        market.frames, lookback=12, horizon=1, features=["log_return", "range"]
+    )
+
+
+@pytest.fixture(scope="module", params=ALL, ids=lambda c: c.__name__)
+def fitted(request, data):
+    train, val, _ = data.split()
+    return request.param(epochs=2, width=8, device="cpu").fit(train, val)
+
+
+def test_who_looks_across(fitted, data):
+    """Changing one asset's past moves the others' forecasts where the network looks across."""
+    test = data.split()[2]
+    panel = np.array(test.panel)
+    panel[:, 1] += 0.05
+    moved = np.abs(fitted.predict(replace(test, panel=panel)) - fitted.predict(test)).max(axis=0)
+    assert moved[1] > 0
+    others = moved[[0, 2, 3]]
+    if isinstance(fitted, (MultiAssetRNN, VariateTokenTransformer)):
+        assert (others > 0).all()
+    else:
+        assert (others == 0).all()
+
+
+def test_same_seed_same_forecast_and_no_trace_in_the_global_state(fitted, data):
+    train, val, test = data.split()
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    again = type(fitted)(epochs=2, width=8, device="cpu").fit(train, val)
+    assert torch.equal(torch.rand(1), expected)
+    np.testing.assert_array_equal(again.predict(test), fitted.predict(test))
+
+
+def test_order_slices_and_gaps(fitted, data):
+    test = data.split()[2]
+    order = [2, 3, 0, 1]
+    shuffled = test.select(symbols=[data.symbols[k] for k in order])
+    np.testing.assert_allclose(fitted.predict(shuffled), fitted.predict(test)[:, order], atol=1e-9)
+    np.testing.assert_allclose(fitted.predict(test[9:20]), fitted.predict(test)[9:20], atol=1e-9)
+    panel = np.array(test.panel)
+    panel[::3, 2] = np.nan
+    assert np.isfinite(fitted.predict(replace(test, panel=panel))).all()
+
+
+def test_targets_that_are_missing_teach_nothing(data):
+    train, val, _ = data.split()
+    targets = np.array(data.targets)
+    targets[:, 3] = np.nan
+    blind = [replace(part, targets=targets) for part in (train, val)]
+    model = MultiAssetRNN(epochs=2, width=8, device="cpu").fit(*blind)
+    assert np.isfinite(model.history).all()
+
+
+def test_the_joint_network_learns_a_planted_lead_and_the_single_one_cannot(data):
+    train, val, test = data.split()
+    options = {"width": 16, "epochs": 25, "device": "cpu", "volatility_weights": True, "lr": 5e-3}
+    skill = [
+        np.corrcoef(make(**options).fit(train, val).predict(test).ravel(), test.y.ravel())[0, 1]
+        for make in (MultiAssetRNN, SingleAssetLSTM)
+    ]
+    assert skill[0] > 0.25 > 0.15 > skill[1]
+
+
+def test_attention_of_the_variate_transformer_sums_to_one(data):
+    train, val, test = data.split()
+    model = VariateTokenTransformer(epochs=1, width=8, device="cpu").fit(train, val)
+    maps = model.attention(test[:50])
+    assert maps.shape == (50, 4, 4)
+    np.testing.assert_allclose(maps.sum(axis=2), 1.0, atol=1e-5)
+
+
+def test_refuses_a_width_of_zero():
+    with pytest.raises(InvalidInputError, match="width"):
+        DLinear(width=0)
