@@ -119,9 +119,10 @@ def simulate_market(
     n_steps : int
         T, bars an asset.
     predictability : float
-        R² of the oracle on this very path, above 0 and at most .5: the variance of the oracle over
-        that of the returns, each follower alone or, where not all assets follow and in
-        ``"switching"``, the market as a whole. Without meaning in ``"null"`` and ``"factor"``.
+        R² of the oracle on this very path, above 0 and at most .4: the variance of the oracle over
+        that of the returns. Each follower has the same R²; where not all assets follow, the
+        followers' is that much higher that the market as a whole has this one. Without meaning in
+        ``"null"`` and ``"factor"``.
     seed : int
         The same seed gives the same bits; scenarios share shocks of one seed.
     **options

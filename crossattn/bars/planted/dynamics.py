@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crossattn.bars.planted.graph import Edges
+from crossattn.bars.planted.options import SHORTEST_CALIBRATED
 from crossattn.errors import InvalidInputError
 
 _MAX_ROUNDS = 500
 _MAX_CALIBRATIONS = 60
-_SHORTEST_CALIBRATED = 100
 
 Firing = Callable[[Edges, np.ndarray], np.ndarray]
 
@@ -30,13 +30,10 @@ class Dynamics:
         With E edges.
     firing : callable (edges, returns (N, T)) -> bool array of shape (E, T)
         True where the edge acts on the bar after t, from what is known at the close of bar t.
-    pooled : bool
-        One gain for the whole market instead of one a follower.
     """
 
     edges: Edges
     firing: Firing
-    pooled: bool = False
 
     def drive(self, returns: np.ndarray) -> np.ndarray:
         """Return the oracle (N, T): at t, the conditional mean of the return of bar t + 1."""
@@ -76,7 +73,7 @@ class Dynamics:
         """
         dynamics = self._first_guess(shocks, predictability)
         n_assets, n_steps = shocks.shape
-        if n_steps < _SHORTEST_CALIBRATED:
+        if n_steps < SHORTEST_CALIBRATED:
             return dynamics
         followers = np.unique(self.edges.follower)
         returns = shocks
@@ -84,12 +81,8 @@ class Dynamics:
             returns, oracle = dynamics.run(shocks, returns)
             explained = oracle[:, :-1].var(axis=1)
             total = returns[:, 1:].var(axis=1)
-            if self.pooled:
-                ratio = np.full(n_assets, explained.sum() / total.sum())
-            else:
-                share = total.sum() / total[followers].sum()
-                ratio = explained / total / share
-            led = ratio[followers]
+            share = total[followers].sum() / total.sum()
+            led = share * explained[followers] / total[followers]
             if np.abs(led / predictability - 1).max() < 1e-6:
                 return dynamics
             if not led.all():
@@ -117,16 +110,11 @@ class Dynamics:
         return leaders
 
     def _first_guess(self, shocks: np.ndarray, predictability: float) -> Dynamics:
-        deviation = shocks.std(axis=1)
-        leader, follower, _, weight, regime = self.edges.arrays()
-        if self.pooled:
-            return self.scaled(np.full(len(shocks), np.sqrt(predictability)))
+        """Return weights that would do if all assets were equally volatile and uncorrelated."""
+        active = self.firing(self.edges, shocks).mean(axis=1)
         squares = np.zeros(len(shocks))
-        here = regime == 0
-        np.add.at(squares, follower[here], weight[here] ** 2)
-        scale = np.sqrt(predictability / np.where(squares > 0, squares, 1.0))
-        relative = weight * deviation[follower] / deviation[leader]
-        return replace(self, edges=replace(self.edges, weight=relative)).scaled(scale)
+        np.add.at(squares, self.edges.follower, active * self.edges.weight**2)
+        return self.scaled(np.sqrt(predictability / np.where(squares > 0, squares, 1.0)))
 
 
 def delayed(path: np.ndarray, bars: int) -> np.ndarray:

@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 
 from crossattn.bars.frame import TIME_UNIT, Frame
+from crossattn.bars.planted.options import SHORTEST_CALIBRATED
+from crossattn.errors import InvalidInputError
 
+_MAX_ROUNDS = 100
 _NEWS_RATE = 0.05
 _VOLUME_NOISE = 0.35
 _VOLUME_OF_SHOCK = 0.25
@@ -46,8 +49,10 @@ def draw_volume(
     return np.exp(logs)
 
 
-def stale_quotes(early: np.ndarray, late: np.ndarray, is_stale: np.ndarray, staleness: float):
-    """Return the :class:`Stale` returns of assets whose last print precedes the close.
+def stale_quotes(
+    early: np.ndarray, late: np.ndarray, is_stale: np.ndarray, staleness: np.ndarray
+) -> Stale:
+    """Return what is quoted of latent moves when the last print of some assets precedes the close.
 
     Parameters
     ----------
@@ -56,15 +61,41 @@ def stale_quotes(early: np.ndarray, late: np.ndarray, is_stale: np.ndarray, stal
         root of ``1 - staleness`` plus the second times the root of ``staleness``.
     is_stale : bool ndarray of shape (N,)
         Whose bar ends with its last print: the late part is shown in the next bar.
-    staleness : float
+    staleness : ndarray of shape (N,)
         Share of a bar's variance that comes after the last print.
     """
-    before = np.sqrt(1 - staleness) * early
-    after = np.sqrt(staleness) * late
+    share = np.clip(staleness, 0.0, 0.98)[:, None]
+    before = np.sqrt(1 - share) * early
+    after = np.sqrt(share) * late
     unseen = np.where(is_stale[:, None], after, 0.0)
     returns = before + after - unseen
     returns[:, 1:] += unseen[:, :-1]
     return Stale(returns, unseen)
+
+
+def calibrated_quotes(
+    early: np.ndarray, late: np.ndarray, is_stale: np.ndarray, predictability: float
+) -> Stale:
+    """Return stale quotes whose unseen part is ``predictability`` of the market's variance.
+
+    Each stale asset has the same share; on very short paths it is right in expectation only.
+    """
+    staleness = np.full(len(early), predictability / is_stale.mean())
+    quotes = stale_quotes(early, late, is_stale, staleness)
+    if early.shape[1] < SHORTEST_CALIBRATED:
+        return quotes
+    for _ in range(_MAX_ROUNDS):
+        total = quotes.returns[:, 1:].var(axis=1)
+        wanted = predictability * total.sum() / total[is_stale].sum()
+        ratio = quotes.unseen[is_stale, :-1].var(axis=1) / total[is_stale]
+        if np.abs(ratio / wanted - 1).max() < 1e-6:
+            return quotes
+        staleness[is_stale] *= wanted / ratio
+        staleness[~is_stale] = staleness[is_stale].mean()
+        quotes = stale_quotes(early, late, is_stale, staleness)
+    raise InvalidInputError(
+        f"predictability {predictability} cannot be reached by stale quotes: choose a smaller one"
+    )
 
 
 def bars_from_returns(

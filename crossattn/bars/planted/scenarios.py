@@ -16,9 +16,9 @@ from crossattn.bars.planted.graph import Edges, all_pairs, draw_hub, draw_sparse
 from crossattn.bars.planted.options import MarketOptions
 from crossattn.bars.planted.quotes import (
     bars_from_returns,
+    calibrated_quotes,
     draw_news,
     draw_volume,
-    stale_quotes,
 )
 from crossattn.bars.planted.shocks import (
     draw_log_volatility,
@@ -40,7 +40,6 @@ _STREAMS = (
     "bridges",
     "states",
 )
-_ROUNDS = 40
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class Workshop:
     @cached_property
     def levels(self) -> np.ndarray:
         """Ordinary volatility of each asset (N, 1)."""
-        spread = self.rng("levels").uniform(np.log(0.75), np.log(1.33), (self.shape[0], 1))
+        spread = self.rng("levels").uniform(np.log(0.85), np.log(1.18), (self.shape[0], 1))
         return self.settings.bar_volatility * np.exp(spread)
 
     @cached_property
@@ -144,10 +143,10 @@ class Workshop:
         )
         return Planted(frames, returns, oracle, leaders, self.volatility, self.regimes, edges)
 
-    def plant(self, edges: Edges, when: firing.Firing, *, pooled: bool = False) -> Planted:
+    def plant(self, edges: Edges, when: firing.Firing) -> Planted:
         """Return the market in which ``edges`` fire as ``when`` says, calibrated."""
         noise = self.volatility * self.shocks
-        dynamics = Dynamics(edges, when, pooled).calibrated(noise, self.settings.predictability)
+        dynamics = Dynamics(edges, when).calibrated(noise, self.settings.predictability)
         returns, oracle = dynamics.run(noise, noise)
         return self.finish(returns, oracle, dynamics.leaders(returns), dynamics.edges)
 
@@ -198,13 +197,8 @@ def _asynchronous(settings: MarketOptions) -> Planted:
     shop = Workshop(settings)
     late = draw_shocks(shop.rng("late"), shop.loadings, settings.tail, settings.n_steps)
     is_stale = np.arange(settings.n_assets) % 2 == 1
-    early, late = shop.volatility * shop.shocks, shop.volatility * late
-    # stale quotes show a share of each bar's variance late; the others none
-    staleness = 2 * settings.predictability
-    for _ in range(_ROUNDS):
-        quotes = stale_quotes(early, late, is_stale, min(staleness, 0.98))
-        ratio = quotes.unseen[:, :-1].var(axis=1).sum() / quotes.returns[:, 1:].var(axis=1).sum()
-        staleness *= settings.predictability / ratio
+    moves = shop.volatility * shop.shocks, shop.volatility * late
+    quotes = calibrated_quotes(*moves, is_stale, settings.predictability)
     return shop.finish(quotes.returns, quotes.unseen, np.full(shop.shape, -1), no_edges())
 
 
@@ -212,7 +206,7 @@ def _switching(settings: MarketOptions) -> Planted:
     shop = Workshop(settings)
     known = ~np.isnan(shop.relative_volume).any(axis=0)
     leader = np.where(known, np.nan_to_num(shop.relative_volume).argmax(axis=0), -1)
-    return shop.plant(all_pairs(settings.n_assets), firing.when_chosen(leader), pooled=True)
+    return shop.plant(all_pairs(settings.n_assets), firing.when_chosen(leader))
 
 
 def _gated(settings: MarketOptions) -> Planted:
