@@ -1,0 +1,132 @@
+"""What the layers cost, measured: the fused kernel, routers by number of assets, sparse maps."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from crossattn.attention.cross import MultiHeadCrossAttention
+from crossattn.attention.routed import RoutedCrossAttention
+from crossattn.attention.sparse import entmax, top_k_softmax
+
+pytestmark = pytest.mark.slow
+
+D, H = 64, 4
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def seconds(calls: dict, repeats=9) -> dict:
+    """Median seconds of each call, the calls taking turns so that all meet the same machine."""
+    times = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def step(layer, x, **options):
+    """Forward and backward."""
+    layer.zero_grad(set_to_none=True)
+    layer(x, x, **options)[0].square().mean().backward()
+
+
+def kept_bytes(call) -> int:
+    """Bytes that the forward pass keeps for the backward pass, each storage once."""
+    storages = {}
+
+    def note(tensor):
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        kept = call()
+    del kept
+    return sum(storages.values())
+
+
+def tokens(n_assets, n_steps=8, batch=1):
+    return torch.randn(batch, n_assets, n_steps, D, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_fused_path_against_torchs_multihead_attention(capsys):
+    x = tokens(n_assets=1000, n_steps=4)
+    layer = MultiHeadCrossAttention(D, H, 0.0)
+    theirs = nn.MultiheadAttention(D, H, batch_first=True)
+    by_bar = x.transpose(1, 2).flatten(0, 1)
+
+    def torch_step():
+        theirs.zero_grad(set_to_none=True)
+        theirs(by_bar, by_bar, by_bar, need_weights=True)[0].square().mean().backward()
+
+    taken = seconds(
+        {
+            "fused": lambda: step(layer, x, return_attention=False),
+            "shown": lambda: step(layer, x),
+            "nn.MultiheadAttention": torch_step,
+        }
+    )
+    kept = {
+        "fused": kept_bytes(lambda: layer(x, x, return_attention=False)),
+        "shown": kept_bytes(lambda: layer(x, x)),
+        "nn.MultiheadAttention": kept_bytes(lambda: theirs(by_bar, by_bar, by_bar)),
+    }
+    with capsys.disabled():
+        for name in taken:
+            print(f"\n{name:>22}: {1e3 * taken[name]:7.1f} ms, {kept[name] / 1e6:7.1f} MB", end="")
+    assert taken["nn.MultiheadAttention"] > 1.3 * taken["fused"]
+    assert kept["nn.MultiheadAttention"] > 3 * kept["fused"]
+
+
+def test_where_routers_begin_to_pay(capsys):
+    full = MultiHeadCrossAttention(D, H, 0.0)
+    routed = RoutedCrossAttention(D, H, n_routers=8, dropout=0.0)
+    ratio = {}
+    for n_assets in (25, 50, 100, 200, 500, 1000):
+        x = tokens(n_assets)
+        taken = seconds(
+            {
+                "full": lambda x=x: step(full, x, return_attention=False),
+                "routed": lambda x=x: step(routed, x, return_attention=False),
+            },
+            repeats=7,
+        )
+        ratio[n_assets] = taken["full"] / taken["routed"]
+    with capsys.disabled():
+        print("\nfull / routed:", {n: round(r, 2) for n, r in ratio.items()}, end="")
+    assert ratio[1000] > 2 and ratio[500] > 1.3
+    assert ratio[25] < 1.3
+
+
+def test_sparse_maps_cost_more_than_softmax(capsys):
+    x = tokens(n_assets=200)
+    kinds = {
+        "softmax, fused": None,
+        "top-k": functools.partial(top_k_softmax, k=8),
+        "entmax": entmax,
+        "sparsemax": functools.partial(entmax, alpha=2.0),
+    }
+    layers = {n: MultiHeadCrossAttention(D, H, 0.0, normalise=k) for n, k in kinds.items()}
+    calls = {
+        name: lambda layer=layer: step(layer, x, return_attention=False)
+        for name, layer in layers.items()
+    }
+    taken = seconds(calls, repeats=5)
+    with capsys.disabled():
+        print("\n", {name: f"{1e3 * t:.1f} ms" for name, t in taken.items()}, end="")
+    assert min(t for name, t in taken.items() if name != "softmax, fused") > taken["softmax, fused"]
