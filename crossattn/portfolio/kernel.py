@@ -27,15 +27,17 @@ def keep_account_compiled(orders: Orders) -> Account:
         Equal to the reference to the last few bits; sums run in another order.
     """
     room = np.count_nonzero(~np.isnan(orders.targets)) + 2 * orders.marks.shape[1]
+    by_asset = (orders.marks, orders.tradable, orders.funding, orders.impact)
+    marks, tradable, funding, impact = (_by_asset(table) for table in by_asset)
     *book, trades, count = _walk(
-        orders.marks,
-        orders.tradable,
+        marks,
+        tradable,
         orders.settles,
         orders.arrival,
-        orders.targets,
+        np.ascontiguousarray(orders.targets),
         orders.years,
-        orders.funding,
-        orders.impact,
+        funding,
+        impact,
         orders.capital,
         orders.rate,
         orders.fixed,
@@ -48,6 +50,13 @@ def keep_account_compiled(orders: Orders) -> Account:
     )
     row, column, kind = (trades[:count, k].astype(np.int64) for k in (0, 1, 4))
     return Account(*book, row, column, trades[:count, 2], trades[:count, 3], kind)
+
+
+def _by_asset(table: np.ndarray) -> np.ndarray:
+    """Read-only C-contiguous view (N, T), so that one compiled version serves every input."""
+    view = np.ascontiguousarray(table.T).view()
+    view.flags.writeable = False
+    return view
 
 
 @njit(cache=True)
@@ -108,7 +117,7 @@ def _walk(
     sizing,
     room,
 ):
-    n_rows, n_assets = marks.shape
+    n_assets, n_rows = marks.shape
     book_cash, book_equity = np.empty(n_rows), np.empty(n_rows)
     book_costs, book_turnover = np.zeros(n_rows), np.zeros(n_rows)
     book_financing = np.zeros(n_rows)
@@ -125,17 +134,17 @@ def _walk(
                 short, funded = 0.0, 0.0
                 if borrow_rate > 0.0:
                     for j in range(n_assets):
-                        short += max(-shares[j] * marks[row - 1, j], 0.0)
-                if len(funding) > 0:
+                        short += max(-shares[j] * marks[j, row - 1], 0.0)
+                if funding.shape[1] > 0:
                     for j in range(n_assets):
-                        funded += shares[j] * marks[row, j] * funding[row, j]
+                        funded += shares[j] * marks[j, row] * funding[j, row]
                 interest = cash_rate if cash > 0.0 else margin_rate
                 paid = years[row] * (borrow_rate * short - interest * cash) + funded
                 cash -= paid
                 book_financing[row] = paid
             for j in range(n_assets if pays_out else 0):
                 if settles[j] == row and shares[j] != 0.0:
-                    cash += shares[j] * marks[row, j]
+                    cash += shares[j] * marks[j, row]
                     count = _book(trades, count, row, j, -shares[j], 0.0, 1)
                     shares[j] = 0.0
             if arrival[row] >= 0:
@@ -147,16 +156,16 @@ def _walk(
                         n_waiting += 1
             value = cash
             for j in range(n_assets):
-                value += shares[j] * marks[row, j]
+                value += shares[j] * marks[j, row]
             if value > 0.0 and n_waiting > 0:
                 moves = False
                 for j in range(n_assets):
-                    held[j] = shares[j] * marks[row, j]
-                    ready = tradable[row, j] and not math.isnan(waiting[j])
+                    held[j] = shares[j] * marks[j, row]
+                    ready = tradable[j, row] and not math.isnan(waiting[j])
                     apart = abs(waiting[j] * value - held[j]) if ready else 0.0
                     active[j] = ready and apart >= band * value
                     moves = moves or (active[j] and apart > ROUNDING * value)
-                    law[j] = impact[row, j] if len(impact) > 0 else 0.0
+                    law[j] = impact[j, row] if impact.shape[1] > 0 else 0.0
                 if moves:
                     base = value
                     if sizing == 0:
@@ -175,7 +184,7 @@ def _walk(
                             change = -shares[j]
                             shares[j] = 0.0
                         else:
-                            change = notional / marks[row, j]
+                            change = notional / marks[j, row]
                             shares[j] += change
                         size = abs(notional)
                         cost = rate * size + law[j] * size * math.sqrt(size) + fixed
@@ -188,10 +197,10 @@ def _walk(
                     book_turnover[row] = traded / value
                     value = cash
                     for j in range(n_assets):
-                        value += shares[j] * marks[row, j]
+                        value += shares[j] * marks[j, row]
                 n_waiting = 0
                 for j in range(n_assets):
-                    if tradable[row, j]:
+                    if tradable[j, row]:
                         waiting[j] = np.nan
                     if not math.isnan(waiting[j]):
                         n_waiting += 1

@@ -142,11 +142,11 @@ class BacktestResult:
             "break_even_cost": float(gain / notional) if notional else float("inf"),
         }
 
-    def plot(self, axes: Axes | None = None) -> Axes:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the equity and return the axes."""
         from crossattn.figures import new_axes
 
-        axes = axes if axes is not None else new_axes()
+        axes = new_axes(ax)
         axes.plot(self.equity.index, self.equity.to_numpy())
         axes.set_xlabel("time")
         axes.set_ylabel("equity (money)")

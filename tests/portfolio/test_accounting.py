@@ -1,0 +1,111 @@
+"""Money adds up: random markets with every cost, gap, delisting and leverage there is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn import backtest_weights
+from crossattn.portfolio import engine
+from crossattn.portfolio.costs import Costs
+from crossattn.portfolio.limits import Limits
+
+SIZINGS = ("after_cost", "before_cost", "bt")
+
+
+def random_case(seed):
+    """Weights, prices and options of one market, with anything that can happen to it."""
+    rng = np.random.default_rng(seed)
+    rows, assets = int(rng.integers(2, 40)), int(rng.integers(1, 6))
+    index = pd.date_range("2024-01-01", periods=rows, freq="D", tz="UTC")
+    symbols = [f"S{k}" for k in range(assets)]
+    walk = np.cumsum(rng.standard_t(4, (rows, assets)) * 0.04, axis=0)
+    prices = pd.DataFrame(np.exp(walk + rng.normal(0, 3, assets)), index=index, columns=symbols)
+    gaps = rng.random(prices.shape) < rng.choice([0.0, 0.2])
+    gaps[rng.integers(rows), :] = False
+    prices = prices.mask(gaps)
+    chosen = np.flatnonzero(rng.random(rows) < 0.5)
+    values = rng.normal(0.1, rng.choice([0.2, 1.0, 3.0]), (len(chosen), assets))
+    values[rng.random(values.shape) < 0.15] = np.nan
+    sizing = SIZINGS[seed % 3]
+    plain = sizing == "bt"
+    costs = Costs(
+        fixed=0.0 if plain else rng.choice([0.0, 5.0]),
+        slippage=rng.choice([0.0, 0.001]),
+        impact=0.0 if plain else rng.choice([0.0, 1.0]),
+        borrow_rate=rng.choice([0.0, 0.5]),
+        cash_rate=rng.choice([0.0, 0.1]),
+        margin_rate=rng.choice([0.0, 0.2]),
+    )
+    money = pd.DataFrame(rng.lognormal(12, 1, prices.shape), index=index, columns=symbols)
+    options = {
+        "transaction_cost": rng.choice([0.0, 0.001, 0.02]),
+        "execution_lag": int(rng.integers(0, 3)),
+        "sizing": sizing,
+        "costs": costs,
+        "limits": rng.choice([None, Limits(max_position=0.5, max_gross=1.0, max_net=0.3)]),
+        "no_trade_band": rng.choice([0.0, 0.05]),
+        "volume": money,
+        "volatility": None if seed % 2 else money * 0 + 0.04,
+    }
+    if rng.random() < 0.3:
+        options["funding"] = pd.DataFrame(
+            rng.normal(0, 1e-3, prices.shape), index=index, columns=symbols
+        )
+    if rng.random() < 0.3:
+        options["delistings"] = {symbols[0]: index[int(rng.integers(rows))]}
+        options["delisting_return"] = rng.choice([-1.0, -0.3, 0.0])
+    return pd.DataFrame(values, index=index[chosen], columns=symbols), prices, options
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_two_thousand_markets_add_up(block):
+    ruined = traded = 0
+    for seed in range(500 * block, 500 * (block + 1)):
+        weights, prices, options = random_case(seed)
+        result = backtest_weights(weights, prices, **options)
+        equity, trades = result.equity.to_numpy(), result.trades
+        scale = 100_000 + np.abs(trades["value"]).sum()
+        assert np.isfinite(equity).all(), seed
+        assert np.isfinite(result.returns).all(), seed
+
+        held = (result.positions.to_numpy() * result.marks).sum(axis=1)
+        gap = np.abs(result.cash.to_numpy() + held - equity).max()
+        assert gap <= 1e-10 * scale, f"market {seed}: cash + positions miss equity by {gap}"
+
+        change = equity[-1] - 100_000
+        booked = trades["result"].sum() - trades["cost"].sum() - result.financing.sum()
+        assert abs(booked - change) <= 1e-10 * scale, f"market {seed}: {booked} is not {change}"
+
+        assert result.costs.sum() == pytest.approx(trades["cost"].sum(), rel=1e-12, abs=1e-9)
+        before = np.concatenate([[100_000], equity[:-1]])
+        alive = before > 0
+        np.testing.assert_allclose(
+            before[alive] * (1 + result.returns.to_numpy()[alive]), equity[alive], atol=1e-9 * scale
+        )
+        unpriced = prices.isna().to_numpy()
+        rows = prices.index.get_indexer(trades["time"])
+        columns = prices.columns.get_indexer(trades["symbol"])
+        orders = (trades["kind"] == "order").to_numpy()
+        assert not unpriced[rows, columns][orders].any(), f"market {seed}: traded without a price"
+        ruined += result.ruined_at is not None
+        traded += len(trades)
+    assert traded > 5_000
+    assert ruined > 5, "some of these accounts must be ruined, or the test is too tame"
+
+
+def test_the_compiled_twin_keeps_the_same_account(monkeypatch):
+    for seed in range(0, 900, 3):
+        weights, prices, options = random_case(seed + seed // 3 % 3)
+        monkeypatch.setattr(engine, "COMPILED_FROM_ROWS", 10**9)
+        slow = backtest_weights(weights, prices, **options)
+        monkeypatch.setattr(engine, "COMPILED_FROM_ROWS", 0)
+        fast = backtest_weights(weights, prices, **options)
+        scale = 100_000 + np.abs(slow.trades["value"]).sum()
+        for name in ("equity", "cash", "costs", "financing"):
+            gap = np.abs(getattr(slow, name) - getattr(fast, name)).max()
+            assert gap <= 1e-12 * scale, f"market {seed}: {name} differs by {gap}"
+        pd.testing.assert_frame_equal(
+            slow.trades, fast.trades, rtol=1e-9, atol=1e-9 * scale, obj=f"trades of market {seed}"
+        )

@@ -1,0 +1,281 @@
+"""The engine on cases small enough to check by hand, and against an account kept the slow way."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import brentq
+
+from crossattn import backtest_weights
+from crossattn.errors import CrossAttentionError, InvalidInputError
+
+
+def table(values, symbols="AB", start="2024-01-01", freq="h"):
+    values = np.asarray(values, dtype=float)
+    index = pd.date_range(start, periods=len(values), freq=freq, tz="UTC")
+    return pd.DataFrame(values, index=index, columns=list(symbols)[: values.shape[1]])
+
+
+def at(prices, rows, values):
+    return pd.DataFrame(values, index=prices.index[rows], columns=prices.columns, dtype=float)
+
+
+def test_weights_drift_and_the_cost_is_paid_from_the_account():
+    prices = table([[10.0, 20.0], [11.0, 20.0], [11.0, 10.0]])
+    result = backtest_weights(at(prices, [0], [[0.5, 0.25]]), prices, transaction_cost=0.01)
+    # V' = V - .01 * .75 V', so V' = V / 1.0075
+    value = 100_000 / 1.0075
+    assert result.equity.iloc[0] == pytest.approx(value, rel=1e-14)
+    assert result.costs.tolist() == pytest.approx([0.0075 * value, 0, 0], rel=1e-12)
+    assert result.positions.iloc[0].tolist() == pytest.approx(
+        [0.5 * value / 10, 0.25 * value / 20], rel=1e-13
+    )
+    assert (result.positions == result.positions.iloc[0]).all(axis=None), (
+        "nothing trades between targets"
+    )
+    assert result.equity.iloc[2] == pytest.approx(value * (0.25 + 0.55 + 0.125), rel=1e-13)
+    assert result.returns.iloc[0] == pytest.approx(1 / 1.0075 - 1, rel=1e-12)
+    assert result.returns.iloc[1] == pytest.approx(0.05, rel=1e-12)
+    assert result.turnover.tolist() == pytest.approx([0.75 / 1.0075, 0, 0], rel=1e-12)
+    assert result.weights.iloc[1].tolist() == pytest.approx([0.55 / 1.05, 0.25 / 1.05], rel=1e-12)
+
+
+def test_before_cost_sizes_on_the_account_before_costs():
+    prices = table([[10.0, 20.0], [10.0, 20.0]])
+    result = backtest_weights(
+        at(prices, [0], [[0.5, -0.5]]), prices, transaction_cost=0.01, sizing="before_cost"
+    )
+    assert result.positions.iloc[0].tolist() == [5000.0, -2500.0]
+    assert result.equity.tolist() == [99_000.0, 99_000.0]
+    assert result.cash.tolist() == [99_000.0, 99_000.0]
+
+
+@pytest.mark.parametrize("lag", [0, 1, 3])
+def test_execution_lag_trades_at_the_later_price(lag):
+    prices = table([[1.0], [2.0], [4.0], [8.0], [16.0]], "A")
+    result = backtest_weights(
+        at(prices, [0], [[1.0]]), prices, transaction_cost=0.0, execution_lag=lag
+    )
+    bought = prices["A"].iloc[lag]
+    expected = 100_000 * np.maximum(prices["A"].to_numpy() / bought, 1.0)
+    np.testing.assert_allclose(result.equity.to_numpy(), expected, rtol=1e-14)
+    assert result.trades["time"].tolist() == [prices.index[lag]]
+
+
+def test_a_decision_that_would_execute_after_the_end_does_nothing():
+    prices = table([[1.0], [2.0]], "A")
+    result = backtest_weights(at(prices, [1], [[1.0]]), prices, execution_lag=1)
+    assert result.trades.empty
+    assert result.equity.tolist() == [100_000.0] * 2
+
+
+def test_a_nan_cell_holds_that_asset_and_an_empty_row_holds_all():
+    prices = table([[10.0, 10.0], [20.0, 10.0], [20.0, 10.0], [20.0, 10.0]])
+    nan = np.nan
+    result = backtest_weights(
+        at(prices, [0, 1, 2], [[0.5, 0.5], [nan, nan], [nan, 0.0]]), prices, transaction_cost=0.0
+    )
+    assert result.positions["A"].tolist() == [5000.0] * 4
+    assert result.positions["B"].tolist() == [5000.0, 5000.0, 0.0, 0.0]
+    assert result.cash.tolist() == [0.0, 0.0, 50_000.0, 50_000.0]
+
+
+def test_a_target_waits_for_a_missing_price_and_the_last_price_marks():
+    nan = np.nan
+    prices = table([[10.0, nan], [10.0, nan], [10.0, 5.0], [10.0, nan], [10.0, 6.0]])
+    result = backtest_weights(at(prices, [0], [[0.5, 0.5]]), prices, transaction_cost=0.0)
+    assert result.positions["B"].tolist() == [0.0, 0.0, 10_000.0, 10_000.0, 10_000.0]
+    assert result.equity.tolist() == [100_000.0] * 4 + [110_000.0]
+    assert result.equity.notna().all()
+
+
+def test_a_newer_target_replaces_the_one_that_waits():
+    nan = np.nan
+    prices = table([[10.0, nan], [10.0, nan], [10.0, 5.0]])
+    weights = at(prices, [0, 1], [[0.0, 0.5], [0.0, 0.1]])
+    result = backtest_weights(weights, prices, transaction_cost=0.0)
+    assert result.positions["B"].iloc[-1] == pytest.approx(2000.0)
+
+
+def test_ruin_is_a_result_and_final():
+    prices = table([[10.0], [25.0], [1.0], [50.0]], "A")
+    weights = at(prices, [0, 2], [[-1.0], [1.0]])
+    result = backtest_weights(weights, prices, transaction_cost=0.0)
+    assert result.equity.tolist() == [100_000.0] + [-50_000.0] * 3
+    assert result.returns.tolist() == [0.0, -1.5, 0.0, 0.0]
+    assert result.trades["kind"].tolist() == ["order", "ruin"]
+    assert result.ruined_at == prices.index[1]
+    assert (result.positions.iloc[1:] == 0).all(axis=None)
+    figures = result.metrics()
+    assert figures["annual_return"] == -1.0
+    assert all(np.isfinite(value) for value in figures.values())
+
+
+def test_costs_that_exceed_the_account_ruin_it():
+    prices = table([[10.0], [14.9], [14.9]], "A")
+    weights = at(prices, [0, 1], [[-2.0], [0.0]])
+    result = backtest_weights(weights, prices, transaction_cost=0.3)
+    assert result.equity.iloc[1] <= 0
+    assert result.equity.iloc[2] == result.equity.iloc[1]
+
+
+def keep_by_hand(weights, prices, *, fee, capital, lag=0, sizing="after_cost"):
+    """Equity by row and final shares, the slow way: dictionaries and bisection.
+
+    ``weights``: {row: {symbol: weight}}; ``prices``: list of {symbol: price or None}.
+    """
+    cash, shares, last, waiting = capital, {}, {}, {}
+    equity = []
+    for row, quotes in enumerate(prices):
+        last.update({s: p for s, p in quotes.items() if p is not None})
+        for symbol, weight in weights.get(row - lag, {}).items():
+            waiting[symbol] = weight
+        value = cash + sum(shares.get(s, 0.0) * last[s] for s in last)
+        now = {s: w for s, w in waiting.items() if quotes[s] is not None}
+        if now and value > 0:
+            held = {s: shares.get(s, 0.0) * quotes[s] for s in now}
+
+            def left(base, now=now, held=held, value=value):
+                paid = math.fsum(fee * abs(w * base - held[s]) for s, w in now.items())
+                return base + paid - value
+
+            base = value if sizing == "before_cost" or left(value) == 0 else None
+            if base is None:
+                base = brentq(left, 0.0, value, xtol=1e-12, rtol=1e-15, maxiter=500)
+            for symbol, weight in now.items():
+                order = weight * base - held[symbol]
+                cash -= order + fee * abs(order)
+                shares[symbol] = weight * base / quotes[symbol]
+                del waiting[symbol]
+        equity.append(cash + sum(shares.get(s, 0.0) * last[s] for s in last))
+    return equity, shares
+
+
+@pytest.mark.parametrize("sizing", ["after_cost", "before_cost"])
+@pytest.mark.parametrize("lag", [0, 2])
+def test_equals_an_account_kept_by_hand(sizing, lag):
+    rng = np.random.default_rng(5 + lag)
+    for _ in range(20):
+        prices = table(np.exp(np.cumsum(rng.normal(0, 0.05, (30, 3)), axis=0)), "ABC")
+        prices = prices.mask(rng.random(prices.shape) < 0.15)
+        prices.iloc[3] = 1.0
+        rows = np.flatnonzero(rng.random(30) < 0.4)
+        values = rng.normal(0.2, 0.4, (len(rows), 3))
+        values[rng.random(values.shape) < 0.2] = np.nan
+        weights = at(prices, rows, values)
+        result = backtest_weights(
+            weights, prices, transaction_cost=0.004, execution_lag=lag, sizing=sizing
+        )
+        orders = {
+            int(row): {s: w for s, w in weights.iloc[k].items() if np.isfinite(w)}
+            for k, row in enumerate(rows)
+        }
+        quotes = [
+            {s: (p if np.isfinite(p) else None) for s, p in row.items()}
+            for _, row in prices.iterrows()
+        ]
+        expected, shares = keep_by_hand(
+            orders, quotes, fee=0.004, capital=100_000.0, lag=lag, sizing=sizing
+        )
+        np.testing.assert_allclose(result.equity, expected, rtol=1e-11)
+        for symbol, count in shares.items():
+            assert result.positions[symbol].iloc[-1] == pytest.approx(count, rel=1e-9, abs=1e-7)
+
+
+def test_an_account_at_its_target_is_left_alone():
+    prices = table([[10.0, 20.0]] * 4)
+    result = backtest_weights(at(prices, [0, 1, 2], [[0.6, 0.4]] * 3), prices)
+    assert len(result.trades) == 2
+    assert result.costs.iloc[1:].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_scaling_prices_renaming_and_permuting_assets_change_nothing():
+    rng = np.random.default_rng(3)
+    prices = table(np.exp(np.cumsum(rng.normal(0, 0.03, (60, 4)), axis=0)), "ABCD")
+    weights = at(prices, np.arange(0, 60, 7), rng.normal(0.2, 0.3, (9, 4)))
+    plain = backtest_weights(weights, prices)
+    scaled = backtest_weights(weights, prices * [1e-3, 7.0, 1e5, 2.5])
+    np.testing.assert_allclose(scaled.equity, plain.equity, rtol=1e-12)
+    order = list("CADB")
+    permuted = backtest_weights(weights[["B", "D", "A", "C"]], prices[order])
+    np.testing.assert_allclose(permuted.equity, plain.equity, rtol=1e-12)
+    np.testing.assert_allclose(permuted.positions[list("ABCD")], plain.positions, rtol=1e-9)
+    names = dict(zip("ABCD", ["x", "y", "z", "ä/ö"], strict=True))
+    renamed = backtest_weights(weights.rename(columns=names), prices.rename(columns=names))
+    pd.testing.assert_series_equal(renamed.equity, plain.equity)
+    capital = backtest_weights(weights, prices, initial_capital=1.0)
+    np.testing.assert_allclose(capital.equity * 100_000, plain.equity, rtol=1e-12)
+
+
+def test_the_future_of_prices_changes_nothing_past():
+    rng = np.random.default_rng(4)
+    prices = table(np.exp(np.cumsum(rng.normal(0, 0.03, (40, 3)), axis=0)), "ABC")
+    weights = at(prices, np.arange(0, 40, 3), rng.normal(0.2, 0.3, (14, 3)))
+    changed = prices.copy()
+    changed.iloc[25:] *= 1.7
+    before, after = backtest_weights(weights, prices), backtest_weights(weights, changed)
+    pd.testing.assert_series_equal(before.equity.iloc[:25], after.equity.iloc[:25])
+    assert not np.allclose(before.equity.iloc[25:], after.equity.iloc[25:])
+
+
+def test_inputs_are_not_changed():
+    prices = table([[10.0, np.nan], [12.0, 5.0], [9.0, 6.0]])
+    weights = at(prices, [0], [[0.5, np.nan]])
+    kept = prices.copy(), weights.copy()
+    backtest_weights(weights, prices, delistings={"A": prices.index[1]}, delisting_return=-0.5)
+    pd.testing.assert_frame_equal(prices, kept[0])
+    pd.testing.assert_frame_equal(weights, kept[1])
+
+
+def bad_calls():
+    prices = table([[10.0, 20.0], [11.0, 20.0], [11.0, 10.0]])
+    weights = at(prices, [0, 1], [[0.5, 0.25], [0.2, 0.3]])
+    shifted = weights.set_axis(weights.index + pd.Timedelta(minutes=1))
+
+    def with_price(value):
+        broken = prices.copy()
+        broken.iloc[1, 0] = value
+        return broken
+
+    return {
+        "naive": (weights.tz_localize(None), prices.tz_localize(None), {}, "tz-naive"),
+        "naive weights": (weights.tz_localize(None), prices, {}, "weights"),
+        "unsorted": (weights, prices.iloc[::-1], {}, "sorted"),
+        "duplicate": (weights, prices.iloc[[0, 0, 1]], {}, "unique times"),
+        "duplicate symbol": (weights, prices[["A", "A"]], {}, "unique symbols"),
+        "no times": (weights, prices.reset_index(drop=True), {}, "indexed by time"),
+        "not a frame": (weights, prices.to_numpy(), {}, "DataFrame"),
+        "foreign rows": (shifted, prices, {}, "times of prices"),
+        "foreign symbol": (weights.rename(columns={"A": "Z"}), prices, {}, "Z"),
+        "zero price": (weights, with_price(0.0), {}, "positive"),
+        "negative price": (weights, with_price(-3.0), {}, "-3.0"),
+        "infinite price": (weights, with_price(np.inf), {}, "inf"),
+        "no price": (weights, prices.assign(B=np.nan), {}, "only NaN"),
+        "text": (weights, prices.assign(B="x"), {}, "numbers"),
+        "infinite weight": (weights.assign(A=-np.inf), prices, {}, "weights"),
+        "no rows": (weights.iloc[:0], prices.iloc[:0], {}, "shape"),
+        "cost": (weights, prices, {"transaction_cost": -0.1}, "transaction_cost"),
+        "cost 1": (weights, prices, {"transaction_cost": 1.0}, "transaction_cost"),
+        "cost nan": (weights, prices, {"transaction_cost": np.nan}, "transaction_cost"),
+        "cost text": (weights, prices, {"transaction_cost": "much"}, "transaction_cost"),
+        "capital": (weights, prices, {"initial_capital": 0}, "initial_capital"),
+        "capital inf": (weights, prices, {"initial_capital": np.inf}, "initial_capital"),
+        "lag": (weights, prices, {"execution_lag": -1}, "execution_lag"),
+        "half lag": (weights, prices, {"execution_lag": 0.5}, "execution_lag"),
+        "sizing": (weights, prices, {"sizing": "magic"}, "sizing"),
+        "band": (weights, prices, {"no_trade_band": -0.1}, "no_trade_band"),
+        "delisted": (weights, prices, {"delistings": {"Z": prices.index[0]}}, "delistings"),
+        "delisting": (weights, prices, {"delisting_return": -2.0}, "delisting_return"),
+        "leverage": (weights * 1e6, prices, {}, "gross weight"),
+    }
+
+
+@pytest.mark.parametrize("case", bad_calls())
+def test_bad_input_is_refused_by_name(case):
+    weights, prices, options, words = bad_calls()[case]
+    with pytest.raises(InvalidInputError, match=words) as caught:
+        backtest_weights(weights, prices, **options)
+    assert isinstance(caught.value, (CrossAttentionError, ValueError))
