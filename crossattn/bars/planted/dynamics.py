@@ -76,22 +76,21 @@ class Dynamics:
         if n_steps < SHORTEST_CALIBRATED:
             return dynamics
         followers = np.unique(self.edges.follower)
-        returns = shocks
+        returns, oracle = shocks, dynamics.drive(shocks)
         for _ in range(_MAX_CALIBRATIONS):
-            returns, oracle = dynamics.run(shocks, returns)
-            explained = oracle[:, :-1].var(axis=1)
             total = returns[:, 1:].var(axis=1)
             share = total[followers].sum() / total.sum()
-            led = share * explained[followers] / total[followers]
-            if np.abs(led / predictability - 1).max() < 1e-6:
-                return dynamics
+            led = share * oracle[followers, :-1].var(axis=1) / total[followers]
             if not led.all():
                 raise InvalidInputError(
                     f"n_steps is too small: no edge fires in {n_steps} bars for some asset"
                 )
+            if returns is not shocks and np.abs(led / predictability - 1).max() < 1e-4:
+                return dynamics
             scale = np.ones(n_assets)
             scale[followers] = np.sqrt(predictability / led)
             dynamics = dynamics.scaled(scale)
+            returns, oracle = dynamics.run(shocks, returns)
         raise InvalidInputError(
             f"predictability {predictability} cannot be reached here: choose a smaller one"
         )

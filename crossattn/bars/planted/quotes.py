@@ -88,7 +88,7 @@ def calibrated_quotes(
         total = quotes.returns[:, 1:].var(axis=1)
         wanted = predictability * total.sum() / total[is_stale].sum()
         ratio = quotes.unseen[is_stale, :-1].var(axis=1) / total[is_stale]
-        if np.abs(ratio / wanted - 1).max() < 1e-6:
+        if np.abs(ratio / wanted - 1).max() < 1e-4:
             return quotes
         staleness[is_stale] *= wanted / ratio
         staleness[~is_stale] = staleness[is_stale].mean()
