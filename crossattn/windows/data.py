@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,191 +12,14 @@ from crossattn.bars.panel import as_panel, symbols_of
 from crossattn.errors import InvalidInputError
 from crossattn.features.build import feature_arrays, usable_features
 from crossattn.features.registry import DEFAULT_FEATURES, warm_up_of
+from crossattn.windows.views import CrossAttentionData, frozen
 
-
-@dataclass(frozen=True, eq=False)
-class CrossAttentionData:
-    """Windows over one panel of features, with targets and the moments at which they are known.
-
-    Iterates as ``X, y, symbols, timestamps``. Slices and splits share the panel: a window is a
-    view, so a year of hourly windows weighs as much as a year of hours.
-
-    Attributes
-    ----------
-    panel : ndarray of shape (n_rows, n_assets, n_features), float32
-        Raw features, read-only. A row holds what was known at its close.
-    ends : ndarray of shape (n,), int64
-        Row of the last bar of each window; consecutive.
-    lookback, horizon : int
-        Bars in a window; bars over which a target looks ahead.
-    symbols, features : tuple of str
-        Names along the asset and the feature axis.
-    targets : ndarray of shape (n_rows, n_assets), float64
-        Simple return over the next `horizon` bars of every row, a fraction, known `horizon` bars
-        later; NaN where either close is missing.
-    next_returns : ndarray of shape (n_rows, n_assets), float64
-        Simple return of the next bar, a fraction, known one bar later.
-    clock : DatetimeIndex of shape (n_rows,)
-        ``close_time`` of every row.
-    """
-
-    panel: np.ndarray
-    ends: np.ndarray
-    lookback: int
-    horizon: int
-    symbols: tuple[str, ...]
-    features: tuple[str, ...]
-    targets: np.ndarray
-    next_returns: np.ndarray
-    clock: pd.DatetimeIndex
-
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    def __iter__(self) -> Iterator:
-        return iter((self.X, self.y, self.symbols, self.timestamps))
-
-    def __repr__(self) -> str:
-        dates = f"{self.timestamps[0]} .. {self.timestamps[-1]}" if len(self) else "no window"
-        return (
-            f"CrossAttentionData({len(self)} windows, {len(self.symbols)} assets, "
-            f"lookback={self.lookback}, horizon={self.horizon}, "
-            f"{len(self.features)} features, {dates})"
-        )
-
-    def __getitem__(self, key: slice | tuple) -> CrossAttentionData:
-        """Return consecutive windows ``data[a:b]``; nothing is copied."""
-        if not isinstance(key, slice):
-            raise InvalidInputError(f"data takes slices such as data[10:20], got {key!r}")
-        if key.step not in (None, 1):
-            raise InvalidInputError(f"data's slices are consecutive windows, got step {key.step!r}")
-        return replace(self, ends=self.ends[key])
-
-    @property
-    def X(self) -> np.ndarray:
-        """Windows (n, n_assets, lookback, n_features), float32: read-only views, oldest bar first.
-
-        NaN where a bar is missing.
-        """
-        views = np.lib.stride_tricks.sliding_window_view(self.panel, self.lookback, axis=0)
-        return views[self._first_rows].transpose(0, 1, 3, 2)  # (n, N, F, T) -> (n, N, T, F)
-
-    @property
-    def y(self) -> np.ndarray:
-        """Targets (n, n_assets): simple return over the next `horizon` bars, a fraction."""
-        return self.targets[self._end_rows]
-
-    @property
-    def bar_returns(self) -> np.ndarray:
-        """Simple return of the next bar (n, n_assets), a fraction: what a position earns."""
-        return self.next_returns[self._end_rows]
-
-    @property
-    def timestamps(self) -> pd.DatetimeIndex:
-        """``close_time`` of the last bar of each window: when its forecast can be made."""
-        return self.clock[self._end_rows]
-
-    @property
-    def valid(self) -> np.ndarray:
-        """Whether every feature is there, for all rows of the panel (n_rows, n_assets)."""
-        return ~np.isnan(self.panel).any(axis=2)
-
-    @property
-    def mask(self) -> np.ndarray:
-        """Where X is valid (n, n_assets, lookback): True where no feature of the bar is missing."""
-        views = np.lib.stride_tricks.sliding_window_view(self.valid, self.lookback, axis=0)
-        return views[self._first_rows]
-
-    @property
-    def _end_rows(self) -> slice:
-        """The rows of `ends` as a slice, so that what is read with it is a view."""
-        return slice(int(self.ends[0]), int(self.ends[-1]) + 1) if len(self) else slice(0, 0)
-
-    @property
-    def _first_rows(self) -> slice:
-        ends = self._end_rows
-        offset = self.lookback - 1 if len(self) else 0
-        return slice(ends.start - offset, ends.stop - offset)
-
-    def select(
-        self, symbols: Sequence[str] | None = None, features: Sequence[str] | None = None
-    ) -> CrossAttentionData:
-        """Return the data with these symbols and features, in this order.
-
-        Parameters
-        ----------
-        symbols, features : sequence of str, optional
-            Names that the data has; None keeps all of them as they are.
-
-        Returns
-        -------
-        CrossAttentionData
-            Itself where nothing changes, else with a panel of its own.
-
-        Raises
-        ------
-        InvalidInputError
-            A name is unknown, repeated, or there is none.
-        """
-        assets = _positions(symbols, self.symbols, "symbols")
-        columns = _positions(features, self.features, "features")
-        if assets is None and columns is None:
-            return self
-        assets = np.arange(len(self.symbols)) if assets is None else assets
-        columns = np.arange(len(self.features)) if columns is None else columns
-        return replace(
-            self,
-            panel=_frozen(self.panel[:, assets[:, None], columns]),
-            symbols=tuple(self.symbols[i] for i in assets),
-            features=tuple(self.features[i] for i in columns),
-            targets=_frozen(self.targets[:, assets]),
-            next_returns=_frozen(self.next_returns[:, assets]),
-        )
-
-    def split(
-        self, train: float = 0.6, val: float = 0.1
-    ) -> tuple[CrossAttentionData, CrossAttentionData, CrossAttentionData]:
-        """Split in time order into training, validation and test windows, purged by the horizon.
-
-        Parameters
-        ----------
-        train, val : float
-            Shares of the windows; the rest is the test part.
-
-        Returns
-        -------
-        train, val, test : CrossAttentionData
-            The last `horizon` windows of the first two parts are left out, so that no target in
-            one part is still open when the next part begins.
-
-        Raises
-        ------
-        InvalidInputError
-            A share is not above 0, no share is left for the test, or a part would be empty.
-        """
-        for name, share in (("train", train), ("val", val)):
-            if isinstance(share, bool) or not isinstance(share, int | float | np.number):
-                raise InvalidInputError(f"{name} must be a share between 0 and 1, got {share!r}")
-            if not 0 < share < 1:
-                raise InvalidInputError(f"{name} must be a share between 0 and 1, got {share!r}")
-        if train + val >= 1:
-            raise InvalidInputError(
-                f"train + val must leave a share for the test, got {train} + {val}"
-            )
-        n, purge = len(self), self.horizon
-        first_val, first_test = int(n * train), int(n * (train + val))
-        parts = (
-            self[: max(0, first_val - purge)],
-            self[first_val : max(first_val, first_test - purge)],
-            self[first_test:],
-        )
-        for name, part in zip(("train", "val", "test"), parts, strict=True):
-            if len(part) == 0:
-                raise InvalidInputError(
-                    f"data: {n} windows are too few to split into train={train:g}, val={val:g} and "
-                    f"the rest with horizon={purge} (the {name} part would be empty)"
-                )
-        return parts
+__all__ = [
+    "CrossAttentionData",
+    "forward_returns",
+    "prepare_cross_attention_data",
+    "windows_of_features",
+]
 
 
 def prepare_cross_attention_data(
@@ -251,11 +73,106 @@ def prepare_cross_attention_data(
     >>> X.shape, y.shape, len(timestamps) == len(data)
     ((208, 3, 48, 7), (208, 3), True)
     """
-    lookback, horizon = _at_least_one(lookback, "lookback"), _at_least_one(horizon, "horizon")
+    lookback, horizon = _at_least(1, lookback, "lookback"), _at_least(1, horizon, "horizon")
     bars = as_panel(data)
     names = usable_features(bars, features)
-    warm_up = warm_up_of(names)
-    rows, symbols = len(bars), symbols_of(bars)
+    symbols = tuple(symbols_of(bars))
+    closes = bars["close"][list(symbols)]
+    ends = _window_ends(len(bars), lookback, horizon, warm_up_of(names), include_latest)
+    panel = np.empty((len(bars), len(symbols), len(names)), dtype=np.float32)
+    with np.errstate(over="ignore"):
+        for column, (_, values) in enumerate(feature_arrays(bars, names)):
+            panel[:, :, column] = values
+    return _assemble(panel, ends, lookback, horizon, symbols, names, closes)
+
+
+def windows_of_features(
+    features: pd.DataFrame,
+    closes: pd.DataFrame,
+    lookback: int = 168,
+    horizon: int = 24,
+    *,
+    warm_up: int = 0,
+    include_latest: bool = False,
+) -> CrossAttentionData:
+    """Cut windows out of features that are already there: your own, or some computed before.
+
+    Parameters
+    ----------
+    features : DataFrame
+        Index ``close_time``, columns (``feature``, ``symbol``), every feature for every symbol;
+        what each row holds must be known at its time. NaN where it is not.
+    closes : wide DataFrame
+        Closes on the same index, a column a symbol; NaN where there is no bar.
+    lookback, horizon, include_latest
+        As in :func:`prepare_cross_attention_data`.
+    warm_up : int
+        Leading rows to leave out.
+
+    Returns
+    -------
+    CrossAttentionData
+
+    Raises
+    ------
+    InvalidInputError
+        The two tables disagree in rows or symbols, a feature lacks a symbol, or too few rows.
+
+    Notes
+    -----
+    One copy in float32; the windows are views of it.
+
+    Built in chapter: Windows, splits and leaks.
+
+    Examples
+    --------
+    >>> from crossattn import create_multi_asset_features, simulate_market
+    >>> panel = simulate_market(n_assets=3, n_steps=100).panel
+    >>> features = create_multi_asset_features(panel, ["log_return"])
+    >>> market = features["log_return"].mean(axis=1)
+    >>> for symbol in features["log_return"]:
+    ...     features[("relative_return", symbol)] = features[("log_return", symbol)] - market
+    >>> data = windows_of_features(features, panel["close"], lookback=8, horizon=1, warm_up=1)
+    >>> data.X.shape, data.features
+    ((91, 3, 8, 2), ('log_return', 'relative_return'))
+    """
+    lookback, horizon = _at_least(1, lookback, "lookback"), _at_least(1, horizon, "horizon")
+    warm_up = _at_least(0, warm_up, "warm_up")
+    for name, table in (("features", features), ("closes", closes)):
+        if not isinstance(table, pd.DataFrame):
+            raise InvalidInputError(f"{name} must be a DataFrame, got {type(table).__name__}")
+    if not isinstance(features.columns, pd.MultiIndex) or features.columns.nlevels != 2:
+        raise InvalidInputError("features must have columns (feature, symbol)")
+    names = tuple(features.columns.get_level_values(0).unique())
+    symbols = tuple(symbols_of(features))
+    if not isinstance(features.index, pd.DatetimeIndex) or not features.index.equals(closes.index):
+        raise InvalidInputError("closes must have the rows of features, dated by close_time")
+    if set(closes.columns) != set(symbols):
+        raise InvalidInputError(
+            f"closes must have the symbols of features ({', '.join(map(str, symbols))}), "
+            f"got {', '.join(map(str, closes.columns))}"
+        )
+    columns = features.columns.get_indexer(pd.MultiIndex.from_product([names, symbols]))
+    if len(columns) != len(features.columns) or (columns < 0).any():
+        raise InvalidInputError("features must hold every feature once for every symbol")
+    ends = _window_ends(len(features), lookback, horizon, warm_up, include_latest)
+    panel = np.empty((len(features), len(symbols), len(names)), dtype=np.float32)
+    try:
+        with np.errstate(over="ignore"):
+            cells = features.to_numpy()[:, columns].reshape(-1, len(names), len(symbols))
+            panel[:] = cells.transpose(0, 2, 1)
+        closes = closes[list(symbols)].astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"features and closes must be numbers ({error})") from None
+    if np.isinf(closes).any(axis=None) or (closes <= 0).any(axis=None):
+        raise InvalidInputError("closes must be positive and finite; NaN where there is no bar")
+    return _assemble(panel, ends, lookback, horizon, symbols, names, closes)
+
+
+def _window_ends(
+    rows: int, lookback: int, horizon: int, warm_up: int, include_latest: bool
+) -> np.ndarray:
+    """Rows at which a window may end: warmed up, and with a target to come."""
     if horizon >= rows:
         raise InvalidInputError(
             f"horizon must be shorter than the data ({rows} rows), got {horizon}"
@@ -267,23 +184,24 @@ def prepare_cross_attention_data(
             f"data: {rows} rows are too few for lookback={lookback}, horizon={horizon} and a "
             f"warm-up of {warm_up} bars; at least {first + 1 + rows - stop} are needed"
         )
-    panel = np.empty((rows, len(symbols), len(names)), dtype=np.float32)
-    with np.errstate(over="ignore"):
-        for column, (_, values) in enumerate(feature_arrays(bars, names)):
-            panel[:, :, column] = values
-    panel[~np.isfinite(panel)] = np.nan
-    closes = np.ascontiguousarray(bars["close"][symbols].to_numpy(dtype=np.float64))
-    next_returns = forward_returns(closes, 1)
+    return frozen(np.arange(first, stop))
+
+
+def _assemble(panel, ends, lookback, horizon, symbols, names, closes) -> CrossAttentionData:
+    """Put the tensor, the targets and the clock together; nothing infinite gets in."""
+    panel[np.isinf(panel)] = np.nan
+    prices = np.ascontiguousarray(closes.to_numpy(dtype=np.float64))
+    next_returns = frozen(forward_returns(prices, 1))
     return CrossAttentionData(
-        panel=_frozen(panel),
-        ends=_frozen(np.arange(first, stop)),
+        panel=frozen(panel),
+        ends=ends,
         lookback=lookback,
         horizon=horizon,
-        symbols=tuple(symbols),
+        symbols=symbols,
         features=names,
-        targets=_frozen(next_returns if horizon == 1 else forward_returns(closes, horizon)),
-        next_returns=_frozen(next_returns),
-        clock=bars.index,
+        targets=next_returns if horizon == 1 else frozen(forward_returns(prices, horizon)),
+        next_returns=next_returns,
+        clock=closes.index,
     )
 
 
@@ -296,29 +214,7 @@ def forward_returns(closes: np.ndarray, horizon: int) -> np.ndarray:
     return returns
 
 
-def _frozen(array: np.ndarray) -> np.ndarray:
-    array = np.ascontiguousarray(array)
-    array.flags.writeable = False
-    return array
-
-
-def _positions(names, known: tuple[str, ...], argument: str) -> np.ndarray | None:
-    """Where each name stands in `known`; None where that changes nothing."""
-    if names is None:
-        return None
-    try:
-        names = (names,) if isinstance(names, str) else tuple(names)
-    except TypeError:
-        raise InvalidInputError(f"{argument} must be a sequence of names, got {names!r}") from None
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise InvalidInputError(f"{argument}: no {unknown[0]!r} in the data ({', '.join(known)})")
-    if not names or len(set(names)) < len(names):
-        raise InvalidInputError(f"{argument} must be one or more different names, got {names}")
-    return None if names == known else np.array([known.index(name) for name in names])
-
-
-def _at_least_one(value: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise InvalidInputError(f"{name} must be an integer of at least 1, got {value!r}")
+def _at_least(least: int, value: int, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise InvalidInputError(f"{name} must be an integer of at least {least}, got {value!r}")
     return int(value)

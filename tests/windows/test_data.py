@@ -9,6 +9,7 @@ import pytest
 from crossattn import align_panel, create_multi_asset_features, prepare_cross_attention_data
 from crossattn.errors import CrossAttentionError, CrossAttentionWarning, InvalidInputError
 from crossattn.features import warm_up_of
+from crossattn.windows.data import windows_of_features
 
 NAMES = ["log_return", "rsi", "range"]
 
@@ -244,3 +245,52 @@ def test_dropped_features_leave_the_rest_usable(make_frames):
 def test_what_is_not_bars_is_refused(wrong):
     with pytest.raises(CrossAttentionError):
         prepare_cross_attention_data(wrong)
+
+
+def test_windows_of_features_are_those_of_the_bars(make_frames):
+    panel = align_panel(make_frames(120, 3))
+    features = create_multi_asset_features(panel, NAMES)
+    ours = windows_of_features(
+        features, panel["close"], lookback=6, horizon=4, warm_up=warm_up_of(NAMES)
+    )
+    whole = prepare_cross_attention_data(panel, lookback=6, horizon=4, features=NAMES)
+    np.testing.assert_array_equal(ours.X, whole.X)
+    np.testing.assert_array_equal(ours.y, whole.y)
+    assert ours.symbols == whole.symbols and ours.features == whole.features
+    assert ours.timestamps.equals(whole.timestamps)
+
+
+def test_windows_of_features_take_columns_in_any_order(make_frames):
+    panel = align_panel(make_frames(120, 3))
+    features = create_multi_asset_features(panel, NAMES)
+    order = np.random.default_rng(0).permutation(9)
+    shuffled = windows_of_features(features.iloc[:, order], panel["close"], 6, 4, warm_up=14)
+    straight = windows_of_features(features, panel["close"], 6, 4, warm_up=14)
+    back = shuffled.select(straight.symbols, straight.features)
+    np.testing.assert_array_equal(back.X, straight.X)
+    np.testing.assert_array_equal(back.y, straight.y)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f, c: (f.to_numpy(), c), "features must be a DataFrame, got ndarray"),
+        (lambda f, c: (f, c.to_numpy()), "closes must be a DataFrame, got ndarray"),
+        (lambda f, c: (f["rsi"], c), "features must have columns \\(feature, symbol\\)"),
+        (lambda f, c: (f, c.iloc[1:]), "closes must have the rows of features"),
+        (
+            lambda f, c: (f, c.set_axis(c.index + pd.Timedelta(hours=1))),
+            "closes must have the rows",
+        ),
+        (lambda f, c: (f, c[["S0", "S1"]]), "closes must have the symbols of features"),
+        (lambda f, c: (f.iloc[:, 1:], c), "every feature once for every symbol"),
+        (lambda f, c: (f.map(lambda v: "high"), c), "features and closes must be numbers"),
+        (lambda f, c: (f, c * 0), "closes must be positive and finite"),
+        (lambda f, c: (f, c * np.inf), "closes must be positive and finite"),
+    ],
+)
+def test_windows_of_features_refuse_tables_that_disagree(make_frames, change, message):
+    panel = align_panel(make_frames(60, 3))
+    features, closes = change(create_multi_asset_features(panel, NAMES), panel["close"])
+    with pytest.raises(InvalidInputError, match=message):
+        windows_of_features(features, closes, lookback=6, horizon=4, warm_up=14)

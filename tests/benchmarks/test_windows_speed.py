@@ -1,0 +1,107 @@
+"""Windows as views against windows cut one by one: time and memory, measured beside each other."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn import align_panel, create_multi_asset_features, prepare_cross_attention_data
+from crossattn.windows.data import windows_of_features
+
+LOOKBACK, HORIZON = 168, 24
+NAMES = ["log_return", "relative_volume", "volatility", "rsi"]
+
+pytestmark = pytest.mark.slow
+
+
+def one_by_one(table, closes, ends):
+    """The obvious loop: align, cut and copy each asset's rows for every window."""
+    X, y = [], []
+    symbols = list(closes)
+    by_symbol = {symbol: table.xs(symbol, axis=1, level="symbol") for symbol in symbols}
+    shared = closes.dropna().index
+    for end in ends:
+        sample, target = [], []
+        for symbol in symbols:
+            aligned, price = by_symbol[symbol].loc[shared], closes[symbol].loc[shared]
+            sample.append(aligned.iloc[end - LOOKBACK + 1 : end + 1][NAMES].to_numpy())
+            target.append(price.iloc[end + HORIZON] / price.iloc[end] - 1)
+        X.append(np.stack(sample))
+        y.append(target)
+    return np.array(X), np.array(y)
+
+
+def median_seconds(call, repeats=15):
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def peak_megabytes(call):
+    """What `call` allocates at its peak, beyond what was there before."""
+    tracemalloc.start()
+    try:
+        kept = call()
+        return tracemalloc.get_traced_memory()[1] / 1e6, kept
+    finally:
+        tracemalloc.stop()
+
+
+def hourly_panel(make_frames, n_bars, n_assets):
+    return align_panel(make_frames(n_bars, n_assets, seed=1))
+
+
+def test_windows_are_three_thousand_times_faster_than_cutting_them(make_frames, capsys):
+    panel = hourly_panel(make_frames, 8_760, 5)
+    table, closes = create_multi_asset_features(panel, NAMES), panel["close"]
+    data = windows_of_features(table, closes, LOOKBACK, HORIZON, warm_up=24)
+
+    sample = data.ends[:: len(data) // 150]
+    start = time.perf_counter()
+    X, y = one_by_one(table, closes, sample)
+    loop = (time.perf_counter() - start) / len(sample) * len(data)
+    chosen = sample - data.ends[0]
+    np.testing.assert_array_equal(data.X[chosen], X.astype(np.float32))
+    np.testing.assert_allclose(data.y[chosen], y, rtol=1e-9)
+
+    views = median_seconds(
+        lambda: windows_of_features(table, closes, LOOKBACK, HORIZON, warm_up=24).X
+    )
+    whole = median_seconds(lambda: prepare_cross_attention_data(panel, features=NAMES).X, 7)
+    memory, _ = peak_megabytes(lambda: windows_of_features(table, closes, LOOKBACK, HORIZON).X)
+    with capsys.disabled():
+        print(
+            f"\n8,760 x 5, {len(data)} windows: loop {loop:.1f} s; views {views * 1e3:.2f} ms "
+            f"({loop / views:,.0f} times), {memory:.1f} MB instead of "
+            f"{X.nbytes / len(sample) * len(data) / 1e6:.0f}; "
+            f"features and checks included {whole * 1e3:.0f} ms ({loop / whole:,.0f} times)"
+        )
+    assert loop / views >= 3_000
+    assert memory < 20
+
+
+def test_a_year_of_five_assets_from_bars_to_windows_takes_under_twenty_megabytes(make_frames):
+    panel = hourly_panel(make_frames, 8_760, 5)
+    memory, data = peak_megabytes(lambda: prepare_cross_attention_data(panel))
+    assert np.shares_memory(data.X, data.panel)
+    assert memory < 20
+
+
+def test_five_years_of_fifty_assets_take_under_400_megabytes(make_frames, capsys):
+    panel = hourly_panel(make_frames, 43_800, 50)
+    memory, data = peak_megabytes(lambda: prepare_cross_attention_data(panel))
+    held = sum(a.nbytes for a in (data.panel, data.targets, data.next_returns)) / 1e6
+    with capsys.disabled():
+        print(
+            f"\n43,800 x 50: peak {memory:.0f} MB from bars to windows, {held:.0f} MB held, "
+            f"{data.X.nbytes / 1e9:.1f} GB if copied"
+        )
+    assert isinstance(data.timestamps, pd.DatetimeIndex)
+    assert memory < 400
