@@ -84,6 +84,16 @@ class CrossAttentionData:
         return self.targets[self._end_rows]
 
     @property
+    def step_targets(self) -> np.ndarray:
+        """Targets of every bar of a window (n, n_assets, lookback); the last one is `y`.
+
+        Views, a fraction each. All are known no later than the window's own target, so that a
+        causal model can learn from every step without seeing more than `y` shows.
+        """
+        views = np.lib.stride_tricks.sliding_window_view(self.targets, self.lookback, axis=0)
+        return views[self._first_rows]
+
+    @property
     def bar_returns(self) -> np.ndarray:
         """Simple return of the next bar (n, n_assets), a fraction: what a position earns."""
         return self.next_returns[self._end_rows]

@@ -91,6 +91,16 @@ def test_window_k_is_the_panel_at_its_own_rows(data):
     np.testing.assert_array_equal(np.diff(data.ends), 1)
 
 
+def test_step_targets_give_every_bar_of_a_window_its_target(data):
+    steps = data.step_targets
+    assert steps.shape == (len(data), 4, 11) and np.shares_memory(steps, data.targets)
+    np.testing.assert_array_equal(steps[:, :, -1], data.y)
+    for k in (0, 17):
+        for back in range(11):
+            np.testing.assert_array_equal(steps[k, :, -1 - back], data.targets[data.ends[k] - back])
+    assert data[:0].step_targets.shape == (0, 4, 11)
+
+
 def test_slices_share_the_panel_and_agree_with_the_whole(data):
     part = data[20:33]
     assert len(part) == 13 and part.panel is data.panel
