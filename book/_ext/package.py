@@ -5,8 +5,8 @@ Directives
 ``{source} crossattn.attention.functional.scaled_dot_product_attention``
     The source of one object, read from the package by the build. Docstrings are cut to their first
     line unless ``:docstring: full`` is given.
-``{public-api}``
-    Every public name, by room, through autodoc.
+``{public-api} bars``
+    The public names of one or several rooms, through autodoc.
 
 References
 ----------
@@ -21,6 +21,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -28,6 +29,7 @@ from pathlib import Path
 from docutils import nodes
 from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
+from plan import planned_titles
 from sphinx.application import Sphinx
 from sphinx.ext.intersphinx import missing_reference as intersphinx_reference
 from sphinx.util.docutils import SphinxDirective
@@ -35,16 +37,6 @@ from sphinx.util.nodes import make_refnode
 
 import crossattn.errors
 
-ROOMS = {
-    "Bars": ["bars"],
-    "Features and windows": ["features", "windows"],
-    "Attention": ["attention"],
-    "Model": ["model"],
-    "Training": ["training"],
-    "Evidence": ["evidence"],
-    "Portfolio": ["portfolio"],
-}
-ERRORS = [name for name, kind in vars(crossattn.errors).items() if inspect.isclass(kind)]
 TYPE_WORDS = {
     "Axes": "matplotlib.axes.Axes",
     "DataFrame": "pandas.DataFrame",
@@ -138,48 +130,73 @@ class Source(SphinxDirective):
 
 
 class PublicApi(SphinxDirective):
-    """Document every public name, room by room."""
+    """Document the public names of a room, and what else a module lists in ``:also:``."""
+
+    required_arguments = 1
+    option_spec = {"also": directives.unchanged}  # noqa: RUF012 - docutils reads it from the class
 
     def run(self) -> list[nodes.Node]:
         """Write reStructuredText for autodoc and parse it."""
-        rooms = {room: [] for room in ROOMS}
-        home = {top: room for room, tops in ROOMS.items() for top in tops}
-        for module, names in crossattn._ROOMS.items():
-            if module != "errors":
-                rooms[home[module.split(".")[0]]] += [(module, name) for name in names]
-        lines = [".. py:module:: crossattn", ""]
-        for room, names in rooms.items():
-            lines += [f".. rubric:: {room}", "   :class: api-room", ""]
-            for module, name in names:
-                lines += [*self.entry(module, name), ""]
-        lines += [".. rubric:: Errors", "   :class: api-room", ""]
-        for name in ERRORS:
-            lines += [f".. autoexception:: crossattn.errors.{name}", ""]
-        container = nodes.container()
+        tops = self.arguments[0].split(",")
+        paths = [
+            (f"crossattn.{name}", f"crossattn.{module}.{name}")
+            for module, names in crossattn._ROOMS.items()
+            for name in names
+            if module.split(".")[0] in tops and module != "errors"
+        ]
+        paths += [(name, name) for name in self.options.get("also", "").split()]
+        lines = [".. py:currentmodule:: crossattn", ""]
+        for shown, path in paths:
+            lines += [*self.entry(shown, path), ""]
         self.env.note_dependency(crossattn.__file__)
-        self._parse_rst("\n".join(lines), container)
+        block = StringList()
+        for line in ("```{eval-rst}", *lines, "```"):
+            block.append(line, self.env.doc2path(self.env.docname), self.lineno)
+        container = nodes.container()
+        self.state.nested_parse(block, self.content_offset, container)
         return container.children
 
-    def _parse_rst(self, text: str, container: nodes.Element) -> None:
-        block = StringList()
-        for line in ("```{eval-rst}", *text.splitlines(), "```"):
-            block.append(line, self.env.doc2path(self.env.docname), self.lineno)
-        self.state.nested_parse(block, self.content_offset, container)
-
     @staticmethod
-    def entry(module: str, name: str) -> list[str]:
-        """Return the autodoc directive for one public name."""
-        found = find_object(f"crossattn.{module}.{name}")
+    def entry(shown: str, path: str) -> list[str]:
+        """Return the autodoc directive for one name."""
+        found = find_object(path)
         if found is None:
             return []
-        if inspect.isclass(found):
+        if inspect.isclass(found) and found.__module__.startswith("crossattn"):
             kind = "autoexception" if issubclass(found, BaseException) else "autoclass"
-            return [f".. {kind}:: crossattn.{name}", "   :members:"]
+            return [f".. {kind}:: {shown}", "   :members:"]
         if inspect.isfunction(found):
-            return [f".. autofunction:: crossattn.{name}"]
-        value = repr(found) if isinstance(found, tuple | list) else None
-        lines = [f".. py:data:: crossattn.{name}"]
-        return lines + ([f"   :value: {value}"] if value else []) + ["", f"   In ``{module}``."]
+            return [f".. autofunction:: {shown}"]
+        lines = [f".. py:data:: {shown}"]
+        if isinstance(found, tuple | list):
+            lines.append(f"   :value: {found!r}")
+        return [*lines, "", f"   {comment_above(path)}"]
+
+
+def comment_above(path: str) -> str:
+    """Return the comment right above the assignment of a name, as its description."""
+    room, name = path.rsplit(".", 1)
+    for module in sorted(m for m in sys.modules if m == room or m.startswith(f"{room}.")):
+        lines = inspect.getsource(sys.modules[module]).splitlines()
+        for place, line in enumerate(lines):
+            if re.match(rf"{name}\b.*=", line):
+                above = place
+                while above and lines[above - 1].startswith("#"):
+                    above -= 1
+                said = " ".join(text.lstrip("#: ") for text in lines[above:place])
+                return f"{said} Defined in ``{module}``.".strip()
+    return f"Defined in ``{room}``."
+
+
+def tidy_docstring(app: Sphinx, what, name, found, options, lines: list[str]) -> None:
+    """Make the docstrings' conventions into links, and keep initials from becoming lists."""
+    chapters = {title.lower(): path for path, title in planned_titles(Path(app.srcdir)).items()}
+    for place, line in enumerate(lines):
+        line = re.sub(r"^(\s*)([A-Z])\. (?=[A-Z])", r"\1\2\\. ", line)
+        built = re.match(r"(\s*)Built in chapter:?\s+[\"']?(.+?)[\"']?\.?$", line)
+        if built and (path := chapters.get(built[2].lower())):
+            line = f"{built[1]}*Built in chapter* :doc:`/{path}`."
+        lines[place] = line
 
 
 def public_name(target: str) -> str:
@@ -189,11 +206,11 @@ def public_name(target: str) -> str:
             for path in (f"crossattn.{module}.{name}", name):
                 if target == path or target.startswith(path + "."):
                     return f"crossattn.{name}" + target[len(path) :]
-    error = target.removeprefix("crossattn.errors.")
+    error = target.removeprefix("crossattn.").removeprefix("errors.")
     return f"crossattn.errors.{error}" if hasattr(crossattn.errors, error) else target
 
 
-def somewhere_in_package(target: str, module: str | None) -> bool:
+def somewhere_in_package(target: str) -> bool:
     """Tell whether the package has this name: by its path, or bare in any loaded module."""
     if target.startswith("crossattn."):
         return find_object(target) is not None
@@ -218,7 +235,7 @@ def resolve(app: Sphinx, env, node, contnode):
     if target in TYPE_WORDS:
         node["reftarget"] = TYPE_WORDS[target]
         return intersphinx_reference(app, env, node, contnode) or contnode
-    if somewhere_in_package(target, node.get("py:module")):
+    if somewhere_in_package(target):
         return contnode
     prose = "." not in target and node.get("reftype") in {"class", "obj"}
     return contnode if prose else None
@@ -228,5 +245,6 @@ def setup(app: Sphinx) -> dict:
     """Register."""
     app.add_directive("source", Source)
     app.add_directive("public-api", PublicApi)
+    app.connect("autodoc-process-docstring", tidy_docstring, priority=100)
     app.connect("missing-reference", resolve, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

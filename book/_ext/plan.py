@@ -7,6 +7,7 @@ A reference to a chapter that is planned becomes its title.
 
 from __future__ import annotations
 
+import functools
 import posixpath
 from pathlib import Path
 
@@ -27,6 +28,14 @@ def listed_files(toc: dict | list) -> set[str]:
     return own.union(*(listed_files(value) for value in toc.values()))
 
 
+@functools.cache
+def planned_titles(root: Path) -> dict[str, str]:
+    """Return the title of every chapter in the plan of the landing page, by path."""
+    lines = (root / "book" / "index.md").read_text(encoding="utf-8").splitlines()
+    rows = (line.split(" | ") for line in lines if line.startswith("book/"))
+    return {path.strip(): title.strip() for path, title, _ in rows}
+
+
 class Plan(SphinxDirective):
     """Parts and chapters, each with its status."""
 
@@ -38,14 +47,12 @@ class Plan(SphinxDirective):
         self.env.note_dependency(str(toc_path))
         written = listed_files(yaml.safe_load(toc_path.read_text(encoding="utf-8")))
         plan = nodes.container(classes=["plan"])
-        self.env.planned_titles = {}
         for paragraph in "\n".join(self.content).strip().split("\n\n"):
             title, *chapters = paragraph.splitlines()
             plan += nodes.rubric(title, title)
             items = nodes.bullet_list(classes=["plan-part"])
             for chapter in chapters:
                 path, name, about = (part.strip() for part in chapter.split("|"))
-                self.env.planned_titles[path] = name
                 items += self.chapter(path, name, about, path in written)
             plan += items
         return [plan]
@@ -78,7 +85,7 @@ def resolve_planned(app: Sphinx, env, node, contnode):
         return None
     folder = posixpath.dirname(node["refdoc"])
     path = posixpath.normpath(posixpath.join(folder, node["reftarget"]))
-    title = getattr(env, "planned_titles", {}).get(path.lstrip("/"))
+    title = planned_titles(Path(env.srcdir)).get(path.lstrip("/"))
     return nodes.emphasis(title, title) if title else None
 
 

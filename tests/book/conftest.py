@@ -1,0 +1,178 @@
+"""The rendered book in a real browser: a server on loopback, Chromium driven through DevTools."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HTML = ROOT / "_build" / "html"
+BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"]
+QUIET = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-extensions",
+    "--disable-sync",
+    "--no-first-run",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+    "--remote-allow-origins=*",
+    "--remote-debugging-port=0",
+]
+sys.path.insert(0, str(ROOT / "tools"))
+
+
+def missing(what: str) -> None:
+    """Skip with one line that names what is missing; in CI that is a failure."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what}; in CI this must be there", pytrace=False)
+    pytest.skip(what)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serve files and say nothing."""
+
+    def log_message(self, *arguments) -> None:
+        """Say nothing."""
+
+
+class Browser:
+    """One tab: visit an address, evaluate JavaScript, remember what went over the wire."""
+
+    def __init__(self, address: str):
+        import websocket
+
+        targets = json.load(urllib.request.urlopen(f"http://{address}/json", timeout=10))
+        page = next(target for target in targets if target["type"] == "page")
+        self.socket = websocket.create_connection(page["webSocketDebuggerUrl"], timeout=60)
+        self.counter = itertools.count(1)
+        self.events: list[dict] = []
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+        self.call("Network.setCacheDisabled", cacheDisabled=False)
+
+    def call(self, method: str, **parameters) -> dict:
+        """Send one command and return its result; events that come meanwhile are kept."""
+        number = next(self.counter)
+        self.socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self.socket.recv())
+            if message.get("id") == number:
+                assert "error" not in message, f"{method}: {message.get('error')}"
+                return message["result"]
+            self.events.append(message)
+
+    def evaluate(self, expression: str):
+        """Return the value of a JavaScript expression; a promise is waited for."""
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def visit(self, address: str, *, width: int = 1400, dark: bool = False) -> None:
+        """Open a page at a width and in a colour scheme, and wait until it is complete."""
+        self.events.clear()
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Page.navigate", url=address)
+        self.wait_for(f"location.href.split('#')[0] === {json.dumps(address.split('#')[0])}")
+        self.wait_for("document.readyState === 'complete'")
+        self.evaluate("window.MathJax ? MathJax.startup.promise.then(() => 1) : 1")
+
+    def wait_for(self, condition: str, seconds: float = 20) -> None:
+        """Wait until a JavaScript condition holds."""
+        for _ in range(round(seconds / 0.05)):
+            if self.evaluate(f"Boolean({condition})"):
+                return
+            threading.Event().wait(0.05)
+        pytest.fail(f"not within {seconds} s: {condition}", pytrace=False)
+
+    def requested(self) -> list[str]:
+        """Return every address that the page has asked for."""
+        sent = (e["params"] for e in self.events if e["method"] == "Network.requestWillBeSent")
+        return [event["request"]["url"] for event in sent]
+
+    def complaints(self) -> list[str]:
+        """Return errors and warnings of the console, exceptions and failed requests."""
+        found = []
+        for event in self.events:
+            kind, detail = event["method"], event.get("params", {})
+            if kind == "Runtime.consoleAPICalled" and detail["type"] in {"error", "warning"}:
+                found.append(" ".join(str(part.get("value")) for part in detail["args"]))
+            elif kind == "Runtime.exceptionThrown":
+                found.append(str(detail["exceptionDetails"].get("exception", detail)))
+            elif kind == "Log.entryAdded" and detail["entry"]["level"] in {"error", "warning"}:
+                found.append(f"{detail['entry']['text']} {detail['entry'].get('url', '')}")
+            elif kind == "Network.loadingFailed" and not detail.get("canceled"):
+                found.append(f"not loaded: {detail['errorText']}")
+            elif kind == "Network.responseReceived" and detail["response"]["status"] >= 400:
+                found.append(f"{detail['response']['status']} {detail['response']['url']}")
+        return found
+
+
+@pytest.fixture(scope="session")
+def html() -> Path:
+    """The folder of the built pages."""
+    if not (HTML / "index.html").exists():
+        missing("no built pages in _build/html: run `make book`")
+    return HTML
+
+
+@pytest.fixture(scope="session")
+def site(html):
+    """The address under which the built pages are served."""
+    handler = functools.partial(Quiet, directory=str(html))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def browser(html, tmp_path_factory):
+    """A headless Chromium with a profile of its own that can reach nothing but loopback."""
+    asked = [os.environ["CHROMIUM"]] if "CHROMIUM" in os.environ else BROWSERS
+    command = next(filter(None, map(shutil.which, asked)), None)
+    if command is None:
+        missing("no Chromium on this machine: the rendered pages are not checked")
+    profile = tmp_path_factory.mktemp("profile")
+    process = subprocess.Popen(
+        [command, *QUIET, f"--user-data-dir={profile}", "about:blank"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        marker = "DevTools listening on ws://"
+        line = next((line for line in process.stderr if marker in line), None)
+        if line is None:
+            pytest.fail("Chromium did not start", pytrace=False)
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        tab = Browser(line.split(marker)[1].split("/")[0])
+        yield tab
+        tab.socket.close()
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        process.kill()

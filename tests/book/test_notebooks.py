@@ -1,0 +1,167 @@
+"""The form of every notebook: what a reader, the build and a course may rely on."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+from notebooks import ROOT, chapters, executed_notebooks
+
+CHAPTERS = chapters()
+EXERCISE = re.compile(
+    r"^[`:]{3,}\{exercise\}\s*(?P<title>.*)\n(?:.*\n)*?:label:\s*(?P<label>\S+)", re.M
+)
+FORBIDDEN_MODULES = {"requests", "urllib", "http", "socket", "subprocess", "yfinance", "warnings"}
+FORBIDDEN_TEXT = {
+    "a magic or shell escape": re.compile(r"^\s*[%!]", re.M),
+    "an absolute path": re.compile(r"""["'](/(?:home|root|tmp|usr|work|mnt|Users)\b|[A-Z]:\\\\)"""),
+    "an address on the network": re.compile(r"""["']https?://(?!127\.0\.0\.1|localhost)"""),
+    "a global warning filter": re.compile(r"filterwarnings|simplefilter|PYTHONWARNINGS"),
+}
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def cells(path: Path, kind: str) -> list[dict]:
+    return [cell for cell in read(path)["cells"] if cell["cell_type"] == kind]
+
+
+def source(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def is_solution(cell: dict) -> bool:
+    return "solution" in cell["metadata"].get("tags", [])
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.stem for path in paths]
+
+
+every_notebook = pytest.mark.parametrize(
+    "path", executed_notebooks(), ids=names(executed_notebooks())
+)
+every_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=names(CHAPTERS))
+
+
+def test_every_notebook_of_the_book_is_listed():
+    written = set((ROOT / "book").glob("*/[0-9]*.ipynb"))
+    assert written - set(CHAPTERS) == set(), "written, but not in _toc.yml"
+    assert len(CHAPTERS) == len(set(CHAPTERS))
+
+
+@every_notebook
+def test_committed_without_outputs(path):
+    code = cells(path, "code")
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+@every_notebook
+def test_cells_have_lasting_names(path):
+    notebook = read(path)
+    ids = [cell["id"] for cell in notebook["cells"]]
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) >= (4, 5)
+    assert len(ids) == len(set(ids))
+
+
+@every_notebook
+def test_runs_on_the_kernel_of_the_environment(path):
+    assert read(path)["metadata"]["kernelspec"]["name"] == "python3"
+
+
+@every_notebook
+@pytest.mark.parametrize("what", FORBIDDEN_TEXT)
+def test_stays_on_the_readers_machine(path, what):
+    found = [c["id"] for c in cells(path, "code") if FORBIDDEN_TEXT[what].search(source(c))]
+    assert found == [], f"{what} in these cells"
+
+
+@every_notebook
+def test_imports_nothing_that_reaches_out(path):
+    tree = ast.parse("\n".join(source(cell) for cell in cells(path, "code")))
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+    assert imported & FORBIDDEN_MODULES == set()
+
+
+@every_chapter
+def test_code_cells_are_short(path):
+    lengths = {cell["id"]: len(source(cell).splitlines()) for cell in cells(path, "code")}
+    assert {name: n for name, n in lengths.items() if n > 30} == {}
+    assert statistics.median(lengths.values()) <= 8, sorted(lengths.values())
+
+
+@every_chapter
+def test_claims_are_asserted(path):
+    tree = ast.parse("\n".join(source(c) for c in cells(path, "code") if not is_solution(c)))
+    asserts = [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    taught = [node for node in asserts if node.msg is not None]
+    assert len(asserts) >= 10
+    assert len(taught) >= 0.7 * len(asserts), "most asserts should say what they teach"
+
+
+@every_chapter
+def test_no_public_name_is_redefined(path):
+    import crossattn
+
+    tree = ast.parse("\n".join(source(cell) for cell in cells(path, "code")))
+    kinds = ast.FunctionDef | ast.ClassDef
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
+    assert defined & set(crossattn.__all__) == set()
+
+
+@every_chapter
+def test_exercises_have_solutions_that_check_themselves(path):
+    notebook_cells = read(path)["cells"]
+    labels, solved = [], []
+    for place, cell in enumerate(notebook_cells):
+        if cell["cell_type"] != "markdown":
+            continue
+        for exercise in EXERCISE.finditer(source(cell)):
+            assert "★" in exercise["title"], f"{exercise['label']} says how hard it is"
+            labels.append(exercise["label"])
+            solved.append(
+                place + 1 < len(notebook_cells) and is_solution(notebook_cells[place + 1])
+            )
+    assert len(labels) >= 3 and len(labels) == len(set(labels))
+    assert all(solved), [label for label, done in zip(labels, solved, strict=True) if not done]
+    for cell in filter(is_solution, notebook_cells):
+        assert source(cell).startswith("# Solution"), cell["id"]
+        assert "assert " in source(cell), f"{cell['id']} proves itself"
+        assert "hide-cell" in cell["metadata"]["tags"], cell["id"]
+        assert cell["metadata"].get("jupyter", {}).get("source_hidden") is True, cell["id"]
+
+
+@every_chapter
+def test_opens_with_a_title_and_a_card(path):
+    first = read(path)["cells"][0]
+    assert first["cell_type"] == "markdown"
+    assert source(first).startswith("# ")
+    assert "chapter-card" in source(first)
+
+
+@every_chapter
+def test_ends_with_takeaways_and_reading(path):
+    prose = "\n".join(source(cell) for cell in cells(path, "markdown"))
+    assert re.search(r"^## Takeaways", prose, re.M)
+    assert re.search(r"^## Further reading", prose, re.M)
+    assert re.search(r"^## .*[Gg]o(es)? wrong", prose, re.M)
+
+
+@every_chapter
+def test_figures_are_described(path):
+    for cell in cells(path, "code"):
+        options = cell["metadata"].get("mystnb", {})
+        if "figure" in options:
+            assert options.get("image", {}).get("alt"), f"{cell['id']} has no alternative text"
+            assert options["figure"].get("caption"), f"{cell['id']} has no caption"

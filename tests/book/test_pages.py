@@ -1,0 +1,164 @@
+"""The rendered book, page by page, in a real headless browser."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from check_links import main as check_links
+from notebooks import ROOT, chapters, toc_files
+
+pytestmark = pytest.mark.browser
+PAGES = [f"{name}.html" for name in toc_files("_toc.yml")]
+CHAPTERS = [path.relative_to(ROOT).with_suffix(".html").as_posix() for path in chapters()]
+CHAPTER_2 = "book/foundations/02_scaled_dot_product_attention.html"
+
+STATE = """
+(() => {
+  const article = document.querySelector('article.bd-article').cloneNode(true);
+  article.querySelectorAll('pre, code, script, style, mjx-container').forEach(e => e.remove());
+  const silent = i => !(i.getAttribute('alt') ?? '').trim() || /[\\/]|\\.png$/.test(i.alt);
+  const images = [...document.images];
+  return {
+    title: document.title,
+    headings: document.querySelectorAll('article h1').length,
+    math: document.querySelectorAll('article span.math, article div.math').length,
+    rendered: document.querySelectorAll('article mjx-container').length,
+    unread: document.querySelectorAll('mjx-merror, [data-mjx-error]').length,
+    spoken: document.querySelectorAll('article mjx-assistive-mml').length,
+    broken: images.filter(i => !i.complete || !i.naturalWidth).map(i => i.src),
+    silent: images.filter(silent).map(i => i.src),
+    shown: [...document.querySelectorAll('.tag_solution .cell_input')]
+      .filter(e => e.checkVisibility()).length,
+    text: article.textContent,
+  };
+})()
+"""
+LOAD_IMAGES = """
+Promise.all([...document.images].map(image => {
+  image.loading = 'eager';
+  return image.decode().catch(() => 0);
+})).then(() => 1)
+"""
+RAW_MARKUP = re.compile(
+    r":::|```|\$\$|\{(?:cite|doc|eq|numref|ref|term|func|class|mod|meth|exercise|admonition)[:}\w]*"
+    r"|\]\(|undefined reference|<Axes|<matplotlib|\bTraceback\b"
+)
+CONTRAST = """
+(() => {
+  const rgb = c => c.match(/[\\d.]+/g).map(Number);
+  const light = c => { const [r, g, b] = c.map(v => { v /= 255;
+    return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const behind = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e)
+    .backgroundColor); if (c.length === 3 || c[3] > 0.99) return c; } return [255, 255, 255]; };
+  const kinds = ['article p', 'article a', 'article code', 'article td', 'article th',
+    'article figcaption', 'article .admonition-title', 'article .highlight pre span',
+    '.bd-sidebar-primary a', '.bd-sidebar-secondary a', 'article dd p', 'article h2'];
+  const low = [];
+  for (const kind of kinds) for (const e of document.querySelectorAll(kind)) {
+    if (!e.checkVisibility() || !e.textContent.trim() || e.matches('.headerlink')) continue;
+    const [a, b] = [light(rgb(getComputedStyle(e).color)), light(behind(e))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) low.push(`${kind} ${ratio.toFixed(2)} ${e.textContent.trim().slice(0, 30)}`);
+  }
+  return low;
+})()
+"""
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def page(request, browser, site):
+    """One page of the table of contents, open, with what the browser says of it."""
+    browser.visit(site + request.param)
+    browser.evaluate(LOAD_IMAGES)
+    return {"name": request.param, **browser.evaluate(STATE)}
+
+
+def test_nothing_comes_from_elsewhere(page, browser, site):
+    own = (site, "data:", "blob:", "about:")
+    assert [address for address in browser.requested() if not address.startswith(own)] == []
+
+
+def test_the_console_is_silent(page, browser):
+    assert browser.complaints() == []
+
+
+def test_mathematics_is_rendered(page):
+    assert page["rendered"] >= page["math"], "an expression was left as TeX"
+    assert page["unread"] == 0, "MathJax could not read an expression"
+    assert page["spoken"] == page["rendered"], "an expression has nothing for a screen reader"
+
+
+def test_images_are_loaded_and_described(page):
+    assert page["broken"] == []
+    assert page["silent"] == [], "an image without a text that says what it shows"
+
+
+def test_no_markup_is_left_raw(page):
+    found = RAW_MARKUP.search(page["text"])
+    where = page["text"][max(0, found.start() - 60) : found.end() + 60] if found else ""
+    assert found is None, f"raw markup in {page['name']}: ...{where}..."
+
+
+def test_one_title_and_hidden_solutions(page):
+    assert page["headings"] == 1 and page["title"]
+    assert page["shown"] == 0, "a solution is open before the reader asks"
+
+
+def test_chapters_have_mathematics_and_figures(browser, site):
+    browser.visit(site + CHAPTER_2)
+    state = browser.evaluate(STATE)
+    assert state["rendered"] > 50
+    assert browser.evaluate("document.querySelectorAll('figure img').length") >= 3
+    fonts = "[...document.fonts].filter(f => f.status === 'loaded').map(f => f.family)"
+    assert any(family.startswith("MJX") for family in browser.evaluate(fonts))
+
+
+def test_solutions_open_at_a_click(browser, site):
+    browser.visit(site + CHAPTER_2)
+    browser.evaluate("document.querySelector('.tag_solution summary').click()")
+    shown = "document.querySelector('.tag_solution .cell_input').checkVisibility()"
+    browser.wait_for(shown)
+
+
+def test_every_page_is_there(html):
+    assert [name for name in PAGES if not (html / name).exists()] == []
+
+
+def test_links_and_anchors_lead_somewhere(html, capsys):
+    assert check_links(str(html)) == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", ["softmax", "equivariance"])
+def test_search_finds_a_word(browser, site, word):
+    browser.visit(f"{site}search.html?q={word}")
+    browser.wait_for("document.querySelector('#search-results li a')")
+    links = browser.evaluate(
+        "[...document.querySelectorAll('#search-results li a')].map(a => a.getAttribute('href'))"
+    )
+    assert any(link.split("?")[0].split("#")[0].endswith(CHAPTER_2) for link in links)
+    own = [address for address in browser.requested() if address.startswith((site, "data:"))]
+    assert own == browser.requested() and browser.complaints() == []
+
+
+@pytest.mark.parametrize("name", ["book/index.html", CHAPTER_2, "book/appendices/api.html"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable_in_both_schemes(browser, site, scheme, name):
+    browser.visit(site + name, dark=scheme == "dark")
+    assert browser.evaluate("document.documentElement.dataset.theme") == scheme
+    assert browser.evaluate(CONTRAST) == [], "contrast below 4.5 to 1"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_telephone_shows_it_without_sideways_scrolling(browser, site, name):
+    browser.visit(site + name, width=390)
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_landing_page_tells_what_is_written(browser, site):
+    browser.visit(site + "book/index.html")
+    links = "[...document.querySelectorAll('.plan a')].map(a => a.getAttribute('href'))"
+    written = browser.evaluate(links)
+    assert [f"book/{link}" for link in written] == CHAPTERS
+    assert browser.evaluate("document.querySelectorAll('.plan li').length") == 23

@@ -1,0 +1,102 @@
+"""The tools that build and check the book: each finds what it is there to find."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+import zlib
+
+import pytest
+from check_links import wrong_in_pages, wrong_in_styles
+from make_inventory import INVENTORIES, PROJECTS, inventory
+from notebooks import ROOT, toc_files
+
+pytest.importorskip("sphinx")
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+import package
+import plan
+
+PAGE = '<html><body><h1 id="top">A</h1>{}</body></html>'
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ('<a href="b.html#there">b</a>', None),
+        ('<a href="https://example.org/">a link may leave</a>', None),
+        ('<a href="#top">up</a>', None),
+        ('<a href="b.html#nowhere">b</a>', "no anchor b.html#nowhere"),
+        ('<a href="c.html">c</a>', "no page c.html"),
+        ('<img src="gone.png">', "no page gone.png"),
+        ('<script src="https://example.org/x.js"></script>', "loads https://example.org/x.js"),
+        ('<link rel="stylesheet" href="//example.org/x.css">', "loads //example.org/x.css"),
+        ('<img src="data:image/gif;base64,R0lGOD">', None),
+    ],
+)
+def test_links_are_followed(tmp_path, body, complaint):
+    (tmp_path / "a.html").write_text(PAGE.format(body))
+    (tmp_path / "b.html").write_text(PAGE.format('<p id="there">b</p>'))
+    assert wrong_in_pages(tmp_path) == ([f"a.html: {complaint}"] if complaint else [])
+
+
+def test_styles_are_followed(tmp_path):
+    (tmp_path / "a.css").write_text(
+        "@import 'https://example.org/f.css'; a{src:url(f.woff)}\nb{src:url(data:font/woff;A)}"
+    )
+    assert wrong_in_styles(tmp_path) == [
+        "a.css: loads https://example.org/f.css",
+        "a.css: no file f.woff",
+    ]
+
+
+def test_reading_order_is_that_of_the_table_of_contents(tmp_path):
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: index\nparts:\n"
+        "- caption: One\n  chapters:\n  - file: z\n    sections:\n    - file: y\n"
+        "- caption: Two\n  chapters:\n  - file: a\n"
+    )
+    assert toc_files("_toc.yml", tmp_path) == ["index", "z", "y", "a"]
+
+
+def test_plan_knows_what_is_listed():
+    toc = {"root": "i", "parts": [{"chapters": [{"file": "a.ipynb"}, {"file": "b/c"}]}]}
+    assert plan.listed_files(toc) == {"a", "b/c"}
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_inventories_are_those_that_the_tool_writes(project):
+    written = (INVENTORIES / f"{project}.inv").read_bytes()
+    expected = inventory(project, PROJECTS[project])
+    heads, bodies = zip(*(text.split(b"zlib.\n") for text in (written, expected)), strict=True)
+    assert heads[0] == heads[1]
+    assert zlib.decompress(bodies[0]) == zlib.decompress(bodies[1])
+
+
+def test_source_is_the_packages_own_with_shorter_docstrings():
+    from crossattn.attention import functional
+
+    def bare(text):
+        tree = ast.parse(text)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.Module) and ast.get_docstring(node):
+                node.body[0] = ast.Pass()
+        return ast.dump(tree)
+
+    source = inspect.getsource(functional)
+    shown = package.without_docstrings(source)
+    assert bare(shown) == bare(source)
+    assert len(shown) < len(source)
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("crossattn.attention.functional.scaled_dot_product_attention", True),
+        ("crossattn.windows.data.CrossAttentionData.split", True),
+        ("crossattn.attention.functional.scaled_dot_product_attenton", False),
+        ("crossattn.no_such_room", False),
+    ],
+)
+def test_names_of_the_package_are_found(name, there):
+    assert (package.find_object(name) is not None) == there
