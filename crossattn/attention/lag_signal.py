@@ -95,7 +95,10 @@ class ContentLagLayer(nn.Module):
     .. math::
 
         p_i = \gamma \sum_{j \ne i,\, l} \alpha_i(j, l)\, v_{jl}, \qquad
-        \alpha_i = \mathrm{softmax}_{(j,l)}\; w\, c_{jl} + \pi_l
+        \alpha_i = \mathrm{softmax}_{(j,l)}\; w\, c_{jl} + \pi_l + \kappa [j = i]
+
+    The target competes for attention and carries no value: where it is the loudest itself, nobody
+    else is listened to. What others get then is less than one, and multiplies the gain.
 
     Parameters
     ----------
@@ -105,23 +108,23 @@ class ContentLagLayer(nn.Module):
     Notes
     -----
     The joint softmax factors into one over the lags of each source and one over sources (of the
-    first one's log-normalisers), so that excluding the target itself costs ``N²``, not ``N² L``.
+    first one's log-normalisers), so that treating the target apart costs ``N²``, not ``N² L``.
     """
 
     def __init__(self, n_lags: int):
         super().__init__()
         self.content_weight = nn.Parameter(torch.zeros(()))
         self.content_lag = nn.Parameter(torch.zeros(n_lags))
+        self.content_self = nn.Parameter(torch.zeros(()))
         self.content_gain = nn.Parameter(torch.tensor(0.1))
 
     def _factors(self, content: Tensor) -> tuple[Tensor, Tensor]:
+        """Return who is attended to ``(B, N, N)``, nothing to itself, and when ``(B, N, L)``."""
         scores = self.content_weight * content + self.content_lag  # (B, N, L)
         when = scores.softmax(-1)
-        loudness = scores.logsumexp(-1)  # (B, N)
-        n_assets = loudness.shape[1]
-        itself = torch.eye(n_assets, dtype=torch.bool, device=loudness.device)
-        others = loudness[:, None, :].masked_fill(itself, float("-inf"))
-        return others.softmax(-1), when  # (B, N, N), (B, N, L)
+        itself = torch.eye(scores.shape[1], device=scores.device, dtype=scores.dtype)
+        who = (scores.logsumexp(-1)[:, None, :] + self.content_self * itself).softmax(-1)
+        return who * (1 - itself), when
 
     def forward(self, values: Tensor, content: Tensor, state: Tensor) -> Tensor:
         """Return the signal ``(B, N)``; shapes as in :meth:`IdentityLagLayer.forward`."""

@@ -52,6 +52,10 @@ class Recipe:
         Targets are clipped at this many volatilities.
     loss : str
         Name of the loss (see :mod:`crossattn.training.losses`); empty: the output's own.
+    transaction_cost, risk_aversion, concentration : float
+        What the losses over portfolios price: traded notional, variance, squared positions.
+    accumulate : int
+        Batches whose gradients are added before each step of the optimiser.
     """
 
     epochs: int = 15
@@ -65,13 +69,24 @@ class Recipe:
     volatility_half_life: float = 12.0
     target_clip: float = 6.0
     loss: str = ""
+    transaction_cost: float = 0.001
+    risk_aversion: float = 10.0
+    concentration: float = 0.0
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "accumulate"):
             whole(name, getattr(self, name), at_least=1)
         for name in ("lr", "clip", "target_clip"):
             number(name, getattr(self, name), above=0.0)
-        for name in ("weight_decay", "gain_penalty", "volatility_half_life"):
+        for name in (
+            "weight_decay",
+            "gain_penalty",
+            "volatility_half_life",
+            "transaction_cost",
+            "risk_aversion",
+            "concentration",
+        ):
             number(name, getattr(self, name), at_least=0.0)
         number("warmup", self.warmup, at_least=0.0, below=1.0)
 
@@ -169,22 +184,27 @@ class ModelConfig:
         if list(quantiles) != sorted(set(quantiles)) or not all(0 < q < 1 for q in quantiles):
             raise InvalidInputError(f"quantiles must rise inside (0, 1), got {self.quantiles!r}")
         object.__setattr__(self, "quantiles", quantiles)
-        object.__setattr__(self, "features", self._named_channels())
+        if self.features is not None:
+            object.__setattr__(self, "features", self._checked_features())
         if self.seed is not None:
             whole("seed", self.seed, at_least=0)
 
-    def _named_channels(self) -> tuple[str, ...]:
+    def _checked_features(self) -> tuple[str, ...]:
         names = self.features
-        if names is None:
-            if self.n_features == len(DEFAULT_CHANNELS):
-                return DEFAULT_CHANNELS
-            others = (f"feature_{k}" for k in range(1, self.n_features))
-            return ("log_return", *others)
         if isinstance(names, str) or len(set(names)) != len(tuple(names)):
             raise InvalidInputError(f"features must be distinct names, got {names!r}")
         if len(names) != self.n_features:
             raise InvalidInputError(f"features must name {self.n_features} channels, got {names!r}")
         return tuple(str(name) for name in names)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the input channels, in order, assumed where none were given."""
+        if self.features is not None:
+            return self.features
+        if self.n_features == len(DEFAULT_CHANNELS):
+            return DEFAULT_CHANNELS
+        return ("log_return", *(f"feature_{k}" for k in range(1, self.n_features)))
 
     @property
     def recipe(self) -> Recipe:

@@ -50,16 +50,15 @@ class SignalReadout(nn.Module):
 
 
 class ReturnsHead(nn.Module):
-    """Give the signal its units: fractions of price over the horizon."""
+    """Give the signal its units, and each asset its drift, as far as that is told from noise."""
 
     def __init__(self, n_assets: int):
         super().__init__()
-        self.register_buffer("scale", torch.ones(n_assets))
         self.register_buffer("intercept", torch.zeros(n_assets))
 
-    def forward(self, raw: Tensor) -> Tensor:
-        """Return ``(B, N)`` of raw numbers ``(B, N, 1)``."""
-        return raw.squeeze(-1) * self.scale + self.intercept
+    def forward(self, raw: Tensor, scale: Tensor) -> Tensor:
+        """Return ``(B, N)`` of raw numbers ``(B, N, 1)`` and the targets' scale ``(N,)``."""
+        return raw.squeeze(-1) * scale + self.intercept
 
 
 class ClassHead(nn.Module):
@@ -69,7 +68,7 @@ class ClassHead(nn.Module):
         super().__init__()
         self.register_buffer("band", torch.zeros(n_assets))
 
-    def forward(self, raw: Tensor) -> Tensor:
+    def forward(self, raw: Tensor, scale: Tensor) -> Tensor:
         """Return logits ``(B, N, 3)``, as they are."""
         return raw
 
@@ -95,7 +94,7 @@ class PortfolioHead(nn.Module):
         if not allow_short:
             self.cash = nn.Parameter(torch.zeros(()))
 
-    def forward(self, raw: Tensor) -> Tensor:
+    def forward(self, raw: Tensor, scale: Tensor) -> Tensor:
         """Return weights ``(B, N)`` of scores ``(B, N, 1)``."""
         score = raw.squeeze(-1)
         if self.allow_short:
@@ -108,20 +107,16 @@ class PortfolioHead(nn.Module):
 
 
 class QuantileHead(nn.Module):
-    """Quantiles that cannot cross: the first one, and steps up that are never negative."""
+    """Quantiles that cannot cross: the middle one, and steps away from it that are positive."""
 
-    def __init__(self, n_assets: int):
-        super().__init__()
-        self.register_buffer("scale", torch.ones(n_assets))
-
-    def forward(self, raw: Tensor) -> Tensor:
+    def forward(self, raw: Tensor, scale: Tensor) -> Tensor:
         """Return ``(B, N, Q)`` in the target's units."""
         middle = raw.shape[-1] // 2
         steps = nn.functional.softplus(raw)
         upward = steps[..., middle + 1 :].cumsum(-1)
         downward = steps[..., :middle].flip(-1).cumsum(-1).flip(-1)
         centre = raw[..., middle : middle + 1]
-        return torch.cat([centre - downward, centre, centre + upward], -1) * self.scale[:, None]
+        return torch.cat([centre - downward, centre, centre + upward], -1) * scale[:, None]
 
 
 def make_head(config: ModelConfig) -> nn.Module:
@@ -131,5 +126,5 @@ def make_head(config: ModelConfig) -> nn.Module:
     if config.output_type == "classification":
         return ClassHead(config.n_assets)
     if config.output_type == "distribution":
-        return QuantileHead(config.n_assets)
+        return QuantileHead()
     return PortfolioHead(allow_short=config.allow_short, max_position=config.max_position)

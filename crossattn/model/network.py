@@ -6,13 +6,14 @@ Built in chapter: The full model.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 import torch
 from torch import Tensor, nn
 
 from crossattn.errors import InvalidInputError
 from crossattn.model.config import ModelConfig
-from crossattn.model.heads import ReturnsHead, make_head
+from crossattn.model.heads import make_head
 from crossattn.model.lag import LagBody
 
 BODIES = {"lag": LagBody}
@@ -73,6 +74,7 @@ class CrossAttentionMultiAsset(nn.Module):
         with _weights_from(self.config.seed):
             self.body = BODIES[self.config.preset](self.config)
             self.head = make_head(self.config)
+        self.register_buffer("target_scale", torch.ones(n_assets))
         self.symbols: tuple[str, ...] | None = None
         self.lookback: int | None = None
         self.horizon: int | None = None
@@ -90,7 +92,28 @@ class CrossAttentionMultiAsset(nn.Module):
     @property
     def features(self) -> tuple[str, ...]:
         """Names of the input channels, in order."""
-        return self.config.features
+        return self.config.channels
+
+    def adopt_features(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the channels to read from data with these features, naming them if nobody has.
+
+        Raises
+        ------
+        InvalidInputError
+            The model was made for features that the data lacks, or for another number of them.
+        """
+        if set(self.features) <= set(names):
+            return self.features
+        missing = [name for name in self.features if name not in names]
+        if self.config.features is not None:
+            raise InvalidInputError(f"data lacks the model's feature {missing[0]!r}")
+        if len(names) != self.config.n_features:
+            raise InvalidInputError(
+                f"data must have {self.config.n_features} features, got {', '.join(names)}"
+            )
+        self.config = dataclasses.replace(self.config, features=tuple(names))
+        self.body.name_channels(self.config.channels)
+        return self.features
 
     def forward(
         self, x: Tensor, return_attention: bool = False
@@ -119,21 +142,13 @@ class CrossAttentionMultiAsset(nn.Module):
 
     def answer(self, inputs, return_attention: bool = False):
         """Answer for inputs that :meth:`read_panel` or the body's ``read_windows`` prepared."""
-        predictions = self.head(self.body(inputs))
+        predictions = self.head(self.body(inputs), self.target_scale)
         if not return_attention:
             return predictions
-        attentions, coefficient = self.body.explain(inputs)
-        if coefficient is not None:
-            contribution = coefficient * inputs.values[:, None]
-            reader = self.body.reader
-            out = (
-                self.head.scale
-                if isinstance(self.head, ReturnsHead)
-                else torch.ones_like(reader.value_scale)
-            )
-            attentions[-1]["contribution"] = out[:, None, None] * contribution
-            ratio = out[:, None, None] / reader.value_scale[:, None]
-            attentions[-1]["coefficient"] = ratio * coefficient
+        attentions = self.body.explain(inputs)
+        if "coefficient" in attentions[-1] and self.output_type == "regression":
+            for name in ("coefficient", "contribution"):
+                attentions[-1][name] = attentions[-1][name] * self.target_scale[:, None, None]
         return predictions, attentions
 
     def read_panel(self, panel: Tensor, lookback: int):
@@ -141,14 +156,19 @@ class CrossAttentionMultiAsset(nn.Module):
         return self.body.read_panel(panel, lookback)
 
     def check_windows(self, x: Tensor) -> None:
+        """Refuse windows of another shape than ``(B, n_assets, T, n_features)``."""
         n_assets, n_features = self.config.n_assets, self.config.n_features
         if x.ndim != 4 or x.shape[1] != n_assets or x.shape[3] != n_features:
             raise InvalidInputError(
                 f"x must have shape (B, {n_assets}, T, {n_features}), got {tuple(x.shape)}"
             )
-        if self.config.preset == "lag" and x.shape[2] <= self.config.max_lag:
+        self.check_lookback(x.shape[2])
+
+    def check_lookback(self, lookback: int) -> None:
+        """Refuse windows that are not longer than ``max_lag``."""
+        if self.config.preset == "lag" and lookback <= self.config.max_lag:
             raise InvalidInputError(
-                f"lookback must be above max_lag={self.config.max_lag}, got {x.shape[2]} steps"
+                f"lookback must be above max_lag={self.config.max_lag}, got {lookback}"
             )
 
 

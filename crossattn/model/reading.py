@@ -14,9 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from crossattn.errors import InvalidInputError
+
 SPAN_IN_HALF_LIVES = 8
 FLOOR = 1e-12
 STATE_HALF_LIVES = (3.0, 24.0)
+SCALE_HALF_LIFE = 12.0
+LIMIT = 8.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,16 @@ class LagInputs:
     known: Tensor
     state: Tensor
     log_scale: Tensor
+
+    def gather(self, rows: Tensor) -> LagInputs:
+        """Return the inputs of some of the moments."""
+        return LagInputs(
+            self.values[rows],
+            self.content[rows],
+            self.known[rows],
+            self.state[rows],
+            self.log_scale[rows],
+        )
 
 
 @dataclass(frozen=True)
@@ -113,12 +127,18 @@ class Reader(nn.Module):
     def __init__(self, n_assets: int, n_lags: int, features: tuple[str, ...]):
         super().__init__()
         self.n_lags = n_lags
-        self.features = features
+        self.name_channels(features)
         self.register_buffer("value_scale", torch.ones(n_assets))
         self.register_buffer("content_mean", torch.zeros(n_assets))
         self.register_buffer("content_scale", torch.ones(n_assets))
         self.register_buffer("state_mean", torch.zeros(len(STATE_HALF_LIVES)))
         self.register_buffer("state_scale", torch.ones(len(STATE_HALF_LIVES)))
+
+    def name_channels(self, names: tuple[str, ...]) -> None:
+        """Say which channel is which; ``log_return`` must be among them."""
+        if "log_return" not in names:
+            raise InvalidInputError(f"features must contain log_return, got {', '.join(names)}")
+        self.features = names
 
     def _channel(self, x: Tensor, name: str) -> Tensor | None:
         if name not in self.features:
@@ -140,44 +160,46 @@ class Reader(nn.Module):
         of_late = exponential_mean(power, long, span, every_step=every_step)
         return torch.stack([lately, 0.5 * (of_late + FLOOR).log()], -1)
 
-    def volatility(self, value: Tensor, half_life: float, span: int, every_step: bool) -> Tensor:
-        """Return the exponential volatility of returns (..., N, T), floored at a tenth of usual."""
-        power = exponential_mean(value.square(), half_life, span, every_step=every_step)
-        usual = self.value_scale[:, None] if every_step else self.value_scale
-        power = torch.where(power.isnan(), usual.square(), power)
-        return power.sqrt().maximum(0.1 * usual)
+    def fit(self, x: Tensor, span: int, *, every_step: bool) -> None:
+        """Take scales from the training part, which must be all this ever sees.
 
-    def fit(self, panel: Tensor, span: int) -> None:
-        """Take scales from the training rows ``(R, N, F)``, which must be all this ever sees."""
-        x = panel.transpose(0, 1)  # (N, R, F)
-        value = self._channel(x, "log_return")
-        self.value_scale.copy_(_root_mean_square(value))
-        content = self._channel(x, "relative_volume")
+        Parameters
+        ----------
+        x : Tensor of shape (N, R, F) or (n, N, T, F)
+            A panel (``every_step``), or windows, of which the last step counts.
+        span : int
+            Steps that a state looks back.
+        every_step : bool
+        """
+        value, content = self._channel(x, "log_return"), self._channel(x, "relative_volume")
+        if not every_step:
+            value, content = value[..., -1].mT, None if content is None else content[..., -1].mT
+        self.value_scale.copy_(root_mean_square(value))
         if content is not None:
             mean = content.nanmean(-1).nan_to_num(0.0)
             self.content_mean.copy_(mean)
-            self.content_scale.copy_(_root_mean_square(content - mean[:, None]))
-        state = self._raw_state(x, value, span, True)  # (R, S)
+            self.content_scale.copy_(root_mean_square(content - mean[:, None]))
+        state = self._raw_state(x, self._channel(x, "log_return"), span, every_step)  # (R, S)
         mean = state.nanmean(0).nan_to_num(0.0)
         self.state_mean.copy_(mean)
-        self.state_scale.copy_(_root_mean_square((state - mean).mT))
+        self.state_scale.copy_(root_mean_square((state - mean).mT))
 
     def _standardised(self, x: Tensor, span: int, every_step: bool) -> tuple[Tensor, ...]:
         """Read channels (..., N, T, F)."""
-        value = self._channel(x, "log_return")
-        content = self._channel(x, "relative_volume")
+        value, content = self._channel(x, "log_return"), self._channel(x, "relative_volume")
         known = ~value.isnan()
         values = (value / self.value_scale[:, None]).nan_to_num(0.0)
         if content is None:
             content = torch.zeros_like(values)
         else:
             content = (content - self.content_mean[:, None]) / self.content_scale[:, None]
-            content = content.nan_to_num(0.0).clamp(-8, 8)
+            content = content.nan_to_num(0.0).clamp(-LIMIT, LIMIT)
         state = self._raw_state(x, value, span, every_step)
-        state = ((state - self.state_mean) / self.state_scale).nan_to_num(0.0).clamp(-8, 8)
-        recent = self.volatility(value, 12.0, span, every_step)
-        usual = self.value_scale[:, None] if every_step else self.value_scale
-        return values, content, known, state, (recent / usual).log()
+        state = ((state - self.state_mean) / self.state_scale).nan_to_num(0.0)
+        standard = value / self.value_scale[:, None]
+        power = exponential_mean(standard.square(), SCALE_HALF_LIFE, span, every_step=every_step)
+        log_scale = 0.5 * power.nan_to_num(1.0).clamp_min(0.01).log()
+        return values, content, known, state.clamp(-LIMIT, LIMIT), log_scale
 
     def last_step(self, x: Tensor) -> LagInputs:
         """Read windows ``(B, N, T, F)`` at their last step."""
@@ -192,7 +214,7 @@ class Reader(nn.Module):
         return LagRows(values.mT, content.mT, known.mT, state, log_scale.mT, self.n_lags)
 
 
-def _root_mean_square(x: Tensor) -> Tensor:
+def root_mean_square(x: Tensor) -> Tensor:
     """Over the last axis, skipping NaN; 1 where there is nothing to scale by."""
     scale = x.square().nanmean(-1).sqrt()
     return torch.where(scale > FLOOR, scale, 1.0)

@@ -1,8 +1,8 @@
-"""Weights and state on disk: safetensors and JSON, sealed with digests, written whole or not at all.
+"""Weights and state on disk: safetensors and JSON, sealed with digests, whole or not at all.
 
 A folder holds ``model.safetensors`` (tensors alone: no time, no path) and ``config.json`` (what the
-tensors mean, and their digest). Nothing is read before its digest fits, and no tensor is made before
-the configuration and the file agree on every name and shape.
+tensors mean, and their digest). Nothing is parsed before its digest fits, and no tensor is made
+before the configuration and the file agree on every name and shape.
 
 Built in chapter: Training.
 """

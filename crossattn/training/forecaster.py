@@ -173,7 +173,7 @@ class CrossAttentionForecaster:
         return self._mean_of("coefficient", data)
 
     def contributions(self, data: CrossAttentionData) -> np.ndarray:
-        """Return coefficient times lagged return, ``(n, N, N, L)``: what adds up to the forecast."""
+        """Return coefficient times lagged return, ``(n, N, N, L)``: they add up to the forecast."""
         return self._mean_of("contribution", data)
 
     def attention(self, data: CrossAttentionData) -> np.ndarray:

@@ -5,35 +5,46 @@ Built in chapter: Training.
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from crossattn import runtime
 from crossattn.errors import InvalidInputError
+from crossattn.model.config import Recipe
 from crossattn.model.network import CrossAttentionMultiAsset
-from crossattn.training.losses import Truth, loss_for
-from crossattn.training.rows import Rows, panel_tensor, rows_of
+from crossattn.model.validation import whole
+from crossattn.training.checkpoint import save_models
+from crossattn.training.losses import Loss, loss_for
+from crossattn.training.rows import Part, Rows, as_part, fit_scaling, rows_of
+from crossattn.training.run import Progress, RunFolder, fingerprint
+from crossattn.training.schedule import make_optimizer, one_cycle, set_rate
 from crossattn.windows.data import CrossAttentionData
 
+EVALUATION_BATCH = 4096
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class TrainingResult:
     """What training leaves besides the weights in the model.
 
     Attributes
     ----------
     model : CrossAttentionMultiAsset
-        With the best weights.
+        With the weights of the best epoch.
     history : DataFrame
         One row an epoch: ``epoch, train_loss, val_loss, lr``.
     best_epoch : int
     best_val_loss : float
     stopped_early : bool
+        Whether patience ended before the epochs did.
     """
 
     model: CrossAttentionMultiAsset
@@ -42,122 +53,327 @@ class TrainingResult:
     best_val_loss: float
     stopped_early: bool
 
+    def plot(self, ax=None):
+        """Draw training and validation loss by epoch, the best one marked; return the Axes."""
+        import matplotlib.pyplot as plt
+
+        ax = ax or plt.subplots()[1]
+        ax.plot(self.history["epoch"], self.history["train_loss"], label="training")
+        ax.plot(self.history["epoch"], self.history["val_loss"], label="validation")
+        ax.axvline(self.best_epoch, color="grey", linestyle=":", label="kept")
+        ax.set(xlabel="epoch", ylabel="loss")
+        ax.legend()
+        return ax
+
 
 def train_cross_attention_model(
     model: CrossAttentionMultiAsset,
-    train_data: CrossAttentionData,
-    val_data: CrossAttentionData,
+    train_data: CrossAttentionData | tuple[np.ndarray, np.ndarray],
+    val_data: CrossAttentionData | tuple[np.ndarray, np.ndarray],
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     *,
     seed: int = 0,
     patience: int = 10,
-    run_dir=None,
+    run_dir: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
+    checkpoint_every: int | None = None,
     **options,
 ) -> TrainingResult:
+    """Fit a model: scales on the training part, weights by its recipe, the best epoch kept.
+
+    Parameters
+    ----------
+    model : CrossAttentionMultiAsset
+        Trained in place, from the weights it has.
+    train_data, val_data : CrossAttentionData or (X, y)
+        ``val_data`` must be later and purged (:meth:`CrossAttentionData.split` does both); it
+        chooses the epoch.
+    epochs, batch_size, lr : optional
+        None follows the model's own recipe (``model.config.recipe``).
+    device : str
+        ``"auto"`` takes a GPU where there is one.
+    seed : int
+        Of the order of rows and of dropout. Initial weights are the model's own ``seed``.
+    patience : int
+        Epochs without a better validation loss before training stops.
+    run_dir : path, optional
+        Folder for history, checkpoints and the model.
+    resume : bool
+        Continue the run in ``run_dir``; the result is the one of an uninterrupted run, bit by bit.
+    progress : bool
+        Show a bar where there is a terminal.
+    checkpoint_every : int, optional
+        Steps between checkpoints; one is written after every epoch in any case.
+    **options
+        Other fields of :class:`~crossattn.model.config.Recipe`, such as ``loss``.
+
+    Returns
+    -------
+    TrainingResult
+
+    Raises
+    ------
+    InvalidInputError
+        Wrong arguments, data that does not fit the model, no known target, a loss that is not
+        finite, or a folder that holds another run.
+    DamagedFileError
+        The checkpoint to resume from is not what was written.
+
+    Notes
+    -----
+    Unknown targets (NaN) are skipped; unknown inputs are masked by the model. Constant prices give
+    finite forecasts of zero.
+
+    Built in chapter: Training.
+    """
     recipe = model.config.recipe.with_options(
         epochs=epochs, batch_size=batch_size, lr=lr, **options
     )
-    device = runtime.select_device(device)
-    model.to(device)
-    fit_scaling(model, train_data, device)
-    train, val = rows_of(model, train_data, device), rows_of(model, val_data, device)
-    loss_of = loss_for(model.output_type, recipe.loss)
-    groups = parameter_groups(model, recipe)
-    optimizer = torch.optim.AdamW(
-        groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=device.type != "mps"
+    whole("patience", patience, at_least=1)
+    whole("seed", seed, at_least=0)
+    if checkpoint_every is not None:
+        whole("checkpoint_every", checkpoint_every, at_least=1)
+    train, val = _aligned_parts(model, train_data, val_data)
+    folder = RunFolder(run_dir, resume=resume)
+    parts = {"train": train, "val": val}
+    mark = {} if run_dir is None else fingerprint(model, parts, recipe, seed=seed)
+    with _repeatable(seed):
+        device = runtime.select_device(device)
+        model.to(device)
+        fit_scaling(model, train, device)
+        trainer = Trainer(model, train, val, recipe, seed, device)
+        trainer.load(folder.restore(mark))
+        _run(trainer, folder, mark, patience, progress, checkpoint_every)
+    model.symbols, model.lookback, model.horizon = train.symbols, train.lookback, train.horizon
+    state = trainer.progress
+    if run_dir is not None and not (folder.path / "config.json").exists():
+        save_models([model], folder.path)
+    return TrainingResult(
+        model=model,
+        history=pd.DataFrame(state.history),
+        best_epoch=state.best_epoch,
+        best_val_loss=state.best_val_loss,
+        stopped_early=len(state.history) < recipe.epochs,
     )
-    steps_an_epoch = math.ceil(len(train) / recipe.batch_size)
-    n_steps = recipe.epochs * steps_an_epoch
-    history, best, best_loss, best_epoch = [], None, math.inf, 0
-    step = 0
-    for epoch in runtime.progress(range(1, recipe.epochs + 1), shown=progress, desc="epoch"):
-        order = np.random.default_rng([seed, epoch]).permutation(len(train))
-        order = torch.from_numpy(order).to(device)
-        total = 0.0
-        model.train()
-        for chosen in order.split(recipe.batch_size):
-            rate = one_cycle(step / n_steps, recipe.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * rate
-            loss = batch_loss(model, train, train.ends[chosen], loss_of, recipe)
-            penalty = recipe.gain_penalty * min(1.0, 2 * step / n_steps)
-            if penalty:
-                gains = model.body.gains()
-                objective = loss + penalty * gains.abs().sum() / model.config.n_assets
-            else:
-                objective = loss
-            optimizer.zero_grad(set_to_none=True)
-            objective.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-            optimizer.step()
-            total += loss.item() * len(chosen)
-            step += 1
-        val_loss = evaluate(model, val, loss_of, recipe)
-        history.append(
+
+
+class Trainer:
+    """One training in memory: model, optimiser, rows and where it stands.
+
+    Parameters
+    ----------
+    model : CrossAttentionMultiAsset
+        Scales fitted, on ``device``.
+    train, val : Part
+    recipe : Recipe
+    seed : int
+    device : torch.device
+    """
+
+    def __init__(
+        self,
+        model: CrossAttentionMultiAsset,
+        train: Part,
+        val: Part,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+    ):
+        self.model = model
+        self.recipe = recipe
+        self.seed = seed
+        self.train_rows = rows_of(model, train, recipe, device)
+        self.val_rows = rows_of(model, val, recipe, device)
+        self.loss: Loss = loss_for(model.output_type, recipe.loss)
+        self.optimizer = make_optimizer(model, recipe)
+        self.progress = Progress()
+        self.best = _copied(model.state_dict())
+        self.batches = math.ceil(len(self.train_rows) / recipe.batch_size)
+
+    @property
+    def share(self) -> float:
+        """How much of the training is done, in [0, 1]."""
+        done = (self.progress.epoch - 1) * self.batches + self.progress.batch
+        return done / (self.recipe.epochs * self.batches)
+
+    def remaining_batches(self) -> Iterator[Tensor]:
+        """Yield the rows of each batch that the epoch still has, the same in every run.
+
+        A loss over a portfolio's path needs consecutive rows: there batches are blocks of time,
+        shuffled; elsewhere single rows are.
+        """
+        ends, size = self.train_rows.ends, self.recipe.batch_size
+        rng = np.random.default_rng([self.seed, self.progress.epoch])
+        if self.model.output_type == "portfolio":
+            blocks = list(ends.split(size))
+            order = [blocks[k] for k in rng.permutation(len(blocks))]
+        else:
+            order = ends[torch.from_numpy(rng.permutation(len(ends))).to(ends.device)].split(size)
+        yield from order[self.progress.batch :]
+
+    def step(self, rows: Tensor) -> None:
+        """Learn from one batch.
+
+        Raises
+        ------
+        InvalidInputError
+            The loss is not finite.
+        """
+        recipe, state = self.recipe, self.progress
+        torch.manual_seed(hash((self.seed, state.epoch, state.batch)) % 2**63)
+        self.model.train()
+        set_rate(self.optimizer, one_cycle(self.share, recipe.warmup))
+        loss = self._loss(self.train_rows, rows)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise InvalidInputError(
+                f"the training loss became {value} in epoch {state.epoch}: lower lr, got "
+                f"{recipe.lr}, or look for extreme values in train_data"
+            )
+        penalty = recipe.gain_penalty * min(1.0, 2 * self.share)
+        if penalty and hasattr(self.model.body, "gains"):
+            gains = self.model.body.gains()
+            loss = loss + penalty * gains.abs().sum() / self.model.config.n_assets
+        (loss / recipe.accumulate).backward()
+        if (state.batch + 1) % recipe.accumulate == 0 or state.batch + 1 == self.batches:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        state.loss_sum += value * len(rows)
+        state.batch += 1
+
+    def end_epoch(self) -> None:
+        """Measure the epoch, keep its weights if they are the best."""
+        state = self.progress
+        val_loss = self.evaluate(self.val_rows)
+        rate = self.recipe.lr * one_cycle(self.share, self.recipe.warmup)
+        state.history.append(
             {
-                "epoch": epoch,
-                "train_loss": total / len(train),
+                "epoch": state.epoch,
+                "train_loss": state.loss_sum / len(self.train_rows),
                 "val_loss": val_loss,
-                "lr": recipe.lr * rate,
+                "lr": rate,
             }
         )
-        if val_loss < best_loss:
-            best, best_loss, best_epoch = copy.deepcopy(model.state_dict()), val_loss, epoch
-        if epoch - best_epoch >= patience:
-            break
-    if best is None:
-        raise InvalidInputError("training never reached a finite validation loss")
-    model.load_state_dict(best)
-    model.symbols = train_data.symbols
-    model.lookback, model.horizon = train_data.lookback, train_data.horizon
-    model.eval()
-    return TrainingResult(
-        model, pd.DataFrame(history), best_epoch, best_loss, best_epoch < recipe.epochs
+        if math.isfinite(val_loss) and (
+            state.best_val_loss is None or val_loss < state.best_val_loss
+        ):
+            state.best_val_loss, state.best_epoch = val_loss, state.epoch
+            self.best = _copied(self.model.state_dict())
+        state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, 0.0
+
+    @torch.no_grad()
+    def evaluate(self, rows: Rows) -> float:
+        """Return the mean loss over all rows of a part, in time order."""
+        self.model.eval()
+        batches = rows.ends.split(EVALUATION_BATCH)
+        return sum(self._loss(rows, ends).item() * len(ends) for ends in batches) / len(rows)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything a checkpoint must hold."""
+        tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
+        tensors.update({f"best.{name}": t for name, t in self.best.items()})
+        for number, state in self.optimizer.state_dict()["state"].items():
+            tensors.update({f"optimizer.{number}.{name}": t for name, t in state.items()})
+        return tensors
+
+    def load(self, checkpoint: tuple[Progress, dict[str, Tensor]] | None) -> None:
+        """Go back to where a checkpoint was written; None starts afresh."""
+        if checkpoint is None:
+            return
+        self.progress, tensors = checkpoint
+        self.model.load_state_dict(_under("model.", tensors))
+        self.best = _under("best.", tensors)
+        optimizer = self.optimizer.state_dict()
+        for name, tensor in _under("optimizer.", tensors).items():
+            number, _, field = name.partition(".")
+            optimizer["state"].setdefault(int(number), {})[field] = tensor
+        self.optimizer.load_state_dict(optimizer)
+
+    def _loss(self, rows: Rows, ends: Tensor) -> Tensor:
+        answer = self.model.answer(rows.store.gather(ends))
+        return self.loss(answer, rows.truth(ends, self.model, self.recipe))
+
+
+def _run(
+    trainer: Trainer,
+    folder: RunFolder,
+    mark: dict,
+    patience: int,
+    shown: bool,
+    checkpoint_every: int | None,
+) -> None:
+    """Train until the epochs or the patience end, with checkpoints; leave the best weights."""
+    state = trainer.progress
+    total = trainer.recipe.epochs
+    bar = runtime.progress(
+        range(state.epoch, total + 1),
+        shown=shown,
+        desc="epoch",
+        total=total,
+        initial=state.epoch - 1,
     )
+    for _ in bar:
+        if state.finished:
+            break
+        for rows in trainer.remaining_batches():
+            trainer.step(rows)
+            due = checkpoint_every and state.batch % checkpoint_every == 0
+            if due and state.batch < trainer.batches:
+                folder.save(state, trainer.tensors(), mark)
+        trainer.end_epoch()
+        waited = state.epoch - 1 - state.best_epoch
+        state.finished = state.epoch > total or waited >= patience
+        if not state.finished:
+            folder.save(state, trainer.tensors(), mark)
+    if state.best_val_loss is None:
+        raise InvalidInputError("val_data gave no finite loss in any epoch: is any target known?")
+    trainer.model.load_state_dict(trainer.best)
+    trainer.model.eval()
+    folder.save(state, trainer.tensors(), mark)
 
 
-def one_cycle(progress: float, warmup: float) -> float:
-    """Return the share of the peak learning rate: a half cosine up, a half cosine down."""
-    if progress < warmup:
-        return 0.04 + 0.96 * (0.5 - 0.5 * math.cos(math.pi * progress / warmup))
-    return 0.5 + 0.5 * math.cos(math.pi * (progress - warmup) / (1 - warmup))
+def _aligned_parts(model: CrossAttentionMultiAsset, train_data, val_data) -> tuple[Part, Part]:
+    """Return both parts in one order of symbols and features, the model told their names."""
+    if isinstance(train_data, CrossAttentionData):
+        if not isinstance(val_data, CrossAttentionData):
+            raise InvalidInputError(f"val_data must be CrossAttentionData, got {type(val_data)}")
+        names = model.adopt_features(train_data.features)
+        train_data = train_data.select(features=names)
+        val_data = val_data.select(symbols=train_data.symbols, features=names)
+    train, val = as_part(train_data, "train_data"), as_part(val_data, "val_data")
+    n_assets, n_features = train.targets.shape[1], train.x.shape[-1]
+    if (n_assets, n_features) != (model.config.n_assets, model.config.n_features):
+        raise InvalidInputError(
+            f"train_data must have {model.config.n_assets} assets and {model.config.n_features} "
+            f"features, got {n_assets} and {n_features}"
+        )
+    if (val.x.shape[-1], val.targets.shape[1]) != (n_features, n_assets):
+        raise InvalidInputError("val_data must have the assets and features of train_data")
+    if (val.lookback, val.horizon) != (train.lookback, train.horizon):
+        raise InvalidInputError(
+            f"val_data must have train_data's lookback={train.lookback} and "
+            f"horizon={train.horizon}, got {val.lookback} and {val.horizon}"
+        )
+    model.check_lookback(train.lookback)
+    return train, val
 
 
-def parameter_groups(model, recipe) -> list[dict]:
-    """Group parameters by their multiple of the learning rate."""
-    groups: dict[float, list] = {}
-    for name, parameter in model.named_parameters():
-        factor = recipe.lr_factors.get(name.rsplit(".", 1)[-1], 1.0)
-        groups.setdefault(factor, []).append(parameter)
-    return [{"params": group, "peak": recipe.lr * factor} for factor, group in groups.items()]
+def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
-def batch_loss(model, rows: Rows, ends, loss_of, recipe):
-    """Return the loss of the windows that end at ``ends``."""
-    truth = Truth(rows.targets[ends], rows.noise[ends], clip=recipe.target_clip)
-    return loss_of(model.answer(rows.store.gather(ends)), truth)
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 
-@torch.no_grad()
-def evaluate(model, rows: Rows, loss_of, recipe) -> float:
-    """Return the mean loss over all windows."""
-    model.eval()
-    total = 0.0
-    for ends in rows.ends.split(4096):
-        total += batch_loss(model, rows, ends, loss_of, recipe).item() * len(ends)
-    return total / len(rows)
-
-
-def fit_scaling(model, data: CrossAttentionData, device) -> None:
-    """Fit every scale on the training part."""
-    panel, _ = panel_tensor(data, device)
-    with torch.no_grad():
-        model.body.reader.fit(panel, data.lookback)
-        y = torch.from_numpy(data.y).to(device)
-        scale = y.square().nanmean(0).sqrt()
-        model.head.scale.copy_(torch.where(scale > 0, scale, 1.0))
+@contextlib.contextmanager
+def _repeatable(seed: int) -> Iterator[None]:
+    """Leave torch's global generators as they were."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

@@ -13,7 +13,7 @@ import torch
 from crossattn.errors import InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.runtime import select_device
-from crossattn.training.rows import conform, panel_tensor
+from crossattn.training.rows import as_part, conform
 from crossattn.windows.data import CrossAttentionData
 
 
@@ -68,10 +68,9 @@ def _answers(model, data_or_X, device, batch_size, return_attention=False) -> It
     model.to(device).eval()
     if isinstance(data_or_X, CrossAttentionData):
         data = conform(model, data_or_X)
-        if len(data) == 0:
-            raise InvalidInputError("data has no window to predict")
-        panel, part = panel_tensor(data, device)
-        ends = torch.from_numpy(data.ends - part.start).to(device)
+        part = as_part(data, "data")
+        ends = torch.from_numpy(part.ends).to(device)
+        panel = torch.from_numpy(np.array(part.x)).to(device)
         with torch.no_grad():
             store = model.read_panel(panel, data.lookback)
         inputs = (store.gather(rows) for rows in ends.split(batch_size))

@@ -1,0 +1,51 @@
+"""The learning rate over time and over parameters.
+
+Built in chapter: Training.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from crossattn.model.config import Recipe
+from crossattn.model.network import CrossAttentionMultiAsset
+
+START = 0.04
+
+
+def one_cycle(progress: float, warmup: float) -> float:
+    """Return the share of the peak rate after a share ``progress`` of all steps.
+
+    Half a cosine up from 4 % while warming up, half a cosine down to 0 after it.
+
+    Examples
+    --------
+    >>> [round(one_cycle(p, 0.2), 2) for p in (0.0, 0.1, 0.2, 0.6, 1.0)]
+    [0.04, 0.52, 1.0, 0.5, 0.0]
+    """
+    if progress < warmup:
+        return START + (1 - START) * (0.5 - 0.5 * math.cos(math.pi * progress / warmup))
+    return 0.5 + 0.5 * math.cos(math.pi * (progress - warmup) / (1 - warmup))
+
+
+def make_optimizer(model: CrossAttentionMultiAsset, recipe: Recipe) -> torch.optim.AdamW:
+    """Return AdamW: one group for each multiple of the learning rate, which keeps its peak."""
+    groups: dict[float, list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        factor = recipe.lr_factors.get(name.rsplit(".", 1)[-1], 1.0)
+        groups.setdefault(factor, []).append(parameter)
+    fused = next(model.parameters()).device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(
+        [{"params": group, "peak": recipe.lr * factor} for factor, group in groups.items()],
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        fused=fused,
+    )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """Set every group to a share of its peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * share
