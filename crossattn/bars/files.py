@@ -25,6 +25,7 @@ _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _RESERVED = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\.|$)")
 _ESCAPES = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ZONED = re.compile(r"(?:Z|[+-]\d{2}:?\d{2})$")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$")
 _MAX_STEM = 200
 
 
@@ -259,23 +260,13 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _numbers(column: pd.Series, path: Path) -> np.ndarray:
-    texts = column.to_numpy()
-    try:
-        # the empty text is a missing value; float() reads every repr back exactly
-        values = np.array([float(text) if text else np.nan for text in texts])
-    except (TypeError, ValueError):
-        _refuse_line(np.array([not _is_float(text) for text in texts]), column, path)
-        raise
-    _refuse_line(~np.isfinite(values) & (texts != ""), column, path)
+    texts = column.tolist()
+    wrong = [text != "" and not (isinstance(text, str) and _NUMBER.match(text)) for text in texts]
+    _refuse_line(np.array(wrong), column, path)
+    # the empty text is a missing value; float() reads every shortest form back exactly
+    values = np.array([float(text) if text else np.nan for text in texts])
+    _refuse_line(np.isinf(values), column, path)
     return values
-
-
-def _is_float(text: str) -> bool:
-    try:
-        float(text or "nan")
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _times(column: pd.Series, path: Path) -> pd.DatetimeIndex:
