@@ -100,16 +100,20 @@ def robust_regression(
         raise InvalidInputError(f"{n_rows} rows cannot determine {n_slopes + 1} coefficients")
     weight = 1.0 if scale is None else 1.0 / np.asarray(scale, float)
     spread = x.std(axis=0)
-    spread = np.where(spread > 0, spread, 1.0)
-    design = np.column_stack([(x - x.mean(axis=0)) / spread, np.ones(n_rows)])
+    idle = spread <= 1e-12 * np.abs(x).max(axis=0)
+    spread = np.where(idle, 1.0, spread)
+    centred = np.where(idle, 0.0, (x - x.mean(axis=0)) / spread)
+    design = np.column_stack([centred, np.ones(n_rows)])
     design = design * np.broadcast_to(np.reshape(weight, (-1, 1)), (n_rows, 1))
     y = y * weight
     bread = np.linalg.pinv(design.T @ design, hermitian=True)
     coefficient = bread @ (design.T @ y)
+    coefficient[:-1][idle] = 0.0
     moments = design * (y - design @ coefficient)[:, None]
     meat = _long_run(moments, lags)
     covariance = bread @ meat @ bread * n_rows / (n_rows - n_slopes - 1)
     covariance = covariance[:-1, :-1] / np.outer(spread, spread)
+    covariance[idle] = covariance[:, idle] = 0.0
     error = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     return RobustFit(coefficient[:-1] / spread, error, covariance)
 

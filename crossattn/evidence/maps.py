@@ -1,0 +1,370 @@
+"""Reading attention: maps by layer, head, lag and date, and what each of them can and cannot say.
+
+A map shows where a model looks. Whether that is where the information is, the neighbours of this
+module test: :mod:`crossattn.evidence.faithfulness` and :mod:`crossattn.evidence.leadlag`.
+
+Built in chapter: Prediction and heat-maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from crossattn.errors import InvalidInputError
+from crossattn.evidence.contributions import measure_contributions
+from crossattn.figures import attention_heatmap, new_axes
+from crossattn.training.prediction import attention_batches, predict
+from crossattn.windows.data import CrossAttentionData
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CLASSES = ("down", "neutral", "up")
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """Attention of one layer over windows.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n, n_heads, n_assets, n_assets, n_lags)
+        ``[k, h, i, j, l]``: what query asset i (follower) gives to key asset j (leader) at l bars
+        before the last bar of window k. One lag where the model does not resolve lags.
+    symbols : tuple of str
+    timestamps : DatetimeIndex
+        When each map was known; row numbers where the windows carried no dates.
+    """
+
+    values: np.ndarray
+    symbols: tuple[str, ...]
+    timestamps: pd.Index
+
+    def map(self, *, head: int | None = None, lag: int | None = None, at=None) -> pd.DataFrame:
+        """Return one map, followers in rows: a head or their mean, a lag or their sum.
+
+        Parameters
+        ----------
+        head : int, optional
+            From 0; by default the mean over heads.
+        lag : int, optional
+            As reported, from 1 (the newest known bar); by default the sum over lags.
+        at : timestamp, optional
+            The last map known by then; by default the mean over all windows.
+
+        Returns
+        -------
+        DataFrame of shape (n_assets, n_assets)
+        """
+        values = self.values
+        if at is not None:
+            row = self.timestamps.searchsorted(pd.Timestamp(at), side="right") - 1
+            if row < 0:
+                raise InvalidInputError(f"at: the first map is of {self.timestamps[0]}, got {at}")
+            values = values[row : row + 1]
+        values = values.mean(axis=0)  # (H, N, N, L)
+        heads, lags = values.shape[0], values.shape[-1]
+        if head is not None and not 0 <= head < heads:
+            raise InvalidInputError(f"head must be 0 to {heads - 1}, got {head}")
+        if lag is not None and not 1 <= lag <= lags:
+            raise InvalidInputError(f"lag must be 1 to {lags}, got {lag}")
+        values = values.mean(axis=0) if head is None else values[head]
+        values = values.sum(axis=-1) if lag is None else values[..., lag - 1]
+        return self._table(values)
+
+    def by_lag(self) -> pd.DataFrame:
+        """Return the attention that each lag gets: followers in rows, lags from 1 in columns."""
+        values = self.values.mean(axis=(0, 1)).sum(axis=1)  # (N, L)
+        lags = pd.RangeIndex(1, values.shape[1] + 1, name="lag")
+        return pd.DataFrame(values, index=self._index("follower"), columns=lags)
+
+    def through_time(self, follower: str) -> pd.DataFrame:
+        """Return how one follower's attention to each source changes: a row a window."""
+        if follower not in self.symbols:
+            raise InvalidInputError(f"follower must be one of {self.symbols}, got {follower!r}")
+        i = self.symbols.index(follower)
+        values = self.values[:, :, i].mean(axis=1).sum(axis=-1)  # (n, N)
+        return pd.DataFrame(values, index=self.timestamps, columns=self._index("leader"))
+
+    def plot(self, ax: Axes | None = None, **selection) -> Axes:
+        """Draw :meth:`map` of the selection."""
+        return attention_heatmap(self.map(**selection), self.symbols, ax=ax)
+
+    def _index(self, name: str) -> pd.Index:
+        return pd.Index(self.symbols, name=name)
+
+    def _table(self, values: np.ndarray) -> pd.DataFrame:
+        return pd.DataFrame(values, index=self._index("follower"), columns=self._index("leader"))
+
+
+def attention_maps(
+    model, data: CrossAttentionData | np.ndarray, *, layer: int = -1, every: int = 1
+) -> AttentionMaps:
+    """Collect a model's attention over windows.
+
+    Parameters
+    ----------
+    model : CrossAttentionMultiAsset or CrossAttentionForecaster
+        Of a forecaster, whose members' heads cannot be matched, the members' mean is one head.
+    data : CrossAttentionData or ndarray of shape (n, N, T, F)
+    layer : int
+        Which layer; the last by default. A forecaster has only that.
+    every : int
+        Take every so many-th window: maps of a long history are large.
+
+    Returns
+    -------
+    AttentionMaps
+
+    Raises
+    ------
+    InvalidInputError
+        The model gives no attention, the layer does not exist, or ``every`` is below 1.
+
+    Notes
+    -----
+    Holds n · H · N² · L numbers; thin with ``every``.
+    """
+    if every < 1:
+        raise InvalidInputError(f"every must be at least 1, got {every}")
+    if isinstance(data, CrossAttentionData):
+        symbols = tuple(getattr(model, "symbols", None) or data.symbols)
+        stamps = data.timestamps[::every]
+    else:
+        symbols = tuple(str(k) for k in range(np.shape(data)[1]))
+        stamps = pd.RangeIndex(len(data))[::every]
+    if hasattr(model, "attention") and hasattr(model, "models"):
+        parts = [
+            model.attention(data[start : start + 1024])[(-start) % every :: every]
+            for start in range(0, len(data), 1024)
+        ]
+        return AttentionMaps(np.concatenate(parts)[:, None], symbols, stamps)
+    if not hasattr(model, "forward"):
+        raise InvalidInputError(f"model has no attention: {type(model).__name__}")
+    parts, start = [], 0
+    for layers in attention_batches(model, data, batch_size=256):
+        if not -len(layers) <= layer < len(layers):
+            raise InvalidInputError(f"layer must be one of {len(layers)}, got {layer}")
+        found = layers[layer]
+        values = found["lag"] if "lag" in found else found["cross_asset"][..., None]
+        parts.append(values[(-start) % every :: every].cpu().numpy())
+        start += len(values)
+    return AttentionMaps(np.concatenate(parts), symbols, stamps)
+
+
+def rollout(layers: Sequence[np.ndarray], *, residual: float = 0.5) -> np.ndarray:
+    """Follow attention through layers: where a forecast's information may have come from.
+
+    Parameters
+    ----------
+    layers : sequence of ndarray of shape (..., n_assets, n_assets)
+        Attention of each layer, first layer first, heads averaged.
+    residual : float
+        Share of each token that passes by a layer unchanged.
+
+    Returns
+    -------
+    ndarray of shape (..., n_assets, n_assets)
+        Rows sum to 1 where those of every layer do.
+
+    References
+    ----------
+    Abnar and Zuidema (2020), "Quantifying Attention Flow in Transformers", ACL.
+
+    Examples
+    --------
+    >>> one = np.array([[0.0, 1.0], [0.0, 1.0]])
+    >>> rollout([one, one]).tolist()
+    [[0.25, 0.75], [0.0, 1.0]]
+    """
+    if not len(layers):
+        raise InvalidInputError("layers must hold at least one map, got none")
+    total = np.eye(np.shape(layers[0])[-1])
+    for attention in layers:
+        step = residual * np.eye(np.shape(attention)[-1]) + (1 - residual) * np.asarray(attention)
+        total = step @ total
+    return total
+
+
+def leadership_scores(model, data: CrossAttentionData) -> pd.DataFrame:
+    """Score each asset as a leader in three ways, beside a score that says nothing.
+
+    Parameters
+    ----------
+    model : CrossAttentionMultiAsset or CrossAttentionForecaster
+    data : CrossAttentionData
+
+    Returns
+    -------
+    DataFrame
+        By symbol: ``attention`` (mean share that the other assets give it), ``as_follower`` (mean
+        of its own row, which is 1/N whatever was learned, since a softmax sums to 1),
+        ``influence`` (root mean square of what it adds to the others' forecasts, as a multiple of
+        the average asset's) and ``listening`` (the same of what others add to its own).
+    """
+    mean = attention_maps(model, data, every=max(len(data) // 500, 1)).map()
+    values = mean.to_numpy(copy=True)
+    as_follower = values.mean(axis=1)
+    np.fill_diagonal(values, np.nan)
+    measured = measure_contributions(model, data)
+    power = (measured.total**2).mean(axis=0)
+    np.fill_diagonal(power, 0.0)
+    level = power.sum() / len(power) or 1.0
+    return pd.DataFrame(
+        {
+            "attention": np.nanmean(values, axis=0),
+            "as_follower": as_follower,
+            "influence": np.sqrt(power.sum(axis=0) / level),
+            "listening": np.sqrt(power.sum(axis=1) / level),
+        },
+        index=pd.Index(mean.columns, name="symbol"),
+    )
+
+
+def predict_and_visualize(
+    model,
+    X: CrossAttentionData | np.ndarray,
+    symbols: Sequence[str],
+    device: str = "auto",
+    path: str | PathLike | None = None,
+) -> tuple[np.ndarray, Figure]:
+    """Predict, and draw where the model looked and what it says about the latest window.
+
+    Parameters
+    ----------
+    model : CrossAttentionMultiAsset
+    X : CrossAttentionData or ndarray of shape (n, N, T, F)
+        Windows; an array must be in the model's order.
+    symbols : sequence of str
+        Names of the assets, in that order.
+    device : str
+        ``"auto"`` takes a GPU where there is one.
+    path : path, optional
+        Also save the figure there; the ending chooses the format.
+
+    Returns
+    -------
+    predictions : ndarray
+        As :func:`crossattn.predict` gives them: returns or weights (n, N), or class logits
+        (n, N, 3).
+    figure : matplotlib Figure
+        The mean map over windows and heads, the share of each lag where the model resolves lags,
+        and the latest prediction.
+
+    Raises
+    ------
+    InvalidInputError
+        As many symbols as assets are needed.
+
+    Examples
+    --------
+    >>> from crossattn import CrossAttentionMultiAsset
+    >>> model = CrossAttentionMultiAsset(n_assets=3, n_features=1, seed=0)
+    >>> X = np.zeros((4, 3, 12, 1), dtype=np.float32)
+    >>> predictions, figure = predict_and_visualize(model, X, ["A", "B", "C"], device="cpu")
+    >>> predictions.shape, len(figure.axes) >= 2
+    ((4, 3), True)
+    """
+    import matplotlib.pyplot as plt
+
+    symbols = list(symbols)
+    n_assets = len(X.symbols) if isinstance(X, CrossAttentionData) else np.shape(X)[1]
+    if len(symbols) != n_assets:
+        raise InvalidInputError(f"symbols: {n_assets} assets need as many names, got {symbols}")
+    if hasattr(model, "forward"):
+        predictions = predict(model, X, device=device)
+    else:
+        predictions = model.predict(X)
+    maps = attention_maps(model, X, every=max(len(X) // 500, 1))
+    n_lags = maps.values.shape[-1]
+    figure, panels = plt.subplots(1, 3 if n_lags > 1 else 2, figsize=(15 if n_lags > 1 else 10, 4))
+    attention_heatmap(maps.map(), symbols, title="Mean attention", ax=panels[0])
+    if n_lags > 1:
+        _draw_lags(maps, symbols, panels[1])
+    classes = getattr(model, "output_type", "") == "classification"
+    _draw_latest(predictions[-1], symbols, classes, panels[-1])
+    if path is not None:
+        figure.savefig(path, bbox_inches="tight")
+    plt.close(figure)
+    return predictions, figure
+
+
+def _draw_lags(maps: AttentionMaps, symbols: list[str], ax: Axes) -> None:
+    table = maps.by_lag()
+    image = ax.imshow(table, vmin=0, vmax=1, cmap="cividis", aspect="auto")
+    ax.set_xticks(range(table.shape[1]), table.columns)
+    ax.set_yticks(range(len(symbols)), symbols)
+    ax.set(xlabel="lag (bars)", ylabel="query asset (follower)", title="Attention by lag")
+    ax.figure.colorbar(image, ax=ax, label="attention", shrink=0.8)
+
+
+def _draw_latest(latest: np.ndarray, symbols: list[str], classes: bool, ax: Axes) -> None:
+    """Draw returns or weights as bars, quantiles as ranges, logits as stacked probabilities."""
+    places = np.arange(len(symbols))
+    if classes:
+        odds = np.exp(latest - latest.max(axis=1, keepdims=True))
+        odds = odds / odds.sum(axis=1, keepdims=True)
+        left = np.zeros(len(symbols))
+        for name, share in zip(CLASSES, odds.T, strict=True):
+            ax.barh(places, share, left=left, label=name)
+            left += share
+        ax.legend(ncols=3, loc="upper left", bbox_to_anchor=(0, -0.15))
+    elif latest.ndim == 2:
+        ax.hlines(places, latest.min(axis=1), latest.max(axis=1))
+        ax.plot(np.median(latest, axis=1), places, "o")
+    else:
+        ax.barh(places, latest)
+        ax.axvline(0, color="black", linewidth=0.8)
+    label = "probability" if classes else "prediction (fraction)"
+    ax.set(xlabel=label, title="Latest window")
+    ax.set_yticks(places, symbols)
+    ax.invert_yaxis()
+
+
+def information_flow(report, sectors: dict[str, str] | None = None, ax: Axes | None = None) -> Axes:
+    """Draw a lead-lag report as a graph: an arrow from each leader to each follower that stands.
+
+    Parameters
+    ----------
+    report : LeadLagReport
+    sectors : dict of str to str, optional
+        Colours the assets.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+        Width grows with the size of the effect; blue arrows are positive, orange negative.
+    """
+    import networkx
+
+    from crossattn.figures import PALETTE
+
+    graph = report.graph()
+    ax = new_axes(ax, figsize=(6, 6))
+    places = networkx.circular_layout(graph)
+    groups = sorted({(sectors or {}).get(s, "") for s in graph.nodes})
+    colours = [PALETTE[2 + groups.index((sectors or {}).get(s, "")) % 6] for s in graph.nodes]
+    networkx.draw_networkx_nodes(graph, places, node_color=colours, node_size=900, ax=ax, alpha=0.5)
+    networkx.draw_networkx_labels(graph, places, font_size=8, ax=ax)
+    effects = [edge["effect"] for _, _, edge in graph.edges(data=True)]
+    biggest = max((abs(e) for e in effects), default=1.0) or 1.0
+    networkx.draw_networkx_edges(
+        graph,
+        places,
+        ax=ax,
+        node_size=900,
+        width=[0.6 + 2.5 * abs(e) / biggest for e in effects],
+        edge_color=[PALETTE[0] if e >= 0 else PALETTE[1] for e in effects],
+        connectionstyle="arc3,rad=0.12",
+    )
+    ax.set_title(str(report).split(" (")[0])
+    ax.set_axis_off()
+    return ax

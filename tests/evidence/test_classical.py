@@ -1,0 +1,142 @@
+"""Classical references: against statsmodels, against a slow loop, on planted and null markets."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from statsmodels.tsa.api import VAR as StatsmodelsVAR
+
+from crossattn import prepare_cross_attention_data, simulate_market
+from crossattn.errors import InvalidInputError
+from crossattn.evidence import classical
+
+
+def windows(scenario="static", n_assets=4, n_steps=6000, seed=0, **options):
+    market = simulate_market(scenario, n_assets=n_assets, n_steps=n_steps, seed=seed, **options)
+    return market, prepare_cross_attention_data(
+        market.frames, lookback=8, horizon=1, features=["log_return"]
+    )
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return windows(predictability=0.05)
+
+
+def pairs(report):
+    found = report.edges[report.edges["significant"]]
+    return {(e.leader, e.follower): e.lag for e in found.itertuples()}
+
+
+def truth(market):
+    return {(e.leader, e.follower): e.lag for e in market.edges.itertuples()}
+
+
+@pytest.mark.parametrize("method", [classical.granger, classical.lagged_correlation])
+def test_planted_pairs_are_found_at_their_lags(planted, method):
+    market, data = planted
+    found = pairs(method(data))
+    for pair, lag in truth(market).items():
+        assert found[pair] == lag
+
+
+def test_lasso_var_report(planted):
+    market, data = planted
+    train, val, test = data.split(0.5, 0.1)
+    found = pairs(classical.lasso_var(train, test, val))
+    assert set(truth(market)) <= set(found)
+
+
+def test_textbook_granger_equals_statsmodels():
+    market, _ = windows(n_assets=3, n_steps=900)
+    data = prepare_cross_attention_data(
+        market.frames, lookback=8, horizon=1, features=["log_return"]
+    )
+    returns = np.asarray(data.panel[:, :, 0], float)
+    first = int(data.ends[0])
+    mine = classical.granger(data, max_lag=2, robust=False).edges
+    theirs = StatsmodelsVAR(returns[first - 2 :]).fit(3)
+    names = list(data.symbols)
+    for row in mine.itertuples():
+        test = theirs.test_causality(
+            names.index(row.follower), [names.index(row.leader)], kind="wald"
+        )
+        assert row.p_value == pytest.approx(test.pvalue, rel=0.2, abs=2e-3)
+
+
+def test_textbook_errors_claim_leaders_under_shared_volatility_and_robust_ones_do_not():
+    market, _ = windows("factor", n_assets=6, n_steps=6000, seed=2)
+    data = prepare_cross_attention_data(
+        market.frames, lookback=8, horizon=1, features=["log_return"]
+    )
+    naive = classical.lagged_correlation(data, robust=False)
+    robust = classical.lagged_correlation(data)
+    assert naive.edges["significant"].sum() > robust.edges["significant"].sum()
+    assert robust.nobody_leads
+
+
+def random_quotes(n, seed, lead_of=None, delay=0):
+    """Quotes of a random walk at random times; or of one that repeats another's path later."""
+    generator = np.random.default_rng(seed)
+    grid = np.arange(40_000)
+    path = np.cumsum(np.random.default_rng(lead_of or seed).normal(0, 1e-3, len(grid)))
+    own = np.cumsum(generator.normal(0, 5e-4, len(grid)))
+    path = np.concatenate([np.full(delay, path[0]), path[: len(grid) - delay]]) + own
+    at = np.sort(generator.choice(grid[1:-1], n, replace=False))
+    at = np.concatenate([[0], at, [len(grid) - 1]])
+    index = pd.to_datetime(at, unit="s", utc=True) + pd.Timedelta("365D")
+    close = 100 * np.exp(path[at])
+    frame = pd.DataFrame(
+        dict.fromkeys(("open", "high", "low", "close"), close) | {"volume": 1.0}, index=index
+    )
+    frame["close_time"] = frame.index + pd.Timedelta("1us")
+    return frame
+
+
+def test_shifted_covariance_equals_a_slow_loop():
+    a, b = random_quotes(60, 1), random_quotes(45, 2)
+    quotes = [(f.index.as_unit("ns").asi8, np.log(f["close"].to_numpy())) for f in (a, b)]
+    shift = 40 * 10**9
+    edges = np.array([quotes[0][0][0], quotes[0][0][-1] + 1.0])
+    excess, _ = classical._shifted_covariance(*quotes, np.array([shift]), edges)
+    (lt, lx), (ft, fx) = quotes
+
+    def loop(shift):
+        product = overlap = 0.0
+        for c, d, dy in zip(ft[:-1], ft[1:], np.diff(fx), strict=True):
+            touched = [k for k in range(len(lt) - 1) if lt[k] + shift < d and lt[k + 1] + shift > c]
+            if not touched or lt[0] > c - shift or lt[-1] < d - shift:
+                continue
+            product += dy * sum(lx[k + 1] - lx[k] for k in touched)
+            overlap += max(0, min(lt[touched[-1] + 1], d) - max(lt[touched[0]], c))
+        return product, overlap
+
+    together, shifted = loop(0), loop(shift)
+    expected = shifted[0] - together[0] / together[1] * shifted[1]
+    np.testing.assert_allclose(excess[0, 0], expected, rtol=1e-9)
+
+
+def test_hayashi_yoshida_finds_a_delay_and_no_lead_in_mere_asynchrony():
+    lead = {
+        "FAST": random_quotes(4000, 1),
+        "SLOW": random_quotes(3000, 3, lead_of=1, delay=60),
+    }
+    options = {"step": pd.Timedelta("20s"), "max_lag": 5}
+    report = classical.hayashi_yoshida(lead, **options)
+    top = report.edges.iloc[0]
+    assert (top["leader"], top["follower"], top["significant"]) == ("FAST", "SLOW", True)
+    assert top["lag"] in (2, 3, 4)
+    same = {
+        "OFTEN": random_quotes(8000, 1),
+        "RARELY": random_quotes(1500, 3, lead_of=1),
+    }
+    assert classical.hayashi_yoshida(same, **options).nobody_leads
+
+
+def test_refusals(planted):
+    data = planted[1]
+    with pytest.raises(InvalidInputError, match="too few"):
+        classical.granger(data[:100])
+    with pytest.raises(InvalidInputError, match="max_lag"):
+        classical.lagged_correlation(data, max_lag=-1)
+    with pytest.raises(InvalidInputError, match="blocks"):
+        classical.hayashi_yoshida({"A": random_quotes(50, 1), "B": random_quotes(50, 2)})

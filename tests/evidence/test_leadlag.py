@@ -1,0 +1,179 @@
+"""The lead-lag report: planted pairs stand, idle ones do not, however the model is asked."""
+
+import numpy as np
+import pytest
+
+from crossattn import (
+    CrossAttentionForecaster,
+    analyze_lead_lag_relationships,
+    prepare_cross_attention_data,
+    simulate_market,
+)
+from crossattn.baselines.linear import VAR
+from crossattn.baselines.naive import OwnLagAR, Zero
+from crossattn.errors import InvalidInputError
+from crossattn.evidence.contributions import measure_contributions
+
+COLUMNS = ["leader", "follower", "lag", "effect", "p_value", "q_value", "significant"]
+
+
+def windows(scenario="static", n_assets=5, n_steps=8000, seed=4, predictability=0.04):
+    market = simulate_market(
+        scenario, n_assets=n_assets, n_steps=n_steps, seed=seed, predictability=predictability
+    )
+    data = prepare_cross_attention_data(
+        market.frames, lookback=9, horizon=1, features=["log_return"]
+    )
+    return market, *data.split(0.5, 0.1)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return windows()
+
+
+@pytest.fixture(scope="module")
+def lasso(planted):
+    _, train, val, _ = planted
+    return VAR(penalty="lasso", volatility_weights=True).fit(train, val)
+
+
+@pytest.fixture(scope="module")
+def report(planted, lasso):
+    return analyze_lead_lag_relationships(lasso, planted[3])
+
+
+def truth(market):
+    return {(e.leader, e.follower): e for e in market.edges.itertuples()}
+
+
+def test_planted_pairs_stand_with_lag_and_sign(planted, report):
+    edges = truth(planted[0])
+    found = report.edges[report.edges["significant"]]
+    pairs = set(zip(found["leader"], found["follower"], strict=True))
+    assert set(edges) <= pairs
+    assert len(pairs - set(edges)) <= 1
+    for row in found.itertuples():
+        if (row.leader, row.follower) in edges:
+            edge = edges[row.leader, row.follower]
+            assert row.lag == edge.lag
+            assert np.sign(row.effect) == np.sign(edge.strength)
+
+
+def test_effect_is_in_standard_deviations_of_both(planted, report):
+    market, _, _, test = planted
+    spread = dict(zip(test.symbols, np.nanstd(test.bar_returns, axis=0), strict=True))
+    rows = report.details.set_index(["leader", "follower"])
+    for (leader, follower), edge in truth(market).items():
+        row = rows.loc[(leader, follower)]
+        expected = edge.strength * spread[leader] / spread[follower]
+        assert row["effect_low"] - 0.03 < expected < row["effect_high"] + 0.03
+        assert row["effect_low"] <= row["effect"] <= row["effect_high"]
+
+
+def test_columns_ranges_and_order(report):
+    edges = report.edges
+    assert list(edges.columns) == COLUMNS
+    assert len(edges) == 5 * 4
+    assert (edges["leader"] != edges["follower"]).all()
+    assert edges[["p_value", "q_value"]].map(lambda v: 0 <= v <= 1).all(axis=None)
+    assert edges["p_value"].is_monotonic_increasing
+    assert (edges["significant"] == (edges["q_value"] <= report.alpha)).all()
+    assert report.matrix("p_value").shape == (5, 5)
+    assert report.leadership["leads"].sum() == edges["significant"].sum()
+    assert report.leadership["follows"].sum() == edges["significant"].sum()
+    assert list(report.leadership.index) == list(report.symbols)
+    assert abs(report.leadership["net"].sum()) < 1e-9
+
+
+def test_one_source_at_a_time_would_find_false_leaders():
+    """Why all sources stand in one regression: alone, an idle one speaks for its neighbour."""
+    from crossattn.evidence.inference import robust_regression
+
+    generator = np.random.default_rng(0)
+    factor = generator.normal(size=4000)
+    leader, idle = factor + generator.normal(size=4000), factor + generator.normal(size=4000)
+    follower = 0.2 * leader + generator.normal(size=4000)
+    assert robust_regression(follower, idle[:, None]).t[0] > 4
+    assert abs(robust_regression(follower, np.column_stack([leader, idle])).t[1]) < 3
+
+
+def test_ablation_agrees_with_what_the_model_says(planted, lasso):
+    test = planted[3][:900]
+
+    class Mute:
+        symbols = lasso.symbols
+        predict = staticmethod(lasso.predict)
+
+    said, found = measure_contributions(lasso, test), measure_contributions(Mute, test)
+    spread = said.total.std(axis=0)
+    for i in range(5):
+        for j in range(5):
+            if i != j and spread[i, j] > 1e-5:
+                both = said.total[:, i, j], found.total[:, i, j]
+                assert np.corrcoef(*both)[0, 1] > 0.999
+                assert said.by_lag[i, j].argmax() == found.by_lag[i, j].argmax()
+
+
+def test_forecaster_and_network_give_a_report_in_any_order_of_symbols():
+    market, train, val, test = windows(n_assets=4, n_steps=3000, predictability=0.1)
+    forecaster = CrossAttentionForecaster(n_models=1, epochs=4, progress=False, device="cpu").fit(
+        train, val
+    )
+    order = [market.symbols[k] for k in (2, 0, 3, 1)]
+    reports = [
+        analyze_lead_lag_relationships(model, data)
+        for model in (forecaster, forecaster.models[0])
+        for data in (test, test.select(symbols=order))
+    ]
+    for other in reports[1:]:
+        np.testing.assert_allclose(
+            other.edges["p_value"], reports[0].edges["p_value"], rtol=1e-3, atol=1e-9
+        )
+    top = reports[0].edges.iloc[0]
+    assert (top["leader"], top["follower"]) in truth(market)
+
+
+def test_nobody_leads_on_a_null_market():
+    _, train, _, test = windows("null", n_steps=4000)
+    assert analyze_lead_lag_relationships(VAR().fit(train), test).nobody_leads
+
+
+@pytest.mark.parametrize("make", [Zero, OwnLagAR])
+def test_a_model_that_cannot_look_across_is_untestable_not_nan(planted, make):
+    _, train, _, test = planted
+    report = analyze_lead_lag_relationships(make().fit(train), test[:300])
+    assert report.nobody_leads
+    assert (report.edges["p_value"] == 1).all()
+    assert report.edges.notna().all(axis=None)
+
+
+def test_a_subset_of_symbols_keeps_the_others_as_controls(planted, lasso, report):
+    few = list(report.symbols[:3])
+    part = analyze_lead_lag_relationships(lasso, planted[3], few)
+    assert len(part.edges) == 6
+    whole = report.edges.set_index(["leader", "follower"])["p_value"]
+    for row in part.edges.itertuples():
+        assert row.p_value == whole[row.leader, row.follower]
+
+
+def test_refusals(planted, lasso):
+    test = planted[3]
+    with pytest.raises(InvalidInputError, match="alpha"):
+        analyze_lead_lag_relationships(lasso, test, alpha=1.5)
+    with pytest.raises(InvalidInputError, match="symbols"):
+        analyze_lead_lag_relationships(lasso, test, ["nobody", "here"])
+    with pytest.raises(InvalidInputError, match="CrossAttentionData"):
+        analyze_lead_lag_relationships(lasso, np.zeros((3, 5, 9, 1)))
+    with pytest.raises(InvalidInputError, match="knows"):
+        analyze_lead_lag_relationships(lasso, test.select(symbols=test.symbols[:4]))
+    with pytest.raises(InvalidInputError, match="predict or contribute"):
+        analyze_lead_lag_relationships(object(), test)
+
+
+def test_report_draws_escapes_and_makes_a_graph(planted, report):
+    ax = report.plot()
+    assert "stand" in ax.get_title()
+    assert set(report.graph().nodes) == set(report.symbols)
+    assert report.graph().number_of_edges() == report.edges["significant"].sum()
+    assert "<table" in report._repr_html_()

@@ -1,0 +1,121 @@
+"""Maps: selections add up, dates are honest, and the seed's follower score says nothing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn import (
+    CrossAttentionForecaster,
+    CrossAttentionMultiAsset,
+    predict,
+    predict_and_visualize,
+    prepare_cross_attention_data,
+    simulate_market,
+)
+from crossattn.baselines.naive import Zero
+from crossattn.errors import InvalidInputError
+from crossattn.evidence.maps import attention_maps, leadership_scores, rollout
+
+
+@pytest.fixture(scope="module")
+def data():
+    market = simulate_market(n_assets=4, n_steps=900, predictability=0.2, seed=0)
+    return prepare_cross_attention_data(market.frames, lookback=16, horizon=1)
+
+
+@pytest.fixture(scope="module")
+def forecaster(data):
+    train, val, _ = data.split()
+    return CrossAttentionForecaster(n_models=2, epochs=2, progress=False, device="cpu").fit(
+        train, val
+    )
+
+
+def test_map_selections_add_up(forecaster, data):
+    maps = attention_maps(forecaster.models[0], data[:70])
+    n, heads, n_assets, _, n_lags = maps.values.shape
+    assert (n, n_assets, n_lags) == (70, 4, 8)
+    whole = maps.map()
+    np.testing.assert_allclose(whole.sum(axis=1), 1.0, atol=1e-5)
+    by_head = np.mean([maps.map(head=h) for h in range(heads)], axis=0)
+    np.testing.assert_allclose(by_head, whole, atol=1e-6)
+    by_lag = np.sum([maps.map(lag=lag) for lag in range(1, n_lags + 1)], axis=0)
+    np.testing.assert_allclose(by_lag, whole, atol=1e-6)
+    np.testing.assert_allclose(maps.by_lag().sum(axis=1), 1.0, atol=1e-5)
+    follower = data.symbols[2]
+    path = maps.through_time(follower)
+    np.testing.assert_allclose(path.mean(), whole.loc[follower], atol=1e-5)
+    assert (path.index == data.timestamps[:70]).all()
+
+
+def test_a_map_at_a_date_is_the_last_one_known_by_then(forecaster, data):
+    maps = attention_maps(forecaster, data[:50], every=7)
+    assert len(maps.timestamps) == len(maps.values) == 8
+    at = data.timestamps[13] + pd.Timedelta("5min")
+    np.testing.assert_array_equal(maps.map(at=at), maps.values[1, 0].sum(-1))
+    with pytest.raises(InvalidInputError, match="first map"):
+        maps.map(at=data.timestamps[0] - pd.Timedelta("1h"))
+
+
+def test_thinning_takes_every_so_many_th_window(forecaster, data):
+    model = forecaster.models[0]
+    all_of_them = attention_maps(model, data[:600]).values
+    np.testing.assert_array_equal(
+        attention_maps(model, data[:600], every=7).values, all_of_them[::7]
+    )
+
+
+def test_as_follower_is_one_over_n_and_influence_is_not(forecaster, data):
+    scores = leadership_scores(forecaster, data)
+    np.testing.assert_allclose(scores["as_follower"], 0.25, atol=1e-5)
+    assert scores["influence"].std() > 0.01
+    np.testing.assert_allclose((scores["influence"] ** 2).mean(), 1.0)
+    np.testing.assert_allclose((scores["listening"] ** 2).mean(), 1.0)
+
+
+def test_rollout_is_the_product_with_residuals():
+    generator = np.random.default_rng(0)
+    layers = [generator.dirichlet(np.ones(3), size=(5, 3)) for _ in range(2)]
+    total = rollout(layers)
+    np.testing.assert_allclose(total.sum(axis=-1), 1.0)
+    first, second = (0.5 * np.eye(3) + 0.5 * a[2] for a in layers)
+    np.testing.assert_allclose(total[2], second @ first)
+    with pytest.raises(InvalidInputError, match="at least one"):
+        rollout([])
+
+
+def test_predict_and_visualize_predicts_what_predict_does(forecaster, data, tmp_path):
+    model, X = forecaster.models[0], np.asarray(data.X[:9])
+    path = tmp_path / "map.png"
+    predictions, figure = predict_and_visualize(model, X, data.symbols, device="cpu", path=path)
+    np.testing.assert_allclose(predictions, predict(model, X, device="cpu"))
+    assert path.stat().st_size > 5000
+    texts = [t.get_text() for t in figure.axes[0].get_yticklabels()]
+    assert texts == list(data.symbols)
+    again, _ = predict_and_visualize(forecaster, data[:9], data.symbols, device="cpu")
+    assert again.shape == (9, 4)
+
+
+@pytest.mark.parametrize("output_type", ["classification", "portfolio", "distribution"])
+def test_every_head_can_be_drawn(data, output_type):
+    model = CrossAttentionMultiAsset(4, 7, features=data.features, output_type=output_type, seed=0)
+    X = np.asarray(data.X[:3])
+    predictions, figure = predict_and_visualize(model, X, list("ABCD"), device="cpu")
+    assert len(predictions) == 3
+    label = figure.axes[2].get_xlabel()
+    assert label.startswith("probability" if output_type == "classification" else "prediction")
+
+
+def test_refusals(forecaster, data):
+    with pytest.raises(InvalidInputError, match="names"):
+        predict_and_visualize(forecaster.models[0], data[:3], ["A"])
+    with pytest.raises(InvalidInputError, match="no attention"):
+        attention_maps(Zero().fit(data), data)
+    with pytest.raises(InvalidInputError, match="head"):
+        attention_maps(forecaster, data[:3]).map(head=9)
+    with pytest.raises(InvalidInputError, match="lag"):
+        attention_maps(forecaster, data[:3]).map(lag=0)
+    with pytest.raises(InvalidInputError, match="layer"):
+        attention_maps(forecaster.models[0], data[:3], layer=7)
+    with pytest.raises(InvalidInputError, match="every"):
+        attention_maps(forecaster, data[:3], every=0)
