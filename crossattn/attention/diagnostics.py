@@ -36,7 +36,9 @@ def attention_entropy(attention: Tensor, dim: int = -1) -> Tensor:
 
     Built in chapter: Multi-head cross-asset attention
     """
-    return torch.special.entr(attention).sum(dim=dim)
+    # The derivative of a ln a is infinite at 0, where masked keys are: they count as constants.
+    present = torch.where(attention > 0, attention, 1.0)
+    return -(attention * present.log()).sum(dim=dim)
 
 
 def effective_number(attention: Tensor, dim: int = -1) -> Tensor:
@@ -105,7 +107,7 @@ def collapse_meter(attention: Tensor, *, head_dim: int = 1) -> Collapse:
     Raises
     ------
     InvalidInputError
-        The tensor has too few axes, or all of it is masked.
+        The tensor has too few axes or NaN, or a head is masked everywhere.
 
     Examples
     --------
@@ -123,6 +125,8 @@ def collapse_meter(attention: Tensor, *, head_dim: int = 1) -> Collapse:
             "attention must have axes for heads, queries and keys, "
             f"got shape {tuple(attention.shape)}"
         )
+    if not attention.isfinite().all():
+        raise InvalidInputError("attention must be finite, got NaN or infinite entries")
     rows = attention.detach().movedim(head_dim, 0).flatten(1, -2)  # (H, rows, Nk)
     used = rows.sum(dim=-1) > 0  # (H, rows)
     if not used.any(dim=-1).all():

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from crossattn.attention.diagnostics import attention_entropy, collapse_meter, effective_number
+from crossattn.attention.functional import masked_softmax
 from crossattn.errors import InvalidInputError
 
 
@@ -27,8 +28,11 @@ def test_both_can_be_part_of_a_loss():
     scores = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda s: attention_entropy(s.softmax(-1)), scores)
     assert torch.autograd.gradcheck(lambda s: effective_number(s.softmax(-1)), scores)
-    masked = torch.zeros(2, 3, requires_grad=True)
-    (attention_entropy(masked) + effective_number(masked)).sum().backward()
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    scores = torch.randn(2, 3, requires_grad=True)
+    attention = masked_softmax(scores, mask)
+    (attention_entropy(attention) + effective_number(attention)).sum().backward()
+    assert scores.grad.isfinite().all() and (scores.grad[0, :2] != 0).all()
 
 
 def test_collapse_is_told_from_each_query_having_its_own_leader():
@@ -48,5 +52,7 @@ def test_masked_rows_do_not_count():
     assert meter.effective_per_query.tolist() == [1]
     with pytest.raises(InvalidInputError, match="masked everywhere"):
         collapse_meter(torch.zeros(1, 2, 3, 4))
+    with pytest.raises(InvalidInputError, match="finite"):
+        collapse_meter(torch.full((1, 2, 3, 4), math.nan))
     with pytest.raises(InvalidInputError, match="axes"):
         collapse_meter(torch.zeros(3, 4))
