@@ -25,6 +25,7 @@ _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _RESERVED = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\.|$)")
 _ESCAPES = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ZONED = re.compile(r"(?:Z|[+-]\d{2}:?\d{2})$")
+_FOREIGN = re.compile(r"[^0-9eE+.-]")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$")
 _MAX_STEM = 200
 
@@ -260,11 +261,16 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _numbers(column: pd.Series, path: Path) -> np.ndarray:
-    texts = column.tolist()
-    wrong = [text != "" and not (isinstance(text, str) and _NUMBER.match(text)) for text in texts]
-    _refuse_line(np.array(wrong), column, path)
-    # the empty text is a missing value; float() reads every shortest form back exactly
-    values = np.array([float(text) if text else np.nan for text in texts])
+    texts = [str(text) for text in column]
+    try:
+        if _FOREIGN.search("".join(texts)):
+            raise ValueError("a character that no decimal number holds")
+        # the empty text is a missing value; float() reads every shortest form back exactly
+        values = np.array([float(text) if text else np.nan for text in texts])
+    except ValueError:
+        wrong = [text != "" and not _NUMBER.match(text) for text in texts]
+        _refuse_line(np.array(wrong), column, path)
+        raise
     _refuse_line(np.isinf(values), column, path)
     return values
 
