@@ -60,7 +60,7 @@ def compute_metrics(
     (0.019494, -0.02)
     """
     values = check_returns(returns)
-    periods = _check_periods(returns, periods_per_year)
+    periods = check_periods(returns, periods_per_year)
     wealth = np.concatenate([[1.0], np.cumprod(1 + values)])
     drawdown = wealth / np.maximum.accumulate(wealth) - 1
     mean, deviation = values.mean(), values.std(ddof=1)
@@ -158,7 +158,7 @@ def check_returns(returns: pd.Series | np.ndarray) -> np.ndarray:
     return values
 
 
-def _check_periods(returns: pd.Series | np.ndarray, periods_per_year: float | None) -> float:
+def check_periods(returns: pd.Series | np.ndarray, periods_per_year: float | None) -> float:
     if periods_per_year is None:
         return infer_periods_per_year(getattr(returns, "index", pd.RangeIndex(len(returns))))
     try:

@@ -1,0 +1,311 @@
+"""How sure a Sharpe ratio is: intervals, and what many tries do to the best of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import kurtosis, norm, skew
+
+from crossattn.errors import InvalidInputError
+from crossattn.portfolio.metrics import check_periods, check_returns
+
+EULER = 0.5772156649015329
+
+
+@dataclass(frozen=True)
+class SharpeInterval:
+    """An annual Sharpe ratio and where it may lie.
+
+    Attributes
+    ----------
+    sharpe_ratio, low, high : float
+        Annual estimate and the ends of the interval.
+    standard_error : float
+        Annual.
+    level : float
+        Probability that the interval claims.
+    method : str
+        "hac" or "bootstrap".
+    """
+
+    sharpe_ratio: float
+    low: float
+    high: float
+    standard_error: float
+    level: float
+    method: str
+
+
+def sharpe_interval(
+    returns: pd.Series | np.ndarray,
+    *,
+    level: float = 0.95,
+    method: str = "hac",
+    lags: int | None = None,
+    n_resamples: int = 2000,
+    seed: int = 0,
+    periods_per_year: float | None = None,
+) -> SharpeInterval:
+    """Interval of the annual Sharpe ratio that allows for autocorrelation and fat tails.
+
+    The textbook's 1/√T assumes independent normal returns. Returns of a strategy are neither: their
+    tails are fat, their volatility clusters, and slow positions make them autocorrelated.
+
+    Parameters
+    ----------
+    returns : Series or ndarray of shape (T,)
+        Net simple returns, at least ten.
+    level : float
+        Between 0 and 1.
+    method : {"hac", "bootstrap"}
+        ``hac``: delta method on the mean of (r, r²), whose long-run covariance is estimated with
+        Bartlett weights. ``bootstrap``: percentiles over resamples in blocks of random length
+        (stationary bootstrap).
+    lags : int, optional
+        Bartlett lags, or mean length of a block. None: 4 (T/100)^(2/9) lags, blocks of T^(1/3).
+    n_resamples, seed : int
+        Of the bootstrap.
+    periods_per_year : float, optional
+        Inferred from the index when None.
+
+    Returns
+    -------
+    SharpeInterval
+
+    Raises
+    ------
+    InvalidInputError
+        Fewer than ten returns, or all the same; level, method, lags or n_resamples out of range.
+
+    Notes
+    -----
+    Built in chapter: From paper to practice.
+
+    References
+    ----------
+    Lo (2002), "The statistics of Sharpe ratios". Ledoit and Wolf (2008), "Robust performance
+    hypothesis testing with the Sharpe ratio". Politis and Romano (1994), "The stationary
+    bootstrap".
+
+    Examples
+    --------
+    >>> r = np.random.default_rng(0).normal(0.001, 0.01, 500)
+    >>> interval = sharpe_interval(r, periods_per_year=252)
+    >>> interval.low < 252**0.5 * 0.1 < interval.high
+    True
+    """
+    values = _varying(returns)
+    periods = check_periods(returns, periods_per_year)
+    if not 0 < level < 1:
+        raise InvalidInputError(f"level must be between 0 and 1, got {level!r}")
+    if lags is not None and (isinstance(lags, bool) or not 0 <= lags < len(values)):
+        raise InvalidInputError(f"lags must be between 0 and {len(values) - 1}, got {lags!r}")
+    root = np.sqrt(periods)
+    estimate = values.mean() / values.std(ddof=1) * root
+    if method == "hac":
+        error = _robust_error(values, lags) * root
+        reach = norm.ppf((1 + level) / 2) * error
+        low, high = estimate - reach, estimate + reach
+    elif method == "bootstrap":
+        if isinstance(n_resamples, bool) or n_resamples < 100:
+            raise InvalidInputError(f"n_resamples must be at least 100, got {n_resamples!r}")
+        block = max(1.0, float(lags) if lags is not None else len(values) ** (1 / 3))
+        draws = _bootstrap_sharpes(values, block, int(n_resamples), seed) * root
+        low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+        error = draws.std(ddof=1)
+    else:
+        raise InvalidInputError(f'method must be "hac" or "bootstrap", got {method!r}')
+    return SharpeInterval(float(estimate), float(low), float(high), float(error), level, method)
+
+
+def probabilistic_sharpe(
+    returns: pd.Series | np.ndarray,
+    benchmark: float = 0.0,
+    *,
+    periods_per_year: float | None = None,
+) -> float:
+    """Probability that the true Sharpe ratio exceeds a benchmark, with skew and fat tails counted.
+
+    Parameters
+    ----------
+    returns : Series or ndarray of shape (T,)
+        Net simple returns, at least ten.
+    benchmark : float
+        Annual Sharpe ratio to exceed.
+    periods_per_year : float, optional
+        Inferred from the index when None.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+
+    Raises
+    ------
+    InvalidInputError
+        Fewer than ten returns, or all the same.
+
+    Notes
+    -----
+    With S the Sharpe ratio a bar, S* the benchmark a bar, g3 skewness and g4 kurtosis:
+    Φ((S - S*) √(T - 1) / √(1 - g3 S + (g4 - 1)/4 S²)). Independent returns are assumed.
+
+    References
+    ----------
+    Bailey and López de Prado (2012), "The Sharpe ratio efficient frontier".
+
+    Examples
+    --------
+    >>> r = np.random.default_rng(0).normal(0.001, 0.01, 500)
+    >>> probabilistic_sharpe(r, periods_per_year=252) > 0.9
+    True
+    """
+    values = _varying(returns)
+    root = np.sqrt(check_periods(returns, periods_per_year))
+    ratio = values.mean() / values.std(ddof=1)
+    tails = 1 - skew(values) * ratio + (kurtosis(values, fisher=False) - 1) / 4 * ratio**2
+    return float(norm.cdf((ratio - benchmark / root) * np.sqrt((len(values) - 1) / tails)))
+
+
+def expected_best_sharpe(n_trials: int, deviation: float) -> float:
+    """Sharpe ratio that the best of several worthless strategies is expected to show.
+
+    Parameters
+    ----------
+    n_trials : int
+        All that were tried, also those that nobody wrote down.
+    deviation : float
+        Standard deviation of the trials' Sharpe ratios.
+
+    Returns
+    -------
+    float
+        In the units of ``deviation``; 0 for a single trial.
+
+    Raises
+    ------
+    InvalidInputError
+        Less than one trial, or a negative deviation.
+
+    References
+    ----------
+    Bailey and López de Prado (2014), "The deflated Sharpe ratio".
+
+    Examples
+    --------
+    >>> round(expected_best_sharpe(100, 0.5), 2)
+    1.27
+    """
+    if isinstance(n_trials, bool) or not n_trials >= 1:
+        raise InvalidInputError(f"n_trials must be at least 1, got {n_trials!r}")
+    if not 0 <= deviation < np.inf:
+        raise InvalidInputError(f"deviation must be finite, zero or more, got {deviation!r}")
+    if n_trials == 1:
+        return 0.0
+    first, second = norm.ppf(1 - 1 / n_trials), norm.ppf(1 - 1 / (n_trials * np.e))
+    return float(deviation * ((1 - EULER) * first + EULER * second))
+
+
+def deflated_sharpe(
+    returns: pd.Series | np.ndarray,
+    trials: np.ndarray,
+    *,
+    periods_per_year: float | None = None,
+) -> float:
+    """Probability that a strategy chosen as the best of many has any skill.
+
+    Parameters
+    ----------
+    returns : Series or ndarray of shape (T,)
+        Net simple returns of the chosen strategy.
+    trials : ndarray of shape (n_trials,)
+        Annual Sharpe ratios of *every* strategy that was tried, the chosen one included.
+    periods_per_year : float, optional
+        Inferred from the index when None.
+
+    Returns
+    -------
+    float
+        :func:`probabilistic_sharpe` against what the best of that many worthless strategies would
+        show; at .95 and above the choice survives.
+
+    Raises
+    ------
+    InvalidInputError
+        No trials, or one that is not finite.
+
+    Notes
+    -----
+    Leaving failures out of ``trials`` defeats it. Trials that resemble each other count as fewer;
+    taking all of them as independent is the cautious side.
+
+    References
+    ----------
+    Bailey and López de Prado (2014), "The deflated Sharpe ratio".
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> tries = rng.normal(0, 0.01, (200, 500))
+    >>> sharpes = tries.mean(1) / tries.std(1, ddof=1) * 252**0.5
+    >>> best = tries[sharpes.argmax()]
+    >>> deflated_sharpe(best, sharpes, periods_per_year=252) < 0.95
+    True
+    >>> probabilistic_sharpe(best, periods_per_year=252) > 0.95
+    True
+    """
+    tried = np.asarray(trials, dtype=float).ravel()
+    if not len(tried) or not np.isfinite(tried).all():
+        raise InvalidInputError("trials must be finite Sharpe ratios, at least one")
+    deviation = tried.std(ddof=1) if len(tried) > 1 else 0.0
+    best = expected_best_sharpe(len(tried), float(deviation))
+    return probabilistic_sharpe(returns, best, periods_per_year=periods_per_year)
+
+
+def _varying(returns: pd.Series | np.ndarray) -> np.ndarray:
+    values = check_returns(returns)
+    if len(values) < 10:
+        raise InvalidInputError(f"returns must have ten values or more, got {len(values)}")
+    if np.ptp(values) <= 1e-14 * np.abs(values).max():
+        raise InvalidInputError("returns must vary, got the same value throughout")
+    return values
+
+
+def _robust_error(values: np.ndarray, lags: int | None) -> float:
+    """Standard error of mean / deviation, a bar, by the delta method on (r, r²)."""
+    n = len(values)
+    lags = int(4 * (n / 100) ** (2 / 9)) if lags is None else int(lags)
+    moments = np.column_stack([values, values**2])
+    mean, square = moments.mean(axis=0)
+    centred = moments - moments.mean(axis=0)
+    long_run = centred.T @ centred / n
+    for lag in range(1, lags + 1):
+        cross = centred[lag:].T @ centred[:-lag] / n
+        long_run += (1 - lag / (lags + 1)) * (cross + cross.T)
+    variance = square - mean**2
+    slope = np.array([square, -mean / 2]) / variance**1.5
+    return float(np.sqrt(slope @ long_run @ slope / n))
+
+
+def _bootstrap_sharpes(values: np.ndarray, block: float, n_resamples: int, seed: int) -> np.ndarray:
+    """Sharpe ratio a bar of every resample, (n_resamples,)."""
+    rng = np.random.default_rng(seed)
+    n = len(values)
+    sharpes = np.empty(n_resamples)
+    rows = max(1, 2_000_000 // n)  # resamples at a time: 16 MB of positions
+    steps = np.arange(n)
+    for start in range(0, n_resamples, rows):
+        count = min(rows, n_resamples - start)
+        fresh = rng.random((count, n)) < 1 / block
+        fresh[:, 0] = True
+        origin = np.maximum.accumulate(np.where(fresh, steps, 0), axis=1)
+        jump = rng.integers(0, n, (count, n))
+        where = (np.take_along_axis(jump, origin, axis=1) + steps - origin) % n
+        drawn = values[where]
+        deviation = drawn.std(axis=1, ddof=1)
+        ratio = np.zeros(count)
+        np.divide(drawn.mean(axis=1), deviation, out=ratio, where=deviation > 0)
+        sharpes[start : start + count] = ratio
+    return sharpes

@@ -1,0 +1,291 @@
+"""Refit, forecast what comes next, move on: out-of-sample predictions of a whole history."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from crossattn.errors import InvalidInputError
+from crossattn.windows.splits import Fold, walk_forward_folds
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from crossattn.windows.data import CrossAttentionData
+
+
+@dataclass(frozen=True, eq=False)
+class WalkForwardResult:
+    """Out-of-sample predictions of all folds, in time order, and the folds side by side.
+
+    Attributes
+    ----------
+    predictions : ndarray of shape (n_test, N) or more
+        What a model fitted on earlier windows only said about each window; NaN for windows that
+        lie between two folds' test parts, the newer model's word where two folds overlap.
+    data : CrossAttentionData of n_test windows
+        From the first test window to the last one.
+    folds : DataFrame, a row a fold
+        ``train_start``, ``train_end``, ``test_start``, ``test_end`` (times, ends included),
+        ``train_windows``, ``test_windows``, ``correlation`` of prediction and target (pooled) and
+        ``mse_ratio``: squared error over that of forecasting zero; NaN where there is no target or
+        the predictions are not one number an asset.
+    fold : ndarray of int, shape (n_test,)
+        Fold that predicted each window, -1 for none.
+    models : tuple
+        The fitted model of each fold, where they were kept.
+
+    Notes
+    -----
+    ``result.predict`` gives the predictions back for a part of the test windows, so that the result
+    can be handed to :class:`crossattn.CrossAttentionBacktest` as a model.
+    """
+
+    predictions: np.ndarray
+    data: CrossAttentionData
+    folds: pd.DataFrame
+    fold: np.ndarray
+    models: tuple[Any, ...] = ()
+
+    @property
+    def timestamps(self) -> pd.DatetimeIndex:
+        """When each prediction was made."""
+        return self.data.timestamps
+
+    def predict(self, data: CrossAttentionData) -> np.ndarray:
+        """Predictions for windows that were test windows of some fold.
+
+        Raises
+        ------
+        InvalidInputError
+            A window was in no fold's test part, or the symbols are others.
+        """
+        if tuple(data.symbols) != tuple(self.data.symbols):
+            raise InvalidInputError(
+                f"data must have the symbols {self.data.symbols}, got {data.symbols}"
+            )
+        rows = self.timestamps.get_indexer(data.timestamps)
+        if (rows < 0).any():
+            first = data.timestamps[rows < 0][0]
+            raise InvalidInputError(f"data holds windows that no fold predicted, first {first}")
+        return self.predictions[rows]
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw each fold's training and test part over time, and return the axes."""
+        from crossattn.figures import new_axes
+
+        ax = new_axes(ax)
+        for k, row in enumerate(self.folds.itertuples()):
+            for start, end, colour in (
+                (row.train_start, row.train_end, "C0"),
+                (row.test_start, row.test_end, "C1"),
+            ):
+                label = {"C0": "train", "C1": "test"}[colour] if k == 0 else None
+                ax.plot(
+                    [start, end], [k, k], lw=5, color=colour, solid_capstyle="butt", label=label
+                )
+        ax.set_xlabel("close time of the windows")
+        ax.set_ylabel("fold")
+        ax.invert_yaxis()
+        ax.legend()
+        return ax
+
+    def _repr_html_(self) -> str:
+        return self.folds.to_html(float_format=lambda value: f"{value:.4g}")
+
+
+def walk_forward(
+    data: CrossAttentionData,
+    make_model: Callable[..., Any],
+    *,
+    train_size: int,
+    test_size: int,
+    step: int | None = None,
+    expanding: bool = False,
+    embargo: int = 0,
+    n_jobs: int = 1,
+    val_size: int = 0,
+    warm_start: bool = False,
+    keep_models: bool = False,
+) -> WalkForwardResult:
+    """Fit on the past, predict the next windows, step forward, until the data ends.
+
+    Parameters
+    ----------
+    data : CrossAttentionData
+        Windows in time order.
+    make_model : callable
+        Returns a fresh object with ``fit(train, val)`` (or ``fit(train)``) and ``predict(data)``:
+        a class will do. With ``warm_start`` it is called with the model of the fold before (None
+        for the first) and may return that.
+    train_size : int
+        Windows to learn from, in the first fold where ``expanding``.
+    test_size : int
+        Windows that each fold predicts.
+    step : int, optional
+        Windows from one fold's test part to the next one's; None: ``test_size``.
+    expanding : bool
+        Train on everything since the start, not only on the last ``train_size`` windows.
+    embargo : int
+        Windows left out between the two parts, beyond the purge.
+    n_jobs : int
+        Folds fitted at the same time, in processes (joblib); -1: all cores. 1 with ``warm_start``.
+    val_size : int
+        Windows at the end of each training part that are handed over as ``val``, purged alike.
+    warm_start : bool
+        See ``make_model``.
+    keep_models : bool
+        Keep the fitted models in the result.
+
+    Returns
+    -------
+    WalkForwardResult
+
+    Raises
+    ------
+    InvalidInputError
+        A size is out of range, the data is too short for one fold, or a prediction has a wrong
+        length.
+
+    Notes
+    -----
+    The target of a window is known ``horizon`` bars after it. So the last ``horizon`` windows
+    before the test part are *purged*: their targets are still open when the first test forecast is
+    made. The embargo adds a distance for what else may reach across, such as slow features. The
+    folds are those of :func:`crossattn.windows.splits.walk_forward_folds`; the last may be shorter.
+
+    Built in chapter: Regimes and walk-forward.
+
+    References
+    ----------
+    López de Prado (2018), "Advances in Financial Machine Learning", chapter 7.
+
+    Examples
+    --------
+    >>> from crossattn import prepare_cross_attention_data, simulate_market
+    >>> market = simulate_market(n_assets=3, n_steps=400)
+    >>> data = prepare_cross_attention_data(market.frames, lookback=5, horizon=2)
+    >>> class Mean:
+    ...     def fit(self, train):
+    ...         self.mean = train.y.mean(axis=0)
+    ...         return self
+    ...
+    ...     def predict(self, data):
+    ...         return np.tile(self.mean, (len(data), 1))
+    >>> result = walk_forward(data, Mean, train_size=200, test_size=50)
+    >>> bool((result.folds["train_end"] < result.folds["test_start"]).all())
+    True
+    """
+    folds = walk_forward_folds(
+        data,
+        train_size=train_size,
+        test_size=test_size,
+        step=step,
+        expanding=expanding,
+        embargo=embargo,
+    )
+    whole = isinstance(val_size, (int, np.integer)) and not isinstance(val_size, bool)
+    if not whole or val_size < 0 or (val_size and train_size <= val_size + data.horizon):
+        raise InvalidInputError(
+            f"val_size must be a whole number of windows that leaves some of {train_size} to "
+            f"train on, got {val_size!r}"
+        )
+    if not callable(make_model):
+        raise InvalidInputError(f"make_model must be callable, got {type(make_model).__name__}")
+    if warm_start and n_jobs != 1:
+        raise InvalidInputError(f"n_jobs must be 1 with warm_start, got {n_jobs!r}")
+    parts = [_parts(fold, val_size) for fold in folds]
+    outcomes = _fit_all(parts, make_model, warm_start, n_jobs, keep_models)
+
+    origin = data.timestamps.get_indexer([part[2].timestamps[0] for part in parts])
+    stop = max(int(start) + len(part[2]) for start, part in zip(origin, parts, strict=True))
+    tested = data[int(origin[0]) : stop]
+    shape = (len(tested), *outcomes[0][0].shape[1:])
+    predictions, number = np.full(shape, np.nan), np.full(len(tested), -1)
+    for k, (start, (prediction, _)) in enumerate(zip(origin - origin[0], outcomes, strict=True)):
+        predictions[start : start + len(prediction)] = prediction
+        number[start : start + len(prediction)] = k
+    rows = [
+        _row_of_fold(*part, prediction)
+        for part, (prediction, _) in zip(parts, outcomes, strict=True)
+    ]
+    return WalkForwardResult(
+        predictions=predictions,
+        data=tested,
+        folds=pd.DataFrame(rows).rename_axis("fold"),
+        fold=number,
+        models=tuple(model for _, model in outcomes) if keep_models else (),
+    )
+
+
+def _parts(fold: Fold, val_size: int) -> tuple:
+    """Training, validation (or None) and test windows of a fold."""
+    (train,), (test,) = fold.train, fold.test
+    if not val_size:
+        return train, None, test
+    kept = len(train) - val_size - train.horizon
+    return train[:kept], train[len(train) - val_size :], test
+
+
+def _fit_all(
+    parts: list, make_model: Callable, warm_start: bool, n_jobs: int, keep: bool
+) -> list[tuple[np.ndarray, Any]]:
+    if warm_start:
+        outcomes, model = [], None
+        for part in parts:
+            prediction, model = _fit_fold(part, lambda model=model: make_model(model), True)
+            outcomes.append((prediction, model if keep else None))
+        return outcomes
+    if n_jobs == 1:
+        return [_fit_fold(part, make_model, keep) for part in parts]
+    from joblib import Parallel, delayed
+
+    return Parallel(n_jobs=n_jobs)(delayed(_fit_fold)(part, make_model, keep) for part in parts)
+
+
+def _fit_fold(part: tuple, make_model: Callable, keep: bool) -> tuple[np.ndarray, Any]:
+    train, val, test = part
+    model = make_model()
+    known = (train, val) if _takes_validation(model) else (train,)
+    fitted = model.fit(*known)
+    model = model if fitted is None else fitted
+    prediction = np.asarray(model.predict(test))
+    if len(prediction) != len(test):
+        raise InvalidInputError(
+            f"make_model: predict must give a row a window, {len(test)}, got {len(prediction)}"
+        )
+    return prediction, model if keep else None
+
+
+def _takes_validation(model: Any) -> bool:
+    parameters = inspect.signature(model.fit).parameters
+    kinds = {parameter.kind for parameter in parameters.values()}
+    return len(parameters) > 1 or inspect.Parameter.VAR_POSITIONAL in kinds
+
+
+def _row_of_fold(train, val, test, prediction: np.ndarray) -> dict[str, Any]:
+    last = val if val is not None else train
+    row = {
+        "train_start": train.timestamps[0],
+        "train_end": last.timestamps[-1],
+        "test_start": test.timestamps[0],
+        "test_end": test.timestamps[-1],
+        "train_windows": len(train) + (len(val) if val is not None else 0),
+        "test_windows": len(test),
+        "correlation": np.nan,
+        "mse_ratio": np.nan,
+    }
+    target = np.asarray(test.y, dtype=float)
+    known = np.isfinite(target)
+    if prediction.shape == target.shape and known.sum() > 2:
+        said, true = prediction[known], target[known]
+        if said.std() > 0 and true.std() > 0:
+            row["correlation"] = float(np.corrcoef(said, true)[0, 1])
+        zero = (true**2).mean()
+        row["mse_ratio"] = float(((true - said) ** 2).mean() / zero) if zero > 0 else np.nan
+    return row
