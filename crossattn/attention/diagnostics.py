@@ -38,7 +38,7 @@ def attention_entropy(attention: Tensor, dim: int = -1) -> Tensor:
     """
     # The derivative of a ln a is infinite at 0, where masked keys are: they count as constants.
     present = torch.where(attention > 0, attention, 1.0)
-    return -(attention * present.log()).sum(dim=dim)
+    return (attention * present.reciprocal().log()).sum(dim=dim)
 
 
 def effective_number(attention: Tensor, dim: int = -1) -> Tensor:
