@@ -75,10 +75,18 @@ def _answers(model, data_or_X, device, batch_size, return_attention=False) -> It
             store = model.read_panel(panel, data.lookback)
         inputs = (store.gather(rows) for rows in ends.split(batch_size))
     else:
-        X = torch.as_tensor(np.asarray(data_or_X, dtype=np.float32))
-        model.check_windows(X)
-        inputs = (model.body.read_windows(x.to(device)) for x in X.split(batch_size))
+        X = np.asarray(data_or_X)
+        if X.ndim != 4 or len(X) == 0:
+            raise InvalidInputError(f"X must have shape (n, N, T, F), got {X.shape}")
+        batches = (X[start : start + batch_size] for start in range(0, len(X), batch_size))
+        inputs = (_windows(model, batch, device) for batch in batches)
     for batch in inputs:
         with torch.no_grad():
             answer = model.answer(batch, return_attention)
         yield answer
+
+
+def _windows(model, X: np.ndarray, device: torch.device):
+    x = torch.from_numpy(np.array(X, dtype=np.float32)).to(device)
+    model.check_windows(x)
+    return model.body.read_windows(x)

@@ -1,0 +1,326 @@
+"""TemporalCrossAttention against a loop over every target, source and lag, in float64."""
+
+import math
+
+import pytest
+import torch
+
+from crossattn.attention.lag_signal import ContentLagLayer, IdentityLagLayer
+from crossattn.attention.lagged import TemporalCrossAttention, lag_softmax, lag_windows
+from crossattn.errors import InvalidInputError
+
+B, N, T, D, H, MAX_LAG, S = 2, 3, 7, 12, 4, 2, 5
+L = MAX_LAG + 1
+
+
+def make_layer(seed=0, **options):
+    torch.manual_seed(seed)
+    layer = TemporalCrossAttention(D, H, MAX_LAG, **options).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return layer
+
+
+def tokens(seed=1, n=N, steps=T):
+    return torch.randn(
+        B, n, steps, D, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
+
+
+def by_hand(layer, x_query, x_key, allowed, state=None):
+    """One target, one head, one step at a time; ``allowed(b, t, i, j, s)`` with s a source step."""
+    n_queries, n_keys = x_query.shape[1], x_key.shape[1]
+    width = D // H
+    output = torch.zeros_like(x_query)
+    attention = x_query.new_zeros(B, H, x_query.shape[2], n_queries, n_keys, L)
+    offset = x_key.shape[2] - x_query.shape[2]
+    for b in range(B):
+        for t in range(x_query.shape[2]):
+            for i in range(n_queries):
+                mixed = []
+                for h in range(H):
+                    part = slice(h * width, (h + 1) * width)
+                    q = layer.query_projection(x_query[b, i, t])
+                    if layer.n_assets:
+                        q = q + layer.follower_identity[i]
+                    found = []
+                    for j in range(n_keys):
+                        for k in range(L):
+                            s = offset + t - k
+                            if s < 0 or not allowed(b, t, i, j, s):
+                                continue
+                            x = x_key[b, j, s]
+                            key = layer.key_projection(x) + layer.lag_embedding[k]
+                            if layer.n_assets:
+                                key = key + layer.leader_identity[j]
+                            gate = 2 / (1 + torch.exp(-layer.gate(x)[h]))
+                            score = (q[part] @ key[part]) / math.sqrt(width)
+                            found.append((j, k, score, gate * layer.value_projection(x)[part]))
+                    total = sum(torch.exp(score) for _, _, score, _ in found)
+                    gain = layer.gain[i if layer.n_assets else 0, h]
+                    if state is not None:
+                        gain = gain * (1 + torch.tanh(layer.modulation(state[b, t])[h]))
+                    pulled = x_query.new_zeros(width)
+                    for j, k, score, value in found:
+                        weight = torch.exp(score) / total
+                        attention[b, h, t, i, j, k] = weight
+                        pulled = pulled + weight * value
+                    mixed.append(gain * pulled)
+                output[b, i, t] = layer.output_projection(torch.cat(mixed))
+    return output, attention
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"n_assets": N}, {"n_assets": N, "exclude_self": True, "n_states": 2}],
+    ids=["content", "identities", "state and no self"],
+)
+def test_agrees_with_a_loop(options):
+    layer = make_layer(**options)
+    x, source = tokens(1), tokens(2)
+    state = torch.randn(B, T, 2, dtype=torch.float64) if layer.n_states else None
+
+    def allowed(b, t, i, j, s):
+        return not (layer.exclude_self and i == j)
+
+    expected, shown = by_hand(layer, x, source, allowed, state)
+    output, attention = layer(x, source, state=state)
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(attention, shown, rtol=0, atol=1e-12)
+
+
+def test_gradients_agree_with_the_loop():
+    layer = make_layer(n_assets=N)
+    x = tokens(1, steps=4).requires_grad_()
+    weight = torch.randn(B, N, 4, D, dtype=torch.float64)
+    expected, _ = by_hand(layer, x, x, lambda *_: True)
+    inputs = [x, *layer.parameters()]
+    by_loop = torch.autograd.grad((expected * weight).sum(), inputs, allow_unused=True)
+    output, _ = layer(x, x, return_attention=False)
+    ours = torch.autograd.grad((output * weight).sum(), inputs, allow_unused=True)
+    for mine, theirs in zip(ours, by_loop, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_masks_hide_pairs_and_missing_tokens():
+    layer = make_layer()
+    queries, sources = tokens(1, n=2), tokens(2, n=5)
+    pairs = torch.tensor([[1, 0, 1, 1, 0], [0, 0, 0, 0, 0]]).bool()
+    exists = torch.rand(B, 5, T, generator=torch.Generator().manual_seed(3)) > 0.3
+    holed = torch.where(exists[..., None], sources, float("nan"))
+
+    def allowed(b, t, i, j, s):
+        return bool(pairs[i, j] and exists[b, j, s])
+
+    expected, shown = by_hand(layer, queries, sources, allowed)
+    output, attention = layer(queries, holed, pairs, key_mask=exists)
+    fused, _ = layer(queries, holed, pairs, key_mask=exists, return_attention=False)
+    torch.testing.assert_close(output, expected.nan_to_num(0.0), rtol=0, atol=1e-12)
+    torch.testing.assert_close(attention, shown, rtol=0, atol=1e-12)
+    torch.testing.assert_close(fused, output, rtol=0, atol=1e-12)
+    assert (attention[:, :, :, 1] == 0).all(), (
+        "a target that may attend to nobody attends to nobody"
+    )
+
+
+def test_rows_sum_to_one_over_source_and_lag_together():
+    _, attention = make_layer(n_assets=N)(tokens(1), tokens(2))
+    assert attention.shape == (B, H, T, N, N, L)
+    total = attention.sum((-2, -1))
+    torch.testing.assert_close(total, torch.ones_like(total))
+
+
+def test_last_step_alone_equals_the_last_of_every_step():
+    layer = make_layer(n_assets=N).float()
+    x = tokens(1).float()
+    every, maps = layer(x, x)
+    last, last_maps = layer(x[:, :, -1:], x)
+    torch.testing.assert_close(last, every[:, :, -1:], rtol=0, atol=1e-5)
+    torch.testing.assert_close(last_maps, maps[:, :, -1:], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("changed", range(1, T))
+def test_the_future_changes_nothing_before_it(changed):
+    layer = make_layer(n_assets=N)
+    x = tokens(1)
+    other = x.clone()
+    other[:, :, changed:] = 9.0
+    before, _ = layer(x, x)
+    after, _ = layer(other, other)
+    assert torch.equal(before[:, :, :changed], after[:, :, :changed])
+
+
+def test_index_k_is_k_bars_back():
+    layer = make_layer()
+    for newest in range(T):
+        marked = tokens(1)
+        marked[:, 1, newest] = float("nan")
+        exists = ~marked.isnan().any(-1)
+        _, attention = layer(marked.nan_to_num(), marked, key_mask=exists)
+        for t in range(newest, min(T, newest + L)):
+            assert (attention[:, :, t, :, 1, t - newest] == 0).all()
+            assert (attention[:, :, t, :, 0, t - newest] > 0).all()
+
+
+def test_permuting_assets_permutes_outputs_without_identities():
+    layer = make_layer()
+    x, order = tokens(1), torch.tensor([2, 0, 1])
+    output, attention = layer(x, x)
+    moved, moved_attention = layer(x[:, order], x[:, order])
+    torch.testing.assert_close(moved, output[:, order])
+    torch.testing.assert_close(moved_attention, attention[:, :, :, order][:, :, :, :, order])
+
+
+def test_with_identities_permuting_assets_and_identities_permutes_outputs():
+    layer, order = make_layer(n_assets=N), torch.tensor([2, 0, 1])
+    x = tokens(1)
+    output, _ = layer(x, x)
+    plain, _ = layer(x[:, order], x[:, order])
+    assert not torch.allclose(plain, output[:, order], atol=1e-3)
+    with torch.no_grad():
+        for parameter in (layer.follower_identity, layer.leader_identity, layer.gain):
+            parameter.copy_(parameter[order])
+    moved, _ = layer(x[:, order], x[:, order])
+    torch.testing.assert_close(moved, output[:, order])
+
+
+def test_shuffled_time_changes_the_answer():
+    layer = make_layer(n_assets=N)
+    x = tokens(1)
+    shuffled = x[:, :, torch.tensor([4, 2, 0, 1, 5, 3, 6])]
+    last, _ = layer(x[:, :, -1:], x)
+    other, _ = layer(x[:, :, -1:], shuffled)
+    assert (last - other).abs().max() > 1e-2
+
+
+def test_negative_gains_turn_the_answer_around():
+    layer = make_layer()
+    x = tokens(1)
+    output, attention = layer(x, x)
+    with torch.no_grad():
+        layer.gain.neg_()
+    turned, same = layer(x, x)
+    torch.testing.assert_close(turned, -output)
+    torch.testing.assert_close(same, attention)
+
+
+def test_lag_windows_copy_nothing():
+    x = torch.arange(2.0 * 9 * 3 * 4).view(2, 9, 3, 4)
+    windows = lag_windows(x, 4, 6)
+    assert windows.shape == (2, 6, 4, 3, 4)
+    assert windows.flatten(2, 3).untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+    assert torch.equal(windows[:, 5, 3], x[:, 8])
+    assert torch.equal(windows[:, 0, 0], x[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [((10, 4), "d_model"), ((8, 2, -1), "max_lag"), ((8, 2, 2.0), "max_lag")],
+)
+def test_wrong_options_are_named(arguments, word):
+    with pytest.raises(InvalidInputError, match=word):
+        TemporalCrossAttention(*arguments)
+
+
+def test_wrong_inputs_are_named():
+    layer = make_layer(n_assets=N)
+    with pytest.raises(InvalidInputError, match="x_query"):
+        layer(tokens()[0], tokens())
+    with pytest.raises(InvalidInputError, match="x_key_value"):
+        layer(tokens(steps=5), tokens(steps=4))
+    with pytest.raises(InvalidInputError, match="n_assets"):
+        layer(tokens(n=2), tokens(n=2))
+    with pytest.raises(InvalidInputError, match="key_mask"):
+        layer(tokens(), tokens(), key_mask=torch.ones(B, N, T + 1, dtype=torch.bool))
+    with pytest.raises(InvalidInputError, match="state"):
+        layer(tokens(), tokens(), state=torch.zeros(B, T, 1))
+
+
+class TestScalarValues:
+    """The recommended layers: the same softmax, with signals themselves as values."""
+
+    def setup_method(self):
+        torch.manual_seed(5)
+        self.values = torch.randn(B, N, S, dtype=torch.float64)
+        self.content = torch.randn(B, N, S, dtype=torch.float64)
+        self.state = torch.randn(B, 2, dtype=torch.float64)
+
+    def identity(self):
+        layer = IdentityLagLayer(N, S, H, 7, 2).double()
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        return layer
+
+    @torch.no_grad()
+    def test_identity_layer_agrees_with_a_loop(self):
+        layer = self.identity()
+        expected = torch.zeros(B, N, dtype=torch.float64)
+        for b in range(B):
+            for i in range(N):
+                for h in range(H):
+                    scores = {
+                        (j, k): layer.query_identity[h, i]
+                        @ (layer.key_identity[h, j] + layer.lag_embedding[h, k])
+                        / math.sqrt(7)
+                        for j in range(N)
+                        for k in range(S)
+                        if j != i
+                    }
+                    total = sum(math.exp(score) for score in scores.values())
+                    swing = torch.tanh(layer.state_weight[h] @ self.state[b] + layer.state_bias[h])
+                    gain = layer.gain[h, i] * (layer.base[h] + layer.swing[h] * swing)
+                    for (j, k), score in scores.items():
+                        opened = layer.gate_weight * self.content[b, j, k] + layer.gate_bias
+                        gate = 2 / (1 + math.exp(-opened))
+                        expected[b, i] += (
+                            gain * math.exp(score) / total * gate * self.values[b, j, k]
+                        )
+        output = layer(self.values, self.content, self.state)
+        torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
+
+    def test_content_layer_agrees_with_one_joint_softmax(self):
+        layer = ContentLagLayer(S).double()
+        with torch.no_grad():
+            layer.content_weight.fill_(1.3)
+            layer.content_lag.copy_(torch.randn(S))
+            layer.content_self.fill_(0.4)
+        scores = layer.content_weight * self.content + layer.content_lag
+        expected = torch.zeros(B, N, dtype=torch.float64)
+        for i in range(N):
+            own = torch.zeros(N, 1, dtype=torch.float64)
+            own[i] = layer.content_self
+            attention = lag_softmax(scores + own)
+            attention[:, i] = 0.0
+            expected[:, i] = layer.content_gain * (attention * self.values).sum((1, 2))
+        torch.testing.assert_close(layer(self.values, self.content, self.state), expected)
+
+    def test_content_layer_survives_scores_of_any_size(self):
+        layer = ContentLagLayer(S)
+        with torch.no_grad():
+            layer.content_weight.fill_(1e4)
+        values, content = self.values.float(), self.content.float()
+        assert layer(values, content, self.state.float()).isfinite().all()
+
+    def test_coefficients_times_values_are_the_signal(self):
+        for layer in (self.identity(), ContentLagLayer(S).double()):
+            attention, coefficient = layer.coefficients(self.content, self.state)
+            signal = (coefficient * self.values[:, None]).sum((-2, -1))
+            torch.testing.assert_close(signal, layer(self.values, self.content, self.state))
+            assert (attention.diagonal(dim1=2, dim2=3) == 0).all(), "nobody leads itself"
+
+    def test_general_layer_and_scalar_layer_are_one_mathematics(self):
+        """Identities alone, values passed through: TemporalCrossAttention gives the same map."""
+        layer = self.identity()
+        general = TemporalCrossAttention(H * 7, H, S - 1, n_assets=N, exclude_self=True).double()
+        with torch.no_grad():
+            for projection in (general.query_projection, general.key_projection):
+                projection.weight.zero_()
+            general.query_projection.bias.zero_()
+            general.follower_identity.copy_(layer.query_identity.transpose(0, 1).flatten(1))
+            general.leader_identity.copy_(layer.key_identity.transpose(0, 1).flatten(1))
+            general.lag_embedding.copy_(layer.lag_embedding.transpose(0, 1).flatten(1))
+        x = torch.randn(B, N, S, H * 7, dtype=torch.float64)
+        _, attention = general(x[:, :, -1:], x)
+        torch.testing.assert_close(attention[0, :, 0], layer.attention())
