@@ -25,7 +25,7 @@ class TwoGraphDetector:
     ridge : float
         Prior precision of each coefficient, in units of observations.
     persistence : float
-        First guess of the probability that a regime lasts one more bar.
+        Probability that a regime lasts one more bar: an assumption, not an estimate (see Notes).
     n_starts, n_iterations : int
         Starts, and steps of EM from each; the start with the best likelihood is kept. A start
         sorts blocks of bars into two groups by the graph that each block alone suggests; the
@@ -40,6 +40,10 @@ class TwoGraphDetector:
     smoothed probabilities, of the *training* bars only; :meth:`filter` uses the forward pass alone,
     so that its row t is known at t.
 
+    The persistence is fixed on purpose. Left to EM, the likelihood of heavy-tailed returns prefers
+    a "regime" of scattered outliers that lasts a few bars: on simulated markets with an oracle R
+    squared of 3 % the area under the curve falls from .95 to .6.
+
     References
     ----------
     Hamilton, J. (1989), "A New Approach to the Economic Analysis of Nonstationary Time Series and
@@ -51,7 +55,7 @@ class TwoGraphDetector:
     --------
     >>> rng = np.random.default_rng(0)
     >>> returns = pd.DataFrame(rng.normal(0, 0.01, size=(600, 3)), columns=list("ABC"))
-    >>> detector = TwoGraphDetector(max_lag=2, n_starts=1, n_iterations=3).fit(returns)
+    >>> detector = TwoGraphDetector(max_lag=2, persistence=0.98).fit(returns)
     >>> detector.filter(returns).between(0, 1).all()
     np.True_
     """
@@ -61,9 +65,9 @@ class TwoGraphDetector:
         max_lag: int = 6,
         *,
         half_life: float = 24.0,
-        ridge: float = 50.0,
-        persistence: float = 0.99,
-        n_starts: int = 4,
+        ridge: float = 200.0,
+        persistence: float = 0.9975,
+        n_starts: int = 2,
         n_iterations: int = 30,
         seed: int = 0,
     ):
@@ -84,6 +88,12 @@ class TwoGraphDetector:
         self.n_iterations = n_iterations
         self.seed = seed
 
+    @property
+    def transition(self) -> np.ndarray:
+        """Transition matrix (2, 2) of the chain."""
+        stay = self.persistence
+        return np.array([[stay, 1 - stay], [1 - stay, stay]])
+
     def fit(self, returns: pd.DataFrame) -> TwoGraphDetector:
         """Learn both graphs.
 
@@ -96,7 +106,7 @@ class TwoGraphDetector:
         -------
         TwoGraphDetector
             This object; ``graphs_`` is the array (2, N, N, max_lag) of coefficients, follower by
-            leader by lag, and ``transition_`` the matrix (2, 2) of the chain.
+            leader by lag, ``noise_`` the variance of each asset's standardised surprise.
 
         Raises
         ------
@@ -113,7 +123,7 @@ class TwoGraphDetector:
             self._expectation_maximisation(target, past, self._first_guess(target, past, start))
             for start in range(self.n_starts)
         ]
-        _, coefficients, self._noise, self.transition_ = max(fits, key=lambda fit: fit[0])
+        _, coefficients, self.noise_ = max(fits, key=lambda fit: fit[0])
         self._coefficients = coefficients  # (2, K, N)
         shape = (2, self.max_lag, len(self.symbols_), len(self.symbols_))
         self.graphs_ = coefficients.reshape(shape).transpose(0, 3, 2, 1)  # (2, N, N, L)
@@ -144,8 +154,8 @@ class TwoGraphDetector:
                 f"returns: fitted on symbols {self.symbols_}, got {list(returns.columns)}"
             )
         target, past = self._design(returns[self.symbols_])
-        likelihood = _log_likelihood(target, past, self._coefficients, self._noise)
-        forward, _ = _forward(likelihood, self.transition_)
+        likelihood = _log_likelihood(target, past, self._coefficients, self.noise_)
+        forward, _ = _forward(likelihood, self.transition)
         probability = np.full(len(returns), 0.5)
         probability[self.max_lag :] = forward[:, 1]
         return pd.Series(probability, index=returns.index, name="second_graph")
@@ -168,7 +178,7 @@ class TwoGraphDetector:
 
     def _first_guess(self, target, past, start: int) -> np.ndarray:
         """Weights (T, 2): blocks of bars sorted into two groups by their own coefficients."""
-        block = round(2**start / (1 - self.persistence))
+        block = round(2.0 ** (start - 1) / (1 - self.persistence))
         n_blocks = max(2, len(target) // block)
         block_of = np.arange(len(target)) * n_blocks // len(target)
         graphs = [
@@ -180,16 +190,14 @@ class TwoGraphDetector:
         return np.stack([1 - second, second], axis=1)
 
     def _expectation_maximisation(self, target, past, weight):
-        stay = self.persistence
-        transition = np.array([[stay, 1 - stay], [1 - stay, stay]])
         likelihood = -np.inf
         for _ in range(self.n_iterations):
             coefficients = np.stack([self._regress(target, past, w) for w in weight.T])
             noise = _residual_variance(target, past, coefficients, weight)
             each = _log_likelihood(target, past, coefficients, noise)
-            forward, likelihood = _forward(each, transition)
-            weight, transition = _backward(forward, each, transition)
-        return likelihood, coefficients, noise, transition
+            forward, likelihood = _forward(each, self.transition)
+            weight = _backward(forward, self.transition)
+        return likelihood, coefficients, noise
 
     def _regress(self, target, past, weight) -> np.ndarray:
         weighted = (past.T * weight).T
@@ -223,13 +231,10 @@ def _forward(log_likelihood: np.ndarray, transition: np.ndarray) -> tuple[np.nda
     return filtered, total
 
 
-def _backward(filtered, log_likelihood, transition) -> tuple[np.ndarray, np.ndarray]:
-    """Smoothed probabilities ``(T, 2)`` and the transition matrix that they imply."""
+def _backward(filtered: np.ndarray, transition: np.ndarray) -> np.ndarray:
+    """Smoothed probabilities ``(T, 2)``: what each row was, seen from the end."""
     smoothed = filtered.copy()
-    moves = np.zeros((2, 2))
     for t in range(len(filtered) - 2, -1, -1):
         predicted = filtered[t] @ transition
-        joint = filtered[t][:, None] * transition * (smoothed[t + 1] / predicted)[None, :]
-        moves += joint
-        smoothed[t] = joint.sum(axis=1)
-    return smoothed, moves / moves.sum(axis=1, keepdims=True)
+        smoothed[t] *= transition @ (smoothed[t + 1] / predicted)
+    return smoothed

@@ -53,7 +53,7 @@ def volatile_market(seed: int, rows: int = 5_000):
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_two_graphs_are_told_apart_where_nothing_else_changes(seed):
     returns, state, graphs = graph_market(seed)
-    detector = TwoGraphDetector(max_lag=2, seed=seed).fit(returns.iloc[:4_000])
+    detector = TwoGraphDetector(max_lag=2, persistence=0.99, seed=seed).fit(returns.iloc[:4_000])
     probability = detector.filter(returns).iloc[4_000:]
     auc = roc_auc_score(state[4_000:], probability)
     swapped = auc < 0.5
@@ -109,7 +109,9 @@ DETECTORS = {
         slow=50,
     ),
 }
-_DETECTOR = TwoGraphDetector(max_lag=2, n_starts=1, n_iterations=3).fit(graph_market(9, 600)[0])
+_DETECTOR = TwoGraphDetector(max_lag=2, persistence=0.98, n_starts=1, n_iterations=3).fit(
+    graph_market(9, 600)[0]
+)
 
 
 @pytest.mark.parametrize("name", DETECTORS)
