@@ -14,6 +14,7 @@ from crossattn.model.validation import choice, number, whole
 
 OUTPUT_TYPES = ("regression", "classification", "portfolio", "distribution")
 PRESETS = ("lag", "encoder", "inverted")
+CROSS_ATTENTIONS = ("lagged", "asset", "hierarchical", "routed")
 DEFAULT_CHANNELS = (
     "log_return",
     "intraday_return",
@@ -146,6 +147,13 @@ class ModelConfig:
         Distribution head: the probabilities it predicts.
     embedding : {"linear", "conv"}
         Encoder: how a bar becomes a token.
+    cross : {"lagged", "asset", "hierarchical", "routed"}
+        Encoder: its cross-asset attention, over (asset, lag), over assets bar by bar, over assets,
+        sectors and markets, or through a few learned tokens.
+    sectors, markets : tuple of str or None
+        Labels of the assets, for ``cross="hierarchical"``.
+    lookback : int or None
+        Steps of a window; only ``inverted`` needs to be told.
     seed : int or None
         Of the initial weights; None draws from torch's global generator.
     """
@@ -164,6 +172,10 @@ class ModelConfig:
     max_position: float = 1.0
     quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
     embedding: str = "linear"
+    cross: str = "lagged"
+    sectors: tuple[str, ...] | None = None
+    markets: tuple[str, ...] | None = None
+    lookback: int | None = None
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -176,6 +188,16 @@ class ModelConfig:
         choice("output_type", self.output_type, OUTPUT_TYPES)
         choice("preset", self.preset, PRESETS)
         choice("embedding", self.embedding, ("linear", "conv"))
+        choice("cross", self.cross, CROSS_ATTENTIONS)
+        if self.preset == "inverted":
+            whole("lookback", self.lookback, at_least=1)
+        if self.preset == "encoder" and self.cross == "hierarchical":
+            for name in ("sectors", "markets"):
+                labels = getattr(self, name)
+                if labels is None or len(labels) != self.n_assets:
+                    raise InvalidInputError(
+                        f"{name} must hold {self.n_assets} labels, got {labels!r}"
+                    )
         if self.d_model % self.n_heads:
             raise InvalidInputError(
                 f"d_model must be a multiple of n_heads, got {self.d_model} and {self.n_heads}"

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from crossattn.errors import InvalidInputError
 from crossattn.model.config import ModelConfig
+from crossattn.model.encoder import EncoderBody
 from crossattn.model.heads import make_head
 from crossattn.model.lag import LagBody
 
-BODIES = {"lag": LagBody}
+BODIES = {"lag": LagBody, "encoder": EncoderBody, "inverted": EncoderBody}
 
 
 class CrossAttentionMultiAsset(nn.Module):
@@ -165,10 +166,14 @@ class CrossAttentionMultiAsset(nn.Module):
         self.check_lookback(x.shape[2])
 
     def check_lookback(self, lookback: int) -> None:
-        """Refuse windows that are not longer than ``max_lag``."""
+        """Refuse windows that are too short for the lags, or another length than the model's."""
         if self.config.preset == "lag" and lookback <= self.config.max_lag:
             raise InvalidInputError(
                 f"lookback must be above max_lag={self.config.max_lag}, got {lookback}"
+            )
+        if self.config.preset == "inverted" and lookback != self.config.lookback:
+            raise InvalidInputError(
+                f"lookback must be the model's {self.config.lookback}, got {lookback}"
             )
 
 

@@ -168,7 +168,7 @@ def load_models(directory: str | Path) -> tuple[list[CrossAttentionMultiAsset], 
 def _assembled(
     config: ModelConfig, tensors: Mapping[str, torch.Tensor], prefix: str, content: Mapping
 ) -> CrossAttentionMultiAsset:
-    """Build a model around the tensors, allocating nothing that the file does not hold."""
+    """Build a model around the tensors, once its shapes on paper are the file's."""
     with torch.device("meta"):
         model = CrossAttentionMultiAsset.from_config(config)
     expected = model.state_dict()
@@ -176,7 +176,8 @@ def _assembled(
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
             raise InvalidInputError(f"{name} has shape {tuple(tensor.shape)}")
-    model.load_state_dict(state, assign=True)
+    model = CrossAttentionMultiAsset.from_config(config)
+    model.load_state_dict(state)
     model.symbols = tuple(content["symbols"]) if content["symbols"] else None
     model.lookback, model.horizon = content["lookback"], content["horizon"]
     return model.eval()

@@ -1,0 +1,224 @@
+"""The classical presets: an encoder of temporal and cross-asset attention, and one token an asset.
+
+Built in chapter: The full model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from crossattn.attention.cross import MultiHeadCrossAttention
+from crossattn.attention.embedding import CausalConvEmbedding, InvertedEmbedding, LinearEmbedding
+from crossattn.attention.functional import attend, check_heads
+from crossattn.attention.hierarchical import HierarchicalCrossAttention
+from crossattn.attention.lagged import TemporalCrossAttention
+from crossattn.attention.positional import SinusoidalPositions
+from crossattn.attention.routed import RoutedCrossAttention
+from crossattn.model.config import ModelConfig
+from crossattn.model.heads import raw_width
+
+LIMIT = 10.0
+
+
+@dataclass(frozen=True)
+class WindowInputs:
+    """Standardised windows ``(B, N, T, F)``, 0 where unknown; which bars exist ``(B, N, T)``."""
+
+    x: Tensor
+    exists: Tensor
+
+    def gather(self, rows: Tensor) -> WindowInputs:
+        """Return some of the windows."""
+        return WindowInputs(self.x[rows], self.exists[rows])
+
+
+@dataclass(frozen=True)
+class WindowRows:
+    """A standardised panel ``(R, N, F)``, from which windows are cut by the row that ends them."""
+
+    x: Tensor
+    exists: Tensor
+    lookback: int
+
+    def gather(self, rows: Tensor) -> WindowInputs:
+        """Return the windows that end at ``rows`` (B,)."""
+        back = torch.arange(self.lookback - 1, -1, -1, device=rows.device)
+        at = rows[:, None] - back  # (B, T)
+        return WindowInputs(self.x[at].transpose(1, 2), self.exists[at].transpose(1, 2))
+
+
+class ChannelScaler(nn.Module):
+    """Standardise every channel of every asset with statistics that training stores."""
+
+    def __init__(self, n_assets: int, n_features: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_assets, n_features))
+        self.register_buffer("scale", torch.ones(n_assets, n_features))
+
+    def fit(self, rows: Tensor) -> None:
+        """Take mean and deviation of rows ``(R, N, F)``, skipping NaN."""
+        mean = rows.nanmean(0).nan_to_num(0.0)
+        scale = (rows - mean).square().nanmean(0).sqrt()
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(scale > 1e-12, scale, 1.0))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return standardised ``(..., N, F)``, 0 where unknown, and where a bar exists."""
+        known = x.isfinite()
+        standard = ((x - self.mean) / self.scale).clamp(-LIMIT, LIMIT)
+        return torch.where(known, standard, 0.0), known.any(-1)
+
+
+class TemporalSelfAttention(nn.Module):
+    """Each asset looks back over its own window; no step sees a later one."""
+
+    def __init__(self, d_model: int, n_heads: int):
+        super().__init__()
+        self.n_heads, self.head_width = n_heads, check_heads(d_model, n_heads)
+        self.projection = nn.Linear(d_model, 3 * d_model)
+        self.output_projection = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor, exists: Tensor, show: bool) -> tuple[Tensor, Tensor | None]:
+        """Return ``(B, N, T, D)`` and attention ``(B, N, H, T, T)`` or None."""
+        batch, n_assets, n_steps, _ = x.shape
+        parts = self.projection(x).unflatten(-1, (3, self.n_heads, self.head_width))
+        query, key, value = parts.flatten(0, 1).permute(2, 0, 3, 1, 4)  # (B N, H, T, d)
+        causal = torch.ones(n_steps, n_steps, dtype=torch.bool, device=x.device).tril()
+        mask = causal & exists.flatten(0, 1)[:, None, None, :]
+        pulled, attention = attend(query, key, value, mask, return_attention=show)
+        output = self.output_projection(pulled.transpose(1, 2).flatten(-2))
+        output = output.unflatten(0, (batch, n_assets))
+        return output, attention.unflatten(0, (batch, n_assets)) if show else None
+
+
+class EncoderLayer(nn.Module):
+    """Time within each asset, then assets at each time, then each token by itself.
+
+    Every part is a residual branch on normalised tokens.
+    """
+
+    def __init__(self, config: ModelConfig, *, temporal: bool):
+        super().__init__()
+        width = config.d_model
+        self.cross_kind = config.cross if temporal else "asset"
+        self.temporal = TemporalSelfAttention(width, config.n_heads) if temporal else None
+        self.cross = _cross_attention(self.cross_kind, config)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, exists: Tensor, show: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return tokens ``(B, N, T, D)`` and the last step's attention."""
+        shown = {}
+        if self.temporal is not None:
+            heard, attention = self.temporal(self.norms[0](x), exists, show)
+            x = x + self.dropout(heard)
+            if show:
+                shown["temporal"] = attention[:, :, :, -1]  # (B, N, H, T)
+        heard, attention = self._across(self.norms[1](x), exists, show)
+        x = x + self.dropout(heard)
+        if show:
+            shown.update(_last_step(attention))
+        return x + self.dropout(self.feed_forward(self.norms[2](x))), shown
+
+    def _across(self, x: Tensor, exists: Tensor, show: bool):
+        if self.cross_kind == "hierarchical":
+            return self.cross(x, token_mask=exists, return_attention=show)
+        return self.cross(x, x, key_mask=exists, return_attention=show)
+
+
+class EncoderBody(nn.Module):
+    """Embedding, positions, layers, and a readout of each asset's last token.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        ``preset="inverted"`` makes one token of each asset's window, so that its layers have no
+        time left to attend over.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        width, inverted = config.d_model, config.preset == "inverted"
+        self.scaler = ChannelScaler(config.n_assets, config.n_features)
+        if inverted:
+            self.embedding = InvertedEmbedding(config.lookback, config.n_features, width)
+        elif config.embedding == "conv":
+            self.embedding = CausalConvEmbedding(config.n_features, width)
+        else:
+            self.embedding = LinearEmbedding(config.n_features, width)
+        self.identity = nn.Parameter(0.02 * torch.randn(config.n_assets, 1, width))
+        self.positions = nn.Identity() if inverted else SinusoidalPositions(width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(
+            EncoderLayer(config, temporal=not inverted) for _ in range(config.n_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.readout = nn.Linear(width, raw_width(config))
+        nn.init.normal_(self.readout.weight, std=0.01)
+        nn.init.zeros_(self.readout.bias)
+
+    def name_channels(self, names: tuple[str, ...]) -> None:
+        """Accept any channels: the embedding learns what each is worth."""
+
+    def fit_scaling(self, x: Tensor, lookback: int, *, every_step: bool) -> None:
+        """Take scales from a panel ``(R, N, F)``, or from the last step of windows."""
+        self.scaler.fit(x if every_step else x[:, :, -1])
+
+    def read_windows(self, x: Tensor) -> WindowInputs:
+        """Standardise windows ``(B, N, T, F)``."""
+        standard, exists = self.scaler(x.transpose(1, 2))
+        return WindowInputs(standard.transpose(1, 2), exists.transpose(1, 2))
+
+    def read_panel(self, panel: Tensor, lookback: int) -> WindowRows:
+        """Standardise a panel ``(R, N, F)`` once, for all windows."""
+        return WindowRows(*self.scaler(panel), lookback)
+
+    def forward(self, inputs: WindowInputs) -> Tensor:
+        """Return raw numbers ``(B, N, n_out)``."""
+        return self._encode(inputs, show=False)[0]
+
+    def explain(self, inputs: WindowInputs) -> list[dict[str, Tensor]]:
+        """Return one dict a layer: ``cross_asset`` (B, H, N, N), ``lag`` where there are lags."""
+        return self._encode(inputs, show=True)[1]
+
+    def _encode(self, inputs: WindowInputs, *, show: bool):
+        exists = inputs.exists
+        tokens = self.positions(self.embedding(inputs.x)) + self.identity
+        tokens = self.dropout(tokens)
+        if tokens.shape[2] != exists.shape[2]:
+            exists = exists.any(-1, keepdim=True)
+        attentions = []
+        for layer in self.layers:
+            tokens, shown = layer(tokens, exists, show)
+            attentions.append(shown)
+        return self.readout(self.norm(tokens[:, :, -1])), attentions
+
+
+def _cross_attention(kind: str, config: ModelConfig) -> nn.Module:
+    width, heads, n_assets = config.d_model, config.n_heads, config.n_assets
+    if kind == "lagged":
+        return TemporalCrossAttention(
+            width, heads, config.max_lag, n_assets=n_assets, exclude_self=True
+        )
+    if kind == "hierarchical":
+        return HierarchicalCrossAttention(
+            width, heads, config.sectors, config.markets, n_assets=n_assets, exclude_self=True
+        )
+    if kind == "routed":
+        return RoutedCrossAttention(width, heads, dropout=0.0, n_assets=n_assets)
+    return MultiHeadCrossAttention(width, heads, 0.0, n_assets=n_assets, exclude_self=True)
+
+
+def _last_step(attention: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
+    """Name a cross-attention's maps at the last step."""
+    if isinstance(attention, dict):
+        levels = {level: shown[:, :, -1] for level, shown in attention.items()}
+        return {"cross_asset": levels.pop("asset"), **levels}
+    last = attention[:, :, -1]
+    return {"cross_asset": last.sum(-1), "lag": last} if last.dim() == 5 else {"cross_asset": last}
