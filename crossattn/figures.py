@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 SEQUENTIAL = "cividis"
@@ -61,18 +60,6 @@ def png_of(axes: Axes) -> bytes:
     )
     plt.close(axes.figure)
     return buffer.getvalue()
-
-
-def loss_curve(history: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw ``train_loss`` and ``val_loss`` by ``epoch``, and mark the best epoch."""
-    ax = new_axes(ax)
-    best = history.loc[history["val_loss"].idxmin()]
-    ax.plot(history["epoch"], history["train_loss"], label="training")
-    ax.plot(history["epoch"], history["val_loss"], label="validation")
-    ax.plot(best["epoch"], best["val_loss"], "o", color=PALETTE[1], label="best epoch")
-    ax.set(xlabel="epoch", ylabel="loss", title="what training minimised")
-    ax.legend()
-    return ax
 
 
 def attention_heatmap(

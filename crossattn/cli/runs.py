@@ -16,6 +16,7 @@ BARS_FILE = "bars.json"
 FIGURES = {
     "loss": "Training and validation loss by epoch; the weights of the best epoch are the run's.",
     "attention": "Mean attention on unseen bars: each row says where that asset's forecast looks.",
+    "folds": "Walk-forward: how each refit did on the bars that followed it.",
     "leaders": "Effects of every pair on unseen bars; a circle marks a significant one.",
 }
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from crossattn.cli.values import count, positive, whole
 
+FOLDS_FILE = "folds.csv"
+
 NAME = "train"
 HELP = "train a model on a folder of bars; resumes after any interruption"
 
@@ -39,16 +41,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train on the first 60 % of the windows, stop by the next 10 %, leave the rest unseen."""
     from crossattn.bars.files import read_bars
-    from crossattn.cli.runs import write_record
-    from crossattn.model.network import CrossAttentionMultiAsset
-    from crossattn.training.loop import train_cross_attention_model
+    from crossattn.cli.runs import BARS_FILE, write_record
     from crossattn.windows.data import prepare_cross_attention_data
 
     frames = read_bars(args.data)
     data = prepare_cross_attention_data(frames, args.lookback, args.horizon)
     train, val, test = data.split(train=0.6, val=0.1)
+    run_dir = Path(args.run_dir)
+    model = _new_model(args, data)
+    result = _train(
+        args,
+        model,
+        train,
+        val,
+        run_dir=run_dir,
+        resume=args.resume,
+        checkpoint_every=args.checkpoint_every,
+    )
+    if (run_dir / BARS_FILE).exists():
+        print(f"finished before: {run_dir} is as it was")
+    else:
+        _write_evidence(run_dir, result, test)
+        write_record(run_dir, frames, train, val)
+        print(
+            f"trained: epoch {result.best_epoch} of {len(result.history)} is the best, "
+            f"validation loss {result.best_val_loss:.6g}, in {run_dir}"
+        )
+        print(f"unseen: {len(test)} windows from {test.timestamps[0]}")
+    if args.walk_forward and not (run_dir / FOLDS_FILE).exists():
+        _walk_forward(args, data, run_dir)
+
+
+def _new_model(args: argparse.Namespace, data):
+    from crossattn.model.network import CrossAttentionMultiAsset
+
     shape = {name: getattr(args, name) for name in ("d_model", "n_heads", "n_layers")}
-    model = CrossAttentionMultiAsset(
+    return CrossAttentionMultiAsset(
         len(data.symbols),
         len(data.features),
         output_type=args.output_type,
@@ -56,8 +84,12 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed,
         **{name: value for name, value in shape.items() if value is not None},
     )
-    run_dir = Path(args.run_dir)
-    result = train_cross_attention_model(
+
+
+def _train(args: argparse.Namespace, model, train, val, **folder):
+    from crossattn.training.loop import train_cross_attention_model
+
+    return train_cross_attention_model(
         model,
         train,
         val,
@@ -66,37 +98,23 @@ def run(args: argparse.Namespace) -> None:
         lr=args.lr,
         device=args.device,
         seed=args.seed,
-        run_dir=run_dir,
-        resume=args.resume,
-        checkpoint_every=args.checkpoint_every,
+        **folder,
     )
-    write_record(run_dir, frames, train, val)
-    _write_evidence(run_dir, result, test)
-    print(
-        f"trained: epoch {result.best_epoch} of {len(result.history)} is the best, "
-        f"validation loss {result.best_val_loss:.6g}, in {run_dir}"
-    )
-    print(f"unseen: {len(test)} windows from {test.timestamps[0]}")
-    if args.walk_forward:
-        _walk_forward(args, data, run_dir)
 
 
 def _write_evidence(run_dir: Path, result, test) -> None:
     """Keep what a reader of the run wants to see: curve, attention, tested leaders."""
     from crossattn.evidence.leadlag import analyze_lead_lag_relationships
-    from crossattn.evidence.maps import attention_map
-    from crossattn.figures import attention_heatmap, loss_curve, png_of, use_style
+    from crossattn.evidence.maps import attention_maps
+    from crossattn.figures import png_of, use_style
     from crossattn.runtime import atomic_write
 
     use_style()
     report = analyze_lead_lag_relationships(result.model, test)
     with atomic_write(run_dir / "lead_lag.csv") as temporary:
         report.edges.to_csv(temporary, index=False)
-    figures = {
-        "loss": loss_curve(result.history),
-        "attention": attention_heatmap(attention_map(result.model, test), test.symbols),
-        "leaders": report.plot(),
-    }
+    maps = attention_maps(result.model, test, every=max(1, len(test) // 1000))
+    figures = {"loss": result.plot(), "attention": maps.plot(), "leaders": report.plot()}
     (run_dir / "figures").mkdir(exist_ok=True)
     for name, axes in figures.items():
         with atomic_write(run_dir / "figures" / f"{name}.png") as temporary:
@@ -104,17 +122,45 @@ def _write_evidence(run_dir: Path, result, test) -> None:
 
 
 def _walk_forward(args: argparse.Namespace, data, run_dir: Path) -> None:
+    """Refit the same model on a rolling past, and write how each fold did and what it forecast."""
+    import pandas as pd
+
+    from crossattn.figures import png_of
     from crossattn.portfolio.walkforward import walk_forward
     from crossattn.runtime import atomic_write
-    from crossattn.training.forecaster import CrossAttentionForecaster
 
     fold = max(1, len(data) // 10)
     result = walk_forward(
         data,
-        lambda: CrossAttentionForecaster(n_models=1, seed=args.seed, device=args.device),
+        lambda: _Refit(args),
         train_size=5 * fold,
         test_size=fold,
+        val_size=max(1, fold // 2),
     )
-    with atomic_write(run_dir / "folds.csv") as temporary:
-        result.folds.to_csv(temporary, index=False)
-    print(f"walk-forward: {len(result.folds)} folds in {run_dir / 'folds.csv'}")
+    forecasts = pd.DataFrame(
+        result.predictions.reshape(len(result.data), -1), index=result.timestamps
+    )
+    with atomic_write(run_dir / "walk_forward.csv") as temporary:
+        forecasts.to_csv(temporary)
+    with atomic_write(run_dir / "figures" / "folds.png") as temporary:
+        temporary.write_bytes(png_of(result.plot()))
+    with atomic_write(run_dir / FOLDS_FILE) as temporary:  # last: it says that all is there
+        result.folds.to_csv(temporary)
+    print(f"walk-forward: {len(result.folds)} folds in {run_dir / FOLDS_FILE}")
+
+
+class _Refit:
+    """The command's model with ``fit`` and ``predict``, for a fold."""
+
+    def __init__(self, args: argparse.Namespace):
+        self.args = args
+
+    def fit(self, train, val):
+        self.model = _new_model(self.args, train)
+        _train(self.args, self.model, train, val)
+        return self
+
+    def predict(self, data):
+        from crossattn.training.prediction import predict
+
+        return predict(self.model, data, device=self.args.device)

@@ -54,6 +54,17 @@ def test_a_finished_run_is_refused_and_resumed_unchanged(work, capsys):
     assert {p: p.read_bytes() for p in (work / "run").glob("*.*")} == before
 
 
+def test_walk_forward_refits_and_writes_its_folds(work, capsys):
+    assert main(train_words(work, "--resume", "--walk-forward")) == 0
+    folds = pd.read_csv(work / "run" / "folds.csv")
+    assert len(folds) == 5
+    train_end, test_start = (pd.to_datetime(folds[c]) for c in ("train_end", "test_start"))
+    assert (train_end < test_start).all()
+    forecasts = pd.read_csv(work / "run" / "walk_forward.csv", index_col=0)
+    assert np.isfinite(forecasts.to_numpy()).all()
+    assert "5 folds" in capsys.readouterr().out
+
+
 def test_resume_with_other_bars_is_refused(work, tmp_path, capsys):
     assert main(["simulate", "--out", str(tmp_path), "--assets", "4", "--steps", "1400"]) == 0
     words = train_words(work, "--resume")

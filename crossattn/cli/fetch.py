@@ -1,0 +1,111 @@
+"""``crossattn fetch``: real bars from a venue or a sample, as one CSV a symbol."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossattn.cli.values import moment, positive
+from crossattn.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from crossattn.bars.fetching import Fetched
+    from crossattn.bars.venue import Limits
+
+NAME = "fetch"
+HELP = "fetch closed bars from Bybit or Yahoo, or write out a real sample that needs no network"
+LIMITS: Limits | None = None  # None: the loader's own patience and pace
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``crossattn fetch``."""
+    add = parser.add_argument
+    add("--source", required=True, choices=("bybit", "yahoo", "sample"))
+    add("--symbols", metavar="A,B", help="separated by commas")
+    add("--interval", metavar="I", help="bybit: 1 3 5 ... 720 D W M (60); yahoo: 1h 1d ... (1h)")
+    add("--start", type=moment, metavar="ISO", help="the first bar's open; without zone UTC")
+    add("--end", type=moment, metavar="ISO", help="the last bar's open, included")
+    add("--out", required=True, metavar="DIR", help="folder for one CSV a symbol")
+    add("--cache", metavar="DIR", help="keep what came; ask only for what is missing")
+    add("--base-url", metavar="URL", help="bybit: another server (https://api.bybit.com)")
+    add("--timeout", type=positive, default=10.0, metavar="S", help="seconds a request (10)")
+    add("--category", choices=("spot", "linear", "inverse"), help="bybit: default linear")
+    add("--sample", metavar="NAME", help="sample: which one")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Fetch, write what came, name what is missing on stdout, then fail for symbols that failed."""
+    out = Path(args.out)
+    if out.exists() and not out.is_dir():
+        raise InvalidInputError(f"--out {out} is a file, not a folder")
+    _refuse_strangers(args)
+    fetched = _SOURCES[args.source](args)
+    if fetched.frames:
+        from crossattn.bars.files import write_bars
+
+        write_bars(fetched.frames, out)
+    for symbol, frame in fetched.frames.items():
+        print(f"wrote: {symbol} {len(frame)} bars")
+    for gap in fetched.gaps:
+        print(gap, flush=True)
+    fetched.warn()
+    fetched.raise_failures()
+
+
+def _fetch_bybit(args: argparse.Namespace) -> Fetched:
+    from crossattn.bars.bybit import BybitDataLoader
+
+    named = {"base_url": args.base_url, "category": args.category, "cache_dir": args.cache}
+    given = {name: value for name, value in named.items() if value is not None}
+    loader = BybitDataLoader(timeout=args.timeout, _limits=LIMITS, **given)
+    return loader.fetch(_symbols(args), args.interval or "60", args.start, args.end)
+
+
+def _fetch_yahoo(args: argparse.Namespace) -> Fetched:
+    from crossattn.bars.yahoo import YahooSource
+
+    if args.start is None or args.end is None:
+        raise InvalidInputError("--source yahoo needs --start and --end")
+    source = YahooSource(cache_dir=args.cache, timeout=args.timeout)
+    return source.fetch(_symbols(args), args.start, args.end, args.interval or "1h")
+
+
+def _fetch_sample(args: argparse.Namespace) -> Fetched:
+    from crossattn.bars.fetching import Fetched
+    from crossattn.bars.samples import load_sample, sample_names
+
+    if args.sample is None:
+        raise InvalidInputError(f"--source sample needs --sample: {', '.join(sample_names())}")
+    return Fetched(frames=load_sample(args.sample))
+
+
+_SOURCES = {"bybit": _fetch_bybit, "yahoo": _fetch_yahoo, "sample": _fetch_sample}
+_ONLY_FOR = {
+    "sample": {"sample"},
+    "base_url": {"bybit"},
+    "category": {"bybit"},
+    "symbols": {"bybit", "yahoo"},
+    "interval": {"bybit", "yahoo"},
+    "start": {"bybit", "yahoo"},
+    "end": {"bybit", "yahoo"},
+    "cache": {"bybit", "yahoo"},
+}
+
+
+def _refuse_strangers(args: argparse.Namespace) -> None:
+    """Refuse an option that the chosen source would silently ignore."""
+    for name, sources in _ONLY_FOR.items():
+        if getattr(args, name) is not None and args.source not in sources:
+            option = "--" + name.replace("_", "-")
+            raise InvalidInputError(f"{option} has no meaning for --source {args.source}")
+
+
+def _symbols(args: argparse.Namespace) -> list[str]:
+    """Return the symbols that ``--symbols`` names."""
+    names = [name.strip() for name in (args.symbols or "").split(",")]
+    if not all(names):
+        raise InvalidInputError(
+            f"--symbols must be names separated by commas, got {args.symbols!r}"
+        )
+    return names
