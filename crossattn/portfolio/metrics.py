@@ -95,9 +95,8 @@ def infer_periods_per_year(index: pd.Index) -> float:
     -------
     float
         From the commonest spacing. Daily: 365 if there are weekend bars, else 252. Shorter: bars
-        a day times 365 on a market that trades at weekends or round the clock without a weekend
-        in sight, times 252 on one that rests, where a day has as many bars as its median session.
-        Weekly 52, monthly 12, quarterly 4, yearly 1.
+        a day (of the median session, where the market closes overnight) times 365, or times 252
+        where it rests at weekends. Weekly 52, monthly 12, quarterly 4, yearly 1.
 
     Raises
     ------
@@ -123,20 +122,23 @@ def infer_periods_per_year(index: pd.Index) -> float:
     weekend = bool((index.day_of_week >= 5).mean() > 0.05)
     days = spacing / DAY
     if days < 0.75:
-        round_the_clock = DAY / spacing
-        whole_week = index[-1] - index[0] >= pd.Timedelta(days=7)
-        if weekend or not whole_week:
-            bars = pd.Series(1, index=index).groupby(index.normalize()).sum()
-            closes = not weekend and bars.median() < 0.9 * round_the_clock and len(bars) > 1
-            return float(252 * bars.median()) if closes else float(365 * round_the_clock)
-        bars = pd.Series(1, index=index).groupby(index.normalize()).sum()
-        return float(252 * bars.median())
+        return _intraday_periods(index, DAY / spacing, weekend)
     if days < 1.5:
         return 365.0 if weekend else 252.0
     for low, high, periods in ((6, 8, 52), (27, 32, 12), (88, 93, 4), (360, 370, 1)):
         if low <= days <= high:
             return float(periods)
     return float(365.25 / days)
+
+
+def _intraday_periods(index: pd.DatetimeIndex, slots: float, weekend: bool) -> float:
+    """Bars a year where a day has ``slots`` of them round the clock, or fewer in a session."""
+    span = index[-1] - index[0]
+    dates = index.normalize()
+    rests_daily = span >= DAY and (index - dates).nunique() < 0.9 * slots
+    bars_a_day = float(dates.value_counts().median()) if rests_daily else slots
+    rests_weekly = not weekend and (rests_daily or span >= pd.Timedelta(days=7))
+    return float((252 if rests_weekly else 365) * bars_a_day)
 
 
 def check_returns(returns: pd.Series | np.ndarray) -> np.ndarray:

@@ -1,0 +1,126 @@
+"""How much cost, and how much money, a strategy can bear."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import brentq
+
+from crossattn.errors import InvalidInputError
+from crossattn.portfolio.costs import Costs
+from crossattn.portfolio.engine import backtest_weights
+
+
+def break_even_cost(
+    weights: pd.DataFrame, prices: pd.DataFrame, *, highest: float = 0.1, **options: Any
+) -> float:
+    """Transaction cost at which the account ends where it began.
+
+    Parameters
+    ----------
+    weights, prices : DataFrame
+        As in :func:`crossattn.backtest_weights`.
+    highest : float
+        Costs above this are not looked at.
+    **options
+        Of :func:`crossattn.backtest_weights`, without ``transaction_cost``.
+
+    Returns
+    -------
+    float
+        Fraction of the traded notional; 0 where the strategy loses even without costs, ``inf``
+        where it gains at ``highest``.
+
+    Raises
+    ------
+    InvalidInputError
+        As :func:`crossattn.backtest_weights`.
+
+    Notes
+    -----
+    Found by bisection over whole backtests, so compounding is counted. A strategy whose break-even
+    cost is below the fee it would pay is not one.
+
+    Built in chapter: From paper to practice.
+
+    Examples
+    --------
+    >>> times = pd.date_range("2024-01-01", periods=2, tz="UTC")
+    >>> prices = pd.DataFrame({"A": [1.0, 1.02]}, index=times)
+    >>> weights = pd.DataFrame({"A": [1.0, 0.0]}, index=times)
+    >>> round(break_even_cost(weights, prices), 5)  # 1.02 (1 - c) / (1 + c) = 1
+    0.0099
+    """
+
+    def gain(cost: float) -> float:
+        result = backtest_weights(weights, prices, transaction_cost=cost, **options)
+        return result.equity.iloc[-1] / result.initial_capital - 1
+
+    if gain(0.0) <= 0:
+        return 0.0
+    if gain(highest) > 0:
+        return float("inf")
+    return float(brentq(gain, 0.0, highest, xtol=1e-9))
+
+
+def capacity_curve(
+    weights: pd.DataFrame,
+    prices: pd.DataFrame,
+    capitals: Sequence[float],
+    *,
+    volume: pd.DataFrame,
+    impact: float = 1.0,
+    periods_per_year: float | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """What is left of a strategy as the account grows and its orders move the market.
+
+    Parameters
+    ----------
+    weights, prices, volume : DataFrame
+        As in :func:`crossattn.backtest_weights`; ``volume`` in money per bar.
+    capitals : sequence of float
+        Account sizes, in the currency of ``volume``.
+    impact : float
+        Coefficient of the square-root law; about 1 in most measurements.
+    periods_per_year : float, optional
+        Inferred from the prices' index when None.
+    **options
+        Of :func:`crossattn.backtest_weights`.
+
+    Returns
+    -------
+    DataFrame, a row an account size
+        ``annual_return``, ``sharpe_ratio``, ``total_costs`` and ``cost_share`` (costs over the
+        initial capital). The capacity is where the return you need is crossed.
+
+    Raises
+    ------
+    InvalidInputError
+        No account sizes, or as :func:`crossattn.backtest_weights`.
+
+    Notes
+    -----
+    Built in chapter: From paper to practice.
+    """
+    if not len(capitals):
+        raise InvalidInputError("capitals must not be empty")
+    costs = replace(options.pop("costs", None) or Costs(), impact=impact)
+    rows = {}
+    for capital in capitals:
+        result = backtest_weights(
+            weights, prices, initial_capital=capital, costs=costs, volume=volume, **options
+        )
+        figures = result.metrics(periods_per_year)
+        rows[float(capital)] = {
+            "annual_return": figures["annual_return"],
+            "sharpe_ratio": figures["sharpe_ratio"],
+            "total_costs": figures["total_costs"],
+            "cost_share": figures["total_costs"] / float(capital),
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index").astype(np.float64)
+    return table.rename_axis("capital")

@@ -1,0 +1,130 @@
+"""From predictions to weights: limits hold, faint forecasts stay faint, decisions overlap."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crossattn.errors import InvalidInputError
+from crossattn.portfolio.allocation import (
+    cap_weights,
+    class_scores,
+    forecast_scores,
+    staggered,
+    trailing_risk,
+    weights_from_scores,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    scores=st.lists(st.floats(-3, 3), min_size=1, max_size=7),
+    limit=st.floats(0.05, 1.0),
+    short=st.booleans(),
+)
+def test_scores_are_cut_and_scaled_down_never_up(scores, limit, short):
+    scores = np.array(scores)
+    weights = weights_from_scores(scores, allow_short=short, max_position=limit)
+    assert np.abs(weights).max() <= limit + 1e-12
+    assert np.abs(weights).sum() <= 1 + 1e-12
+    assert (np.abs(weights) <= np.abs(scores) + 1e-15).all()
+    assert short or (weights >= 0).all()
+    np.testing.assert_allclose(
+        weights_from_scores(scores * 1e-9, allow_short=True), scores * 1e-9, rtol=1e-12
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    raw=st.lists(st.floats(0.0, 1.0), min_size=2, max_size=7),
+    slack=st.floats(1.0, 3.0),
+)
+def test_capped_weights_keep_their_sum_under_the_limit(raw, slack):
+    raw = np.array(raw) + 1e-6
+    weights = raw / raw.sum()
+    limit = min(1.0, slack / len(weights))
+    capped = cap_weights(weights, max_position=limit)
+    assert capped.max() <= limit + 1e-12
+    assert capped.sum() == pytest.approx(1.0, rel=1e-9)
+    order = np.argsort(weights, kind="stable")
+    assert (np.diff(capped[order]) >= -1e-12).all(), "who was larger stays at least as large"
+
+
+def test_capping_by_hand():
+    capped = cap_weights(np.array([[0.7, 0.2, 0.1], [0.2, 0.3, 0.1]]), max_position=0.45)
+    # .25 of excess goes 2 : 1, which fits; the second row is within the limit
+    np.testing.assert_allclose(capped[0], [0.45, 0.2 + 0.5 / 3, 0.1 + 0.25 / 3])
+    np.testing.assert_allclose(capped[1], [0.2, 0.3, 0.1])
+    twice = cap_weights(np.array([0.9, 0.08, 0.01, 0.01]), max_position=0.4)
+    assert twice.sum() == pytest.approx(1.0)
+    np.testing.assert_allclose(twice, [0.4, 0.4, 0.1, 0.1])
+
+
+def test_a_limit_that_cannot_hold_is_refused():
+    with pytest.raises(InvalidInputError, match=r"max_position must be at least 0\.25"):
+        cap_weights(np.full(4, 0.25), max_position=0.2)
+    cash = cap_weights(np.array([0.2, 0.2, np.nan]), max_position=0.2)
+    np.testing.assert_array_equal(cash, [0.2, 0.2, np.nan])
+
+
+def test_shorts_are_dropped_or_kept():
+    weights = np.array([0.6, -0.4])
+    np.testing.assert_array_equal(cap_weights(weights), [0.6, 0.0])
+    np.testing.assert_array_equal(cap_weights(weights, allow_short=True), weights)
+    np.testing.assert_allclose(cap_weights(3 * weights, allow_short=True), weights)
+
+
+def test_class_scores_weigh_up_against_down():
+    logits = np.log(np.array([[0.2, 0.3, 0.5], [0.6, 0.1, 0.3]]))
+    np.testing.assert_allclose(class_scores(logits), [0.3, -0.3])
+    np.testing.assert_allclose(class_scores(logits + 700), [0.3, -0.3])
+
+
+def test_forecasts_are_measured_in_risk():
+    scores = forecast_scores(np.array([0.01, 0.01, np.nan]), np.array([0.02, 0.0, 0.02]))
+    np.testing.assert_array_equal(scores, [0.5, 0.0, np.nan])
+
+
+def test_risk_is_known_before_the_return_it_judges():
+    rng = np.random.default_rng(0)
+    returns = rng.normal(0, 0.01, (60, 3))
+    returns[rng.random(returns.shape) < 0.1] = np.nan
+    risk = trailing_risk(returns, 12.0)
+    changed = returns.copy()
+    changed[30:] *= 9
+    np.testing.assert_array_equal(trailing_risk(changed, 12.0)[:31], risk[:31])
+    assert (trailing_risk(changed, 12.0)[40:] > risk[40:]).all()
+    past = returns[:41, 1][~np.isnan(returns[:41, 1])]
+    weight = 0.5 ** (np.arange(len(past))[::-1] / 12.0)
+    assert risk[41, 1] == pytest.approx(np.sqrt((weight * past**2).sum() / weight.sum()))
+
+
+def test_staggered_decisions_are_a_moving_average_of_sleeves():
+    rng = np.random.default_rng(1)
+    decisions = rng.normal(size=(9, 2))
+    held = staggered(decisions, 3)
+    np.testing.assert_allclose(held[5], decisions[3:6].mean(axis=0))
+    np.testing.assert_allclose(held[0], decisions[0] / 3)
+    np.testing.assert_allclose(staggered(decisions, 1), decisions)
+    decisions[4, 0] = np.nan
+    np.testing.assert_allclose(
+        staggered(decisions, 3)[5, 0], (2 * decisions[3, 0] + decisions[5, 0]) / 3
+    )
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: weights_from_scores(np.array([np.inf])),
+        lambda: weights_from_scores(np.zeros(2), max_position=0),
+        lambda: weights_from_scores(np.zeros(2), max_position="a"),
+        lambda: cap_weights(np.array([-np.inf, 0.0])),
+        lambda: cap_weights(np.zeros(2), max_position=np.nan),
+        lambda: staggered(np.zeros((2, 1)), 0),
+    ],
+)
+def test_bad_input_is_refused(call):
+    with pytest.raises(InvalidInputError):
+        call()

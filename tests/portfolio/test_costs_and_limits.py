@@ -1,0 +1,218 @@
+"""Every cost by hand, limits that hold, and the rules for halts and delistings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crossattn import backtest_weights
+from crossattn.errors import InvalidInputError
+from crossattn.portfolio.costs import Costs, value_after_costs
+from crossattn.portfolio.limits import Limits
+
+YEAR = pd.Timedelta(days=365.25)
+
+
+def table(values, freq="D"):
+    values = np.asarray(values, dtype=float)
+    index = pd.date_range("2024-01-01", periods=len(values), freq=freq, tz="UTC")
+    return pd.DataFrame(values, index=index, columns=list("ABCD")[: values.shape[1]])
+
+
+def at(prices, rows, values):
+    return pd.DataFrame(values, index=prices.index[rows], columns=prices.columns, dtype=float)
+
+
+def test_a_fixed_fee_is_paid_per_order():
+    prices = table([[10.0, 10.0], [10.0, 10.0]])
+    result = backtest_weights(
+        at(prices, [0], [[0.5, 0.0]]), prices, transaction_cost=0.0, costs=Costs(fixed=30.0)
+    )
+    assert result.costs.tolist() == [30.0, 0.0]
+    assert result.equity.iloc[0] == pytest.approx(99_970.0)
+    assert result.weights.iloc[0].tolist() == pytest.approx([0.5, 0.0])
+
+
+def test_slippage_adds_to_the_fee():
+    prices = table([[10.0], [10.0]])
+    weights = at(prices, [0, 1], [[0.5], [0.0]])
+    both = backtest_weights(weights, prices, transaction_cost=0.001, costs=Costs(slippage=0.002))
+    fee = backtest_weights(weights, prices, transaction_cost=0.003)
+    pd.testing.assert_series_equal(both.equity, fee.equity)
+
+
+def test_impact_is_a_square_root_law():
+    prices = table([[10.0]] * 3)
+    weights = at(prices, [1], [[0.5]])
+    money, risk = prices * 0 + 4_000_000.0, prices * 0 + 0.02
+    result = backtest_weights(
+        weights,
+        prices,
+        transaction_cost=0.0,
+        sizing="before_cost",
+        costs=Costs(impact=1.5),
+        volume=money,
+        volatility=risk,
+    )
+    order = 50_000.0
+    assert result.costs.iloc[1] == pytest.approx(1.5 * 0.02 * order * np.sqrt(order / 4e6))
+    twice = backtest_weights(
+        weights,
+        prices,
+        transaction_cost=0.0,
+        initial_capital=200_000.0,
+        sizing="before_cost",
+        costs=Costs(impact=1.5),
+        volume=money,
+        volatility=risk,
+    )
+    assert twice.costs.iloc[1] / result.costs.iloc[1] == pytest.approx(2**1.5)
+
+
+def test_without_known_volume_a_target_waits():
+    prices = table([[10.0]] * 4)
+    money = prices * 0 + 1e7
+    money.iloc[:2] = np.nan
+    result = backtest_weights(
+        at(prices, [0], [[0.5]]),
+        prices,
+        costs=Costs(impact=1.0),
+        volume=money,
+        volatility=prices * 0 + 0.01,
+    )
+    assert result.trades["time"].tolist() == [prices.index[2]]
+
+
+def test_borrowed_stock_is_paid_for_by_time():
+    prices = table([[10.0], [10.0], [10.0]], freq="73D")
+    result = backtest_weights(
+        at(prices, [0], [[-0.5]]), prices, transaction_cost=0.0, costs=Costs(borrow_rate=0.1)
+    )
+    paid = 0.1 * 50_000 * (pd.Timedelta(days=73) / YEAR)
+    assert result.financing.tolist() == pytest.approx([0.0, paid, paid])
+    assert result.equity.iloc[-1] == pytest.approx(100_000 - 2 * paid)
+
+
+def test_cash_earns_and_debt_pays():
+    prices = table([[10.0], [10.0]], freq="73D")
+    share = pd.Timedelta(days=73) / YEAR
+    rates = Costs(cash_rate=0.05, margin_rate=0.2)
+    saver = backtest_weights(at(prices, [0], [[0.4]]), prices, transaction_cost=0, costs=rates)
+    assert saver.financing.iloc[1] == pytest.approx(-0.05 * 60_000 * share)
+    debtor = backtest_weights(at(prices, [0], [[1.5]]), prices, transaction_cost=0, costs=rates)
+    assert debtor.financing.iloc[1] == pytest.approx(0.2 * 50_000 * share)
+
+
+def test_funding_goes_from_long_to_short():
+    prices = table([[10.0, 20.0], [12.0, 20.0]])
+    funding = at(prices, [1], [[0.001, 0.002]])
+    result = backtest_weights(
+        at(prices, [0], [[0.5, -0.5]]), prices, transaction_cost=0.0, funding=funding
+    )
+    assert result.financing.iloc[1] == pytest.approx(0.001 * 60_000 - 0.002 * 50_000)
+
+
+@pytest.mark.parametrize("last", [-1.0, -0.3, 0.0])
+def test_a_delisted_position_is_paid_out(last):
+    prices = table([[10.0, 5.0], [12.0, 5.0], [99.0, 5.0], [99.0, 5.0]])
+    weights = at(prices, [0, 3], [[0.5, 0.0], [0.5, 0.0]])
+    result = backtest_weights(
+        weights,
+        prices,
+        transaction_cost=0.0,
+        delistings={"A": prices.index[2] - pd.Timedelta(hours=1)},
+        delisting_return=last,
+    )
+    assert result.equity.iloc[1:].tolist() == pytest.approx(
+        [110_000.0] + [50_000 + 60_000 * (1 + last)] * 2
+    )
+    assert result.trades["kind"].tolist() == ["order", "delisting"]
+    assert result.positions["A"].iloc[-1] == 0
+
+
+def test_without_a_delisting_the_last_price_marks_to_the_end():
+    prices = table([[10.0, 5.0], [12.0, 5.0], [np.nan, 5.0], [np.nan, 5.0]])
+    result = backtest_weights(
+        at(prices, [0, 2], [[0.5, 0.0], [0.0, 0.5]]), prices, transaction_cost=0.0
+    )
+    assert result.equity.tolist() == pytest.approx([100_000.0, 110_000.0, 110_000.0, 110_000.0])
+    assert (result.positions["A"] == 5000.0).all(), "the sale waits for a price that never comes"
+
+
+def test_the_band_leaves_small_differences_alone():
+    prices = table([[10.0, 10.0], [11.0, 10.0], [20.0, 10.0]])
+    weights = at(prices, [0, 1, 2], [[0.5, 0.5]] * 3)
+    result = backtest_weights(weights, prices, transaction_cost=0.0, no_trade_band=0.1)
+    assert result.turnover.tolist()[1] == 0.0, "a drift of .024 is inside the band"
+    assert result.weights.iloc[2].tolist() == pytest.approx([0.5, 0.5])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    value=st.floats(1.0, 1e9),
+    weights=st.lists(st.floats(-1.5, 1.5), min_size=1, max_size=6),
+    held=st.lists(st.floats(-1.5, 1.5), min_size=6, max_size=6),
+    rate=st.floats(0.0, 0.05),
+    impact=st.floats(0.0, 1e-3),
+)
+def test_the_value_after_costs_solves_its_equation(value, weights, held, rate, impact):
+    weights = np.array(weights)
+    held = np.array(held[: len(weights)]) * value
+    law = np.full(len(weights), impact / np.sqrt(value))
+    after = value_after_costs(value, weights, held, rate, law, 0.0)
+    assert 0 <= after <= value
+    if after > 0:
+        size = np.abs(weights * after - held)
+        paid = (rate * size + law * size**1.5).sum()
+        assert after + paid == pytest.approx(value, rel=1e-12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    weights=st.lists(st.floats(-3, 3), min_size=1, max_size=6),
+    position=st.floats(0.01, 1.0),
+    gross=st.floats(0.1, 2.0),
+    net=st.floats(0.0, 1.0),
+)
+def test_all_limits_hold_together(weights, position, gross, net):
+    weights = np.array(weights)
+    limited = Limits(max_position=position, max_gross=gross, max_net=net).apply(weights)
+    assert np.abs(limited).max() <= position * (1 + 1e-12)
+    assert np.abs(limited).sum() <= gross * (1 + 1e-12)
+    assert abs(limited.sum()) <= net + 1e-12
+    assert (limited * weights >= 0).all(), "no position changes its side"
+    assert (np.abs(limited) <= np.abs(weights) + 1e-15).all(), "limits only make smaller"
+
+
+def test_limits_leave_what_is_within_them():
+    weights = np.array([[0.3, -0.2, np.nan]])
+    np.testing.assert_array_equal(Limits(0.5, 1.0, 0.2).apply(weights), weights)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda p, w: Costs(fixed=-1), "fixed"),
+        (lambda p, w: Costs(slippage=1.0), "slippage"),
+        (lambda p, w: Costs(impact=np.nan), "impact"),
+        (lambda p, w: Costs(borrow_rate="x"), "borrow_rate"),
+        (lambda p, w: Limits(max_position=-0.1), "max_position"),
+        (lambda p, w: Limits(max_gross=np.inf), "max_gross"),
+        (lambda p, w: backtest_weights(w, p, costs=Costs(impact=1)), "volume"),
+        (lambda p, w: backtest_weights(w, p, costs=Costs(impact=1), volume=-p), "volume"),
+        (
+            lambda p, w: backtest_weights(w, p, costs=Costs(impact=1), volume=p, volatility=-p),
+            "volatility",
+        ),
+        (lambda p, w: backtest_weights(w, p, funding=p * np.inf), "funding"),
+        (lambda p, w: backtest_weights(w, p, funding=p.rename(columns={"A": "Z"})), "funding"),
+        (lambda p, w: backtest_weights(w, p, costs=Costs(fixed=1), sizing="bt"), "sizing"),
+    ],
+)
+def test_bad_input_is_refused_by_name(call, words):
+    prices = table([[10.0, 20.0], [11.0, 21.0]])
+    with pytest.raises(InvalidInputError, match=words):
+        call(prices, at(prices, [0], [[0.5, 0.1]]))

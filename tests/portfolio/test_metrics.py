@@ -1,0 +1,138 @@
+"""Figures against empyrical-reloaded and quantstats, and against arithmetic by hand."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn import compute_metrics
+from crossattn.errors import InvalidInputError
+from crossattn.portfolio.metrics import infer_periods_per_year
+
+
+def daily(values):
+    return pd.Series(values, pd.bdate_range("2020-01-01", periods=len(values)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_metrics_equal_empyrical_and_quantstats(seed, monkeypatch):
+    monkeypatch.setattr(np, "NINF", -np.inf, raising=False)  # empyrical still asks for it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        empyrical = pytest.importorskip("empyrical")
+        quantstats = pytest.importorskip("quantstats")
+    rng = np.random.default_rng(seed)
+    returns = daily(rng.standard_t(4, 700) * 0.01 + 0.0005)
+    returns.iloc[0] = -0.03 if seed % 2 else 0.0
+    ours = compute_metrics(returns, periods_per_year=252)
+    theirs = {
+        "total_return": empyrical.cum_returns_final(returns),
+        "annual_return": empyrical.annual_return(returns, annualization=252),
+        "volatility": empyrical.annual_volatility(returns, annualization=252),
+        "sharpe_ratio": empyrical.sharpe_ratio(returns, annualization=252),
+        "sortino_ratio": empyrical.sortino_ratio(returns, annualization=252),
+        "max_drawdown": empyrical.max_drawdown(returns),
+        "calmar_ratio": empyrical.calmar_ratio(returns, annualization=252),
+    }
+    for name, value in theirs.items():
+        assert ours[name] == pytest.approx(value, rel=1e-9), f"{name} differs from empyrical's"
+    stats = quantstats.stats
+    others = {
+        "total_return": stats.comp(returns),
+        "volatility": stats.volatility(returns, periods=252),
+        "sharpe_ratio": stats.sharpe(returns, periods=252),
+        "sortino_ratio": stats.sortino(returns, periods=252),
+        "max_drawdown": stats.max_drawdown(returns),
+        "win_rate": stats.win_rate(returns),
+    }
+    for name, value in others.items():
+        assert ours[name] == pytest.approx(value, rel=1e-9), f"{name} differs from quantstats'"
+
+
+def test_a_loss_on_the_first_bar_is_a_drawdown():
+    figures = compute_metrics(np.array([-0.2, 0.1, 0.0]), periods_per_year=252)
+    assert figures["max_drawdown"] == pytest.approx(-0.2)
+    assert figures["win_rate"] == 0.5, "a bar without a move neither wins nor loses"
+
+
+def test_sortino_counts_all_bars():
+    returns = np.array([0.01, 0.01, -0.02, 0.01])
+    figures = compute_metrics(returns, periods_per_year=1)
+    assert figures["sortino_ratio"] == pytest.approx(0.0025 / np.sqrt(0.0004 / 4))
+
+
+def test_ratios_without_risk():
+    gain = compute_metrics(np.full(5, 0.001), periods_per_year=252)
+    assert gain["sharpe_ratio"] == gain["sortino_ratio"] == gain["calmar_ratio"] == np.inf
+    flat = compute_metrics(np.zeros(5), periods_per_year=252)
+    assert flat["sharpe_ratio"] == flat["sortino_ratio"] == flat["calmar_ratio"] == 0.0
+    assert flat["win_rate"] == 0.0
+    loss = compute_metrics(np.full(5, -0.001), periods_per_year=252)
+    assert loss["sharpe_ratio"] == -np.inf
+    assert loss["sortino_ratio"] < 0
+
+
+def test_losing_everything_and_more():
+    for last in (-1.0, -1.5):
+        figures = compute_metrics(np.array([0.1, last, 0.0]), periods_per_year=252)
+        assert figures["total_return"] == pytest.approx(1.1 * (1 + last) - 1)
+        assert figures["annual_return"] == -1.0
+
+
+@pytest.mark.parametrize(
+    ("index", "periods"),
+    [
+        (pd.date_range("2024-01-01", periods=900, freq="h", tz="UTC"), 8760),
+        (pd.date_range("2024-01-01", periods=30, freq="h", tz="UTC"), 8760),
+        (pd.date_range("2024-01-01", periods=90, freq="4h", tz="UTC"), 2190),
+        (pd.date_range("2024-01-01", periods=9000, freq="min", tz="UTC"), 525_600),
+        (pd.date_range("2024-01-01", periods=90, freq="D", tz="UTC"), 365),
+        (pd.bdate_range("2024-01-01", periods=90, tz="UTC"), 252),
+        (pd.bdate_range("2024-01-01", periods=90), 252),
+        (pd.date_range("2024-01-01", periods=90, freq="W", tz="UTC"), 52),
+        (pd.date_range("2024-01-01", periods=90, freq="ME", tz="UTC"), 12),
+        (pd.date_range("2024-01-01", periods=90, freq="QE", tz="UTC"), 4),
+        (pd.date_range("2000-01-01", periods=20, freq="YE", tz="UTC"), 1),
+    ],
+)
+def test_periods_per_year_come_from_the_calendar(index, periods):
+    assert infer_periods_per_year(index) == periods
+    returns = pd.Series(np.random.default_rng(0).normal(0, 0.01, len(index)), index)
+    figures = compute_metrics(returns)
+    assert figures["periods_per_year"] == periods
+    assert figures == compute_metrics(returns, periods_per_year=periods)
+
+
+def test_stock_hours_rest_at_night_and_at_weekends():
+    days = pd.bdate_range("2024-01-01", periods=60, tz="UTC")
+    hours = pd.DatetimeIndex([d + pd.Timedelta(hours=14.5 + k) for d in days for k in range(7)])
+    assert infer_periods_per_year(hours) == 252 * 7
+    assert infer_periods_per_year(hours[:21]) == 252 * 7, "three sessions are enough to see it"
+
+
+def test_missing_bars_do_not_change_the_calendar():
+    rng = np.random.default_rng(0)
+    index = pd.date_range("2024-01-01", periods=900, freq="h", tz="UTC")
+    assert infer_periods_per_year(index[np.sort(rng.permutation(900)[:800])]) == 8760
+
+
+@pytest.mark.parametrize(
+    ("returns", "options", "words"),
+    [
+        (np.array([0.1, np.nan]), {"periods_per_year": 252}, "nan at position 1"),
+        (np.array([0.1, np.inf]), {"periods_per_year": 252}, "finite"),
+        (np.array([0.1]), {"periods_per_year": 252}, "two values"),
+        (np.zeros((3, 2)), {"periods_per_year": 252}, "shape"),
+        (np.array(["a", "b"]), {"periods_per_year": 252}, "numbers"),
+        (np.zeros(5), {}, "periods_per_year"),
+        (np.zeros(5), {"periods_per_year": 0}, "periods_per_year"),
+        (np.zeros(5), {"periods_per_year": "x"}, "periods_per_year"),
+        (daily(np.zeros(5)).iloc[::-1], {}, "sorted"),
+    ],
+)
+def test_bad_input_is_refused_by_name(returns, options, words):
+    with pytest.raises(InvalidInputError, match=words):
+        compute_metrics(returns, **options)

@@ -1,0 +1,118 @@
+"""Sharpe intervals cover what they claim; deflation survives many tries."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from crossattn.errors import InvalidInputError
+from crossattn.portfolio.significance import (
+    deflated_sharpe,
+    expected_best_sharpe,
+    probabilistic_sharpe,
+    sharpe_interval,
+)
+
+
+def autocorrelated(rng, n, rho, mean):
+    noise = rng.normal(0, 1, n)
+    values = np.empty(n)
+    values[0] = noise[0]
+    for t in range(1, n):
+        values[t] = rho * values[t - 1] + noise[t] * np.sqrt(1 - rho**2)
+    return 0.01 * (values + mean)
+
+
+def test_hac_equals_the_textbook_on_independent_normal_returns():
+    returns = np.random.default_rng(0).normal(0.001, 0.01, 20_000)
+    interval = sharpe_interval(returns, periods_per_year=1, lags=0)
+    ratio = interval.sharpe_ratio
+    assert interval.standard_error == pytest.approx(
+        np.sqrt((1 + ratio**2 / 2) / len(returns)), rel=0.03
+    )
+    assert interval.high - interval.low == pytest.approx(
+        2 * norm.ppf(0.975) * interval.standard_error, rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("method", ["hac", "bootstrap"])
+def test_intervals_cover_under_autocorrelation(method):
+    """At an autocorrelation of .3 the textbook's interval covers .85, not .95."""
+    rng = np.random.default_rng(1)
+    hits = naive = 0
+    trials = 120
+    for trial in range(trials):
+        returns = autocorrelated(rng, 600, 0.3, 0.05)
+        interval = sharpe_interval(
+            returns, method=method, periods_per_year=1, n_resamples=300, seed=trial, lags=12
+        )
+        hits += interval.low <= 0.05 <= interval.high
+        naive += abs(interval.sharpe_ratio - 0.05) < 1.96 / np.sqrt(600)
+    assert hits / trials > 0.88
+    assert naive / trials < 0.90
+
+
+def test_the_interval_is_annual():
+    returns = np.random.default_rng(2).normal(0.001, 0.01, 500)
+    bar = sharpe_interval(returns, periods_per_year=1)
+    year = sharpe_interval(returns, periods_per_year=252)
+    for name in ("sharpe_ratio", "low", "high", "standard_error"):
+        assert getattr(year, name) == pytest.approx(getattr(bar, name) * np.sqrt(252), rel=1e-12)
+
+
+def test_probabilistic_sharpe_by_hand():
+    returns = np.array([0.01, 0.02, -0.01, 0.005, 0.0, 0.015, -0.02, 0.03, 0.01, 0.004])
+    centred = returns - returns.mean()
+    ratio = returns.mean() / returns.std(ddof=1)
+    g3 = (centred**3).mean() / (centred**2).mean() ** 1.5
+    g4 = (centred**4).mean() / (centred**2).mean() ** 2
+    expected = norm.cdf(
+        (ratio - 0.1) * np.sqrt(9) / np.sqrt(1 - g3 * ratio + (g4 - 1) / 4 * ratio**2)
+    )
+    assert probabilistic_sharpe(returns, 0.1, periods_per_year=1) == pytest.approx(expected)
+
+
+def test_expected_best_of_worthless_trials():
+    rng = np.random.default_rng(3)
+    best = rng.normal(0, 0.7, (4000, 50)).max(axis=1).mean()
+    assert expected_best_sharpe(50, 0.7) == pytest.approx(best, rel=0.02)
+    assert expected_best_sharpe(1, 0.7) == 0.0
+
+
+def test_the_best_of_many_worthless_strategies_is_rarely_called_skill():
+    rng = np.random.default_rng(4)
+    fooled = deflated = 0
+    for _ in range(60):
+        tries = rng.normal(0, 0.01, (40, 300))
+        sharpes = tries.mean(axis=1) / tries.std(axis=1, ddof=1)
+        best = tries[sharpes.argmax()]
+        fooled += probabilistic_sharpe(best, periods_per_year=1) > 0.95
+        deflated += deflated_sharpe(best, sharpes, periods_per_year=1) > 0.95
+    assert fooled > 45, "the best of forty looks significant"
+    assert deflated <= 6, "once the forty are counted, it does not"
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda r: sharpe_interval(r[:5], periods_per_year=1), "ten"),
+        (lambda r: sharpe_interval(r * 0, periods_per_year=1), "vary"),
+        (lambda r: sharpe_interval(r, level=1.0, periods_per_year=1), "level"),
+        (lambda r: sharpe_interval(r, lags=-1, periods_per_year=1), "lags"),
+        (lambda r: sharpe_interval(r, method="guess", periods_per_year=1), "method"),
+        (
+            lambda r: sharpe_interval(r, method="bootstrap", n_resamples=3, periods_per_year=1),
+            "n_resamples",
+        ),
+        (lambda r: sharpe_interval(r), "periods_per_year"),
+        (lambda r: deflated_sharpe(r, [], periods_per_year=1), "trials"),
+        (lambda r: deflated_sharpe(r, [np.nan], periods_per_year=1), "trials"),
+        (lambda r: expected_best_sharpe(0, 1.0), "n_trials"),
+        (lambda r: expected_best_sharpe(2, -1.0), "deviation"),
+    ],
+)
+def test_bad_input_is_refused_by_name(call, words):
+    returns = np.random.default_rng(0).normal(0, 0.01, 50)
+    with pytest.raises(InvalidInputError, match=words):
+        call(returns)
