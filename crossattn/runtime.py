@@ -110,8 +110,13 @@ def progress(iterable: Iterable[T], *, shown: bool = True, **options) -> Iterabl
     """Wrap ``iterable`` in a progress bar on stderr that vanishes where there is no terminal."""
     from tqdm.auto import tqdm
 
-    quiet = not shown or not (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    quiet = not shown or not (sys.stderr.isatty() or _in_notebook())
     return tqdm(iterable, file=sys.stderr, disable=quiet, leave=False, **options)
+
+
+def _in_notebook() -> bool:
+    shell = sys.modules.get("IPython")
+    return shell is not None and getattr(shell.get_ipython(), "kernel", None) is not None
 
 
 @contextlib.contextmanager

@@ -153,13 +153,13 @@ def _merged(older: Table | None, newer: Table) -> Table:
 
 def _encode(table: Table, identity: str) -> bytes:
     """Return a Parquet file whose footer holds the digest of all its other bytes."""
-    about = {"place": identity, "notes": dict(table.notes)}
-    arrow = pa.table(
-        {"key": table.keys, **table.columns},
-        metadata={"crossattn": json.dumps(about), "digest": _MARK + _BLANK},
-    )
+    arrow = pa.table({"key": table.keys, **table.columns})
     sink = io.BytesIO()
-    pq.write_table(arrow, sink, store_schema=False, compression="zstd", write_statistics=False)
+    options = {"store_schema": False, "compression": "zstd", "write_statistics": False}
+    with pq.ParquetWriter(sink, arrow.schema, **options) as writer:
+        writer.write_table(arrow)
+        about = json.dumps({"place": identity, "notes": dict(table.notes)})
+        writer.add_key_value_metadata({"crossattn": about, "digest": (_MARK + _BLANK).decode()})
     data = bytearray(sink.getvalue())
     at = data.rfind(_MARK + _BLANK) + len(_MARK)
     data[at : at + 64] = hashlib.sha256(data).hexdigest().encode("ascii")

@@ -249,12 +249,13 @@ def _read_table(path: Path) -> pd.DataFrame:
             dtype=object,
             na_filter=False,
             skip_blank_lines=False,
-            index_col=False,
             on_bad_lines="error",
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         reason = " ".join(str(error).split())
         raise InvalidInputError(f"{path} is not a CSV of bars: {reason}") from None
+    if not isinstance(table.index, pd.RangeIndex):
+        raise InvalidInputError(f"{path} is not a CSV of bars: rows are longer than the header")
     if table.empty:
         raise InvalidInputError(f"{path} holds no bars")
     return table

@@ -129,7 +129,7 @@ def _walk_forward(args: argparse.Namespace, data, run_dir: Path) -> None:
     from crossattn.portfolio.walkforward import walk_forward
     from crossattn.runtime import atomic_write
 
-    fold = max(1, len(data) // 10)
+    fold = -(-len(data) // 10)
     result = walk_forward(
         data,
         lambda: _Refit(args),

@@ -145,15 +145,14 @@ def _seeded_average(
     NaN values are skipped and the average holds.
     """
     start = seed_length if start is None else start
-    valid = ~np.isnan(values)
-    count = np.cumsum(valid, axis=0)  # (T, N)
-    total = np.cumsum(np.where(valid, values, 0.0), axis=0)
-    first = valid & (count == start)
-    before = np.cumsum(
-        np.where(valid & (count <= start - seed_length), values, 0.0), axis=0
-    )  # what the first mean leaves out
-    seeded = np.where(first, (total - before) / seed_length, values)
-    seeded[count < start] = np.nan
+    seeded = values.copy()
+    for column in range(values.shape[1]):
+        first = np.flatnonzero(~np.isnan(values[:, column]))[:start]
+        if len(first) < start:
+            seeded[:, column] = np.nan
+            continue
+        seeded[: first[-1], column] = np.nan
+        seeded[first[-1], column] = values[first[-seed_length:], column].mean()
     return pd.DataFrame(seeded).ewm(alpha=alpha, adjust=False, ignore_na=True).mean().to_numpy()
 
 

@@ -131,7 +131,7 @@ def test_report_is_one_page_without_requests(work, tmp_path):
     assert main(["report", "--run", str(work / "run"), "--out", str(out)]) == 0
     page = out.read_text()
     assert "<script" not in page and "http://" not in page and "https://" not in page
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 4
     assert "SHA-256" in page
 
 
