@@ -38,7 +38,6 @@ def use_style() -> None:
             "image.cmap": SEQUENTIAL,
             "legend.frameon": False,
             "svg.hashsalt": "crossattn",
-            "text.parse_math": False,
         }
     )
 
@@ -48,6 +47,11 @@ def new_axes(ax: Axes | None, **options) -> Axes:
     import matplotlib.pyplot as plt
 
     return plt.subplots(**options)[1] if ax is None else ax
+
+
+def plain(label: object) -> str:
+    """Return a label that matplotlib draws as it stands, dollar signs included."""
+    return str(label).replace("$", r"\$")
 
 
 def png_of(axes: Axes) -> bytes:
@@ -148,8 +152,8 @@ def _heatmap(values, queries, keys, *, title, annotate, ax, label, **colours) ->
     ax = new_axes(ax, figsize=(side + 1.2, side))
     sns.heatmap(
         values,
-        xticklabels=list(keys),
-        yticklabels=list(queries),
+        xticklabels=[plain(key) for key in keys],
+        yticklabels=[plain(query) for query in queries],
         annot=annotate,
         fmt=".2f",
         annot_kws={"size": 8},

@@ -142,20 +142,25 @@ def leaders_section(edges: pd.DataFrame, *, truth: pd.DataFrame | None = None) -
     Section
     """
     found = edges[edges["significant"]].drop(columns="significant")
-    text = (
-        f"{len(found)} of {len(edges)} ordered pairs are significant after correcting for all of "
-        "them (Benjamini-Hochberg). A p-value is valid after the choice of the lag; an effect is "
-        "in standard deviations of the follower's return for one of the leader's."
+    how = (
+        "after correcting for all of them (Benjamini-Hochberg); a p-value is valid after the "
+        "choice of the lag."
     )
-    if not len(found):
-        text = f"Nobody leads: none of {len(edges)} ordered pairs is significant. " + text
+    if len(found):
+        text = (
+            f"{len(found)} of {len(edges)} ordered pairs are significant {how} An effect is in "
+            "standard deviations of the follower's return for one of the leader's."
+        )
+    else:
+        text = f"Nobody leads: none of {len(edges)} ordered pairs is significant {how}"
     if truth is not None:
         planted = set(zip(truth["leader"], truth["follower"], strict=True))
         pairs = list(zip(found["leader"], found["follower"], strict=True))
         found = found.assign(planted=["yes" if pair in planted else "no" for pair in pairs])
         right = sum(pair in planted for pair in pairs)
         text += f" Planted: {len(planted)} pairs, of which {right} are found."
-    return Section("Who leads whom", text, table=found.set_index("leader"))
+    table = found.set_index("leader") if len(found) else None
+    return Section("Who leads whom", text, table=table)
 
 
 def _render_section(section: Section) -> str:

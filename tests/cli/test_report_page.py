@@ -1,0 +1,104 @@
+"""Symbol names are data: nothing in a report becomes markup, and figures draw them as they are."""
+
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn.figures import attention_heatmap, png_of
+from crossattn.report import Section, leaders_section, render_report
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</title><script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    '"><svg onload=alert(1)>',
+    "' onmouseover='alert(1)",
+    "</table></div><h1>forged</h1>",
+    "<!-- ",
+    "--> <b>",
+    "]]>",
+    "&lt;script&gt;",
+    "&#60;script&#62;",
+    "{body}",
+    "{0.__class__}",
+    "%s%n",
+    "javascript:alert(1)",
+    "data:text/html,<script>alert(1)</script>",
+    "<iframe src=//evil.example>",
+    "<base href=//evil.example>",
+    "<meta http-equiv=refresh content=0>",
+    "<style>*{display:none}</style>",
+    "<link rel=stylesheet href=//evil.example>",
+    "<form action=//evil.example>",
+    "<object data=x>",
+    "<embed src=x>",
+    "<math><mi//xlink:href='data:x'>",
+    "<a href=javascript:alert(1)>x</a>",
+    "<details open ontoggle=alert(1)>",
+    "<input autofocus onfocus=alert(1)>",
+    "<video><source onerror=alert(1)>",
+    "<body onload=alert(1)>",
+    "\u202egnirts",
+    "\u2028alert(1)",
+    "$x^{2",
+    "$\\frac{1}{0}$",
+    "a\tb\nc",
+    "<ScRiPt >x</sCrIpT>",
+    "<svg/onload=alert(1)//",
+    "`${alert(1)}`",
+    "<%= 7 * 7 %>",
+    "{{7*7}}",
+]
+
+
+class Elements(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found, self.attributes = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+
+def page_of(leader, follower="B"):
+    edge = {"leader": leader, "follower": follower, "lag": 1, "effect": 0.1}
+    edges = pd.DataFrame([{**edge, "p_value": 0.01, "q_value": 0.01, "significant": True}])
+    sections = [
+        leaders_section(edges),
+        Section(leader, leader, table=pd.DataFrame({leader: [leader]}, index=[leader])),
+        Section("figure", figure=b"\x89PNG", caption=leader),
+    ]
+    return render_report(leader, sections, lead=leader, facts={leader: leader})
+
+
+def elements(page):
+    parser = Elements()
+    parser.feed(page)
+    return parser
+
+
+def test_there_are_forty():
+    assert len(set(HOSTILE)) == 40
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_symbol_name_is_never_markup(name):
+    hostile, plain = elements(page_of(name)), elements(page_of("A"))
+    assert hostile.found == plain.found
+    changed = {(t, n) for t, n, v in hostile.attributes} ^ {(t, n) for t, n, v in plain.attributes}
+    assert not changed
+    assert not [n for _, n, _ in hostile.attributes if n.startswith("on")]
+    links = [v for _, n, v in hostile.attributes if n in ("src", "href")]
+    assert all(link.startswith("data:image/png;base64,") for link in links)
+
+
+@pytest.mark.parametrize("name", [n for n in HOSTILE if "$" in n])
+def test_a_symbol_name_is_never_mathematics(name):
+    assert png_of(attention_heatmap(np.eye(2), [name, "B"])).startswith(b"\x89PNG")
+
+
+def test_the_page_forbids_scripts_and_requests_to_itself():
+    assert "default-src 'none'; img-src data:;" in page_of("A")
