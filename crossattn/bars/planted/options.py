@@ -13,6 +13,7 @@ from crossattn.bars.planted.shocks import Groups
 from crossattn.errors import InvalidInputError
 
 MAX_PREDICTABILITY = 0.4
+MAX_BARS = 50_000_000
 
 # Shorter paths are too short to hit an R² on: strengths are then right in expectation only.
 SHORTEST_CALIBRATED = 100
@@ -60,6 +61,11 @@ class MarketOptions:
         self._number("gate_share", 0.0, 1.0, low_open=True)
         self._choice("volatility", "stochastic", "garch", "constant")
         self._choice("change", "graph", "sign")
+        if self.n_assets * self.n_steps > MAX_BARS:
+            raise InvalidInputError(
+                f"n_assets times n_steps must be at most {MAX_BARS:,} bars, got "
+                f"{self.n_assets:,} x {self.n_steps:,}"
+            )
         if self.n_sectors > self.n_assets:
             raise InvalidInputError(
                 f"n_sectors must be at most n_assets, got {self.n_sectors} > {self.n_assets}"

@@ -9,6 +9,7 @@ from scipy.signal import lfilter
 
 # Shares of the common variance: with everyone, with the asset's market, with its sector.
 _FACTOR_SHARES = (0.55, 0.15, 0.30)
+_MOST_ALIKE = 0.95
 
 # Standard deviations and half-lives (bars) of the parts of log-volatility.
 _COMMON = (0.40, 240.0)
@@ -44,10 +45,14 @@ def factor_loadings(groups: Groups, correlation: float) -> np.ndarray:
     ]
     blocks = [share * part for share, part in zip(_FACTOR_SHARES, members, strict=True)]
     together = sum(part.T @ block for part, block in zip(members, blocks, strict=True))
-    off = ~np.eye(len(together), dtype=bool)
-    scale = correlation / together[off].mean()
-    # two assets of one sector may not be correlated by more than .95
-    scale = min(scale, 0.95 / together[off].max())
+    off = together[~np.eye(len(together), dtype=bool)]
+    mean, spread = off.mean(), off.max() - off.mean()
+    correlation = min(correlation, _MOST_ALIKE)
+    scale = correlation / mean
+    if spread > 0:
+        scale = min(scale, (_MOST_ALIKE - correlation) / spread)
+    # what groups may not carry without making their members one asset, everyone shares
+    blocks[0] = blocks[0] + (correlation - scale * mean) / (scale or 1.0)
     return np.sqrt(scale * np.concatenate(blocks)).T
 
 
