@@ -9,7 +9,7 @@ from scipy.signal import lfilter
 
 # Shares of the common variance: with everyone, with the asset's market, with its sector.
 _FACTOR_SHARES = (0.55, 0.15, 0.30)
-_MOST_ALIKE = 0.95
+_MOST_CORRELATED, _MOST_ALIKE = 0.95, 0.97
 
 # Standard deviations and half-lives (bars) of the parts of log-volatility.
 _COMMON = (0.40, 240.0)
@@ -47,7 +47,7 @@ def factor_loadings(groups: Groups, correlation: float) -> np.ndarray:
     together = sum(part.T @ block for part, block in zip(members, blocks, strict=True))
     off = together[~np.eye(len(together), dtype=bool)]
     mean, spread = off.mean(), off.max() - off.mean()
-    correlation = min(correlation, _MOST_ALIKE)
+    correlation = min(correlation, _MOST_CORRELATED)
     scale = correlation / mean
     if spread > 0:
         scale = min(scale, (_MOST_ALIKE - correlation) / spread)
