@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,8 @@ def run(args: argparse.Namespace) -> None:
         print(f"wrote: {symbol} {len(frame)} bars")
     for gap in fetched.gaps:
         print(gap, flush=True)
-    fetched.warn()
+    for notice in fetched.notices:
+        print(f"warning: {notice}", file=sys.stderr)
     fetched.raise_failures()
 
 

@@ -1,1 +1,1 @@
-"""Stand-ins for data venues: loopback servers, standard library only, with a catalogue of faults."""
+"""Stand-ins for data venues: loopback servers of the standard library, with faults on demand."""

@@ -16,10 +16,11 @@ import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
-UTC = dt.timezone.utc
+UTC = dt.UTC
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=UTC)
 MINUTES = ("1", "3", "5", "15", "30", "60", "120", "240", "360", "720")
 INTERVALS = (*MINUTES, "D", "W", "M")
@@ -70,13 +71,18 @@ def opens(interval: str, first_ms: int, last_ms: int) -> list[int]:
 
 def candle(category: str, symbol: str, interval: str, open_ms: int) -> list[str]:
     """Return the one true row of a candle: start, open, high, low, close, volume, turnover."""
+    return list(_cells(category, symbol, interval, open_ms))
+
+
+@lru_cache(2**16)
+def _cells(category: str, symbol: str, interval: str, open_ms: int) -> tuple[str, ...]:
     name = f"{category}/{symbol}/{interval}/{open_ms}".encode()
     a, b, c, d, volume, turnover = struct.unpack("<4H2I", hashlib.md5(name).digest())
     middle = 500_000 + int(60_000 * math.sin(open_ms / 5e9)) + a % 500
     opened, closed = middle + b % 700, middle + c % 700
     high, low = max(opened, closed) + d % 90, min(opened, closed) - d % 77
     cents = [opened, high, low, closed, volume % 10_000_000, turnover]
-    return [str(open_ms), *(f"{n // 100}.{n % 100:02d}" for n in cents)]
+    return (str(open_ms), *(f"{n // 100}.{n % 100:02d}" for n in cents))
 
 
 @dataclass
@@ -140,6 +146,7 @@ class BybitStandIn:
     def __init__(self, symbols, now_ms, *, act: Act | None = None):
         self.symbols, self.now_ms, self.act = symbols, now_ms, act
         self.holes: set[int] = set()
+        self.victim_ms: int | None = None
         self.wide, self.before_listing = "newest", "clip"
         self.asks: list[Ask] = []
         self.paths: list[str] = []

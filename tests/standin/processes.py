@@ -1,0 +1,49 @@
+"""What the tests run in other processes: fetches to be killed, writers that compete."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+
+import numpy as np
+
+
+def context():
+    """Return a start method whose children are forked from a small, clean, warmed-up process."""
+    chosen = multiprocessing.get_context("forkserver")
+    chosen.set_forkserver_preload(
+        ["standin.processes", "crossattn.bars.bybit", "crossattn.cli", "tqdm.auto"]
+    )
+    return chosen
+
+
+def fetch(words: list[str]) -> None:
+    """Run ``crossattn fetch`` in this process and exit with its code."""
+    from crossattn.bars.venue import Limits
+    from crossattn.cli import fetch, main
+
+    fetch.LIMITS = Limits(first_wait_s=0.01, longest_wait_s=0.04, spacing_s=0.0)
+    os._exit(main(["fetch", *words]))
+
+
+def table_of(slots: np.ndarray):
+    """Return the one true table of some slots: every value follows from its slot."""
+    from crossattn.bars.cache import Table
+
+    return Table(slots, {"value": slots * 0.5, "other": slots + 7.0}, {})
+
+
+def write_rounds(directory: str, writer: int, rounds: int, barrier) -> None:
+    """Merge a writer's share, in three parts, into the file of each round, all writers at once."""
+    from crossattn.bars.cache import BarCache
+
+    cache = BarCache(directory)
+    for number in range(rounds):
+        rng = np.random.default_rng([writer, number])
+        mine = np.arange(writer, 1200, 4)
+        shared = rng.choice(1200, 50, replace=False)
+        slots = np.union1d(mine, shared)
+        barrier.wait(60)
+        path = cache.path("venue", "linear", "60", f"S{number}")
+        for part in np.array_split(rng.permutation(slots), 3):
+            cache.merge(path, table_of(np.sort(part)))
