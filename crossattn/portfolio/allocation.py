@@ -7,6 +7,7 @@ row it allocates, so a row's weights are known when its predictions are.
 from __future__ import annotations
 
 import numpy as np
+from scipy.stats import norm
 
 from crossattn.errors import InvalidInputError
 
@@ -195,6 +196,38 @@ def forecast_scores(forecast: np.ndarray, risk: np.ndarray) -> np.ndarray:
     known = np.nan_to_num(risk) > 0
     score = np.divide(forecast, risk, out=np.zeros(forecast.shape), where=known)
     return np.where(np.isnan(forecast), np.nan, score)
+
+
+def quantile_scores(quantiles: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Conviction of a distribution: its median over the risk that it predicts itself.
+
+    Parameters
+    ----------
+    quantiles : ndarray of shape (..., N, Q)
+        Of the simple return, rising.
+    levels : ndarray of shape (Q,)
+        Their probabilities, rising.
+
+    Returns
+    -------
+    ndarray of shape (..., N)
+        As :func:`forecast_scores`; the risk is the distance of the outer quantiles, divided by
+        that distance of a standard normal.
+
+    Examples
+    --------
+    >>> quantile_scores(np.array([[-0.01, 0.01, 0.03]]), np.array([0.1587, 0.5, 0.8413])).round(3)
+    array([0.5])
+    """
+    quantiles, levels = np.asarray(quantiles, dtype=float), np.asarray(levels, dtype=float)
+    if quantiles.shape[-1] != len(levels) or len(levels) < 2:
+        raise InvalidInputError(
+            f"quantiles must have {len(levels)} values an asset, two or more, got "
+            f"{quantiles.shape[-1]}"
+        )
+    reach = norm.ppf(levels[-1]) - norm.ppf(levels[0])
+    risk = (quantiles[..., -1] - quantiles[..., 0]) / reach
+    return forecast_scores(quantiles[..., int(np.abs(levels - 0.5).argmin())], risk)
 
 
 def trailing_risk(returns: np.ndarray, half_life: float = 24.0, *, least: int = 10) -> np.ndarray:

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from crossattn.errors import InvalidInputError
-from crossattn.portfolio.allocation import trailing_risk
 from crossattn.portfolio.metrics import infer_periods_per_year
 from crossattn.portfolio.optimise import mean_variance_weights
 from crossattn.portfolio.tables import check_prices, check_weights, last_known
@@ -178,11 +177,13 @@ def volatility_target(
     np.divide(marks[1:], marks[:-1], out=moves[1:], where=marks[:-1] > 0)
     moves[1:] = np.where(marks[:-1] > 0, moves[1:] - 1, 0.0)
     scaled = np.zeros_like(values)
-    reach = int(np.ceil(10 * half_life))
+    reach = int(np.ceil(10 * half_life)) + 10
+    decay = 0.5 ** (np.arange(reach)[::-1] / half_life)
     for k, row in enumerate(rows):
         chosen = np.nan_to_num(values[k])
         earned = moves[max(1, row - reach + 1) : row + 1] @ chosen
-        risk = trailing_risk(np.append(earned, np.nan)[:, None], half_life)[-1, 0]
+        weight = decay[len(decay) - len(earned) :]
+        risk = np.sqrt(weight @ earned**2 / weight.sum()) if len(earned) >= 10 else 0.0
         gross = np.abs(chosen).sum()
         if risk > 0 and gross > 0:
             factor = min(target / (risk * np.sqrt(periods)), max_gross / gross)

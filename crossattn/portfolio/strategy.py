@@ -13,13 +13,20 @@ from crossattn.portfolio.allocation import (
     check_max_position,
     class_scores,
     forecast_scores,
+    quantile_scores,
     staggered,
-    trailing_risk,
     weights_from_scores,
 )
 from crossattn.portfolio.costs import Costs
 from crossattn.portfolio.engine import BacktestResult, backtest_weights
 from crossattn.portfolio.metrics import compute_metrics
+from crossattn.portfolio.predictions import (
+    DEFAULT_QUANTILES,
+    output_type_of,
+    predictions_at,
+    risk_before,
+    setting_of,
+)
 
 if TYPE_CHECKING:
     from crossattn.windows.data import CrossAttentionData
@@ -32,8 +39,9 @@ class CrossAttentionBacktest:
     ----------
     model : CrossAttentionMultiAsset, CrossAttentionForecaster, or anything with ``predict``
         ``predict`` takes what :meth:`run` was given and returns (n, N) returns or weights, or
-        (n, N, 3) class logits. Which of them is told by ``output_type`` (of the model or its
-        ``config``): "regression" (the default for two dimensions), "classification", "portfolio".
+        (n, N, 3) class logits, or (n, N, Q) quantiles. Which of them is told by ``output_type`` (of
+        the model or its ``config``): "regression" (the default for two dimensions),
+        "classification" (for three), "portfolio", "distribution".
     initial_capital : float
         Money at the start.
     transaction_cost : float
@@ -68,6 +76,8 @@ class CrossAttentionBacktest:
       forecast's horizon as known at the decision. Cut at ``max_position``, then scaled down, never
       up, to a gross weight of 1. A forecast of 1e-6 therefore holds next to nothing.
     * *classification*: probability of up minus probability of down, cut and scaled alike.
+    * *distribution*: as regression, with the median as forecast and the model's own risk: the
+      distance of its outer quantiles, over that distance of a standard normal.
     * *portfolio*: the weights themselves; what exceeds ``max_position`` goes to the other assets,
       and a limit that cannot hold them all is refused.
 
@@ -210,78 +220,29 @@ class CrossAttentionBacktest:
 
     def _decide(self, X, returns: np.ndarray, decisions: np.ndarray) -> np.ndarray:
         """Target weights at the decision rows, (M, N)."""
-        predictions = np.asarray(_predict(self.model, X, decisions))
-        kind = _output_type(self.model, predictions)
-        shape = (len(decisions), returns.shape[1]) + ((3,) if kind == "classification" else ())
+        predictions = np.asarray(predictions_at(self.model, X, decisions))
+        kind = output_type_of(self.model, predictions)
+        levels = np.asarray(setting_of("quantiles", self.model) or DEFAULT_QUANTILES)
+        last = {"classification": (3,), "distribution": (len(levels),)}.get(kind, ())
+        shape = (len(decisions), returns.shape[1], *last)
         if predictions.shape != shape:
             raise InvalidInputError(
                 f"model must predict shape {shape} for {kind}, got {predictions.shape}"
             )
         limits = {"allow_short": self.allow_short, "max_position": self.max_position}
-        horizon = int(_first_attribute("horizon", X, self.model) or 1)
+        horizon = int(setting_of("horizon", X, self.model) or 1)
         if kind == "portfolio":
             weights = cap_weights(predictions, **limits)
         elif kind == "classification":
             weights = weights_from_scores(class_scores(predictions), **limits)
+        elif kind == "distribution":
+            weights = weights_from_scores(quantile_scores(predictions, levels), **limits)
         else:
-            risk = _risk(X, returns)[decisions] * np.sqrt(horizon)
+            risk = risk_before(X, returns)[decisions] * np.sqrt(horizon)
             weights = weights_from_scores(forecast_scores(predictions, risk), **limits)
         if self.stagger and kind != "portfolio" and horizon > self.rebalance_freq:
             weights = staggered(weights, -(-horizon // self.rebalance_freq))
         return weights
-
-
-def _predict(model: Any, X: np.ndarray | CrossAttentionData, rows: np.ndarray) -> np.ndarray:
-    """Predictions at ``rows`` of X, from a torch model, a fitted object or a function."""
-    windows = X[rows] if isinstance(X, np.ndarray) else X
-    if hasattr(model, "state_dict"):
-        from crossattn.training.prediction import predict
-
-        predictions = predict(model, windows)
-    elif hasattr(model, "predict"):
-        predictions = model.predict(windows)
-    else:
-        predictions = model(windows)
-    predictions = np.asarray(predictions)
-    return predictions if isinstance(X, np.ndarray) else predictions[rows]
-
-
-def _first_attribute(name: str, *owners: Any) -> Any:
-    """The first of the owners, or of their configurations, that has this attribute set."""
-    for owner in owners:
-        for holder in (owner, getattr(owner, "config", None)):
-            value = getattr(holder, name, None)
-            if value is not None:
-                return value
-    return None
-
-
-def _output_type(model: Any, predictions: np.ndarray) -> str:
-    kind = _first_attribute("output_type", model)
-    if kind is None:
-        kind = "classification" if predictions.ndim == 3 else "regression"
-    if kind not in ("regression", "classification", "portfolio"):
-        raise InvalidInputError(
-            f"model.output_type must be regression, classification or portfolio, got {kind!r}"
-        )
-    return kind
-
-
-def _risk(X: np.ndarray | CrossAttentionData, returns: np.ndarray) -> np.ndarray:
-    """Standard deviation of a bar's return known at each row, (n, N).
-
-    From the returns seen since the start of the run; before there are ten, from the first feature
-    of the first window, which in every data set of this package is the log return.
-    """
-    risk = trailing_risk(returns)
-    windows = X if isinstance(X, np.ndarray) else X.X
-    if windows.ndim == 4:
-        start = np.asarray(windows[0, :, :, 0], dtype=float)  # (N, T)
-        known = np.isfinite(start)
-        squares = np.where(known, start, 0.0) ** 2
-        first = np.sqrt(squares.sum(axis=1) / np.maximum(known.sum(axis=1), 1))
-        risk = np.where(np.isnan(risk), first, risk)
-    return risk
 
 
 def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd.Index]:

@@ -1,0 +1,256 @@
+"""Portfolios without a model, optimised weights, risk figures, attribution and capacity."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn import backtest_weights
+from crossattn.errors import InvalidInputError
+from crossattn.portfolio.attribution import attribute, attribute_parts
+from crossattn.portfolio.capacity import break_even_cost, capacity_curve
+from crossattn.portfolio.costs import Costs
+from crossattn.portfolio.optimise import mean_variance_weights, minimum_variance_weights
+from crossattn.portfolio.policy import drifted, mean_variance_policy, volatility_target
+from crossattn.portfolio.risk import (
+    diversification_ratio,
+    effective_number_of_bets,
+    expected_shortfall,
+    risk_by_asset,
+    value_at_risk,
+)
+from crossattn.portfolio.rivals import (
+    buy_and_hold,
+    compare,
+    equal_weight,
+    hierarchical_risk_parity,
+    inverse_volatility,
+    minimum_variance,
+    momentum,
+)
+
+
+def walk(rows=300, scales=(0.01, 0.02, 0.03, 0.01), seed=0):
+    rng = np.random.default_rng(seed)
+    common = rng.normal(0, 0.005, (rows, 1))
+    steps = common + rng.normal(0, 1, (rows, len(scales))) * scales
+    index = pd.date_range("2022-01-01", periods=rows, freq="D", tz="UTC")
+    return pd.DataFrame(np.exp(steps.cumsum(0)), index=index, columns=list("ABCD")[: len(scales)])
+
+
+RIVALS = {
+    "equal": lambda p: equal_weight(p, every=10),
+    "hold": buy_and_hold,
+    "inverse volatility": lambda p: inverse_volatility(p, every=10, window=40),
+    "momentum": lambda p: momentum(p, every=10, window=40),
+    "long-short momentum": lambda p: momentum(p, every=10, window=40, allow_short=True),
+    "minimum variance": lambda p: minimum_variance(p, every=60, window=100),
+    "risk parity": lambda p: hierarchical_risk_parity(p, every=60, window=100),
+}
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_rivals_know_nothing_of_the_future(name):
+    prices = walk()
+    weights = RIVALS[name](prices)
+    np.testing.assert_allclose(weights.abs().sum(axis=1), 1.0, rtol=1e-9)
+    changed = prices.copy()
+    changed.iloc[201:] *= np.linspace(1, 3, 99)[:, None] ** np.array([1, -1, 2, 0])
+    later = RIVALS[name](changed)
+    cut = prices.index[200]
+    pd.testing.assert_frame_equal(weights[:cut], later[:cut])
+    shuffled = RIVALS[name](prices[list("CADB")])[list("ABCD")]
+    np.testing.assert_allclose(shuffled, weights, atol=1e-4)
+    backtest_weights(weights, prices)
+
+
+def test_inverse_volatility_by_hand():
+    prices = walk()
+    row = inverse_volatility(prices, every=1, window=40).loc[prices.index[90]]
+    deviation = np.log(prices).diff().iloc[51:91].std()
+    np.testing.assert_allclose(row, (1 / deviation) / (1 / deviation).sum(), rtol=1e-9)
+
+
+def test_momentum_buys_winners():
+    prices = walk()
+    row = momentum(prices, every=1, window=40, skip=5, allow_short=True).loc[prices.index[90]]
+    risen = prices.iloc[85] / prices.iloc[50]
+    assert row.idxmax() == risen.idxmax()
+    assert row.idxmin() == risen.idxmin()
+    assert row.sum() == pytest.approx(0.0)
+
+
+def test_assets_without_prices_are_left_out():
+    prices = walk()
+    prices.iloc[:200, 1] = np.nan
+    assert equal_weight(prices).iloc[0].tolist() == [1 / 3, 0, 1 / 3, 1 / 3]
+    assert (inverse_volatility(prices, window=40)["B"].iloc[:150] == 0).all()
+    assert buy_and_hold(prices).index[0] == prices.index[200]
+
+
+def test_minimum_variance_is_the_least():
+    prices = walk(scales=(0.01, 0.03), rows=3000)
+    returns = prices.pct_change().dropna().to_numpy()
+    weights = minimum_variance_weights(returns)
+    least = np.linspace(0, 1, 1001)
+    variance = [np.var(returns @ [w, 1 - w]) for w in least]
+    assert weights[0] == pytest.approx(least[np.argmin(variance)], abs=0.02)
+    with pytest.raises(InvalidInputError, match="max_position"):
+        minimum_variance_weights(returns, max_position=0.4)
+    assert minimum_variance_weights(returns, max_position=0.6).max() == pytest.approx(0.6, abs=1e-4)
+
+
+def test_mean_variance_by_hand():
+    forecast, covariance = np.array([0.002, -0.001, 0.0005]), np.diag([0.01, 0.02, 0.01])
+    free = mean_variance_weights(forecast, covariance, risk_aversion=2, allow_short=True)
+    np.testing.assert_allclose(free, forecast / (2 * np.diag(covariance)), atol=1e-4)
+    long = mean_variance_weights(forecast, covariance, risk_aversion=2)
+    np.testing.assert_allclose(long, [0.1, 0.0, 0.025], atol=1e-4)
+    costly = mean_variance_weights(forecast, covariance, risk_aversion=2, transaction_cost=0.001)
+    np.testing.assert_allclose(costly, [0.05, 0.0, 0.0], atol=1e-4)
+    held = np.array([0.1, 0.1, 0.02])
+    stay = mean_variance_weights(
+        forecast, covariance, held, risk_aversion=2, transaction_cost=0.006, allow_short=True
+    )
+    np.testing.assert_allclose(stay, held, atol=1e-9)
+    greedy = mean_variance_weights(forecast * 1000, covariance, max_position=0.7, allow_short=True)
+    assert np.abs(greedy).sum() <= 1 + 1e-6
+    assert np.abs(greedy).max() <= 0.7
+
+
+def test_the_policy_trades_less_when_trading_costs():
+    prices = walk(rows=160)
+    rng = np.random.default_rng(1)
+    forecasts = pd.DataFrame(
+        rng.normal(0, 0.002, (30, 4)), index=prices.index[100:160:2], columns=prices.columns
+    )
+    options = {"window": 60, "risk_aversion": 3.0, "allow_short": True}
+    free = mean_variance_policy(forecasts, prices, transaction_cost=0.0, **options)
+    dear = mean_variance_policy(forecasts, prices, transaction_cost=0.002, **options)
+    turnover = [backtest_weights(w, prices).turnover.sum() for w in (free, dear)]
+    assert turnover[1] < 0.6 * turnover[0]
+    assert free.index[0] == prices.index[100]
+
+
+def test_drifted_weights_are_those_of_the_engine():
+    prices = walk(rows=30)
+    weights = pd.DataFrame([[0.4, -0.3, 0.2, 0.0]], index=prices.index[:1], columns=prices.columns)
+    engine = backtest_weights(weights, prices, transaction_cost=0.0).weights.iloc[-1]
+    growth = (prices.iloc[-1] / prices.iloc[0]).to_numpy()
+    np.testing.assert_allclose(drifted(weights.iloc[0].to_numpy(), growth), engine, rtol=1e-12)
+
+
+def test_volatility_targets_are_met():
+    prices = walk(rows=3000)
+    weights = equal_weight(prices, every=5)
+    scaled = volatility_target(weights, prices, target=0.05, max_gross=3.0)
+    result = backtest_weights(scaled, prices, transaction_cost=0.0)
+    assert result.metrics()["volatility"] == pytest.approx(0.05, rel=0.06)
+    capped = volatility_target(weights, prices, target=5.0, max_gross=0.8)
+    np.testing.assert_allclose(capped.iloc[5:].abs().sum(axis=1), 0.8, rtol=1e-9)
+
+
+def test_diversification_by_hand():
+    covariance = np.diag([0.04, 0.04, 0.04])
+    assert diversification_ratio(np.full(3, 1 / 3), covariance) == pytest.approx(np.sqrt(3))
+    one_factor = np.full((3, 3), 0.04)
+    assert diversification_ratio(np.full(3, 1 / 3), one_factor) == pytest.approx(1.0)
+    pair = np.array([[0.04, 0.02], [0.02, 0.04]])  # principal portfolios (1, 1) and (1, -1)
+    assert effective_number_of_bets(np.array([0.5, 0.5]), pair) == pytest.approx(1.0)
+    shares = np.array([0.06 * 0.5, 0.02 * 0.5]) / (0.04)  # of w = (1, 0)
+    expected = np.exp(-(shares * np.log(shares)).sum())
+    assert effective_number_of_bets(np.array([1.0, 0.0]), pair) == pytest.approx(expected)
+    distinct = np.diag([0.04, 0.02, 0.01])
+    even = 1 / np.sqrt(np.diag(distinct))
+    assert effective_number_of_bets(even, distinct) == pytest.approx(3.0)
+    assert effective_number_of_bets(np.zeros(3), distinct) == 0.0
+
+
+def test_tail_risk_and_its_parts_add_up():
+    rng = np.random.default_rng(0)
+    returns = pd.DataFrame(rng.standard_t(3, (997, 3)) * 0.01, columns=list("ABC"))
+    weights = np.array([0.5, -0.3, 0.8])
+    together = returns.to_numpy() @ weights
+    table = risk_by_asset(weights, returns, level=0.9)
+    assert table["volatility_share"].sum() == pytest.approx(together.std(ddof=1))
+    assert table["shortfall_share"].sum() == pytest.approx(expected_shortfall(together, 0.9))
+    ordered = np.sort(together)
+    assert value_at_risk(together, 0.9) == -ordered[99]
+    assert expected_shortfall(together, 0.9) == pytest.approx(-ordered[:100].mean())
+    assert expected_shortfall(together, 0.9) >= value_at_risk(together, 0.9)
+
+
+def test_attribution_adds_up():
+    prices = walk()
+    weights = momentum(prices, every=7, window=30, allow_short=True)
+    result = backtest_weights(weights, prices, costs=Costs(borrow_rate=0.05))
+    change = result.equity.iloc[-1] - result.initial_capital
+    table = attribute(result)
+    assert table["net"].sum() - result.financing.sum() == pytest.approx(change, rel=1e-9)
+    assert table["cost"].sum() == pytest.approx(result.costs.sum())
+    sectors = attribute(result, {"A": "x", "B": "y", "C": "x", "D": "y"})
+    assert sectors.loc["x", "gain"] == pytest.approx(table.loc[["A", "C"], "gain"].sum())
+    with pytest.raises(InvalidInputError, match="groups"):
+        attribute(result, {"A": "x"})
+
+
+def test_parts_of_weights_earn_the_parts_of_the_gain():
+    prices = walk()
+    whole = equal_weight(prices, every=3)
+    parts = attribute_parts({"a": 0.3 * whole, "b": 0.7 * whole}, prices)
+    moves = (prices.iloc[::3].shift(-1) / prices.iloc[::3] - 1).fillna(
+        prices.iloc[-1] / prices.iloc[297] - 1
+    )
+    assert parts.sum() == pytest.approx(moves.mean(axis=1).sum())
+    assert parts["b"] / parts["a"] == pytest.approx(7 / 3)
+
+
+def test_break_even_cost_leaves_nothing():
+    prices = walk(seed=3) * np.exp(np.linspace(0, 1, 300))[:, None]
+    weights = momentum(prices, every=5, window=20)
+    cost = break_even_cost(weights, prices)
+    assert 0 < cost < 0.1
+    final = backtest_weights(weights, prices, transaction_cost=cost).equity.iloc[-1]
+    assert final == pytest.approx(100_000, rel=1e-5)
+    assert break_even_cost(weights, 1 / prices) == 0.0
+
+
+def test_capacity_falls_with_size():
+    prices = walk()
+    curve = capacity_curve(
+        momentum(prices, every=5, window=20), prices, [1e4, 1e6, 1e8], volume=prices * 0 + 1e7
+    )
+    assert (np.diff(curve["annual_return"]) < 0).all()
+    assert (np.diff(curve["cost_share"]) > 0).all()
+
+
+def test_compare_puts_all_on_the_same_costs():
+    prices = walk()
+    table = compare({"equal": equal_weight(prices), "hold": buy_and_hold(prices)}, prices)
+    alone = backtest_weights(equal_weight(prices), prices).metrics()
+    assert table.loc["equal"].to_dict() == pytest.approx(alone)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda p: equal_weight(p, every=0),
+        lambda p: momentum(p, window=-1),
+        lambda p: compare({}, p),
+        lambda p: equal_weight(p.tz_localize(None)),
+        lambda p: volatility_target(equal_weight(p), p, target=0),
+        lambda p: mean_variance_policy(equal_weight(p), p, shrinkage=2),
+        lambda p: mean_variance_weights(np.zeros(2), np.eye(3)),
+        lambda p: mean_variance_weights(np.zeros(2), -np.eye(2)),
+        lambda p: mean_variance_weights(np.zeros(2), np.eye(2), risk_aversion=0),
+        lambda p: diversification_ratio(np.zeros(2), np.array([[1.0, 2.0], [0.0, 1.0]])),
+        lambda p: value_at_risk(np.array([np.nan])),
+        lambda p: expected_shortfall(np.zeros(3), 1.0),
+        lambda p: attribute_parts({}, p),
+        lambda p: capacity_curve(equal_weight(p), p, [], volume=p),
+    ],
+)
+def test_bad_input_is_refused(call):
+    with pytest.raises(InvalidInputError):
+        call(walk())

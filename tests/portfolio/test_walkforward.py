@@ -1,0 +1,165 @@
+"""Walk-forward: nothing of a fold's test part, and no target that reaches into it, is learned."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crossattn import CrossAttentionBacktest, prepare_cross_attention_data, walk_forward
+from crossattn.errors import InvalidInputError
+
+HORIZON = 3
+
+
+@pytest.fixture
+def data(make_frames):
+    return prepare_cross_attention_data(make_frames(260, 2), lookback=5, horizon=HORIZON)
+
+
+class Remembers:
+    """Predicts its own training mean; keeps what it was shown."""
+
+    seen: list = []  # noqa: RUF012 - shared on purpose: every fold writes here
+
+    def fit(self, train, val=None):
+        self.train, self.val = train, val
+        self.seen.append(self)
+        self.mean = train.y.mean(axis=0)
+        return self
+
+    def predict(self, data):
+        return np.tile(self.mean, (len(data), 1))
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    Remembers.seen.clear()
+
+
+def test_training_targets_are_known_before_the_test_begins(data):
+    result = walk_forward(data, Remembers, train_size=60, test_size=30, embargo=2)
+    bar = data.timestamps[1] - data.timestamps[0]
+    for model, (_, row) in zip(Remembers.seen, result.folds.iterrows(), strict=True):
+        last_known = model.train.timestamps[-1] + HORIZON * bar
+        assert last_known < row["test_start"]
+        assert last_known + (2 + 1) * bar == row["test_start"], "the embargo lies between"
+    assert len(result.predictions) == len(result.data) == len(result.fold)
+    assert result.timestamps[-1] == data.timestamps[-1]
+
+
+def test_rolling_and_expanding(data):
+    walk_forward(data, Remembers, train_size=60, test_size=40)
+    assert {len(model.train) for model in Remembers.seen} == {60}
+    Remembers.seen.clear()
+    walk_forward(data, Remembers, train_size=60, test_size=40, expanding=True)
+    assert [len(model.train) for model in Remembers.seen] == [60, 100, 140, 180]
+
+
+def test_predictions_are_those_of_the_fold_that_precedes(data):
+    result = walk_forward(data, Remembers, train_size=50, test_size=25)
+    for row in (0, 24, 25, 80):
+        expected = Remembers.seen[result.fold[row]].mean
+        np.testing.assert_array_equal(result.predictions[row], expected)
+    assert (np.diff(result.fold) >= 0).all()
+    known = np.isfinite(result.data.y).all(axis=1)
+    first = (result.fold == 0) & known
+    error = ((result.data.y[first] - result.predictions[first]) ** 2).mean()
+    ratio = error / (result.data.y[first] ** 2).mean()
+    assert result.folds["mse_ratio"].iloc[0] == pytest.approx(ratio)
+
+
+def test_validation_is_purged_too(data):
+    walk_forward(data, Remembers, train_size=60, test_size=40, val_size=15)
+    model = Remembers.seen[0]
+    assert (len(model.train), len(model.val)) == (60 - 15 - HORIZON, 15)
+    gap = data.timestamps.get_loc(model.val.timestamps[0]) - data.timestamps.get_loc(
+        model.train.timestamps[-1]
+    )
+    assert gap == HORIZON + 1
+
+
+def test_steps_that_leave_gaps_or_overlap(data):
+    apart = walk_forward(data, Remembers, train_size=50, test_size=10, step=25)
+    assert np.isnan(apart.predictions[apart.fold == -1]).all()
+    assert (apart.fold[:26] == [0] * 10 + [-1] * 15 + [1]).all()
+    Remembers.seen.clear()
+    over = walk_forward(data, Remembers, train_size=50, test_size=20, step=10)
+    np.testing.assert_array_equal(over.predictions[15], Remembers.seen[1].mean)
+
+
+def test_processes_give_the_same(data):
+    one = walk_forward(data, LastReturn, train_size=80, test_size=60)
+    two = walk_forward(data, LastReturn, train_size=80, test_size=60, n_jobs=2)
+    np.testing.assert_array_equal(one.predictions, two.predictions)
+    assert one.folds.equals(two.folds)
+
+
+class LastReturn:
+    """Fits nothing and takes no validation part."""
+
+    def fit(self, train):
+        return None
+
+    def predict(self, data):
+        return np.asarray(data.X[:, :, -1, 0])
+
+
+def test_warm_starts_hand_the_model_on(data):
+    made = []
+
+    def make(before):
+        made.append(before)
+        return before or Remembers()
+
+    result = walk_forward(
+        data, make, train_size=80, test_size=60, warm_start=True, keep_models=True
+    )
+    assert made[0] is None
+    assert all(model is made[1] for model in made[1:])
+    assert result.models == (made[1],) * len(result.folds)
+
+
+def test_a_result_trades(data):
+    result = walk_forward(data, LastReturn, train_size=80, test_size=60)
+    backtest = CrossAttentionBacktest(result, rebalance_freq=1, allow_short=True)
+    results = backtest.run(result.data)
+    assert len(results) == len(result.data)
+    part = result.data[10:20]
+    np.testing.assert_array_equal(result.predict(part), result.predictions[10:20])
+    with pytest.raises(InvalidInputError, match="no fold"):
+        result.predict(data[:5])
+
+
+def test_the_figure_shows_every_fold(data):
+    result = walk_forward(data, LastReturn, train_size=80, test_size=60)
+    axes = result.plot()
+    assert len(axes.lines) == 2 * len(result.folds)
+    assert "correlation" in result._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"train_size": 0}, "train_size"),
+        ({"train_size": 10_000}, "too few"),
+        ({"test_size": 2.5}, "test_size"),
+        ({"step": 0}, "step"),
+        ({"embargo": -1}, "embargo"),
+        ({"val_size": 60}, "val_size"),
+        ({"n_jobs": 2, "warm_start": True}, "n_jobs"),
+        ({"make_model": 3}, "make_model"),
+    ],
+)
+def test_bad_input_is_refused_by_name(data, change, words):
+    call = {"make_model": LastReturn, "train_size": 60, "test_size": 30} | change
+    with pytest.raises(InvalidInputError, match=words):
+        walk_forward(data, call.pop("make_model"), **call)
+
+
+def test_a_short_prediction_is_refused(data):
+    class Short(LastReturn):
+        def predict(self, data):
+            return super().predict(data)[:-1]
+
+    with pytest.raises(InvalidInputError, match="row a window"):
+        walk_forward(data, Short, train_size=60, test_size=30)
