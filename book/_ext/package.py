@@ -30,6 +30,7 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
 from plan import planned_titles
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.ext.intersphinx import missing_reference as intersphinx_reference
 from sphinx.util.docutils import SphinxDirective
@@ -129,11 +130,29 @@ class Source(SphinxDirective):
         return [wrapper]
 
 
+def members_of(module: str) -> list[str]:
+    """Return what a module defines and does not hide, beyond the public names."""
+    found = find_object(module)
+    if found is None:
+        return []
+    return [
+        f"{module}.{name}"
+        for name, member in vars(found).items()
+        if getattr(member, "__module__", None) == module
+        and not name.startswith("_")
+        and (inspect.isclass(member) or inspect.isfunction(member))
+        and name not in crossattn.__all__
+    ]
+
+
 class PublicApi(SphinxDirective):
-    """Document the public names of a room, and what else a module lists in ``:also:``."""
+    """Document the public names of rooms, with ``:also:`` by path, all of ``:modules:``."""
 
     required_arguments = 1
-    option_spec = {"also": directives.unchanged}  # noqa: RUF012 - docutils reads it from the class
+    option_spec = {  # noqa: RUF012 - docutils reads it from the class
+        "also": directives.unchanged,
+        "modules": directives.unchanged,
+    }
 
     def run(self) -> list[nodes.Node]:
         """Write reStructuredText for autodoc and parse it."""
@@ -145,6 +164,8 @@ class PublicApi(SphinxDirective):
             if module.split(".")[0] in tops and module != "errors"
         ]
         paths += [(name, name) for name in self.options.get("also", "").split()]
+        for module in self.options.get("modules", "").split():
+            paths += [(name, name) for name in members_of(module)]
         lines = [".. py:currentmodule:: crossattn", ""]
         for shown, path in paths:
             lines += [*self.entry(shown, path), ""]
@@ -168,8 +189,12 @@ class PublicApi(SphinxDirective):
         if inspect.isfunction(found):
             return [f".. autofunction:: {shown}"]
         lines = [f".. py:data:: {shown}"]
-        if isinstance(found, tuple | list):
-            lines.append(f"   :value: {found!r}")
+        alias = (
+            f"{found.__module__.split('.')[0]}.{found.__qualname__}"
+            if inspect.isclass(found)
+            else ""
+        )
+        lines.append(f"   :value: {alias or repr(found).replace('pandas.core.frame.', 'pandas.')}")
         return [*lines, "", f"   {comment_above(path)}"]
 
 
@@ -237,8 +262,20 @@ def resolve(app: Sphinx, env, node, contnode):
         return intersphinx_reference(app, env, node, contnode) or contnode
     if somewhere_in_package(target):
         return contnode
-    prose = "." not in target and node.get("reftype") in {"class", "obj"}
+    is_path = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", target)
+    prose = not is_path and node.get("reftype") in {"class", "obj"}
     return contnode if prose else None
+
+
+def add_anchors(app: Sphinx, doctree: nodes.document) -> None:
+    """Give each documented object an anchor under its short and under its full path."""
+    for signature in doctree.findall(addnodes.desc_signature):
+        module, name = signature.get("module") or "", signature.get("fullname")
+        found = find_object(f"{module}.{name}") if module.startswith("crossattn") else None
+        home = getattr(found, "__module__", module)
+        for anchor in (f"crossattn.{name}", f"{home}.{name}"):
+            if found is not None and anchor not in signature["ids"]:
+                signature["ids"].append(anchor)
 
 
 def setup(app: Sphinx) -> dict:
@@ -246,5 +283,6 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("source", Source)
     app.add_directive("public-api", PublicApi)
     app.connect("autodoc-process-docstring", tidy_docstring, priority=100)
+    app.connect("doctree-read", add_anchors)
     app.connect("missing-reference", resolve, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
