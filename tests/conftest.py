@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
+
+from crossattn.errors import CrossAttentionError
 
 
 def random_walk_frames(
@@ -47,3 +51,18 @@ def ragged_frames():
     frames["S3"].loc[frames["S3"].index[rng.choice(260, 15, replace=False)], "volume"] = 0.0
     frames["S3"].loc[frames["S3"].index[[20, 130, 131]]] = np.nan
     return frames
+
+
+@pytest.fixture
+def refuse():
+    """Give a check: a call raises one of our errors, in one line, with these words."""
+
+    def check(call, words: str) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(CrossAttentionError, match=words) as caught:
+                call()
+        assert len(str(caught.value).splitlines()) == 1
+        assert type(caught.value).__module__ == "crossattn.errors"
+
+    return check

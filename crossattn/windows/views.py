@@ -67,7 +67,10 @@ class CrossAttentionData:
             raise InvalidInputError(f"data takes slices such as data[10:20], got {key!r}")
         if key.step not in (None, 1):
             raise InvalidInputError(f"data's slices are consecutive windows, got step {key.step!r}")
-        return replace(self, ends=self.ends[key])
+        try:
+            return replace(self, ends=self.ends[key])
+        except TypeError:
+            raise InvalidInputError(f"data's slices take whole numbers, got {key!r}") from None
 
     @property
     def X(self) -> np.ndarray:
