@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pandas as pd
 from sklearn.cluster import KMeans
@@ -88,12 +89,6 @@ class TwoGraphDetector:
         self.n_iterations = n_iterations
         self.seed = seed
 
-    @property
-    def transition(self) -> np.ndarray:
-        """Transition matrix (2, 2) of the chain."""
-        stay = self.persistence
-        return np.array([[stay, 1 - stay], [1 - stay, stay]])
-
     def fit(self, returns: pd.DataFrame) -> TwoGraphDetector:
         """Learn both graphs.
 
@@ -155,7 +150,7 @@ class TwoGraphDetector:
             )
         target, past = self._design(returns[self.symbols_])
         likelihood = _log_likelihood(target, past, self._coefficients, self.noise_)
-        forward, _ = _forward(likelihood, self.transition)
+        forward, _ = _forward(likelihood, self.persistence)
         probability = np.full(len(returns), 0.5)
         probability[self.max_lag :] = forward[:, 1]
         return pd.Series(probability, index=returns.index, name="second_graph")
@@ -195,8 +190,8 @@ class TwoGraphDetector:
             coefficients = np.stack([self._regress(target, past, w) for w in weight.T])
             noise = _residual_variance(target, past, coefficients, weight)
             each = _log_likelihood(target, past, coefficients, noise)
-            forward, likelihood = _forward(each, self.transition)
-            weight = _backward(forward, self.transition)
+            forward, likelihood = _forward(each, self.persistence)
+            weight = _backward(forward, self.persistence)
         return likelihood, coefficients, noise
 
     def _regress(self, target, past, weight) -> np.ndarray:
@@ -216,25 +211,41 @@ def _log_likelihood(target, past, coefficients, noise) -> np.ndarray:
     return -0.5 * (squares.sum(axis=2).T + np.log(noise).sum())
 
 
-def _forward(log_likelihood: np.ndarray, transition: np.ndarray) -> tuple[np.ndarray, float]:
+def _forward(log_likelihood: np.ndarray, stay: float) -> tuple[np.ndarray, float]:
     """Filtered probabilities ``(T, 2)`` and the log likelihood of all rows."""
-    top = log_likelihood.max(axis=1, keepdims=True)
-    density = np.exp(log_likelihood - top)
-    filtered = np.empty_like(density)
-    total, state = float(top.sum()), np.array([0.5, 0.5])
-    for t, row in enumerate(density):
-        joint = (state @ transition) * row
-        scale = joint.sum()
-        state = joint / scale
-        filtered[t] = state
-        total += np.log(scale)
-    return filtered, total
+    second, total = _filter(log_likelihood, stay)
+    return np.stack([1 - second, second], axis=1), total
 
 
-def _backward(filtered: np.ndarray, transition: np.ndarray) -> np.ndarray:
+def _backward(filtered: np.ndarray, stay: float) -> np.ndarray:
     """Smoothed probabilities ``(T, 2)``: what each row was, seen from the end."""
+    second = _smooth(filtered[:, 1], stay)
+    return np.stack([1 - second, second], axis=1)
+
+
+@numba.njit
+def _filter(log_likelihood, stay):
+    n_rows = len(log_likelihood)
+    second = np.empty(n_rows)
+    p, total = 0.5, 0.0
+    for t in range(n_rows):
+        first_log, second_log = log_likelihood[t]
+        top = max(first_log, second_log)
+        predicted = stay * p + (1 - stay) * (1 - p)
+        from_first = (1 - predicted) * np.exp(first_log - top)
+        from_second = predicted * np.exp(second_log - top)
+        p = from_second / (from_first + from_second)
+        total += top + np.log(from_first + from_second)
+        second[t] = p
+    return second, total
+
+
+@numba.njit
+def _smooth(filtered, stay):
     smoothed = filtered.copy()
     for t in range(len(filtered) - 2, -1, -1):
-        predicted = filtered[t] @ transition
-        smoothed[t] *= transition @ (smoothed[t + 1] / predicted)
+        predicted = stay * filtered[t] + (1 - stay) * (1 - filtered[t])
+        towards_second = smoothed[t + 1] / predicted
+        towards_first = (1 - smoothed[t + 1]) / (1 - predicted)
+        smoothed[t] *= stay * towards_second + (1 - stay) * towards_first
     return smoothed
