@@ -10,9 +10,8 @@ import pandas as pd
 import requests
 
 from crossattn.bars.cache import BarCache
-from crossattn.bars.fetching import Fetched, Job, Span, run_side_by_side
+from crossattn.bars.fetching import Fetched, Job, Span, check_symbols, run_side_by_side
 from crossattn.bars.frame import TIME_UNIT, Frame, Frames, check_frame
-from crossattn.bars.http import printable
 from crossattn.bars.intervals import Interval, parse_interval, parse_time
 from crossattn.bars.klines import FIELDS, Candles
 from crossattn.bars.venue import KlineVenue, Limits
@@ -20,7 +19,6 @@ from crossattn.errors import InvalidInputError, VenueError
 
 CATEGORIES = ("spot", "linear", "inverse")
 _FAR_FUTURE_MS = 7_258_118_400_000  # 2200
-_MAX_SYMBOL = 60
 
 
 class BybitDataLoader:
@@ -164,7 +162,7 @@ class BybitDataLoader:
         limit: int = 1000,
     ) -> Fetched:
         """Fetch like :meth:`fetch_multi_asset`, but return failures and gaps beside the frames."""
-        symbols = _check_symbols(symbols)
+        symbols = check_symbols(symbols)
         grid = parse_interval(interval)
         span = _check_span(grid, start, end, limit)
         venue = self._venue()
@@ -190,22 +188,6 @@ class BybitDataLoader:
 
     def _venue(self) -> KlineVenue:
         return KlineVenue(self.base_url, self.category, self.timeout, self._session, self._limits)
-
-
-def _check_symbols(symbols: Iterable[str]) -> list[str]:
-    """Return the symbols once each, in order; refuse what can be no symbol."""
-    if isinstance(symbols, (str, bytes)) or not isinstance(symbols, Iterable):
-        raise InvalidInputError(f"symbols must be a list of texts, got {symbols!r}")
-    unique = list(dict.fromkeys(symbols))
-    if not unique:
-        raise InvalidInputError("symbols must name at least one symbol, got none")
-    for symbol in unique:
-        plain = isinstance(symbol, str) and symbol.isprintable() and symbol == symbol.strip()
-        if not plain or not 0 < len(symbol) <= _MAX_SYMBOL or " " in symbol:
-            raise InvalidInputError(
-                f"symbol must be a name such as 'BTCUSDT', got {printable(repr(symbol), 80)}"
-            )
-    return unique
 
 
 def _check_span(grid: Interval, start: object, end: object, limit: object) -> Span:

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,9 +23,12 @@ from crossattn.errors import (
     CrossAttentionError,
     CrossAttentionWarning,
     DamagedFileError,
+    InvalidInputError,
     VenueError,
 )
 from crossattn.runtime import progress
+
+_MAX_SYMBOL = 60
 
 
 @dataclass(frozen=True)
@@ -266,3 +270,19 @@ def _from_table(table: Table, path: os.PathLike) -> Candles:
         raise DamagedFileError(f"{path} does not hold candles")
     values = np.column_stack([table.columns[name] for name in FIELDS])
     return Candles(table.keys, np.ascontiguousarray(values, dtype=np.float64))
+
+
+def check_symbols(symbols: Iterable[str]) -> list[str]:
+    """Return the symbols once each, in order; refuse what can be no symbol."""
+    if isinstance(symbols, (str, bytes)) or not isinstance(symbols, Iterable):
+        raise InvalidInputError(f"symbols must be a list of texts, got {symbols!r}")
+    unique = list(dict.fromkeys(symbols))
+    if not unique:
+        raise InvalidInputError("symbols must name at least one symbol, got none")
+    for symbol in unique:
+        plain = isinstance(symbol, str) and symbol.isprintable() and symbol == symbol.strip()
+        if not plain or not 0 < len(symbol) <= _MAX_SYMBOL or " " in symbol:
+            raise InvalidInputError(
+                f"symbol must be a name such as 'BTCUSDT', got {printable(repr(symbol), 80)}"
+            )
+    return unique

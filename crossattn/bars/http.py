@@ -13,11 +13,14 @@ import queue
 import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import requests
 import urllib3
+
+T = TypeVar("T")
 
 MAX_BODY_BYTES = 4 * 2**20
 _CHUNK = 65_536
@@ -87,36 +90,52 @@ def bounded_get(
     Stopped
         ``stop`` was set.
     """
-    outcome: queue.SimpleQueue = queue.SimpleQueue()
     abandoned = threading.Event()
 
-    def transfer() -> None:
+    def transfer() -> Reply:
         try:
-            outcome.put(_transfer(session, url, params, seconds, max_bytes, abandoned))
+            return _transfer(session, url, params, seconds, max_bytes, abandoned)
         except _TRANSFER_ERRORS as error:
-            outcome.put(TransferError(_reason(error)))
-        except TransferError as error:
-            outcome.put(error)
-        except BaseException as error:
-            # a defect of ours: hand it to the caller's thread, where it can be seen
-            outcome.put(error)
+            raise TransferError(_reason(error)) from None
 
-    threading.Thread(target=transfer, name="bounded-get", daemon=True).start()
+    try:
+        return run_bounded(transfer, seconds, stop)
+    finally:
+        abandoned.set()
+
+
+def run_bounded(work: Callable[[], T], seconds: float, stop: threading.Event | None = None) -> T:
+    """Return ``work()``, or abandon it after ``seconds``; what it raises is raised here.
+
+    Raises
+    ------
+    TransferError
+        It took longer.
+    Stopped
+        ``stop`` was set meanwhile.
+    """
+    outcome: queue.SimpleQueue = queue.SimpleQueue()
+
+    def deliver() -> None:
+        try:
+            outcome.put((work(), None))
+        except BaseException as error:
+            outcome.put((None, error))
+
+    threading.Thread(target=deliver, name="bounded-get", daemon=True).start()
     deadline = time.monotonic() + seconds
     while True:
         try:
-            result = outcome.get(timeout=max(0.0, min(0.05, deadline - time.monotonic())))
-            break
+            result, error = outcome.get(timeout=max(0.0, min(0.05, deadline - time.monotonic())))
         except queue.Empty:
             if stop is not None and stop.is_set():
-                abandoned.set()
                 raise Stopped from None
             if time.monotonic() >= deadline:
-                abandoned.set()
                 raise TransferError(f"no whole answer within {seconds:.3g} s") from None
-    if isinstance(result, BaseException):
-        raise result
-    return result
+            continue
+        if error is not None:
+            raise error
+        return result
 
 
 def _transfer(session, url, params, seconds, max_bytes, abandoned) -> Reply:

@@ -1,0 +1,204 @@
+"""A server on loopback that answers Yahoo's chart questions, and a session that leads there.
+
+The bars are a function of symbol and time. Sessions of New York are written out by hand for the
+few days that tests use: winter, the change to daylight saving time, a half-day, a holiday.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl, urlsplit
+from zoneinfo import ZoneInfo
+
+import requests
+
+UTC = dt.UTC
+NEW_YORK = ZoneInfo("America/New_York")
+HOLIDAYS = {dt.date(2023, 11, 23), dt.date(2023, 12, 25), dt.date(2024, 1, 1), dt.date(2024, 3, 29)}
+HALF_DAYS = {dt.date(2023, 11, 24)}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What Yahoo says of a symbol."""
+
+    kind: str = "EQUITY"
+    exchange: str = "NMS"
+    zone: str = "America/New_York"
+    has_volume: bool = True
+
+
+LISTINGS = {
+    "AAPL": Listing(),
+    "^GSPC": Listing("INDEX", "SNP"),
+    "BTC-USD": Listing("CRYPTOCURRENCY", "CCC", "UTC"),
+    "EURUSD=X": Listing("CURRENCY", "CCY", "Europe/London", has_volume=False),
+}
+
+
+def sessions(first: dt.date, last: dt.date) -> list[tuple[dt.datetime, dt.datetime]]:
+    """Return open and close of New York's sessions, both in exchange time."""
+    found = []
+    for number in range((last - first).days + 1):
+        day = first + dt.timedelta(days=number)
+        if day.weekday() < 5 and day not in HOLIDAYS:
+            hour = 13 if day in HALF_DAYS else 16
+            begin = dt.datetime.combine(day, dt.time(9, 30), NEW_YORK)
+            found.append((begin, dt.datetime.combine(day, dt.time(hour), NEW_YORK)))
+    return found
+
+
+def opens(symbol: str, interval: str, first: int, last: int) -> list[int]:
+    """Return the epoch seconds by which Yahoo dates the bars in [first, last)."""
+    listing = LISTINGS[symbol]
+    step = {"1h": 3600, "60m": 3600, "15m": 900, "1d": 86400}[interval]
+    zone = ZoneInfo(listing.zone)
+    days = (dt.datetime.fromtimestamp(t, zone).date() for t in (first - 86400, last + 86400))
+    begin, end = days
+    if listing.kind in ("EQUITY", "INDEX"):
+        stamps = []
+        for opened, closed in sessions(begin, end):
+            at = int(opened.timestamp())
+            stamps += [at] if interval == "1d" else range(at, int(closed.timestamp()), step)
+    elif interval == "1d":
+        stamps = [
+            int(dt.datetime.combine(begin + dt.timedelta(days=n), dt.time(0), zone).timestamp())
+            for n in range((end - begin).days + 1)
+        ]
+    else:
+        stamps = list(range(first - first % step, last + step, step))
+    return [stamp for stamp in stamps if first <= stamp < last]
+
+
+def values(symbol: str, stamp: int) -> list[float]:
+    """Return open, high, low, close, volume of a bar."""
+    seed = hash((len(symbol), stamp)) % 997
+    opened, closed = 100 + seed % 37 / 4, 100 + seed % 41 / 4
+    return [opened, max(opened, closed) + 0.5, min(opened, closed) - 0.5, closed, 1000.0 + seed]
+
+
+class YahooStandIn:
+    """The server; ``act(query, chart)`` may change an answer or return (status, body) instead."""
+
+    def __init__(self, act: Callable | None = None, adjust: float = 1.0):
+        self.act, self.adjust = act, adjust
+        self.asks: list[dict] = []
+
+    def __enter__(self) -> YahooStandIn:
+        standin = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                status, body = standin.answer(self.path)
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                """Log nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        ).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def session(self) -> requests.Session:
+        """Return a session all of whose requests end here, whatever host they name."""
+        here = self.url
+
+        class Session(requests.Session):
+            def request(self, method, url, **options):
+                parts = urlsplit(url)
+                return super().request(method, here + parts.path, **options)
+
+        return Session()
+
+    def answer(self, path: str) -> tuple[int, bytes]:
+        parts = urlsplit(path)
+        if not parts.path.startswith("/v8/finance/chart/"):
+            return 200, b"crumb"
+        symbol = requests.utils.unquote(parts.path.rsplit("/", 1)[1])
+        query = dict(parse_qsl(parts.query))
+        self.asks.append({"symbol": symbol, **query})
+        if symbol not in LISTINGS:
+            return 404, _failure("Not Found", "No data found, symbol may be delisted")
+        chart = self._chart(symbol, query)
+        if self.act is not None and "period1" in query:
+            instead = self.act(query, chart)
+            if instead is not None:
+                return instead
+        return 200, json.dumps({"chart": {"result": [chart], "error": None}}).encode()
+
+    def _chart(self, symbol: str, query: dict) -> dict:
+        listing, interval = LISTINGS[symbol], query["interval"]
+        first, last = (int(query.get(name, 1_700_000_000)) for name in ("period1", "period2"))
+        stamps = opens(symbol, interval, first, last)
+        rows = [values(symbol, stamp) for stamp in stamps]
+        names = ("open", "high", "low", "close", "volume")
+        quote = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+        if not listing.has_volume:
+            quote["volume"] = [0] * len(rows)
+        zone = ZoneInfo(listing.zone)
+        days = (dt.datetime.fromtimestamp(t, zone).date() for t in (first, last))
+        periods = [
+            [
+                {
+                    "timezone": "X",
+                    "gmtoffset": 0,
+                    "start": int(a.timestamp()),
+                    "end": int(b.timestamp()),
+                }
+            ]
+            for a, b in sessions(*days)
+        ]
+        meta = {
+            "currency": "USD",
+            "symbol": symbol,
+            "exchangeName": listing.exchange,
+            "instrumentType": listing.kind,
+            "firstTradeDate": 345479400,
+            "regularMarketTime": 1_700_000_000,
+            "gmtoffset": 0,
+            "timezone": "X",
+            "exchangeTimezoneName": listing.zone,
+            "priceHint": 2,
+            "dataGranularity": interval,
+            "range": "",
+            "validRanges": ["1d", "5d", "1mo", "max"],
+        }
+        if listing.kind in ("EQUITY", "INDEX"):
+            meta["tradingPeriods"] = periods
+        else:
+            meta["tradingPeriods"] = [[_period(first - 86400, last + 86400)]]
+        indicators = {"quote": [quote]}
+        if interval == "1d":
+            indicators["adjclose"] = [{"adjclose": [c * self.adjust for c in quote["close"]]}]
+        return {"meta": meta, "timestamp": stamps, "indicators": indicators}
+
+
+def _period(start: int, end: int) -> dict:
+    return {"timezone": "X", "gmtoffset": 0, "start": start, "end": end}
+
+
+def _failure(code: str, description: str) -> bytes:
+    error = {"code": code, "description": description}
+    return json.dumps({"chart": {"result": None, "error": error}}).encode()
+
+
+def refusal(code: str, description: str, status: int = 422) -> tuple[int, bytes]:
+    """Return an answer that refuses in Yahoo's way."""
+    return status, _failure(code, description)
