@@ -132,12 +132,9 @@ class Source(SphinxDirective):
 
 def members_of(module: str) -> list[str]:
     """Return what a module defines and does not hide, beyond the public names."""
-    found = find_object(module)
-    if found is None:
-        return []
     return [
         f"{module}.{name}"
-        for name, member in vars(found).items()
+        for name, member in vars(find_object(module)).items()
         if getattr(member, "__module__", None) == module
         and not name.startswith("_")
         and (inspect.isclass(member) or inspect.isfunction(member))
@@ -164,11 +161,14 @@ class PublicApi(SphinxDirective):
             if module.split(".")[0] in tops and module != "errors"
         ]
         paths += [(name, name) for name in self.options.get("also", "").split()]
-        for module in self.options.get("modules", "").split():
-            paths += [(name, name) for name in members_of(module)]
         lines = [".. py:currentmodule:: crossattn", ""]
         for shown, path in paths:
             lines += [*self.entry(shown, path), ""]
+        for module in self.options.get("modules", "").split():
+            about = inspect.getdoc(find_object(module)).splitlines()[0]
+            lines += [f".. py:module:: {module}", "", f".. rubric:: ``{module}``", "", about, ""]
+            for path in members_of(module):
+                lines += [*self.entry(path, path), ""]
         self.env.note_dependency(crossattn.__file__)
         block = StringList()
         for line in ("```{eval-rst}", *lines, "```"):
