@@ -21,12 +21,13 @@ class IdentityLagLayer(nn.Module):
 
     .. math::
 
-        p_i = \sum_h g_{hi} M_h(s) \sum_{j \ne i,\, l} \alpha_{hi}(j, l)\, G(c_{jl})\, v_{jl}
+        p_i = \sum_h g_{hi} M_h(s, z) \sum_{j \ne i,\, l} \alpha_{hi}(j, l)\, G(c_{jl})\, v_{jl}
 
     with :math:`\alpha_{hi} = \mathrm{softmax}_{(j,l)} E_{hi} \cdot (K_{hj} + P_{hl}) / \sqrt{d}`,
     the gate :math:`G = 2 \sigma(u c + b)` and the modulation
-    :math:`M_h = m_{0h} + m_{1h} \tanh(a_h \cdot s + d_h)`. Attention is positive; the gains carry
-    the sign, which a softmax cannot.
+    :math:`M_h = m_{0h} + m_{1h} \tanh(a_h \cdot s + b_h \cdot z + d_h)` of a common state s and of
+    the heads' own track records z: a head that has been wrong of late can be turned around.
+    Attention is positive; the gains carry the sign, which a softmax cannot.
 
     Parameters
     ----------
@@ -52,6 +53,7 @@ class IdentityLagLayer(nn.Module):
         self.base = nn.Parameter(torch.ones(n_heads))
         self.swing = nn.Parameter(0.5 - (head // 2 % 2).float())
         self.state_weight = nn.Parameter(torch.full((n_heads, n_states), 0.5))
+        self.record_weight = nn.Parameter(0.5 * torch.eye(n_heads))
         self.state_bias = nn.Parameter(torch.zeros(n_heads))
 
     def attention(self) -> Tensor:
@@ -64,27 +66,43 @@ class IdentityLagLayer(nn.Module):
         """Return how much of each token's value passes, in (0, 2); 1 before training."""
         return 2.0 * torch.sigmoid(self.gate_weight * content + self.gate_bias)
 
-    def modulation(self, state: Tensor) -> Tensor:
+    def modulation(self, state: Tensor, record: Tensor) -> Tensor:
         """Return the factor of every head's gain, ``(B, H)``."""
-        return self.base + self.swing * torch.tanh(
-            state @ self.state_weight.mT + self.state_bias
-        )  # (B, H)
+        moved = state @ self.state_weight.mT + record @ self.record_weight.mT + self.state_bias
+        return self.base + self.swing * torch.tanh(moved)
 
-    def forward(self, values: Tensor, content: Tensor, state: Tensor) -> Tensor:
-        """Return the signal ``(B, N)`` of values, content ``(B, N, L)`` and state ``(B, S)``."""
+    def forward(self, values: Tensor, content: Tensor, state: Tensor, record: Tensor) -> Tensor:
+        """Return the signal of each target.
+
+        Parameters
+        ----------
+        values, content : Tensor of shape (B, N, L)
+            Signals of the sources, and what gates them; index k is k steps back.
+        state : Tensor of shape (B, S)
+            Of all sources together.
+        record : Tensor of shape (B, H)
+            How well each head has done of late.
+
+        Returns
+        -------
+        Tensor of shape (B, N)
+        """
+        return (self.head_gain(state, record) * self.pull(values, content)).sum(1)
+
+    def pull(self, values: Tensor, content: Tensor) -> Tensor:
+        """Return the attended, gated values of every head and target, ``(B, H, N)``."""
         tokens = (self.gate(content) * values).flatten(1)  # (B, N L)
         mixing = self.attention().flatten(2).flatten(0, 1)  # (H N, N L)
-        pulled = (tokens @ mixing.mT).unflatten(1, self.gain.shape)  # (B, H, N)
-        return (self.head_gain(state) * pulled).sum(1)
+        return (tokens @ mixing.mT).unflatten(1, self.gain.shape)
 
-    def head_gain(self, state: Tensor) -> Tensor:
+    def head_gain(self, state: Tensor, record: Tensor) -> Tensor:
         """Return the signed gain of every head and target, ``(B, H, N)``."""
-        return self.modulation(state)[:, :, None] * self.gain
+        return self.modulation(state, record)[:, :, None] * self.gain
 
-    def coefficients(self, content: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, content: Tensor, state: Tensor, record: Tensor) -> tuple[Tensor, Tensor]:
         """Return attention ``(B, H, N, N, L)`` and each value's weight ``(B, N, N, L)``."""
         attention = self.attention()
-        signed = torch.einsum("bhi,hijl->bijl", self.head_gain(state), attention)
+        signed = torch.einsum("bhi,hijl->bijl", self.head_gain(state, record), attention)
         coefficient = signed * self.gate(content)[:, None]
         return attention.expand(len(content), -1, -1, -1, -1), coefficient
 
@@ -126,16 +144,16 @@ class ContentLagLayer(nn.Module):
         who = (scores.logsumexp(-1)[:, None, :] + self.content_self * itself).softmax(-1)
         return who * (1 - itself), when
 
-    def forward(self, values: Tensor, content: Tensor, state: Tensor) -> Tensor:
+    def forward(self, values: Tensor, content: Tensor, state: Tensor, record: Tensor) -> Tensor:
         """Return the signal ``(B, N)``; shapes as in :meth:`IdentityLagLayer.forward`."""
         who, when = self._factors(content)
         return self.content_gain * (who @ (when * values).sum(-1, keepdim=True)).squeeze(-1)
 
-    def head_gain(self, state: Tensor) -> Tensor:
+    def head_gain(self, state: Tensor, record: Tensor) -> Tensor:
         """Return the gain of the one head, ``(B, 1, 1)``."""
         return self.content_gain.expand(len(state), 1, 1)
 
-    def coefficients(self, content: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, content: Tensor, state: Tensor, record: Tensor) -> tuple[Tensor, Tensor]:
         """Return attention ``(B, 1, N, N, L)`` and each value's weight ``(B, N, N, L)``."""
         who, when = self._factors(content)
         attention = who[..., None] * when[:, None]  # (B, N, N, L)

@@ -179,10 +179,10 @@ class ModelConfig:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        whole("n_assets", self.n_assets, at_least=2)
-        for name in ("n_features", "d_model", "n_heads", "n_layers"):
-            whole(name, getattr(self, name), at_least=1)
-        whole("max_lag", self.max_lag, at_least=0)
+        least = {"n_assets": 2, "n_features": 1, "d_model": 1, "n_heads": 1, "n_layers": 1}
+        for name, low in {**least, "max_lag": 0}.items():
+            whole(name, getattr(self, name), at_least=low)
+            object.__setattr__(self, name, int(getattr(self, name)))
         number("dropout", self.dropout, at_least=0.0, below=1.0)
         number("max_position", self.max_position, above=0.0)
         choice("output_type", self.output_type, OUTPUT_TYPES)

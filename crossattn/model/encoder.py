@@ -175,6 +175,13 @@ class EncoderBody(nn.Module):
         standard, exists = self.scaler(x.transpose(1, 2))
         return WindowInputs(standard.transpose(1, 2), exists.transpose(1, 2))
 
+    def store_windows(self, x: Tensor) -> WindowInputs:
+        """Standardise windows once, for batches to be gathered from."""
+        return self.read_windows(x)
+
+    def refresh(self, store: WindowRows | WindowInputs) -> None:
+        """Nothing in a store depends on the weights."""
+
     def read_panel(self, panel: Tensor, lookback: int) -> WindowRows:
         """Standardise a panel ``(R, N, F)`` once, for all windows."""
         return WindowRows(*self.scaler(panel), lookback)

@@ -37,6 +37,8 @@ class LagInputs:
         Standardised state of all assets together.
     log_scale : Tensor of shape (B, N)
         Log of each asset's recent volatility over its usual one.
+    record : Tensor of shape (B, H)
+        How well each identity head has done of late; see :meth:`LagBody.track_record`.
     """
 
     values: Tensor
@@ -44,19 +46,10 @@ class LagInputs:
     known: Tensor
     state: Tensor
     log_scale: Tensor
-
-    def gather(self, rows: Tensor) -> LagInputs:
-        """Return the inputs of some of the moments."""
-        return LagInputs(
-            self.values[rows],
-            self.content[rows],
-            self.known[rows],
-            self.state[rows],
-            self.log_scale[rows],
-        )
+    record: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass
 class LagRows:
     """The same, for every row of a panel, from which batches are gathered by row number."""
 
@@ -66,6 +59,8 @@ class LagRows:
     state: Tensor  # (R, S)
     log_scale: Tensor  # (R, N)
     n_lags: int
+    span: int
+    record: Tensor | None = None  # (R, H)
 
     def gather(self, rows: Tensor) -> LagInputs:
         """Return the inputs at ``rows`` (B,), each with its ``n_lags`` newest tokens."""
@@ -76,6 +71,31 @@ class LagRows:
             self.known[back].mT,
             self.state[rows],
             self.log_scale[rows],
+            self.record[rows],
+        )
+
+
+@dataclass
+class LagWindows:
+    """The same, for windows given one by one: ``(n, N, T)`` where rows have ``(R, N)``."""
+
+    values: Tensor
+    content: Tensor
+    known: Tensor
+    state: Tensor
+    log_scale: Tensor
+    n_lags: int
+    record: Tensor | None = None
+
+    def gather(self, rows: Tensor | slice) -> LagInputs:
+        """Return the inputs of some of the windows, each with its ``n_lags`` newest tokens."""
+        return LagInputs(
+            self.values[rows][..., -self.n_lags :].flip(-1),
+            self.content[rows][..., -self.n_lags :].flip(-1),
+            self.known[rows][..., -self.n_lags :].flip(-1),
+            self.state[rows],
+            self.log_scale[rows],
+            self.record[rows],
         )
 
 
@@ -201,17 +221,15 @@ class Reader(nn.Module):
         log_scale = 0.5 * power.nan_to_num(1.0).clamp_min(0.01).log()
         return values, content, known, state.clamp(-LIMIT, LIMIT), log_scale
 
-    def last_step(self, x: Tensor) -> LagInputs:
+    def last_step(self, x: Tensor) -> LagWindows:
         """Read windows ``(B, N, T, F)`` at their last step."""
-        values, content, known, state, log_scale = self._standardised(x, x.shape[-2], False)
-        back = torch.arange(values.shape[-1] - 1, values.shape[-1] - 1 - self.n_lags, -1)
-        return LagInputs(values[..., back], content[..., back], known[..., back], state, log_scale)
+        return LagWindows(*self._standardised(x, x.shape[-2], False), self.n_lags)
 
     def every_step(self, panel: Tensor, span: int) -> LagRows:
         """Read every row of a panel ``(R, N, F)``, each from the ``span`` rows up to it."""
         x = panel.transpose(0, 1)
         values, content, known, state, log_scale = self._standardised(x, span, True)
-        return LagRows(values.mT, content.mT, known.mT, state, log_scale.mT, self.n_lags)
+        return LagRows(values.mT, content.mT, known.mT, state, log_scale.mT, self.n_lags, span)
 
 
 def root_mean_square(x: Tensor) -> Tensor:

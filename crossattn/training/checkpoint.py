@@ -67,7 +67,9 @@ def read_sealed_json(path: Path) -> dict:
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
     """Write tensors as safetensors, sorted by name, and return the file's SHA-256."""
-    data = save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})
+    data = save(
+        {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
+    )
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
     return hashlib.sha256(data).hexdigest()

@@ -29,6 +29,7 @@ from crossattn.training.schedule import make_optimizer, one_cycle, set_rate
 from crossattn.windows.data import CrossAttentionData
 
 EVALUATION_BATCH = 4096
+REFRESH_EVERY = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,7 @@ def train_cross_attention_model(
     progress : bool
         Show a bar where there is a terminal.
     checkpoint_every : int, optional
-        Steps between checkpoints; one is written after every epoch in any case.
+        Steps of the optimiser between checkpoints; one is written after every epoch in any case.
     **options
         Other fields of :class:`~crossattn.model.config.Recipe`, such as ``loss``.
 
@@ -224,6 +225,8 @@ class Trainer:
             The loss is not finite.
         """
         recipe, state = self.recipe, self.progress
+        if state.batch % REFRESH_EVERY == 0:
+            self.model.body.refresh(self.train_rows.store)
         torch.manual_seed(hash((self.seed, state.epoch, state.batch)) % 2**63)
         self.model.train()
         set_rate(self.optimizer, one_cycle(self.share, recipe.warmup))
@@ -270,6 +273,7 @@ class Trainer:
     def evaluate(self, rows: Rows) -> float:
         """Return the mean loss over all rows of a part, in time order."""
         self.model.eval()
+        self.model.body.refresh(rows.store)
         batches = rows.ends.split(EVALUATION_BATCH)
         return sum(self._loss(rows, ends).item() * len(ends) for ends in batches) / len(rows)
 
@@ -277,6 +281,9 @@ class Trainer:
         """Return everything a checkpoint must hold."""
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
         tensors.update({f"best.{name}": t for name, t in self.best.items()})
+        record = getattr(self.train_rows.store, "record", None)
+        if record is not None:
+            tensors["store.record"] = record
         for number, state in self.optimizer.state_dict()["state"].items():
             tensors.update({f"optimizer.{number}.{name}": t for name, t in state.items()})
         return tensors
@@ -288,6 +295,8 @@ class Trainer:
         self.progress, tensors = checkpoint
         self.model.load_state_dict(_under("model.", tensors))
         self.best = _under("best.", tensors)
+        for name, tensor in _under("store.", tensors).items():
+            setattr(self.train_rows.store, name, tensor.to(self.train_rows.ends.device))
         optimizer = self.optimizer.state_dict()
         for name, tensor in _under("optimizer.", tensors).items():
             number, _, field = name.partition(".")
@@ -317,12 +326,16 @@ def _run(
         total=total,
         initial=state.epoch - 1,
     )
+    was_finished = state.finished
     for _ in bar:
         if state.finished:
             break
         for rows in trainer.remaining_batches():
             trainer.step(rows)
-            due = checkpoint_every and state.batch % checkpoint_every == 0
+            # never between batches whose gradients wait to be added
+            due = checkpoint_every and (
+                state.batch % (checkpoint_every * trainer.recipe.accumulate) == 0
+            )
             if due and state.batch < trainer.batches:
                 folder.save(state, trainer.tensors(), mark)
         trainer.end_epoch()
@@ -334,7 +347,8 @@ def _run(
         raise InvalidInputError("val_data gave no finite loss in any epoch: is any target known?")
     trainer.model.load_state_dict(trainer.best)
     trainer.model.eval()
-    folder.save(state, trainer.tensors(), mark)
+    if not was_finished:
+        folder.save(state, trainer.tensors(), mark)
 
 
 def _aligned_parts(model: CrossAttentionMultiAsset, train_data, val_data) -> tuple[Part, Part]:
@@ -359,6 +373,9 @@ def _aligned_parts(model: CrossAttentionMultiAsset, train_data, val_data) -> tup
             f"val_data must have train_data's lookback={train.lookback} and "
             f"horizon={train.horizon}, got {val.lookback} and {val.horizon}"
         )
+    for name, part in (("train_data", train), ("val_data", val)):
+        if not np.isfinite(part.targets[part.ends]).any():
+            raise InvalidInputError(f"{name} has no known target: nothing can be learned from it")
     model.check_lookback(train.lookback)
     return train, val
 

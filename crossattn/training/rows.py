@@ -141,7 +141,7 @@ def rows_of(
             store = model.read_panel(x, part.lookback)
         else:
             model.check_windows(x)
-            store = model.body.read_windows(x)
+            store = model.body.store_windows(x)
         noise = volatility_before(model, x, part, recipe.volatility_half_life)
     targets = _tensor(part.targets, device)
     return Rows(
@@ -185,18 +185,10 @@ def labels_of(model: CrossAttentionMultiAsset, targets: Tensor) -> Tensor:
 
 
 def fit_scaling(model: CrossAttentionMultiAsset, part: Part, device: torch.device) -> None:
-    """Fit every scale, the drift and the neutral band on the training part alone.
-
-    Raises
-    ------
-    InvalidInputError
-        No target of the part is known.
-    """
+    """Fit every scale, the drift and the neutral band on the training part alone."""
     x = torch.from_numpy(np.array(part.x)).to(device)
     y = torch.from_numpy(np.array(part.targets[part.ends], dtype=np.float32)).to(device)
     y = torch.where(y.isfinite(), y, float("nan"))
-    if y.isnan().all():
-        raise InvalidInputError("train_data has no known target: nothing can be learned")
     with torch.no_grad():
         model.body.fit_scaling(x, part.lookback, every_step=part.is_panel)
         model.target_scale.copy_(root_mean_square(y.mT))

@@ -245,6 +245,7 @@ class TestScalarValues:
         self.values = torch.randn(B, N, S, dtype=torch.float64)
         self.content = torch.randn(B, N, S, dtype=torch.float64)
         self.state = torch.randn(B, 2, dtype=torch.float64)
+        self.record = torch.randn(B, H, dtype=torch.float64)
 
     def identity(self):
         layer = IdentityLagLayer(N, S, H, 7, 2).double()
@@ -269,7 +270,11 @@ class TestScalarValues:
                         if j != i
                     }
                     total = sum(math.exp(score) for score in scores.values())
-                    swing = torch.tanh(layer.state_weight[h] @ self.state[b] + layer.state_bias[h])
+                    swing = torch.tanh(
+                        layer.state_weight[h] @ self.state[b]
+                        + layer.record_weight[h] @ self.record[b]
+                        + layer.state_bias[h]
+                    )
                     gain = layer.gain[h, i] * (layer.base[h] + layer.swing[h] * swing)
                     for (j, k), score in scores.items():
                         opened = layer.gate_weight * self.content[b, j, k] + layer.gate_bias
@@ -277,7 +282,7 @@ class TestScalarValues:
                         expected[b, i] += (
                             gain * math.exp(score) / total * gate * self.values[b, j, k]
                         )
-        output = layer(self.values, self.content, self.state)
+        output = layer(self.values, self.content, self.state, self.record)
         torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
 
     def test_content_layer_agrees_with_one_joint_softmax(self):
@@ -294,20 +299,24 @@ class TestScalarValues:
             attention = lag_softmax(scores + own)
             attention[:, i] = 0.0
             expected[:, i] = layer.content_gain * (attention * self.values).sum((1, 2))
-        torch.testing.assert_close(layer(self.values, self.content, self.state), expected)
+        torch.testing.assert_close(
+            layer(self.values, self.content, self.state, self.record), expected
+        )
 
     def test_content_layer_survives_scores_of_any_size(self):
         layer = ContentLagLayer(S)
         with torch.no_grad():
             layer.content_weight.fill_(1e4)
         values, content = self.values.float(), self.content.float()
-        assert layer(values, content, self.state.float()).isfinite().all()
+        assert layer(values, content, self.state.float(), self.record.float()).isfinite().all()
 
     def test_coefficients_times_values_are_the_signal(self):
         for layer in (self.identity(), ContentLagLayer(S).double()):
-            attention, coefficient = layer.coefficients(self.content, self.state)
+            attention, coefficient = layer.coefficients(self.content, self.state, self.record)
             signal = (coefficient * self.values[:, None]).sum((-2, -1))
-            torch.testing.assert_close(signal, layer(self.values, self.content, self.state))
+            torch.testing.assert_close(
+                signal, layer(self.values, self.content, self.state, self.record)
+            )
             assert (attention.diagonal(dim1=2, dim2=3) == 0).all(), "nobody leads itself"
 
     def test_general_layer_and_scalar_layer_are_one_mathematics(self):

@@ -1,0 +1,259 @@
+"""The network: shapes, scaling, presets, what attention adds up to, what is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from crossattn.errors import InvalidInputError
+from crossattn.model.config import DEFAULT_CHANNELS, ModelConfig, Recipe
+from crossattn.model.heads import PortfolioHead, QuantileHead
+from crossattn.model.network import CrossAttentionMultiAsset
+
+B, N, T, F = 3, 4, 14, 7
+PRESETS = [
+    {"preset": "lag"},
+    {"preset": "encoder"},
+    {"preset": "encoder", "cross": "asset", "embedding": "conv"},
+    {"preset": "encoder", "cross": "routed"},
+    {
+        "preset": "encoder",
+        "cross": "hierarchical",
+        "sectors": tuple("aabb"),
+        "markets": tuple("xxxy"),
+    },
+    {"preset": "inverted", "lookback": T},
+]
+
+
+def windows(seed=0, batch=B):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((batch, N, T, F)).astype(np.float32)
+    x[..., DEFAULT_CHANNELS.index("log_return")] *= 0.01
+    x[..., DEFAULT_CHANNELS.index("range")] = 0.01 * np.exp(x[..., 2])
+    return torch.from_numpy(x)
+
+
+def make(output_type="regression", **options):
+    model = CrossAttentionMultiAsset(
+        N, F, d_model=16, n_heads=2, n_layers=3, output_type=output_type, seed=0, **options
+    )
+    panel = windows(1, batch=20).transpose(1, 2).flatten(0, 1)  # (R, N, F)
+    model.body.fit_scaling(panel.clone(), T, every_step=True)
+    return model.eval()
+
+
+@pytest.mark.parametrize("options", PRESETS, ids=str)
+@pytest.mark.parametrize(
+    ("output_type", "shape"),
+    [
+        ("regression", (B, N)),
+        ("classification", (B, N, 3)),
+        ("portfolio", (B, N)),
+        ("distribution", (B, N, 5)),
+    ],
+)
+def test_every_preset_gives_every_output(options, output_type, shape):
+    model = make(output_type, **options)
+    predictions, attentions = model(windows(), return_attention=True)
+    assert predictions.shape == shape
+    assert torch.equal(model(windows()), predictions)
+    assert len(attentions) == 3
+    for layer in attentions:
+        total = layer["cross_asset"].sum(-1)
+        assert layer["cross_asset"].shape == (B, 2, N, N)
+        torch.testing.assert_close(total, torch.ones_like(total))
+        if "lag" in layer:
+            assert layer["lag"].shape == (B, 2, N, N, 8)
+            torch.testing.assert_close(layer["lag"].sum(-1), layer["cross_asset"])
+
+
+@pytest.mark.parametrize("options", [PRESETS[0], PRESETS[1], PRESETS[2], PRESETS[5]], ids=str)
+def test_nobody_attends_to_itself(options):
+    _, attentions = make(**options)(windows(), return_attention=True)
+    for layer in attentions:
+        assert (layer["cross_asset"].diagonal(dim1=-2, dim2=-1) == 0).all()
+
+
+@pytest.mark.parametrize("options", PRESETS, ids=str)
+def test_missing_inputs_give_finite_outputs_and_gradients(options):
+    model = make(**options)
+    x = windows()
+    x[0, 1] = float("nan")
+    x[1, :, -1] = float("nan")
+    x[2] = float("nan")
+    x[0, 2, 3, 0] = float("inf")
+    predictions, attentions = model(x, return_attention=True)
+    assert predictions.isfinite().all()
+    for layer in attentions:
+        assert all(map.isfinite().all() for map in layer.values())
+    predictions.square().sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_a_missing_source_gets_no_attention_and_an_empty_row_none_at_all():
+    model = make()
+    x = windows()
+    x[0, 1, :, 0] = float("nan")
+    x[2, ..., 0] = float("nan")
+    _, attentions = model(x, return_attention=True)
+    for layer in attentions:
+        assert (layer["cross_asset"][0, :, :, 1] == 0).all()
+        assert (layer["cross_asset"][2] == 0).all()
+        rows = layer["cross_asset"][0].sum(-1)
+        torch.testing.assert_close(rows, torch.ones_like(rows))
+    assert (attentions[-1]["coefficient"][0, :, 1] == 0).all()
+
+
+def trained_like(model):
+    """Move every parameter away from its neutral start."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+        model.target_scale.copy_(torch.tensor([0.01, 0.02, 0.03, 0.04]))
+        model.head.intercept.copy_(torch.tensor([0.001, 0.0, 0.002, 0.0]))
+    return model
+
+
+def test_contributions_and_the_intercept_are_the_prediction():
+    model = trained_like(make())
+    x = windows()
+    predictions, attentions = model(x, return_attention=True)
+    last = attentions[-1]
+    total = last["contribution"].sum((-2, -1)) + model.head.intercept
+    torch.testing.assert_close(total, predictions, rtol=1e-4, atol=1e-8)
+    newest_first = x[..., 0].flip(-1)[..., :8]  # (B, N, L) log returns
+    by_hand = last["coefficient"] * newest_first[:, None]
+    torch.testing.assert_close(by_hand, last["contribution"], rtol=1e-4, atol=1e-9)
+
+
+def test_a_coefficient_is_the_derivative_of_the_prediction():
+    """Of the newest return of one source, all that depends on it otherwise held."""
+    model = trained_like(make(features=tuple(DEFAULT_CHANNELS)))
+    inputs = model.body.read_windows(windows())
+    values = inputs.values.clone().requires_grad_()
+    held = type(inputs)(values, *[getattr(inputs, f) for f in list(vars(inputs))[1:]])
+    prediction, attentions = model.answer(held, return_attention=True)
+    for i in range(N):
+        slope = torch.autograd.grad(prediction[:, i].sum(), values, retain_graph=True)[0]
+        slope = slope / model.body.reader.value_scale[:, None]
+        torch.testing.assert_close(attentions[-1]["coefficient"][:, i], slope, rtol=1e-4, atol=1e-6)
+
+
+def test_a_panel_and_its_windows_give_one_answer():
+    """Every step of a panel, read once, equals the last step of each of its windows."""
+    model = trained_like(make())
+    panel = windows(5, batch=6).transpose(1, 2).flatten(0, 1)  # (84, N, F)
+    panel[30, 2] = float("nan")
+    ends = torch.arange(T - 1, len(panel))
+    cut = torch.stack([panel[e - T + 1 : e + 1] for e in ends]).transpose(1, 2)
+    store = model.read_panel(panel, T)
+    torch.testing.assert_close(model.answer(store.gather(ends)), model(cut), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", PRESETS, ids=str)
+def test_panel_and_windows_agree_in_every_preset(options):
+    model = make(**options)
+    panel = windows(5, batch=4).transpose(1, 2).flatten(0, 1)
+    ends = torch.arange(T - 1, len(panel), 3)
+    cut = torch.stack([panel[e - T + 1 : e + 1] for e in ends]).transpose(1, 2)
+    answer = model.answer(model.read_panel(panel, T).gather(ends))
+    torch.testing.assert_close(answer, model(cut), rtol=1e-4, atol=1e-5)
+
+
+def test_permuting_the_rows_of_a_batch_permutes_the_answers():
+    model, order = trained_like(make()), torch.tensor([2, 0, 1])
+    torch.testing.assert_close(model(windows()[order]), model(windows())[order])
+
+
+def test_the_seed_makes_the_weights_and_leaves_the_global_generator_alone():
+    before = torch.random.get_rng_state()
+    first, second = (CrossAttentionMultiAsset(N, F, seed=4) for _ in range(2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    other = CrossAttentionMultiAsset(N, F, seed=5)
+    assert not torch.equal(
+        first.body.layers[-1].query_identity, other.body.layers[-1].query_identity
+    )
+
+
+class TestHeads:
+    def test_positions_hold_their_limit_after_normalisation(self):
+        scores = 50 * torch.randn(40, N, 1, generator=torch.Generator().manual_seed(1))
+        scale = torch.ones(N)
+        for limit in (0.1, 0.4, 1.0):
+            long = PortfolioHead(max_position=limit)(scores, scale)
+            short = PortfolioHead(allow_short=True, max_position=limit)(scores, scale)
+            assert (long >= 0).all() and (long <= limit).all() and (long.sum(-1) <= 1 + 1e-6).all()
+            assert (short.abs() <= limit).all() and (short.abs().sum(-1) <= 1 + 1e-6).all()
+            assert (short < 0).any()
+
+    def test_long_only_is_a_softmax_with_cash(self):
+        scores = torch.tensor([[[0.0], [1.0], [2.0]]])
+        weights = PortfolioHead()(scores, torch.ones(3))
+        expected = torch.tensor([1.0, np.e, np.e**2]) / (2 + np.e + np.e**2)
+        torch.testing.assert_close(weights[0], expected.float())
+
+    def test_no_conviction_is_cash(self):
+        short = PortfolioHead(allow_short=True)(torch.zeros(2, N, 1), torch.ones(N))
+        assert (short == 0).all()
+
+    def test_quantiles_never_cross(self):
+        raw = 5 * torch.randn(30, N, 5, generator=torch.Generator().manual_seed(2))
+        quantiles = QuantileHead()(raw, torch.tensor([1.0, 2.0, 3.0, 4.0]))
+        assert (quantiles.diff(dim=-1) > 0).all()
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("options", "word"),
+        [
+            ({"n_assets": 1}, "n_assets"),
+            ({"n_features": 0}, "n_features"),
+            ({"d_model": 10, "n_heads": 4}, "d_model"),
+            ({"dropout": 1.0}, "dropout"),
+            ({"dropout": float("nan")}, "dropout"),
+            ({"output_type": "up"}, "output_type"),
+            ({"preset": "rnn"}, "preset"),
+            ({"max_lag": -1}, "max_lag"),
+            ({"max_position": 0.0}, "max_position"),
+            ({"quantiles": (0.5, 0.1)}, "quantiles"),
+            ({"features": ("a", "a", "c", "d", "e", "f", "g")}, "features"),
+            ({"features": ("log_return",)}, "features"),
+            ({"preset": "inverted"}, "lookback"),
+            ({"preset": "encoder", "cross": "hierarchical"}, "sectors"),
+            ({"colour": "red"}, "colour"),
+        ],
+    )
+    def test_wrong_options_are_named(self, options, word):
+        with pytest.raises(InvalidInputError, match=word):
+            CrossAttentionMultiAsset(**{"n_assets": N, "n_features": F, **options})
+
+    def test_wrong_windows_are_named(self):
+        model = make()
+        with pytest.raises(InvalidInputError, match="x must have shape"):
+            model(windows()[:, :2])
+        with pytest.raises(InvalidInputError, match="lookback must be above max_lag=7"):
+            model(windows()[:, :, :7])
+
+    def test_the_lag_preset_needs_returns(self):
+        with pytest.raises(InvalidInputError, match="log_return"):
+            CrossAttentionMultiAsset(N, 2, features=("rsi", "macd"))
+
+    def test_wrong_recipes_are_named(self):
+        for options, word in [
+            ({"epochs": 0}, "epochs"),
+            ({"lr": -1.0}, "lr"),
+            ({"warmup": 1.0}, "warmup"),
+            ({"momentum": 0.9}, "momentum"),
+        ]:
+            with pytest.raises(InvalidInputError, match=word):
+                Recipe().with_options(**options)
+
+
+def test_a_configuration_survives_json():
+    import json
+
+    config = ModelConfig(np.int64(3), 2, features=("log_return", "range"), quantiles=(0.1, 0.9))
+    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config

@@ -1,0 +1,242 @@
+"""Training: learns, scales on the training part alone, repeats, refuses what cannot be learned."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from crossattn.errors import InvalidInputError
+from crossattn.features.registry import DEFAULT_FEATURES
+from crossattn.model.config import DEFAULT_CHANNELS
+from crossattn.model.network import CrossAttentionMultiAsset
+from crossattn.training.loop import Trainer, train_cross_attention_model
+from crossattn.training.prediction import attention_batches, predict
+from crossattn.training.rows import as_part, fit_scaling, rows_of
+from crossattn.training.schedule import make_optimizer
+
+
+def make(data, **options):
+    options = {"seed": 1, **options}
+    return CrossAttentionMultiAsset(
+        len(data.symbols), len(data.features), features=data.features, **options
+    )
+
+
+def train(parts, epochs=3, model=None, **options):
+    model = model or make(parts[0])
+    return train_cross_attention_model(model, *parts[:2], epochs=epochs, progress=False, **options)
+
+
+def test_the_model_knows_the_default_features_by_heart():
+    assert DEFAULT_CHANNELS == DEFAULT_FEATURES
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"output_type": "classification"},
+        {"output_type": "portfolio"},
+        {"output_type": "portfolio", "allow_short": True},
+        {"output_type": "distribution"},
+        {"preset": "encoder", "d_model": 8, "n_heads": 2, "n_layers": 1},
+        {"preset": "inverted", "lookback": 16, "d_model": 8, "n_heads": 2, "n_layers": 1},
+    ],
+    ids=str,
+)
+def test_the_training_loss_falls(parts, options):
+    result = train(parts, epochs=6, model=make(parts[0], **options))
+    history = result.history
+    assert list(history.columns) == ["epoch", "train_loss", "val_loss", "lr"]
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+    assert np.isfinite(predict(result.model, parts[2])).all()
+
+
+def test_the_best_weights_are_restored(parts):
+    result = train(parts, epochs=5)
+    best = result.history["val_loss"].min()
+    assert result.best_val_loss == best
+    recipe = result.model.config.recipe.with_options(epochs=5)
+    device = torch.device("cpu")
+    trainer = Trainer(
+        result.model, as_part(parts[0], "t"), as_part(parts[1], "v"), recipe, 0, device
+    )
+    assert trainer.evaluate(trainer.val_rows) == pytest.approx(best, abs=1e-12)
+
+
+def test_patience_ends_training(parts):
+    result = train(parts, epochs=12, patience=1, lr=1e-9)
+    assert result.stopped_early == (len(result.history) < 12)
+    loud = train(parts, epochs=12, patience=1, lr=30.0)
+    assert loud.stopped_early and len(loud.history) == loud.best_epoch + 1
+
+
+def test_two_runs_are_one_and_the_global_generator_is_left_alone(parts):
+    before = torch.random.get_rng_state()
+    first, second = train(parts), train(parts)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert first.history.equals(second.history)
+    for a, b in zip(
+        first.model.state_dict().values(), second.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b)
+    assert not train(parts, seed=5).history.equals(first.history)
+
+
+def test_nothing_after_the_training_part_reaches_the_scales(parts, data):
+    """Other prices after the training part, same scales, same drift."""
+    model, other = make(data), make(data)
+    device = torch.device("cpu")
+    fit_scaling(model, as_part(parts[0], "train"), device)
+    panel, targets = data.panel.copy(), data.targets.copy()
+    last = int(parts[0].ends[-1])
+    panel[last + 1 :] *= 50.0
+    targets[last + 1 :] *= 50.0
+    changed = dataclasses.replace(parts[0], panel=panel, targets=targets)
+    fit_scaling(other, as_part(changed, "train"), device)
+    for a, b in zip(model.buffers(), other.buffers(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_windows_and_panel_train_alike(parts):
+    windows = [(np.array(part.X), np.array(part.y)) for part in parts]
+    by_panel = train(parts, epochs=2)
+    by_windows = train(windows, epochs=2, model=make(parts[0]))
+    np.testing.assert_allclose(
+        by_windows.history["val_loss"], by_panel.history["val_loss"], atol=2e-3
+    )
+    both = predict(by_panel.model, parts[2]), predict(by_panel.model, windows[2][0])
+    np.testing.assert_allclose(*both, atol=1e-7)
+
+
+def test_symbols_and_features_are_put_in_order_by_name(parts):
+    model = train(parts).model
+    shuffled = parts[2].select(parts[2].symbols[::-1], parts[2].features[::-1])
+    np.testing.assert_array_equal(predict(model, shuffled), predict(model, parts[2]))
+
+
+def test_other_data_is_refused(parts, data):
+    model = train(parts).model
+    with pytest.raises(InvalidInputError, match="symbols"):
+        predict(model, data.select(data.symbols[:3]))
+    with pytest.raises(InvalidInputError, match="feature"):
+        predict(model, data.select(features=data.features[:3]))
+    for name in ("lookback", "horizon"):
+        with pytest.raises(InvalidInputError, match=name):
+            predict(model, dataclasses.replace(data, **{name: 9}))
+
+
+def test_unknown_targets_are_skipped(parts):
+    """A hole in the targets teaches nothing: filling it with NaN or leaving rows out is one."""
+    targets = parts[0].targets.copy()
+    targets[::3, 1] = np.nan
+    holed = (dataclasses.replace(parts[0], targets=targets), *parts[1:])
+    assert np.isfinite(train(holed).history["train_loss"]).all()
+    wild = targets.copy()
+    model = make(parts[0])
+    device = torch.device("cpu")
+    fit_scaling(model, as_part(holed[0], "train"), device)
+    recipe = model.config.recipe
+    rows = rows_of(model, as_part(holed[0], "train"), recipe, device)
+    trainer = Trainer(model, as_part(holed[0], "t"), as_part(holed[0], "v"), recipe, 0, device)
+    loss = trainer.evaluate(rows)
+    answer = model.answer(rows.store.gather(rows.ends)).detach().numpy()
+    y, noise = wild[holed[0].ends], rows.noise[rows.ends].numpy()
+    error = answer / noise - np.clip(y / noise, -6, 6)
+    assert loss == pytest.approx(np.nanmean(error**2), rel=1e-5)
+
+
+def test_nothing_known_is_an_error_and_constant_prices_are_not(parts):
+    nothing = dataclasses.replace(parts[0], targets=np.full_like(parts[0].targets, np.nan))
+    with pytest.raises(InvalidInputError, match="no known target"):
+        train((nothing, *parts[1:]))
+    blind = dataclasses.replace(parts[1], targets=np.full_like(parts[0].targets, np.nan))
+    flat_panel, zero = np.zeros_like(parts[0].panel), np.zeros_like(parts[0].targets)
+    flat = [
+        dataclasses.replace(p, panel=flat_panel, targets=zero, next_returns=zero) for p in parts
+    ]
+    assert np.abs(predict(train(flat).model, flat[2])).max() == 0.0
+    with pytest.raises(InvalidInputError, match="val_data has no known target"):
+        train((parts[0], blind))
+
+
+def test_one_window_trains_and_none_is_refused(parts):
+    assert len(train((parts[0][:1], parts[1])).history) == 3
+    with pytest.raises(InvalidInputError, match="val_data has no window"):
+        train((parts[0], parts[1][:0]))
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"patience": 0}, "patience"),
+        ({"seed": -1}, "seed"),
+        ({"loss": "sharpe"}, "loss"),
+        ({"speed": 1}, "speed"),
+        ({"device": "abacus"}, "device"),
+        ({"resume": True}, "run_dir"),
+    ],
+)
+def test_wrong_arguments_are_named(parts, options, word):
+    with pytest.raises(InvalidInputError, match=word):
+        train(parts, **options)
+
+
+def test_data_that_does_not_fit_the_model_is_refused(parts, data):
+    with pytest.raises(InvalidInputError, match="max_lag"):
+        train(parts, model=make(data, max_lag=16))
+    with pytest.raises(InvalidInputError, match="assets"):
+        train(parts, model=CrossAttentionMultiAsset(5, 7))
+    with pytest.raises(InvalidInputError, match="train_data"):
+        train((3, 4), model=make(data))
+    with pytest.raises(InvalidInputError, match="horizon"):
+        train((parts[0], dataclasses.replace(parts[1], horizon=2)))
+
+
+def test_a_model_made_without_names_takes_those_of_the_data(parts):
+    three = [part.select(features=("range", "log_return", "rsi")) for part in parts]
+    model = CrossAttentionMultiAsset(4, 3, seed=1)
+    train(three, model=model)
+    assert model.features == ("range", "log_return", "rsi")
+    assert np.isfinite(predict(model, three[2])).all()
+
+
+def test_every_parameter_learns_at_its_own_rate(data):
+    model = make(data)
+    optimizer = make_optimizer(model, model.config.recipe)
+    rate = {id(p): g["peak"] for g in optimizer.param_groups for p in g["params"]}
+    named = dict(model.named_parameters())
+    assert len(rate) == len(named)
+    assert rate[id(named["body.layers.0.content_weight"])] == pytest.approx(2.0)
+    assert rate[id(named["body.layers.1.gain"])] == pytest.approx(0.1)
+
+
+def test_labels_are_cut_by_a_band_of_the_training_part(parts):
+    model = make(parts[0], output_type="classification")
+    device = torch.device("cpu")
+    part = as_part(parts[0], "train")
+    fit_scaling(model, part, device)
+    labels = rows_of(model, part, model.config.recipe, device).labels
+    y = parts[0].y
+    expected = np.where(y > 0, 2, 0)
+    band = np.nanquantile(np.abs(y), 1 / 3, axis=0)
+    expected[np.abs(y) <= band.astype(np.float32)] = 1
+    agree = (labels[part.ends].numpy() == expected).mean()
+    assert agree > 0.999
+    shares = np.bincount(labels[part.ends].numpy().ravel(), minlength=3) / y.size
+    assert (np.abs(shares - 1 / 3) < 0.03).all(), "down, neutral and up are all there to be learned"
+
+
+def test_attention_comes_in_batches_that_cover_the_data(parts):
+    model = train(parts, epochs=1).model
+    shown = [b[-1]["cross_asset"] for b in attention_batches(model, parts[2], batch_size=50)]
+    assert sum(len(b) for b in shown) == len(parts[2]) and len(shown[0]) == 50
+
+
+def test_a_run_folder_holds_history_line_by_line(parts, tmp_path):
+    result = train(parts, run_dir=tmp_path / "run")
+    lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == result.history.to_dict("records")

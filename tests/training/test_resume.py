@@ -1,0 +1,269 @@
+"""Runs that are killed go on as if nothing had happened; damaged files are never loaded."""
+
+import json
+import multiprocessing
+import os
+import pickle
+import random
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from crossattn.errors import DamagedFileError, InvalidInputError
+from crossattn.model.network import CrossAttentionMultiAsset
+from crossattn.training import loop
+from crossattn.training.checkpoint import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    load_models,
+    read_sealed_json,
+    save_models,
+    write_sealed_json,
+)
+from crossattn.training.loop import train_cross_attention_model
+from crossattn.training.prediction import predict
+
+
+def train(parts, run_dir, *, epochs=3, seed=0, **options):
+    encoder = options.pop("encoder", False)
+    small = {"preset": "encoder", "d_model": 8, "n_heads": 2, "n_layers": 1} if encoder else {}
+    model = CrossAttentionMultiAsset(4, 7, features=parts[0].features, seed=1, **small)
+    return train_cross_attention_model(
+        model, *parts[:2], epochs=epochs, run_dir=run_dir, seed=seed, progress=False, **options
+    )
+
+
+def files_of(run):
+    return {p.name: p.read_bytes() for p in run.iterdir() if "checkpoint" not in p.name}
+
+
+@pytest.fixture(scope="module")
+def whole(parts, tmp_path_factory):
+    run = tmp_path_factory.mktemp("whole") / "run"
+    return train(parts, run, batch_size=64), run
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("stop", "options"),
+    [
+        (1, {}),
+        (5, {}),
+        (12, {}),
+        (30, {}),
+        (13, {"accumulate": 3}),
+        (13, {"encoder": True, "epochs": 2}),
+    ],
+    ids=str,
+)
+def test_a_run_stopped_at_any_step_goes_on_bit_by_bit(
+    parts, whole, tmp_path, monkeypatch, stop, options
+):
+    options = {"batch_size": 64, **options}
+    expected = whole
+    if len(options) > 1:
+        expected = train(parts, tmp_path / "whole", **options), tmp_path / "whole"
+    steps = iter(range(10_000))
+    learn = loop.Trainer.step
+
+    def step(self, rows):
+        if next(steps) == stop:
+            raise Interrupted
+        learn(self, rows)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Trainer, "step", step)
+        with pytest.raises(Interrupted):
+            train(parts, run, checkpoint_every=2, **options)
+    result = train(parts, run, resume=True, checkpoint_every=2, **options)
+    assert result.history.equals(expected[0].history)
+    assert files_of(run) == files_of(expected[1])
+
+
+def killed_at_random(parts, run, seed, kills):
+    """Train in a child that is killed again and again until it has finished; count the kills."""
+    rng, context = random.Random(seed), multiprocessing.get_context("fork")
+    landed = 0
+    while True:
+        child = context.Process(
+            target=train,
+            args=(parts, run),
+            kwargs={"batch_size": 64, "resume": True, "checkpoint_every": 1},
+        )
+        child.start()
+        if landed < kills:
+            time.sleep(rng.uniform(0.05, 0.5))
+            if child.is_alive():
+                os.kill(child.pid, signal.SIGKILL)
+                landed += 1
+        child.join(120)
+        if child.exitcode == 0:
+            return landed
+        assert child.exitcode == -signal.SIGKILL
+
+
+def test_killed_runs_end_as_if_nothing_had_happened(parts, whole, tmp_path):
+    run = tmp_path / "run"
+    landed = killed_at_random(parts, run, seed=1, kills=5)
+    assert landed >= 1
+    assert files_of(run) == files_of(whole[1])
+    assert not list(run.glob(".*.part")), "what a killed save left behind is cleared"
+
+
+@pytest.mark.slow
+def test_killed_twenty_times(parts, whole, tmp_path):
+    landed = seed = 0
+    while landed < 20:
+        run = tmp_path / f"run-{seed}"
+        landed += killed_at_random(parts, run, seed=seed, kills=20)
+        assert files_of(run) == files_of(whole[1])
+        seed += 1
+
+
+def test_a_finished_run_is_left_as_it_is(parts, whole):
+    result, run = whole
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in run.iterdir()}
+    again = train(parts, run, batch_size=64, resume=True)
+    assert again.history.equals(result.history)
+    assert {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in run.iterdir()} == before
+    np.testing.assert_array_equal(predict(again.model, parts[2]), predict(result.model, parts[2]))
+
+
+def test_resume_starts_where_there_is_nothing(parts, whole, tmp_path):
+    train(parts, tmp_path / "new" / "run", batch_size=64, resume=True)
+    assert files_of(tmp_path / "new" / "run") == files_of(whole[1])
+
+
+def test_an_existing_run_is_refused_without_resume(parts, whole, tmp_path):
+    with pytest.raises(InvalidInputError, match="holds a run"):
+        train(parts, whole[1], batch_size=64)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidInputError, match="must be a folder"):
+        train(parts, tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("options", "word"), [({"seed": 1}, "seed"), ({"lr": 0.2}, "recipe"), ({"epochs": 4}, "recipe")]
+)
+def test_another_run_is_not_continued(parts, whole, options, word):
+    with pytest.raises(InvalidInputError, match=word):
+        train(parts, whole[1], batch_size=64, resume=True, **options)
+    with pytest.raises(InvalidInputError, match="data"):
+        train((parts[0][5:], *parts[1:]), whole[1], batch_size=64, resume=True)
+
+
+def test_a_damaged_checkpoint_is_not_resumed(parts, whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole[1], run)
+    tensors = next(run.glob("checkpoint-*.safetensors"))
+    data = bytearray(tensors.read_bytes())
+    data[len(data) // 2] ^= 1
+    tensors.write_bytes(data)
+    with pytest.raises(DamagedFileError, match="damaged"):
+        train(parts, run, batch_size=64, resume=True)
+
+
+class TestSavedModels:
+    @pytest.fixture
+    def saved(self, whole, tmp_path):
+        save_models([whole[0].model], tmp_path / "saved")
+        return tmp_path / "saved"
+
+    def test_a_saved_model_predicts_the_same(self, parts, whole, saved):
+        models, content = load_models(saved)
+        expected = predict(whole[0].model, parts[2])
+        np.testing.assert_array_equal(predict(models[0], parts[2]), expected)
+        assert content["symbols"] == list(parts[0].symbols)
+        assert content["features"] == list(parts[0].features)
+        assert (content["lookback"], content["horizon"]) == (16, 1)
+        assert "body.reader.value_scale" in content["scaler"]
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"preset": "encoder", "cross": "hierarchical", "sectors": ("a", "b", "a", "b"),
+             "markets": ("x",) * 4},
+            {"preset": "inverted", "lookback": 16, "output_type": "distribution"},
+            {"output_type": "portfolio", "allow_short": True, "n_layers": 4},
+        ],
+        ids=["hierarchical", "inverted", "portfolio"],
+    )  # fmt: skip
+    def test_every_preset_comes_back(self, tmp_path, options):
+        model = CrossAttentionMultiAsset(4, 7, d_model=8, n_heads=2, seed=0, **options).eval()
+        save_models([model, model], tmp_path)
+        x = torch.randn(3, 4, 16, 7)
+        for loaded in load_models(tmp_path)[0]:
+            assert torch.equal(loaded(x), model(x))
+
+    def test_files_hold_no_time_and_no_path(self, whole, saved, tmp_path):
+        time.sleep(0.01)
+        save_models([whole[0].model], tmp_path / "elsewhere")
+        for name in (MODEL_FILE, CONFIG_FILE):
+            assert (saved / name).read_bytes() == (tmp_path / "elsewhere" / name).read_bytes()
+            assert str(tmp_path).encode() not in (saved / name).read_bytes()
+
+    def test_six_hundred_damaged_folders_none_loaded(self, saved):
+        rng = np.random.default_rng(0)
+        originals = {name: (saved / name).read_bytes() for name in (MODEL_FILE, CONFIG_FILE)}
+        bomb = (2**62).to_bytes(8, "little") + b"{}"
+        for trial in range(600):
+            name = (MODEL_FILE, CONFIG_FILE)[trial % 2]
+            data = bytearray(originals[name])
+            kind = trial // 2 % 4
+            if kind == 0:
+                position = rng.integers(len(data))
+                data[position] ^= 1 << int(rng.integers(8))
+            elif kind == 1:
+                data = data[: rng.integers(len(data))]
+            elif kind == 2:
+                data = pickle.dumps({"model": list(range(rng.integers(50)))})
+            else:
+                data = bomb + bytes(rng.integers(0, 256, rng.integers(40), dtype=np.uint8))
+            (saved / name).write_bytes(bytes(data))
+            try:
+                load_models(saved)
+            except DamagedFileError:
+                pass
+            else:
+                assert _same_json(bytes(data), originals[name]), f"trial {trial} was loaded"
+            (saved / name).write_bytes(originals[name])
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda c: c["models"][0].update(d_model=8_000_000),
+            lambda c: c["models"][0].update(n_layers=3),
+            lambda c: c["models"][0].update(max_lag=3),
+            lambda c: c["models"][0].update(colour="red"),
+            lambda c: c.update(models=[]),
+            lambda c: c.update(models=c["models"] * 2),
+            lambda c: c.update(format=99),
+            lambda c: c.pop("model_sha256"),
+            lambda c: c.pop("lookback"),
+            lambda c: c.update(models="many"),
+        ],
+    )
+    def test_a_sealed_lie_is_not_believed(self, saved, change):
+        """Whoever can compute the digest still cannot make names and shapes disagree."""
+        content = read_sealed_json(saved / CONFIG_FILE)
+        change(content)
+        write_sealed_json(saved / CONFIG_FILE, content)
+        with pytest.raises(DamagedFileError):
+            load_models(saved)
+
+    def test_a_missing_folder_is_named(self, tmp_path):
+        with pytest.raises(DamagedFileError, match="nowhere"):
+            load_models(tmp_path / "nowhere")
+
+
+def _same_json(data: bytes, original: bytes) -> bool:
+    """Whether the change was in the layout alone (a space, the last newline)."""
+    return json.loads(data) == json.loads(original)
