@@ -137,15 +137,34 @@ def html() -> Path:
     return HTML
 
 
-@pytest.fixture(scope="session")
-def site(html):
-    """The address under which the built pages are served."""
-    handler = functools.partial(Quiet, directory=str(html))
+@contextlib.contextmanager
+def served(folder: Path):
+    """Serve a folder on loopback and yield its address."""
+    handler = functools.partial(Quiet, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(scope="session")
+def site(html):
+    """The address under which the built pages are served."""
+    with served(html) as address:
+        yield address
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """The address of a page that does everything a page of the book must not do."""
+    (tmp_path / "index.html").write_text(
+        "<html><head><link rel=icon href='data:,'></head><body><img src='gone.png'>"
+        "<script>console.error('mine'); setTimeout(() => { throw Error('thrown') })</script>"
+        "<script src='https://example.org/elsewhere.js'></script></body></html>"
+    )
+    with served(tmp_path) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

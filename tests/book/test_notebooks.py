@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import statistics
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ CHAPTERS = chapters()
 EXERCISE = re.compile(
     r"^[`:]{3,}\{exercise\}\s*(?P<title>.*)\n(?:.*\n)*?:label:\s*(?P<label>\S+)", re.M
 )
+LABEL = re.compile(r"^\$\$ *\(([\w:-]+)\)|^:(?:label|name): *(\S+)|^\(([\w:-]+)\)= *$", re.M)
 FORBIDDEN_MODULES = {"requests", "urllib", "http", "socket", "subprocess", "yfinance", "warnings"}
 FORBIDDEN_TEXT = {
     "a magic or shell escape": re.compile(r"^\s*[%!]", re.M),
@@ -140,6 +142,17 @@ def test_exercises_have_solutions_that_check_themselves(path):
         assert "assert " in source(cell), f"{cell['id']} proves itself"
         assert "hide-cell" in cell["metadata"]["tags"], cell["id"]
         assert cell["metadata"].get("jupyter", {}).get("source_hidden") is True, cell["id"]
+
+
+def test_labels_are_unique_in_the_whole_book():
+    owners = defaultdict(list)
+    for path in CHAPTERS:
+        prose = "\n".join(source(cell) for cell in cells(path, "markdown"))
+        figures = (c["metadata"].get("mystnb", {}).get("figure", {}) for c in cells(path, "code"))
+        labels = [next(filter(None, groups)) for groups in LABEL.findall(prose)]
+        for label in labels + [figure["name"] for figure in figures if figure]:
+            owners[label].append(path.stem)
+    assert {label: where for label, where in owners.items() if len(where) > 1} == {}
 
 
 @every_chapter

@@ -106,6 +106,14 @@ def test_one_title_and_hidden_solutions(page):
     assert page["shown"] == 0, "a solution is open before the reader asks"
 
 
+def test_a_broken_page_would_be_noticed(browser, broken):
+    browser.visit(broken + "index.html")
+    assert "https://example.org/elsewhere.js" in browser.requested()
+    complaints = "\n".join(browser.complaints())
+    for part in ("mine", "thrown", "404", "not loaded"):
+        assert part in complaints, part
+
+
 def test_chapters_have_mathematics_and_figures(browser, site):
     browser.visit(site + CHAPTER_2)
     state = browser.evaluate(STATE)
