@@ -11,7 +11,8 @@ import pandas as pd
 from crossattn.bars.frame import Frames
 from crossattn.bars.panel import as_panel, symbols_of
 from crossattn.errors import CrossAttentionWarning, InvalidInputError
-from crossattn.features.registry import DEFAULT_FEATURES, FEATURES, WideBars, resolve_features
+from crossattn.features.registry import DEFAULT_FEATURES, FEATURES, resolve_features
+from crossattn.features.wide import WideBars
 
 
 def create_multi_asset_features(

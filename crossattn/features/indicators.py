@@ -42,8 +42,8 @@ def compute_rsi(prices: Prices, period: int = 14) -> Prices:
     start as the mean of the first `period` changes and go on as
     :math:`\\bar u_t = ((n - 1)\\,\\bar u_{t-1} + u_t) / n`; the index is
     :math:`100\\,\\bar u_t / (\\bar u_t + \\bar d_t)`. Equal to TA-Lib, except on a price that never
-    moved, where TA-Lib says 0. A change across a missing bar is unknown: it is skipped and the
-    averages hold.
+    moved, where TA-Lib says 0. A missing bar is left out: the averages hold, and the next change is
+    counted from the last price that there was.
 
     Built in chapter: Features without look-ahead.
 
@@ -59,9 +59,9 @@ def compute_rsi(prices: Prices, period: int = 14) -> Prices:
     """
     values, restore = _as_columns(prices)
     period = _positive_int(period, "period")
-    change = np.full_like(values, np.nan)
+    last = pd.DataFrame(values).ffill().shift(1).to_numpy()  # the newest price before the row
     with np.errstate(over="ignore", invalid="ignore"):
-        change[1:] = np.diff(values, axis=0)
+        change = values - last
         gain = np.where(np.isnan(change), np.nan, np.maximum(change, 0.0))
         loss = np.where(np.isnan(change), np.nan, np.maximum(-change, 0.0))
         average_gain = _seeded_average(gain, 1 / period, period)

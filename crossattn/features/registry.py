@@ -4,51 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from crossattn.bars.panel import symbols_of
 from crossattn.bars.volume import relative_volume
 from crossattn.errors import InvalidInputError
 from crossattn.features.indicators import compute_macd, compute_rsi
+from crossattn.features.wide import WideBars
 
 VOLATILITY_HALF_LIFE = 24
 MOMENTUM_BARS = 24
 RELATIVE_VOLUME_WARM_UP = 20
-
-
-class WideBars:
-    """A panel as wide ``(T, N)`` float64 arrays, one a field, with what several features share."""
-
-    def __init__(self, panel: pd.DataFrame):
-        self.index = panel.index
-        self.symbols = symbols_of(panel)
-        self._cells = panel.to_numpy(dtype=np.float64)
-        self._column = {name: position for position, name in enumerate(panel.columns)}
-
-    def field(self, name: str) -> np.ndarray:
-        """Return one field for all symbols, ``(T, N)``, row-major."""
-        columns = [self._column[name, symbol] for symbol in self.symbols]
-        return np.ascontiguousarray(self._cells[:, columns])
-
-    @cached_property
-    def close(self) -> np.ndarray:
-        return self.field("close")
-
-    @cached_property
-    def log_close(self) -> np.ndarray:
-        return np.log(self.close)
-
-    @cached_property
-    def log_return(self) -> np.ndarray:
-        return difference(self.log_close, 1)
-
-    @cached_property
-    def present(self) -> np.ndarray:
-        """True where the symbol has a bar of its own that closed in the row."""
-        return ~np.isnan(self.close)
 
 
 @dataclass(frozen=True)
@@ -78,21 +45,24 @@ class FeatureSpec:
     every_row: bool = False
 
 
-def difference(values: np.ndarray, bars: int) -> np.ndarray:
-    """Row t minus row t - `bars`; NaN where either is missing."""
-    result = np.full_like(values, np.nan)
-    result[bars:] = values[bars:] - values[:-bars]
-    return result
-
-
 def _log_ratio(bars: WideBars, above: str, below: str) -> np.ndarray:
     return np.log(bars.field(above)) - np.log(bars.field(below))
 
 
 def _overnight_gap(bars: WideBars) -> np.ndarray:
-    gap = np.full_like(bars.close, np.nan)
-    gap[1:] = np.log(bars.field("open")[1:]) - bars.log_close[:-1]
-    return gap
+    return np.log(bars.field("open")) - bars.before(bars.log_close)
+
+
+def _momentum(bars: WideBars) -> np.ndarray:
+    momentum = np.full_like(bars.close, np.nan)
+    gaps = np.cumsum(bars.across_gap, axis=0)
+    for column in range(bars.close.shape[1]):
+        own = np.flatnonzero(bars.present[:, column])
+        now, then = own[MOMENTUM_BARS:], own[:-MOMENTUM_BARS]
+        change = bars.log_close[now, column] - bars.log_close[then, column]
+        unbroken = gaps[now, column] == gaps[then, column]
+        momentum[now, column] = np.where(unbroken, change, np.nan)
+    return momentum
 
 
 def _relative_volume(bars: WideBars) -> np.ndarray:
@@ -118,8 +88,7 @@ def _macd(bars: WideBars) -> np.ndarray:
 
 def _staleness(bars: WideBars) -> np.ndarray:
     rows = np.arange(len(bars.index), dtype=np.float64)[:, None]
-    last_own = np.maximum.accumulate(np.where(bars.present, rows, -1.0), axis=0)
-    return np.where(last_own < 0, np.nan, rows - last_own)
+    return np.where(bars.last_own < 0, np.nan, rows - bars.last_own)
 
 
 def _clock(turns: Callable[[pd.DatetimeIndex], np.ndarray], wave: Callable) -> Callable:
@@ -177,7 +146,7 @@ _SPECS = (
         "log of close over the close 24 bars before",
         MOMENTUM_BARS,
         (),
-        lambda b: difference(b.log_close, MOMENTUM_BARS),
+        _momentum,
     ),
     FeatureSpec(
         "overnight_gap",

@@ -40,7 +40,7 @@ def log_returns(bars: list) -> list[float]:
 
 def slow_feature(name: str, bars: list, clock: pd.DatetimeIndex) -> list[float]:
     """The feature by its definition, one bar at a time."""
-    log_return = log_returns(bars)
+    log_return = log_returns(bars)  # here every hole lies between bars of other symbols
     result = []
     for t, bar in enumerate(bars):
         past = bars[: t + 1]
@@ -66,11 +66,11 @@ def slow_feature(name: str, bars: list, clock: pd.DatetimeIndex) -> list[float]:
         elif name == "range":
             result.append(math.log(bar["high"] / bar["low"]))
         elif name == "overnight_gap":
-            before = past[-2] if t else None
-            result.append(NAN if before is None else math.log(bar["open"] / before["close"]))
+            own = [b for b in past[:-1] if b is not None]
+            result.append(math.log(bar["open"] / own[-1]["close"]) if own else NAN)
         elif name == "momentum":
-            before = past[-25] if t >= 24 else None
-            result.append(NAN if before is None else math.log(bar["close"] / before["close"]))
+            whole = t >= 24 and None not in past[-25:]
+            result.append(math.log(bar["close"] / past[-25]["close"]) if whole else NAN)
         elif name == "relative_volume":
             volumes = [b["volume"] for b in past[:-1] if b is not None and b["volume"] > 0]
             now = math.log(bar["volume"]) if bar["volume"] > 0 else NAN
@@ -87,8 +87,8 @@ def slow_feature(name: str, bars: list, clock: pd.DatetimeIndex) -> list[float]:
 
 
 def slow_rsi(past: list) -> float:
-    pairs = [p for p in pairwise(past) if None not in p]
-    changes = [now["close"] - before["close"] for before, now in pairs]
+    closes = [b["close"] for b in past if b is not None]
+    changes = [now - before for before, now in pairwise(closes)]
     if len(changes) < 14:
         return NAN
     up = sum(max(c, 0) for c in changes[:14]) / 14
@@ -181,6 +181,48 @@ def test_a_return_across_a_gap_is_nan_and_nothing_is_filled(make_frames):
     assert table["log_return"]["S0"].iloc[53:].notna().all()
     assert table["rsi"]["S0"].iloc[52:].notna().all()
     assert table["log_return"]["S1"].iloc[1:].notna().all()
+
+
+def hourly(n_bars, make_frames, minute, start="2024-01-01"):
+    frame = make_frames(n_bars, 1, start=start)["S0"]
+    return frame.set_axis(frame.index + pd.Timedelta(minutes=minute))
+
+
+def test_clocks_that_never_meet_keep_the_returns_of_both(make_frames):
+    coin, stock = hourly(200, make_frames, 0), hourly(200, make_frames, 30)
+    table = create_multi_asset_features({"COIN": coin, "STOCK": stock}, ["log_return", "rsi"])
+    for symbol, frame in (("COIN", coin), ("STOCK", stock)):
+        own = table.xs(symbol, axis=1, level="symbol").dropna(how="all")
+        alone = create_multi_asset_features({symbol: frame}, ["log_return", "rsi"])
+        expected = alone.xs(symbol, axis=1, level="symbol").iloc[3:]  # usual after three steps
+        pd.testing.assert_frame_equal(own.loc[expected.index], expected, check_freq=False)
+
+
+def test_a_stock_has_a_return_over_the_weekend_on_its_own_clock_only(make_frames):
+    days = make_frames(60, 2, freq="D")
+    stock = days["S0"][days["S0"].index.day_of_week < 5]
+    alone = create_multi_asset_features({"STOCK": stock}, ["log_return"])
+    assert alone["log_return"]["STOCK"].notna().sum() == len(stock) - 1
+    beside = create_multi_asset_features({"STOCK": stock, "COIN": days["S1"]}, ["log_return"])
+    first_of_week = beside.index.day_of_week == 1  # Monday's bar closes as Tuesday begins
+    assert beside["log_return"]["STOCK"][first_of_week].isna().all()
+    assert beside["log_return"]["COIN"].notna().sum() == 59
+
+
+def test_a_market_that_never_closes_has_a_gap_where_no_symbol_has_a_bar(make_frames):
+    frames = make_frames(24 * 9, 2)  # Monday to Tuesday week
+    cut = frames["S0"].index[[180, 181]]
+    table = create_multi_asset_features({s: f.drop(cut) for s, f in frames.items()}, ["log_return"])
+    unknown = table.index[table["log_return"]["S0"].isna()]
+    assert list(unknown) == [table.index[0], cut[-1] + pd.Timedelta(hours=2)]
+
+
+def test_momentum_and_volatility_know_of_gaps(make_frames):
+    frames = make_frames(24 * 5, 2)
+    frames["S0"] = frames["S0"].drop(frames["S0"].index[60])
+    table = create_multi_asset_features(frames, ["momentum", "volatility"])
+    assert list(np.flatnonzero(table["momentum"]["S0"].isna())) == [*range(24), *range(60, 85)]
+    assert list(np.flatnonzero(table["volatility"]["S0"].isna())) == [*range(24), 60]
 
 
 def test_macd_does_not_depend_on_the_unit_of_the_price(make_frames):
