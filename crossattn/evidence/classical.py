@@ -5,6 +5,8 @@ Built in chapter: Who really leads?
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -130,7 +132,7 @@ def granger(
             centred = x - x.mean(axis=0)
             noise = residual @ residual / (len(y) - x.shape[1] - 1)
             covariance = noise * np.linalg.pinv(centred.T @ centred, hermitian=True)
-            fit = type(fit)(fit.slope, np.sqrt(np.diag(covariance)), covariance)
+            fit = replace(fit, error=np.sqrt(np.diag(covariance)), covariance=covariance)
         for j in range(n_assets):
             block = np.arange(j * n_lags, (j + 1) * n_lags)
             if j == i or not x[:, block].any():

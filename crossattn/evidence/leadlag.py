@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from crossattn.baselines.base import recent_volatility
 from crossattn.errors import InvalidInputError
@@ -78,9 +77,11 @@ def analyze_lead_lag_relationships(
     .. math:: y_i = a_i + \\sum_j b_{ij} c_{ij} + e_i,
 
     and each b is tested against 0, one-sided, with Newey-West errors past the overlap of the
-    horizon. Testing one source at a time is the mistake that doubles the false discoveries:
-    assets share a factor, so the contribution of an idle source is correlated with that of the
-    true leader left out. Own past is a control where the model reports it.
+    horizon, wild bars allowed for (leverage-corrected residuals, and a t distribution with as many
+    degrees of freedom as bars carry the error). Testing one source at a time is the mistake that
+    doubles the false discoveries: assets share a factor, so the contribution of an idle source is
+    correlated with that of the true leader left out. Own past is a control where the model
+    reports it.
 
     The lag was chosen when the model was fitted, on other bars, so the p-value needs no further
     correction for it. A source whose contribution never varies is untestable: p = 1.
@@ -197,15 +198,16 @@ def _test_follower(
         scale = scale * np.sqrt(data.horizon)
         target = np.clip(target, -CLIP * scale, CLIP * scale)
     lags = newey_west_lags(len(target), data.horizon)
-    fit = robust_regression(target, parts[:, spoken], scale=scale, lags=lags)
+    fit = robust_regression(target, parts[:, spoken], scale=scale, lags=lags, leverage=True)
     forecast = parts.sum(axis=1) + (target - parts.sum(axis=1)).mean()
-    for source, slope, error, t in zip(spoken, fit.slope, fit.error, fit.t, strict=True):
+    answers = zip(spoken, fit.slope, fit.error, fit.t, fit.p_positive, strict=True)
+    for source, slope, error, t, p_value in answers:
         if source == follower:
             continue
         matrices["slope"][follower, source] = slope
         matrices["slope_error"][follower, source] = error
         matrices["t"][follower, source] = t
-        matrices["p_value"][follower, source] = stats.norm.sf(t) if error > 0 else 1.0
+        matrices["p_value"][follower, source] = p_value
         matrices["clark_west"][follower, source] = clark_west(
             target / scale,
             (forecast - parts[:, source]) / scale,

@@ -39,6 +39,32 @@ def test_errors_equal_statsmodels(lags, weighted):
     np.testing.assert_allclose(mine.wald([0, 2]), wald.pvalue, rtol=1e-5, atol=1e-12)
 
 
+def test_leverage_correction_equals_statsmodels_hc3():
+    y, x, _ = noise()
+    mine = robust_regression(y, x, leverage=True)
+    theirs = sm.OLS(y, sm.add_constant(x)).fit(cov_type="HC3")
+    np.testing.assert_allclose(mine.error, theirs.bse[1:], rtol=1e-6)
+
+
+def test_freedom_counts_the_rows_that_carry_the_error():
+    generator = np.random.default_rng(3)
+    x, y = generator.normal(size=(2, 2000))
+    calm = robust_regression(y, x[:, None]).freedom[0]
+    y[:10] *= 100
+    wild = robust_regression(y, x[:, None]).freedom[0]
+    assert 200 < calm < 1500  # 2 n / (kurtosis of x * y, about 9, minus 1)
+    assert wild < 15
+
+
+def test_one_sided_p_values_hold_their_size_under_fat_tails():
+    generator = np.random.default_rng(4)
+    y = generator.standard_t(3, size=(400, 600))
+    x = generator.standard_t(3, size=(400, 600))
+    fits = [robust_regression(b, a[:, None], leverage=True) for a, b in zip(x, y, strict=True)]
+    p = np.array([fit.p_positive[0] for fit in fits])
+    assert 0.025 < (p < 0.05).mean() < 0.075
+
+
 def test_mean_t_equals_the_regression_on_a_constant():
     y = noise()[0]
     theirs = sm.OLS(y, np.ones(len(y))).fit(cov_type="HAC", cov_kwds={"maxlags": 3})
