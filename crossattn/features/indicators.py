@@ -59,16 +59,14 @@ def compute_rsi(prices: Prices, period: int = 14) -> Prices:
     """
     values, restore = _as_columns(prices)
     period = _positive_int(period, "period")
-    last = pd.DataFrame(values).ffill().shift(1).to_numpy()  # the newest price before the row
     with np.errstate(over="ignore", invalid="ignore"):
-        change = values - last
-        gain = np.where(np.isnan(change), np.nan, np.maximum(change, 0.0))
-        loss = np.where(np.isnan(change), np.nan, np.maximum(-change, 0.0))
-        average_gain = _seeded_average(gain, 1 / period, period)
-        average_loss = _seeded_average(loss, 1 / period, period)
+        # from the newest price before the row; a NaN stays NaN through maximum
+        change = values - pd.DataFrame(values).ffill().shift(1).to_numpy()
+        average_gain = _seeded_average(np.maximum(change, 0.0), 1 / period, period)
+        average_loss = _seeded_average(np.maximum(-change, 0.0), 1 / period, period)
         total = average_gain + average_loss
-        share = np.divide(average_gain, total, out=np.full_like(total, 0.5), where=total != 0)
-    rsi = np.where(np.isnan(total) | np.isnan(values), np.nan, 100 * share)
+        rsi = np.divide(100 * average_gain, total, out=np.full_like(total, 50.0), where=total != 0)
+    rsi[np.isnan(values)] = np.nan
     return restore(rsi)
 
 

@@ -59,8 +59,10 @@ def prepare_cross_attention_data(
 
     Notes
     -----
-    A row is a moment at which some bar closed; lookback and horizon count rows. Missing bars stay
-    NaN in X and y, and ``.mask`` shows them: nothing is filled.
+    A row is a moment at which some bar closed; lookback and horizon count rows, and so does the
+    purge. Missing bars stay NaN in X and y, and ``.mask`` shows them: nothing is filled. Where two
+    clocks hardly ever meet, most targets are therefore unknown: bring such symbols to bars that
+    close together first.
 
     Built in chapter: Windows, splits and leaks.
 
