@@ -50,9 +50,9 @@ def create_multi_asset_features(
 
     Notes
     -----
-    All returns are log returns, from the symbol's own previous bar. A gap is a step much longer than
-    the symbol's usual one (1.5 times the median so far) in which other symbols had bars, or of a
-    symbol that trades at weekends; a stock on its own clock has a return over the night. ``macd``
+    All returns are log returns, from the symbol's own previous bar. A gap is a step much longer
+    than the symbol's usual one (1.5 times the median so far) in which other symbols had bars, or of
+    a symbol that trades at weekends; a stock on its own clock has a return over the night. ``macd``
     is the MACD line over the close, so that assets of different price share one scale. The choice
     of columns is a property of the source as a whole; every value is a property of its past.
 
