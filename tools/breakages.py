@@ -27,7 +27,132 @@ class Breakage(NamedTuple):
     tests: str
 
 
-BREAKAGES: list[Breakage] = []
+BREAKAGES = [
+    Breakage(
+        "scores lose their 1/sqrt(d)",
+        "crossattn/attention/functional.py",
+        """    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (..., Nq, Nk)
+    attention = masked_softmax(""",
+        """    scores = query @ key.transpose(-2, -1)
+    attention = masked_softmax(""",
+        "tests/attention/test_functional.py",
+    ),
+    Breakage(
+        "the mask's meaning is turned round",
+        "crossattn/attention/functional.py",
+        "return scores.masked_fill(~mask, lowest)",
+        "return scores.masked_fill(mask, lowest)",
+        "tests/attention/test_functional.py",
+    ),
+    Breakage(
+        "a fully masked row attends to everybody",
+        "crossattn/attention/functional.py",
+        ".softmax(dim=-1).masked_fill(~mask, 0.0)",
+        ".softmax(dim=-1)",
+        "tests/attention/test_functional.py",
+    ),
+    Breakage(
+        "a feature sees the next bar",
+        "crossattn/bars/volume.py",
+        "return logs - mean.shift(1)",
+        "return logs - mean.shift(-1)",
+        "tests/features",
+    ),
+    Breakage(
+        "relative volume counts its own bar in the mean",
+        "crossattn/bars/volume.py",
+        "return logs - mean.shift(1)",
+        "return logs - mean",
+        "tests/features",
+    ),
+    Breakage(
+        "a missing bar is filled with the last price",
+        "crossattn/bars/panel.py",
+        """    if how == "inner":
+        panel = panel[""",
+        """    panel = panel.ffill()
+    if how == "inner":
+        panel = panel[""",
+        "tests/bars/test_panel.py",
+    ),
+    Breakage(
+        "bars are dated by their open",
+        "crossattn/bars/frame.py",
+        """return (frame.index + modal_spacing(frame.index)).rename("close_time")""",
+        """return frame.index.rename("close_time")""",
+        "tests/bars/test_frame.py tests/bars/test_panel.py",
+    ),
+    Breakage(
+        "targets start one bar late",
+        "crossattn/windows/data.py",
+        "returns[:-horizon] = closes[horizon:] / closes[:-horizon] - 1",
+        "returns[: -horizon - 1] = closes[horizon + 1 :] / closes[1:-horizon] - 1",
+        "tests/windows/test_data.py",
+    ),
+    Breakage(
+        "the split is not purged",
+        "crossattn/windows/data.py",
+        "n, purge = len(self), self.horizon",
+        "n, purge = len(self), 0",
+        "tests/windows",
+    ),
+    Breakage(
+        "the scaler is fitted on everything",
+        "crossattn/windows/scaling.py",
+        "first, last = int(train.ends[0]) - train.lookback + 1, int(train.ends[-1])",
+        "first, last = 0, len(train.panel) - 1",
+        "tests/windows/test_scaling.py",
+    ),
+    Breakage(
+        "orders act one bar late",
+        "crossattn/portfolio/engine.py",
+        "    arrival[rows[inside] + execution_lag] = np.flatnonzero(inside)",
+        "    inside &= rows + 1 < n_rows\n    arrival[rows[inside] + 1] = np.flatnonzero(inside)",
+        "tests/portfolio/test_engine.py",
+    ),
+    Breakage(
+        "rebalancing is free",
+        "crossattn/portfolio/ledger.py",
+        "cash -= notional.sum() + costs.sum()",
+        "cash -= notional.sum()",
+        "tests/portfolio/test_engine.py tests/portfolio/test_accounting.py",
+    ),
+    Breakage(
+        "drawdown forgets the first bar",
+        "crossattn/portfolio/metrics.py",
+        "wealth = np.concatenate([[1.0], np.cumprod(1 + values)])",
+        "wealth = np.cumprod(1 + values)",
+        "tests/portfolio/test_metrics.py",
+    ),
+    Breakage(
+        "q-values are raw p-values",
+        "crossattn/evidence/inference.py",
+        "ranked = p.ravel()[order] * p.size / np.arange(1, p.size + 1)",
+        "ranked = p.ravel()[order]",
+        "tests/evidence/test_inference.py",
+    ),
+    Breakage(
+        "a symbol name is written as markup",
+        "crossattn/report.py",
+        'return f"<{tag}>{html.escape(text)}</{tag}>"',
+        'return f"<{tag}>{text}</{tag}>"',
+        "tests/cli/test_report_page.py",
+    ),
+    Breakage(
+        "a damaged checkpoint is loaded",
+        "crossattn/training/checkpoint.py",
+        "if hashlib.sha256(data).hexdigest() != digest:",
+        "if not data:",
+        "tests/training",
+    ),
+    Breakage(
+        "the smoothed state passes for the filtered one",
+        "crossattn/regimes/graphs.py",
+        "probability[self.max_lag :] = forward[:, 1]",
+        "probability[self.max_lag :] = _backward(forward, self.persistence)[:, 1]",
+        "tests/regimes",
+    ),
+]
 
 
 def check(breakage: Breakage) -> str:
