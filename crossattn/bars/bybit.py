@@ -169,7 +169,8 @@ class BybitDataLoader:
         jobs = [Job(symbol, grid, span, venue, self._cache, self.category) for symbol in symbols]
         fetched = Fetched()
         fetched.interrupted = run_side_by_side(jobs, venue, self._limits.workers)
-        for job in jobs:
+        while jobs:
+            job = jobs.pop(0)
             fetched.notices += job.notices
             if job.failure is not None:
                 fetched.failures[job.symbol] = job.failure

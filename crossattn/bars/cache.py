@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from crossattn.runtime import atomic_write
 
 _MARK = b"crossattn-sha256-"
 _BLANK = b"0" * 64
+_PLAIN = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 _MAX_ROWS = 50_000_000
 _ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError)
 _same_process = threading.Lock()
@@ -78,8 +80,11 @@ class BarCache:
 
     def path(self, venue: str, category: str, interval: str, symbol: str) -> Path:
         """Return where one symbol's bars are kept."""
-        parts = [symbol_to_stem(part) for part in (venue, category, interval, symbol)]
-        return self.directory.joinpath(*parts[:3], f"{parts[3]}.parquet")
+        folders = [
+            part if _PLAIN.fullmatch(part) else symbol_to_stem(part)
+            for part in (venue, category, interval)
+        ]
+        return self.directory.joinpath(*folders, f"{symbol_to_stem(symbol)}.parquet")
 
     def read(self, path: Path) -> Table | None:
         """Return the table at ``path``, or None where there is none.
@@ -155,8 +160,8 @@ def _encode(table: Table, identity: str) -> bytes:
     """Return a Parquet file whose footer holds the digest of all its other bytes."""
     arrow = pa.table({"key": table.keys, **table.columns})
     sink = io.BytesIO()
-    options = {"store_schema": False, "compression": "zstd", "write_statistics": False}
-    with pq.ParquetWriter(sink, arrow.schema, **options) as writer:
+    options = {"store_schema": False, "use_dictionary": False, "write_statistics": False}
+    with pq.ParquetWriter(sink, arrow.schema, compression="zstd", **options) as writer:
         writer.write_table(arrow)
         about = json.dumps({"place": identity, "notes": dict(table.notes)})
         writer.add_key_value_metadata({"crossattn": about, "digest": (_MARK + _BLANK).decode()})
@@ -181,7 +186,7 @@ def _decode(data: bytes, identity: str, path: Path) -> Table:
             raise DamagedFileError(f"{path} was written for {about['place']!r}")
         if stored.metadata.num_rows > _MAX_ROWS:
             raise DamagedFileError(f"{path} holds more rows than this cache writes")
-        arrow = stored.read()
+        arrow = stored.read(use_threads=False)
         columns = {name: arrow[name].to_numpy() for name in arrow.column_names}
         keys = columns.pop("key")
         notes = dict(about["notes"])

@@ -137,11 +137,10 @@ class Job:
         """Return the candles within the bounds asked for; None where there is no result."""
         if self.failure is not None or self._bounds is None:
             return None
-        candles = self._walk.held.within(*self._bounds)
-        if self._span.first is None:
-            start = max(0, len(candles) - self._span.limit)
-            return Candles(candles.slots[start:], candles.values[start:])
-        return candles
+        candles = self._walk.all_held().within(*self._bounds)
+        if self._span.first is not None:
+            return candles
+        return candles.pick(np.arange(len(candles)) >= len(candles) - self._span.limit)
 
     def gaps(self, candles: Candles) -> list[Gap]:
         """Return the missing ranges of closed candles, oldest first."""
@@ -173,12 +172,14 @@ class Job:
         last = walk.last_closed(span.last)
         first = (int(newest.slots[-1]) if len(newest) else last) - span.limit + 1
         self._bounds = (max(0, first), last)
-        came = -1
-        while came < len(walk.held.within(*self._bounds)) < span.limit and self._bounds[0] > 0:
-            came = len(walk.held.within(*self._bounds))
+        came, before = self._came(), -1
+        while before < came < span.limit and self._bounds[0] > 0:
             walk.collect(*self._bounds)
-            short = span.limit - len(walk.held.within(*self._bounds))
-            self._bounds = (max(0, self._bounds[0] - short), last)
+            before, came = came, self._came()
+            self._bounds = (max(0, self._bounds[0] - max(0, span.limit - came)), last)
+
+    def _came(self) -> int:
+        return len(self._walk.all_held().within(*self._bounds))
 
     def _load(self) -> None:
         if self._cache is None:
@@ -196,8 +197,8 @@ class Job:
         self._saved = self._state()
 
     def _save_now_and_then(self, walk: Walk) -> None:
-        # a quarter of the pages so far is the most that a crash can cost
-        if walk.pages - self._saved_pages >= max(1, min(8, walk.pages // 4)):
+        # a fifth of the pages so far is the most that a crash can cost
+        if walk.pages - self._saved_pages >= max(1, walk.pages // 5):
             self._save()
 
     def _save(self) -> None:
@@ -207,7 +208,7 @@ class Job:
         self._saved, self._saved_pages = self._state(), self._walk.pages
 
     def _state(self) -> tuple[int, list]:
-        return len(self._walk.held), list(self._walk.absent)
+        return self._walk.count(), list(self._walk.absent)
 
 
 def run_side_by_side(jobs: list[Job], venue: KlineVenue, workers: int) -> bool:
@@ -261,8 +262,9 @@ def run_side_by_side(jobs: list[Job], venue: KlineVenue, workers: int) -> bool:
 
 
 def _to_table(walk: Walk) -> Table:
-    columns = {name: walk.held.values[:, i] for i, name in enumerate(FIELDS)}
-    return Table(walk.held.slots, columns, {"absent": walk.absent})
+    candles = walk.all_held()
+    columns = {name: candles.values[:, i] for i, name in enumerate(FIELDS)}
+    return Table(candles.slots, columns, {"absent": walk.absent})
 
 
 def _from_table(table: Table, path: os.PathLike) -> Candles:

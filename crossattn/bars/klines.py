@@ -22,7 +22,7 @@ LATEST_CLOCK_MS = 7_258_118_400_000  # 2200
 _NUMBER = re.compile(r"[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 _START = re.compile(r"[0-9]{1,15}")
 _PRICE_FLOOR, _PRICE_CEILING, _SIZE_CEILING = 1e-12, 1e12, 1e24
-_ABSURD = 1000.0
+_ABSURD_WICK, _ABSURD_LEAP = 1000.0, 20.0
 
 
 class BadPage(Exception):
@@ -60,6 +60,10 @@ class Candles:
     def __len__(self) -> int:
         return len(self.slots)
 
+    def pick(self, flags: np.ndarray) -> Candles:
+        """Return the candles whose flag is True."""
+        return Candles(self.slots[flags], self.values[flags])
+
     def within(self, first: int, last: int) -> Candles:
         """Return the candles of slots ``first`` to ``last``, both included."""
         a, b = np.searchsorted(self.slots, [first, last + 1])
@@ -67,6 +71,8 @@ class Candles:
 
     def merge(self, newer: Candles) -> Candles:
         """Return both together; where both hold a slot, ``newer`` counts."""
+        if not len(newer):
+            return self
         slots = np.concatenate([self.slots, newer.slots])
         values = np.concatenate([self.values, newer.values])
         order = np.argsort(slots, kind="stable")
@@ -115,6 +121,7 @@ def parse_page(
     category: str,
     interval: Interval,
     window: tuple[int, int] | None,
+    neighbours: Candles | None = None,
 ) -> Page:
     """Read one answer of ``/v5/market/kline``.
 
@@ -129,6 +136,8 @@ def parse_page(
     window : (int, int) or None
         First and last slot asked for. Candles outside of it are left out: before its listing a
         symbol may answer with its first candles, whatever was asked.
+    neighbours : Candles, optional
+        Candles known already around the window, against which a leap in price is judged.
 
     Returns
     -------
@@ -160,8 +169,14 @@ def parse_page(
         if result.get(name, asked) != asked:
             raise BadPage(f"the answer is for {name} {printable(result[name], 40)}, not {asked}")
     candles, problems = _read_rows(result["list"], interval, window)
+    absurd = _leaps(candles, neighbours or Candles.none())
+    problems += [
+        f"{format_time(interval.open_of(int(slot)))} is absurdly far from its neighbours"
+        for slot in candles.slots[absurd]
+    ]
+    candles = candles.pick(~absurd)
     closed = candles.slots <= interval.closed_before(clock)
-    return Page(clock, Candles(candles.slots[closed], candles.values[closed]), tuple(problems))
+    return Page(clock, candles.pick(closed), tuple(problems))
 
 
 def _read_json(body: bytes) -> dict:
@@ -213,10 +228,7 @@ def _read_rows(
         f"{format_time(t)} is {fault}" for t, fault in zip(ms[~good], faults[~good], strict=True)
     ]
     good &= ~repeated
-    ms, slots, values = ms[good], slots[good], values[good]
-    absurd = detached(values)
-    problems += [f"{format_time(t)} is absurdly far from its neighbours" for t in ms[absurd]]
-    return Candles(slots[~absurd], values[~absurd]), problems
+    return Candles(slots[good], values[good]), problems
 
 
 def _malformed(row: object) -> str:
@@ -246,7 +258,7 @@ def _impossible(values: np.ndarray) -> np.ndarray:
     faults[(sizes > _SIZE_CEILING).any(axis=1)] = "of an absurd volume or turnover"
     faults[(lo > np.minimum(o, c)) | (h < np.maximum(o, c))] = "outside of its own high and low"
     faults[h < lo] = "of a high below its low"
-    faults[(h > _ABSURD * np.maximum(o, c)) | (lo * _ABSURD < np.minimum(o, c))] = (
+    faults[(h > _ABSURD_WICK * np.maximum(o, c)) | (lo * _ABSURD_WICK < np.minimum(o, c))] = (
         "of an absurd high or low"
     )
     faults[((prices < _PRICE_FLOOR) | (prices > _PRICE_CEILING)).any(axis=1)] = (
@@ -264,16 +276,23 @@ def _duplicates(ms: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndar
     return repeated, np.isin(ms, ms[differs])
 
 
-def detached(values: np.ndarray) -> np.ndarray:
-    """Return which candles lie a factor of 1000 away from both neighbours (at an edge, from one).
+def _leaps(candles: Candles, neighbours: Candles) -> np.ndarray:
+    """Return which candles are detached from those around them, the known ones included."""
+    around = neighbours.merge(candles)
+    return np.isin(candles.slots, around.slots[_detached(around.values)])
 
-    A level that shifts and stays agrees with one neighbour; only a lone spike agrees with none.
+
+def _detached(values: np.ndarray) -> np.ndarray:
+    """Return which candles lie a factor of 20 away from both neighbours (at an edge, from one).
+
+    A candle opens about where the one before it closed. A level that shifts and stays agrees with
+    one neighbour; only a lone spike, all of it, agrees with none.
     """
     n = len(values)
     if n < 3:
         return np.zeros(n, bool)
     high, low = values[:, 1], values[:, 2]
-    apart = (low[1:] > _ABSURD * high[:-1]) | (high[1:] * _ABSURD < low[:-1])
+    apart = (low[1:] > _ABSURD_LEAP * high[:-1]) | (high[1:] * _ABSURD_LEAP < low[:-1])
     before = np.concatenate([[True], apart])
     after = np.concatenate([apart, [True]])
     lone = before & after

@@ -17,7 +17,7 @@ import requests
 
 from crossattn.bars.http import MAX_BODY_BYTES, Reply, Stopped, TransferError, bounded_get
 from crossattn.bars.intervals import Interval
-from crossattn.bars.klines import BadPage, Page, VenueCode, parse_page
+from crossattn.bars.klines import BadPage, Candles, Page, VenueCode, parse_page
 from crossattn.errors import InvalidInputError, VenueError
 
 KLINE_PATH = "/v5/market/kline"
@@ -147,8 +147,11 @@ class KlineVenue:
         patience: Patience,
         *,
         limit: int = PAGE_CANDLES,
+        neighbours: Candles | None = None,
     ) -> Page:
         """Return the page that holds slots ``window`` (None: the newest), however often it takes.
+
+        ``neighbours`` are candles around it that are known, to tell a leap in price by.
 
         Raises
         ------
@@ -168,6 +171,7 @@ class KlineVenue:
             "category": self._category,
             "interval": interval,
             "window": window,
+            "neighbours": neighbours,
         }
         tries, weight, problem, tainted = 0, 0.0, "", None
         while True:

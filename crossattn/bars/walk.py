@@ -20,6 +20,7 @@ from crossattn.bars.venue import PAGE_CANDLES, KlineVenue, Patience
 from crossattn.errors import VenueError
 
 Range = tuple[int, int]
+_PIECE = 20_000  # candles that are merged into the large arrays at a time
 
 
 @dataclass
@@ -51,6 +52,17 @@ class Walk:
 
     def __post_init__(self):
         self.patience = Patience(self.venue.limits.give_up_s)
+        self._recent = Candles.none()
+
+    def all_held(self) -> Candles:
+        """Return all that is held, in one piece."""
+        if len(self._recent):
+            self.held, self._recent = self.held.merge(self._recent), Candles.none()
+        return self.held
+
+    def count(self) -> int:
+        """Return how many candles are held."""
+        return len(self.held) + len(self._recent)
 
     def newest(self, limit: int = PAGE_CANDLES) -> Candles:
         """Ask for the newest candles, without a range: it also tells the venue's clock."""
@@ -73,9 +85,9 @@ class Walk:
         last = self.last_closed(last)
         may_probe = True
         for lo, hi in plan_windows(self._unknown(first, last)):
-            before = len(self.held)
+            before = self.count()
             self._fill(lo, hi)
-            if len(self.held) > before:
+            if self.count() > before:
                 may_probe = True
             elif may_probe and hi - lo + 1 == PAGE_CANDLES and lo > first:
                 may_probe = False
@@ -116,11 +128,11 @@ class Walk:
             raise VenueError(
                 f"{self.symbol}: {self.venue.host} hands out too few candles an answer to be used"
             )
-        self._note_absent(missing_ranges(self.held.slots, int(want[0]), int(want[-1])))
+        self._note_absent(self._unknown(int(want[0]), int(want[-1])))
 
     def _nothing_within(self, first: int, last: int) -> bool:
         """Whether the venue says, twice, that a wide range holds no candle at all."""
-        if len(self.held.within(first, last)):
+        if len(self._within(first, last)):
             return False
         for _ in range(2):
             page = self._ask((first, last))
@@ -131,22 +143,34 @@ class Walk:
 
     def _unknown(self, first: int, last: int) -> list[Range]:
         """Return the ranges that are neither held nor known to be absent."""
-        return subtract_ranges(missing_ranges(self.held.slots, first, last), self.absent)
+        return subtract_ranges(
+            missing_ranges(self._within(first, last).slots, first, last), self.absent
+        )
 
     def _wanted(self, lo: int, hi: int) -> np.ndarray:
         ranges = [np.arange(a, b + 1) for a, b in self._unknown(lo, hi)]
         return np.concatenate(ranges) if ranges else np.empty(0, np.int64)
 
     def _ask(self, window: Range | None, limit: int = PAGE_CANDLES) -> Page:
-        page = self.venue.ask(self.symbol, self.interval, window, self.patience, limit=limit)
+        around = None if window is None else self._within(window[0] - 3, window[1] + 3)
+        page = self.venue.ask(
+            self.symbol, self.interval, window, self.patience, limit=limit, neighbours=around
+        )
         self.clock_ms = page.clock_ms
         self.pages += 1
         return page
 
     def _take(self, candles: Candles) -> None:
-        if len(candles):
-            self.held = self.held.merge(candles)
-            self.on_page(self)
+        if not len(candles):
+            return
+        known = self.held.within(int(candles.slots[0]), int(candles.slots[-1])).slots
+        self._recent = self._recent.merge(candles.pick(~np.isin(candles.slots, known)))
+        if len(self._recent) > _PIECE:
+            self.all_held()
+        self.on_page(self)
+
+    def _within(self, first: int, last: int) -> Candles:
+        return self.held.within(first, last).merge(self._recent.within(first, last))
 
     def _note_absent(self, ranges: list[Range]) -> None:
         self.absent += ranges

@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> None:
     if fetched.frames:
         from crossattn.bars.files import write_bars
 
-        write_bars(fetched.frames, out)
-    for symbol, frame in fetched.frames.items():
-        print(f"wrote: {symbol} {len(frame)} bars")
+        for symbol, frame in fetched.frames.items():
+            write_bars({symbol: frame}, out)  # one at a time: a CSV takes more room than its bars
+            print(f"wrote: {symbol} {len(frame)} bars")
     for gap in fetched.gaps:
         print(gap, flush=True)
     for notice in fetched.notices:

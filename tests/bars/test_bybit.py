@@ -233,6 +233,20 @@ def test_a_symbol_without_any_bar_is_refused_and_the_others_come(server):
         fetched.raise_failures()
 
 
+def test_a_leap_in_a_page_of_one_candle_is_judged_by_what_is_known(server, tmp_path):
+    source = loader(server, cache_dir=tmp_path)
+    source.fetch_klines(SYMBOL, start="2024-02-01", end="2024-02-02")
+
+    def leap(server, ask, answer):
+        answer.rows = [[r[0], *(str(40 * float(p)) for p in r[1:5]), *r[5:]] for r in answer.rows]
+
+    server.act = leap
+    frame, lines = fetch_with_gaps(source, SYMBOL, start="2024-02-01", end="2024-02-02T01:00")
+    assert len(frame) == 25
+    (about, line) = lines
+    assert "absurdly far" in about and line.startswith(f"missing: {SYMBOL} 2024-02-02T01:00:00Z..")
+
+
 # Manners
 
 

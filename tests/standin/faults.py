@@ -871,6 +871,11 @@ def _(it):
     return [[it[0], *(f"{float(price) * 1e6:.2f}" for price in it[1:5]), *it[5:]]]
 
 
+@row("a candle thirty times too high")
+def _(it):
+    return [[it[0], *(f"{float(price) * 30:.2f}" for price in it[1:5]), *it[5:]]]
+
+
 @row("a candle a million times too low")
 def _(it):
     return [[it[0], *(f"{float(price) / 1e6:.6f}" for price in it[1:5]), *it[5:]]]
