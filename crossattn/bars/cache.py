@@ -30,6 +30,7 @@ from crossattn.runtime import atomic_write
 _MARK = b"crossattn-sha256-"
 _BLANK = b"0" * 64
 _PLAIN = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
+_TIME = pa.timestamp("ms", tz="UTC")
 _MAX_ROWS = 50_000_000
 _ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError)
 _same_process = threading.Lock()
@@ -37,12 +38,12 @@ _same_process = threading.Lock()
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length, keyed by an increasing integer column, and small notes beside them.
+    """Columns of equal length, keyed by time, and small notes beside them.
 
     Parameters
     ----------
     keys : ndarray of shape (n,), int64
-        Strictly increasing.
+        Opens in milliseconds since the epoch, strictly increasing.
     columns : mapping of str to ndarray of shape (n,), float64 or int64
     notes : mapping
         JSON values.
@@ -158,7 +159,8 @@ def _merged(older: Table | None, newer: Table) -> Table:
 
 def _encode(table: Table, identity: str) -> bytes:
     """Return a Parquet file whose footer holds the digest of all its other bytes."""
-    arrow = pa.table({"key": table.keys, **table.columns})
+    times = pa.array(table.keys, pa.int64()).cast(_TIME)
+    arrow = pa.table({"time": times, **table.columns})
     sink = io.BytesIO()
     options = {"store_schema": False, "use_dictionary": False, "write_statistics": False}
     with pq.ParquetWriter(sink, arrow.schema, compression="zstd", **options) as writer:
@@ -187,8 +189,11 @@ def _decode(data: bytes, identity: str, path: Path) -> Table:
         if stored.metadata.num_rows > _MAX_ROWS:
             raise DamagedFileError(f"{path} holds more rows than this cache writes")
         arrow = stored.read(use_threads=False)
-        columns = {name: arrow[name].to_numpy() for name in arrow.column_names}
-        keys = columns.pop("key")
+        if arrow.schema.field("time").type != _TIME:
+            raise DamagedFileError(f"{path} is not dated as this cache dates")
+        times = arrow["time"].cast(pa.int64())
+        columns = {name: arrow[name].to_numpy() for name in arrow.column_names if name != "time"}
+        keys = times.to_numpy()
         notes = dict(about["notes"])
     except _ARROW_ERRORS as error:
         raise DamagedFileError(f"{path} is foreign: {type(error).__name__}") from None

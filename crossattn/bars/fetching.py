@@ -188,7 +188,7 @@ class Job:
             table = self._cache.read(self._path)
             if table is None:
                 return
-            held = _from_table(table, self._path)
+            held = _from_table(table, self._grid, self._path)
             absent = [(int(a), int(b)) for a, b in table.notes.get("absent", [])]
         except DamagedFileError as error:
             self.notices.append(f"{self.symbol}: cache file fetched anew: {printable(error, 300)}")
@@ -264,14 +264,15 @@ def run_side_by_side(jobs: list[Job], venue: KlineVenue, workers: int) -> bool:
 def _to_table(walk: Walk) -> Table:
     candles = walk.all_held()
     columns = {name: candles.values[:, i] for i, name in enumerate(FIELDS)}
-    return Table(candles.slots, columns, {"absent": walk.absent})
+    return Table(walk.interval.open_of(candles.slots), columns, {"absent": walk.absent})
 
 
-def _from_table(table: Table, path: os.PathLike) -> Candles:
-    if list(table.columns) != list(FIELDS):
-        raise DamagedFileError(f"{path} does not hold candles")
+def _from_table(table: Table, grid: Interval, path: os.PathLike) -> Candles:
+    slots = grid.slot_of(table.keys)
+    if list(table.columns) != list(FIELDS) or (grid.open_of(slots) != table.keys).any():
+        raise DamagedFileError(f"{path} does not hold candles of this interval")
     values = np.column_stack([table.columns[name] for name in FIELDS])
-    return Candles(table.keys, np.ascontiguousarray(values, dtype=np.float64))
+    return Candles(slots, np.ascontiguousarray(values, dtype=np.float64))
 
 
 def check_symbols(symbols: Iterable[str]) -> list[str]:

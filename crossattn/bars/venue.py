@@ -45,6 +45,8 @@ class Limits:
         Between two requests, all symbols together. The venue allows 600 in 5 s.
     workers : int
         Symbols under way at the same time.
+    max_body_bytes : int
+        Ceiling for one answer, on the wire and unpacked.
     asks : int
         Requests for one window of candles before its venue counts as unusable.
     bad_rows : int

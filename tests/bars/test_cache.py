@@ -67,7 +67,10 @@ def test_a_table_reads_back_to_the_last_bit(cache):
     assert cache.read(path) is None
     cache.merge(path, table)
     assert same(cache.read(path), table)
-    assert pd.read_parquet(path)["value"].tolist() == values.tolist()
+    # any Parquet reader can look into it
+    plain = pd.read_parquet(path)
+    assert plain["value"].tolist() == values.tolist()
+    assert plain["time"].iloc[0] == pd.Timestamp(int(keys[0]), unit="ms", tz="UTC")
 
 
 def test_merging_adds_and_the_newer_rows_and_notes_count(cache):
@@ -238,7 +241,8 @@ def test_foreign_files_are_no_data(cache, tmp_path):
     cache.merge(path, processes.table_of(np.arange(9)))
     other = path.with_name("ETHUSDT.parquet")
     shutil.copy(path, other)
-    plain = pa.table({"key": pa.array([1, 2]), "value": pa.array([1.0, 2.0])})
+    times = pa.array([1, 2], pa.timestamp("ms", tz="UTC"))
+    plain = pa.table({"time": times, "value": pa.array([1.0, 2.0])})
     strangers = {
         "empty": b"",
         "text": b"time,open,high,low,close,volume\n",
@@ -246,13 +250,20 @@ def test_foreign_files_are_no_data(cache, tmp_path):
         "an Arrow schema inside": sealed(plain, place),
         "keys that fall": sealed(plain[::-1], place, store_schema=False),
         "keys that are numbers": sealed(
-            pa.table({"key": [1.0, 2.0], "value": [1.0, 2.0]}), place, store_schema=False
+            pa.table({"time": [1.0, 2.0], "value": [1.0, 2.0]}), place, store_schema=False
         ),
         "texts for numbers": sealed(
-            pa.table({"key": [1, 2], "value": ["1", "2"]}), place, store_schema=False
+            pa.table({"time": times, "value": ["1", "2"]}), place, store_schema=False
         ),
         "missing values": sealed(
-            pa.table({"key": pa.array([1, None]), "value": [1.0, 2.0]}), place, store_schema=False
+            pa.table({"time": pa.array([1, None], times.type), "value": [1.0, 2.0]}),
+            place,
+            store_schema=False,
+        ),
+        "keys of another unit": sealed(
+            pa.table({"time": times.cast(pa.timestamp("us", tz="UTC")), "value": [1.0, 2.0]}),
+            place,
+            store_schema=False,
         ),
         "no keys": sealed(pa.table({"value": [1.0]}), place, store_schema=False),
         "another place": sealed(plain, "venue/x", store_schema=False),

@@ -198,10 +198,7 @@ FAULTS = {
     "not JSON": (lambda q, c: (200, b"<html>consent</html>"), "gave up on Yahoo"),
     "empty body": (lambda q, c: (200, b""), "gave up on Yahoo"),
     "JSON of another kind": (lambda q, c: (200, b"[1, 2]"), "AAPL"),
-    "no result": (
-        lambda q, c: (200, json.dumps({"chart": {"result": None, "error": None}}).encode()),
-        "",
-    ),
+    "no result": (lambda q, c: (200, NO_RESULT), "no price data"),
     "older than 730 days": (lambda q, c: refusal("Unprocessable", REACH), "730 days"),
     "delisted": (lambda q, c: refusal("Not Found", "No data found", 404), "No data found"),
     "maintenance": (lambda q, c: (200, b'"Will be right back"'), "DOWN"),
