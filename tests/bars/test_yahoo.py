@@ -188,6 +188,7 @@ def _without_rows(query, chart):
     chart["indicators"] = {"quote": [{name: [] for name in ("open", "close")}]}
 
 
+NO_RESULT = json.dumps({"chart": {"result": None, "error": None}}).encode()
 REACH = (
     "1h data not available for startTime=1. The requested range must be within the last 730 days."
 )
