@@ -7,6 +7,7 @@ that follows in this package is keyed by :func:`close_times`, never by the open.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -226,16 +227,18 @@ def _float_column(column: pd.Series, symbol: str) -> np.ndarray:
         if np.iscomplexobj(column):
             raise InvalidInputError(f"{symbol}: {column.name} must be real, got complex numbers")
         return column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+    numbers = np.empty(len(column))
     for row, value in enumerate(column):
-        if isinstance(value, (bool, np.bool_)) or not _is_number(value):
+        missing = value is None or value is pd.NA
+        try:
+            if isinstance(value, (bool, np.bool_)) or not (missing or isinstance(value, Real)):
+                raise TypeError("not a number")
+            numbers[row] = np.nan if missing else value
+        except (TypeError, OverflowError):
             raise InvalidInputError(
-                f"{symbol}: {column.name} must be a number, got {value!r} in row {row}"
-            )
-    return np.array([np.nan if value is None else value for value in column], dtype=np.float64)
-
-
-def _is_number(value: object) -> bool:
-    return value is None or isinstance(value, (int, float, np.integer, np.floating))
+                f"{symbol}: {column.name} must be a number, got {_shown(value)} in row {row}"
+            ) from None
+    return numbers
 
 
 def _check_close_time(column: pd.Series, index: pd.DatetimeIndex, symbol: str) -> pd.DatetimeIndex:
@@ -250,6 +253,14 @@ def _check_close_time(column: pd.Series, index: pd.DatetimeIndex, symbol: str) -
             f"of {index[row]} (row {row})"
         )
     return known
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:
+        return f"a {_kind(value)} of too many digits"
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _kind(value: object) -> str:

@@ -7,6 +7,8 @@ price that looks fresh is how leads are faked.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -119,7 +121,7 @@ def as_panel(data: Frames | Panel) -> Panel:
     Traceback (most recent call last):
     crossattn.errors.InvalidInputError: data must be a dict of frames or a Panel, got list
     """
-    if isinstance(data, dict):
+    if isinstance(data, Mapping):
         return align_panel(data)
     if not isinstance(data, pd.DataFrame):
         raise InvalidInputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossattn.bars.frame import FRAME_COLUMNS, check_frame, check_frames, close_times
@@ -65,6 +65,7 @@ BAD = {
             "list": [1.0],
             "time": pd.Timestamp("2024-01-01"),
             "complex": 1j,
+            "huge": 10**400,
         }.items()
     },
     "negative volume": (with_cell("volume", -1.0), "volume"),
@@ -185,6 +186,48 @@ def test_a_single_bar_needs_a_close_time():
     with pytest.raises(InvalidInputError, match="close_time"):
         close_times(bars(1))
     assert len(close_times(check_frame(bars(1).assign(close_time=HOURS[1])))) == 1
+
+
+ANYTHING = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+    st.binary(max_size=5),
+    st.datetimes(),
+    st.decimals(),
+    st.complex_numbers(),
+    st.lists(st.integers(), max_size=2),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([*FRAME_COLUMNS, "close_time", "turnover"]), st.integers(0, 5), ANYTHING)
+def test_any_cell_is_taken_or_refused_by_name(column, row, value):
+    """Whatever stands in a cell, the answer is a frame or one line, never another error."""
+    frame = bars().assign(close_time=HOURS + pd.Timedelta("1h"), turnover=1.0)
+    cells = list(frame[column])
+    cells[row] = value
+    frame[column] = pd.Series(cells, frame.index, dtype=object)
+    try:
+        checked = check_frame(frame, "XYZ")
+    except InvalidInputError as refused:
+        assert "XYZ" in str(refused)
+    else:
+        assert (checked[list(FRAME_COLUMNS)].dtypes == np.float64).all()
+        assert len(checked) == 6
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(ANYTHING, min_size=6, max_size=6))
+def test_any_index_is_taken_or_refused_by_name(values):
+    try:
+        index = pd.Index(values)
+    except (TypeError, ValueError, OverflowError):
+        return
+    with pytest.raises(InvalidInputError, match="XYZ"):
+        check_frame(bars().set_axis(index), "XYZ")
 
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=30), st.sampled_from(["s", "ms", "us"]))
