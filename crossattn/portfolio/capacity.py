@@ -42,7 +42,7 @@ def break_even_cost(
 
     Notes
     -----
-    Found by bisection over whole backtests, so compounding is counted. A strategy whose break-even
+    Found to 1e-7 by bisection over whole backtests, so compounding is counted. A strategy whose break-even
     cost is below the fee it would pay is not one.
 
     Built in chapter: From paper to practice.
@@ -64,7 +64,7 @@ def break_even_cost(
         return 0.0
     if gain(highest) > 0:
         return float("inf")
-    return float(brentq(gain, 0.0, highest, xtol=1e-9))
+    return float(brentq(gain, 0.0, highest, xtol=1e-7))
 
 
 def capacity_curve(

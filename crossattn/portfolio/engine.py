@@ -17,7 +17,7 @@ from crossattn.portfolio.tables import check_prices, check_weights, last_known, 
 __all__ = ["BacktestResult", "backtest_weights"]
 
 YEAR = pd.Timedelta(days=365.25)
-COMPILED_FROM_ROWS = 20_000
+COMPILED_FROM = 60_000  # rows plus eight times the decisions: about a second of NumPy
 
 
 def backtest_weights(
@@ -178,7 +178,7 @@ def backtest_weights(
 
 def _keep(orders: Orders) -> Account:
     """Walk through the bars, compiled where there are many."""
-    if len(orders.marks) < COMPILED_FROM_ROWS:
+    if len(orders.marks) + 8 * len(orders.targets) < COMPILED_FROM:
         return keep_account(orders)
     from crossattn.portfolio.kernel import keep_account_compiled
 
