@@ -126,7 +126,7 @@ def granger(
         y, x = target[known, i], lags[known].reshape(known.sum(), -1)
         if y.std() == 0:
             continue
-        fit = robust_regression(y, x, lags=newey_west_lags(len(y), data.horizon))
+        fit = robust_regression(y, x, lags=newey_west_lags(len(y), data.horizon), leverage=True)
         if not robust:
             residual = y - y.mean() - (x - x.mean(axis=0)) @ fit.slope
             centred = x - x.mean(axis=0)
