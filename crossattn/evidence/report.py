@@ -113,7 +113,7 @@ class LeadLagReport:
         ax.scatter(
             [position[s] + 0.5 for s in found["leader"]],
             [position[s] + 0.5 for s in found["follower"]],
-            s=420,
+            s=900,
             facecolors="none",
             edgecolors="black",
             linewidths=1.4,
