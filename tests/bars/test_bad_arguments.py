@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pandas as pd
 import pytest
 
-from crossattn import BybitDataLoader, simulate_market
+from crossattn import BybitDataLoader, fetch_stock_data, simulate_market
 from crossattn.bars.files import read_bars, stem_to_symbol, symbol_to_stem, write_bars
 
 NAN, INF = float("nan"), float("inf")
@@ -80,9 +78,6 @@ def test_bad_arguments_of_the_loader_are_refused_before_any_request(case, refuse
     refuse(*LOADER_CASES[case])
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("crossattn.bars.yahoo") is None, reason="no Yahoo loader yet"
-)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -99,8 +94,6 @@ def test_bad_arguments_of_the_loader_are_refused_before_any_request(case, refuse
     ],
 )
 def test_bad_arguments_of_the_stock_loader_are_refused(arguments, words, refuse):
-    from crossattn import fetch_stock_data
-
     refuse(lambda: fetch_stock_data(*arguments, session=NoNetwork()), words)
 
 
