@@ -1,0 +1,178 @@
+"""From predictions to signals, and whether stated probabilities come true.
+
+Built in chapter: Prediction and heat-maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from crossattn.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIGNALS = ("down", "neutral", "up")
+
+
+def to_signals(
+    predictions: ArrayLike,
+    symbols: Sequence[str],
+    *,
+    output_type: str = "regression",
+    band: float = 0.0,
+) -> pd.DataFrame:
+    """Read one window's predictions as down, neutral or up, with a strength and a target weight.
+
+    Parameters
+    ----------
+    predictions : array-like of shape (n_assets,) or (n_assets, 3)
+        What ``predict`` gave for one window: returns, weights, or logits of down, neutral, up.
+    symbols : sequence of str
+    output_type : {"regression", "classification", "portfolio"}
+        Which head the predictions come from.
+    band : float
+        Returns or weights closer to zero than this are neutral.
+
+    Returns
+    -------
+    DataFrame
+        By symbol: ``signal``, ``strength`` (size of the return or weight, or probability of the
+        class) and ``target_weight`` (the weight itself, or the signed strengths scaled to a gross
+        exposure of 1; all 0 where every signal is neutral).
+
+    Raises
+    ------
+    InvalidInputError
+        The shape does not fit, or the output type is unknown.
+
+    Examples
+    --------
+    >>> to_signals([0.002, -0.0001, -0.001], ["A", "B", "C"], band=0.0005)["signal"].tolist()
+    ['up', 'neutral', 'down']
+    """
+    values = np.asarray(predictions, float)
+    expected = (len(symbols), 3) if output_type == "classification" else (len(symbols),)
+    if output_type not in ("regression", "classification", "portfolio"):
+        raise InvalidInputError(f"output_type: no signals for {output_type!r}")
+    if values.shape != expected:
+        raise InvalidInputError(f"predictions must have shape {expected}, got {values.shape}")
+    if output_type == "classification":
+        odds = np.exp(values - values.max(axis=1, keepdims=True))
+        odds /= odds.sum(axis=1, keepdims=True)
+        side, strength = odds.argmax(axis=1) - 1, odds.max(axis=1)
+    else:
+        side = np.where(np.abs(values) > band, np.sign(values), 0).astype(int)
+        strength = np.abs(values)
+    weight = values if output_type == "portfolio" else _unit_gross(side * strength)
+    return pd.DataFrame(
+        {
+            "signal": [SIGNALS[s + 1] for s in side],
+            "strength": strength,
+            "target_weight": weight,
+        },
+        index=pd.Index(symbols, name="symbol"),
+    )
+
+
+def up_probability(forecast: ArrayLike, volatility: ArrayLike) -> np.ndarray:
+    """Return the chance of a positive return, from a forecast and the volatility around it.
+
+    Parameters
+    ----------
+    forecast : array-like
+        Expected returns.
+    volatility : array-like
+        Standard deviation of the returns, known at the same moment; same shape.
+
+    Returns
+    -------
+    ndarray
+        Under normal noise; with fat tails the true chance lies closer to one half.
+    """
+    return stats.norm.cdf(np.asarray(forecast, float) / np.asarray(volatility, float))
+
+
+def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10) -> pd.DataFrame:
+    """Compare stated probabilities with how often the event came.
+
+    Parameters
+    ----------
+    probability : array-like
+        In [0, 1]; NaN cells are left out.
+    happened : array-like
+        Whether it came: same shape; NaN cells are left out.
+    n_bins : int
+        Bins of equal count.
+
+    Returns
+    -------
+    DataFrame
+        A row a bin: ``predicted`` (mean probability), ``observed`` (share that came), ``low`` and
+        ``high`` (95 % Wilson interval of it) and ``count``.
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes differ, probabilities outside of [0, 1], or fewer cells than bins.
+
+    References
+    ----------
+    Wilson (1927), "Probable Inference, the Law of Succession, and Statistical Inference", JASA 22.
+
+    Examples
+    --------
+    >>> table = reliability([0.2, 0.2, 0.8, 0.8], [0, 0, 1, 1], n_bins=2)
+    >>> table["observed"].tolist()
+    [0.0, 1.0]
+    """
+    p, came = np.asarray(probability, float), np.asarray(happened, float)
+    if p.shape != came.shape:
+        raise InvalidInputError(f"happened must have shape {p.shape}, got {came.shape}")
+    known = np.isfinite(p) & np.isfinite(came)
+    p, came = p[known], came[known]
+    if len(p) < n_bins or n_bins < 1:
+        raise InvalidInputError(f"n_bins must be 1 to {len(p)}, the number of cells, got {n_bins}")
+    if ((p < 0) | (p > 1)).any():
+        raise InvalidInputError("probability must lie between 0 and 1")
+    order = np.argsort(p, kind="stable")
+    rows = []
+    for cells in np.array_split(order, n_bins):
+        interval = stats.binomtest(int(came[cells].sum()), len(cells)).proportion_ci(
+            method="wilson"
+        )
+        rows.append(
+            {
+                "predicted": p[cells].mean(),
+                "observed": came[cells].mean(),
+                "low": interval.low,
+                "high": interval.high,
+                "count": len(cells),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def plot_reliability(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw observed against predicted, with the diagonal that an honest forecaster follows."""
+    from crossattn.figures import new_axes
+
+    ax = new_axes(ax, figsize=(4.2, 4.0))
+    ends = [table["predicted"].min(), table["predicted"].max()]
+    ax.plot(ends, ends, color="grey", linestyle=":", label="calibrated")
+    errors = [table["observed"] - table["low"], table["high"] - table["observed"]]
+    ax.errorbar(table["predicted"], table["observed"], yerr=errors, fmt="o", label="observed")
+    ax.set(xlabel="stated probability", ylabel="share that came")
+    ax.legend()
+    return ax
+
+
+def _unit_gross(exposure: np.ndarray) -> np.ndarray:
+    gross = np.abs(exposure).sum()
+    return exposure / gross if gross > 0 else np.zeros_like(exposure, dtype=float)
