@@ -71,7 +71,9 @@ class IdentityLagLayer(nn.Module):
         moved = state @ self.state_weight.mT + record @ self.record_weight.mT + self.state_bias
         return self.base + self.swing * torch.tanh(moved)
 
-    def forward(self, values: Tensor, content: Tensor, state: Tensor, record: Tensor) -> Tensor:
+    def forward(
+        self, values: Tensor, content: Tensor, state: Tensor, record: Tensor, ahead: int = 1
+    ) -> Tensor:
         """Return the signal of each target.
 
         Parameters
@@ -82,16 +84,19 @@ class IdentityLagLayer(nn.Module):
             Of all sources together.
         record : Tensor of shape (B, H)
             How well each head has done of late.
+        ahead : int
+            Steps that the signal is for, together. A source that leads by l + 1 steps still has
+            its newest l + 1 values to be answered, so a token then counts all of them.
 
         Returns
         -------
         Tensor of shape (B, N)
         """
-        return (self.head_gain(state, record) * self.pull(values, content)).sum(1)
+        return (self.head_gain(state, record) * self.pull(values, content, ahead)).sum(1)
 
-    def pull(self, values: Tensor, content: Tensor) -> Tensor:
+    def pull(self, values: Tensor, content: Tensor, ahead: int = 1) -> Tensor:
         """Return the attended, gated values of every head and target, ``(B, H, N)``."""
-        tokens = (self.gate(content) * values).flatten(1)  # (B, N L)
+        tokens = running_sum(self.gate(content) * values, ahead).flatten(1)  # (B, N L)
         mixing = self.attention().flatten(2).flatten(0, 1)  # (H N, N L)
         return (tokens @ mixing.mT).unflatten(1, self.gain.shape)
 
@@ -99,11 +104,13 @@ class IdentityLagLayer(nn.Module):
         """Return the signed gain of every head and target, ``(B, H, N)``."""
         return self.modulation(state, record)[:, :, None] * self.gain
 
-    def coefficients(self, content: Tensor, state: Tensor, record: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(
+        self, content: Tensor, state: Tensor, record: Tensor, ahead: int = 1
+    ) -> tuple[Tensor, Tensor]:
         """Return attention ``(B, H, N, N, L)`` and each value's weight ``(B, N, N, L)``."""
         attention = self.attention()
         signed = torch.einsum("bhi,hijl->bijl", self.head_gain(state, record), attention)
-        coefficient = signed * self.gate(content)[:, None]
+        coefficient = running_sum(signed.flip(-1), ahead).flip(-1) * self.gate(content)[:, None]
         return attention.expand(len(content), -1, -1, -1, -1), coefficient
 
 
@@ -125,6 +132,9 @@ class ContentLagLayer(nn.Module):
 
     Notes
     -----
+    Who will be loud later is not known now: the signal is for the next step, however many
+    ``ahead`` are asked for.
+
     The joint softmax factors into one over the lags of each source and one over sources (of the
     first one's log-normalisers), so that treating the target apart costs ``N²``, not ``N² L``.
     """
@@ -144,7 +154,9 @@ class ContentLagLayer(nn.Module):
         who = (scores.logsumexp(-1)[:, None, :] + self.content_self * itself).softmax(-1)
         return who * (1 - itself), when
 
-    def forward(self, values: Tensor, content: Tensor, state: Tensor, record: Tensor) -> Tensor:
+    def forward(
+        self, values: Tensor, content: Tensor, state: Tensor, record: Tensor, ahead: int = 1
+    ) -> Tensor:
         """Return the signal ``(B, N)``; shapes as in :meth:`IdentityLagLayer.forward`."""
         who, when = self._factors(content)
         return self.content_gain * (who @ (when * values).sum(-1, keepdim=True)).squeeze(-1)
@@ -153,8 +165,26 @@ class ContentLagLayer(nn.Module):
         """Return the gain of the one head, ``(B, 1, 1)``."""
         return self.content_gain.expand(len(state), 1, 1)
 
-    def coefficients(self, content: Tensor, state: Tensor, record: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(
+        self, content: Tensor, state: Tensor, record: Tensor, ahead: int = 1
+    ) -> tuple[Tensor, Tensor]:
         """Return attention ``(B, 1, N, N, L)`` and each value's weight ``(B, N, N, L)``."""
         who, when = self._factors(content)
         attention = who[..., None] * when[:, None]  # (B, N, N, L)
         return attention[:, None], self.content_gain * attention
+
+
+def running_sum(values: Tensor, steps: int) -> Tensor:
+    """Add to each element of the last axis the ``steps - 1`` before it.
+
+    Examples
+    --------
+    >>> running_sum(torch.tensor([1.0, 2.0, 3.0, 4.0]), 3)
+    tensor([1., 3., 6., 9.])
+    """
+    if steps == 1:
+        return values
+    total = values.cumsum(-1)
+    if steps >= values.shape[-1]:
+        return total
+    return torch.cat([total[..., :steps], total[..., steps:] - total[..., :-steps]], -1)

@@ -55,6 +55,9 @@ class Recipe:
         Name of the loss (see :mod:`crossattn.training.losses`); empty: the output's own.
     transaction_cost, risk_aversion, concentration : float
         What the losses over portfolios price: traded notional, variance, squared positions.
+    next_bar : bool
+        Learn forecasts of a longer horizon from the next bar alone, and add up what is known of
+        each bar in the horizon. Overlapping targets repeat one another; next bars do not.
     accumulate : int
         Batches whose gradients are added before each step of the optimiser.
     """
@@ -73,6 +76,7 @@ class Recipe:
     transaction_cost: float = 0.001
     risk_aversion: float = 10.0
     concentration: float = 0.0
+    next_bar: bool = False
     accumulate: int = 1
 
     def __post_init__(self) -> None:
@@ -110,7 +114,9 @@ LAG_RECIPE = Recipe(
         "gate_weight": 3.0,
         "gate_bias": 3.0,
     },
-    gain_penalty=0.008,
+    lr=0.05,
+    gain_penalty=0.003,
+    next_bar=True,
 )
 ENCODER_RECIPE = Recipe(epochs=10, batch_size=64, lr=1e-3, weight_decay=0.01)
 RECIPES = {"lag": LAG_RECIPE, "encoder": ENCODER_RECIPE, "inverted": ENCODER_RECIPE}

@@ -37,6 +37,11 @@ class LagBody(nn.Module):
     Parameters
     ----------
     config : ModelConfig
+
+    Attributes
+    ----------
+    ahead : int
+        Steps that the signal is for, together.
     """
 
     def __init__(self, config: ModelConfig):
@@ -51,6 +56,7 @@ class LagBody(nn.Module):
         ]
         content = [ContentLagLayer(n_lags)] if config.n_layers > 1 else []
         self.layers = nn.ModuleList(content + identity)
+        self.ahead = 1
         self.n_heads = config.n_heads
         self.n_identities = config.n_heads * len(identity)
         self.readout = SignalReadout(raw_width(config), plain=config.output_type == "regression")
@@ -143,7 +149,7 @@ class LagBody(nn.Module):
     def signal(self, inputs: LagInputs) -> Tensor:
         """Return the standardised forecast ``(B, N)``."""
         return sum(
-            layer(inputs.values, inputs.content, inputs.state, record)
+            layer(inputs.values, inputs.content, inputs.state, record, self.ahead)
             for layer, record in self._with_records(inputs.record)
         )
 
@@ -171,7 +177,7 @@ class LagBody(nn.Module):
         known = inputs.known[:, None].to(inputs.values.dtype)  # (B, 1, N, L)
         attentions, coefficient, listening = [], 0.0, 0.0
         for layer, record in self._with_records(inputs.record):
-            attention, weight = layer.coefficients(inputs.content, inputs.state, record)
+            attention, weight = layer.coefficients(inputs.content, inputs.state, record, self.ahead)
             attention = attention * known[:, None]  # (B, H, N, N, L)
             volume = layer.head_gain(inputs.state, record).abs().expand(*attention.shape[:3])
             listening = listening + torch.einsum("bhi,bhijl->bijl", volume, attention)

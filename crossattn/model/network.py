@@ -80,6 +80,11 @@ class CrossAttentionMultiAsset(nn.Module):
         self.lookback: int | None = None
         self.horizon: int | None = None
 
+    def look_ahead(self, steps: int) -> None:
+        """Forecast ``steps`` steps together; a portfolio is held for one, whatever the horizon."""
+        if self.config.preset == "lag" and self.output_type != "portfolio":
+            self.body.ahead = steps
+
     @classmethod
     def from_config(cls, config: ModelConfig) -> CrossAttentionMultiAsset:
         """Build the network that a configuration describes."""

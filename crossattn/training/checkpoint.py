@@ -182,6 +182,7 @@ def _assembled(
     model.load_state_dict(state)
     model.symbols = tuple(content["symbols"]) if content["symbols"] else None
     model.lookback, model.horizon = content["lookback"], content["horizon"]
+    model.look_ahead(model.horizon or 1)
     return model.eval()
 
 

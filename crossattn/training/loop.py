@@ -126,6 +126,10 @@ def train_cross_attention_model(
 
     Notes
     -----
+    Where the recipe says ``next_bar``, as the default preset's does for forecasts of returns,
+    losses are those of the next bar at any horizon, and the forecast adds up over the horizon what
+    is known of each of its bars. ``next_bar=False`` learns from the horizon's own return.
+
     Unknown targets (NaN) are skipped; unknown inputs are masked by the model. Constant prices give
     finite forecasts of zero.
 
@@ -139,9 +143,15 @@ def train_cross_attention_model(
     if checkpoint_every is not None:
         whole("checkpoint_every", checkpoint_every, at_least=1)
     train, val = _aligned_parts(model, train_data, val_data)
+    horizon = train.horizon
+    adds_up = recipe.next_bar and model.output_type == "regression" and horizon > 1
+    if adds_up:
+        train, val = train.of_the_next_bar(), val.of_the_next_bar()
+    model.look_ahead(1 if adds_up else horizon)
     folder = RunFolder(run_dir, resume=resume)
     parts = {"train": train, "val": val}
-    mark = {} if run_dir is None else fingerprint(model, parts, recipe, seed=seed)
+    settings = {"seed": seed, "horizon": horizon}
+    mark = {} if run_dir is None else fingerprint(model, parts, recipe, **settings)
     with _repeatable(seed):
         device = runtime.select_device(device)
         model.to(device)
@@ -149,7 +159,10 @@ def train_cross_attention_model(
         trainer = Trainer(model, train, val, recipe, seed, device)
         trainer.load(folder.restore(mark))
         _run(trainer, folder, mark, patience, progress, checkpoint_every)
-    model.symbols, model.lookback, model.horizon = train.symbols, train.lookback, train.horizon
+    if adds_up:
+        model.head.intercept.mul_(horizon)
+        model.look_ahead(horizon)
+    model.symbols, model.lookback, model.horizon = train.symbols, train.lookback, horizon
     state = trainer.progress
     if run_dir is not None and not (folder.path / "config.json").exists():
         save_models([model], folder.path)

@@ -8,7 +8,7 @@ Built in chapter: Training.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -56,6 +56,10 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.ends)
+
+    def of_the_next_bar(self) -> Part:
+        """Return the same windows with the next bar's return as target."""
+        return replace(self, targets=self.next_returns, horizon=1)
 
 
 def as_part(data: CrossAttentionData | tuple, name: str) -> Part:

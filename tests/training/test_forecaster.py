@@ -136,3 +136,34 @@ def test_wrong_options_are_named(planted):
         CrossAttentionForecaster().predict(test)
     with pytest.raises(InvalidInputError, match="max_lag"):
         CrossAttentionForecaster(max_lag=16, n_models=1).fit(train, val)
+
+
+def test_a_longer_horizon_adds_up_what_each_bar_still_has_to_answer(planted):
+    """Learned from next bars, read over six: near the true mean, where the horizon's own is not."""
+    market = planted[0]
+    data = prepare_cross_attention_data(market.frames, lookback=16, horizon=6)
+    train, val, test = data.split(train=0.7, val=0.1)
+    symbols, truth = list(data.symbols), np.zeros_like(market.returns)
+    for edge in market.edges.itertuples():
+        to_come = np.convolve(market.returns[:, symbols.index(edge.leader)], np.ones(edge.lag))
+        truth[:, symbols.index(edge.follower)] += edge.strength * to_come[: len(truth)]
+    truth = truth[test.ends].ravel()
+    grades = {}
+    for next_bar in (True, False):
+        forecaster = CrossAttentionForecaster(n_models=1, progress=False, next_bar=next_bar)
+        forecast = forecaster.fit(train, val).predict(test)
+        grades[next_bar] = np.corrcoef(forecast.ravel(), truth)[0, 1]
+        parts = forecaster.contributions(test)
+        intercept = forecaster.models[0].head.intercept.numpy()
+        np.testing.assert_allclose(parts.sum((2, 3)) + intercept, forecast, atol=1e-7)
+    assert grades[True] > 0.95
+    assert grades[True] > grades[False] + 0.05
+
+
+def test_a_saved_forecaster_keeps_its_horizon(planted, tmp_path):
+    data = prepare_cross_attention_data(planted[0].frames, lookback=16, horizon=6)
+    train, val, test = data.split(train=0.7, val=0.1)
+    forecaster = CrossAttentionForecaster(n_models=1, epochs=1, progress=False).fit(train, val)
+    forecaster.save(tmp_path)
+    back = CrossAttentionForecaster.load(tmp_path)
+    np.testing.assert_array_equal(back.predict(test), forecaster.predict(test))

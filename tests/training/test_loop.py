@@ -210,8 +210,8 @@ def test_every_parameter_learns_at_its_own_rate(data):
     rate = {id(p): g["peak"] for g in optimizer.param_groups for p in g["params"]}
     named = dict(model.named_parameters())
     assert len(rate) == len(named)
-    assert rate[id(named["body.layers.0.content_weight"])] == pytest.approx(2.0)
-    assert rate[id(named["body.layers.1.gain"])] == pytest.approx(0.1)
+    assert rate[id(named["body.layers.0.content_weight"])] == pytest.approx(1.0)
+    assert rate[id(named["body.layers.1.gain"])] == pytest.approx(0.05)
 
 
 def test_labels_are_cut_by_a_band_of_the_training_part(parts):
