@@ -107,15 +107,13 @@ class CrossAttentionData:
         return self.clock[self._end_rows]
 
     @property
-    def valid(self) -> np.ndarray:
-        """Whether every feature is there, for all rows of the panel (n_rows, n_assets)."""
-        return ~np.isnan(self.panel).any(axis=2)
-
-    @property
     def mask(self) -> np.ndarray:
         """Where X is valid (n, n_assets, lookback): True where no feature of the bar is missing."""
-        views = np.lib.stride_tricks.sliding_window_view(self.valid, self.lookback, axis=0)
-        return views[self._first_rows]
+        if not len(self):
+            return np.empty((0, len(self.symbols), self.lookback), dtype=bool)
+        shown = self.panel[self._first_rows.start : self._end_rows.stop]
+        valid = ~np.isnan(shown).any(axis=2)
+        return np.lib.stride_tricks.sliding_window_view(valid, self.lookback, axis=0)
 
     @property
     def _end_rows(self) -> slice:
