@@ -62,11 +62,16 @@ def package_digest(root: Path) -> str:
     return digest.hexdigest()[:12]
 
 
+def cache_path(root: Path) -> Path:
+    """Return the folder of executed notebooks for this state of the package."""
+    path = root / "_build" / ".jupyter_cache" / package_digest(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def name_cache(app: Sphinx, config) -> None:
     """Keep executed notebooks apart by the state of the package."""
-    cache = Path(app.outdir).parent / ".jupyter_cache" / package_digest(Path(app.srcdir))
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    config.nb_execution_cache_path = str(cache)
+    config.nb_execution_cache_path = str(cache_path(Path(app.srcdir)))
 
 
 def setup(app: Sphinx) -> dict:
