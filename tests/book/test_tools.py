@@ -7,8 +7,12 @@ import inspect
 import sys
 import zlib
 
+import nbformat
 import pytest
 from check_links import wrong_in_pages, wrong_in_styles
+from execute_notebooks import execute, is_cached
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
 from make_inventory import INVENTORIES, PROJECTS, inventory
 from notebooks import ROOT, toc_files
 
@@ -100,3 +104,23 @@ def test_source_is_the_packages_own_with_shorter_docstrings():
 )
 def test_names_of_the_package_are_found(name, there):
     assert (package.find_object(name) is not None) == there
+
+
+def test_an_executed_chapter_is_found_in_the_cache_until_its_code_changes(tmp_path):
+    path = tmp_path / "chapter.ipynb"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("6 * 7")])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, path)
+    cache = get_cache(tmp_path / "cache")
+    assert not is_cached(cache, path)
+
+    executed, seconds, failure = execute(path, timeout=60)
+    assert failure == "" and seconds > 0
+    assert executed.cells[0].outputs[0].data["text/plain"] == "42"
+    cache.cache_notebook_bundle(CacheBundleIn(executed, str(path)), check_validity=False)
+    assert is_cached(cache, path)
+
+    notebook.cells[0].source = "1 / 0"
+    nbformat.write(notebook, path)
+    assert not is_cached(cache, path)
+    assert execute(path, timeout=60)[2] == "CellExecutionError"
