@@ -1,8 +1,8 @@
 """Run every chapter as a plain script, then the GPU tests, and write times by device.
 
 For a machine with torch and no Jupyter: the code cells of each notebook become one script, run in
-its own process, with the device that ``device="auto"`` finds there. Needs the standard library, torch
-and the package's own dependencies. Usage::
+its own process, with the device that ``device="auto"`` finds there. Needs torch and the package's
+own dependencies. Usage::
 
     python tools/run_on_device.py [--out times.json] [--tests] [NOTEBOOK ...]
 """
