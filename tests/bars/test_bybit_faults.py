@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 import warnings
 
 import pytest
@@ -69,6 +70,22 @@ def test_fault(fault, form, expected, tmp_path):
         healed = make_loader(server, None, cache_dir=tmp_path)
         frame = healed.fetch_klines(SYMBOL, start=START, end=END)
         check_rows(frame_rows(frame), [], server, "exact")
+
+
+def test_a_bomb_is_not_unfolded_to_find_out_that_it_is_one():
+    (bomb,) = [fault for fault in FAULTS if fault.name == "a gzip bomb of 64 MB"]
+    with make_server(bomb) as server:
+        loader = make_loader(server, REFUSED)
+        with pytest.raises(VenueError, match="larger than"):
+            loader.fetch_klines(SYMBOL, start=START, end=END)
+        tracemalloc.start()
+        try:
+            with pytest.raises(VenueError, match="larger than"):
+                loader.fetch_klines(SYMBOL, start=START, end=END)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 16 * 2**20
 
 
 def test_no_thread_is_left_when_a_fetch_returns():
