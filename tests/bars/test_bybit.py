@@ -224,6 +224,18 @@ def test_gaps_of_every_shape_are_named_and_nothing_else_is_missing(server):
     assert named == server.holes
 
 
+def test_a_row_that_is_left_out_twice_is_no_gap_yet(server):
+    victim = str(to_ms("2024-02-01T05:00"))
+
+    def drop(server, ask, answer):
+        if ask.number <= 2:
+            answer.rows = [row for row in answer.rows if row[0] != victim]
+
+    server.act = drop
+    frame, lines = fetch_with_gaps(loader(server), SYMBOL, start="2024-02-01", end="2024-02-02")
+    assert len(frame) == 25 and lines == []
+
+
 def test_a_symbol_without_any_bar_is_refused_and_the_others_come(server):
     server.symbols["VOID"] = (FOREVER[1], FOREVER[1])
     fetched = loader(server).fetch([SYMBOL, "VOID", "NOSUCH"], start="2024-02-01", end="2024-02-02")
