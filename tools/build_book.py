@@ -22,7 +22,8 @@ def main() -> int:
     started = time.monotonic()
     shutil.rmtree(ROOT / "_build", ignore_errors=True)
     build = ["jupyter-book", "build", ".", "-W", "-n", "--keep-going", "--all"]
-    for step in (build, ["python", "tools/check_links.py", "_build/html"]):
+    execute = ["python", "tools/execute_notebooks.py"]
+    for step in (execute, build, ["python", "tools/check_links.py", "_build/html"]):
         if code := run(*step):
             shutil.rmtree(ROOT / "_build" / "html", ignore_errors=True)
             print(f"the book was not built: '{' '.join(step)}' failed", file=sys.stderr)

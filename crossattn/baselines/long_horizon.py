@@ -1,0 +1,272 @@
+"""The published long-horizon protocol, on any table of prices: who beats repeating the last value?
+
+Papers on forecasting transformers report the mean squared error of hundreds of future values, after
+standardising each series by its training part. The protocol is a function here, so that a claim can
+be checked on prices that the papers did not choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from torch import nn
+
+from crossattn.baselines.networks import VariateTransformer
+from crossattn.errors import InvalidInputError
+from crossattn.runtime import select_device
+
+Forecaster = Callable[[np.ndarray], np.ndarray]
+Fit = Callable[[np.ndarray, np.ndarray, int, int], Forecaster]
+
+
+def repeat_last(train: np.ndarray, val: np.ndarray, lookback: int, horizon: int) -> Forecaster:
+    """Say that nothing will change: the forecast that a random walk makes optimal."""
+
+    def forecast(past: np.ndarray) -> np.ndarray:  # (B, T, N) -> (B, H, N)
+        return np.repeat(past[:, -1:], horizon, axis=1)
+
+    return forecast
+
+
+def training_mean(train: np.ndarray, val: np.ndarray, lookback: int, horizon: int) -> Forecaster:
+    """Say that everything returns to the mean of the training part (0 after standardising)."""
+
+    def forecast(past: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(train.mean(axis=0), (len(past), horizon, past.shape[2]))
+
+    return forecast
+
+
+class Linear:
+    """One linear map from the past to the future, shared by all series, by ridge regression.
+
+    After Zeng et al. (2023): past and future relative to the last value, least squares instead of
+    their gradient descent.
+
+    Parameters
+    ----------
+    penalty : float
+        Of the ridge, relative to the mean square of the inputs.
+    """
+
+    def __init__(self, penalty: float = 1e-3):
+        self.penalty = penalty
+
+    def __call__(self, train, val, lookback: int, horizon: int) -> Forecaster:
+        """Fit on the training part and return the forecaster."""
+        past, future = _pairs(train, lookback, horizon)  # (n, T, N), (n, H, N)
+        last = past[:, -1:]
+        inputs = (past - last).transpose(0, 2, 1).reshape(-1, lookback)
+        targets = (future - last).transpose(0, 2, 1).reshape(-1, horizon)
+        gram = inputs.T @ inputs
+        ridge = self.penalty * np.trace(gram) / lookback * np.eye(lookback)
+        matrix = np.linalg.solve(gram + ridge, inputs.T @ targets)  # (T, H)
+
+        def forecast(past: np.ndarray) -> np.ndarray:
+            last = past[:, -1:]
+            change = np.einsum("btn,th->bhn", past - last, matrix)
+            return last + change
+
+        return forecast
+
+
+class InvertedTransformer:
+    """One token a series, attention across series: after Liu et al. (2024), iTransformer.
+
+    Parameters
+    ----------
+    width, n_heads, n_layers : int
+    epochs, batch_size, lr : int, int, float
+        Adam; the epoch with the lowest validation error is kept.
+    seed : int
+    device : str
+    """
+
+    def __init__(
+        self,
+        width: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        *,
+        epochs: int = 3,
+        batch_size: int = 64,
+        lr: float = 1e-3,
+        seed: int = 0,
+        device: str = "auto",
+    ):
+        self.shape = {"width": width, "n_heads": n_heads, "n_layers": n_layers}
+        self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
+        self.seed, self.device = seed, device
+
+    def __call__(self, train, val, lookback: int, horizon: int) -> Forecaster:
+        """Train and return the forecaster."""
+        device = select_device(self.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            model = _Inverted(lookback, horizon, **self.shape).to(device)
+        optimizer = torch.optim.Adam(model.parameters(), lr=self.lr)
+        past, future = _tensors(_pairs(train, lookback, horizon), device)
+        late = _tensors(_pairs(np.concatenate([train[-lookback:], val]), lookback, horizon), device)
+        best, kept = np.inf, None
+        generator = np.random.default_rng(self.seed)
+        for _ in range(self.epochs):
+            model.train()
+            order = torch.from_numpy(generator.permutation(len(past))).to(device)
+            for rows in order.split(self.batch_size):
+                optimizer.zero_grad(set_to_none=True)
+                nn.functional.mse_loss(model(past[rows]), future[rows]).backward()
+                optimizer.step()
+            error = float(nn.functional.mse_loss(_in_parts(model, late[0]), late[1]))
+            if error < best:
+                best = error
+                kept = {k: v.clone() for k, v in model.state_dict().items()}
+        if kept is None:
+            raise InvalidInputError(f"training never reached a finite error: lower lr={self.lr}")
+        model.load_state_dict(kept)
+
+        def forecast(past: np.ndarray) -> np.ndarray:
+            return _in_parts(model, _tensors((past,), device)[0]).cpu().numpy()
+
+        return forecast
+
+
+def long_horizon_errors(
+    prices: pd.DataFrame,
+    models: Mapping[str, Fit],
+    *,
+    lookback: int = 96,
+    horizons: Sequence[int] = (96, 192, 336, 720),
+    shares: tuple[float, float, float] = (0.7, 0.1, 0.2),
+) -> pd.DataFrame:
+    """Run the published protocol: split 7:1:2 in time, standardise, forecast every test window.
+
+    Parameters
+    ----------
+    prices : DataFrame of shape (T, N)
+        Series in columns, time order in rows, as ``pandas.read_csv(..., index_col=0)`` gives them;
+        no missing value.
+    models : mapping of str to callable
+        ``fit(train, val, lookback, horizon)`` gets standardised arrays (rows, N) and returns a
+        function from pasts (B, lookback, N) to forecasts (B, horizon, N):
+        :func:`repeat_last`, :class:`Linear`, :class:`InvertedTransformer`.
+    lookback : int
+        Rows that a forecast may look back over.
+    horizons : sequence of int
+        How many next rows are forecast; one result each.
+    shares : tuple of float
+        Of training, validation and test rows.
+
+    Returns
+    -------
+    DataFrame
+        Mean squared error, a row a horizon, a column a model: over all series, all steps of the
+        horizon and *every* test window (implementations that drop the last incomplete batch report
+        another number).
+
+    Raises
+    ------
+    InvalidInputError
+        ``prices`` is not a table of finite numbers, a part is too short for lookback and horizon,
+        or ``shares`` do not add up to 1.
+
+    Notes
+    -----
+    Mean and standard deviation are those of the training part. A test window may look back into
+    the validation part, as in the papers; its targets lie in the test part.
+
+    References
+    ----------
+    Zhou et al. (2021), "Informer: Beyond Efficient Transformer for Long Sequence Time-Series
+    Forecasting", AAAI; Zeng et al. (2023), "Are Transformers Effective for Time Series
+    Forecasting?", AAAI.
+
+    Built in chapter: Honest comparison.
+
+    Examples
+    --------
+    >>> walk = np.random.default_rng(0).normal(size=(400, 2)).cumsum(axis=0)
+    >>> errors = long_horizon_errors(
+    ...     pd.DataFrame(walk), {"repeat": repeat_last, "mean": training_mean},
+    ...     lookback=8, horizons=[4],
+    ... )
+    >>> bool((errors["repeat"] < errors["mean"]).all())
+    True
+    """
+    try:
+        values = prices.to_numpy(dtype=float)
+    except (AttributeError, TypeError, ValueError):
+        raise InvalidInputError(
+            "prices must be a DataFrame of numbers, a series a column"
+        ) from None
+    if values.ndim != 2 or not np.isfinite(values).all():
+        raise InvalidInputError("prices must be a table of finite numbers without gaps")
+    if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
+        raise InvalidInputError(
+            f"shares must be three positive numbers that sum to 1, got {shares}"
+        )
+    first = int(len(values) * shares[0])
+    last = len(values) - int(len(values) * shares[2])
+    if lookback < 1 or min(horizons) < 1:
+        raise InvalidInputError(
+            f"lookback and horizons must be positive, got {lookback} and {list(horizons)}"
+        )
+    shortest = min(first - lookback, last - first, len(values) - last)
+    if shortest < max(horizons):
+        raise InvalidInputError(
+            f"prices: {len(values)} rows are too few for lookback {lookback} and horizon "
+            f"{max(horizons)}"
+        )
+    deviation = values[:first].std(axis=0)
+    scaled = (values - values[:first].mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    train, val = scaled[:first], scaled[first:last]
+    rows = {}
+    for horizon in horizons:
+        past, future = _pairs(scaled[last - lookback :], lookback, horizon)
+        rows[horizon] = {
+            name: _mean_squared_error(fit(train, val, lookback, horizon), past, future)
+            for name, fit in models.items()
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("horizon")
+
+
+class _Inverted(nn.Module):
+    """Each window by its own mean and deviation, one token a series, all future steps at once."""
+
+    def __init__(self, lookback: int, horizon: int, width: int, n_heads: int, n_layers: int):
+        super().__init__()
+        self.network = VariateTransformer(1, 1, lookback, width, n_heads, n_layers)
+        self.network.head = nn.Linear(width, horizon)
+
+    def forward(self, past: torch.Tensor) -> torch.Tensor:  # (B, T, N) -> (B, H, N)
+        mean = past.mean(1, keepdim=True)
+        deviation = (past.var(1, keepdim=True, unbiased=False) + 1e-5).sqrt()
+        tokens = ((past - mean) / deviation).mT.unsqueeze(-1)  # (B, N, T, 1)
+        return self.network(tokens).mT * deviation + mean
+
+
+def _pairs(values: np.ndarray, lookback: int, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+    """Every window of ``values`` and what follows it, as views: (n, T, N) and (n, H, N)."""
+    windows = sliding_window_view(values, lookback + horizon, axis=0).transpose(0, 2, 1)
+    return windows[:, :lookback], windows[:, lookback:]
+
+
+def _mean_squared_error(forecast: Forecaster, past, future, part: int = 256) -> float:
+    total = 0.0
+    for start in range(0, len(past), part):
+        rows = slice(start, start + part)
+        total += float(((forecast(past[rows]) - future[rows]) ** 2).sum())
+    return total / future.size
+
+
+def _tensors(arrays, device) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.from_numpy(np.array(a, dtype=np.float32)).to(device) for a in arrays)
+
+
+@torch.no_grad()
+def _in_parts(model: nn.Module, past: torch.Tensor) -> torch.Tensor:
+    model.eval()
+    return torch.cat([model(part) for part in past.split(256)])
