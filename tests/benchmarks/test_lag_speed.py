@@ -1,0 +1,134 @@
+"""Lag attention in time and memory: beside a pooled loop over lags, and beside its own loop."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from crossattn.attention.lagged import TemporalCrossAttention
+
+pytestmark = pytest.mark.slow
+
+N, T, D, H, L = 20, 168, 64, 4, 25  # lags 0 to 24
+
+
+class PooledLoop(nn.Module):
+    """The obvious lag layer: shift, average over time, attend over assets; once for each lag."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.output = (nn.Linear(D, D) for _ in range(4))
+        self.norm = nn.LayerNorm(D)
+        self.lag = nn.Parameter(torch.zeros(L))
+
+    def forward(self, x):
+        answers = []
+        for lag in range(L):
+            source = x if lag == 0 else F.pad(x[:, :, :-lag], (0, 0, lag, 0))
+            query, key, value = (
+                layer(tokens.mean(2)).unflatten(-1, (H, D // H)).transpose(1, 2)
+                for layer, tokens in ((self.query, x), (self.key, source), (self.value, source))
+            )  # (B, H, N, D / H)
+            attention = (query @ key.mT / math.sqrt(D // H)).softmax(-1)
+            heard = self.output((attention @ value).transpose(1, 2).flatten(-2))
+            answers.append(self.norm(x + heard[:, :, None].expand_as(x)))
+        return sum(w * answer for w, answer in zip(self.lag.softmax(0), answers, strict=True))
+
+
+def lag_by_lag(layer: TemporalCrossAttention, x):
+    """The same layer as a loop: shifted tokens are projected at every lag, every score is kept."""
+    by_head = (H, D // H)
+    query = (layer.query_projection(x) + layer.follower_identity[:, None]).unflatten(-1, by_head)
+    scores, values = [], []
+    for lag in range(L):
+        source = F.pad(x[:, :, : T - lag], (0, 0, lag, 0))
+        key = layer.key_projection(source) + layer.leader_identity[:, None]
+        key = (key + layer.lag_embedding[lag]).unflatten(-1, by_head)
+        score = torch.einsum("bithd,bjthd->bhtij", query, key) / math.sqrt(D // H)
+        exists = torch.arange(T) >= lag
+        scores.append(score.masked_fill(~exists[:, None, None], -torch.inf))
+        value = layer.value_projection(source).unflatten(-1, by_head)
+        values.append(value * 2 * torch.sigmoid(layer.gate(source))[..., None])
+    attention = torch.stack(scores, -1).flatten(-2).softmax(-1).unflatten(-1, (N, L))
+    heard = sum(
+        torch.einsum("bhtij,bjthd->bithd", attention[..., lag], values[lag]) for lag in range(L)
+    )
+    return layer.output_projection((heard * layer.gain[None, :, None, :, None]).flatten(-2))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def seconds(calls: dict, repeats: int = 7) -> dict:
+    """Median seconds of each call, the calls taking turns."""
+    times = {name: [] for name in calls}
+    for _ in range(repeats + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(taken[1:]) for name, taken in times.items()}
+
+
+def kept_bytes(call) -> int:
+    """Bytes that a forward pass keeps for the backward pass, each storage once."""
+    storages = {}
+
+    def note(tensor):
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        kept = call()
+    del kept
+    return sum(storages.values())
+
+
+def test_the_last_step_against_a_pooled_loop():
+    torch.manual_seed(0)
+    x, layer, loop = (
+        torch.randn(8, N, T, D),
+        TemporalCrossAttention(D, H, L - 1, n_assets=N),
+        PooledLoop(),
+    )
+    with torch.no_grad():
+        taken = seconds(
+            {
+                "pooled loop": lambda: loop(x),
+                "last step, map shown": lambda: layer(x[:, :, -1:], x),
+                "last step, fused": lambda: layer(x[:, :, -1:], x, return_attention=False),
+            }
+        )
+    print({name: f"{1e3 * t:.1f} ms" for name, t in taken.items()})
+    assert taken["pooled loop"] >= 12 * taken["last step, map shown"]
+
+
+def test_every_step_against_its_own_loop():
+    torch.manual_seed(0)
+    x, layer = torch.randn(1, N, T, D), TemporalCrossAttention(D, H, L - 1, n_assets=N)
+    with torch.no_grad():
+        difference = (lag_by_lag(layer, x) - layer(x, x)[0]).abs().max()
+        taken = seconds(
+            {
+                "loop": lambda: lag_by_lag(layer, x),
+                "map shown": lambda: layer(x, x),
+                "fused": lambda: layer(x, x, return_attention=False),
+            }
+        )
+    ours = kept_bytes(lambda: layer(x, x, return_attention=False))
+    theirs = kept_bytes(lambda: lag_by_lag(layer, x))
+    print({name: f"{1e3 * t:.1f} ms" for name, t in taken.items()}, f"{theirs / ours:.1f} x memory")
+    assert difference < 1e-5
+    assert taken["loop"] >= 2 * taken["fused"]
+    assert theirs >= 5 * ours
