@@ -42,8 +42,8 @@ def break_even_cost(
 
     Notes
     -----
-    Found to 1e-7 by bisection over whole backtests, so compounding is counted. A strategy whose break-even
-    cost is below the fee it would pay is not one.
+    Found to 1e-7 by bisection over whole backtests, so compounding is counted. A strategy whose
+    break-even cost is below the fee it would pay is not one.
 
     Built in chapter: From paper to practice.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TRADE_KINDS = ("order", "delisting", "ruin")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BacktestResult:
     """The history of one account, net of everything it paid.
 

@@ -27,6 +27,7 @@ from crossattn.portfolio.predictions import (
     risk_before,
     setting_of,
 )
+from crossattn.portfolio.tables import check_times
 
 if TYPE_CHECKING:
     from crossattn.windows.data import CrossAttentionData
@@ -132,7 +133,7 @@ class CrossAttentionBacktest:
         X : ndarray of shape (n, N, T, F), or CrossAttentionData
             Windows of consecutive bars; ``returns`` and ``timestamps`` may be left out where X is
             a data set that has them.
-        returns : ndarray of shape (n, N)
+        returns : ndarray or DataFrame of shape (n, N)
             Simple return of the *next bar* after each window, ``data.bar_returns``; not the
             targets, which over a longer horizon overlap. NaN where there is none: the asset is
             neither traded nor moved by that bar.
@@ -154,6 +155,7 @@ class CrossAttentionBacktest:
             Lengths or shapes disagree, times are tz-naive, unsorted or repeated, a return is
             infinite or loses more than everything, or the predictions do not fit.
         """
+        X = X if hasattr(X, "symbols") else np.asarray(X)
         returns, timestamps, symbols = _check_run(X, returns, timestamps)
         decisions = np.arange(0, len(returns), self.rebalance_freq)
         targets = self._decide(X, returns, decisions)
@@ -251,6 +253,7 @@ def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd
     timestamps = X.timestamps if timestamps is None and hasattr(X, "timestamps") else timestamps
     if returns is None or timestamps is None:
         raise InvalidInputError("returns and timestamps must be given with an array X")
+    names = getattr(X, "symbols", getattr(returns, "columns", None))
     try:
         returns = np.array(returns, dtype=float)
     except (TypeError, ValueError):
@@ -269,8 +272,8 @@ def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd
         timestamps = pd.DatetimeIndex(timestamps)
     except (TypeError, ValueError):
         raise InvalidInputError("timestamps must be times") from None
-    symbols = getattr(X, "symbols", None)
-    names = list(symbols) if symbols is not None else range(returns.shape[1])
+    check_times(timestamps, "timestamps")
+    names = range(returns.shape[1]) if names is None else list(names)
     if len(names) != returns.shape[1]:
         raise InvalidInputError(
             f"returns must have a column for each of {len(names)} assets, got {returns.shape[1]}"

@@ -98,9 +98,9 @@ def test_two_thousand_markets_add_up(block):
 def test_the_compiled_twin_keeps_the_same_account(monkeypatch):
     for seed in range(0, 900, 3):
         weights, prices, options = random_case(seed + seed // 3 % 3)
-        monkeypatch.setattr(engine, "COMPILED_FROM_ROWS", 10**9)
+        monkeypatch.setattr(engine, "COMPILED_FROM", 10**9)
         slow = backtest_weights(weights, prices, **options)
-        monkeypatch.setattr(engine, "COMPILED_FROM_ROWS", 0)
+        monkeypatch.setattr(engine, "COMPILED_FROM", 0)
         fast = backtest_weights(weights, prices, **options)
         scale = 100_000 + np.abs(slow.trades["value"]).sum()
         for name in ("equity", "cash", "costs", "financing"):
