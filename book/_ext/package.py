@@ -164,7 +164,7 @@ class PublicApi(SphinxDirective):
         lines = [".. py:currentmodule:: crossattn", ""]
         for shown, path in paths:
             lines += [*self.entry(shown, path), ""]
-        for module in self.options.get("modules", "").split():
+        for module in filter(find_object, self.options.get("modules", "").split()):
             about = inspect.getdoc(find_object(module)).splitlines()[0]
             lines += [f".. py:module:: {module}", "", f".. rubric:: ``{module}``", "", about, ""]
             for path in members_of(module):
@@ -235,6 +235,18 @@ def public_name(target: str) -> str:
     return f"crossattn.errors.{error}" if hasattr(crossattn.errors, error) else target
 
 
+def documented_name(target: str, objects: dict) -> str:
+    """Return the documented path of something with several, or of a module's first name."""
+    found = find_object(target) if target.startswith("crossattn.") else None
+    if inspect.ismodule(found):
+        for name in objects:
+            home = getattr(find_object(name), "__module__", "") if "." in name else ""
+            if f"{home}.".startswith(f"{target}."):
+                return name
+    home, name = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
+    return public_name(f"{home}.{name}")
+
+
 def somewhere_in_package(target: str) -> bool:
     """Tell whether the package has this name: by its path, or bare in any loaded module."""
     if target.startswith("crossattn."):
@@ -252,7 +264,8 @@ def resolve(app: Sphinx, env, node, contnode):
     if node.get("refdomain") != "py":
         return None
     target = node["reftarget"].lstrip("~.")
-    documented = env.get_domain("py").objects.get(public_name(target))
+    objects = env.get_domain("py").objects
+    documented = objects.get(public_name(target)) or objects.get(documented_name(target, objects))
     if documented is not None:
         return make_refnode(
             app.builder, node["refdoc"], documented.docname, documented.node_id, contnode, target
