@@ -1,0 +1,259 @@
+"""Faults of the connection and of compression."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import struct
+import time
+import zlib
+from functools import cache
+
+from standin.faults.catalogue import EXACT, fault
+
+
+def _reset(handler) -> None:
+    """Close so that the client sees a reset, not an end."""
+    linger = struct.pack("ii", 1, 0)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    handler.close_connection = True
+    handler.connection.close()
+
+
+def _head(handler, length: object, *lines: bytes, first: bytes = b"HTTP/1.1 200 OK") -> None:
+    size = [b"Content-Length: %s" % str(length).encode()] if length is not None else []
+    handler.wfile.write(b"\r\n".join([first, *size, *lines, b"", b""]))
+    handler.close_connection = True
+
+
+def wire(name: str, **outcomes):
+    """Enter a fault that is made while sending."""
+
+    def enter(send):
+        @fault("wire", name, **outcomes)
+        def act(server, ask, answer):
+            answer.send = lambda handler, answer: send(handler, answer, server)
+
+        return send
+
+    return enter
+
+
+@wire("reset before the answer")
+def _(handler, answer, server):
+    _reset(handler)
+
+
+@wire("reset inside the body")
+def _(handler, answer, server):
+    body = answer.payload()
+    _head(handler, len(body))
+    handler.wfile.write(body[: len(body) // 2])
+    handler.wfile.flush()
+    time.sleep(0.02)
+    _reset(handler)
+
+
+@wire("closed without an answer")
+def _(handler, answer, server):
+    handler.close_connection = True
+    handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+@wire("body shorter than announced")
+def _(handler, answer, server):
+    body = answer.payload()
+    _head(handler, len(body) + 50)
+    handler.wfile.write(body)
+
+
+@wire("body cut in the middle, closed cleanly")
+def _(handler, answer, server):
+    body = answer.payload()
+    _head(handler, None, b"Connection: close")
+    handler.wfile.write(body[: len(body) // 2])
+
+
+@wire("chunked body that ends in the middle of a chunk")
+def _(handler, answer, server):
+    _head(handler, None, b"Transfer-Encoding: chunked")
+    handler.wfile.write(b"ffff\r\n" + answer.payload()[:900])
+
+
+@wire("chunked body with a chunk size that is no number")
+def _(handler, answer, server):
+    _head(handler, None, b"Transfer-Encoding: chunked")
+    handler.wfile.write(b"zz\r\n" + answer.payload()[:900])
+
+
+@wire("no answer at all")
+def _(handler, answer, server):
+    handler.close_connection = True
+    server.closing.wait(4)
+
+
+@wire("body that drips a byte at a time")
+def _(handler, answer, server):
+    body = answer.payload()
+    _head(handler, len(body))
+    for byte in body:
+        handler.wfile.write(bytes([byte]))
+        handler.wfile.flush()
+        if server.closing.wait(0.03):
+            break
+
+
+@wire("headers that drip a byte at a time")
+def _(handler, answer, server):
+    handler.close_connection = True
+    for byte in b"HTTP/1.1 200 OK\r\n" + b"X-Filler: drip\r\n" * 40:
+        handler.wfile.write(bytes([byte]))
+        handler.wfile.flush()
+        if server.closing.wait(0.03):
+            break
+
+
+@wire("a pause inside the body that is within the time-out", always=EXACT)
+def _(handler, answer, server):
+    body = answer.payload()
+    _head(handler, len(body))
+    handler.wfile.write(body[:100])
+    handler.wfile.flush()
+    time.sleep(0.05)
+    handler.wfile.write(body[100:])
+
+
+@wire("endless body")
+def _(handler, answer, server):
+    _head(handler, None, b"Connection: close")
+    while not server.closing.is_set():
+        handler.wfile.write(b" " * 65_536)
+
+
+@wire("endless chunked body")
+def _(handler, answer, server):
+    _head(handler, None, b"Transfer-Encoding: chunked")
+    while not server.closing.is_set():
+        handler.wfile.write(b"4000\r\n" + b" " * 0x4000 + b"\r\n")
+
+
+@wire("endless headers")
+def _(handler, answer, server):
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    handler.close_connection = True
+    while not server.closing.is_set():
+        handler.wfile.write(b"X-Filler: more\r\n" * 100)
+
+
+@wire("a header line of a megabyte")
+def _(handler, answer, server):
+    _head(handler, 0, b"X-Filler: " + b"a" * 2**20)
+
+
+@wire("a status line that is none")
+def _(handler, answer, server):
+    _head(handler, 2, first=b"ICY 200 fine")
+    handler.wfile.write(b"{}")
+
+
+@wire("another protocol altogether")
+def _(handler, answer, server):
+    handler.close_connection = True
+    handler.wfile.write(b"\x16\x03\x01\x02\x00SSH-2.0-OpenSSH_9.6\r\n")
+
+
+@wire("a negative Content-Length", always=EXACT)
+def _(handler, answer, server):
+    body = answer.payload()
+    _head(handler, -5, b"Connection: close")
+    handler.wfile.write(body)
+
+
+@wire("two Content-Lengths that differ")
+def _(handler, answer, server):
+    body = answer.payload()
+    _head(handler, len(body), b"Content-Length: 7")
+    handler.wfile.write(body)
+
+
+@wire("100 Continue before the answer", always=EXACT)
+def _(handler, answer, server):
+    body = answer.payload()
+    handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    _head(handler, len(body))
+    handler.wfile.write(body)
+
+
+@wire("a chunked body, well formed", always=EXACT)
+def _(handler, answer, server):
+    body = answer.payload()
+    _head(handler, None, b"Transfer-Encoding: chunked")
+    for at in range(0, len(body), 5000):
+        part = body[at : at + 5000]
+        handler.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+    handler.wfile.write(b"0\r\n\r\n")
+
+
+def packed(name: str, **outcomes):
+    """Enter a fault in how the body is compressed; the function returns encoding and bytes."""
+
+    def enter(pack):
+        @fault("compression", name, **outcomes)
+        def act(server, ask, answer):
+            answer.headers["Content-Encoding"], answer.body = pack(answer.payload())
+
+        return pack
+
+    return enter
+
+
+@packed("gzip, well formed", always=EXACT)
+def _(body):
+    return "gzip", gzip.compress(body)
+
+
+@packed("deflate, well formed", always=EXACT)
+def _(body):
+    return "deflate", zlib.compress(body)
+
+
+@packed("gzip that is cut")
+def _(body):
+    return "gzip", gzip.compress(body)[:-20]
+
+
+@packed("gzip with a flipped byte")
+def _(body):
+    data = bytearray(gzip.compress(body))
+    data[len(data) // 2] ^= 0xFF
+    return "gzip", bytes(data)
+
+
+@packed("gzip followed by a second member")
+def _(body):
+    return "gzip", gzip.compress(body) + gzip.compress(b"{}")
+
+
+@packed("gzip in name only")
+def _(body):
+    return "gzip", body
+
+
+@cache
+def _bomb() -> bytes:
+    return gzip.compress(bytes(2**26))
+
+
+@packed("a gzip bomb of 64 MB")
+def _(body):
+    return "gzip", _bomb()
+
+
+@packed("a gzip bomb inside a gzip")
+def _(body):
+    return "gzip, gzip", gzip.compress(_bomb())
+
+
+@packed("brotli, which was not asked for")
+def _(body):
+    return "br", body
