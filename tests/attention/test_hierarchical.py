@@ -133,10 +133,10 @@ def test_forbidding_self_by_mask_leaves_the_own_sector_open(x):
 @torch.no_grad()
 def test_a_query_that_may_see_nobody_hears_nothing_at_any_level(x):
     mask = torch.ones(N, N, dtype=torch.bool)
-    mask[2] = False
+    mask[[2, 3]] = False  # 3 is alone in its sector and in its market
     output, attention = layer_of()(x, mask)
-    assert (output[:, 2] == 0).all() and (output[:, 1] != 0).any()
-    assert all((level[..., 2, :] == 0).all() for level in attention.values())
+    assert (output[:, [2, 3]] == 0).all() and (output[:, 1] != 0).any()
+    assert all((level[..., [2, 3], :] == 0).all() for level in attention.values())
 
 
 @pytest.mark.parametrize("n_heads", [1, 2, 3, 4])
