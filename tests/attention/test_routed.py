@@ -56,7 +56,7 @@ def test_equals_loops_to_twelve_digits(layer, tokens):
             routed.append((shares, key, sum(s * v for s, v in zip(shares, values, strict=True))))
         q = layer.query_projection(x_query[b, i, t])[part]
         exps = [math.exp(float(q @ key) / math.sqrt(width)) for _, key, _ in routed]
-        for e, (shares, _, value) in zip(exps, routed, strict=True):
+        for e, (_, _, value) in zip(exps, routed, strict=True):
             heard[part] += e / sum(exps) * value
         row = [sum(e * s[j] for e, (s, _, _) in zip(exps, routed, strict=True)) for j in range(NK)]
         expected = torch.tensor(row, dtype=torch.float64) / sum(exps)
