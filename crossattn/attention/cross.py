@@ -16,6 +16,7 @@ from crossattn.attention.functional import (
     check_dropout,
     check_heads,
     check_positive,
+    check_tokens,
 )
 from crossattn.attention.masks import all_of, check_mask, pair_mask, per_bar, token_mask, used
 from crossattn.errors import InvalidInputError
@@ -208,12 +209,8 @@ class MultiHeadCrossAttention(nn.Module):
         return tokens.flatten(0, 1).transpose(1, 2)
 
     def _check_tokens(self, x_query, x_key_value):
-        for name, tokens in [("x_query", x_query), ("x_key_value", x_key_value)]:
-            if tokens.dim() != 4 or tokens.shape[-1] != self.d_model:
-                raise InvalidInputError(
-                    f"{name} must have shape (batch, assets, time, {self.d_model}), "
-                    f"got {tuple(tokens.shape)}"
-                )
+        check_tokens("x_query", x_query, self.d_model)
+        check_tokens("x_key_value", x_key_value, self.d_model)
         batch, n_queries, n_steps, _ = x_query.shape
         if (x_key_value.shape[0], x_key_value.shape[2]) != (batch, n_steps):
             raise InvalidInputError(

@@ -201,6 +201,17 @@ def _check_shapes(query, key, value, mask):
     check_mask(mask)
 
 
+def check_tokens(name: str, tokens: Tensor, d_model: int) -> None:
+    """Raise InvalidInputError unless ``tokens`` is a floating-point tensor (B, N, T, d_model)."""
+    if not isinstance(tokens, Tensor) or not tokens.is_floating_point():
+        got = tokens.dtype if isinstance(tokens, Tensor) else type(tokens).__name__
+        raise InvalidInputError(f"{name} must be a floating-point tensor, got {got}")
+    if tokens.dim() != 4 or tokens.shape[-1] != d_model:
+        raise InvalidInputError(
+            f"{name} must have shape (batch, assets, time, {d_model}), got {tuple(tokens.shape)}"
+        )
+
+
 def check_positive(**numbers: int) -> None:
     """Raise InvalidInputError unless each number, named as its argument, is a positive integer."""
     for name, number in numbers.items():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from crossattn.attention.cross import MultiHeadCrossAttention
-from crossattn.attention.functional import check_dropout
+from crossattn.attention.functional import check_dropout, check_tokens
 from crossattn.attention.masks import all_of, pair_mask, token_mask
 from crossattn.errors import InvalidInputError
 
@@ -137,7 +137,8 @@ class HierarchicalCrossAttention(nn.Module):
             Shapes do not fit.
         """
         n_assets = len(self.sector_of)
-        if x.dim() != 4 or x.shape[1] != n_assets:
+        check_tokens("x", x, self.asset_attention.d_model)
+        if x.shape[1] != n_assets:
             raise InvalidInputError(
                 f"x must have shape (batch, {n_assets} mapped assets, time, width), "
                 f"got {tuple(x.shape)}"

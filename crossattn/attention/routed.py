@@ -6,7 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from crossattn.attention.cross import IDENTITY_SCALE
-from crossattn.attention.functional import attend, check_dropout, check_heads, check_positive
+from crossattn.attention.functional import (
+    attend,
+    check_dropout,
+    check_heads,
+    check_positive,
+    check_tokens,
+)
 from crossattn.attention.masks import per_bar, token_mask
 from crossattn.errors import InvalidInputError
 
@@ -114,11 +120,7 @@ class RoutedCrossAttention(nn.Module):
             Shapes do not fit.
         """
         for name, tokens in [("x_query", x_query), ("x_key_value", x_key_value)]:
-            if tokens.dim() != 4 or tokens.shape[-1] != self.d_model:
-                raise InvalidInputError(
-                    f"{name} must have shape (batch, assets, time, {self.d_model}), "
-                    f"got {tuple(tokens.shape)}"
-                )
+            check_tokens(name, tokens, self.d_model)
             if self.n_assets not in (None, tokens.shape[1]):
                 raise InvalidInputError(
                     f"{name} must have n_assets={self.n_assets} assets, got {tokens.shape[1]}"

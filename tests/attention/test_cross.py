@@ -317,6 +317,8 @@ def test_one_asset_asking_knows_who_the_others_are():
     ("change", "named"),
     [
         ({"x_query": torch.zeros(B, NQ, D)}, "x_query"),
+        ({"x_query": torch.zeros(B, NQ, T, D, dtype=torch.int64)}, "floating-point"),
+        ({"x_key_value": [[1.0]]}, "x_key_value must be a floating-point tensor, got list"),
         ({"x_query": torch.zeros(B, NQ, T, D + 1)}, "x_query"),
         ({"x_key_value": torch.zeros(B, NK, T + 1, D)}, "x_key_value"),
         ({"mask": torch.ones(NQ, NK)}, "boolean"),
