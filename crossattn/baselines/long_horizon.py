@@ -32,6 +32,17 @@ def repeat_last(train: np.ndarray, val: np.ndarray, lookback: int, horizon: int)
     return forecast
 
 
+def drift(train: np.ndarray, val: np.ndarray, lookback: int, horizon: int) -> Forecaster:
+    """Say that each series goes on as it has on average: a random walk with drift."""
+    slope = (train[-1] - train[0]) / max(len(train) - 1, 1)  # (N,), a row
+    path = np.arange(1, horizon + 1)[:, None] * slope  # (H, N)
+
+    def forecast(past: np.ndarray) -> np.ndarray:
+        return past[:, -1:] + path
+
+    return forecast
+
+
 def training_mean(train: np.ndarray, val: np.ndarray, lookback: int, horizon: int) -> Forecaster:
     """Say that everything returns to the mean of the training part (0 after standardising)."""
 
@@ -152,7 +163,7 @@ def long_horizon_errors(
     models : mapping of str to callable
         ``fit(train, val, lookback, horizon)`` gets standardised arrays (rows, N) and returns a
         function from pasts (B, lookback, N) to forecasts (B, horizon, N):
-        :func:`repeat_last`, :class:`Linear`, :class:`InvertedTransformer`.
+        :func:`repeat_last`, :func:`drift`, :class:`Linear`, :class:`InvertedTransformer`.
     lookback : int
         Rows that a forecast may look back over.
     horizons : sequence of int
