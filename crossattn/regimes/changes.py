@@ -139,7 +139,7 @@ def hindsight_change_points(
         import ruptures
     except ImportError:
         raise MissingDependencyError(
-            "change points need the package ruptures: pip install 'crossattn[data]'"
+            "change points need the package ruptures: pip install 'crossattn[book]'"
         ) from None
     values = np.asarray(score, float)
     if values.ndim != 1 or len(values) < 2 * min_size or not np.isfinite(values).all():
