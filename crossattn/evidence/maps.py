@@ -322,6 +322,7 @@ def _draw_latest(latest: np.ndarray, symbols: list[str], classes: bool, ax: Axes
     else:
         ax.barh(places, latest)
         ax.axvline(0, color="black", linewidth=0.8)
+    ax.locator_params(axis="x", nbins=4)
     label = "probability" if classes else "prediction (fraction)"
     ax.set(xlabel=label, title="Latest window")
     ax.set_yticks(places, symbols)
