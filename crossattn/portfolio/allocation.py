@@ -2,6 +2,8 @@
 
 All functions take and return arrays whose last axis is assets. None of them looks at more than the
 row it allocates, so a row's weights are known when its predictions are.
+
+Built in chapter: Portfolio heads.
 """
 
 from __future__ import annotations

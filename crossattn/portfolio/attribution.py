@@ -1,4 +1,7 @@
-"""Which assets, sectors and parts of a forecast made the money."""
+"""Which assets, sectors and parts of a forecast made the money.
+
+Built in chapter: From paper to practice.
+"""
 
 from __future__ import annotations
 

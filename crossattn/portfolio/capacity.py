@@ -1,4 +1,7 @@
-"""How much cost, and how much money, a strategy can bear."""
+"""How much cost, and how much money, a strategy can bear.
+
+Built in chapter: From paper to practice.
+"""
 
 from __future__ import annotations
 

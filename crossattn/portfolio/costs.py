@@ -2,6 +2,8 @@
 
 Every cost here is money of the account's currency, computed from the *traded notional* of an order:
 shares times price, always in absolute value.
+
+Built in chapter: From paper to practice.
 """
 
 from __future__ import annotations

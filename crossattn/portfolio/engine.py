@@ -1,4 +1,7 @@
-"""From target weights and prices to an account whose money adds up to the last digit."""
+"""From target weights and prices to an account whose money adds up to the last digit.
+
+Built in chapter: Backtesting.
+"""
 
 from __future__ import annotations
 

@@ -2,11 +2,14 @@
 
 numba is imported with this file, and this file only when a backtest is long enough to be worth the
 compilation, which is kept on disk between runs.
+
+Built in chapter: Backtesting.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numba import njit
@@ -52,6 +55,14 @@ def keep_account_compiled(orders: Orders) -> Account:
     return Account(*book, row, column, trades[:count, 2], trades[:count, 3], kind)
 
 
+def compiled(function: Callable) -> Callable:
+    """Compile, and keep the result on disk where there is a place to keep it."""
+    try:
+        return njit(cache=True)(function)
+    except RuntimeError:
+        return njit(function)
+
+
 def _by_asset(table: np.ndarray) -> np.ndarray:
     """Read-only C-contiguous view (N, T), so that one compiled version serves every input."""
     view = np.ascontiguousarray(table.T).view()
@@ -59,7 +70,7 @@ def _by_asset(table: np.ndarray) -> np.ndarray:
     return view
 
 
-@njit(cache=True)
+@compiled
 def _book(trades, count, row, column, shares, cost, kind):
     trades[count, 0] = row
     trades[count, 1] = column
@@ -69,7 +80,7 @@ def _book(trades, count, row, column, shares, cost, kind):
     return count + 1
 
 
-@njit(cache=True)
+@compiled
 def _value_after_costs(value, goal, held, active, rate, impact, fixed):
     budget = value
     for j in range(len(goal)):
@@ -97,7 +108,7 @@ def _value_after_costs(value, goal, held, active, rate, impact, fixed):
     return after
 
 
-@njit(cache=True)
+@compiled
 def _walk(
     marks,
     tradable,

@@ -2,6 +2,8 @@
 
 The compiled twin in :mod:`crossattn.portfolio.kernel` does the same, number for number; this file
 is the one to read, and the tests hold the two together.
+
+Built in chapter: Backtesting.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Limits on what a portfolio may hold, applied to targets before they are traded."""
+"""Limits on what a portfolio may hold, applied to targets before they are traded.
+
+Built in chapter: Portfolio heads.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Figures of a return series: what was earned, how roughly, and how it compares."""
+"""Figures of a return series: what was earned, how roughly, and how it compares.
+
+Built in chapter: Backtesting.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Weights from an optimiser that others keep well: skfolio, over cvxpy.
 
 Imported only where an optimised portfolio is asked for.
+
+Built in chapter: Portfolio heads.
 """
 
 from __future__ import annotations

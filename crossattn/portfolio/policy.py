@@ -1,4 +1,7 @@
-"""From forecasts to weights with an eye on risk and cost: mean-variance, volatility targets."""
+"""From forecasts to weights with an eye on risk and cost: mean-variance, volatility targets.
+
+Built in chapter: Portfolio heads.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Models are told apart by what they have (``state_dict``, ``predict``), so that a torch model, a
 fitted baseline, stored predictions and a plain function all trade through the same door.
+
+Built in chapter: Backtesting.
 """
 
 from __future__ import annotations

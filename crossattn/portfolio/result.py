@@ -1,4 +1,7 @@
-"""What a backtest returns: the account's history, its trades and its figures."""
+"""What a backtest returns: the account's history, its trades and its figures.
+
+Built in chapter: Backtesting.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a portfolio risks, and whether its parts are really different bets."""
+"""What a portfolio risks, and whether its parts are really different bets.
+
+Built in chapter: From paper to practice.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 Each function turns closing prices into target weights at every ``every``-th row, from prices up to
 that row only, ready for :func:`crossattn.backtest_weights`. A row before there is enough history is
 left out: the account waits in cash.
+
+Built in chapter: From paper to practice.
 """
 
 from __future__ import annotations
@@ -53,6 +55,13 @@ def buy_and_hold(prices: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame of shape (1, N)
+
+    Examples
+    --------
+    >>> times = pd.date_range("2024-01-01", periods=2, tz="UTC")
+    >>> prices = pd.DataFrame({"A": [1.0, 2.0], "B": [np.nan, 1.0]}, index=times)
+    >>> buy_and_hold(prices).index[0] == times[1]
+    True
     """
     listed = check_prices(prices)
     first = int(np.argmax(~np.isnan(listed), axis=0).max())
@@ -73,6 +82,13 @@ def inverse_volatility(prices: pd.DataFrame, *, every: int = 1, window: int = 60
     -------
     DataFrame of shape (M, N)
         Sum to 1; an asset without a complete, moving history has 0.
+
+    Examples
+    --------
+    >>> times = pd.date_range("2024-01-01", periods=3, tz="UTC")
+    >>> prices = pd.DataFrame({"A": [1.0, 1.1, 1.0], "B": [1.0, 1.21, 1.0]}, index=times)
+    >>> inverse_volatility(prices, window=2).round(3).to_numpy()
+    array([[0.667, 0.333]])
     """
 
     def decide(history: np.ndarray) -> np.ndarray:
@@ -109,6 +125,13 @@ def momentum(
     References
     ----------
     Jegadeesh and Titman (1993), "Returns to buying winners and selling losers".
+
+    Examples
+    --------
+    >>> times = pd.date_range("2024-01-01", periods=2, tz="UTC")
+    >>> prices = pd.DataFrame({"A": [1.0, 1.1], "B": [1.0, 1.2]}, index=times)
+    >>> momentum(prices, window=1, allow_short=True).to_numpy()
+    array([[-0.5,  0.5]])
     """
 
     def decide(history: np.ndarray) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""How sure a Sharpe ratio is: intervals, and what many tries do to the best of them."""
+"""How sure a Sharpe ratio is: intervals, and what many tries do to the best of them.
+
+Built in chapter: From paper to practice.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A model as a strategy: predictions to weights, weights through the engine."""
+"""A model as a strategy: predictions to weights, weights through the engine.
+
+Built in chapter: Backtesting.
+"""
 
 from __future__ import annotations
 
@@ -83,6 +86,15 @@ class CrossAttentionBacktest:
       and a limit that cannot hold them all is refused.
 
     Built in chapter: Backtesting.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(0, 0.01, (48, 3, 24, 1))  # windows of log returns
+    >>> times = pd.date_range("2024-01-01", periods=48, freq="h", tz="UTC")
+    >>> newest_up = lambda X: 0.2 * X[:, :, -1, 0]  # anything that forecasts returns
+    >>> results = CrossAttentionBacktest(newest_up).run(X, np.full((48, 3), 0.001), times)
+    >>> int((results["turnover"] > 0).sum())  # a decision every 24 bars
+    2
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""The engine's door: tables of the right shape, in time order, or a refusal that names them."""
+"""The engine's door: tables of the right shape, in time order, or a refusal that names them.
+
+Built in chapter: Backtesting.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Refit, forecast what comes next, move on: out-of-sample predictions of a whole history."""
+"""Refit, forecast what comes next, move on: out-of-sample predictions of a whole history.
+
+Built in chapter: Regimes and walk-forward.
+"""
 
 from __future__ import annotations
 
