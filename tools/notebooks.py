@@ -25,7 +25,7 @@ def toc_files(entry: dict | list | str, root: Path = ROOT) -> list[str]:
 def chapters(root: Path = ROOT) -> list[Path]:
     """Return the chapters of the book, in reading order; pages of assignments are none."""
     paths = ((root / name).with_suffix(".ipynb") for name in toc_files("_toc.yml", root))
-    return [path for path in paths if path.exists() and "assignments" not in path.parts]
+    return [path for path in paths if path.exists() and path.parent.parent.name == "book"]
 
 
 def executed_notebooks(root: Path = ROOT) -> list[Path]:
