@@ -226,7 +226,8 @@ def attributions(model, x: torch.Tensor, *, n_steps: int = 12) -> np.ndarray:
     -------
     ndarray of shape (n, N, N)
         ``[k, i, j]``: attribution of forecast i to everything of asset j. Over j they add up to
-        the forecast minus that of the mean window, as the number of steps grows.
+        the forecast minus that of the mean window, as the number of steps grows, but for what the
+        network computes outside of its gradients (a few per cent in the lag preset).
     """
     device = next(model.parameters()).device
     x = x.to(device)
