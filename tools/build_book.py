@@ -9,12 +9,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+KERNEL_NOISE = "[IPKernelApp] WARNING | Kernel is running over TCP"  # on loopback, once a kernel
 
 
 def run(*command: str) -> int:
     """Run one step from the repository's root and return its exit code."""
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}).returncode
+    environment = {**os.environ, "PATH": path}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stderr:
+        if KERNEL_NOISE not in line:
+            print(line, end="", file=sys.stderr, flush=True)
+    return process.wait()
 
 
 def main() -> int:
