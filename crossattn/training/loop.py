@@ -19,6 +19,7 @@ from crossattn.errors import InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.model.validation import whole
 from crossattn.training.checkpoint import save_models
+from crossattn.training.parallel import Team
 from crossattn.training.rows import Part, as_part, fit_scaling
 from crossattn.training.run import RunFolder, fingerprint
 from crossattn.training.trainer import Trainer
@@ -126,6 +127,11 @@ def train_cross_attention_model(
     Unknown targets (NaN) are skipped; unknown inputs are masked by the model. Constant prices give
     finite forecasts of zero.
 
+    Under ``torchrun`` all processes train one model: each takes its share of every batch, losses
+    and weights are those of one process up to rounding, and the first writes ``run_dir``, which all
+    must see. A run may be resumed by another number of processes. Dropout draws differ from those
+    of one process.
+
     Built in chapter: Training.
     """
     recipe = model.config.recipe.with_options(
@@ -141,24 +147,28 @@ def train_cross_attention_model(
     if adds_up:
         train, val = train.of_the_next_bar(), val.of_the_next_bar()
     model.look_ahead(1 if adds_up else horizon)
-    folder = RunFolder(run_dir, resume=resume)
+    team = Team.join()
+    folder = RunFolder(run_dir, resume=resume, writes=team.leads)
     parts = {"train": train, "val": val}
     settings = {"seed": seed, "horizon": horizon}
     mark = {} if run_dir is None else fingerprint(model, parts, recipe, **settings)
     with _repeatable(seed):
         device = runtime.select_device(device)
+        team.check_device(device)
         model.to(device)
+        team.agree(model)
         fit_scaling(model, train, device)
-        trainer = Trainer(model, train, val, recipe, seed, device)
+        trainer = Trainer(model, train, val, recipe, seed, device, team)
         trainer.load(folder.restore(mark))
-        _run(trainer, folder, mark, patience, progress, checkpoint_every)
+        _run(trainer, folder, mark, patience, progress and team.leads, checkpoint_every)
     if adds_up:
         model.head.intercept.mul_(horizon)
         model.look_ahead(horizon)
     model.symbols, model.lookback, model.horizon = train.symbols, train.lookback, horizon
     state = trainer.progress
-    if run_dir is not None and not (folder.path / "config.json").exists():
+    if run_dir is not None and team.leads and not (folder.path / "config.json").exists():
         save_models([model], folder.path)
+    team.wait()
     return TrainingResult(
         model=model,
         history=pd.DataFrame(state.history),

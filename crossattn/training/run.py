@@ -94,6 +94,8 @@ class RunFolder:
     directory : path or None
     resume : bool
         Continue what is there; without it a folder that holds a run is refused.
+    writes : bool
+        Whether this process is the one that writes; others only read.
 
     Raises
     ------
@@ -101,7 +103,8 @@ class RunFolder:
         The folder holds a run and ``resume`` is False, or it is a file.
     """
 
-    def __init__(self, directory: str | Path | None, *, resume: bool):
+    def __init__(self, directory: str | Path | None, *, resume: bool, writes: bool = True):
+        self.writes = writes
         self.path = None if directory is None else Path(directory)
         if self.path is None:
             if resume:
@@ -122,7 +125,7 @@ class RunFolder:
 
     def save(self, progress: Progress, tensors: Mapping[str, torch.Tensor], mark: dict) -> None:
         """Write a checkpoint and drop the one before it."""
-        if self.path is None:
+        if self.path is None or not self.writes:
             return
         name = f"checkpoint-{progress.epoch:05d}-{progress.batch:07d}.safetensors"
         digest = write_tensors(self.path / name, tensors)

@@ -16,6 +16,7 @@ from crossattn.errors import InvalidInputError
 from crossattn.model.config import Recipe
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training.losses import Loss, loss_for
+from crossattn.training.parallel import Team
 from crossattn.training.rows import Part, Rows, rows_of
 from crossattn.training.run import Progress
 from crossattn.training.schedule import make_optimizer, one_cycle, set_rate
@@ -35,6 +36,8 @@ class Trainer:
     recipe : Recipe
     seed : int
     device : torch.device
+    team : Team, optional
+        The processes that train together; None: this one alone.
     """
 
     def __init__(
@@ -45,10 +48,12 @@ class Trainer:
         recipe: Recipe,
         seed: int,
         device: torch.device,
+        team: Team | None = None,
     ):
         self.model = model
         self.recipe = recipe
         self.seed = seed
+        self.team = team or Team()
         self.train_rows = rows_of(model, train, recipe, device)
         self.val_rows = rows_of(model, val, recipe, device)
         # the lag preset is a few small products: nothing to gain from lower precision
@@ -91,7 +96,8 @@ class Trainer:
         recipe, state = self.recipe, self.progress
         if state.batch % REFRESH_EVERY == 0:
             self.model.body.refresh(self.train_rows.store)
-        torch.manual_seed(hash((self.seed, state.epoch, state.batch)) % 2**63)
+        # rank 0 draws what one process would; the others' rows need draws of their own
+        torch.manual_seed((hash((self.seed, state.epoch, state.batch)) + self.team.rank) % 2**63)
         self.model.train()
         set_rate(self.optimizer, one_cycle(self.share, recipe.warmup))
         loss = self._loss(self.train_rows, rows)
@@ -104,9 +110,12 @@ class Trainer:
         penalty = recipe.gain_penalty * min(1.0, 2 * self.share)
         if penalty and hasattr(self.model.body, "gains"):
             gains = self.model.body.gains()
-            loss = loss + penalty * gains.abs().sum() / self.model.config.n_assets
+            # every process adds its part, so that their sum is the penalty
+            n_parts = self.model.config.n_assets * self.team.size
+            loss = loss + penalty * gains.abs().sum() / n_parts
         (loss / recipe.accumulate).backward()
         if (state.batch + 1) % recipe.accumulate == 0 or state.batch + 1 == self.batches:
+            self.team.add_gradients(self.model.parameters())
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -169,8 +178,9 @@ class Trainer:
 
     def _loss(self, rows: Rows, ends: Tensor) -> Tensor:
         with torch.autocast(ends.device.type, torch.bfloat16, enabled=self.mixed):
-            answer = self.model.answer(rows.store.gather(ends))
-        return self.loss(answer.float(), rows.truth(ends, self.model, self.recipe))
+            answer = self.model.answer(rows.store.gather(self.team.share(ends)))
+        answer = self.team.whole(answer.float(), len(ends))
+        return self.loss(answer, rows.truth(ends, self.model, self.recipe))
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

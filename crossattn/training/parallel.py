@@ -1,0 +1,145 @@
+"""One training in several processes: each answers for its share of every batch.
+
+``torchrun`` starts the processes and ``torch.distributed`` carries the numbers (gloo between CPUs,
+nccl between GPUs). Answers are exchanged before the loss is taken, so that every process sees the
+loss of the whole batch, a Sharpe ratio or a correlation included; its gradients flow through its
+own rows alone, and adding them up gives the gradient that one process would have found.
+
+Built in chapter: Scale.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from crossattn.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes that train one model together; one process is a team of its own.
+
+    Attributes
+    ----------
+    rank : int
+        This process's number; 0 writes the run folder and shows progress.
+    size : int
+        How many there are.
+
+    Examples
+    --------
+    >>> batch = torch.arange(5)
+    >>> [Team(rank, size=2).share(batch).tolist() for rank in range(2)]
+    [[0, 1, 2], [3, 4]]
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def join(cls) -> Team:
+        """Return the team of this process: alone, unless torchrun or the caller made a group.
+
+        Workers that a process starts by itself (folds through joblib) inherit torchrun's variables
+        but are nobody's peers: each of them is alone.
+        """
+        if not dist.is_available():
+            return cls()
+        launched = dist.is_torchelastic_launched() and multiprocessing.parent_process() is None
+        if launched and not dist.is_initialized():
+            if torch.cuda.is_available():
+                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+            dist.init_process_group()
+            atexit.register(_leave)
+        if not dist.is_initialized():
+            return cls()
+        return cls(dist.get_rank(), dist.get_world_size())
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def check_device(self, device: torch.device) -> None:
+        """Refuse devices that a team cannot share.
+
+        Raises
+        ------
+        InvalidInputError
+            More processes than GPUs (nccl needs one for each), or neither CPU nor CUDA.
+        """
+        if self.size == 1 or device.type == "cpu":
+            return
+        if device.type != "cuda":
+            raise InvalidInputError(
+                f"device must be 'cpu' or 'cuda' with {self.size} processes, got {device.type!r}"
+            )
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+        if here > torch.cuda.device_count():
+            raise InvalidInputError(
+                f"device 'cuda' needs a GPU for each of the {here} processes of this machine, got "
+                f"{torch.cuda.device_count()}: start fewer, or use device='cpu'"
+            )
+
+    def share(self, rows: Tensor) -> Tensor:
+        """Return this process's part of a batch: consecutive entries, as even as can be."""
+        return rows.tensor_split(self.size)[self.rank]
+
+    def whole(self, own: Tensor, n_rows: int) -> Tensor:
+        """Return the answers to the whole batch; gradients flow through one's own.
+
+        Parameters
+        ----------
+        own : Tensor of shape (B', ...)
+            Answers to :meth:`share` of the batch's rows.
+        n_rows : int
+            Rows of the batch, B.
+
+        Returns
+        -------
+        Tensor of shape (B, ...)
+        """
+        if self.size == 1:
+            return own
+        mine = self.share(torch.arange(n_rows))
+        first = int(mine[0]) if len(mine) else n_rows
+        everyone = own.new_zeros(n_rows, *own.shape[1:])
+        everyone[first : first + len(own)] = own.detach()
+        dist.all_reduce(everyone)
+        return torch.cat([everyone[:first], own, everyone[first + len(own) :]])
+
+    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by the sum over the team, in one exchange."""
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        total = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(total)
+        parts = total.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def agree(self, model: nn.Module) -> None:
+        """Give every process the first one's weights and buffers."""
+        if self.size == 1:
+            return
+        for tensor in model.state_dict().values():
+            dist.broadcast(tensor, src=0)
+
+    def wait(self) -> None:
+        """Return when all have come here: what the first wrote can be read."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
