@@ -25,14 +25,17 @@ LIMIT = 10.0
 
 @dataclass(frozen=True)
 class WindowInputs:
-    """Standardised windows ``(B, N, T, F)``, 0 where unknown; which bars exist ``(B, N, T)``."""
+    """Standardised windows ``(B, N, T, F)``, 0 where unknown.
+
+    ``exists`` says which bars exist ``(B, N, T)``; None where all do, which spares every mask.
+    """
 
     x: Tensor
-    exists: Tensor
+    exists: Tensor | None
 
     def gather(self, rows: Tensor) -> WindowInputs:
         """Return some of the windows."""
-        return WindowInputs(self.x[rows], self.exists[rows])
+        return WindowInputs(self.x[rows], None if self.exists is None else self.exists[rows])
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,15 @@ class WindowRows:
     """A standardised panel ``(R, N, F)``, from which windows are cut by the row that ends them."""
 
     x: Tensor
-    exists: Tensor
+    exists: Tensor | None
     lookback: int
 
     def gather(self, rows: Tensor) -> WindowInputs:
         """Return the windows that end at ``rows`` (B,)."""
         back = torch.arange(self.lookback - 1, -1, -1, device=rows.device)
         at = rows[:, None] - back  # (B, T)
-        return WindowInputs(self.x[at].transpose(1, 2), self.exists[at].transpose(1, 2))
+        exists = None if self.exists is None else self.exists[at].transpose(1, 2)
+        return WindowInputs(self.x[at].transpose(1, 2), exists)
 
 
 class ChannelScaler(nn.Module):
@@ -65,11 +69,12 @@ class ChannelScaler(nn.Module):
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(scale > 1e-12, scale, 1.0))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return standardised ``(..., N, F)``, 0 where unknown, and where a bar exists."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return standardised ``(..., N, F)``, 0 where unknown; which bars exist (None: all)."""
         known = x.isfinite()
         standard = ((x - self.mean) / self.scale).clamp(-LIMIT, LIMIT)
-        return torch.where(known, standard, 0.0), known.any(-1)
+        exists = known.any(-1)
+        return torch.where(known, standard, 0.0), None if exists.all() else exists
 
 
 class TemporalSelfAttention(nn.Module):
@@ -81,13 +86,13 @@ class TemporalSelfAttention(nn.Module):
         self.projection = nn.Linear(d_model, 3 * d_model)
         self.output_projection = nn.Linear(d_model, d_model)
 
-    def forward(self, x: Tensor, exists: Tensor, show: bool) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, exists: Tensor | None, show: bool) -> tuple[Tensor, Tensor | None]:
         """Return ``(B, N, T, D)`` and attention ``(B, N, H, T, T)`` or None."""
         batch, n_assets, n_steps, _ = x.shape
         parts = self.projection(x).unflatten(-1, (3, self.n_heads, self.head_width))
         query, key, value = parts.flatten(0, 1).permute(2, 0, 3, 1, 4)  # (B N, H, T, d)
         causal = torch.ones(n_steps, n_steps, dtype=torch.bool, device=x.device).tril()
-        mask = causal & exists.flatten(0, 1)[:, None, None, :]
+        mask = causal if exists is None else causal & exists.flatten(0, 1)[:, None, None, :]
         pulled, attention = attend(query, key, value, mask, return_attention=show)
         output = self.output_projection(pulled.transpose(1, 2).flatten(-2))
         output = output.unflatten(0, (batch, n_assets))
@@ -112,7 +117,9 @@ class EncoderLayer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, exists: Tensor, show: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, x: Tensor, exists: Tensor | None, show: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return tokens ``(B, N, T, D)`` and the last step's attention."""
         shown = {}
         if self.temporal is not None:
@@ -126,7 +133,7 @@ class EncoderLayer(nn.Module):
             shown.update(_last_step(attention))
         return x + self.dropout(self.feed_forward(self.norms[2](x))), shown
 
-    def _across(self, x: Tensor, exists: Tensor, show: bool):
+    def _across(self, x: Tensor, exists: Tensor | None, show: bool):
         if self.cross_kind == "hierarchical":
             return self.cross(x, token_mask=exists, return_attention=show)
         return self.cross(x, x, key_mask=exists, return_attention=show)
@@ -173,7 +180,8 @@ class EncoderBody(nn.Module):
     def read_windows(self, x: Tensor) -> WindowInputs:
         """Standardise windows ``(B, N, T, F)``."""
         standard, exists = self.scaler(x.transpose(1, 2))
-        return WindowInputs(standard.transpose(1, 2), exists.transpose(1, 2))
+        exists = None if exists is None else exists.transpose(1, 2)
+        return WindowInputs(standard.transpose(1, 2), exists)
 
     def store_windows(self, x: Tensor) -> WindowInputs:
         """Standardise windows once, for batches to be gathered from."""
@@ -198,7 +206,7 @@ class EncoderBody(nn.Module):
         exists = inputs.exists
         tokens = self.positions(self.embedding(inputs.x)) + self.identity
         tokens = self.dropout(tokens)
-        if tokens.shape[2] != exists.shape[2]:
+        if exists is not None and tokens.shape[2] != exists.shape[2]:
             exists = exists.any(-1, keepdim=True)
         attentions = []
         for layer in self.layers:
