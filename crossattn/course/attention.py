@@ -38,7 +38,7 @@ def _answer(result, names: tuple[str, ...]) -> list[np.ndarray]:
     return [as_array(part, name) for part, name in zip(result, names, strict=True)]
 
 
-def check_attention(fn: Callable) -> None:
+def check_attention(fn: Callable, *, until: str | None = None) -> None:
     """Check ``fn(query, key, value, mask=None) -> (output, attention)``.
 
     Parameters
@@ -47,6 +47,11 @@ def check_attention(fn: Callable) -> None:
         Takes float64 torch tensors ``query (Nq, D)``, ``key (Nk, D)``, ``value (Nk, Dv)`` and a
         boolean ``mask (Nq, Nk)``, True where a query may attend. Returns ``output (Nq, Dv)`` and
         ``attention (Nq, Nk)``.
+
+    Other Parameters
+    ----------------
+    until : str, optional
+        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -173,10 +178,11 @@ def check_attention(fn: Callable) -> None:
             ("large scores", large),
             ("a batch in front", batches),
         ],
+        until=until,
     )
 
 
-def check_multi_head(fn: Callable) -> None:
+def check_multi_head(fn: Callable, *, until: str | None = None) -> None:
     """Check ``fn(x, w_query, w_key, w_value, w_output, n_heads, mask=None)``.
 
     Parameters
@@ -186,6 +192,11 @@ def check_multi_head(fn: Callable) -> None:
         the number of heads H and a boolean ``mask (N, N)``. Head h works on columns
         ``h D/H .. (h+1) D/H`` of the projections. Returns ``output (N, D)`` and ``attention
         (H, N, N)``.
+
+    Other Parameters
+    ----------------
+    until : str, optional
+        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -289,4 +300,5 @@ def check_multi_head(fn: Callable) -> None:
             ("joining the heads", join),
             ("the mask", masking),
         ],
+        until=until,
     )

@@ -52,7 +52,7 @@ def moved_rows(fn: Callable, prices: pd.DataFrame, cut: int, seed: int = 42) -> 
     return np.flatnonzero(~same.all(axis=1))
 
 
-def check_features(fn: Callable) -> None:
+def check_features(fn: Callable, *, until: str | None = None) -> None:
     """Check that ``fn(prices)`` computes features that know nothing of the future.
 
     Parameters
@@ -60,6 +60,11 @@ def check_features(fn: Callable) -> None:
     fn : callable
         Takes wide closing prices ``(T, N)``, index close times; returns a table with the same
         index, a row of which may use the prices up to that row and no others.
+
+    Other Parameters
+    ----------------
+    until : str, optional
+        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -127,14 +132,20 @@ def check_features(fn: Callable) -> None:
             ("no future", future),
             ("no future across a gap", gaps),
         ],
+        until=until,
     )
 
 
-def check_split(fn: Callable) -> None:
+def check_split(fn: Callable, *, until: str | None = None) -> None:
     """Check ``fn(n_rows, train_share, horizon) -> (train, test)``, two integer index arrays.
 
     Row t has a target that covers bars t+1 .. t+horizon, so a training row may not be closer than
     ``horizon`` rows before the first test row.
+
+    Other Parameters
+    ----------------
+    until : str, optional
+        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -180,5 +191,7 @@ def check_split(fn: Callable) -> None:
         require_close(ask(1)[0], np.arange(30.0), "training rows for a horizon of 1")
 
     run_stages(
-        "check_split", [("time order", order), ("purge", purge), ("nothing wasted", economy)]
+        "check_split",
+        [("time order", order), ("purge", purge), ("nothing wasted", economy)],
+        until=until,
     )

@@ -9,8 +9,13 @@ import numpy as np
 from crossattn.course.staged import as_array, require, require_close, run_stages
 
 
-def check_false_discovery(fn: Callable) -> None:
+def check_false_discovery(fn: Callable, *, until: str | None = None) -> None:
     """Check ``fn(p_values) -> q_values``, by Benjamini and Hochberg, in the order given.
+
+    Other Parameters
+    ----------------
+    until : str, optional
+        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -54,11 +59,16 @@ def check_false_discovery(fn: Callable) -> None:
         require(bool((q <= 1).all()), "a q-value is a probability and never above 1")
         require_close(q, np.ones(3), "q-values of three large p-values")
 
-    run_stages("check_false_discovery", [("seven pairs", values), ("bounds", bounds)])
+    run_stages("check_false_discovery", [("seven pairs", values), ("bounds", bounds)], until=until)
 
 
-def check_p_value(fn: Callable) -> None:
+def check_p_value(fn: Callable, *, until: str | None = None) -> None:
     """Check ``fn(statistic, null) -> p``, one-sided, from draws of the statistic under the null.
+
+    Other Parameters
+    ----------------
+    until : str, optional
+        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -90,4 +100,4 @@ def check_p_value(fn: Callable) -> None:
             {"a p-value of 0 claims certainty from nine draws: use (1 + count) / (1 + draws)": 0},
         )
 
-    run_stages("check_p_value", [("the upper tail", tail), ("never zero", never_zero)])
+    run_stages("check_p_value", [("the upper tail", tail), ("never zero", never_zero)], until=until)

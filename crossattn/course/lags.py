@@ -10,11 +10,16 @@ from crossattn.course.attention import _answer, softmax_by_loop
 from crossattn.course.staged import as_array, require, require_close, require_shape, run_stages
 
 
-def check_lag_tokens(fn: Callable) -> None:
+def check_lag_tokens(fn: Callable, *, until: str | None = None) -> None:
     """Check ``fn(returns (T, N), n_lags) -> tokens (T, N, L)``, ``tokens[t, j, k] = r[t-k, j]``.
 
     Index k of the lag axis is k bars before the query's own bar, so index 0 is the newest bar that
     is known; where there is no bar yet, NaN.
+
+    Other Parameters
+    ----------------
+    until : str, optional
+        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -60,10 +65,12 @@ def check_lag_tokens(fn: Callable) -> None:
         require_close(tokens, truth, "tokens", slips)
         require(np.isnan(tokens[~known]).all(), "bars before the first must be NaN")
 
-    run_stages("check_lag_tokens", [("shape", shape), ("the past, newest first", past)])
+    run_stages(
+        "check_lag_tokens", [("shape", shape), ("the past, newest first", past)], until=until
+    )
 
 
-def check_lag_attention(fn: Callable) -> None:
+def check_lag_attention(fn: Callable, *, until: str | None = None) -> None:
     """Check ``fn(query, key, value, mask=None) -> (output, attention)`` over (asset, lag).
 
     Parameters
@@ -72,6 +79,11 @@ def check_lag_attention(fn: Callable) -> None:
         Takes float64 torch tensors ``query (N, D)``, ``key (M, L, D)``, ``value (M, L, Dv)`` and a
         boolean ``mask (N, M)``. Returns ``output (N, Dv)`` and ``attention (N, M, L)`` whose rows
         sum to 1 over assets and lags together.
+
+    Other Parameters
+    ----------------
+    until : str, optional
+        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -149,11 +161,17 @@ def check_lag_attention(fn: Callable) -> None:
             ("the mix of values", mix),
             ("the mask", masking),
         ],
+        until=until,
     )
 
 
-def check_sector_means(fn: Callable) -> None:
+def check_sector_means(fn: Callable, *, until: str | None = None) -> None:
     """Check ``fn(x (N, D), sector_of (N,)) -> (S, D)``, the mean token of each sector 0..S-1.
+
+    Other Parameters
+    ----------------
+    until : str, optional
+        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -181,10 +199,10 @@ def check_sector_means(fn: Callable) -> None:
         }
         require_close(result, truth, "sector means", slips)
 
-    run_stages("check_sector_means", [("means by sector", means)])
+    run_stages("check_sector_means", [("means by sector", means)], until=until)
 
 
-def check_hierarchy(fn: Callable) -> None:
+def check_hierarchy(fn: Callable, *, until: str | None = None) -> None:
     """Check ``fn(x, sector_of) -> (output, within, across)``.
 
     Parameters
@@ -194,6 +212,11 @@ def check_hierarchy(fn: Callable) -> None:
         the members of its own sector, itself included. ``across (N, S)``: attention of each asset
         over the mean tokens of the *other* sectors. Scores are plain dot products over √D, values
         are the tokens. ``output = x + within @ x + across @ means``.
+
+    Other Parameters
+    ----------------
+    until : str, optional
+        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -254,4 +277,5 @@ def check_hierarchy(fn: Callable) -> None:
     run_stages(
         "check_hierarchy",
         [("within the sector", inside), ("across sectors", outside), ("the sum", total)],
+        until=until,
     )

@@ -52,7 +52,7 @@ def account_by_loop(
     return np.array(equity)
 
 
-def check_backtest(fn: Callable) -> None:
+def check_backtest(fn: Callable, *, until: str | None = None) -> None:
     """Check ``fn(prices, targets, cost) -> equity``.
 
     Parameters
@@ -62,6 +62,11 @@ def check_backtest(fn: Callable) -> None:
         starts with 1. At a row with targets it is first valued at that row's prices, then brought
         to targets times that value, and each order pays ``cost`` times its size in cash. A NaN row
         trades nothing. Returns ``equity (T,)`` after each row's trades.
+
+    Other Parameters
+    ----------------
+    until : str, optional
+        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -152,6 +157,7 @@ def check_backtest(fn: Callable) -> None:
             ("costs", costs),
             ("no trade at all", hold),
         ],
+        until=until,
     )
 
 
@@ -159,8 +165,13 @@ def _previous(held: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros((3, held.shape[1])), held[:-3]])
 
 
-def check_metrics(fn: Callable) -> None:
+def check_metrics(fn: Callable, *, until: str | None = None) -> None:
     """Check ``fn(returns, periods) -> dict`` with ``sharpe_ratio`` and ``max_drawdown``.
+
+    Other Parameters
+    ----------------
+    until : str, optional
+        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -204,10 +215,12 @@ def check_metrics(fn: Callable) -> None:
         truth = (from_one / np.maximum.accumulate(from_one) - 1).min()
         require_close(value, np.asarray(truth), "max_drawdown", slips)
 
-    run_stages("check_metrics", [("the Sharpe ratio", sharpe), ("the drawdown", drawdown)])
+    run_stages(
+        "check_metrics", [("the Sharpe ratio", sharpe), ("the drawdown", drawdown)], until=until
+    )
 
 
-def check_sharpe_loss(fn: Callable) -> None:
+def check_sharpe_loss(fn: Callable, *, until: str | None = None) -> None:
     """Check ``fn(positions, returns, cost=0.0) -> loss``, minus the Sharpe ratio of one bar.
 
     Parameters
@@ -217,6 +230,11 @@ def check_sharpe_loss(fn: Callable) -> None:
         ``returns (B, N)`` (of bar t+1), consecutive in time, and a cost rate paid on the change of
         each position from the row before, the first row from nothing. Returns a scalar with a
         gradient: minus mean over standard deviation (ddof 1) of the portfolio's B returns.
+
+    Other Parameters
+    ----------------
+    until : str, optional
+        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -281,5 +299,7 @@ def check_sharpe_loss(fn: Callable) -> None:
         require(bool(gradient.abs().sum() > 0), "the gradient is zero everywhere")
 
     run_stages(
-        "check_sharpe_loss", [("before costs", gross), ("after costs", net), ("gradient", slope)]
+        "check_sharpe_loss",
+        [("before costs", gross), ("after costs", net), ("gradient", slope)],
+        until=until,
     )

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from crossattn.errors import InvalidInputError
+
 TOLERANCE = 1e-6
 
 
@@ -29,7 +31,7 @@ class CheckFailedError(AssertionError):
 Stage = tuple[str, Callable[[], None]]
 
 
-def run_stages(check: str, stages: list[Stage]) -> None:
+def run_stages(check: str, stages: list[Stage], until: str | None = None) -> None:
     """Run the stages of one check in order.
 
     Parameters
@@ -38,19 +40,27 @@ def run_stages(check: str, stages: list[Stage]) -> None:
         Name of the check, printed with the result.
     stages : list of (str, callable)
         A title and a function that raises :class:`CheckFailedError` where the stage fails.
+    until : str, optional
+        Title of the last stage to run.
 
     Raises
     ------
     CheckFailedError
         At the first stage that fails, with its number and title. An exception of the learner's own
         code is reported in the same way, with its type and text.
+    InvalidInputError
+        There is no stage of that title.
 
     Examples
     --------
     >>> run_stages("check_nothing", [("it runs", lambda: None)])
     check_nothing: 1 of 1 stages passed
     """
-    for number, (title, stage) in enumerate(stages, start=1):
+    titles = [title for title, _ in stages]
+    if until is not None and until not in titles:
+        raise InvalidInputError(f"until must be one of {', '.join(titles)}, got {until!r}")
+    last = len(stages) if until is None else titles.index(until) + 1
+    for number, (title, stage) in enumerate(stages[:last], start=1):
         where = f"{check}, stage {number} of {len(stages)} ({title})"
         try:
             stage()
@@ -62,7 +72,7 @@ def run_stages(check: str, stages: list[Stage]) -> None:
             raise CheckFailedError(
                 f"{where}: your code raised {type(error).__name__}: {error}"
             ) from error
-    print(f"{check}: {len(stages)} of {len(stages)} stages passed")
+    print(f"{check}: {last} of {len(stages)} stages passed")
 
 
 def require(condition: bool, message: str) -> None:

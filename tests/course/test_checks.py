@@ -28,9 +28,11 @@ def attention(*, axis=-1, root=None, after=False, inverted=False, ignore=False, 
         scores = query @ key.transpose(-2, -1) / (root or query.shape[-1] ** 0.5)
         if mask is not None and not ignore and not after:
             scores = scores.masked_fill(mask if inverted else ~mask, -torch.inf)
-        shares = (
-            scores.exp() / scores.exp().sum(-1, keepdim=True) if naive else scores.softmax(axis)
-        )
+        if naive:
+            powers = scores.exp()
+            shares = powers / powers.sum(-1, keepdim=True).clamp(min=1e-300)
+        else:
+            shares = scores.softmax(axis)
         if mask is not None and after:
             shares = shares * mask
         return shares @ value, shares

@@ -1,0 +1,282 @@
+"""Grade a folder of submissions: ``python -m crossattn.course.grade SUBMISSIONS --out DIR``.
+
+SUBMISSIONS holds ``STUDENT/ASSIGNMENT.ipynb``, or nbgrader's folders, a folder an assignment.
+DIR gets ``grades.csv`` (a row a submission), ``questions.csv`` (a row a test), ``feedback/`` (a
+page a submission) and ``gradebook.db`` with the graded notebooks, for nbgrader's own tools.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import re
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import crossattn
+from crossattn.course.sandbox import Limits, isolation_problem
+from crossattn.errors import CrossAttentionError, InvalidInputError, MissingDependencyError
+
+ASSIGNMENTS = Path(crossattn.__file__).resolve().parent.parent / "book" / "assignments"
+STUDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One notebook that a student handed in."""
+
+    student: str
+    assignment: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Graded:
+    """The result of one submission; ``note`` says what happened where it could not be graded."""
+
+    submission: Submission
+    questions: list
+    note: str
+    seconds: float
+
+    @property
+    def score(self) -> float:
+        """Points reached."""
+        return sum(question.points for question in self.questions)
+
+    @property
+    def possible(self) -> float:
+        """Points that could be reached."""
+        return sum(question.possible for question in self.questions)
+
+
+def find_submissions(folder: Path, assignments: list[str]) -> Iterator[Submission]:
+    """Yield the notebooks of known assignments, by student, in the order of names.
+
+    Parameters
+    ----------
+    folder : Path
+    assignments : list of str
+        Names of assignments that have a source.
+
+    Yields
+    ------
+    Submission
+
+    Raises
+    ------
+    InvalidInputError
+        The folder does not exist, or a student's folder has a name that is no id.
+    """
+    if not folder.is_dir():
+        raise InvalidInputError(f"SUBMISSIONS must be a folder of students, got {str(folder)!r}")
+    for home in sorted(folder.iterdir()):
+        if home.name.startswith(".") or not (home.is_dir() or home.is_symlink()):
+            continue
+        if not STUDENT.fullmatch(home.name) or home.is_symlink():
+            raise InvalidInputError(
+                f"SUBMISSIONS must hold one folder a student, named by id (letters, digits, . _ "
+                f"@ -), got {home.name!r}"
+            )
+        for name in assignments:
+            for path in (home / f"{name}.ipynb", home / name / f"{name}.ipynb"):
+                if path.is_symlink() or path.exists():
+                    yield Submission(home.name, name, path)
+                    break
+
+
+def read_submission(path: Path, limits: Limits) -> bytes:
+    """Read a notebook file that must be an ordinary file of bounded size.
+
+    Raises
+    ------
+    InvalidInputError
+        A link, a device, or a file that is too large or no notebook.
+    """
+    import nbformat
+
+    if path.parent.is_symlink():
+        raise InvalidInputError("the submission must be an ordinary file, got a linked folder")
+    if path.is_symlink():
+        raise InvalidInputError("the submission must be an ordinary file, got a link")
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise InvalidInputError("the submission must be an ordinary file")
+        content = file.read(limits.submission_bytes + 1)
+    if len(content) > limits.submission_bytes:
+        raise InvalidInputError(
+            f"the submission must have at most {limits.submission_bytes:,} bytes"
+        )
+    try:
+        nbformat.validate(nbformat.reads(content.decode("utf-8"), as_version=4))
+    except Exception as error:  # any damage that a file can have
+        reason = str(error).splitlines() or [type(error).__name__]
+        raise InvalidInputError(f"the submission is no notebook: {reason[0][:200]}") from None
+    return content
+
+
+def grade_folder(
+    submissions: Path,
+    out: Path,
+    *,
+    assignments: Path = ASSIGNMENTS,
+    limits: Limits | None = None,
+    isolation: bool = True,
+) -> list[Graded]:
+    """Grade every submission of a folder and write grades, questions and feedback.
+
+    Parameters
+    ----------
+    submissions : Path
+        One folder a student.
+    out : Path
+        Where the results go; graded again if run again.
+    assignments : Path
+        Folder with ``nbgrader_config.py`` and ``source/``.
+    limits : Limits, optional
+    isolation : bool
+        False runs submissions with limits but without the sandbox: as you, on your files.
+
+    Returns
+    -------
+    list of Graded
+
+    Raises
+    ------
+    InvalidInputError
+        No sandbox can be made here, or there is nothing to grade.
+
+    Built in chapter: Instructor's guide
+    """
+    problem = isolation_problem() if isolation else ""
+    if problem:
+        raise InvalidInputError(f"{problem}; --no-isolation grades without a sandbox, as yourself")
+    try:
+        from crossattn.course.autograder import Course
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"grading needs {error.name}: pip install 'crossattn[course]'"
+        ) from None
+    limits = limits or Limits()
+    source = Path(assignments) / "source"
+    found = list(find_submissions(Path(submissions), sorted(p.name for p in source.glob("*/"))))
+    if not found:
+        raise InvalidInputError(f"SUBMISSIONS holds no notebook of {source}: nothing to grade")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    course = Course(out, Path(assignments) / "nbgrader_config.py")
+    for name in sorted({submission.assignment for submission in found}):
+        shutil.rmtree(out / "source" / name, ignore_errors=True)
+        shutil.copytree(source / name, out / "source" / name)
+        course.release(name)
+    results = []
+    for number, submission in enumerate(found, start=1):
+        graded = _grade(submission, course, limits, isolation)
+        results.append(graded)
+        print(
+            f"{number:3} of {len(found)}  {submission.student:20} {submission.assignment:6} "
+            f"{graded.score:5g} / {graded.possible:g}  {graded.seconds:5.1f} s  {graded.note}",
+            flush=True,
+        )
+    _write_tables(results, out)
+    return results
+
+
+def _grade(submission: Submission, course, limits: Limits, isolation: bool) -> Graded:
+    import nbformat
+
+    from crossattn.course.feedback import Question, feedback_page, questions_of
+
+    started, note, notebook = time.monotonic(), "", None
+    student, name = submission.student, submission.assignment
+    place = course.root / "submitted" / student / name
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        content = read_submission(submission.path, limits)
+        place.mkdir(parents=True)
+        (place / f"{name}.ipynb").write_bytes(content)
+        graded = course.autograde(name, student, limits, isolated=isolation)
+        notebook = nbformat.read(graded, as_version=4)
+        questions = questions_of(notebook)
+    except InvalidInputError as error:
+        note = str(error)
+    except Exception as error:  # one damaged submission must not stop the others
+        lines = str(error).splitlines() or [""]
+        note = f"could not be graded: {type(error).__name__} {lines[-1][:200]}"
+    if notebook is None:
+        original = nbformat.read(course.root / "source" / name / f"{name}.ipynb", as_version=4)
+        questions = [Question(q.name, 0.0, q.possible, "") for q in questions_of(original)]
+    stopped = {q.message for q in questions if q.message.startswith("SubmissionStopped")}
+    note = note or "; ".join(sorted(stopped))
+    page = feedback_page(f"{name}: {student}", questions, notebook, note)
+    target = course.root / "feedback" / student / f"{name}.html"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(page, encoding="utf-8")
+    return Graded(submission, questions, note, time.monotonic() - started)
+
+
+def _write_tables(results: list[Graded], out: Path) -> None:
+    with (out / "grades.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["student", "assignment", "score", "max_score", "seconds", "note"])
+        for graded in results:
+            who = [graded.submission.student, graded.submission.assignment]
+            figures = [f"{graded.score:g}", f"{graded.possible:g}", f"{graded.seconds:.1f}"]
+            table.writerow([*who, *figures, _plain(graded.note)])
+    with (out / "questions.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["student", "assignment", "question", "points", "max_points", "message"])
+        for graded in results:
+            who = [graded.submission.student, graded.submission.assignment]
+            for q in graded.questions:
+                figures = [f"{q.points:g}", f"{q.possible:g}"]
+                table.writerow([*who, q.name, *figures, _plain(q.message)])
+
+
+def _plain(text: str) -> str:
+    """One line that no spreadsheet takes for a formula."""
+    line = " ".join(text.split())
+    return f"'{line}" if line[:1] in ("=", "+", "-", "@") else line
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; 0 done, 2 refused."""
+    parser = argparse.ArgumentParser(prog="python -m crossattn.course.grade", description=__doc__)
+    parser.add_argument("submissions", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--assignments", type=Path, default=ASSIGNMENTS)
+    parser.add_argument("--memory-mb", type=int, default=4096)
+    parser.add_argument("--cell-seconds", type=int, default=15)
+    parser.add_argument("--total-seconds", type=int, default=90)
+    parser.add_argument("--no-isolation", action="store_true")
+    options = parser.parse_args(arguments)
+    try:
+        limits = Limits(
+            memory_bytes=options.memory_mb * 2**20,
+            cell_seconds=options.cell_seconds,
+            total_seconds=options.total_seconds,
+        )
+        results = grade_folder(
+            options.submissions,
+            options.out,
+            assignments=options.assignments,
+            limits=limits,
+            isolation=not options.no_isolation,
+        )
+    except (CrossAttentionError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    seconds = sum(graded.seconds for graded in results)
+    print(f"{len(results)} submissions graded in {seconds:.0f} s: {options.out / 'grades.csv'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
