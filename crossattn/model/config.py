@@ -45,7 +45,9 @@ class Recipe:
     clip : float
         Largest norm of the gradient.
     gain_penalty : float
-        L1 penalty on the gains, ramped from 0 over the first half of training.
+        L1 penalty on the gains, at its full height.
+    penalty_from, penalty_full : float
+        Shares of training at which the penalty begins to rise, and is at its full height.
     volatility_half_life : float
         Half-life, in bars, of the volatility that divides targets and forecasts in the loss;
         0 trains on raw returns.
@@ -70,6 +72,8 @@ class Recipe:
     weight_decay: float = 0.0
     clip: float = 1.0
     gain_penalty: float = 0.0
+    penalty_from: float = 0.3
+    penalty_full: float = 0.6
     volatility_half_life: float = 12.0
     target_clip: float = 6.0
     loss: str = ""
@@ -93,7 +97,9 @@ class Recipe:
             "concentration",
         ):
             number(name, getattr(self, name), at_least=0.0)
-        number("warmup", self.warmup, at_least=0.0, below=1.0)
+        for name in ("warmup", "penalty_from"):
+            number(name, getattr(self, name), at_least=0.0, below=1.0)
+        number("penalty_full", self.penalty_full, above=self.penalty_from)
 
     def with_options(self, **options) -> Recipe:
         """Return the recipe with the options that are not None in place of its own."""
@@ -115,7 +121,7 @@ LAG_RECIPE = Recipe(
         "gate_bias": 3.0,
     },
     lr=0.05,
-    gain_penalty=0.003,
+    gain_penalty=0.012,
     next_bar=True,
 )
 ENCODER_RECIPE = Recipe(epochs=10, batch_size=64, lr=1e-3, weight_decay=0.01)

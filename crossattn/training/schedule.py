@@ -30,6 +30,20 @@ def one_cycle(progress: float, warmup: float) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (progress - warmup) / (1 - warmup))
 
 
+def penalty_share(progress: float, begins: float, full: float) -> float:
+    """Return the share of the full penalty after a share ``progress`` of all steps.
+
+    A penalty from the start silences heads before they have found anything; one that never comes
+    leaves all of them talking.
+
+    Examples
+    --------
+    >>> [round(penalty_share(p, 0.3, 0.6), 2) for p in (0.0, 0.3, 0.45, 0.6, 1.0)]
+    [0.0, 0.0, 0.5, 1.0, 1.0]
+    """
+    return min(1.0, max(0.0, (progress - begins) / (full - begins)))
+
+
 def make_optimizer(model: CrossAttentionMultiAsset, recipe: Recipe) -> torch.optim.AdamW:
     """Return AdamW: one group for each multiple of the learning rate, which keeps its peak."""
     groups: dict[float, list[torch.nn.Parameter]] = {}

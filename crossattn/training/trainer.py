@@ -19,7 +19,7 @@ from crossattn.training.losses import Loss, loss_for
 from crossattn.training.parallel import Team
 from crossattn.training.rows import Part, Rows, rows_of
 from crossattn.training.run import Progress
-from crossattn.training.schedule import make_optimizer, one_cycle, set_rate
+from crossattn.training.schedule import make_optimizer, one_cycle, penalty_share, set_rate
 
 EVALUATION_BATCH = 4096
 REFRESH_EVERY = 16
@@ -107,7 +107,9 @@ class Trainer:
                 f"the training loss became {value} in epoch {state.epoch}: lower lr, got "
                 f"{recipe.lr}, or look for extreme values in train_data"
             )
-        penalty = recipe.gain_penalty * min(1.0, 2 * self.share)
+        penalty = recipe.gain_penalty * penalty_share(
+            self.share, recipe.penalty_from, recipe.penalty_full
+        )
         if penalty and hasattr(self.model.body, "gains"):
             gains = self.model.body.gains()
             # every process adds its part, so that their sum is the penalty

@@ -2,7 +2,9 @@
 
 N = 10 assets, T = 20,000 bars; 70 % training, 10 % validation, the rest test. ``fidelity`` is the
 correlation of the forecast with the oracle's conditional mean on the test part. Settings and seeds
-were fixed before the study was first run; tuning used seeds 101 to 105.
+were fixed before the study was run; tuning used seeds 101 to 105. An earlier recipe was tried once
+on the static market of seeds 20001 to 20005 and fell short of the weighted lasso (.9890 against
+.9912); it was changed on tuning seeds, and the study given new ones.
 
 Run with ``make bench`` or ``pytest tests/benchmarks/test_recovery.py -m slow -s``.
 """
@@ -24,7 +26,7 @@ from crossattn.windows.data import prepare_cross_attention_data
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-SEEDS = (20_001, 20_002, 20_003, 20_004, 20_005)
+SEEDS = (30_001, 30_002, 30_003, 30_004, 30_005)
 LOOKBACK = 48
 STUDIES = [
     # scenario, options, predictability, least mean fidelity
