@@ -1,0 +1,111 @@
+"""Two processes against one: the same losses and weights, one run folder, any number resumes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from training import together
+
+from crossattn.errors import InvalidInputError
+from crossattn.training import loop
+from crossattn.training.checkpoint import load_models
+from crossattn.training.parallel import Team
+
+INTERRUPTED_AT = 5
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """One folder of trainings by one process, one by two."""
+    alone, pair = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("pair")
+    data = together.parts()
+    _interrupt(pair, data)
+    script = Path(together.__file__)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--local-addr", "127.0.0.1", "--nproc-per-node", "2", str(script), str(pair)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for case in together.CASES:
+        together.train(case, alone, data)
+    return alone, pair
+
+
+def _interrupt(folder, data) -> None:
+    """Leave a run that one process began and that died in its second epoch."""
+    steps, learn = iter(range(100)), loop.Trainer.step
+
+    def step(self, rows):
+        if next(steps) == INTERRUPTED_AT:
+            raise KeyboardInterrupt
+        learn(self, rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Trainer, "step", step)
+        with pytest.raises(KeyboardInterrupt):
+            together.train("resumed", folder, data, checkpoint_every=2)
+
+
+@pytest.mark.parametrize("case", together.CASES)
+def test_two_processes_have_the_losses_of_one(folders, case):
+    alone, pair = (pd.read_json(folder / case / "history.jsonl", lines=True) for folder in folders)
+    assert len(alone) == 2
+    np.testing.assert_allclose(pair, alone, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", together.CASES)
+def test_two_processes_have_the_weights_of_one(folders, case):
+    alone, first, second = (
+        load_file(path)
+        for path in (
+            folders[0] / case / "model.safetensors",
+            folders[1] / f"{case}-0.safetensors",
+            folders[1] / f"{case}-1.safetensors",
+        )
+    )
+    for name, weight in alone.items():
+        ours, theirs = first[name.removeprefix("0.")], second[name.removeprefix("0.")]
+        assert torch.equal(ours, theirs), f"{name}: the two differ from each other"
+        if name.endswith("temporal.projection.bias"):
+            weight, ours = _without_keys(weight), _without_keys(ours)
+        torch.testing.assert_close(ours, weight, rtol=1e-6, atol=2e-6)
+
+
+def _without_keys(bias):
+    """Drop the biases of keys: softmax ignores them, and AdamW walks on the rounding."""
+    query, _, value = bias.chunk(3)
+    return torch.cat([query, value])
+
+
+def test_the_first_process_alone_wrote_a_whole_run_folder(folders):
+    for case in together.CASES:
+        names = [sorted(p.name for p in (folder / case).iterdir()) for folder in folders]
+        assert names[0] == names[1]
+        (model,), _ = load_models(folders[1] / case)
+        assert model.symbols == together.parts()[0].symbols
+
+
+def test_shares_are_the_batch_even_where_there_are_fewer_rows_than_processes():
+    for n_rows in (1, 2, 3, 7, 100):
+        rows = torch.arange(n_rows) + 40
+        shares = [Team(rank, 3).share(rows) for rank in range(3)]
+        assert torch.equal(torch.cat(shares), rows)
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_one_process_is_a_team_that_changes_nothing():
+    team, answer = Team.join(), torch.randn(3, 2)
+    assert team == Team(0, 1) and team.leads
+    assert team.whole(answer, 3) is answer
+    team.check_device(torch.device("cuda"))
+
+
+@pytest.mark.parametrize("device", ["mps", "cuda"])
+def test_a_team_refuses_devices_that_it_cannot_share(device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InvalidInputError, match=r"device .*2"):
+        Team(1, 2).check_device(torch.device(device))
