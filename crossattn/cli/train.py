@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> None:
     """Train on the first 60 % of the windows, stop by the next 10 %, leave the rest unseen."""
     from crossattn.bars.files import read_bars
     from crossattn.cli.runs import BARS_FILE, write_record
+    from crossattn.training.parallel import Team
     from crossattn.windows.data import prepare_cross_attention_data
 
     frames = read_bars(args.data)
@@ -58,9 +59,10 @@ def run(args: argparse.Namespace) -> None:
         resume=args.resume,
         checkpoint_every=args.checkpoint_every,
     )
-    if (run_dir / BARS_FILE).exists():
+    leads = Team.join().leads  # under torchrun the first process writes and speaks
+    if leads and (run_dir / BARS_FILE).exists():
         print(f"finished before: {run_dir} is as it was")
-    else:
+    elif leads:
         _write_evidence(run_dir, result, test)
         write_record(run_dir, frames, train, val)
         print(
@@ -128,6 +130,7 @@ def _walk_forward(args: argparse.Namespace, data, run_dir: Path) -> None:
     from crossattn.figures import png_of
     from crossattn.portfolio.walkforward import walk_forward
     from crossattn.runtime import atomic_write
+    from crossattn.training.parallel import Team
 
     fold = -(-len(data) // 10)
     result = walk_forward(
@@ -137,6 +140,8 @@ def _walk_forward(args: argparse.Namespace, data, run_dir: Path) -> None:
         test_size=fold,
         val_size=max(1, fold // 2),
     )
+    if not Team.join().leads:
+        return
     forecasts = pd.DataFrame(
         result.predictions.reshape(len(result.data), -1), index=result.timestamps
     )
