@@ -1,0 +1,162 @@
+"""Typical wrong answers get the points they deserve, and the message that helps.
+
+The cells run here in this process: what is tested are the assignments, not the sandbox.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nbgrader")
+
+from .submissions import answers
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def grade(notebook) -> tuple[dict[str, float], dict[str, str]]:
+    """Points and messages by test, of a notebook whose hidden tests are its source's."""
+    space, scores, messages = {"__name__": "notebook"}, {}, {}
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        about, failure = cell.metadata.get("nbgrader", {}), ""
+        try:
+            exec(compile(cell.source, "cell", "exec"), space)
+        except Exception as error:
+            failure = str(error) or type(error).__name__
+        if about.get("grade"):
+            name = about["grade_id"].removeprefix("test-")
+            scores[name] = 0.0 if failure else float(about["points"])
+            messages[name] = failure
+    return scores, messages
+
+
+def with_hidden_tests(assignment: str, **replacements: str):
+    from .submissions import notebook
+
+    source = {
+        c.metadata.nbgrader.grade_id: c.source
+        for c in notebook(assignment).cells
+        if c.metadata.get("nbgrader", {}).get("grade")
+    }
+    submission = answers(assignment, **replacements)
+    for cell in submission.cells:
+        name = cell.metadata.get("nbgrader", {}).get("grade_id")
+        cell.source = source.get(name, cell.source)
+    return submission
+
+
+NO_MASK = """
+def attention(query, key, value, mask=None):
+    shares = (query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5).softmax(-1)
+    return shares @ value, shares
+"""
+NO_PROJECTION = """
+def multi_head(x, w_query, w_key, w_value, w_output, n_heads, mask=None):
+    n, d = x.shape
+    q, k, v = (
+        (x @ w).reshape(n, n_heads, d // n_heads).transpose(0, 1)
+        for w in (w_query, w_key, w_value)
+    )
+    scores = q @ k.transpose(1, 2) / (d // n_heads) ** 0.5
+    shares = scores.softmax(-1)
+    return (shares @ v).transpose(0, 1).reshape(n, d), shares
+"""
+OLD_TOKENS = """
+def lag_tokens(returns, n_lags):
+    tokens = np.full((*returns.shape, n_lags), np.nan)
+    for k in range(n_lags):
+        tokens[k + 1 :, :, k] = returns[: len(returns) - k - 1]
+    return tokens
+"""
+SUMS = """
+def sector_means(x, sector_of):
+    return torch.nn.functional.one_hot(sector_of).to(x).T @ x
+"""
+NO_PURGE = """
+def split(n_rows, train_share, horizon):
+    first = round(n_rows * train_share)
+    return np.arange(first), np.arange(first, n_rows)
+
+
+def clean(prices):
+    return (prices - prices.mean()) / prices.std()
+"""
+BY_ASSET = """
+def sharpe_loss(positions, returns, cost=0.0):
+    earned = positions * returns
+    return -(earned.mean(0) / earned.std(0)).mean()
+"""
+BONFERRONI = """
+def q_values(p):
+    return np.minimum(np.asarray(p) * len(p), 1)
+"""
+NO_COST = """
+def backtest(prices, targets, cost):
+    cash, shares, equity = 1.0, np.zeros(prices.shape[1]), []
+    for price, target in zip(prices, targets):
+        if not np.isnan(target).any():
+            value = cash + shares @ price
+            shares = target * value / price
+            cash = value - target.sum() * value
+        equity.append(cash + shares @ price)
+    return np.array(equity)
+"""
+FORGETS_START = """
+def metrics(returns, periods):
+    wealth = np.cumprod(1 + returns)
+    ratio = returns.mean() / returns.std(ddof=1) * periods**0.5
+    return {
+        "sharpe_ratio": ratio, "max_drawdown": (wealth / np.maximum.accumulate(wealth) - 1).min()
+    }
+"""
+ACCUSES_ALL = "guilty = list(FEATURES)"
+
+# assignment, answer, text, what it costs, a test, what that test says
+WRONG = [
+    ("ps1", "attention", NO_MASK, {"mask", "nobody"}, "mask", "the mask changes nothing"),
+    ("ps2", "multi_head", NO_PROJECTION, {"join", "mask", "led-by"}, "join", "projection is missing"),
+    ("ps3", "tokens", OLD_TOKENS, {"tokens", "lags", "leaders"}, "tokens", "one bar old"),
+    ("ps4", "means", SUMS, {"means", "across", "sum"}, "means", "these are sums"),
+    ("ps5", "split", NO_PURGE, {"split", "clean"}, "split", "purge by the horizon"),
+    ("ps5", "guilty", ACCUSES_ALL, {f"leak-{k}" for k in range(1, 6)}, "leak-1", "innocent"),
+    ("ps6", "loss", BY_ASSET, None, "gross", "the assets' own ratios"),
+    ("ps7", "q_values", BONFERRONI, None, "q-values", "Bonferroni"),
+    ("ps8", "backtest", NO_COST, {"costs", "own-market", "break-even"}, "costs", "no cost"),
+    ("ps8", "metrics", FORGETS_START, {"metrics"}, "metrics", "loss on the first bar"),
+]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "answer", "text", "lost", "test", "message"),
+    WRONG,
+    ids=[f"{w[0]}-{w[4]}" for w in WRONG],
+)
+def test_typical_wrong_answers(assignment, answer, text, lost, test, message):
+    scores, messages = grade(with_hidden_tests(assignment, **{answer: text}))
+    assert message in messages[test]
+    zero = {name for name, points in scores.items() if not points}
+    if lost is None:
+        assert test in zero and zero != set(scores)
+    else:
+        assert zero <= lost and test in zero, messages
+
+
+@pytest.mark.parametrize("assignment", ["ps1", "ps5", "ps7"])
+def test_the_solutions_are_right_for_any_student(assignment, monkeypatch):
+    for student in ("ada", "grace"):
+        monkeypatch.setenv("CROSSATTN_STUDENT", student)
+        scores, messages = grade(with_hidden_tests(assignment))
+        assert all(scores.values()), messages
+
+
+def test_releases_are_what_the_sources_generate(monkeypatch, capsys):
+    sys.path.insert(0, str(ROOT / "tools"))
+    import assignments
+
+    monkeypatch.setattr(sys, "argv", ["assignments.py", "--check"])
+    assert assignments.main() == 0, capsys.readouterr().out
