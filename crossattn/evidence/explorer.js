@@ -1,0 +1,158 @@
+(() => {
+  "use strict";
+  const SVG = "http://www.w3.org/2000/svg";
+  const CIVIDIS = [[0, 34, 78], [53, 69, 108], [102, 105, 112], [148, 142, 119], [200, 184, 102],
+    [254, 232, 56]];
+
+  const shade = (share) => {
+    const place = Math.min(Math.max(share, 0), 1) * (CIVIDIS.length - 1);
+    const low = Math.min(Math.floor(place), CIVIDIS.length - 2);
+    return CIVIDIS[low].map((v, k) => Math.round(v + (place - low) * (CIVIDIS[low + 1][k] - v)));
+  };
+  const range = (size) => Array.from({ length: size }, (_, k) => k);
+  const element = (parent, name, text = "") => {
+    const made = document.createElement(name);
+    made.textContent = text;
+    parent.append(made);
+    return made;
+  };
+  const drawn = (parent, name, attributes) => {
+    const made = document.createElementNS(SVG, name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    parent.append(made);
+    return made;
+  };
+
+  function start(root) {
+    root.dataset.ready = "yes";
+    const { symbols, times, size, packed } = JSON.parse(root.querySelector("script").textContent);
+    const [nTimes, nHeads, nLags] = size;
+    const n = symbols.length;
+    const codes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+    const shareAt = (t, h, i, j, l) =>
+      (codes[(((t * nHeads + h) * n + i) * n + j) * nLags + l] / 255) ** 2;
+
+    // 0 on a slider is the mean over times or heads, and the sum over lags
+    const chosen = (value, count) => (value === 0 ? range(count) : [value - 1]);
+    const share = (i, j, time, head, lag) => {
+      const [ts, hs, ls] = [chosen(time, nTimes), chosen(head, nHeads), chosen(lag, nLags)];
+      let total = 0;
+      for (const t of ts) for (const h of hs) for (const l of ls) total += shareAt(t, h, i, j, l);
+      return total / (ts.length * hs.length);
+    };
+
+    const controls = element(root, "div");
+    controls.className = "controls";
+    const slider = (name, count, say) => {
+      const label = element(controls, "label", name);
+      const input = element(label, "input");
+      Object.assign(input, { type: "range", min: 0, max: count, step: 1, value: 0 });
+      input.disabled = count < 2;
+      const shown = element(label, "output");
+      input.addEventListener("input", update);
+      return { value: () => Number(input.value), tell: () => {
+        shown.textContent = say(Number(input.value));
+        input.setAttribute("aria-valuetext", shown.textContent);
+      } };
+    };
+    const menu = (name) => {
+      const label = element(controls, "label", name);
+      const select = element(label, "select");
+      symbols.forEach((symbol, k) => { element(select, "option", symbol).value = k; });
+      select.addEventListener("input", update);
+      return select;
+    };
+    const time = slider("time", nTimes, (k) => (k ? times[k - 1] : `mean of ${nTimes}`));
+    const lag = slider("lag", nLags, (k) => (k ? `${k}` : `sum of ${nLags}`));
+    const head = slider("head", nHeads, (k) => (k ? `${k}` : `mean of ${nHeads}`));
+    const follower = menu("follower");
+    const leader = menu("leader");
+    leader.value = Math.min(1, n - 1);
+
+    const panels = element(root, "div");
+    panels.className = "panels";
+    const map = element(panels, "div");
+    map.className = "map";
+    const table = element(map, "table");
+    table.setAttribute("aria-label", "attention: query assets in rows, key assets in columns");
+    const header = element(table, "tr");
+    element(header, "th", "query \\ key");
+    for (const symbol of symbols) element(header, "th", symbol).scope = "col";
+    const cells = symbols.map((symbol, i) => {
+      const row = element(table, "tr");
+      element(row, "th", symbol).scope = "row";
+      return symbols.map((_, j) => {
+        const cell = element(row, "td");
+        cell.addEventListener("click", () => {
+          follower.value = i;
+          leader.value = j;
+          update();
+        });
+        return cell;
+      });
+    });
+    const side = element(panels, "div");
+    const chart = () => {
+      const figure = element(side, "figure");
+      const svg = drawn(figure, "svg", { viewBox: "0 0 300 110", role: "img" });
+      return { svg, caption: element(figure, "figcaption") };
+    };
+    const byLag = chart();
+    const byTime = chart();
+
+    // one scale for all times of a pair, so that moving through time compares like with like
+    const topOf = (shares) => Math.max(0.01, ...shares);
+
+    function frame({ svg, caption }, text, top) {
+      svg.replaceChildren();
+      svg.setAttribute("aria-label", text);
+      caption.textContent = text;
+      drawn(svg, "path", { d: "M30 5V95H295", fill: "none", stroke: "currentColor" });
+      for (const [y, text] of [[95, "0"], [9, top.toFixed(2)]]) {
+        const tick = drawn(svg, "text", { x: 24, y, "text-anchor": "end", "font-size": 11 });
+        tick.setAttribute("fill", "currentColor");
+        tick.textContent = text;
+      }
+    }
+
+    function update() {
+      [time, lag, head].forEach((control) => control.tell());
+      const [t, l, h] = [time.value(), lag.value(), head.value()];
+      const [i, j] = [Number(follower.value), Number(leader.value)];
+      cells.forEach((row, a) => row.forEach((cell, b) => {
+        const value = share(a, b, t, h, l);
+        const rgb = shade(value);
+        cell.style.background = `rgb(${rgb})`;
+        cell.style.color = value > 0.45 ? "black" : "white";
+        cell.textContent = n <= 12 ? value.toFixed(2) : "";
+        cell.title = `${symbols[a]} \u2190 ${symbols[b]}: ${value.toFixed(3)}`;
+        cell.classList.toggle("chosen", a === i && b === j);
+      }));
+      const pair = `${symbols[i]} \u2190 ${symbols[j]}`;
+      const lags = range(nLags).map((k) => share(i, j, t, h, k + 1));
+      const highest = topOf(range(nTimes).flatMap((k) =>
+        range(nLags).map((m) => share(i, j, k + 1, h, m + 1))));
+      frame(byLag, `${pair}, attention by lag, 1 to ${nLags}`, highest);
+      const wide = 265 / nLags;
+      lags.forEach((value, k) => {
+        const tall = (88 * value) / highest;
+        drawn(byLag.svg, "rect", { x: 32 + k * wide, y: 95 - tall, width: 0.8 * wide,
+          height: tall, fill: l === k + 1 ? "#d55e00" : "#0072b2" });
+      });
+      const path = range(nTimes).map((k) => share(i, j, k + 1, h, l));
+      const peak = topOf(path);
+      frame(byTime, `${pair}, attention through time: ${times[0]} to ${times[nTimes - 1]}`, peak);
+      const across = (k) => 32 + (260 * k) / Math.max(nTimes - 1, 1);
+      const points = path.map((value, k) => `${across(k)},${95 - (88 * value) / peak}`);
+      drawn(byTime.svg, "polyline", { points: points.join(" "), fill: "none", stroke: "#0072b2" });
+      if (t) {
+        const x = across(t - 1);
+        drawn(byTime.svg, "path", { d: `M${x} 5V95`, stroke: "#d55e00", "stroke-width": 2 });
+      }
+    }
+    update();
+    root.querySelector("p").remove();
+  }
+
+  document.querySelectorAll(".crossattn-explorer:not([data-ready])").forEach(start);
+})();

@@ -1,0 +1,143 @@
+"""Explorer of attention: what it holds, how large it gets, and names that try to escape."""
+
+import base64
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn.errors import InvalidInputError
+from crossattn.evidence.explorer import explore_attention
+from crossattn.evidence.maps import AttentionMaps
+
+HOSTILE = ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "$x$ & \"'\u2028"]
+
+
+def some_maps(n=30, heads=2, n_assets=3, lags=4, symbols=None, seed=0):
+    shares = np.random.default_rng(seed).dirichlet(np.ones(n_assets * lags), (n, heads, n_assets))
+    index = pd.date_range("2024-01-01", periods=n, freq="h", tz="UTC")
+    symbols = symbols or [f"S{k}" for k in range(n_assets)]
+    return AttentionMaps(shares.reshape(n, heads, n_assets, n_assets, lags), tuple(symbols), index)
+
+
+def content_of(explorer):
+    return json.loads(re.search(r'json">(.*?)</script>', explorer.html, re.S)[1])
+
+
+def test_it_holds_the_maps():
+    maps = some_maps()
+    content = content_of(explore_attention(maps))
+    codes = np.frombuffer(base64.b64decode(content["packed"]), np.uint8)
+    shares = (codes.reshape(maps.values.shape) / 255.0) ** 2
+    np.testing.assert_allclose(shares, maps.values, atol=0.004)
+    assert content["size"] == [30, 2, 4]
+    assert content["times"][5] == "2024-01-01 05:00"
+
+
+def test_names_are_data_and_cannot_end_their_element():
+    page = explore_attention(some_maps(symbols=HOSTILE)).html
+    assert page.count("<script") == page.count("</script>") == 2
+    assert "<img" not in page and "onerror=alert(1)>" not in page
+    assert content_of(explore_attention(some_maps(symbols=HOSTILE)))["symbols"] == HOSTILE
+
+
+def test_it_asks_for_nothing_from_elsewhere():
+    page = explore_attention(some_maps()).html
+    addresses = set(re.findall(r"\w+://[^\s\"']+", page))
+    assert addresses == {"http://www.w3.org/2000/svg"}, "only the name of a namespace"
+    assert not re.search(r"\b(src|href|import|fetch)\b|innerHTML|\bid=", page)
+
+
+@pytest.mark.parametrize(
+    ("size", "kept"),
+    [
+        ({"n": 5000, "heads": 4, "n_assets": 5, "lags": 8}, (200, 4, 5, 5, 8)),
+        ({"n": 100, "heads": 4, "n_assets": 30, "lags": 8}, (25, 1, 30, 30, 8)),
+        ({"n": 40, "heads": 2, "n_assets": 60, "lags": 8}, (40, 1, 60, 60, 1)),
+    ],
+)
+def test_large_maps_are_thinned(size, kept):
+    explorer = explore_attention(some_maps(**size))
+    assert explorer.shape == kept
+    assert len(explorer.html.encode()) < 300_000
+
+
+def test_first_and_last_windows_stay():
+    maps = some_maps(n=500)
+    times = content_of(explore_attention(maps, max_windows=7))["times"]
+    stamps = maps.timestamps.strftime("%Y-%m-%d %H:%M")
+    assert (len(times), times[0], times[-1]) == (7, stamps[0], stamps[-1])
+
+
+def test_the_same_maps_give_the_same_page_and_missing_attention_is_none():
+    maps = some_maps()
+    assert explore_attention(maps).html == explore_attention(some_maps()).html
+    maps.values[0, 0, 0] = np.nan
+    codes = base64.b64decode(content_of(explore_attention(maps))["packed"])
+    assert codes[:12] == bytes(12)
+
+
+def test_nothing_and_too_much_are_refused():
+    with pytest.raises(InvalidInputError, match="at least one window"):
+        explore_attention(some_maps(n=0))
+    with pytest.raises(InvalidInputError, match="max_windows"):
+        explore_attention(some_maps(), max_windows=0)
+    values = np.zeros((1, 1, 500, 500, 1))
+    wide = AttentionMaps(values, tuple(map(str, range(500))), pd.RangeIndex(1))
+    with pytest.raises(InvalidInputError, match="500 assets"):
+        explore_attention(wide)
+
+
+PROBE = """
+const [first, second] = document.querySelectorAll('.crossattn-explorer');
+const cells = root => [...root.querySelectorAll('td')].map(cell => cell.textContent);
+const before = cells(second);
+const [time, lag, head] = first.querySelectorAll('input[type=range]');
+[time.value, lag.value, head.value] = [6, 3, 2];
+head.dispatchEvent(new Event('input'));
+first.querySelectorAll('td')[5].click();
+document.body.innerHTML = `<pre>${btoa(JSON.stringify({
+  shown: cells(first),
+  untouched: JSON.stringify(before) === JSON.stringify(cells(second)),
+  told: time.getAttribute('aria-valuetext'),
+  pair: [...first.querySelectorAll('select')].map(select => Number(select.value)),
+  names: unescape(encodeURIComponent(first.querySelector('th[scope=row]').textContent)),
+  elements: first.querySelectorAll('img, script, iframe').length,
+  errors: errors,
+}))}</pre>`;
+"""
+
+
+@pytest.mark.browser
+def test_in_a_browser_two_on_a_page_work_and_nothing_escapes(tmp_path):
+    browser = next(filter(None, map(shutil.which, ["chromium", "google-chrome", "chrome"])), None)
+    if browser is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no Chromium on this machine")
+    maps = some_maps(symbols=HOSTILE)
+    fragments = explore_attention(maps).html + explore_attention(some_maps(seed=1)).html
+    page = tmp_path / "page.html"
+    catch = "const errors = []; onerror = m => { errors.push(m) }; alert = m => { errors.push(m) }"
+    page.write_text(
+        f"<!doctype html><meta charset=utf-8><script>{catch}</script><body>{fragments}"
+        f"<script>{PROBE}</script>",
+        encoding="utf-8",
+    )
+    quiet = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    command = [browser, *quiet, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    run = subprocess.run([*command, page.as_uri()], capture_output=True, timeout=60, check=True)
+    answer = re.search(r"<pre>(.*?)</pre>", run.stdout.decode())
+    found = json.loads(base64.b64decode(html.unescape(answer[1])))
+    expected = maps.values[5, 1, :, :, 2].ravel()
+    np.testing.assert_allclose(np.array(found["shown"], float), expected, atol=0.01)
+    assert found["untouched"], "the sliders of one explorer leave the other alone"
+    assert found["told"] == "2024-01-01 05:00"
+    assert found["pair"] == [1, 2], "a click chooses the pair"
+    assert found["names"] == HOSTILE[0]
+    assert found["elements"] == 1, "its own data and nothing else"
+    assert found["errors"] == []
