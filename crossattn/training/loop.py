@@ -168,7 +168,7 @@ def train_cross_attention_model(
     state = trainer.progress
     if run_dir is not None and team.leads and not (folder.path / "config.json").exists():
         save_models([model], folder.path)
-    team.wait()
+    team.wait(device)
     return TrainingResult(
         model=model,
         history=pd.DataFrame(state.history),

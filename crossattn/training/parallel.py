@@ -134,10 +134,13 @@ class Team:
         for tensor in model.state_dict().values():
             dist.broadcast(tensor, src=0)
 
-    def wait(self) -> None:
+    def wait(self, device: torch.device) -> None:
         """Return when all have come here: what the first wrote can be read."""
         if self.size > 1:
-            dist.barrier()
+            # not dist.barrier: it picks a device by itself, and may pick a GPU that two share
+            here = torch.ones(1, device=device)
+            dist.all_reduce(here)
+            here.item()
 
 
 def _leave() -> None:
