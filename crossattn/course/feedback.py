@@ -72,18 +72,23 @@ def questions_of(notebook: NotebookNode) -> list[Question]:
     -------
     list of Question
     """
-    found = []
+    found, broken = [], ""
     for cell in notebook.cells:
         if is_grade(cell) and not is_solution(cell):
             points, possible = determine_grade(cell)
             name = cell.metadata.nbgrader.grade_id.removeprefix("test-")
-            found.append(Question(name, points or 0.0, possible, message_of(cell)))
+            message = message_of(cell)
+            if message.startswith("NameError") and broken:
+                message = f"{message} (an answer above failed: {broken})"
+            found.append(Question(name, points or 0.0, possible, message))
+        elif cell.cell_type == "code":
+            broken = message_of(cell) or broken
     return found
 
 
 def message_of(cell: NotebookNode) -> str:
     """Return the message of a failed cell without its traceback, which would show the test."""
-    errors = [output for output in cell.outputs if output.output_type == "error"]
+    errors = [output for output in cell.get("outputs", []) if output.output_type == "error"]
     for error in reversed(errors):
         value = str(error.evalue).strip()
         if error.ename == "NotImplementedError" and not value:
@@ -91,7 +96,7 @@ def message_of(cell: NotebookNode) -> str:
         if error.ename in ("AssertionError", "CheckFailedError"):
             return value[:SHOWN] or "the test failed"
         return f"{error.ename}: {value}"[:SHOWN]
-    if any(output.output_type == "stream" and output.name == "stderr" for output in cell.outputs):
+    if is_grade(cell) and any(output.get("name") == "stderr" for output in cell.outputs):
         return "the test printed a warning"
     return ""
 

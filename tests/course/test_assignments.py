@@ -119,7 +119,14 @@ ACCUSES_ALL = "guilty = list(FEATURES)"
 # assignment, answer, text, what it costs, a test, what that test says
 WRONG = [
     ("ps1", "attention", NO_MASK, {"mask", "nobody"}, "mask", "the mask changes nothing"),
-    ("ps2", "multi_head", NO_PROJECTION, {"join", "mask", "led-by"}, "join", "projection is missing"),
+    (
+        "ps2",
+        "multi_head",
+        NO_PROJECTION,
+        {"join", "mask", "led-by"},
+        "join",
+        "projection is missing",
+    ),
     ("ps3", "tokens", OLD_TOKENS, {"tokens", "lags", "leaders"}, "tokens", "one bar old"),
     ("ps4", "means", SUMS, {"means", "across", "sum"}, "means", "these are sums"),
     ("ps5", "split", NO_PURGE, {"split", "clean"}, "split", "purge by the horizon"),
@@ -160,3 +167,16 @@ def test_releases_are_what_the_sources_generate(monkeypatch, capsys):
 
     monkeypatch.setattr(sys, "argv", ["assignments.py", "--check"])
     assert assignments.main() == 0, capsys.readouterr().out
+
+
+def test_slides_begin_at_headings_and_leave_out_solutions():
+    import nbformat
+
+    sys.path.insert(0, str(ROOT / "tools"))
+    from slides import to_slides
+
+    path = ROOT / "book" / "foundations" / "02_scaled_dot_product_attention.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    page = to_slides(notebook)
+    sections = sum(cell.source.startswith(("# ", "## ")) for cell in notebook.cells)
+    assert sections <= page.count("<section") and "# Solution" not in page

@@ -117,6 +117,8 @@ def test_endless_loops_and_floods_cost_only_their_own_question(graded):
     mine = points(rows, "loops")
     assert mine["scores"] == mine["gradient"] == 0
     assert mine["attention"] == 3 and mine["nobody"] == 2
+    assert "longer than allowed" in rows["loops", "scores"]["message"]
+    assert "may print" in rows["loops", "gradient"]["message"]
 
 
 @needs_sandbox

@@ -1,0 +1,65 @@
+"""Thirty submissions, right, wrong and hostile, generated and graded in one go."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nbgrader")
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "course"))
+
+from submissions import answers, hand_in, notebook
+
+from crossattn.course.grade import main
+from crossattn.course.sandbox import isolation_problem
+
+MINUTES = 15
+HOSTILE = {
+    "loop": "while True:\n    pass",
+    "memory": "hoard = bytearray(10**11)",
+    "flood": "while True:\n    print('x' * 1000)",
+    "socket": "import socket\nsocket.create_connection(('192.0.2.1', 80), timeout=3)",
+    "files": "import shutil\nfor place in ('/usr', '/tmp'):\n    shutil.rmtree(place)",
+    "tests": "get_ipython().run_cell = lambda *a, **k: None",
+    "end": "import os\nos._exit(0)",
+    "deaf": (
+        "while True:\n    try:\n        while True:\n            pass\n"
+        "    except BaseException:\n        pass"
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(isolation_problem()), reason=isolation_problem() or "a sandbox is here")
+def test_thirty_submissions_in_fifteen_minutes(tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name in [f"ps{k}" for k in range(1, 9)]:
+        hand_in(folder, f"right-{name}", name, answers(name))
+        hand_in(folder, f"blank-{name}", name, notebook(name, "release"))
+    wrong = "def attention(query, key, value, mask=None):\n    return query, key"
+    for k in range(6):
+        hand_in(folder, f"wrong-{k}", "ps1", answers("ps1", attention=wrong))
+    for kind, text in HOSTILE.items():
+        hand_in(folder, f"hostile-{kind}", "ps1", answers("ps1", gradient=text))
+    started = time.monotonic()
+    assert main([str(folder), "--out", str(out)]) == 0
+    seconds = time.monotonic() - started
+    with (out / "grades.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 30
+    for row in rows:
+        share = float(row["score"]) / float(row["max_score"])
+        if row["student"].startswith("right"):
+            assert share == 1, row
+        elif row["student"].startswith("blank"):
+            assert share == 0, row
+        else:
+            assert 0 < share < 1, row
+    print(f"30 submissions in {seconds:.0f} s on {os.cpu_count()} cores")
+    assert seconds < 60 * MINUTES
