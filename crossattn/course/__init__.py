@@ -1,38 +1,32 @@
 """For learners and their teachers: staged checks, markets by student, grading.
 
-Stands beside the rest of the package: it may use any room, and no room uses it.
+Stands beside the rest of the package: it may use any room, and no room uses it. Names are handed
+out on first use, so that the environment check runs where everything else is missing.
 """
 
-from crossattn.course.attention import check_attention, check_multi_head
-from crossattn.course.data import check_features, check_split, moved_rows
-from crossattn.course.evidence import check_false_discovery, check_p_value
-from crossattn.course.lags import (
-    check_hierarchy,
-    check_lag_attention,
-    check_lag_tokens,
-    check_sector_means,
-)
-from crossattn.course.money import check_backtest, check_metrics, check_sharpe_loss
-from crossattn.course.staged import CheckFailedError
-from crossattn.course.students import market_for, seed_of, student_id
+from importlib import import_module
 
-__all__ = [
-    "CheckFailedError",
-    "check_attention",
-    "check_backtest",
-    "check_false_discovery",
-    "check_features",
-    "check_hierarchy",
-    "check_lag_attention",
-    "check_lag_tokens",
-    "check_metrics",
-    "check_multi_head",
-    "check_p_value",
-    "check_sector_means",
-    "check_sharpe_loss",
-    "check_split",
-    "market_for",
-    "moved_rows",
-    "seed_of",
-    "student_id",
-]
+_PARTS = {
+    "staged": ["CheckFailedError"],
+    "attention": ["check_attention", "check_multi_head"],
+    "lags": ["check_hierarchy", "check_lag_attention", "check_lag_tokens", "check_sector_means"],
+    "data": ["check_features", "check_split", "moved_rows"],
+    "money": ["check_backtest", "check_metrics", "check_sharpe_loss"],
+    "evidence": ["check_false_discovery", "check_p_value"],
+    "students": ["market_for", "seed_of", "student_id"],
+}
+_PART_OF = {name: part for part, names in _PARTS.items() for name in names}
+
+__all__ = sorted(_PART_OF)
+
+
+def __getattr__(name: str):
+    if name not in _PART_OF:
+        raise AttributeError(f"module 'crossattn.course' has no attribute {name!r}")
+    value = getattr(import_module(f"crossattn.course.{_PART_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 
 import nbgrader.api
+from nbclient.exceptions import DeadKernelError
 from nbformat.notebooknode import NotebookNode
 from nbgrader.converters import Autograde, GenerateAssignment
 from nbgrader.coursedir import CourseDirectory
@@ -95,9 +96,10 @@ class SubmissionExecute(Execute):
             cell.source = f"{source}\nprint({proof!r})"
         try:
             self.execute_cell(cell, index, store_history=False)
-        except Exception as error:  # whatever a submission does to its kernel ends here
-            reason = str(error).splitlines()
-            self.stopped = f"the kernel was lost ({reason[0] if reason else type(error).__name__})"
+        except DeadKernelError:
+            self.stopped = "the kernel ended (too much processor time, or the code ended it)"
+        except Exception:  # whatever else a submission does to its kernel ends here
+            self.stopped = "the kernel no longer answers (it ran too long, or printed too much)"
         finally:
             cell.source = source
         if self.printed > self.limits.output_bytes:
