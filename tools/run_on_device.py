@@ -32,7 +32,8 @@ def device_name() -> str:
 
 def run(command: list[str], **options) -> tuple[int, str]:
     """Run a command from the root, the package on its path; return exit code and output."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg", "TQDM_DISABLE": "1"}
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    environment = {**os.environ, "PYTHONPATH": paths, "MPLBACKEND": "Agg", "TQDM_DISABLE": "1"}
     try:
         done = subprocess.run(
             command,

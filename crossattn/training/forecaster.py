@@ -64,6 +64,9 @@ class CrossAttentionForecaster:
     ----------
     models : list of CrossAttentionMultiAsset
         The members that were kept.
+    symbols : tuple of str
+        Assets in the order of every axis of ``attention``, ``coefficients``, ``contributions`` and
+        ``leaders``, whatever the order in the data that is asked about.
     history : DataFrame
         ``member, epoch, train_loss, val_loss, lr``, of all members.
 
@@ -164,7 +167,7 @@ class CrossAttentionForecaster:
         return self
 
     def predict(self, data: CrossAttentionData) -> np.ndarray:
-        """Return the members' mean prediction, ``(n, N)`` in the units of ``y``."""
+        """Return the members' mean prediction ``(n, N)``: units and assets as in ``data.y``."""
         answers = [predict(model, data, device=self.device) for model in self._fitted()]
         return np.mean(answers, axis=0)
 

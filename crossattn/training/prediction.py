@@ -30,7 +30,8 @@ def predict(
     ----------
     model : CrossAttentionMultiAsset
     data_or_X : CrossAttentionData or ndarray of shape (n, N, T, F)
-        Data is put in the model's order by name; an array must be in it already.
+        Data may hold the model's symbols and features in any order: they are matched by name. An
+        array must be in the model's own order.
     device : str
     batch_size : int
         Windows at a time.
@@ -38,15 +39,19 @@ def predict(
     Returns
     -------
     ndarray of shape (n, N), (n, N, 3) or (n, N, Q)
-        In the units of ``y``; known at each window's last close. Finite where inputs are missing.
+        In the units of ``y`` and, of data, in its order of symbols; known at each window's last
+        close. Finite where inputs are missing.
 
     Raises
     ------
     InvalidInputError
         Other symbols, features, lookback or horizon than the model's, or a wrong shape.
     """
-    answers = [p.cpu().numpy() for p in _answers(model, data_or_X, device, batch_size)]
-    return np.concatenate(answers)
+    parts = [p.cpu().numpy() for p in _answers(model, data_or_X, device, batch_size)]
+    answers = np.concatenate(parts)
+    if isinstance(data_or_X, CrossAttentionData) and model.symbols is not None:
+        answers = answers[:, [model.symbols.index(symbol) for symbol in data_or_X.symbols]]
+    return answers
 
 
 def attention_batches(
