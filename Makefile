@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: setup book test lint lab demo bench clean help
+.PHONY: setup book test lint lab demo bench assignments grade clean help
 
 setup: $(STAMP)  ## make .venv and install everything
 $(STAMP): pyproject.toml constraints.txt
@@ -41,6 +41,14 @@ demo: $(STAMP)  ## crossattn demo: bars to report.html, on a simulated market
 
 bench: $(STAMP)  ## benchmarks and studies: speed against peers, recovery, error rates
 	@$(BIN)/python -m pytest tests/benchmarks -q -s -p no:cacheprovider --timeout=0
+
+assignments: $(STAMP)  ## what students get, generated from book/assignments/source
+	@$(BIN)/python tools/assignments.py
+
+SUBMISSIONS ?= submitted
+OUT ?= feedback
+grade: $(STAMP)  ## grade a folder: make grade SUBMISSIONS=dir OUT=dir
+	@$(BIN)/python -m crossattn.course.grade $(SUBMISSIONS) --out $(OUT)
 
 clean:  ## remove what was built (not .venv)
 	rm -rf _build demo runs .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -27,6 +27,7 @@ STEPS = {
     "notebooks-clean": ["nbstripout", "--verify", "--keep-id", *NOTEBOOKS],
     "tests": PYTEST,
     "notebooks": [*PYTEST, "-o", "addopts=", *NBVAL, *NOTEBOOKS],
+    "assignments": ["python", "tools/assignments.py", "--check"],
     "breakages": ["python", "tools/breakages.py"],
 }
 

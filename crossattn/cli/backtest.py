@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 from crossattn.cli.values import count, fraction, moment, positive
@@ -59,8 +60,9 @@ def run(args: argparse.Namespace) -> None:
         equity.to_csv(temporary, index=False)
     with atomic_write(out / "trades.csv") as temporary:
         strategy.result_.trades.to_csv(temporary, index=False)
-    with atomic_write(out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    written = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    with atomic_write(out / "metrics.json") as temporary:  # JSON knows no infinity
+        temporary.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     for name, value in metrics.items():
         print(f"{name}: {value:.6g}")
     if seen:
