@@ -236,7 +236,7 @@ class MultiHeadCrossAttention(nn.Module):
 
 
 class CrossAssetAttention(nn.Module):
-    """One asset asks, several others answer: cross-attention as the seed of the book draws it.
+    """One asset asks, several others answer: cross-attention as it is usually drawn.
 
     The query asset's token at a bar attends over the other assets' tokens *of that bar*, so an
     early bar never sees a later one.

@@ -1,4 +1,4 @@
-"""Maps: selections add up, dates are honest, and the seed's follower score says nothing."""
+"""Maps: selections add up, dates are honest, and a follower score made of rows says nothing."""
 
 import numpy as np
 import pandas as pd
