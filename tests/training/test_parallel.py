@@ -81,12 +81,25 @@ def _without_keys(bias):
     return torch.cat([query, value])
 
 
-def test_the_first_process_alone_wrote_a_whole_run_folder(folders):
+def test_the_run_folder_of_two_is_the_one_of_one(folders):
     for case in together.CASES:
         names = [sorted(p.name for p in (folder / case).iterdir()) for folder in folders]
         assert names[0] == names[1]
         (model,), _ = load_models(folders[1] / case)
         assert model.symbols == together.parts()[0].symbols
+
+
+class Follower(Team):
+    """A process that does not lead, without peers to wait for."""
+
+    leads = False
+
+
+def test_a_process_that_does_not_lead_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(Team, "join", Follower)
+    result = together.train("forecast", tmp_path, checkpoint_every=1)
+    assert len(result.history) == 2
+    assert list((tmp_path / "forecast").iterdir()) == []
 
 
 def test_shares_are_the_batch_even_where_there_are_fewer_rows_than_processes():
