@@ -54,4 +54,4 @@ clean:  ## remove what was built (not .venv)
 	rm -rf _build demo runs .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

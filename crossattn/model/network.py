@@ -144,6 +144,7 @@ class CrossAttentionMultiAsset(nn.Module):
             ``x`` has another shape, or fewer steps than the lags need.
         """
         self.check_windows(x)
+        x = x.to(next(self.parameters()).device)  # training may have left the model on a GPU
         return self.answer(self.body.read_windows(x), return_attention)
 
     def answer(self, inputs, return_attention: bool = False):

@@ -49,7 +49,8 @@ def names(paths: list[Path]) -> list[str]:
 every_notebook = pytest.mark.parametrize(
     "path", executed_notebooks(), ids=names(executed_notebooks())
 )
-every_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=names(CHAPTERS))
+NUMBERED = [path for path in CHAPTERS if path.stem[0].isdigit()]
+every_chapter = pytest.mark.parametrize("path", NUMBERED, ids=names(NUMBERED))
 
 
 def test_every_notebook_of_the_book_is_listed():
@@ -93,7 +94,8 @@ def test_imports_nothing_that_reaches_out(path):
             imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             imported.add((node.module or "").split(".")[0])
-    assert imported & FORBIDDEN_MODULES == set()
+    allowed = {"subprocess"} if path.parent.name == "scale" else set()  # it starts two processes
+    assert imported & FORBIDDEN_MODULES <= allowed
 
 
 @every_chapter
