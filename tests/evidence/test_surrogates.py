@@ -1,0 +1,261 @@
+"""Surrogate markets keep each asset and break the rest; refits tell planted pairs from luck."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from joblib import parallel_config
+
+from crossattn import prepare_cross_attention_data, simulate_market
+from crossattn.baselines.linear import VAR
+from crossattn.evidence.report import make_report
+from crossattn.evidence.surrogates import METHODS, stability, surrogate_null, surrogate_part
+
+PLANTED = {("S0", "S1"), ("S2", "S3")}
+COLUMNS = ["leader", "follower", "statistic", "p_value", "q_value", "significant"]
+
+
+def ridge():
+    return VAR(max_lag=3, penalty="ridge")
+
+
+def split(frames, horizon=1):
+    data = prepare_cross_attention_data(
+        frames, lookback=5, horizon=horizon, features=["log_return", "volatility"]
+    )
+    return data.split(0.5, 0.1)
+
+
+def idle(n_assets=3, seed=1, horizon=1):
+    market = simulate_market("null", n_assets=n_assets, n_steps=2000, seed=seed)
+    return split(market.frames, horizon)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """Four random walks; S0 leads S1 by one bar, S2 leads S3 by three, against its sign."""
+    noise = np.random.default_rng(7).normal(0, 0.01, (2000, 4))
+    returns = noise.copy()
+    returns[1:, 1] += 0.4 * noise[:-1, 0]
+    returns[3:, 3] -= 0.4 * noise[:-3, 2]
+    closes = 100 * np.exp(returns.cumsum(axis=0))
+    opens = pd.date_range("2024-01-01", periods=len(closes), freq="h", tz="UTC", name="time")
+    frames = {}
+    for asset, close in enumerate(closes.T):
+        bar = dict.fromkeys(["open", "high", "low", "close"], close)
+        frames[f"S{asset}"] = pd.DataFrame({**bar, "volume": 1.0}, index=opens)
+    return split(frames)
+
+
+@pytest.fixture(scope="module")
+def found(planted):
+    return surrogate_null(ridge, *planted)
+
+
+def standing(null):
+    edges = null.edges[null.edges["significant"]]
+    return set(zip(edges["leader"], edges["follower"], strict=True))
+
+
+def rows_of(part):
+    return slice(part.ends[0], part.ends[-1] + 1)
+
+
+def test_planted_pairs_reach_the_smallest_p_value(found):
+    edges = found.edges
+    assert list(edges.columns) == COLUMNS
+    assert len(edges) == 12
+    assert found.statistics.shape == (19, 12)
+    stand = edges[edges["significant"]]
+    assert standing(found) == PLANTED
+    assert (stand["p_value"] == 1 / 20).all()
+    assert (stand["q_value"] < 0.05).all()
+    assert not found.nobody_leads
+
+
+def test_p_values_count_the_largest_statistic_of_each_surrogate(found):
+    for row in found.edges.itertuples():
+        reached = sum(max(draw) >= row.statistic for draw in found.statistics.to_numpy())
+        assert row.p_value == pytest.approx((1 + reached) / 20)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nobody_leads_on_a_null_market(method):
+    null = surrogate_null(ridge, *idle(n_assets=4), method=method)
+    assert null.nobody_leads
+    assert null.method == method
+    assert "Nobody leads" in str(null)
+
+
+def test_the_bootstrap_finds_the_planted_pairs_too(planted):
+    assert standing(surrogate_null(ridge, *planted, method="stationary_bootstrap")) == PLANTED
+
+
+def test_surrogate_statistics_look_like_idle_ones(found):
+    values = found.statistics.to_numpy()
+    assert abs(values.mean()) < 0.4
+    assert 0.7 < values.std() < 1.4
+
+
+def test_a_rotation_keeps_an_asset_and_what_belongs_to_it(planted):
+    part = planted[0]
+    moved = surrogate_part(part, "circular_shift", np.random.default_rng(0))
+    rows, offsets = rows_of(part), []
+    for asset in range(len(part.symbols)):
+        mine = part.panel[rows, asset, 0]
+        offset = int(np.flatnonzero(mine == moved.panel[0, asset, 0])[0])
+        offsets.append(offset)
+        for before, after in (
+            (part.panel[rows, asset], moved.panel[:, asset]),
+            (part.targets[rows, asset], moved.targets[:, asset]),
+            (part.next_returns[rows, asset], moved.next_returns[:, asset]),
+        ):
+            np.testing.assert_array_equal(np.roll(before, -offset, axis=0), after)
+        for lag in (1, 2, 5):
+            turned = moved.panel[:, asset, 0].astype(float) ** 2
+            square = mine.astype(float) ** 2
+            assert np.corrcoef(turned, np.roll(turned, lag))[0, 1] == pytest.approx(
+                np.corrcoef(square, np.roll(square, lag))[0, 1]
+            )
+    assert len(set(offsets)) == len(part.symbols)
+    assert len(moved) == len(part) - part.lookback + 1
+
+
+def test_a_bootstrap_draw_is_made_of_blocks_of_the_asset(planted):
+    part = planted[0]
+    moved = surrogate_part(part, "stationary_bootstrap", np.random.default_rng(0))
+    rows = rows_of(part)
+    for asset in range(len(part.symbols)):
+        place = {value: k for k, value in enumerate(part.panel[rows, asset, 0])}
+        order = np.array([place[value] for value in moved.panel[:, asset, 0]])
+        np.testing.assert_array_equal(part.targets[rows, asset][order], moved.targets[:, asset])
+        seams = (np.diff(order) % len(order) != 1).mean()
+        assert seams == pytest.approx(1 / 20, abs=0.025)
+
+
+def test_without_a_generator_the_windows_are_the_real_ones(planted):
+    part = planted[1]
+    same = surrogate_part(part, "circular_shift", None)
+    kept = part[part.lookback - 1 :]
+    np.testing.assert_array_equal(same.X, kept.X)
+    np.testing.assert_array_equal(same.y, kept.y)
+    assert same.timestamps.equals(kept.timestamps)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_crosses_parts(method):
+    parts = idle(horizon=4)
+    rng = np.random.default_rng(5)
+    for part in parts:
+        own = rows_of(part)
+        moved = surrogate_part(part, method, rng)
+        for asset in range(3):
+            for before, after in (
+                (part.panel[own, asset, 0], moved.panel[:, asset, 0]),
+                (part.targets[own, asset], moved.targets[:, asset]),
+            ):
+                assert set(after) <= set(before)
+
+
+def test_models_are_fitted_on_the_surrogates_of_their_own_part():
+    parts = idle()
+    seen = []
+
+    class Spy(VAR):
+        def fit(self, train, val=None):
+            seen.append((train, val))
+            return super().fit(train, val)
+
+    surrogate_null(lambda: Spy(max_lag=1), *parts, n_surrogates=4, alpha=0.2)
+    assert len(seen) == 5
+    for fitted in seen:
+        for mine, part in zip(fitted, parts, strict=False):
+            own = part.panel[rows_of(part), :, 0]
+            np.testing.assert_array_equal(np.sort(mine.panel[..., 0], 0), np.sort(own, 0))
+            assert mine.timestamps[-1] == part.timestamps[-1]
+    assert not np.array_equal(seen[1][0].panel, seen[2][0].panel)
+
+
+def test_seeds_decide_and_jobs_do_not():
+    parts = idle()
+    few = {"n_surrogates": 4, "alpha": 0.2}
+    first = surrogate_null(ridge, *parts, **few)
+    pd.testing.assert_frame_equal(first.edges, surrogate_null(ridge, *parts, **few).edges)
+    other = surrogate_null(ridge, *parts, seed=1, **few)
+    assert not np.allclose(first.statistics, other.statistics)
+    np.testing.assert_array_equal(
+        np.sort(first.edges["statistic"]), np.sort(other.edges["statistic"])
+    )
+    with parallel_config(backend="threading"):
+        parallel = surrogate_null(ridge, *parts, n_jobs=2, **few)
+    pd.testing.assert_frame_equal(first.statistics, parallel.statistics)
+
+
+def test_the_page_shows_no_markup_of_names():
+    market = simulate_market("null", n_assets=3, n_steps=600, seed=0)
+    names = ["<script>x</script>", "B", "C"]
+    frames = dict(zip(names, market.frames.values(), strict=True))
+    data = prepare_cross_attention_data(frames, lookback=5, horizon=1, features=["log_return"])
+    null = surrogate_null(lambda: VAR(max_lag=1), *data.split(), n_surrogates=4, alpha=0.2)
+    assert "<script>" not in null._repr_html_()
+
+
+def test_bad_arguments_are_named(planted, refuse):
+    train, val, test = planted
+    parts = (train, val, test)
+    refuse(lambda: surrogate_null(ridge(), *parts), "make_model")
+    refuse(lambda: surrogate_null(ridge, *parts, method="shuffle"), "method")
+    refuse(lambda: surrogate_null(ridge, *parts, alpha=1.0), "alpha")
+    refuse(lambda: surrogate_null(ridge, *parts, n_surrogates=18), "n_surrogates.*19")
+    refuse(lambda: surrogate_null(ridge, *parts, n_surrogates=True), "n_surrogates")
+    refuse(lambda: surrogate_null(ridge, train.panel, val, test), "train")
+    refuse(lambda: surrogate_null(ridge, train, val[:14], test), "val.*15 windows")
+    refuse(lambda: surrogate_null(ridge, test, val, train), "val must begin after")
+
+
+def by_hand(symbols, lag, effect, p_value):
+    """A report on two symbols; matrices by their two pairs: (second leads, first leads)."""
+
+    def matrix(pair):
+        return np.array([[0, pair[0]], [pair[1], 0]], float)
+
+    return make_report(
+        symbols,
+        lag=matrix(lag),
+        effect=matrix(effect),
+        p_value=matrix(p_value),
+        alpha=0.05,
+        method="by hand",
+        n_windows=100,
+    )
+
+
+def test_stability_by_hand():
+    reports = [
+        by_hand(("A", "B"), (2, 1), (0.1, 0.0), (0.001, 0.9)),
+        by_hand(("B", "A"), (3, 2), (-0.1, 0.2), (0.8, 0.002)),
+        by_hand(("A", "B"), (5, 1), (0.3, 0.1), (0.6, 0.7)),
+    ]
+    table = stability(reports).set_index(["leader", "follower"])
+    leads = table.loc[("B", "A")]
+    assert leads["share_significant"] == pytest.approx(2 / 3)
+    assert leads["effect_mean"] == pytest.approx(0.2)
+    assert leads["effect_spread"] == pytest.approx(0.1)
+    assert leads["lag"] == 2
+    assert leads["lag_agreement"] == pytest.approx(2 / 3)
+    assert leads["sign_agreement"] == 1
+    follows = table.loc[("A", "B")]
+    assert follows["share_significant"] == 0
+    assert follows["effect_mean"] == pytest.approx(0.0)
+    assert follows["effect_spread"] == pytest.approx(0.1)
+    assert follows["lag"] == 1
+    assert follows["lag_agreement"] == pytest.approx(2 / 3)
+    assert follows["sign_agreement"] == pytest.approx(1 / 3)
+    assert table.index[0] == ("B", "A")
+
+
+def test_stability_refuses_what_cannot_be_compared(refuse):
+    one = by_hand(("A", "B"), (2, 1), (0.1, 0.0), (0.001, 0.9))
+    other = by_hand(("A", "C"), (2, 1), (0.1, 0.0), (0.001, 0.9))
+    refuse(lambda: stability([one]), "two or more, got 1")
+    refuse(lambda: stability([one, "B"]), "LeadLagReports, got str")
+    refuse(lambda: stability([one, other]), "same symbols")
