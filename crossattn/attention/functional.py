@@ -163,13 +163,15 @@ def attend(
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias), None
     mask = torch.atleast_2d(mask)
     # A row with nobody to attend to is opened for the kernel, which has no answer for it on some
-    # devices, and its output is then set to zero.
+    # devices, and its output is then set to zero. On a CPU it costs nothing to see that there is
+    # no such row; on a GPU the question would make the kernels wait.
     somebody = mask.any(dim=-1, keepdim=True)  # (..., Nq, 1)
-    allowed = mask | ~somebody
+    empty_rows = mask.device.type != "cpu" or not somebody.all()
+    allowed = mask | ~somebody if empty_rows else mask
     if bias is not None:
         allowed = torch.where(allowed, bias, -math.inf)
     output = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
-    return output.masked_fill(~somebody, 0.0), None
+    return output.masked_fill(~somebody, 0.0) if empty_rows else output, None
 
 
 def _without_unused_tokens(query, key, value, mask):

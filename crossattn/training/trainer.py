@@ -76,6 +76,7 @@ class Trainer:
         A loss over a portfolio's path needs consecutive rows: there batches are blocks of time,
         shuffled; elsewhere single rows are.
         """
+        self.model.train()
         ends, size = self.train_rows.ends, self.recipe.batch_size
         rng = np.random.default_rng([self.seed, self.progress.epoch])
         if self.model.output_type == "portfolio":
@@ -98,7 +99,6 @@ class Trainer:
             self.model.body.refresh(self.train_rows.store)
         # rank 0 draws what one process would; the others' rows need draws of their own
         torch.manual_seed((hash((self.seed, state.epoch, state.batch)) + self.team.rank) % 2**63)
-        self.model.train()
         set_rate(self.optimizer, one_cycle(self.share, recipe.warmup))
         loss = self._loss(self.train_rows, rows)
         value = loss.item()
