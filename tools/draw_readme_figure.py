@@ -46,7 +46,7 @@ def main() -> int:
     attention = null_forecaster.attention(null_test).mean(axis=0).sum(axis=-1)
     attention_heatmap(attention, symbols, annotate=False, ax=axes[2])
     verdict = "nobody leads" if nobody.nobody_leads else "false leaders"
-    axes[2].set_title(f"attention on a null market; the test says: {verdict}")
+    axes[2].set_title(f"attention, null market; test: {verdict}")
     figure.savefig(OUT, dpi=110, metadata={"Software": None})
     found = set(map(tuple, report.edges.query("significant")[["leader", "follower"]].to_numpy()))
     real = set(map(tuple, market.edges[["leader", "follower"]].to_numpy()))
