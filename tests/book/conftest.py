@@ -156,6 +156,12 @@ def site(html):
 
 
 @pytest.fixture
+def serve():
+    """Give the server: ``with serve(folder) as address``."""
+    return served
+
+
+@pytest.fixture
 def broken(tmp_path):
     """The address of a page that does everything a page of the book must not do."""
     (tmp_path / "index.html").write_text(
