@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import warnings
 
 import numpy as np
@@ -9,6 +11,11 @@ import pandas as pd
 import pytest
 
 from crossattn.errors import CrossAttentionError
+
+# Whoever starts the tests in the background may have made them deaf to Ctrl-C, and every process
+# that they start: the tests of Ctrl-C need ears.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def random_walk_frames(
