@@ -20,6 +20,7 @@ from crossattn.evidence.contributions import (
     measure_contributions,
     without_source,
 )
+from crossattn.evidence.forecasts import correlation
 from crossattn.evidence.maps import attention_maps
 from crossattn.windows.data import CrossAttentionData
 
@@ -142,7 +143,7 @@ def faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Faithfuln
     off = ~np.eye(len(symbols), dtype=bool)
     for test, effect in observed.items():
         for name, claimed in {"attention": attention, "influence": influence}.items():
-            agreement = _correlation(claimed[off], effect[off])
+            agreement = correlation(claimed[off], effect[off])
             rows.append(_row(test, name, agreement, AGREEMENT))
     rows.append(_row("uniform attention", "attention", uniform_cost(model, data), RELIANCE))
     index = pd.Index(symbols, name="follower")
@@ -273,7 +274,7 @@ def uniform_cost(model, data: CrossAttentionData) -> float:
     base = forecast_function(model)(data)
     levelled = with_uniform_attention(model)
     even = forecast_function(levelled)(data)
-    return 1.0 - max(_correlation(base.ravel(), even.ravel()), 0.0) ** 2
+    return 1.0 - max(correlation(base.ravel(), even.ravel()), 0.0) ** 2
 
 
 def _row(test: str, name: str, statistic: float, threshold: float) -> dict:
@@ -285,9 +286,3 @@ def _row(test: str, name: str, statistic: float, threshold: float) -> dict:
         "threshold": threshold,
         "verdict": verdict,
     }
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    if a.std() == 0 or b.std() == 0:
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])
