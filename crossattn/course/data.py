@@ -139,8 +139,9 @@ def check_features(fn: Callable, *, until: str | None = None) -> None:
 def check_split(fn: Callable, *, until: str | None = None) -> None:
     """Check ``fn(n_rows, train_share, horizon) -> (train, test)``, two integer index arrays.
 
-    Row t has a target that covers bars t+1 .. t+horizon, so a training row may not be closer than
-    ``horizon`` rows before the first test row.
+    Row t has a target that covers bars t+1 .. t+horizon. No bar of a training target may be a test
+    row, so the ``horizon`` rows before the first test row belong to neither part, as in
+    :meth:`crossattn.CrossAttentionData.split`.
 
     Other Parameters
     ----------------
@@ -172,23 +173,23 @@ def check_split(fn: Callable, *, until: str | None = None) -> None:
 
     def purge():
         train, test = ask()
-        gap = int(test.min() - train.max())
+        last = int(train.max()) + horizon
         require(
-            gap >= horizon,
-            f"the last training target covers bars up to {int(train.max()) + horizon}, beyond "
-            f"the first test row {int(test.min())}: drop the training rows whose targets reach "
-            "into the test part (purge by the horizon)",
+            last < test.min(),
+            f"the last training target covers bars up to {last}, and the first test row is "
+            f"{int(test.min())}: drop the training rows whose targets reach into the test part "
+            "(purge by the horizon)",
         )
 
     def economy():
         train, test = ask()
         require(test.min() == 30 and test.max() == rows - 1, "test is rows 30 to 49 here")
         require(
-            train.min() == 0 and train.max() == 26,
-            "with targets of 4 bars, rows 0 to 26 are safe: row 26 covers bars 27 to 30, the last "
-            f"of them closing at the first test row; your last is {int(train.max())}",
+            train.min() == 0 and train.max() == 25,
+            "with targets of 4 bars, rows 0 to 25 are safe: row 25 covers bars 26 to 29, the last "
+            f"before the first test row; your last is {int(train.max())}",
         )
-        require_close(ask(1)[0], np.arange(30.0), "training rows for a horizon of 1")
+        require_close(ask(1)[0], np.arange(29.0), "training rows for a horizon of 1")
 
     run_stages(
         "check_split",

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from crossattn import course
+from crossattn import course, prepare_cross_attention_data, simulate_market
 from crossattn.course.money import account_by_loop
 
 
@@ -120,10 +120,10 @@ def sharpe(*, sign=-1, by_asset=False, first=True):
     return answer
 
 
-def split(*, purge=True, shuffle=False):
+def split(*, purged=0, shuffle=False):
     def answer(rows, share, horizon):
         first = round(rows * share)
-        train = np.arange(first - (horizon - 1 if purge else 0))
+        train = np.arange(first - horizon - purged)
         if shuffle:
             mixed = np.random.default_rng(0).permutation(rows)
             return mixed[:first], mixed[first:]
@@ -187,7 +187,8 @@ WRONG = [
     (course.check_features, lambda p: (p - p.mean()) / p.std(), "the whole sample"),
     (course.check_features, lambda p: p.pct_change(fill_method=None).dropna(), "row for row"),
     (course.check_features, lambda p: p.bfill(), "filled from later"),
-    (course.check_split, split(purge=False), "purge by the horizon"),
+    (course.check_split, split(purged=-1), "purge by the horizon"),
+    (course.check_split, split(purged=1), "rows 0 to 25 are safe"),
     (course.check_split, split(shuffle=True), "time order"),
     (course.check_backtest, late, "one row late"),
     (course.check_backtest, early, "the future, leaked"),
@@ -255,6 +256,17 @@ def test_account_of_the_check_is_that_of_the_package():
         targets, prices, transaction_cost=0.002, initial_capital=1.0, sizing="before_cost"
     )
     np.testing.assert_allclose(mine, theirs.equity, rtol=1e-12)
+
+
+def test_split_of_the_check_is_that_of_the_package():
+    frames = simulate_market(n_assets=3, n_steps=120, seed=0).frames
+
+    def split_by_package(n_rows, share, horizon):
+        data = prepare_cross_attention_data(frames, 8, horizon, ["log_return"])[:n_rows]
+        train, rest, _ = data.split(train=share, val=0.2)
+        return train.ends - data.ends[0], np.arange(rest.ends[0] - data.ends[0], n_rows)
+
+    course.check_split(split_by_package)
 
 
 def test_every_student_has_a_market_of_their_own(monkeypatch):
