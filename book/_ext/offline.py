@@ -3,7 +3,7 @@
 - MathJax: script, fonts and TeX extensions are copied from the package ``sphinx-mathjax-offline``
   (only the parts that a page can ask for, 4 MB instead of 24).
 - Thebe, which would load scripts from elsewhere, is dropped from every page.
-- The cache of executed notebooks lives in a folder named by a digest of the package's source and of
+- The cache of executed notebooks lives in a folder named by a digest of the package's files and of
   the versions below it: a change in the package is a fresh execution of the book.
 """
 
@@ -55,9 +55,11 @@ def drop_thebe(app: Sphinx, page: str, template: str, context: dict, doctree) ->
 
 
 def package_digest(root: Path) -> str:
-    """Return a short digest of the package's source and of the versions it runs on."""
+    """Return a short digest of the package's files and of the versions it runs on."""
     digest = hashlib.sha256(" ".join(f"{name}={version(name)}" for name in EXECUTED_WITH).encode())
-    for path in sorted((root / "crossattn").rglob("*.py")):
+    for path in sorted((root / "crossattn").rglob("*.*")):
+        if "__pycache__" in path.parts or not path.is_file():
+            continue
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -20,6 +20,7 @@ pytest.importorskip("sphinx")
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import package
 import plan
+from offline import package_digest
 
 PAGE = '<html><body><h1 id="top">A</h1>{}</body></html>'
 
@@ -124,3 +125,17 @@ def test_an_executed_chapter_is_found_in_the_cache_until_its_code_changes(tmp_pa
     nbformat.write(notebook, path)
     assert not is_cached(cache, path)
     assert execute(path, timeout=60)[2] == "CellExecutionError"
+
+
+def test_executed_chapters_are_kept_apart_by_every_file_of_the_package(tmp_path):
+    room = tmp_path / "crossattn" / "evidence"
+    (room / "__pycache__").mkdir(parents=True)
+    digests = set()
+    for name in ("explorer.py", "explorer.js", "explorer.css"):
+        (room / name).write_text("1")
+        digests.add(package_digest(tmp_path))
+    (room / "explorer.js").write_text("2")
+    digests.add(package_digest(tmp_path))
+    assert len(digests) == 4
+    (room / "__pycache__" / "explorer.cpython-311.pyc").write_text("3")
+    assert package_digest(tmp_path) in digests
