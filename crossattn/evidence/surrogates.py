@@ -184,9 +184,11 @@ def surrogate_part(
     part : CrossAttentionData
         Windows; only the rows at which they end are used, and those are nobody else's.
     method : {"circular_shift", "stationary_bootstrap"}
-        ``circular_shift`` rotates each asset by an independent, uniform number of rows, and changes
-        no value. ``stationary_bootstrap`` lays out blocks of it that start anywhere and last a
-        geometric number of rows, four lookbacks on average.
+        ``circular_shift`` rotates each asset by a random number of rows of its own, and changes no
+        value; no two are rotated to within ``lookback + horizon`` rows of each other, where what
+        two assets share at one moment would become a lead (where the part is too short for that,
+        they are as far apart as it allows). ``stationary_bootstrap`` lays out blocks of it that
+        start anywhere and last a geometric number of rows, four lookbacks on average.
     rng : numpy.random.Generator or None
         None moves nothing: the part as the real market sees it, on the same rows.
 
@@ -199,7 +201,8 @@ def surrogate_part(
     n_rows, n_assets = len(rows), len(part.symbols)
     order = np.tile(np.arange(n_rows)[:, None], (1, n_assets))  # (n, N)
     if rng is not None and method == "circular_shift":
-        order = (order + rng.integers(n_rows, size=n_assets)) % n_rows
+        gap = part.lookback + part.horizon
+        order = (order + _rotations(n_rows, n_assets, gap, rng)) % n_rows
     elif rng is not None:
         block = 4.0 * part.lookback
         order = np.column_stack([_blocks(n_rows, block, rng) for _ in range(n_assets)])
@@ -299,6 +302,13 @@ def _refit(make_model, parts, method: str, seed) -> pd.Series:
 def _share_at_least(null: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Share of the null, the real one counted in, that reaches each real statistic."""
     return (1 + (null[None, :] >= real[:, None]).sum(axis=1)) / (1 + len(null))
+
+
+def _rotations(n_rows: int, n_assets: int, gap: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw a rotation an asset, in slots of a circle with a gap between two of them."""
+    slot = n_rows // n_assets
+    within = rng.integers(max(slot - gap, 1), size=n_assets)
+    return rng.permutation(n_assets) * slot + within + rng.integers(n_rows)
 
 
 def _blocks(n_rows: int, mean_length: float, rng: np.random.Generator) -> np.ndarray:

@@ -120,6 +120,17 @@ def test_a_rotation_keeps_an_asset_and_what_belongs_to_it(planted):
     assert len(moved) == len(part) - part.lookback + 1
 
 
+def test_no_two_assets_are_rotated_to_nearly_the_same_place(planted):
+    part = planted[1]
+    n_rows, first = len(part), part.panel[rows_of(part)][:, :, 0]
+    for seed in range(200):
+        moved = surrogate_part(part, "circular_shift", np.random.default_rng(seed)).panel[0, :, 0]
+        place = [int(np.flatnonzero(first[:, k] == value)[0]) for k, value in enumerate(moved)]
+        apart = np.subtract.outer(place, place) % n_rows
+        apart = apart[~np.eye(len(place), dtype=bool)]
+        assert apart.min() >= part.lookback + part.horizon, "what is shared would become a lead"
+
+
 def test_a_bootstrap_draw_is_made_of_blocks_of_the_asset(planted):
     part = planted[0]
     moved = surrogate_part(part, "stationary_bootstrap", np.random.default_rng(0))
