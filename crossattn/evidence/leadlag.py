@@ -15,7 +15,12 @@ import numpy as np
 from crossattn.baselines.base import recent_volatility
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.contributions import Contributions, measure_contributions
-from crossattn.evidence.inference import clark_west, newey_west_lags, robust_regression
+from crossattn.evidence.inference import (
+    Overlap,
+    clark_west,
+    newey_west_lags,
+    robust_regression,
+)
 from crossattn.evidence.report import LeadLagReport, make_report
 from crossattn.windows.data import CrossAttentionData
 
@@ -24,7 +29,7 @@ __all__ = ["LeadLagReport", "analyze_lead_lag_relationships", "contribution_test
 VOLATILITY_HALF_LIFE = 12.0
 CLIP = 6.0
 SILENT = 1e-6
-CONTRIBUTION_TEST = "contributions on held-out bars, jointly per follower, Newey-West errors"
+CONTRIBUTION_TEST = "contributions on held-out bars, jointly per follower, robust errors"
 
 
 def analyze_lead_lag_relationships(
@@ -76,9 +81,9 @@ def analyze_lead_lag_relationships(
 
     .. math:: y_i = a_i + \\sum_j b_{ij} c_{ij} + e_i,
 
-    and each b is tested against 0, one-sided, with Newey-West errors past the overlap of the
-    horizon, wild bars allowed for (leverage-corrected residuals, and a t distribution with as many
-    degrees of freedom as bars carry the error). Testing one source at a time is the mistake that
+    and each b is tested against 0, one-sided, with errors that allow for wild bars: Newey-West with
+    leverage-corrected residuals, or Hodrick's where the horizon is longer than a bar and targets
+    overlap, and a t distribution with as many degrees of freedom as bars carry the error. Testing one source at a time is the mistake that
     doubles the false discoveries: assets share a factor, so the contribution of an idle source is
     correlated with that of the true leader left out. Own past is a control where the model
     reports it.
@@ -93,8 +98,8 @@ def analyze_lead_lag_relationships(
 
     References
     ----------
-    Newey and West (1987), Econometrica 55. Clark and West (2007), Journal of Econometrics 138.
-    Benjamini and Hochberg (1995), JRSS B 57(1).
+    Newey and West (1987), Econometrica 55. Hodrick (1992), Review of Financial Studies 5(3).
+    Clark and West (2007), Journal of Econometrics 138. Benjamini and Hochberg (1995), JRSS B 57(1).
 
     Examples
     --------
@@ -190,15 +195,21 @@ def _test_follower(
     spoken = np.flatnonzero(spread > SILENT * max(typical, 1e-300))
     if known.sum() < 10 * (len(spoken) + 2) or not len(spoken):
         return
-    target, parts = target[known], parts[known]
+    bars = data.next_returns[data.ends[0] : data.ends[-1] + data.horizon, follower]
     scale = np.ones(len(target))
     if volatility_weights:
         order = np.arange(total.shape[1])
-        scale = recent_volatility(data, order, VOLATILITY_HALF_LIFE)[known, follower]
+        scale = recent_volatility(data, order, VOLATILITY_HALF_LIFE)[:, follower]
+        reach = CLIP * np.pad(scale, (0, data.horizon - 1), mode="edge")[: len(bars)]
+        bars = np.clip(bars, -reach, reach)
         scale = scale * np.sqrt(data.horizon)
         target = np.clip(target, -CLIP * scale, CLIP * scale)
+    target, parts, scale = target[known], parts[known], scale[known]
+    overlap = Overlap(bars, np.flatnonzero(known), data.horizon) if data.horizon > 1 else None
     lags = newey_west_lags(len(target), data.horizon)
-    fit = robust_regression(target, parts[:, spoken], scale=scale, lags=lags, leverage=True)
+    fit = robust_regression(
+        target, parts[:, spoken], scale=scale, lags=lags, leverage=True, overlap=overlap
+    )
     forecast = parts.sum(axis=1) + (target - parts.sum(axis=1)).mean()
     answers = zip(spoken, fit.slope, fit.error, fit.t, fit.p_positive, strict=True)
     for source, slope, error, t, p_value in answers:
