@@ -19,7 +19,7 @@ CORE = {"numpy": "2", "pandas": "2.2", "torch": "2.4", "scipy": "1.13", "matplot
 EXTRAS = {
     "book": ["jupyterlab", "ipykernel", "nbval"],
     "data": ["skfolio", "bokeh_sampledata"],
-    "course": ["nbgrader", "jupytext"],
+    "course": ["nbgrader", "sphinx_revealjs"],
 }
 MEMORY_GB, DISK_GB = 4, 2
 

@@ -167,16 +167,3 @@ def test_releases_are_what_the_sources_generate(monkeypatch, capsys):
 
     monkeypatch.setattr(sys, "argv", ["assignments.py", "--check"])
     assert assignments.main() == 0, capsys.readouterr().out
-
-
-def test_slides_begin_at_headings_and_leave_out_solutions():
-    import nbformat
-
-    sys.path.insert(0, str(ROOT / "tools"))
-    from slides import to_slides
-
-    path = ROOT / "book" / "foundations" / "02_scaled_dot_product_attention.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    page = to_slides(notebook)
-    sections = sum(cell.source.startswith(("# ", "## ")) for cell in notebook.cells)
-    assert sections <= page.count("<section") and "# Solution" not in page
