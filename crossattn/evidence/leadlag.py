@@ -83,10 +83,10 @@ def analyze_lead_lag_relationships(
 
     and each b is tested against 0, one-sided, with errors that allow for wild bars: Newey-West with
     leverage-corrected residuals, or Hodrick's where the horizon is longer than a bar and targets
-    overlap, and a t distribution with as many degrees of freedom as bars carry the error. Testing one source at a time is the mistake that
-    doubles the false discoveries: assets share a factor, so the contribution of an idle source is
-    correlated with that of the true leader left out. Own past is a control where the model
-    reports it.
+    overlap, and a t distribution with as many degrees of freedom as bars carry the error. Testing
+    one source at a time is the mistake that doubles the false discoveries: assets share a factor,
+    so the contribution of an idle source is correlated with that of the true leader left out. Own
+    past is a control where the model reports it.
 
     The lag was chosen when the model was fitted, on other bars, so the p-value needs no further
     correction for it. A source whose contribution never varies is untestable: p = 1.
@@ -205,7 +205,9 @@ def _test_follower(
         scale = scale * np.sqrt(data.horizon)
         target = np.clip(target, -CLIP * scale, CLIP * scale)
     target, parts, scale = target[known], parts[known], scale[known]
-    overlap = Overlap(bars, np.flatnonzero(known), data.horizon) if data.horizon > 1 else None
+    overlap = None
+    if data.horizon > 1 and np.isfinite(bars).mean() > 0.5:  # gaps hide what the targets hold
+        overlap = Overlap(bars, np.flatnonzero(known), data.horizon)
     lags = newey_west_lags(len(target), data.horizon)
     fit = robust_regression(
         target, parts[:, spoken], scale=scale, lags=lags, leverage=True, overlap=overlap

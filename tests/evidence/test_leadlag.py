@@ -207,5 +207,19 @@ def test_long_horizons_hold_their_size_under_slow_contributions():
     assert (p < 0.01).mean() < 0.017
 
 
+def test_targets_known_across_bars_that_never_are():
+    """A symbol that trades at every second row: returns of one row are unknown, of four known."""
+    market = simulate_market("null", n_assets=3, n_steps=1500, seed=2)
+    closes = market.panel["close"].copy()
+    closes.iloc[1::2, 0] = np.nan
+    features = pd.concat({"log_return": np.log(closes).diff()}, axis=1)
+    data = windows_of_features(features, closes, lookback=2, horizon=4, warm_up=1)
+    slow = np.random.default_rng(0).normal(0, 0.001, (len(data), 3, 3))
+    lags = np.ones((3, 3, 1))
+    edges = contribution_test(Contributions(slow, lags, lags, data.symbols), data).edges
+    followed = edges[edges["follower"] == data.symbols[0]]
+    assert followed["p_value"].between(0.001, 0.999).all()
+
+
 def ar(noise, persistence, size):
     return lfilter([size], [1, -persistence], noise, axis=0)
