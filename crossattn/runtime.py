@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import secrets
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -91,10 +91,34 @@ def select_device(device: str | torch.device = "auto") -> torch.device:
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
+        if chosen.type == "meta":
+            raise RuntimeError("it holds shapes and no numbers")
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInputError(f"device {str(device)!r} cannot be used here: {reason}") from None
     return chosen
+
+
+def seed_draws(seed: int, device: torch.device) -> None:
+    """Seed what torch draws on the CPU and on one device, and nothing else.
+
+    ``torch.manual_seed`` seeds every accelerator too; where none has been used it keeps each call,
+    with its stack trace, for the day one is. Once a training step that is slow, and it grows.
+
+    Parameters
+    ----------
+    seed : int
+        In [0, 2**63).
+    device : torch.device
+    """
+    import torch
+
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def seed_everything(seed: int) -> None:
@@ -110,7 +134,8 @@ def progress(iterable: Iterable[T], *, shown: bool = True, **options) -> Iterabl
     """Wrap ``iterable`` in a progress bar on stderr that vanishes where there is no terminal."""
     from tqdm.auto import tqdm
 
-    quiet = not shown or not (sys.stderr.isatty() or _in_notebook())
+    watched = sys.stderr is not None and sys.stderr.isatty()
+    quiet = not shown or not (watched or _in_notebook())
     return tqdm(iterable, file=sys.stderr, disable=quiet, leave=False, **options)
 
 
@@ -123,19 +148,25 @@ def _in_notebook() -> bool:
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` and move it there, whole and synced, on success.
 
-    A reader sees the old file or the new one, never a part; after an error nothing is left behind.
+    A reader sees the old file or the new one, never a part; after an error nothing is left behind,
+    and an OSError names ``path``. A link is followed. What is no file but takes bytes, such as
+    ``/dev/stdout``, is itself what is yielded.
     """
-    path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:60]}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file() and not target.is_dir():
+        yield target
+        return
+    temporary = target.with_name(f".{target.name[:60]}.{secrets.token_hex(4)}.part")
     try:
+        temporary.touch(exist_ok=False)
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        temporary.replace(target)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

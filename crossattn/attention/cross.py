@@ -170,7 +170,7 @@ class MultiHeadCrossAttention(nn.Module):
                 pair_mask(mask, sizes),
                 token_mask(query_mask, (batch, n_queries, n_steps), "query_mask", as_key=False),
                 token_mask(key_mask, (batch, n_keys, n_steps), "key_mask", as_key=True),
-                self._others(query_assets, key_assets),
+                self._others(query_assets, key_assets, n_queries, n_keys),
             ]
         )  # (B|1, T|1, H|1, Nq|1, Nk|1)
         if tokens_may_be_missing:
@@ -181,8 +181,8 @@ class MultiHeadCrossAttention(nn.Module):
         key = self.key_projection(x_key_value.transpose(1, 2))  # (B, T, Nk, D)
         value = self.value_projection(x_key_value.transpose(1, 2))
         if self.n_assets is not None:
-            query = query + self.follower_identity[query_assets].unsqueeze(1)
-            key = key + self.leader_identity[key_assets].unsqueeze(1)
+            query = query + _of(self.follower_identity, query_assets, n_queries)
+            key = key + _of(self.leader_identity, key_assets, n_keys)
         output, attention = attend(
             self._split_heads(query),
             self._split_heads(key),
@@ -197,10 +197,17 @@ class MultiHeadCrossAttention(nn.Module):
             attention = attention.unflatten(0, (batch, n_steps)).transpose(1, 2)
         return output, attention
 
-    def _others(self, query_assets, key_assets):
+    def _others(self, query_assets, key_assets, n_queries, n_keys):
         """Where a pair is two different assets, (B|1, 1, 1, Nq, Nk); None where self is allowed."""
         if not self.exclude_self:
             return None
+        device = self.query_projection.weight.device
+        if query_assets is None and key_assets is None:
+            return ~torch.eye(n_queries, n_keys, dtype=torch.bool, device=device)[None, None, None]
+        query_assets, key_assets = (
+            torch.arange(n, device=device)[None] if assets is None else assets
+            for assets, n in ((query_assets, n_queries), (key_assets, n_keys))
+        )
         return (query_assets[:, :, None] != key_assets[:, None, :])[:, None, None]
 
     def _split_heads(self, tokens: Tensor) -> Tensor:
@@ -220,8 +227,14 @@ class MultiHeadCrossAttention(nn.Module):
         return batch, n_queries, n_steps
 
     def _positions(self, assets, batch, n, name):
-        """Asset numbers (B|1, n) of one side; position i holds asset i unless told otherwise."""
-        assets = torch.arange(n) if assets is None else torch.as_tensor(assets)
+        """Asset numbers (B|1, n) of one side; None, everybody in order, stays None."""
+        if assets is None:
+            if self.n_assets is not None and n > self.n_assets:
+                raise InvalidInputError(
+                    f"{name} must say who the {n} are: only {self.n_assets} assets have identities"
+                )
+            return None
+        assets = torch.as_tensor(assets)
         if assets.is_floating_point() or assets.shape not in [(n,), (1, n), (batch, n)]:
             raise InvalidInputError(
                 f"{name} must be integers of shape ({n},) or ({batch}, {n}), "
@@ -233,6 +246,11 @@ class MultiHeadCrossAttention(nn.Module):
                 f"got {int(assets.min())}..{int(assets.max())}"
             )
         return torch.atleast_2d(assets).to(self.query_projection.weight.device)
+
+
+def _of(identities: Tensor, assets: Tensor | None, n: int) -> Tensor:
+    """Identities of the assets at n positions, (B|1, 1, n, D); None: the first n, in order."""
+    return identities[:n][None, None] if assets is None else identities[assets].unsqueeze(1)
 
 
 class CrossAssetAttention(nn.Module):

@@ -28,30 +28,18 @@ class WindowInputs:
     """Standardised windows ``(B, N, T, F)``, 0 where unknown.
 
     ``exists`` says which bars exist ``(B, N, T)``; None where all do, which spares every mask.
+    ``first`` is the row that ends the first window: windows of a panel are named by their last row.
     """
 
     x: Tensor
     exists: Tensor | None
+    first: int = 0
 
     def gather(self, rows: Tensor) -> WindowInputs:
-        """Return some of the windows."""
-        return WindowInputs(self.x[rows], None if self.exists is None else self.exists[rows])
-
-
-@dataclass(frozen=True)
-class WindowRows:
-    """A standardised panel ``(R, N, F)``, from which windows are cut by the row that ends them."""
-
-    x: Tensor
-    exists: Tensor | None
-    lookback: int
-
-    def gather(self, rows: Tensor) -> WindowInputs:
-        """Return the windows that end at ``rows`` (B,)."""
-        back = torch.arange(self.lookback - 1, -1, -1, device=rows.device)
-        at = rows[:, None] - back  # (B, T)
-        exists = None if self.exists is None else self.exists[at].transpose(1, 2)
-        return WindowInputs(self.x[at].transpose(1, 2), exists)
+        """Return some of the windows, copied asset by asset in one piece."""
+        at = rows - self.first
+        exists = None if self.exists is None else self.exists.index_select(0, at)
+        return WindowInputs(self.x.index_select(0, at), exists)
 
 
 class ChannelScaler(nn.Module):
@@ -187,12 +175,16 @@ class EncoderBody(nn.Module):
         """Standardise windows once, for batches to be gathered from."""
         return self.read_windows(x)
 
-    def refresh(self, store: WindowRows | WindowInputs) -> None:
+    def refresh(self, store: WindowInputs) -> None:
         """Nothing in a store depends on the weights."""
 
-    def read_panel(self, panel: Tensor, lookback: int) -> WindowRows:
-        """Standardise a panel ``(R, N, F)`` once, for all windows."""
-        return WindowRows(*self.scaler(panel), lookback)
+    def read_panel(self, panel: Tensor, lookback: int) -> WindowInputs:
+        """Standardise a panel ``(R, N, F)`` once; its windows are views, nothing is copied."""
+        standard, exists = self.scaler(panel)
+        windows = standard.transpose(0, 1).contiguous().unfold(1, lookback, 1)  # (N, R', F, T)
+        if exists is not None:
+            exists = exists.T.contiguous().unfold(1, lookback, 1).transpose(0, 1)  # (R', N, T)
+        return WindowInputs(windows.permute(1, 0, 3, 2), exists, first=lookback - 1)
 
     def forward(self, inputs: WindowInputs) -> Tensor:
         """Return raw numbers ``(B, N, n_out)``."""

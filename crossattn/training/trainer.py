@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crossattn import runtime
 from crossattn.errors import InvalidInputError
 from crossattn.model.config import Recipe
 from crossattn.model.network import CrossAttentionMultiAsset
@@ -59,6 +60,7 @@ class Trainer:
         # the lag preset is a few small products: nothing to gain from lower precision
         self.mixed = device.type == "cuda" and model.config.preset != "lag"
         self.loss: Loss = loss_for(model.output_type, recipe.loss)
+        self.parameters = list(model.parameters())
         self.optimizer = make_optimizer(model, recipe)
         self.progress = Progress()
         self.best = _copied(model.state_dict())
@@ -98,7 +100,8 @@ class Trainer:
         if state.batch % REFRESH_EVERY == 0:
             self.model.body.refresh(self.train_rows.store)
         # rank 0 draws what one process would; the others' rows need draws of their own
-        torch.manual_seed((hash((self.seed, state.epoch, state.batch)) + self.team.rank) % 2**63)
+        draw = hash((self.seed, state.epoch, state.batch)) + self.team.rank
+        runtime.seed_draws(draw % 2**63, rows.device)
         set_rate(self.optimizer, one_cycle(self.share, recipe.warmup))
         loss = self._loss(self.train_rows, rows)
         value = loss.item()
@@ -117,8 +120,8 @@ class Trainer:
             loss = loss + penalty * gains.abs().sum() / n_parts
         (loss / recipe.accumulate).backward()
         if (state.batch + 1) % recipe.accumulate == 0 or state.batch + 1 == self.batches:
-            self.team.add_gradients(self.model.parameters())
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
+            self.team.add_gradients(self.parameters)
+            torch.nn.utils.clip_grad_norm_(self.parameters, recipe.clip)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
         state.loss_sum += value * len(rows)
