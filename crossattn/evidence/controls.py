@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
-from crossattn.bars.frame import Frame, Frames, check_frames
+from crossattn.bars.frame import Frame, Frames, check_frames, close_times
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.forecasts import correlation
 from crossattn.windows.data import CrossAttentionData
@@ -124,9 +125,10 @@ def label_shuffle(
 
 
 def reverse_time(frames: Frames) -> Frames:
-    """Return the bars as if time ran backwards, on the same clock.
+    """Return the bars as if time ran backwards, between the first open and the last close of all.
 
-    Each bar opens where it closed. A true lead turns round, since the follower's bar now comes
+    Each bar opens where it closed, and when: bars that were simultaneous stay so, also where some
+    are missing. A true lead turns round, since the follower's bar now comes
     first. A pair that is as strong in the *same* direction both ways is no lead: it is something
     simultaneous, or a target that looks at itself.
 
@@ -146,14 +148,23 @@ def reverse_time(frames: Frames) -> Frames:
     >>> all(twice[s]["close"].equals(frames[s]["close"]) for s in frames)
     True
     """
-    return {symbol: _backwards(frame) for symbol, frame in check_frames(frames).items()}
+    frames = check_frames(frames)
+    clocks = {symbol: close_times(frame) for symbol, frame in frames.items()}
+    first = min(frame.index[0] for frame in frames.values())
+    last = max(clock[-1] for clock in clocks.values())
+    return {
+        symbol: _backwards(frame, clocks[symbol], first, last) for symbol, frame in frames.items()
+    }
 
 
-def _backwards(frame: Frame) -> Frame:
-    clock = [name for name in frame.columns if name == "close_time"]
-    turned = frame.drop(columns=clock).iloc[::-1].set_axis(frame.index)
-    turned = turned.rename(columns={"open": "close", "close": "open"})[
-        [name for name in frame.columns if name not in clock]
-    ]
+def _backwards(
+    frame: Frame, closes: pd.DatetimeIndex, first: pd.Timestamp, last: pd.Timestamp
+) -> Frame:
+    """Mirror the bars of one symbol between the first open and the last close of all."""
+    opens = (first + (last - closes))[::-1].rename(frame.index.name)
+    swap = {"open": "close", "close": "open"}
+    turned = frame.iloc[::-1].rename(columns=swap)[list(frame.columns)].set_axis(opens)
+    if "close_time" in turned:
+        turned["close_time"] = first + (last - frame.index[::-1])
     turned.attrs = dict(frame.attrs)
-    return turned.assign(**{name: frame[name] for name in clock})
+    return turned

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from crossattn import (
+    align_panel,
     analyze_lead_lag_relationships,
     prepare_cross_attention_data,
     simulate_market,
@@ -73,6 +74,21 @@ def test_reversed_bars_are_bars_with_returns_backwards(market):
     pd.testing.assert_series_equal(
         kept, shifted[first]["close_time"], check_names=False, check_freq=False
     )
+
+
+def test_bars_that_were_simultaneous_stay_so_where_some_are_missing():
+    frames = simulate_market("null", n_assets=2, n_steps=2000, seed=0).frames
+    first, second = frames
+    frames[first] = frames[first].drop(frames[first].index[[5, 300, 600, 900]])
+    turned = reverse_time(frames)
+
+    def together(bars):
+        returns = np.log(align_panel(bars)["close"]).diff().dropna()
+        return returns[first].corr(returns[second])
+
+    assert together(turned) == pytest.approx(together(frames), abs=0.02)
+    twice = reverse_time(turned)[first]
+    pd.testing.assert_frame_equal(twice, frames[first], check_freq=False)
 
 
 def test_a_true_lead_turns_round(market):
