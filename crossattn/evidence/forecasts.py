@@ -67,8 +67,8 @@ def score_forecasts(
     DataFrame
         A row a forecast: ``information_coefficient`` (correlation with what came),
         ``r_squared`` (1 minus the squared error over that of forecasting zero; negative is worse
-        than zero), ``hit_rate`` (share of signs that were right, of non-zero forecasts) and, with
-        an oracle, ``fidelity`` (correlation with the oracle).
+        than zero; NaN where nothing moved), ``hit_rate`` (share of signs that were right, of
+        non-zero forecasts) and, with an oracle, ``fidelity`` (correlation with the oracle).
 
     Notes
     -----
@@ -94,7 +94,8 @@ def score_forecasts(
         row = {"information_coefficient": correlation(forecast, actual)}
         known = np.isfinite(forecast) & np.isfinite(actual)
         error, total = (actual - forecast)[known], actual[known]
-        row["r_squared"] = 1.0 - float(error @ error) / float(total @ total)
+        power = float(total @ total)
+        row["r_squared"] = 1.0 - float(error @ error) / power if power > 0 else float("nan")
         said = known & (forecast != 0) & (actual != 0)
         hits = np.sign(forecast[said]) == np.sign(actual[said])
         row["hit_rate"] = float(hits.mean()) if hits.size else float("nan")

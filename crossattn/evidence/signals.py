@@ -34,6 +34,7 @@ def to_signals(
     ----------
     predictions : array-like of shape (n_assets,) or (n_assets, 3)
         What ``predict`` gave for one window: returns, weights, or logits of down, neutral, up.
+        A NaN says nothing: it is neutral.
     symbols : sequence of str
     output_type : {"regression", "classification", "portfolio"}
         Which head the predictions come from.
@@ -70,7 +71,10 @@ def to_signals(
     else:
         side = np.where(np.abs(values) > band, np.sign(values), 0).astype(int)
         strength = np.abs(values)
-    weight = values if output_type == "portfolio" else _unit_gross(side * strength)
+    known = np.isfinite(strength)
+    side = np.where(known, side, 0)
+    exposure = side * np.where(known, strength, 0.0)
+    weight = values if output_type == "portfolio" else _unit_gross(exposure)
     return pd.DataFrame(
         {
             "signal": [SIGNALS[s + 1] for s in side],

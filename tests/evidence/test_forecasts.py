@@ -26,6 +26,13 @@ def test_scores_by_hand():
     assert row["fidelity"] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("actual", [0.0, np.nan])
+def test_returns_that_never_move_have_no_r_squared(actual):
+    row = score_forecasts({"mine": np.ones((3, 2))}, np.full((3, 2), actual)).loc["mine"]
+    assert np.isnan(row["r_squared"])
+    assert np.isnan(row["hit_rate"])
+
+
 def test_shapes_must_agree():
     with pytest.raises(InvalidInputError, match="shape"):
         correlation(np.ones((3, 2)), np.ones((2, 3)))

@@ -26,6 +26,16 @@ def test_weights_stay_what_they_are():
     assert table["target_weight"].tolist() == [0.2, -0.5]
 
 
+def test_an_unknown_prediction_is_neutral_and_holds_nothing():
+    table = to_signals([0.003, np.nan, -0.001], ["A", "B", "C"])
+    assert table["signal"].tolist() == ["up", "neutral", "down"]
+    np.testing.assert_allclose(table["target_weight"], [0.75, 0.0, -0.25])
+    logits = [[0, 0, np.log(2)], [np.nan] * 3]
+    table = to_signals(logits, ["A", "B"], output_type="classification")
+    assert table["signal"].tolist() == ["up", "neutral"]
+    np.testing.assert_allclose(table["target_weight"], [1.0, 0.0])
+
+
 def test_true_probabilities_lie_on_the_diagonal():
     generator = np.random.default_rng(0)
     mean, noise = generator.normal(size=(2, 40_000))
