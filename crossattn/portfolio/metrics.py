@@ -48,7 +48,7 @@ def compute_metrics(
     Sharpe = m P / volatility, Sortino = m P / (√mean(min(r, 0)²) √P) where the mean runs over *all*
     bars, CAGR = Π(1 + r)^(P/T) - 1, Calmar = CAGR / -(maximum drawdown). The risk-free rate is 0.
     A ratio whose risk is 0 is ±inf by the sign of its numerator, and 0 where both are 0. Wealth
-    that is lost entirely (or more) has CAGR -1.
+    that is lost entirely (or more) stays lost, whatever returns follow, and has CAGR -1.
 
     Built in chapter: Backtesting.
 
@@ -65,6 +65,9 @@ def compute_metrics(
     values = check_returns(returns)
     periods = check_periods(returns, periods_per_year)
     wealth = np.concatenate([[1.0], np.cumprod(1 + values)])
+    if (wealth <= 0).any():
+        ruin = np.argmax(wealth <= 0)
+        wealth[ruin:] = wealth[ruin]
     drawdown = wealth / np.maximum.accumulate(wealth) - 1
     mean, deviation = values.mean(), values.std(ddof=1)
     if deviation <= 1e-15 * np.abs(values).max():

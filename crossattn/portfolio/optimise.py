@@ -45,6 +45,7 @@ def minimum_variance_weights(returns: np.ndarray, max_position: float = 1.0) -> 
         )
     if assets == 1:
         return np.ones(1)
+    returns = returns / (returns.std() or 1.0)  # the solver's tolerance is absolute
     skfolio = _skfolio()
     shrunk = skfolio.moments.LedoitWolf()
     prior = skfolio.prior.EmpiricalPrior(covariance_estimator=shrunk)

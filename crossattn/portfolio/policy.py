@@ -77,7 +77,9 @@ def mean_variance_policy(
         if row < window:
             continue
         if before is not None:
-            held = drifted(held, marks[row] / marks[before])
+            growth = np.ones(len(held))
+            np.divide(marks[row], marks[before], out=growth, where=marks[before] > 0)
+            held = drifted(held, growth)
         history = marks[row - window : row + 1]
         known = (history > 0).all(axis=0)
         target = np.zeros(prices.shape[1])

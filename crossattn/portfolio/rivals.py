@@ -114,7 +114,7 @@ def momentum(
     every, window : int
         Rows between decisions, and rows that each looks back on.
     skip : int
-        Newest rows that are left out of the comparison.
+        Newest rows that are left out of the comparison, fewer than ``window``.
     allow_short : bool
         Also short the worst third, each side with half of the account.
 
@@ -133,6 +133,12 @@ def momentum(
     >>> momentum(prices, window=1, allow_short=True).to_numpy()
     array([[-0.5,  0.5]])
     """
+
+    whole = isinstance(skip, (int, np.integer)) and not isinstance(skip, bool)
+    if not whole or skip < 0 or (skip and skip >= window):
+        raise InvalidInputError(
+            f"skip must be a whole number of rows below window={window!r}, got {skip!r}"
+        )
 
     def decide(history: np.ndarray) -> np.ndarray:
         risen = history[len(history) - 1 - skip] / history[0]

@@ -277,19 +277,18 @@ def _varying(returns: pd.Series | np.ndarray) -> np.ndarray:
 
 
 def _robust_error(values: np.ndarray, lags: int | None) -> float:
-    """Standard error of mean / deviation, a bar, by the delta method on (r, r²)."""
+    """Standard error of S = mean / deviation, a bar: the delta method on (r, r²).
+
+    With z the standardised return, a bar moves S by (z - S / 2 (z² - 1)) / n.
+    """
     n = len(values)
     lags = int(4 * (n / 100) ** (2 / 9)) if lags is None else int(lags)
-    moments = np.column_stack([values, values**2])
-    mean, square = moments.mean(axis=0)
-    centred = moments - moments.mean(axis=0)
-    long_run = centred.T @ centred / n
+    z = (values - values.mean()) / values.std()
+    moved = z - values.mean() / values.std() / 2 * (z**2 - 1)
+    long_run = moved @ moved
     for lag in range(1, lags + 1):
-        cross = centred[lag:].T @ centred[:-lag] / n
-        long_run += (1 - lag / (lags + 1)) * (cross + cross.T)
-    variance = square - mean**2
-    slope = np.array([square, -mean / 2]) / variance**1.5
-    return float(np.sqrt(slope @ long_run @ slope / n))
+        long_run += 2 * (1 - lag / (lags + 1)) * (moved[lag:] @ moved[:-lag])
+    return float(np.sqrt(long_run) / n)
 
 
 def _bootstrap_sharpes(values: np.ndarray, block: float, n_resamples: int, seed: int) -> np.ndarray:

@@ -80,6 +80,10 @@ def test_losing_everything_and_more():
         figures = compute_metrics(np.array([0.1, last, 0.0]), periods_per_year=252)
         assert figures["total_return"] == pytest.approx(1.1 * (1 + last) - 1)
         assert figures["annual_return"] == -1.0
+    twice = compute_metrics(np.array([0.1, -1.5, -1.5, 0.2]), periods_per_year=252)
+    assert twice["total_return"] == pytest.approx(-1.55), "no second loss makes a debt a fortune"
+    assert twice["annual_return"] == -1.0
+    assert twice["max_drawdown"] == pytest.approx(-1.5)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.covariance import LedoitWolf
 
 from crossattn import backtest_weights
 from crossattn.errors import InvalidInputError
@@ -101,6 +102,16 @@ def test_minimum_variance_is_the_least():
     assert minimum_variance_weights(returns, max_position=0.6).max() == pytest.approx(0.6, abs=1e-4)
 
 
+@pytest.mark.parametrize("scale", [100.0, 0.005, 1e-5])
+def test_minimum_variance_does_not_depend_on_the_size_of_returns(scale):
+    """A solver's tolerance is absolute: five-minute bars once gave weights .003 off."""
+    rng = np.random.default_rng(2)
+    mix = 0.2 * rng.normal(size=(5, 5)) + np.diag([1.0, 0.7, 1.2, 1.1, 0.8])
+    returns = scale * rng.standard_t(5, (400, 5)) @ mix
+    least = np.linalg.solve(LedoitWolf().fit(returns).covariance_, np.ones(5))
+    np.testing.assert_allclose(minimum_variance_weights(returns), least / least.sum(), atol=1e-5)
+
+
 def test_mean_variance_by_hand():
     forecast, covariance = np.array([0.002, -0.001, 0.0005]), np.diag([0.01, 0.02, 0.01])
     free = mean_variance_weights(forecast, covariance, risk_aversion=2, allow_short=True)
@@ -131,6 +142,16 @@ def test_the_policy_trades_less_when_trading_costs():
     turnover = [backtest_weights(w, prices).turnover.sum() for w in (free, dear)]
     assert turnover[1] < 0.6 * turnover[0]
     assert free.index[0] == prices.index[100]
+
+
+def test_a_policy_waits_for_an_asset_that_is_not_listed_yet(recwarn):
+    prices = walk(rows=80, scales=(0.01, 0.02, 0.03))
+    prices.iloc[:60, 1] = np.nan
+    forecasts = pd.DataFrame(0.002, index=prices.index[20:80:10], columns=prices.columns)
+    weights = mean_variance_policy(forecasts, prices, window=15, transaction_cost=0.0)
+    assert (weights["B"] == 0).all()
+    assert (weights["A"] > 0).all()
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
 
 
 def test_drifted_weights_are_those_of_the_engine():
@@ -237,6 +258,8 @@ def test_compare_puts_all_on_the_same_costs():
     [
         lambda p: equal_weight(p, every=0),
         lambda p: momentum(p, window=-1),
+        lambda p: momentum(p, window=5, skip=6),
+        lambda p: momentum(p, window=5, skip=-1),
         lambda p: compare({}, p),
         lambda p: equal_weight(p.tz_localize(None)),
         lambda p: volatility_target(equal_weight(p), p, target=0),
