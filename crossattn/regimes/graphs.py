@@ -9,6 +9,8 @@ from sklearn.cluster import KMeans
 
 from crossattn.errors import InvalidInputError
 
+LEAST_NOISE = 1e-6  # of a variance near 1: an asset that never moves favours neither graph
+
 
 class TwoGraphDetector:
     """Learn two lead-lag graphs from unlabelled bars, then filter which one is at work.
@@ -72,7 +74,8 @@ class TwoGraphDetector:
         n_iterations: int = 30,
         seed: int = 0,
     ):
-        for name, value in {"max_lag": max_lag, "n_starts": n_starts}.items():
+        counts = {"max_lag": max_lag, "n_starts": n_starts, "n_iterations": n_iterations}
+        for name, value in counts.items():
             if not isinstance(value, int) or value < 1:
                 raise InvalidInputError(f"{name} must be an integer of at least 1, got {value!r}")
         if not 0.5 <= persistence < 1:
@@ -202,7 +205,8 @@ class TwoGraphDetector:
 
 def _residual_variance(target, past, coefficients, weight) -> np.ndarray:
     squares = (target - past @ coefficients) ** 2  # (2, T, N)
-    return np.einsum("ts,stn->n", weight, squares) / len(target)
+    noise = np.einsum("ts,stn->n", weight, squares) / len(target)
+    return np.maximum(noise, LEAST_NOISE)
 
 
 def _log_likelihood(target, past, coefficients, noise) -> np.ndarray:

@@ -50,14 +50,15 @@ def correlation_level(returns: pd.DataFrame, *, half_life: float = 96.0) -> pd.S
     Parameters
     ----------
     returns : DataFrame of shape (T, N)
-        Log returns, at least two assets; known at the row's close time.
+        Log returns, at least two assets; known at the row's close time. NaN is skipped: a pair
+        is measured on the bars that both assets have.
     half_life : float
         Of the exponential weights, in bars.
 
     Returns
     -------
     Series of shape (T,)
-        In [-1, 1]; NaN until every asset has moved.
+        In [-1, 1]; NaN until all assets have moved together.
 
     Raises
     ------
@@ -193,13 +194,18 @@ def markov_volatility(returns: pd.Series, *, n_train: int, seed: int = 0) -> pd.
 def _correlations(returns: pd.DataFrame, half_life: float) -> np.ndarray:
     """Exponentially weighted correlation matrices of volatility-scaled returns, ``(T, N, N)``."""
     variance = (returns**2).ewm(halflife=half_life, ignore_na=True).mean().shift(1)
-    scaled = (returns / np.sqrt(variance.where(variance > 0))).clip(-6, 6).fillna(0.0).to_numpy()
-    products = scaled[:, :, None] * scaled[:, None, :]  # (T, N, N)
-    flat = pd.DataFrame(products.reshape(len(scaled), -1))
-    moments = flat.ewm(halflife=half_life).mean().to_numpy().reshape(products.shape)
-    scale = np.sqrt(np.einsum("tnn->tn", moments))
+    scaled = (returns / np.sqrt(variance.where(variance > 0))).clip(-6, 6).to_numpy()
+    mean = _weighted_mean(scaled[:, :, None] * scaled[:, None, :], half_life)
+    both = np.where(np.isnan(scaled), np.nan, 1.0)[:, None, :]
+    power = _weighted_mean(scaled[:, :, None] ** 2 * both, half_life)  # of i where j is there too
     with np.errstate(invalid="ignore", divide="ignore"):
-        return moments / (scale[:, :, None] * scale[:, None, :])
+        return mean / np.sqrt(power * power.transpose(0, 2, 1))
+
+
+def _weighted_mean(products: np.ndarray, half_life: float) -> np.ndarray:
+    flat = pd.DataFrame(products.reshape(len(products), -1))
+    mean = flat.ewm(halflife=half_life, ignore_na=True).mean()
+    return mean.to_numpy().reshape(products.shape)
 
 
 def _check(returns: pd.DataFrame, half_life: float, at_least: int = 1) -> pd.DataFrame:

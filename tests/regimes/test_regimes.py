@@ -90,6 +90,25 @@ def test_correlation_level_without_weights_is_the_mean_correlation():
     assert level == pytest.approx(sample[np.triu_indices(4, 1)].mean(), abs=0.03)
 
 
+def test_missing_bars_do_not_lower_the_correlation():
+    rng = np.random.default_rng(3)
+    returns = rng.normal(size=(6_000, 3)) + 1.5 * rng.normal(size=(6_000, 1))
+    whole = pd.DataFrame(returns, index=clock(6_000))
+    holed = whole.copy()
+    holed[0] = holed[0].where(rng.random(6_000) < 0.5)
+    levels = [correlation_level(r, half_life=1_000).iloc[-1] for r in (whole, holed)]
+    assert levels[1] == pytest.approx(levels[0], abs=0.02)
+
+
+def test_an_asset_that_never_moves_says_nothing_about_graphs():
+    returns, _, _ = graph_market(5, rows=2_000)
+    idle = returns.assign(flat=0.0, absent=np.nan)
+    options = {"max_lag": 1, "persistence": 0.99, "n_iterations": 5}
+    alone = TwoGraphDetector(**options).fit(returns).filter(returns)
+    beside = TwoGraphDetector(**options).fit(idle).filter(idle)
+    np.testing.assert_allclose(beside, alone, atol=1e-6)
+
+
 def test_markov_state_finds_the_volatile_half():
     returns, state = volatile_market(3, rows=2_000)
     probability = markov_volatility(returns["A"], n_train=1_400)
@@ -153,6 +172,7 @@ def test_refits_respect_both_bounds():
         lambda r: markov_volatility(r["A"], n_train=10),
         lambda r: markov_volatility(r["A"] * np.nan, n_train=200),
         lambda r: TwoGraphDetector(max_lag=0),
+        lambda r: TwoGraphDetector(n_iterations=0),
         lambda r: TwoGraphDetector(persistence=0.2),
         lambda r: TwoGraphDetector(ridge=0),
         lambda r: TwoGraphDetector().filter(r),
