@@ -124,7 +124,7 @@ def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section
     """Write :func:`render_report`'s page to ``path``, whole or not at all."""
     page = render_report(title, sections, **parts)
     with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_bytes(page.encode("utf-8", "backslashreplace"))
 
 
 def leaders_section(edges: pd.DataFrame, *, truth: pd.DataFrame | None = None) -> Section:

@@ -169,11 +169,14 @@ def read_bars(directory: str | os.PathLike) -> Frames:
         raise InvalidInputError(f"data folder {folder} does not exist")
     if not folder.is_dir():
         raise InvalidInputError(f"data folder {folder} is not a folder")
-    paths = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() == ".csv" and not path.name.startswith(".")
-    )
+    try:
+        paths = sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() == ".csv" and not path.name.startswith(".")
+        )
+    except OSError as error:
+        raise InvalidInputError(f"data folder {folder} cannot be read: {error.strerror}") from None
     if not paths:
         raise InvalidInputError(f"data folder {folder} holds no <symbol>.csv file")
     frames: Frames = {}
@@ -198,13 +201,14 @@ def _to_csv(frame: Frame, symbol: str) -> str:
         raise InvalidInputError(f"{symbol}: the bar of {frame.index[row]} lacks some of its prices")
     frame = frame[~prices.all(axis=1)]
     table = frame[list(FRAME_COLUMNS)].copy()
-    table.insert(0, "time", _iso(frame.index))
+    table.insert(0, "time", iso_times(frame.index))
     if "close_time" in frame.columns:
-        table["close_time"] = _iso(pd.DatetimeIndex(frame["close_time"]))
+        table["close_time"] = iso_times(pd.DatetimeIndex(frame["close_time"]))
     return table.to_csv(index=False, lineterminator="\n")
 
 
-def _iso(times: pd.DatetimeIndex) -> np.ndarray:
+def iso_times(times: pd.DatetimeIndex) -> np.ndarray:
+    """Return UTC times as ISO 8601 texts, with fractions of a second only where there are any."""
     naive = times.tz_localize(None).to_numpy()
     unit = "s" if (naive == naive.astype("M8[s]")).all() else times.unit
     return np.char.add(np.datetime_as_string(naive, unit=unit), "Z")

@@ -7,6 +7,7 @@ A daily bar is dated by a day, but it is known at a moment. In New York that is 
 from __future__ import annotations
 
 import datetime as dt
+import warnings
 from functools import cache
 
 import pandas as pd
@@ -107,9 +108,11 @@ def _schedule(exchange: str, first: dt.date, last: dt.date) -> pd.DataFrame:
     # a calendar refuses bounds that hold no session, so it gets a margin
     margin = dt.timedelta(days=14)
     try:
-        calendar = exchange_calendars.get_calendar(
-            exchange, start=str(first - margin), end=str(last + margin)
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it uses of pandas is its own affair
+            calendar = exchange_calendars.get_calendar(
+                exchange, start=str(first - margin), end=str(last + margin)
+            )
     except exchange_calendars.errors.InvalidCalendarName:
         raise InvalidInputError(
             f"exchange must be a code such as XNYS, XLON or XTKS, got {exchange!r}"

@@ -7,14 +7,13 @@ Ctrl-C; 1 a defect of ours (the only case that shows a traceback).
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
 from crossattn import __version__
+from crossattn.cli.speech import complain, finish
 from crossattn.errors import CrossAttentionError
 
 COMMANDS = (
@@ -34,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser whose refusal is one line that begins ``error:``."""
 
     def error(self, message: str) -> NoReturn:
-        _complain("error", f"{message} (see '{self.prog} --help')")
+        complain("error", f"{message} (see '{self.prog} --help')")
         raise SystemExit(2)
 
 
@@ -69,29 +68,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
     """
-    warnings.showwarning = _show_warning
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            return _run(argv)
+        except (CrossAttentionError, Warning) as error:  # a warning is raised only where asked for
+            complain("error", str(error) or type(error).__name__)
+        except OSError as error:
+            where = f" {error.filename}" if error.filename else ""
+            complain("error", f"cannot use{where}: {error.strerror or error}")
+        except (MemoryError, RuntimeError) as error:
+            if not _is_lack_of_memory(error):
+                raise
+            complain("error", f"not enough memory ({error}); choose fewer symbols or smaller sizes")
+        except KeyboardInterrupt:
+            complain("stopped", "what was finished is kept")
+            return 130
+        return 2
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = build_parser().parse_args(argv)
         return arguments.run(arguments) or 0
-    except (CrossAttentionError, MemoryError) as error:
-        _complain("error", str(error) or type(error).__name__)
-        return 2
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        _complain("error", f"cannot use{where}: {error.strerror or error}")
-        return 2
-    except KeyboardInterrupt:
-        _complain("stopped", "what was finished is kept")
-        return 130
+    finally:
+        finish()
 
 
-def _complain(kind: str, message: str) -> None:
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
-    print(f"{kind}: {line}", file=sys.stderr)
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether NumPy or torch could not allocate; torch says so by a RuntimeError of many kinds."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return "can't allocate memory" in str(error)
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    _complain("warning", str(message))
+    complain("warning", str(message))

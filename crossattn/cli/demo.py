@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossattn.cli.values import whole
+from crossattn.cli.speech import say
+from crossattn.cli.values import folder, whole
 
 if TYPE_CHECKING:
     import numpy as np
 
     from crossattn import CrossAttentionData
 
-NAME = "demo"
 HELP = "bars, features, training, lead-lag evidence, backtest and report.html in a minute"
 
 LOOKBACK = 48
@@ -26,7 +25,7 @@ METRICS = ("total_return", "sharpe_ratio", "max_drawdown", "average_turnover", "
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn demo``."""
-    parser.add_argument("--out", default="demo", metavar="DIR", help="default: demo")
+    parser.add_argument("--out", type=folder, default="demo", metavar="DIR", help="default: demo")
     parser.add_argument("--seed", type=whole, default=0, metavar="N", help="default: 0")
     bars = parser.add_mutually_exclusive_group()
     bars.add_argument(
@@ -43,14 +42,13 @@ def run(args: argparse.Namespace) -> None:
 
     started = time.monotonic()
     market, frames, source = _bars(args)
-    _say(f"bars: {source}")
+    say(f"bars: {source}")
     data = prepare_cross_attention_data(frames, lookback=LOOKBACK, horizon=1)
     train, val, test = data.split(train=0.6, val=0.1)
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    _say(f"features: {len(data.symbols)} assets, {len(data)} windows of {LOOKBACK} bars")
+    args.out.mkdir(parents=True, exist_ok=True)
+    say(f"features: {len(data.symbols)} assets, {len(data)} windows of {LOOKBACK} bars")
     forecaster = CrossAttentionForecaster(seed=args.seed).fit(train, val)
-    _say("trained: three members on the first 60 % of the bars")
+    say("trained: three members on the first 60 % of the bars")
     forecast = forecaster.predict(test)
 
     sections = [
@@ -68,8 +66,8 @@ def run(args: argparse.Namespace) -> None:
         "cost": f"{TRANSACTION_COST:.2%} of traded notional",
     }
     lead = f"What a cross-attention forecaster saw in {source}, on bars it was not trained on."
-    write_report(out / "report.html", "crossattn demo", sections, lead=lead, facts=facts)
-    _say(f"report: {out / 'report.html'} ({time.monotonic() - started:.0f} s)")
+    write_report(args.out / "report.html", "crossattn demo", sections, lead=lead, facts=facts)
+    say(f"report: {args.out / 'report.html'} ({time.monotonic() - started:.0f} s)")
 
 
 def _bars(args: argparse.Namespace):
@@ -176,7 +174,3 @@ class _EqualWeight:
         import numpy as np
 
         return np.full((len(data), self.n_assets), 1 / self.n_assets)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossattn.cli.values import moment, positive
+from crossattn.cli.speech import complain, say
+from crossattn.cli.values import folder, moment, positive
 from crossattn.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from crossattn.bars.fetching import Fetched
     from crossattn.bars.venue import Limits
 
-NAME = "fetch"
 HELP = "fetch closed bars from Bybit or Yahoo, or write out a real sample that needs no network"
 LIMITS: Limits | None = None  # None: the loader's own patience and pace
 
@@ -27,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--interval", metavar="I", help="bybit: 1 3 5 ... 720 D W M (60); yahoo: 1h 1d ... (1h)")
     add("--start", type=moment, metavar="ISO", help="the first bar's open; without zone UTC")
     add("--end", type=moment, metavar="ISO", help="the last bar's open, included")
-    add("--out", required=True, metavar="DIR", help="folder for one CSV a symbol")
-    add("--cache", metavar="DIR", help="keep what came; ask only for what is missing")
+    add("--out", type=folder, required=True, metavar="DIR", help="folder for one CSV a symbol")
+    add("--cache", type=folder, metavar="DIR", help="keep what came; ask only for what is missing")
     add("--base-url", metavar="URL", help="bybit: another server (https://api.bybit.com)")
     add("--timeout", type=positive, default=10.0, metavar="S", help="seconds a request (10)")
     add("--category", choices=("spot", "linear", "inverse"), help="bybit: default linear")
@@ -37,21 +35,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fetch, write what came, name what is missing on stdout, then fail for symbols that failed."""
-    out = Path(args.out)
-    if out.exists() and not out.is_dir():
-        raise InvalidInputError(f"--out {out} is a file, not a folder")
+    if args.out.exists() and not args.out.is_dir():
+        raise InvalidInputError(f"--out {args.out} is a file, not a folder")
     _refuse_strangers(args)
     fetched = _SOURCES[args.source](args)
     if fetched.frames:
         from crossattn.bars.files import write_bars
 
         for symbol, frame in fetched.frames.items():
-            write_bars({symbol: frame}, out)  # one at a time: a CSV takes more room than its bars
-            print(f"wrote: {symbol} {len(frame)} bars")
+            # one at a time: a CSV takes more room than its bars
+            write_bars({symbol: frame}, args.out)
+            say(f"wrote: {symbol} {len(frame)} bars")
     for gap in fetched.gaps:
-        print(gap, flush=True)
+        say(str(gap))
     for notice in fetched.notices:
-        print(f"warning: {notice}", file=sys.stderr)
+        complain("warning", notice)
     fetched.raise_failures()
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-NAME = "report"
+from crossattn.cli.runs import add_folders
+from crossattn.cli.speech import say
+from crossattn.cli.values import new_file
+
+NAMES = ("leader", "follower")  # symbols are texts, also one that is called NA or 0700
 HELP = "write one self-contained HTML page of a run: curve, attention, leaders, configuration"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn report``."""
-    parser.add_argument("--run", required=True, metavar="DIR", dest="run_dir", help="run folder")
-    parser.add_argument("--out", required=True, metavar="FILE.html")
+    add_folders(parser, data=False)
+    parser.add_argument("--out", type=new_file, required=True, metavar="FILE.html")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -23,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     from crossattn.errors import DamagedFileError
     from crossattn.report import Section, leaders_section, write_report
 
-    run_dir = Path(args.run_dir)
+    run_dir = args.run_dir
     model, record = open_run(run_dir), read_record(run_dir)
     sections = []
     for name, caption in FIGURES.items():
@@ -33,7 +36,10 @@ def run(args: argparse.Namespace) -> None:
     leaders = run_dir / "lead_lag.csv"
     if leaders.is_file():
         try:
-            sections.append(leaders_section(pd.read_csv(leaders)))
+            edges = pd.read_csv(
+                leaders, dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""]
+            )
+            sections.append(leaders_section(edges))
         except (ValueError, KeyError):
             raise DamagedFileError(f"{leaders} is damaged; train the run again") from None
     facts = {
@@ -42,8 +48,15 @@ def run(args: argparse.Namespace) -> None:
         "trained on": " to ".join(record["train"]),
         "validated on": " to ".join(record["validation"]),
         "bars (SHA-256)": record["digest"],
-        **model.config.to_dict(),
+        **{name: _shown(value) for name, value in model.config.to_dict().items()},
     }
     lead = "Attention and leaders were measured on bars that training never saw."
-    write_report(args.out, f"Run {run_dir.name}", sections, lead=lead, facts=facts)
-    print(f"report: {args.out}")
+    write_report(args.out, f"Run {run_dir.resolve().name}", sections, lead=lead, facts=facts)
+    say(f"report: {args.out}")
+
+
+def _shown(value: object) -> object:
+    """Return a setting as a reader writes it."""
+    if value is None:
+        return "none"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value

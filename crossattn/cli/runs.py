@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossattn.cli.values import folder
 from crossattn.errors import DamagedFileError, InvalidInputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
     from crossattn import CrossAttentionData, CrossAttentionMultiAsset
     from crossattn.bars.frame import Frames
 
@@ -21,15 +27,34 @@ FIGURES = {
 }
 
 
-def open_run(directory: str | Path) -> CrossAttentionMultiAsset:
+def add_folders(parser: argparse.ArgumentParser, *, data: bool = True) -> None:
+    """Declare ``--run`` and, where the command reads bars, ``--data``."""
+    add = parser.add_argument
+    add("--run", type=folder, required=True, metavar="DIR", dest="run_dir", help="run folder")
+    if data:
+        add("--data", type=folder, required=True, metavar="DIR", help="one CSV a symbol")
+
+
+def keep_apart(data: Path, output: Path) -> None:
+    """Refuse to write where the bars are: a result that ends in .csv would be read as a symbol."""
+    if output.resolve() == data.resolve():
+        raise InvalidInputError(f"results must not be written among the bars of --data {data}")
+
+
+def open_run(directory: Path) -> CrossAttentionMultiAsset:
     """Read the model of a finished run."""
     from crossattn.training.checkpoint import CONFIG_FILE, load_models
 
-    if not (Path(directory) / CONFIG_FILE).is_file():
+    if not (directory / CONFIG_FILE).is_file():
         raise InvalidInputError(
             f"{directory} holds no finished run (there is no {CONFIG_FILE}); train one first"
         )
     models, _ = load_models(directory)
+    if len(models) != 1:
+        raise InvalidInputError(
+            f"{directory} holds a forecaster of {len(models)} members, not a run of crossattn "
+            "train; open it with CrossAttentionForecaster.load"
+        )
     return models[0]
 
 
@@ -74,15 +99,32 @@ def read_record(run: Path) -> dict:
     path = run / BARS_FILE
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        pd.Timestamp(record["seen_until"])
-        str(record["digest"])
+        for moment in (*record["train"], *record["validation"], record["seen_until"]):
+            if pd.Timestamp(moment).tz is None:
+                raise ValueError("a moment without a time zone, or none")
+        if not isinstance(record["digest"], str):
+            raise ValueError("no digest")
     except FileNotFoundError:
         raise InvalidInputError(
             f"{run} holds no finished run (there is no {BARS_FILE}); train one first"
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DamagedFileError(f"{path} is damaged; train the run again") from None
     return record
+
+
+def forecast_table(
+    forecast: np.ndarray, times: pd.DatetimeIndex, symbols: Sequence[str]
+) -> pd.DataFrame:
+    """Return forecasts by close time, a column a symbol; of class scores, the likeliest sign."""
+    import pandas as pd
+
+    from crossattn.bars.files import iso_times
+
+    if forecast.ndim == 3:
+        forecast = forecast.argmax(axis=-1) - 1
+    index = pd.Index(iso_times(times), name="close_time")
+    return pd.DataFrame(forecast, index=index, columns=list(symbols))
 
 
 def unseen(data: CrossAttentionData, record: dict) -> CrossAttentionData:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from crossattn.cli.values import count, whole
+from crossattn.cli.speech import say
+from crossattn.cli.values import count, folder, whole
 
-NAME = "simulate"
 HELP = "simulate a market with planted lead-lag and write its bars and its truth"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn simulate``."""
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for one CSV a symbol")
+    parser.add_argument("--out", type=folder, required=True, metavar="DIR", help="one CSV a symbol")
     parser.add_argument("--scenario", default="static", metavar="NAME", help="default: static")
     parser.add_argument("--assets", type=count, default=10, metavar="N", help="default: 10")
     parser.add_argument("--steps", type=count, default=20_000, metavar="N", help="default: 20000")
@@ -28,9 +28,9 @@ def run(args: argparse.Namespace) -> None:
         args.scenario, n_assets=args.assets, n_steps=args.steps, seed=args.seed
     )
     write_bars(market.frames, args.out)
-    print(f"wrote: {len(market.frames)} symbols x {args.steps} bars to {args.out}")
+    say(f"wrote: {len(market.frames)} symbols x {args.steps} bars to {args.out}")
     for edge in market.edges.itertuples():
-        print(
+        say(
             f"planted: {edge.leader} leads {edge.follower} "
             f"lag {edge.lag} strength {edge.strength:+.3f}"
         )

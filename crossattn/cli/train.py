@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from crossattn.cli.runs import add_folders
+from crossattn.cli.speech import say
 from crossattn.cli.values import count, positive, whole
 
 FOLDS_FILE = "folds.csv"
 
-NAME = "train"
 HELP = "train a model on a folder of bars; resumes after any interruption"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn train``."""
-    parser.add_argument("--data", required=True, metavar="DIR", help="one CSV a symbol")
-    parser.add_argument("--run", required=True, metavar="DIR", dest="run_dir", help="run folder")
+    add_folders(parser)
     parser.add_argument("--lookback", type=count, default=168, metavar="BARS", help="default: 168")
     parser.add_argument("--horizon", type=count, default=24, metavar="BARS", help="default: 24")
     parser.add_argument(
@@ -41,14 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train on the first 60 % of the windows, stop by the next 10 %, leave the rest unseen."""
     from crossattn.bars.files import read_bars
-    from crossattn.cli.runs import BARS_FILE, write_record
+    from crossattn.cli.runs import BARS_FILE, keep_apart, write_record
     from crossattn.training.parallel import Team
     from crossattn.windows.data import prepare_cross_attention_data
 
+    keep_apart(args.data, args.run_dir)
     frames = read_bars(args.data)
     data = prepare_cross_attention_data(frames, args.lookback, args.horizon)
     train, val, test = data.split(train=0.6, val=0.1)
-    run_dir = Path(args.run_dir)
+    run_dir = args.run_dir
     model = _new_model(args, data)
     result = _train(
         args,
@@ -61,15 +62,15 @@ def run(args: argparse.Namespace) -> None:
     )
     leads = Team.join().leads  # under torchrun the first process writes and speaks
     if leads and (run_dir / BARS_FILE).exists():
-        print(f"finished before: {run_dir} is as it was")
+        say(f"finished before: {run_dir} is as it was")
     elif leads:
         _write_evidence(run_dir, result, test)
         write_record(run_dir, frames, train, val)
-        print(
+        say(
             f"trained: epoch {result.best_epoch} of {len(result.history)} is the best, "
             f"validation loss {result.best_val_loss:.6g}, in {run_dir}"
         )
-        print(f"unseen: {len(test)} windows from {test.timestamps[0]}")
+        say(f"unseen: {len(test)} windows from {test.timestamps[0]}")
     if args.walk_forward and not (run_dir / FOLDS_FILE).exists():
         _walk_forward(args, data, run_dir)
 
@@ -125,8 +126,7 @@ def _write_evidence(run_dir: Path, result, test) -> None:
 
 def _walk_forward(args: argparse.Namespace, data, run_dir: Path) -> None:
     """Refit the same model on a rolling past, and write how each fold did and what it forecast."""
-    import pandas as pd
-
+    from crossattn.cli.runs import forecast_table
     from crossattn.figures import png_of
     from crossattn.portfolio.walkforward import walk_forward
     from crossattn.runtime import atomic_write
@@ -142,16 +142,14 @@ def _walk_forward(args: argparse.Namespace, data, run_dir: Path) -> None:
     )
     if not Team.join().leads:
         return
-    forecasts = pd.DataFrame(
-        result.predictions.reshape(len(result.data), -1), index=result.timestamps
-    )
+    forecasts = forecast_table(result.predictions, result.timestamps, data.symbols)
     with atomic_write(run_dir / "walk_forward.csv") as temporary:
         forecasts.to_csv(temporary)
     with atomic_write(run_dir / "figures" / "folds.png") as temporary:
         temporary.write_bytes(png_of(result.plot()))
     with atomic_write(run_dir / FOLDS_FILE) as temporary:  # last: it says that all is there
         result.folds.to_csv(temporary)
-    print(f"walk-forward: {len(result.folds)} folds in {run_dir / FOLDS_FILE}")
+    say(f"walk-forward: {len(result.folds)} folds in {run_dir / FOLDS_FILE}")
 
 
 class _Refit:

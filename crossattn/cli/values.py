@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 from datetime import UTC, datetime
+from pathlib import Path
+
+_LARGEST = 2**63 - 1  # of the integers that NumPy and torch count and seed with
 
 
 def count(text: str) -> int:
@@ -16,13 +19,15 @@ def count(text: str) -> int:
 
 
 def whole(text: str) -> int:
-    """Parse a whole number of at least 0."""
+    """Parse a whole number from 0 to 2**63 - 1."""
     try:
         value = int(text)
     except ValueError:
         value = -1
     if value < 0:
         raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}")
+    if value > _LARGEST:
+        raise argparse.ArgumentTypeError(f"must be at most {_LARGEST}, got {text}")
     return value
 
 
@@ -54,11 +59,28 @@ def moment(text: str) -> datetime:
     """Parse an ISO 8601 moment; UTC where no offset is given, and a bare date is 00:00 UTC."""
     try:
         value = datetime.fromisoformat(text)
-    except ValueError:
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(
             f"must be an ISO 8601 date or time such as 2024-01-31, got {text!r}"
         ) from None
-    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def folder(text: str) -> Path:
+    """Parse the path of a folder, which may be there or not; an empty text is no path."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must name a folder, got an empty text")
+    return Path(text)
+
+
+def new_file(text: str) -> Path:
+    """Parse the path of a file to write: its folder is there, and it is no folder itself."""
+    path = Path(text)
+    if not text.strip() or path.is_dir():
+        raise argparse.ArgumentTypeError(f"must name a file, got {text!r}")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {str(path.parent)!r} to write to")
+    return path
 
 
 def _number(text: str) -> float:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-NAME = "verify"
+from crossattn.cli.runs import add_folders
+from crossattn.cli.speech import say
+
 HELP = "audit a run for leaks: change the future, and no earlier forecast may move"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn verify``."""
-    parser.add_argument("--run", required=True, metavar="DIR", dest="run_dir", help="run folder")
-    parser.add_argument("--data", required=True, metavar="DIR", help="one CSV a symbol")
+    add_folders(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -34,4 +35,4 @@ def run(args: argparse.Namespace) -> None:
     report = audit_leakage(forecasts, read_bars(args.data), cuts=4)
     if not report.passed:
         raise CrossAttentionError(f"the run does not pass the leakage audit; {report}")
-    print(report)
+    say(str(report))

@@ -14,6 +14,8 @@ from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.features.registry import DEFAULT_FEATURES, FEATURES, resolve_features
 from crossattn.features.wide import WideBars
 
+MOST_NAMED = 3  # symbols in a message
+
 
 def create_multi_asset_features(
     data: Frames | pd.DataFrame, features: Sequence[str] = DEFAULT_FEATURES
@@ -89,8 +91,7 @@ def usable_features(panel: pd.DataFrame, features: Sequence[str]) -> tuple[str, 
     }
     kept = tuple(name for name in names if name not in dropped)
     if dropped:
-        reasons = {field: ", ".join(lacking[field]) for field in dropped.values()}
-        why = "; ".join(f"no {field} for {symbols}" for field, symbols in reasons.items())
+        why = _reasons({field: lacking[field] for field in dropped.values()}, symbols_of(panel))
         if not kept:
             raise InvalidInputError(f"features: none of {', '.join(names)} can be computed ({why})")
         warnings.warn(
@@ -115,6 +116,22 @@ def feature_arrays(
         if not spec.every_row:
             values[~bars.present] = np.nan
         yield name, values
+
+
+def _reasons(lacking: dict[str, list[str]], symbols: list[str]) -> str:
+    """Say which fields are missing where, fields of the same symbols together."""
+    fields_of: dict[tuple[str, ...], list[str]] = {}
+    for field, those in lacking.items():
+        fields_of.setdefault(tuple(those), []).append(field)
+    parts = []
+    for those, fields in fields_of.items():
+        names = ", ".join(those[:MOST_NAMED])
+        if len(those) > MOST_NAMED:
+            names += f" and {len(those) - MOST_NAMED} more"
+        if len(those) == len(symbols) > 1:
+            names = "any symbol"
+        parts.append(f"no {', '.join(fields)} for {names}")
+    return "; ".join(parts)
 
 
 def _lacking_fields(panel: pd.DataFrame) -> dict[str, list[str]]:

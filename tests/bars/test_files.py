@@ -103,6 +103,15 @@ def test_a_missing_bar_is_no_line_and_half_a_bar_is_refused(tmp_path):
         write_bars({"X": frame}, tmp_path)
 
 
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
+    def denied(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(InvalidInputError, match="cannot be read: Permission denied"):
+        read_bars(tmp_path)
+
+
 def test_nothing_is_written_when_one_frame_is_wrong(tmp_path):
     frames = dict(simulate_market(n_assets=2, n_steps=6).frames)
     frames["A01"] = -frames["A01"]

@@ -71,6 +71,18 @@ CASES = [
     "backtest --run IN/nothing --data IN/short --out OUT --initial-capital 0",
     "report --run IN/nothing --out OUT",
     "verify --run IN/nothing --data IN/short",
+    "train --run IN/short --data IN/short",
+    "train --run OUT --data IN/short --seed 99999999999999999999",
+    "train --run OUT --data IN/short --batch-size 9223372036854775808",
+    "predict --run IN/nothing --data IN/short --out IN/missing/x.csv",
+    "predict --run IN/nothing --data IN/short --out IN/nothing",
+    "predict --run IN/nothing --data IN/short --out IN/short/A.csv",
+    "leadlag --run IN/nothing --data IN/short --out IN/short/edges.csv",
+    "backtest --run IN/nothing --data IN/short --out IN/short",
+    "backtest --run IN/nothing --data IN/short --out OUT --start 0001-01-01T00:00:00+14:00",
+    "backtest --run IN/nothing --data IN/short --out OUT --end 9999-12-31T23:59:59-14:00",
+    "report --run IN/nothing --out IN/nothing",
+    "report --run IN/nothing --out IN/a_file/x.html",
     "fetch --source nowhere --out OUT",
     "fetch --source sample --sample no_such_sample --out OUT",
     "fetch --source sample --out OUT",
@@ -94,6 +106,43 @@ def test_refusal_is_one_line(words, folders, capsys):
     assert len(lines) == 1, captured.err
     assert lines[0].startswith("error: ") and len(lines[0]) > 20
     assert sorted(folders.rglob("*")) == before
+
+
+@pytest.mark.parametrize("option", ["--data", "--run"])
+def test_an_unset_variable_of_the_shell_is_no_folder(option, folders, capsys):
+    words = {"--data": str(folders / "short"), "--run": str(folders / "out"), option: ""}
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *(word for pair in words.items() for word in pair)])
+    assert stop.value.code == 2 and option in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 1. TiB for an array"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ],
+)
+def test_too_little_memory_is_no_defect(error, monkeypatch, capsys):
+    import crossattn.cli.demo as demo
+
+    def greedy(args):
+        raise error
+
+    monkeypatch.setattr(demo, "run", greedy)
+    assert main(["demo"]) == 2
+    assert capsys.readouterr().err.startswith("error: not enough memory")
+
+
+def test_a_defect_is_shown_as_one(monkeypatch):
+    import crossattn.cli.demo as demo
+
+    def broken(args):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(demo, "run", broken)
+    with pytest.raises(RuntimeError, match="a defect"):
+        main(["demo"])
 
 
 def test_a_control_character_cannot_start_a_second_line(capsys):

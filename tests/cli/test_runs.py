@@ -60,7 +60,8 @@ def test_walk_forward_refits_and_writes_its_folds(work, capsys):
     assert len(folds) == 5
     train_end, test_start = (pd.to_datetime(folds[c]) for c in ("train_end", "test_start"))
     assert (train_end < test_start).all()
-    forecasts = pd.read_csv(work / "run" / "walk_forward.csv", index_col=0)
+    forecasts = pd.read_csv(work / "run" / "walk_forward.csv", index_col="close_time")
+    assert list(forecasts) == sorted(read_bars(work / "bars"))
     assert np.isfinite(forecasts.to_numpy()).all()
     assert "5 folds" in capsys.readouterr().out
 
@@ -138,6 +139,72 @@ def test_report_is_one_page_without_requests(work, tmp_path):
 def test_verify_passes_an_honest_run(work, capsys):
     assert run(work, "verify") == 0
     assert "passed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("names", [("NA", "null"), ("0700", "1e5"), ("TRUE", "nan")])
+def test_a_symbol_that_looks_like_another_value_stays_a_text(work, tmp_path, names):
+    import shutil
+
+    shutil.copytree(work / "run", tmp_path / "run")
+    edge = f"{names[0]},{names[1]},3,0.25,0.001,0.001,True"
+    header = "leader,follower,lag,effect,p_value,q_value,significant"
+    (tmp_path / "run" / "lead_lag.csv").write_text(f"{header}\n{edge}\n")
+    out = tmp_path / "report.html"
+    assert main(["report", "--run", str(tmp_path / "run"), "--out", str(out)]) == 0
+    assert f"<tr><th>{names[0]}</th><td>{names[1]}</td><td>3</td><td>0.25</td>" in out.read_text()
+
+
+def test_a_run_folder_may_have_any_name(work, tmp_path, monkeypatch):
+    import shutil
+
+    folder = tmp_path / "\udcff"  # a byte that is no UTF-8
+    shutil.copytree(work / "run", folder)
+    monkeypatch.chdir(folder)
+    assert main(["report", "--run", ".", "--out", "page.html"]) == 0
+    assert "<title>Run \\udcff</title>" in (folder / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train": None},
+        {"train": ["yesterday", "today"]},
+        {"validation": 5},
+        {"seen_until": "2024-01-01"},
+        {"seen_until": "NaT"},
+        {"digest": None},
+    ],
+)
+def test_a_damaged_record_is_refused(work, tmp_path, capsys, change):
+    import shutil
+
+    shutil.copytree(work / "run", tmp_path / "run")
+    path = tmp_path / "run" / "bars.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    words = ["report", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")]
+    assert main(words) == 2
+    assert "bars.json is damaged" in capsys.readouterr().err
+
+
+def test_a_forecaster_is_no_run(work, tmp_path, capsys):
+    from crossattn.training.checkpoint import load_models, save_models
+
+    models, _ = load_models(work / "run")
+    save_models(models * 3, tmp_path / "forecaster")
+    words = ["--run", str(tmp_path / "forecaster"), "--data", str(work / "bars")]
+    assert main(["predict", *words, "--out", str(tmp_path / "x.csv")]) == 2
+    assert "CrossAttentionForecaster.load" in capsys.readouterr().err
+
+
+def test_forecasts_are_dated_to_the_fraction_of_a_second(work, tmp_path):
+    frames = read_bars(work / "bars")
+    for frame in frames.values():
+        frame["close_time"] = frame.index + pd.Timedelta(hours=1) - pd.Timedelta(1, "ms")
+    write_bars(frames, tmp_path / "bars")
+    words = ["--run", str(work / "run"), "--data", str(tmp_path / "bars")]
+    assert main(["predict", *words, "--out", str(tmp_path / "x.csv")]) == 0
+    times = pd.to_datetime(pd.read_csv(tmp_path / "x.csv")["close_time"])
+    assert times.iloc[-1] == next(iter(frames.values()))["close_time"].iloc[-1]
 
 
 def test_symbols_that_the_run_does_not_know_are_named(work, tmp_path, capsys):

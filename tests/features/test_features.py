@@ -262,9 +262,28 @@ def test_close_only_sources_drop_what_needs_more_by_name(make_frames):
 
 def test_a_source_without_volume_drops_relative_volume_alone(make_frames):
     frames = {symbol: frame.assign(volume=np.nan) for symbol, frame in make_frames(80, 2).items()}
-    with pytest.warns(CrossAttentionWarning, match="dropped: relative_volume .*no volume for S0"):
+    with pytest.warns(CrossAttentionWarning, match="relative_volume .no volume for any symbol"):
         table = create_multi_asset_features(frames)
     assert "range" in table.columns.get_level_values("feature")
+
+
+@pytest.mark.parametrize(
+    ("silent", "words"),
+    [
+        ([1], "no open, low, volume for S1"),
+        ([0, 2, 3], "no open, low, volume for S0, S2, S3"),
+        ([0, 1, 2, 3, 4], "no open, low, volume for S0, S1, S2 and 2 more"),
+        ([0, 1, 2, 3, 4, 5], "no open, low, volume for any symbol"),
+    ],
+)
+def test_a_dropped_feature_is_named_in_a_short_line(make_frames, silent, words):
+    frames = make_frames(80, 6)
+    for asset in silent:
+        frames[f"S{asset}"] = close_only(frames[f"S{asset}"])
+    with pytest.warns(CrossAttentionWarning) as caught:
+        create_multi_asset_features(frames)
+    dropped = "features dropped: intraday_return, range, relative_volume"
+    assert [str(warning.message) for warning in caught] == [f"{dropped} ({words})"]
 
 
 def test_nothing_left_to_compute_is_an_error(make_frames):
