@@ -41,12 +41,12 @@ def generate(into: Path) -> dict[str, bytes]:
     return {path.relative_to(into / "release").as_posix(): path.read_bytes() for path in files}
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Write or compare the releases; 1 where they differ."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--term")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.term is not None:
         set_term(ASSIGNMENTS / "source", options.term)
     with tempfile.TemporaryDirectory() as folder:

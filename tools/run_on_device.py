@@ -55,13 +55,15 @@ def as_script(notebook: Path) -> str:
     return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code") + "\n"
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run what was asked for, print a line a chapter, write the table; 1 where one failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path)
     parser.add_argument("--out", type=Path, help="JSON file for the times")
     parser.add_argument("--tests", action="store_true", help="also run the tests marked gpu")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
+    if absent := [str(path) for path in args.notebooks if not path.is_file()]:
+        parser.error(f"there is no {', '.join(absent)}")
     notebooks = args.notebooks or sorted(ROOT.glob("book/*/[0-9]*.ipynb"))
     record = {"device": device_name(), "machine": platform.machine(), "chapters": {}}
     print(f"device: {record['device']}", flush=True)

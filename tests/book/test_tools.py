@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import subprocess
 import sys
 import zlib
 
@@ -139,3 +140,19 @@ def test_executed_chapters_are_kept_apart_by_every_file_of_the_package(tmp_path)
     assert len(digests) == 4
     (room / "__pycache__" / "explorer.cpython-311.pyc").write_text("3")
     assert package_digest(tmp_path) in digests
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "complaint"),
+    [
+        ("check.py", ["spelling"], "error: no step ['spelling']"),
+        ("breakages.py", ["gravity"], "error: no breakage ['gravity']"),
+        ("run_on_device.py", ["gone.ipynb"], "error: there is no gone.ipynb"),
+        ("check_links.py", ["gone"], "error: no built book in gone"),
+    ],
+)
+def test_a_mistake_at_the_command_line_is_named(tool, arguments, complaint):
+    command = [sys.executable, str(ROOT / "tools" / tool), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and complaint in done.stderr
+    assert "Traceback" not in done.stderr

@@ -5,16 +5,17 @@ The cells run here in this process: what is tested are the assignments, not the 
 
 from __future__ import annotations
 
+import shutil
 import sys
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("nbgrader")
 
-from .submissions import answers
+from .submissions import ASSIGNMENTS, answers
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ASSIGNMENTS.parents[1] / "tools"))
+import assignments as tool
 
 
 def grade(notebook) -> tuple[dict[str, float], dict[str, str]]:
@@ -161,9 +162,19 @@ def test_the_solutions_are_right_for_any_student(assignment, monkeypatch):
         assert all(scores.values()), messages
 
 
-def test_releases_are_what_the_sources_generate(monkeypatch, capsys):
-    sys.path.insert(0, str(ROOT / "tools"))
-    import assignments
+def test_releases_are_what_the_sources_generate(capsys):
+    assert tool.main(["--check"]) == 0, capsys.readouterr().out
 
-    monkeypatch.setattr(sys, "argv", ["assignments.py", "--check"])
-    assert assignments.main() == 0, capsys.readouterr().out
+
+def test_a_new_term_changes_nothing_else(tmp_path):
+    shutil.copytree(ASSIGNMENTS / "source", tmp_path / "source")
+    tool.set_term(tmp_path / "source", "autumn 2027")
+    for before in sorted(ASSIGNMENTS.glob("source/*/*.ipynb")):
+        after = tmp_path / before.relative_to(ASSIGNMENTS)
+        old, new = before.read_text(encoding="utf-8"), after.read_text(encoding="utf-8")
+        assert new == old.replace('TERM = \\"open\\"', 'TERM = \\"autumn 2027\\"') != old
+
+
+def test_a_term_that_could_end_its_string_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match=r"error: --term must be letters"):
+        tool.set_term(tmp_path, 'a"; b')
