@@ -214,6 +214,7 @@ def surrogate_part(
         ends=np.arange(part.lookback - 1, n_rows),
         targets=part.targets[moved, assets],
         next_returns=part.next_returns[moved, assets],
+        closes=part.closes[moved, assets],
         clock=part.clock[rows],
     )
 

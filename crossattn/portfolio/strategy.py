@@ -30,7 +30,7 @@ from crossattn.portfolio.predictions import (
     risk_before,
     setting_of,
 )
-from crossattn.portfolio.tables import check_times
+from crossattn.portfolio.tables import check_times, levels_of_data, levels_of_returns
 
 if TYPE_CHECKING:
     from crossattn.windows.data import CrossAttentionData
@@ -148,7 +148,8 @@ class CrossAttentionBacktest:
         returns : ndarray or DataFrame of shape (n, N)
             Simple return of the *next bar* after each window, ``data.bar_returns``; not the
             targets, which over a longer horizon overlap. NaN where there is none: the asset is
-            neither traded nor moved by that bar.
+            neither traded nor moved by that bar. Left out, prices are the data set's own closes,
+            which also know what an asset moved across missing bars.
         timestamps : DatetimeIndex of shape (n,)
             When each window's last bar is known, UTC.
 
@@ -168,11 +169,14 @@ class CrossAttentionBacktest:
             infinite or loses more than everything, or the predictions do not fit.
         """
         X = X if hasattr(X, "symbols") else np.asarray(X)
+        levels = levels_of_data(X) if returns is None and hasattr(X, "closes") else None
         returns, timestamps, symbols = _check_run(X, returns, timestamps)
         decisions = np.arange(0, len(returns), self.rebalance_freq)
         targets = self._decide(X, returns, decisions)
-        targets[:, np.isnan(returns).all(axis=0)] = np.nan  # no price at all: never traded
-        prices = _prices_of(returns, timestamps, symbols)
+        levels = levels_of_returns(returns) if levels is None else levels
+        never = np.isnan(levels).all(axis=0)
+        targets[:, never], levels[0, never] = np.nan, 1.0  # no price at all: marked, never traded
+        prices = pd.DataFrame(levels, index=_with_next(timestamps), columns=symbols)
         weights = pd.DataFrame(targets, index=timestamps[decisions], columns=symbols)
         result = backtest_weights(
             weights,
@@ -293,16 +297,6 @@ def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd
     return returns, timestamps, pd.Index(names)
 
 
-def _prices_of(
-    returns: np.ndarray, timestamps: pd.DatetimeIndex, symbols: pd.Index
-) -> pd.DataFrame:
-    """An index of each asset, 1 at the first row, NaN at rows that no known return touches."""
-    known = ~np.isnan(returns)
-    level = np.cumprod(np.where(known, 1 + returns, 1.0), axis=0)
-    level = np.vstack([np.ones((1, returns.shape[1])), level])
-    edge = np.zeros((1, returns.shape[1]), dtype=bool)
-    there = np.vstack([known, edge]) | np.vstack([edge, known])
-    there[0] |= ~there.any(axis=0)  # an asset without any return is marked, never traded
+def _with_next(timestamps: pd.DatetimeIndex) -> pd.DatetimeIndex:
     spacing = timestamps[-1] - timestamps[-2] if len(timestamps) > 1 else pd.Timedelta(hours=1)
-    times = timestamps.append(pd.DatetimeIndex([timestamps[-1] + spacing]))
-    return pd.DataFrame(np.where(there, level, np.nan), index=times, columns=symbols)
+    return timestamps.append(pd.DatetimeIndex([timestamps[-1] + spacing]))

@@ -5,10 +5,15 @@ Built in chapter: Backtesting.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
 from crossattn.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from crossattn.windows.data import CrossAttentionData
 
 
 def check_table(table: pd.DataFrame, name: str) -> np.ndarray:
@@ -137,6 +142,25 @@ def last_known(table: np.ndarray) -> np.ndarray:
     rows = np.where(missing, 0, np.arange(len(table))[:, None])
     np.maximum.accumulate(rows, axis=0, out=rows)
     return np.asfortranarray(np.nan_to_num(np.take_along_axis(table, rows, axis=0), nan=0.0))
+
+
+def levels_of_returns(returns: np.ndarray) -> np.ndarray:
+    """Index of each asset (n + 1, N), 1 at first, NaN at rows that no known return touches."""
+    known = ~np.isnan(returns)
+    level = np.cumprod(np.where(known, 1 + returns, 1.0), axis=0)
+    level = np.vstack([np.ones((1, returns.shape[1])), level])
+    edge = np.zeros((1, returns.shape[1]), dtype=bool)
+    there = np.vstack([known, edge]) | np.vstack([edge, known])
+    return np.where(there, level, np.nan)
+
+
+def levels_of_data(data: CrossAttentionData) -> np.ndarray:
+    """Closes of the windows' rows and of the row that follows, in units of each asset's first."""
+    closes = np.array(data.closes[data.ends[0] : data.ends[-1] + 2])
+    if len(closes) == len(data):  # the newest window: nobody knows what follows
+        closes = np.vstack([closes, np.full((1, closes.shape[1]), np.nan)])
+    first = np.argmax(~np.isnan(closes), axis=0)
+    return closes / closes[first, np.arange(closes.shape[1])]
 
 
 def _positions(

@@ -203,6 +203,7 @@ def _assemble(panel, ends, lookback, horizon, symbols, names, closes) -> CrossAt
         features=names,
         targets=next_returns if horizon == 1 else frozen(forward_returns(prices, horizon)),
         next_returns=next_returns,
+        closes=frozen(prices),
         clock=closes.index,
     )
 

@@ -33,6 +33,8 @@ class CrossAttentionData:
         later; NaN where either close is missing.
     next_returns : ndarray of shape (n_rows, n_assets), float64
         Simple return of the next bar, a fraction, known one bar later.
+    closes : ndarray of shape (n_rows, n_assets), float64
+        Close of every row; NaN where there is no bar. Returns across missing bars are in here only.
     clock : DatetimeIndex of shape (n_rows,)
         ``close_time`` of every row.
     """
@@ -45,6 +47,7 @@ class CrossAttentionData:
     features: tuple[str, ...]
     targets: np.ndarray
     next_returns: np.ndarray
+    closes: np.ndarray
     clock: pd.DatetimeIndex
 
     def __len__(self) -> int:
@@ -159,6 +162,7 @@ class CrossAttentionData:
             features=tuple(self.features[i] for i in columns),
             targets=frozen(self.targets[:, assets]),
             next_returns=frozen(self.next_returns[:, assets]),
+            closes=frozen(self.closes[:, assets]),
         )
 
     def split(

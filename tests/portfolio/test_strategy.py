@@ -253,3 +253,28 @@ def test_bad_input_is_refused_by_name(change, words):
         (call if name in call else build)[name] = value
     with pytest.raises(InvalidInputError, match=words):
         CrossAttentionBacktest(**build).run(X, **call)
+
+
+def test_a_move_across_a_missing_bar_is_earned():
+    """Up a fifth while no bar was there: the account of a data set holds it, and sells it."""
+    times = pd.date_range("2024-01-01", periods=12, freq="h", tz="UTC", name="time")
+    closes = {"A": np.r_[np.full(6, 100.0), np.full(6, 120.0)], "B": np.full(12, 50.0)}
+    frames = {
+        symbol: pd.DataFrame(
+            dict.fromkeys(("open", "high", "low", "close"), values) | {"volume": 1.0}, times
+        )
+        for symbol, values in closes.items()
+    }
+    frames["A"] = frames["A"].drop(times[5:7])
+    data = prepare_cross_attention_data(frames, lookback=1, horizon=1, features=["log_return"])
+    hold = CrossAttentionBacktest(
+        lambda windows: np.tile([0.5, 0.0], (len(windows), 1)),
+        transaction_cost=0.0,
+        rebalance_freq=100,
+    )
+    hold.model.output_type = "portfolio"
+    results = hold.run(data)
+    assert results["capital"].iloc[-1] == pytest.approx(110_000)
+    assert (results["capital"].iloc[:5] == 100_000).all()
+    given = hold.run(data, data.bar_returns, data.timestamps)
+    assert given["capital"].iloc[-1] == 100_000, "returns alone cannot know of it"
