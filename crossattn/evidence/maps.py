@@ -243,7 +243,7 @@ def predict_and_visualize(
     X : CrossAttentionData or ndarray of shape (n, N, T, F)
         Windows; an array must be in the model's order.
     symbols : sequence of str
-        Names of the assets, in that order.
+        Names of the assets, in the order of ``X``.
     device : str
         ``"auto"`` takes a GPU where there is one.
     path : path, optional
@@ -283,6 +283,7 @@ def predict_and_visualize(
     else:
         predictions = model.predict(X)
     maps = attention_maps(model, X, every=max(len(X) // 500, 1))
+    maps = _in_order(maps, getattr(X, "symbols", maps.symbols), symbols)
     n_lags = maps.values.shape[-1]
     figure, panels = plt.subplots(1, 3 if n_lags > 1 else 2, figsize=(15 if n_lags > 1 else 10, 4))
     attention_heatmap(maps.map(), symbols, title="Mean attention", ax=panels[0])
@@ -294,6 +295,13 @@ def predict_and_visualize(
         figure.savefig(path, bbox_inches="tight")
     plt.close(figure)
     return predictions, figure
+
+
+def _in_order(maps: AttentionMaps, order: Sequence[str], names: Sequence[str]) -> AttentionMaps:
+    """Maps with their assets in this order, under these names."""
+    rows = np.array([maps.symbols.index(symbol) for symbol in order])
+    values = maps.values[:, :, rows[:, None], rows]
+    return AttentionMaps(values, tuple(names), maps.timestamps)
 
 
 def _draw_lags(maps: AttentionMaps, symbols: list[str], ax: Axes) -> None:

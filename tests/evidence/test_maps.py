@@ -119,3 +119,20 @@ def test_refusals(forecaster, data):
         attention_maps(forecaster.models[0], data[:3], layer=7)
     with pytest.raises(InvalidInputError, match="every"):
         attention_maps(forecaster, data[:3], every=0)
+
+
+def test_the_drawn_map_is_in_the_order_of_the_windows(forecaster, data, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "crossattn.evidence.maps.attention_heatmap",
+        lambda table, symbols, **options: drawn.append((table, symbols)),
+    )
+    turned = data[:40].select(symbols=data.symbols[::-1])
+    predict_and_visualize(forecaster, turned, turned.symbols)
+    table, symbols = drawn[0]
+    expected = attention_maps(forecaster, data[:40]).map()
+    for follower in (0, 3):
+        for leader in (1, 2):
+            assert table.iloc[follower, leader] == pytest.approx(
+                expected.loc[symbols[follower], symbols[leader]]
+            )
