@@ -137,7 +137,6 @@ def contribution_test(
 ) -> LeadLagReport:
     """Test contributions that were measured on ``data``; see the function above for the method."""
     n_assets = len(measured.symbols)
-    returns = _known_returns(data)
     matrices = {
         name: np.full((n_assets, n_assets), fill)
         for name, fill in {
@@ -152,7 +151,7 @@ def contribution_test(
         _test_follower(follower, measured.total, data, volatility_weights, matrices)
     lag_index = measured.by_lag.argmax(axis=2)
     at_lag = np.take_along_axis(measured.slope, lag_index[..., None], axis=2)[..., 0]
-    spread = returns.std(axis=0)
+    spread = _deviations(data.bar_returns)
     ratio = spread[None, :] / np.where(spread > 0, spread, 1.0)[:, None]  # (follower, leader)
     ratio = ratio / np.sqrt(data.horizon)
     effect = at_lag * ratio * np.where(matrices["p_value"] < 1, matrices["slope"], 0.0)
@@ -229,9 +228,12 @@ def _test_follower(
         )
 
 
-def _known_returns(data: CrossAttentionData) -> np.ndarray:
-    """One-bar returns over the test windows (n, N), a missing one as 0."""
-    return np.nan_to_num(np.asarray(data.bar_returns, float))
+def _deviations(returns: np.ndarray) -> np.ndarray:
+    """Standard deviation (N,) over the bars that exist, 0 where there are none."""
+    spread = np.zeros(returns.shape[1])
+    there = np.isfinite(returns).any(axis=0)
+    spread[there] = np.nanstd(returns[:, there], axis=0)
+    return spread
 
 
 def _chosen(symbols: Sequence[str] | None, known: tuple[str, ...]) -> tuple[str, ...] | None:

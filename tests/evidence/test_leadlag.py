@@ -1,5 +1,7 @@
 """The lead-lag report: planted pairs stand, idle ones do not, however the model is asked."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,6 +75,20 @@ def test_effect_is_in_standard_deviations_of_both(planted, report):
         expected = edge.strength * spread[leader] / spread[follower]
         assert row["effect_low"] - 0.03 < expected < row["effect_high"] + 0.03
         assert row["effect_low"] <= row["effect"] <= row["effect_high"]
+
+
+def test_an_effect_counts_the_bars_that_exist(planted, lasso):
+    """Two fifths of a leader's bars are missing: its deviation is that of the others."""
+    test = planted[3]
+    whole, holed = np.array(test.panel), np.array(test.next_returns)
+    gone = np.arange(len(holed)) % 500 < 200
+    whole[gone, 0], holed[gone, 0] = np.nan, np.nan
+    cut = replace(test, panel=whole, next_returns=holed)
+    measured = replace(measure_contributions(lasso, cut), slope=np.full((5, 5, 8), 0.1))
+    row = contribution_test(measured, cut).details.set_index(["leader", "follower"])
+    row = row.loc[(test.symbols[0], test.symbols[1])]
+    spread = np.nanstd(cut.bar_returns, axis=0)
+    assert row["effect"] == pytest.approx(0.1 * row["slope"] * spread[0] / spread[1], rel=1e-9)
 
 
 def test_columns_ranges_and_order(report):
