@@ -1,4 +1,4 @@
-"""``{plan}``: the whole plan of the book, with what is written and what is planned.
+"""``{plan}``: the whole plan of the book, with what is not written yet marked as planned.
 
 The content is one part a paragraph: its title, then one line a chapter, ``path | title | about``.
 A chapter counts as written where the table of contents lists it; nobody types a status by hand.
@@ -59,7 +59,7 @@ class Plan(SphinxDirective):
 
     @staticmethod
     def chapter(path: str, name: str, about: str, is_written: bool) -> nodes.list_item:
-        """Return one line: a link where the chapter is written, its subject, its status."""
+        """Return one line: a link where the chapter is written, its subject, a mark where not."""
         title: nodes.Node = nodes.inline(name, name, classes=["plan-title"])
         if is_written:
             title = addnodes.pending_xref(
@@ -71,11 +71,11 @@ class Plan(SphinxDirective):
                 refexplicit=True,
                 refwarn=True,
             )
-        status = "written" if is_written else "planned"
         line = nodes.paragraph(classes=["plan-line"])
         line += title
         line += nodes.inline(about, about, classes=["plan-about"])
-        line += nodes.inline(status, status, classes=["plan-status", f"plan-{status}"])
+        if not is_written:
+            line += nodes.inline("planned", "planned", classes=["plan-planned"])
         return nodes.list_item("", line)
 
 
