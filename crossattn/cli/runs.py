@@ -46,9 +46,7 @@ def open_run(directory: Path) -> CrossAttentionMultiAsset:
     from crossattn.training.checkpoint import CONFIG_FILE, load_models
 
     if not (directory / CONFIG_FILE).is_file():
-        raise InvalidInputError(
-            f"{directory} holds no finished run (there is no {CONFIG_FILE}); train one first"
-        )
+        raise _unfinished(directory, CONFIG_FILE)
     models, _ = load_models(directory)
     if len(models) != 1:
         raise InvalidInputError(
@@ -56,6 +54,13 @@ def open_run(directory: Path) -> CrossAttentionMultiAsset:
             "train; open it with CrossAttentionForecaster.load"
         )
     return models[0]
+
+
+def _unfinished(run: Path, lacking: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"{run} holds no finished run (there is no {lacking}); train one first, or finish it with "
+        "crossattn train --resume"
+    )
 
 
 def load_windows(
@@ -105,9 +110,7 @@ def read_record(run: Path) -> dict:
         if not isinstance(record["digest"], str):
             raise ValueError("no digest")
     except FileNotFoundError:
-        raise InvalidInputError(
-            f"{run} holds no finished run (there is no {BARS_FILE}); train one first"
-        ) from None
+        raise _unfinished(run, BARS_FILE) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DamagedFileError(f"{path} is damaged; train the run again") from None
     return record
