@@ -131,10 +131,7 @@ class RunFolder:
         digest = write_tensors(self.path / name, tensors)
         pointer = {"progress": asdict(progress), "file": name, "sha256": digest, "run": mark}
         write_sealed_json(self.path / POINTER, pointer)
-        self._write_history(progress)
-        for old in self.path.glob("checkpoint-*.safetensors"):
-            if old.name != name:
-                old.unlink(missing_ok=True)
+        self._settle(progress, name)
 
     def restore(self, mark: dict) -> tuple[Progress, dict[str, torch.Tensor]] | None:
         """Return the last checkpoint, None where there is none.
@@ -161,12 +158,20 @@ class RunFolder:
                 "resume it with the settings and data it was started with"
             )
         tensors = read_tensors(self.path / Path(name).name, digest)
-        with contextlib.suppress(OSError):
-            for part in self.path.glob(".*.part"):
-                part.unlink(missing_ok=True)
+        if self.writes:
+            with contextlib.suppress(OSError):
+                for part in self.path.glob(".*.part"):
+                    part.unlink(missing_ok=True)
+            self._settle(progress, name)
         return progress, tensors
 
-    def _write_history(self, progress: Progress) -> None:
+    def _settle(self, progress: Progress, checkpoint: str) -> None:
+        """Let the folder say what the pointer says; a kill may have come between the two."""
         lines = "".join(json.dumps(entry) + "\n" for entry in progress.history)
-        with atomic_write(self.path / HISTORY) as temporary:
-            temporary.write_text(lines, encoding="utf-8")
+        history = self.path / HISTORY
+        if not history.exists() or history.read_text(encoding="utf-8") != lines:
+            with atomic_write(history) as temporary:
+                temporary.write_text(lines, encoding="utf-8")
+        for old in self.path.glob("checkpoint-*.safetensors"):
+            if old.name != checkpoint:
+                old.unlink(missing_ok=True)

@@ -60,6 +60,7 @@ class Interrupted(Exception):
         (30, {}),
         (13, {"accumulate": 3}),
         (13, {"encoder": True, "epochs": 2}),
+        (40, {"schedule": "plateau", "plateau_patience": 1, "lr": 3.0, "epochs": 5}),
     ],
     ids=str,
 )
@@ -86,6 +87,27 @@ def test_a_run_stopped_at_any_step_goes_on_bit_by_bit(
     result = train(parts, run, resume=True, checkpoint_every=2, **options)
     assert result.history.equals(expected[0].history)
     assert files_of(run) == files_of(expected[1])
+
+
+@pytest.mark.parametrize("epoch", [2, 4], ids=["the first", "the last"])
+def test_a_stop_between_pointer_and_history_loses_no_line(
+    parts, whole, tmp_path, monkeypatch, epoch
+):
+    settle = loop.RunFolder._settle
+
+    def stopped(self, progress, checkpoint):
+        if progress.epoch == epoch:
+            raise Interrupted
+        settle(self, progress, checkpoint)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.RunFolder, "_settle", stopped)
+        with pytest.raises(Interrupted):
+            train(parts, run, batch_size=64)
+    train(parts, run, batch_size=64, resume=True)
+    assert files_of(run) == files_of(whole[1])
+    assert len(list(run.glob("checkpoint-*.safetensors"))) == 1
 
 
 def killed_at_random(parts, run, seed, kills):
