@@ -1,17 +1,50 @@
 """From features to tokens: what one token of an asset is made of.
 
-Each embedding maps features (B, N, T, F) to tokens (B, N, T', D), asset by asset with shared
-weights, so that no token knows of another asset before the attention. No token holds a bar that
-closed after its own.
+Each embedding maps features (B, N, T, F) to tokens (B, N, T', D), asset by asset, with weights that
+all share or of each asset's own, so that no token knows of another asset before the attention. No
+token holds a bar that closed after its own.
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossattn.attention.functional import check_positive
 from crossattn.errors import InvalidInputError
+
+
+class AssetLinear(nn.Module):
+    """A linear map of each asset's own, where :class:`torch.nn.Linear` has one for all.
+
+    Parameters
+    ----------
+    n_assets : int
+        Number of assets N, the second axis of the input.
+    n_in, n_out : int
+        Width before and after.
+
+    Examples
+    --------
+    >>> import torch
+    >>> AssetLinear(5, 3, 8)(torch.zeros(2, 5, 7, 3)).shape
+    torch.Size([2, 5, 7, 8])
+
+    Built in chapter: The full model
+    """
+
+    def __init__(self, n_assets: int, n_in: int, n_out: int) -> None:
+        super().__init__()
+        check_positive(n_assets=n_assets, n_in=n_in, n_out=n_out)
+        maps = [nn.Linear(n_in, n_out) for _ in range(n_assets)]
+        self.weight = nn.Parameter(torch.stack([m.weight.detach().T for m in maps]))  # (N, in, out)
+        self.bias = nn.Parameter(torch.stack([m.bias.detach() for m in maps]))  # (N, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, N, T, n_in) to (B, N, T, n_out)."""
+        _check_assets(x, len(self.weight))
+        return x @ self.weight + self.bias[:, None]
 
 
 class LinearEmbedding(nn.Module):
@@ -23,6 +56,8 @@ class LinearEmbedding(nn.Module):
         Number of features F of a bar.
     d_model : int
         Width D of a token.
+    n_assets : int, optional
+        Give each of so many assets a map of its own; by default all share one.
 
     Examples
     --------
@@ -33,11 +68,11 @@ class LinearEmbedding(nn.Module):
     Built in chapter: Positions
     """
 
-    def __init__(self, n_features: int, d_model: int) -> None:
+    def __init__(self, n_features: int, d_model: int, n_assets: int | None = None) -> None:
         super().__init__()
         check_positive(n_features=n_features, d_model=d_model)
         self.n_features = n_features
-        self.projection = nn.Linear(n_features, d_model)
+        self.projection = _linear(n_features, d_model, n_assets)
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed features (B, N, T, F), known at each bar's close, as tokens (B, N, T, D)."""
@@ -54,6 +89,8 @@ class CausalConvEmbedding(nn.Module):
         Number of features F and width D of a token.
     kernel_size : int
         Number of bars a token is made of; the bars before the window count as zero.
+    n_assets : int, optional
+        Give each of so many assets a convolution of its own; by default all share one.
 
     Notes
     -----
@@ -69,18 +106,28 @@ class CausalConvEmbedding(nn.Module):
     Built in chapter: Positions
     """
 
-    def __init__(self, n_features: int, d_model: int, kernel_size: int = 3) -> None:
+    def __init__(
+        self, n_features: int, d_model: int, kernel_size: int = 3, n_assets: int | None = None
+    ) -> None:
         super().__init__()
-        check_positive(n_features=n_features, d_model=d_model, kernel_size=kernel_size)
-        self.n_features, self.kernel_size = n_features, kernel_size
-        self.convolution = nn.Conv1d(n_features, d_model, kernel_size)
+        groups = 1 if n_assets is None else n_assets
+        check_positive(
+            n_features=n_features, d_model=d_model, kernel_size=kernel_size, n_assets=groups
+        )
+        self.n_features, self.kernel_size, self.n_assets = n_features, kernel_size, n_assets
+        self.convolution = nn.Conv1d(
+            groups * n_features, groups * d_model, kernel_size, groups=groups
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed features (B, N, T, F), known at each bar's close, as tokens (B, N, T, D)."""
         _check_features(x, self.n_features)
-        by_asset = x.flatten(0, 1).transpose(1, 2)  # (B N, F, T)
-        tokens = self.convolution(F.pad(by_asset, (self.kernel_size - 1, 0)))  # (B N, D, T)
-        return tokens.transpose(1, 2).unflatten(0, x.shape[:2])
+        # assets are samples of one convolution, or groups of channels with one each
+        _check_assets(x, self.n_assets)
+        features = x.transpose(2, 3)  # (B, N, F, T)
+        series = features.flatten(0, 1) if self.n_assets is None else features.flatten(1, 2)
+        tokens = self.convolution(F.pad(series, (self.kernel_size - 1, 0)))  # (.., .. D, T)
+        return tokens.reshape(*x.shape[:2], -1, x.shape[2]).transpose(2, 3)
 
 
 class PatchEmbedding(nn.Module):
@@ -143,6 +190,8 @@ class InvertedEmbedding(nn.Module):
         Number of bars T of a window.
     n_features, d_model : int
         Number of features F and width D of a token.
+    n_assets : int, optional
+        Give each of so many assets a map of its own; by default all share one.
 
     References
     ----------
@@ -158,18 +207,30 @@ class InvertedEmbedding(nn.Module):
     Built in chapter: Positions
     """
 
-    def __init__(self, lookback: int, n_features: int, d_model: int) -> None:
+    def __init__(
+        self, lookback: int, n_features: int, d_model: int, n_assets: int | None = None
+    ) -> None:
         super().__init__()
         check_positive(lookback=lookback, n_features=n_features, d_model=d_model)
         self.lookback, self.n_features = lookback, n_features
-        self.projection = nn.Linear(lookback * n_features, d_model)
+        self.projection = _linear(lookback * n_features, d_model, n_assets)
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed features (B, N, T, F) as tokens (B, N, 1, D), known at the window's last close."""
         _check_features(x, self.n_features)
         if x.shape[2] != self.lookback:
             raise InvalidInputError(f"x must have lookback={self.lookback} bars, got {x.shape[2]}")
-        return self.projection(x.flatten(2)).unsqueeze(2)
+        return self.projection(x.flatten(2).unsqueeze(2))
+
+
+def _linear(n_in: int, n_out: int, n_assets: int | None) -> nn.Module:
+    """One map for all assets, or one for each."""
+    return nn.Linear(n_in, n_out) if n_assets is None else AssetLinear(n_assets, n_in, n_out)
+
+
+def _check_assets(x: Tensor, n_assets: int | None) -> None:
+    if n_assets is not None and x.shape[1] != n_assets:
+        raise InvalidInputError(f"x must have the {n_assets} assets, got {x.shape[1]}")
 
 
 def _check_features(x: Tensor, n_features: int) -> None:

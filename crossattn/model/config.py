@@ -35,7 +35,13 @@ class Recipe:
     epochs, batch_size : int
         Passes over the training rows, rows in a step.
     lr : float
-        Peak learning rate of the one-cycle schedule.
+        Peak learning rate.
+    schedule : {"cosine", "plateau"}
+        What follows the warm-up: half a cosine down to 0, or the peak, multiplied by
+        ``plateau_factor`` whenever ``plateau_patience`` epochs passed without a better validation
+        loss.
+    plateau_patience : int
+    plateau_factor : float
     lr_factors : mapping of str to float
         Multiples of ``lr`` for the parameters whose name ends so.
     warmup : float
@@ -69,6 +75,9 @@ class Recipe:
     lr: float = 0.1
     lr_factors: Mapping[str, float] = dataclasses.field(default_factory=dict)
     warmup: float = 0.2
+    schedule: str = "cosine"
+    plateau_patience: int = 2
+    plateau_factor: float = 0.3
     weight_decay: float = 0.0
     clip: float = 1.0
     gain_penalty: float = 0.0
@@ -84,8 +93,10 @@ class Recipe:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate"):
+        for name in ("epochs", "batch_size", "accumulate", "plateau_patience"):
             whole(name, getattr(self, name), at_least=1)
+        choice("schedule", self.schedule, ("cosine", "plateau"))
+        number("plateau_factor", self.plateau_factor, above=0.0, below=1.0)
         for name in ("lr", "clip", "target_clip"):
             number(name, getattr(self, name), above=0.0)
         for name in (
@@ -159,6 +170,8 @@ class ModelConfig:
         Distribution head: the probabilities it predicts.
     embedding : {"linear", "conv"}
         Encoder: how a bar becomes a token.
+    per_asset_embedding : bool
+        Encoder, inverted: an embedding of each asset's own instead of one that all share.
     cross : {"lagged", "asset", "hierarchical", "routed"}
         Encoder: its cross-asset attention, over (asset, lag), over assets bar by bar, over assets,
         sectors and markets, or through a few learned tokens.
@@ -184,6 +197,7 @@ class ModelConfig:
     max_position: float = 1.0
     quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
     embedding: str = "linear"
+    per_asset_embedding: bool = False
     cross: str = "lagged"
     sectors: tuple[str, ...] | None = None
     markets: tuple[str, ...] | None = None

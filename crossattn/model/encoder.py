@@ -141,12 +141,13 @@ class EncoderBody(nn.Module):
         super().__init__()
         width, inverted = config.d_model, config.preset == "inverted"
         self.scaler = ChannelScaler(config.n_assets, config.n_features)
+        kind = {"n_assets": config.n_assets if config.per_asset_embedding else None}
         if inverted:
-            self.embedding = InvertedEmbedding(config.lookback, config.n_features, width)
+            self.embedding = InvertedEmbedding(config.lookback, config.n_features, width, **kind)
         elif config.embedding == "conv":
-            self.embedding = CausalConvEmbedding(config.n_features, width)
+            self.embedding = CausalConvEmbedding(config.n_features, width, **kind)
         else:
-            self.embedding = LinearEmbedding(config.n_features, width)
+            self.embedding = LinearEmbedding(config.n_features, width, **kind)
         self.identity = nn.Parameter(0.02 * torch.randn(config.n_assets, 1, width))
         self.positions = nn.Identity() if inverted else SinusoidalPositions(width)
         self.dropout = nn.Dropout(config.dropout)

@@ -6,7 +6,7 @@ Built in chapter: Training.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from crossattn import runtime
 from crossattn.errors import InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.model.validation import whole
+from crossattn.training.board import scalar_board
 from crossattn.training.checkpoint import save_models
 from crossattn.training.parallel import Team
 from crossattn.training.rows import Part, as_part, fit_scaling
@@ -76,6 +77,7 @@ def train_cross_attention_model(
     resume: bool = False,
     progress: bool = True,
     checkpoint_every: int | None = None,
+    tensorboard: bool = False,
     **options,
 ) -> TrainingResult:
     """Fit a model: scales on the training part, weights by its recipe, the best epoch kept.
@@ -103,8 +105,10 @@ def train_cross_attention_model(
         Show a bar where there is a terminal.
     checkpoint_every : int, optional
         Steps of the optimiser between checkpoints; one is written after every epoch in any case.
+    tensorboard : bool
+        Also write the history to ``run_dir/tensorboard``, epoch by epoch.
     **options
-        Other fields of :class:`~crossattn.model.config.Recipe`, such as ``loss``.
+        Other fields of :class:`~crossattn.model.config.Recipe`, such as ``loss`` or ``schedule``.
 
     Returns
     -------
@@ -117,6 +121,8 @@ def train_cross_attention_model(
         finite, or a folder that holds another run.
     DamagedFileError
         The checkpoint to resume from is not what was written.
+    MissingDependencyError
+        ``tensorboard`` is asked for and not installed.
 
     Notes
     -----
@@ -160,7 +166,10 @@ def train_cross_attention_model(
         fit_scaling(model, train, device)
         trainer = Trainer(model, train, val, recipe, seed, device, team)
         trainer.load(folder.restore(mark))
-        _run(trainer, folder, mark, patience, progress and team.leads, checkpoint_every)
+        watched = {"wanted": tensorboard and team.leads}
+        with scalar_board(folder.path, trainer.progress.epoch, **watched) as on_board:
+            shown = progress and team.leads
+            _run(trainer, folder, mark, patience, shown, checkpoint_every, on_board)
     if adds_up:
         model.head.intercept.mul_(horizon)
         model.look_ahead(horizon)
@@ -185,6 +194,7 @@ def _run(
     patience: int,
     shown: bool,
     checkpoint_every: int | None,
+    on_board: Callable[[dict], None],
 ) -> None:
     """Train until the epochs or the patience end, with checkpoints; leave the best weights."""
     state = trainer.progress
@@ -209,6 +219,7 @@ def _run(
             if due and state.batch < trainer.batches:
                 folder.save(state, trainer.tensors(), mark)
         trainer.end_epoch()
+        on_board(state.history[-1])
         waited = state.epoch - 1 - state.best_epoch
         state.finished = state.epoch > total or waited >= patience
         if not state.finished:

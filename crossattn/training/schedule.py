@@ -6,6 +6,7 @@ Built in chapter: Training.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -28,6 +29,50 @@ def one_cycle(progress: float, warmup: float) -> float:
     if progress < warmup:
         return START + (1 - START) * (0.5 - 0.5 * math.cos(math.pi * progress / warmup))
     return 0.5 + 0.5 * math.cos(math.pi * (progress - warmup) / (1 - warmup))
+
+
+def plateau(progress: float, warmup: float, cuts: int, factor: float) -> float:
+    """Return the share of the peak rate after a share ``progress`` of all steps and so many cuts.
+
+    Half a cosine up from 4 % while warming up, then level, times ``factor`` for each cut.
+
+    Examples
+    --------
+    >>> [round(plateau(p, 0.2, 0, 0.5), 2) for p in (0.0, 0.1, 0.2, 1.0)]
+    [0.04, 0.52, 1.0, 1.0]
+    >>> plateau(0.5, 0.2, cuts=2, factor=0.5)
+    0.25
+    """
+    return one_cycle(min(progress, warmup), warmup) * factor**cuts
+
+
+def plateau_cuts(val_losses: Sequence[float], patience: int) -> int:
+    """Return how often ``patience`` epochs, and then one more, passed without a better loss.
+
+    What :class:`torch.optim.lr_scheduler.ReduceLROnPlateau` does with a threshold of 0, as a
+    function of the history, so that a resumed run cuts where an uninterrupted one does. A loss that
+    is not a number is no better.
+
+    Examples
+    --------
+    >>> plateau_cuts([1.0, 0.9, 0.95, 0.91, 0.92], patience=2)
+    1
+    """
+    best, waited, cuts = math.inf, 0, 0
+    for loss in val_losses:
+        waited = 0 if loss < best else waited + 1
+        best = loss if loss < best else best
+        if waited > patience:
+            waited, cuts = 0, cuts + 1
+    return cuts
+
+
+def rate_share(recipe: Recipe, progress: float, val_losses: Sequence[float]) -> float:
+    """Return the share of the peak rate by the recipe's schedule, from what training knows."""
+    if recipe.schedule == "cosine":
+        return one_cycle(progress, recipe.warmup)
+    cuts = plateau_cuts(val_losses, recipe.plateau_patience)
+    return plateau(progress, recipe.warmup, cuts, recipe.plateau_factor)
 
 
 def penalty_share(progress: float, begins: float, full: float) -> float:

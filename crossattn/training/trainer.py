@@ -20,7 +20,7 @@ from crossattn.training.losses import Loss, loss_for
 from crossattn.training.parallel import Team
 from crossattn.training.rows import Part, Rows, rows_of
 from crossattn.training.run import Progress
-from crossattn.training.schedule import make_optimizer, one_cycle, penalty_share, set_rate
+from crossattn.training.schedule import make_optimizer, penalty_share, rate_share, set_rate
 
 EVALUATION_BATCH = 4096
 REFRESH_EVERY = 16
@@ -72,6 +72,12 @@ class Trainer:
         done = (self.progress.epoch - 1) * self.batches + self.progress.batch
         return done / (self.recipe.epochs * self.batches)
 
+    @property
+    def rate_share(self) -> float:
+        """The share of its peak that the learning rate has now."""
+        val_losses = [epoch["val_loss"] for epoch in self.progress.history]
+        return rate_share(self.recipe, self.share, val_losses)
+
     def remaining_batches(self) -> Iterator[Tensor]:
         """Yield the rows of each batch that the epoch still has, the same in every run.
 
@@ -102,7 +108,7 @@ class Trainer:
         # rank 0 draws what one process would; the others' rows need draws of their own
         draw = hash((self.seed, state.epoch, state.batch)) + self.team.rank
         runtime.seed_draws(draw % 2**63, rows.device)
-        set_rate(self.optimizer, one_cycle(self.share, recipe.warmup))
+        set_rate(self.optimizer, self.rate_share)
         loss = self._loss(self.train_rows, rows)
         value = loss.item()
         if not math.isfinite(value):
@@ -131,7 +137,7 @@ class Trainer:
         """Measure the epoch, keep its weights if they are the best."""
         state = self.progress
         val_loss = self.evaluate(self.val_rows)
-        rate = self.recipe.lr * one_cycle(self.share, self.recipe.warmup)
+        rate = self.recipe.lr * self.rate_share
         state.history.append(
             {
                 "epoch": state.epoch,

@@ -77,8 +77,15 @@ def test_changing_a_bar_changes_no_token_that_closed_before_it(x, layer, knows):
 
 @pytest.mark.parametrize(
     "layer",
-    [LinearEmbedding(F, D), CausalConvEmbedding(F, D), PatchEmbedding(F, D, 4)],
-    ids=["linear", "convolution", "patches"],
+    [
+        LinearEmbedding(F, D),
+        CausalConvEmbedding(F, D),
+        PatchEmbedding(F, D, 4),
+        LinearEmbedding(F, D, n_assets=N),
+        CausalConvEmbedding(F, D, n_assets=N),
+        InvertedEmbedding(T, F, D, n_assets=N),
+    ],
+    ids=["linear", "convolution", "patches", "own linear", "own convolution", "own inverted"],
 )
 @torch.no_grad()
 def test_no_token_knows_of_another_asset(x, layer):
@@ -86,6 +93,33 @@ def test_no_token_knows_of_another_asset(x, layer):
     changed[:, 1] += 1
     moved = (layer(changed) - layer(x)).abs().amax(dim=(0, 2, 3)) > 0
     assert moved.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shared"),
+    [
+        (LinearEmbedding(F, D, n_assets=N), LinearEmbedding(F, D)),
+        (CausalConvEmbedding(F, D, n_assets=N), CausalConvEmbedding(F, D)),
+        (InvertedEmbedding(T, F, D, n_assets=N), InvertedEmbedding(T, F, D)),
+    ],
+    ids=["linear", "convolution", "inverted"],
+)
+@torch.no_grad()
+def test_an_embedding_of_each_asset_is_one_shared_embedding_an_asset(x, layer, shared):
+    tokens = layer(x)
+    for asset in range(N):
+        if isinstance(layer, CausalConvEmbedding):
+            own = slice(asset * D, (asset + 1) * D)
+            weight, bias = layer.convolution.weight[own], layer.convolution.bias[own]
+            target = shared.convolution
+        else:
+            weight, bias = layer.projection.weight[asset].T, layer.projection.bias[asset]
+            target = shared.projection
+        target.weight.copy_(weight)
+        target.bias.copy_(bias)
+        torch.testing.assert_close(tokens[:, [asset]], shared(x[:, [asset]]))
+    with pytest.raises(InvalidInputError, match=f"the {N} assets"):
+        layer(x[:, :2])
 
 
 def test_wrong_inputs_are_named(x):

@@ -22,6 +22,9 @@ PRESETS = [
         "markets": tuple("xxxy"),
     },
     {"preset": "inverted", "lookback": T},
+    {"preset": "encoder", "per_asset_embedding": True},
+    {"preset": "encoder", "embedding": "conv", "per_asset_embedding": True},
+    {"preset": "inverted", "lookback": T, "per_asset_embedding": True},
 ]
 
 
@@ -247,6 +250,9 @@ class TestRefusals:
             ({"lr": -1.0}, "lr"),
             ({"warmup": 1.0}, "warmup"),
             ({"momentum": 0.9}, "momentum"),
+            ({"schedule": "linear"}, "schedule"),
+            ({"plateau_patience": 0}, "plateau_patience"),
+            ({"plateau_factor": 1.0}, "plateau_factor"),
         ]:
             with pytest.raises(InvalidInputError, match=word):
                 Recipe().with_options(**options)

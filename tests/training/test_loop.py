@@ -2,19 +2,21 @@
 
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from crossattn.errors import InvalidInputError
+from crossattn.errors import InvalidInputError, MissingDependencyError
 from crossattn.features.registry import DEFAULT_FEATURES
 from crossattn.model.config import DEFAULT_CHANNELS
 from crossattn.model.network import CrossAttentionMultiAsset
+from crossattn.training import loop
 from crossattn.training.loop import Trainer, train_cross_attention_model
 from crossattn.training.prediction import attention_batches, predict
 from crossattn.training.rows import as_part, fit_scaling, rows_of
-from crossattn.training.schedule import make_optimizer
+from crossattn.training.schedule import make_optimizer, plateau_cuts
 
 
 def make(data, **options):
@@ -180,6 +182,7 @@ def test_one_window_trains_and_none_is_refused(parts):
         ({"speed": 1}, "speed"),
         ({"device": "abacus"}, "device"),
         ({"resume": True}, "run_dir"),
+        ({"tensorboard": True}, "run_dir"),
     ],
 )
 def test_wrong_arguments_are_named(parts, options, word):
@@ -242,3 +245,60 @@ def test_a_run_folder_holds_history_line_by_line(parts, tmp_path):
     result = train(parts, run_dir=tmp_path / "run")
     lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == result.history.to_dict("records")
+
+
+@pytest.mark.parametrize("patience", [1, 2, 4])
+def test_a_plateau_cuts_where_torch_cuts(patience):
+    rng = np.random.default_rng(patience)
+    losses = np.maximum.accumulate(rng.random(60))[::-1] + 0.3 * rng.random(60)
+    losses[7] = np.nan
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.5, patience=patience, threshold=0.0
+    )
+    for epoch, loss in enumerate(losses):
+        theirs.step(loss)
+        ours = 0.5 ** plateau_cuts(losses[: epoch + 1], patience)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(ours)
+    assert ours < 1, "this history has plateaus"
+
+
+def test_a_plateau_lowers_the_rate_after_epochs_without_gain(parts):
+    options = {"schedule": "plateau", "plateau_patience": 1, "plateau_factor": 0.5, "lr": 3.0}
+    history = train(parts, epochs=8, warmup=0.1, **options).history
+    cuts = [plateau_cuts(history["val_loss"][:k], 1) for k in range(len(history))]
+    assert cuts[-1] >= 1
+    np.testing.assert_allclose(history["lr"], 3.0 * 0.5 ** np.array(cuts))
+
+
+def test_tensorboard_shows_the_history_of_a_stopped_and_resumed_run_once(
+    parts, tmp_path, monkeypatch
+):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run, options = tmp_path / "run", {"epochs": 4, "tensorboard": True}
+    save = loop.RunFolder.save
+
+    def stops_at_the_second(self, progress, *args):
+        if progress.epoch == 3:
+            raise InterruptedError("after the board heard of epoch 2, before the checkpoint did")
+        save(self, progress, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.RunFolder, "save", stops_at_the_second)
+        with pytest.raises(InterruptedError):
+            train(parts, run_dir=run, **options)
+    result = train(parts, run_dir=run, resume=True, **options)
+    board = EventAccumulator(str(run / "tensorboard")).Reload()
+    assert set(board.Tags()["scalars"]) == {"train_loss", "val_loss", "lr"}
+    for name in board.Tags()["scalars"]:
+        shown = board.Scalars(name)
+        assert [event.step for event in shown] == [1, 2, 3, 4]
+        np.testing.assert_allclose([e.value for e in shown], result.history[name], rtol=1e-6)
+
+
+def test_tensorboard_that_is_not_installed_is_named(parts, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingDependencyError, match="crossattn\\[tensorboard\\]"):
+        train(parts, run_dir=tmp_path / "run", tensorboard=True)
