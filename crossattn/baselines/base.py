@@ -41,7 +41,8 @@ class Baseline:
         Raises
         ------
         InvalidInputError
-            There is no window, or ``val`` holds other symbols, features or another horizon.
+            There is no window, or ``val`` holds other symbols or features, or another lookback or
+            horizon.
         """
         if not len(train):
             raise InvalidInputError("train holds no window")
@@ -50,6 +51,7 @@ class Baseline:
         self.lookback = int(train.lookback)
         self.horizon = int(train.horizon)
         if val is not None:
+            val = self._with_my_features(val)
             self._order_of(val, name="val")
         self._fit(train, val)
         return self
@@ -60,7 +62,7 @@ class Baseline:
         Parameters
         ----------
         data : CrossAttentionData
-            Windows of the symbols that the baseline was fitted on, in any order.
+            Windows of the symbols and features that the baseline was fitted on, in any order.
 
         Returns
         -------
@@ -71,8 +73,10 @@ class Baseline:
         Raises
         ------
         InvalidInputError
-            The baseline is not fitted, or ``data`` is of other symbols, features or horizon.
+            The baseline is not fitted, or ``data`` is of other symbols, features, lookback or
+            horizon.
         """
+        data = self._with_my_features(data)
         order = self._order_of(data)
         forecast = np.empty((len(data), len(order)))
         forecast[:, order] = self._predict(data, order)
@@ -81,10 +85,16 @@ class Baseline:
     def _fit(self, train, val) -> None:
         """Learn; by default there is nothing to learn."""
 
+    def _with_my_features(self, data):
+        """Return the data with the features of the training data, in their order, if it can."""
+        if self.symbols is None or not set(self.features) <= set(data.features):
+            return data  # refused by name in a moment
+        return data.select(features=self.features)
+
     def _order_of(self, data, *, name: str = "data") -> np.ndarray:
         if self.symbols is None:
             raise InvalidInputError(f"{type(self).__name__} is not fitted: call fit first")
-        for field in ("features", "horizon"):
+        for field in ("features", "lookback", "horizon"):
             mine, theirs = getattr(self, field), getattr(data, field)
             theirs = tuple(theirs) if field == "features" else int(theirs)
             if mine != theirs:

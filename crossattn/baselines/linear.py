@@ -108,6 +108,7 @@ class VAR(Baseline):
             ``[k, i, j, l]``: coefficient times source j's return, in units of the target; the sum
             over sources and lags plus the intercept is the forecast of follower i.
         """
+        data = self._with_my_features(data)
         order = self._order_of(data)
         lags = lagged_log_returns(data, self.max_lag + 1, order)
         parts = np.empty((len(data), len(order), len(order), self.max_lag + 1))

@@ -241,6 +241,7 @@ class VariateTokenTransformer(NeuralBaseline):
     @torch.no_grad()
     def attention(self, data: CrossAttentionData) -> np.ndarray:
         """Return the last layer's attention, averaged over heads: (n, N, N), self included."""
+        data = self._with_my_features(data)
         order = self._order_of(data)
         self.network.eval()
         windows = _Windows(self, data, order, next(self.network.parameters()).device)

@@ -59,10 +59,14 @@ def test_other_order_is_reordered_and_other_data_refused(data, make):
     order = [3, 1, 4, 0, 2]
     shuffled = test.select(symbols=[data.symbols[k] for k in order])
     np.testing.assert_allclose(model.predict(shuffled), model.predict(test)[:, order])
+    turned = test.select(features=data.features[::-1])
+    np.testing.assert_array_equal(model.predict(turned), model.predict(test))
     with pytest.raises(InvalidInputError, match="symbols"):
         model.predict(test.select(symbols=data.symbols[:4]))
     with pytest.raises(InvalidInputError, match="features"):
         model.predict(test.select(features=["log_return"]))
+    with pytest.raises(InvalidInputError, match="lookback"):
+        model.predict(replace(test, lookback=8))
     with pytest.raises(InvalidInputError, match="not fitted"):
         make().predict(test)
 
