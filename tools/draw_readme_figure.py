@@ -33,14 +33,20 @@ def main() -> int:
     use_style()
     market, test, forecaster = fitted("static")
     symbols = list(test.symbols)
-    figure, axes = plt.subplots(1, 3, figsize=(16.5, 5.2))
+    figure, axes = plt.subplots(1, 3, figsize=(12.4, 4.2))
     truth = planted(market, symbols)
     signed_heatmap(
         truth, symbols, label="strength", title="planted leaders", annotate=False, ax=axes[0]
     )
     report = forecaster.lead_lag(test)
-    report.plot(ax=axes[1])
-    axes[1].set_title(f"found on unseen bars: {int(report.edges['significant'].sum())} leaders")
+    effects, label = report.matrix().fillna(0.0), "effect (standard deviations)"
+    signed_heatmap(effects, symbols, label=label, annotate=False, ax=axes[1])
+    claims = report.edges.query("significant")
+    rings = [
+        [symbols.index(name) + 0.5 for name in claims[side]] for side in ("leader", "follower")
+    ]
+    axes[1].scatter(*rings, s=330, facecolors="none", edgecolors="black", linewidths=1.4)
+    axes[1].set_title(f"found on unseen bars: {len(claims)} leaders")
     _, null_test, null_forecaster = fitted("null")
     nobody = null_forecaster.lead_lag(null_test)
     attention = null_forecaster.attention(null_test).mean(axis=0).sum(axis=-1)
@@ -48,7 +54,7 @@ def main() -> int:
     verdict = "nobody leads" if nobody.nobody_leads else "false leaders"
     axes[2].set_title(f"attention, null market; test: {verdict}")
     figure.savefig(OUT, dpi=110, metadata={"Software": None})
-    found = set(map(tuple, report.edges.query("significant")[["leader", "follower"]].to_numpy()))
+    found = set(map(tuple, claims[["leader", "follower"]].to_numpy()))
     real = set(map(tuple, market.edges[["leader", "follower"]].to_numpy()))
     print(f"{OUT.name}: {len(found & real)} of {len(real)} planted, {len(found - real)} false")
     return 0
