@@ -5,10 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from typing import TYPE_CHECKING
 
 from crossattn.cli.runs import add_folders
 from crossattn.cli.speech import say
 from crossattn.cli.values import count, folder, fraction, moment, positive
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from crossattn import CrossAttentionData
 
 HELP = "trade the forecasts of a run, net of costs, on bars that it never saw"
 
@@ -61,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
     with atomic_write(args.out / "equity.csv") as temporary:
         equity.to_csv(temporary, index=False)
     with atomic_write(args.out / "trades.csv") as temporary:
-        strategy.result_.trades.to_csv(temporary, index=False)
+        _at_closes(strategy.result_.trades, data).to_csv(temporary, index=False)
     written = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
     with atomic_write(args.out / "metrics.json") as temporary:  # JSON knows no infinity
         temporary.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
@@ -69,6 +75,13 @@ def run(args: argparse.Namespace) -> None:
         say(f"{name}: {value:.6g}")
     if seen:
         say(f"warning: {seen} of {len(data)} bars were seen in training; this is no test")
+
+
+def _at_closes(trades: pd.DataFrame, data: CrossAttentionData) -> pd.DataFrame:
+    """Restate trades, which the strategy counts in prices that start at 1, at the bars' closes."""
+    assets = [data.symbols.index(symbol) for symbol in trades["symbol"]]
+    price = data.closes[data.clock.get_indexer(trades["time"]), assets]
+    return trades.assign(shares=trades["value"] / price, price=price)
 
 
 def _between(data, start, end):

@@ -118,6 +118,11 @@ def test_backtest_writes_equity_that_adds_up(work, tmp_path, capsys):
     assert metrics["bars_seen_in_training"] == 0
     trades = pd.read_csv(out / "trades.csv")
     assert trades["cost"].sum() == pytest.approx(equity["cost"].sum())
+    closes = {symbol: frame["close"] for symbol, frame in read_bars(work / "bars").items()}
+    opens = pd.to_datetime(trades["time"]) - pd.Timedelta(hours=1)
+    known = [closes[symbol][time] for symbol, time in zip(trades["symbol"], opens, strict=True)]
+    np.testing.assert_allclose(trades["price"], known, rtol=1e-12)
+    np.testing.assert_allclose(trades["shares"] * trades["price"], trades["value"], rtol=1e-12)
     assert "sharpe_ratio" in capsys.readouterr().out
 
 
