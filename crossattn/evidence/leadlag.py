@@ -68,7 +68,8 @@ def analyze_lead_lag_relationships(
         ``.details`` adds ``slope`` (of the return on the contribution: 1 for a calibrated model,
         0 for an idle one) with its ``slope_error``, ``t``, ``share`` (of the follower's absolute
         contributions), ``effect_low`` and ``effect_high`` (95 %), and ``clark_west``, the p-value
-        of a forecast with the source against one without.
+        of a forecast with the source against one without, the other sources at the weights that
+        fit these bars best.
 
     Raises
     ------
@@ -211,21 +212,34 @@ def _test_follower(
     fit = robust_regression(
         target, parts[:, spoken], scale=scale, lags=lags, leverage=True, overlap=overlap
     )
-    forecast = parts.sum(axis=1) + (target - parts.sum(axis=1)).mean()
-    answers = zip(spoken, fit.slope, fit.error, fit.t, fit.p_positive, strict=True)
-    for source, slope, error, t, p_value in answers:
-        if source == follower:
-            continue
-        matrices["slope"][follower, source] = slope
-        matrices["slope_error"][follower, source] = error
-        matrices["t"][follower, source] = t
-        matrices["p_value"][follower, source] = p_value
-        matrices["clark_west"][follower, source] = clark_west(
-            target / scale,
-            (forecast - parts[:, source]) / scale,
-            forecast / scale,
-            lags,
-        )
+    found = {
+        "slope": fit.slope,
+        "slope_error": fit.error,
+        "t": fit.t,
+        "p_value": fit.p_positive,
+        "clark_west": _clark_west_of_each(target / scale, parts[:, spoken], scale, lags),
+    }
+    others = spoken != follower
+    for name, values in found.items():
+        matrices[name][follower, spoken[others]] = values[others]
+
+
+def _clark_west_of_each(
+    target: np.ndarray, parts: np.ndarray, scale: np.ndarray, lags: int
+) -> np.ndarray:
+    """P-value (K,) of each source: it beside the others, against the others as they fit best.
+
+    Against the others as the model weighs them, an idle source would be credited with undoing
+    their errors, which are correlated with its own.
+    """
+    design = np.column_stack([parts / parts.std(axis=0), np.ones(len(parts))]) / scale[:, None]
+    p_values = np.empty(parts.shape[1])
+    for source in range(parts.shape[1]):
+        rest, own = np.delete(design, source, axis=1), design[:, source]
+        bread = np.linalg.pinv(rest.T @ rest, hermitian=True)
+        smaller, shared = (rest @ (bread @ (rest.T @ values)) for values in (target, own))
+        p_values[source] = clark_west(target, smaller, smaller + own - shared, lags)
+    return p_values
 
 
 def _deviations(returns: np.ndarray) -> np.ndarray:
