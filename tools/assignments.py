@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from crossattn.course.autograder import Course
+from crossattn.errors import InvalidInputError
 
 ASSIGNMENTS = Path(__file__).resolve().parent.parent / "book" / "assignments"
 
@@ -42,15 +43,19 @@ def generate(into: Path) -> dict[str, bytes]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write or compare the releases; 1 where they differ."""
+    """Write or compare the releases; 1 where they differ, 2 where a source is at fault."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--term")
     options = parser.parse_args(arguments)
     if options.term is not None:
         set_term(ASSIGNMENTS / "source", options.term)
-    with tempfile.TemporaryDirectory() as folder:
-        made = generate(Path(folder))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            made = generate(Path(folder))
+    except InvalidInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     release = ASSIGNMENTS / "release"
     if options.check:
         there = {p.relative_to(release).as_posix(): p for p in release.glob("*/*.ipynb")}

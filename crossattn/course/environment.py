@@ -58,7 +58,7 @@ def check_python() -> Finding:
 
 def check_package(name: str, oldest: str = "0", extra: str = "") -> Finding:
     """Check that a package is installed and not too old; ``extra`` names what installs it."""
-    remedy = f"pip install 'crossattn[{extra}]'" if extra else f"pip install '{name}>={oldest}'"
+    remedy = f"pip install '.[{extra}]'" if extra else f"pip install '{name}>={oldest}'"
     state = "optional" if extra else "missing"
     if importlib.util.find_spec(name) is None:
         return Finding(f"{name} is not installed", state, remedy)
@@ -94,7 +94,7 @@ def check_machine() -> list[Finding]:
 def check_sandbox() -> Finding:
     """Check that submissions can be graded here; learners do not need it."""
     if importlib.util.find_spec("jupyter_client") is None:
-        remedy = "pip install 'crossattn[course]'"
+        remedy = "pip install '.[course]'"
         return Finding("no sandbox for grading", "optional", remedy)
     from crossattn.course.sandbox import isolation_problem
 

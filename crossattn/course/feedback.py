@@ -96,8 +96,6 @@ def message_of(cell: NotebookNode) -> str:
         if error.ename in ("AssertionError", "CheckFailedError"):
             return value[:SHOWN] or "the test failed"
         return f"{error.ename}: {value}"[:SHOWN]
-    if is_grade(cell) and any(output.get("name") == "stderr" for output in cell.outputs):
-        return "the test printed a warning"
     return ""
 
 

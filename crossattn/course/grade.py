@@ -9,31 +9,18 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
-import re
 import shutil
-import stat
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import crossattn
 from crossattn.course.sandbox import Limits, isolation_problem
+from crossattn.course.submissions import Submission, find_submissions, left_out, read_submission
 from crossattn.errors import CrossAttentionError, InvalidInputError, MissingDependencyError
 
 ASSIGNMENTS = Path(crossattn.__file__).resolve().parent.parent / "book" / "assignments"
-STUDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-
-
-@dataclass(frozen=True)
-class Submission:
-    """One notebook that a student handed in."""
-
-    student: str
-    assignment: str
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -54,72 +41,6 @@ class Graded:
     def possible(self) -> float:
         """Points that could be reached."""
         return sum(question.possible for question in self.questions)
-
-
-def find_submissions(folder: Path, assignments: list[str]) -> Iterator[Submission]:
-    """Yield the notebooks of known assignments, by student, in the order of names.
-
-    Parameters
-    ----------
-    folder : Path
-    assignments : list of str
-        Names of assignments that have a source.
-
-    Yields
-    ------
-    Submission
-
-    Raises
-    ------
-    InvalidInputError
-        The folder does not exist, or a student's folder has a name that is no id.
-    """
-    if not folder.is_dir():
-        raise InvalidInputError(f"SUBMISSIONS must be a folder of students, got {str(folder)!r}")
-    for home in sorted(folder.iterdir()):
-        if home.name.startswith(".") or not (home.is_dir() or home.is_symlink()):
-            continue
-        if not STUDENT.fullmatch(home.name) or home.is_symlink():
-            raise InvalidInputError(
-                f"SUBMISSIONS must hold one folder a student, named by id (letters, digits, . _ "
-                f"@ -), got {home.name!r}"
-            )
-        for name in assignments:
-            for path in (home / f"{name}.ipynb", home / name / f"{name}.ipynb"):
-                if path.is_symlink() or path.exists():
-                    yield Submission(home.name, name, path)
-                    break
-
-
-def read_submission(path: Path, limits: Limits) -> bytes:
-    """Read a notebook file that must be an ordinary file of bounded size.
-
-    Raises
-    ------
-    InvalidInputError
-        A link, a device, or a file that is too large or no notebook.
-    """
-    import nbformat
-
-    if path.parent.is_symlink():
-        raise InvalidInputError("the submission must be an ordinary file, got a linked folder")
-    if path.is_symlink():
-        raise InvalidInputError("the submission must be an ordinary file, got a link")
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise InvalidInputError("the submission must be an ordinary file")
-        content = file.read(limits.submission_bytes + 1)
-    if len(content) > limits.submission_bytes:
-        raise InvalidInputError(
-            f"the submission must have at most {limits.submission_bytes:,} bytes"
-        )
-    try:
-        nbformat.validate(nbformat.reads(content.decode("utf-8"), as_version=4))
-    except Exception as error:  # any damage that a file can have
-        reason = str(error).splitlines() or [type(error).__name__]
-        raise InvalidInputError(f"the submission is no notebook: {reason[0][:200]}") from None
-    return content
 
 
 def grade_folder(
@@ -162,11 +83,14 @@ def grade_folder(
         from crossattn.course.autograder import Course
     except ImportError as error:
         raise MissingDependencyError(
-            f"grading needs {error.name}: pip install 'crossattn[course]'"
+            f"grading needs {error.name}: pip install '.[course]'"
         ) from None
     limits = limits or Limits()
     source = Path(assignments) / "source"
-    found = list(find_submissions(Path(submissions), sorted(p.name for p in source.glob("*/"))))
+    names = sorted(path.name for path in source.glob("*/"))
+    found = list(find_submissions(Path(submissions), names))
+    for path in left_out(Path(submissions), names):
+        print(f"not graded: {path} (known names: {', '.join(names)})", file=sys.stderr)
     if not found:
         raise InvalidInputError(f"SUBMISSIONS holds no notebook of {source}: nothing to grade")
     out = Path(out)
@@ -180,12 +104,12 @@ def grade_folder(
     for number, submission in enumerate(found, start=1):
         graded = _grade(submission, course, limits, isolation)
         results.append(graded)
+        _write_tables(results, out)  # each time, so that what is done is kept if this is stopped
         print(
             f"{number:3} of {len(found)}  {submission.student:20} {submission.assignment:6} "
             f"{graded.score:5g} / {graded.possible:g}  {graded.seconds:5.1f} s  {graded.note}",
             flush=True,
         )
-    _write_tables(results, out)
     return results
 
 
@@ -193,15 +117,20 @@ def _grade(submission: Submission, course, limits: Limits, isolation: bool) -> G
     import nbformat
 
     from crossattn.course.feedback import Question, feedback_page, questions_of
+    from crossattn.course.marks import restore_marks
 
     started, note, notebook = time.monotonic(), "", None
     student, name = submission.student, submission.assignment
     place = course.root / "submitted" / student / name
     shutil.rmtree(place, ignore_errors=True)
     try:
-        content = read_submission(submission.path, limits)
+        submitted = read_submission(submission.path, limits)
+        release = nbformat.read(course.root / "release" / name / f"{name}.ipynb", as_version=4)
+        missing = restore_marks(submitted, release)
+        if missing:
+            note = f"cells were missing and are added: {', '.join(missing)}"
         place.mkdir(parents=True)
-        (place / f"{name}.ipynb").write_bytes(content)
+        nbformat.write(submitted, place / f"{name}.ipynb")
         graded = course.autograde(name, student, limits, isolated=isolation)
         notebook = nbformat.read(graded, as_version=4)
         questions = questions_of(notebook)
@@ -214,7 +143,7 @@ def _grade(submission: Submission, course, limits: Limits, isolation: bool) -> G
         original = nbformat.read(course.root / "source" / name / f"{name}.ipynb", as_version=4)
         questions = [Question(q.name, 0.0, q.possible, "") for q in questions_of(original)]
     stopped = {q.message for q in questions if q.message.startswith("SubmissionStopped")}
-    note = note or "; ".join(sorted(stopped))
+    note = "; ".join([*filter(None, [note]), *sorted(stopped)])
     page = feedback_page(f"{name}: {student}", questions, notebook, note)
     target = course.root / "feedback" / student / f"{name}.html"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -247,7 +176,7 @@ def _plain(text: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 0 done, 2 refused."""
+    """Run the command line; 0 done, 2 refused, 130 stopped with what was graded kept."""
     parser = argparse.ArgumentParser(prog="python -m crossattn.course.grade", description=__doc__)
     parser.add_argument("submissions", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -273,6 +202,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (CrossAttentionError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"stopped; what was graded is in {options.out}", file=sys.stderr)
+        return 130
     seconds = sum(graded.seconds for graded in results)
     print(f"{len(results)} submissions graded in {seconds:.0f} s: {options.out / 'grades.csv'}")
     return 0

@@ -166,6 +166,19 @@ def test_releases_are_what_the_sources_generate(capsys):
     assert tool.main(["--check"]) == 0, capsys.readouterr().out
 
 
+def test_a_source_that_cannot_be_released_is_named(tmp_path, monkeypatch, capsys):
+    shutil.copytree(ASSIGNMENTS / "source" / "ps1", tmp_path / "source" / "ps1")
+    shutil.copy(ASSIGNMENTS / "nbgrader_config.py", tmp_path)
+    path = tmp_path / "source" / "ps1" / "ps1.ipynb"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("### END SOLUTION", "### THE END", 1), encoding="utf-8")
+    monkeypatch.setattr(tool, "ASSIGNMENTS", tmp_path)
+    assert tool.main([]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ps1 cannot be converted: No end solution statement found")
+    assert len(said.splitlines()) == 1 and not (tmp_path / "release").exists()
+
+
 def test_a_new_term_changes_nothing_else(tmp_path):
     shutil.copytree(ASSIGNMENTS / "source", tmp_path / "source")
     tool.set_term(tmp_path / "source", "autumn 2027")

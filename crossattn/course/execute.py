@@ -1,0 +1,209 @@
+"""One submission, executed: the kernel in the sandbox, bounded output, and tests that must run.
+
+Around each test stand a trial that an honest kernel must fail, and a proof that the test ran to
+its end; of what it shows, only what it printed and whether it failed is kept.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import builtins
+import secrets
+import time
+
+from nbclient.exceptions import DeadKernelError
+from nbformat.notebooknode import NotebookNode
+from nbgrader.preprocessors import Execute
+from nbgrader.utils import is_grade, is_locked
+
+from crossattn.course.sandbox import Limits, kernel_manager_for
+
+PRINTED = {"stream", "display_data", "execute_result", "error", "update_display_data"}
+
+# What surrounds a test inside the kernel: see crossattn.course.trial, read afresh each time.
+BEGIN = """
+import sys
+for name in [n for n in sys.modules if n.startswith("crossattn.course")]:
+    del sys.modules[name]
+from crossattn.course.trial import begin
+try:
+    assert False
+except AssertionError:
+    begin({proof!r}, {student!r}, {needs!r})
+"""
+END = """
+from crossattn.course.trial import end
+end()
+"""
+# A cell that printed too much is interrupted; where it had ended before, this takes the blow.
+SETTLE = """
+import time
+time.sleep(1)
+"""
+
+
+class SubmissionExecute(Execute):
+    """Executes one submission inside the sandbox, within limits."""
+
+    limits = Limits()
+    isolated = True
+
+    def preprocess(self, nb: NotebookNode, resources: dict, km=None) -> tuple[NotebookNode, dict]:
+        """Execute all cells; see :class:`nbgrader.preprocessors.Execute`."""
+        self.student = resources["nbgrader"]["student"]
+        self.kernel_manager_class = kernel_manager_for(self.student, self.limits, self.isolated)
+        self.timeout = self.limits.cell_seconds
+        self.kernel_name = "python3"
+        self.stopped = ""
+        self.printed = 0
+        self.modules = imported_names(nb)
+        self.deadline = time.monotonic() + self.limits.total_seconds
+        return super().preprocess(nb, resources, km=km)
+
+    def preprocess_cell(
+        self, cell: NotebookNode, resources: dict, index: int
+    ) -> tuple[NotebookNode, dict]:
+        """Execute one cell, or say why not."""
+        if cell.cell_type != "code":
+            return cell, resources
+        graded = is_grade(cell)
+        if not self.stopped and time.monotonic() > self.deadline:
+            self.stopped = f"the submission ran longer than {self.limits.total_seconds} s"
+        renamed = self._begin(cell, index) if graded and not self.stopped else ""
+        if renamed:
+            _fail(cell, "NameError", renamed)
+        elif not self.stopped:
+            self._run(cell, index, proof=secrets.token_hex(16) if graded else "")
+            if self.printed > self.limits.output_bytes and not self.stopped:
+                self._silently(SETTLE, index)
+        if graded and not self.stopped:
+            self._silently(END, index)
+        self.nb.cells[index] = cell  # nbclient has put what surrounds a test in its place
+        if graded:
+            keep_verdict(cell)
+        if self.stopped:
+            _fail(cell, "SubmissionStoppedError", self.stopped)
+        return cell, resources
+
+    def _run(self, cell: NotebookNode, index: int, proof: str = "") -> None:
+        source, self.printed = cell.source, 0
+        if proof:
+            cell.source = f"{source}\nprint({proof!r})"
+        try:
+            self.execute_cell(cell, index, store_history=False)
+        except DeadKernelError:
+            ended = "the kernel ended (too much processor time, or the code ended it)"
+            self.stopped = self.km.trespass or ended
+        except Exception:  # whatever else a submission does to its kernel ends here
+            silent = "the kernel no longer answers (it ran too long, or printed too much)"
+            self.stopped = self.km.trespass or silent
+        finally:
+            cell.source = source
+        if self.printed > self.limits.output_bytes:
+            bound = f"a cell may print {self.limits.output_bytes:,} bytes, this one printed more"
+            self.stopped = bound if self.stopped else ""
+            _fail(cell, "OutputLimitError", bound)
+        elif proof and not _take_proof(cell, proof) and not _failed(cell):
+            _fail(cell, "TestDidNotRunError", "the test was ended before its last line")
+
+    def _begin(self, cell: NotebookNode, index: int) -> str:
+        """Run the trial before a test; return which names of the test were given away, or ""."""
+        proof, needs = secrets.token_hex(16), names_read(cell.source, self.modules)
+        trial = self._silently(BEGIN.format(proof=proof, student=self.student, needs=needs), index)
+        said = [str(output.get("evalue")) for output in trial.outputs if "evalue" in output]
+        if not self.stopped and not any(line.startswith(proof) for line in said):
+            self.stopped = "the code before this test changed how tests run"
+        return "".join(said).removeprefix(proof) if not self.stopped else ""
+
+    def _silently(self, source: str, index: int) -> NotebookNode:
+        cell = NotebookNode(id="trial", cell_type="code", source=source, metadata={}, outputs=[])
+        self._run(cell, index)
+        return cell
+
+    def process_message(self, msg: dict, cell: NotebookNode, cell_index: int):
+        """Keep an output, unless the cell has already printed too much; then interrupt it."""
+        if msg["msg_type"] in PRINTED:
+            within = self.printed <= self.limits.output_bytes
+            self.printed += len(str(msg["content"]))
+            if self.printed > self.limits.output_bytes:
+                if within:
+                    self._interruption = asyncio.ensure_future(self.km.interrupt_kernel())
+                return None
+        return super().process_message(msg, cell, cell_index)
+
+
+def imported_names(notebook: NotebookNode) -> dict[str, str]:
+    """Return the modules that the locked cells of a notebook import, by the name they get.
+
+    Examples
+    --------
+    >>> cell = NotebookNode(cell_type="code", source="import numpy as np\\nimport torch")
+    >>> cell["metadata"] = NotebookNode(nbgrader=NotebookNode(locked=True, grade_id="setup"))
+    >>> imported_names(NotebookNode(cells=[cell]))
+    {'np': 'numpy', 'torch': 'torch'}
+    """
+    found = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and is_locked(cell):
+            for node in _nodes(cell.source):
+                if isinstance(node, ast.Import):
+                    found |= {name.asname or name.name: name.name for name in node.names}
+    return found
+
+
+def names_read(test: str, modules: dict[str, str]) -> dict[str, str]:
+    """Return the builtins and modules that a test uses, with the module that each stands for.
+
+    Examples
+    --------
+    >>> names_read("assert abs(np.pi - mine) < 1", {"np": "numpy", "torch": "torch"})
+    {'abs': 'builtins', 'np': 'numpy'}
+    """
+    read, bound = set(), set()
+    for node in _nodes(test):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, ast.alias):
+            bound.add(node.asname or node.name)
+    known = {**dict.fromkeys(dir(builtins), "builtins"), **modules}
+    return {name: known[name] for name in sorted(read - bound) if name in known}
+
+
+def _nodes(source: str) -> list[ast.AST]:
+    try:
+        return list(ast.walk(ast.parse(source)))
+    except SyntaxError:  # a magic of the course's own
+        return []
+
+
+def keep_verdict(cell: NotebookNode) -> None:
+    """Leave of a test's outputs what it printed and whether it failed.
+
+    nbgrader takes a displayed number for points and a warning for a failure; either may come from
+    the answer that is tested.
+    """
+    cell.outputs = [out for out in cell.outputs if out.output_type in ("stream", "error")]
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            output.name = "stdout"
+
+
+def _failed(cell: NotebookNode) -> bool:
+    return any(output.output_type == "error" for output in cell.outputs)
+
+
+def _fail(cell: NotebookNode, name: str, reason: str) -> None:
+    if not any(output.get("ename") == name for output in cell.outputs):
+        cell.outputs.append(
+            NotebookNode(output_type="error", ename=name, evalue=reason, traceback=[reason])
+        )
+
+
+def _take_proof(cell: NotebookNode, proof: str) -> bool:
+    """Remove the proof from the cell's outputs; False where it is not there."""
+    for output in cell.outputs:
+        if output.output_type == "stream" and proof in output.text:
+            output.text = output.text.replace(proof + "\n", "").replace(proof, "")
+            return True
+    return False
