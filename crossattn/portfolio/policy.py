@@ -47,7 +47,8 @@ def mean_variance_policy(
     Returns
     -------
     DataFrame of shape (M', N)
-        Target weights at the decisions that have ``window`` rows before them.
+        Target weights at the decisions that have ``window`` rows before them; 0 for an asset
+        without a complete, moving history.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def mean_variance_policy(
             np.divide(marks[row], marks[before], out=growth, where=marks[before] > 0)
             held = drifted(held, growth)
         history = marks[row - window : row + 1]
-        known = (history > 0).all(axis=0)
+        known = (history > 0).all(axis=0) & (np.ptp(history, axis=0) > 0)
         target = np.zeros(prices.shape[1])
         if known.any():
             moves = history[1:, known] / history[:-1, known] - 1

@@ -203,7 +203,7 @@ def risk_by_asset(
     if len(moves) < 2:
         raise InvalidInputError(f"returns must have two complete rows, got {len(moves)}")
     alone = moves * weights  # (T, N)
-    together = alone.sum(axis=1)
+    together = _check_history(alone.sum(axis=1), level)
     worst = np.argsort(together, kind="stable")[: _tail(len(moves), level)]
     deviation = together.std(ddof=1)
     joint = np.cov(np.column_stack([alone, together]), rowvar=False)[:-1, -1]

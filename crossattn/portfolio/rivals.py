@@ -171,7 +171,7 @@ def minimum_variance(
     Returns
     -------
     DataFrame of shape (M, N)
-        Sum to 1; assets without a complete history have 0.
+        Sum to 1; an asset without a complete, moving history has 0.
 
     Raises
     ------
@@ -184,10 +184,12 @@ def minimum_variance(
     """
     from crossattn.portfolio.optimise import minimum_variance_weights
 
-    def decide(history: np.ndarray) -> np.ndarray:
-        return minimum_variance_weights(history[1:] / history[:-1] - 1, max_position)
-
-    return _decide(prices, every, window + 1, decide)
+    return _decide(
+        prices,
+        every,
+        window + 1,
+        _where_prices_move(lambda moves: minimum_variance_weights(moves, max_position)),
+    )
 
 
 def hierarchical_risk_parity(
@@ -204,7 +206,7 @@ def hierarchical_risk_parity(
     Returns
     -------
     DataFrame of shape (M, N)
-        Sum to 1; assets without a complete history have 0.
+        Sum to 1; an asset without a complete, moving history has 0.
 
     Raises
     ------
@@ -217,10 +219,7 @@ def hierarchical_risk_parity(
     """
     from crossattn.portfolio.optimise import hierarchical_weights
 
-    def decide(history: np.ndarray) -> np.ndarray:
-        return hierarchical_weights(history[1:] / history[:-1] - 1)
-
-    return _decide(prices, every, window + 1, decide)
+    return _decide(prices, every, window + 1, _where_prices_move(hierarchical_weights))
 
 
 def compare(
@@ -268,6 +267,21 @@ def compare(
         for name, weights in strategies.items()
     }
     return pd.DataFrame.from_dict(figures, orient="index")
+
+
+def _where_prices_move(
+    weigh: Callable[[np.ndarray], np.ndarray],
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Weights from the returns of assets that moved; a halted one is not riskless, and has 0."""
+
+    def decide(history: np.ndarray) -> np.ndarray:
+        moving = np.ptp(history, axis=0) > 0
+        weights = np.zeros(history.shape[1])
+        if moving.any():
+            weights[moving] = weigh(history[1:, moving] / history[:-1, moving] - 1)
+        return weights
+
+    return decide
 
 
 def _decide(

@@ -90,6 +90,17 @@ def test_assets_without_prices_are_left_out():
     assert buy_and_hold(prices).index[0] == prices.index[200]
 
 
+@pytest.mark.parametrize("rival", [minimum_variance, hierarchical_risk_parity])
+def test_a_price_that_stands_still_is_no_riskless_asset(rival):
+    prices = walk(rows=160)
+    halted = prices.assign(C=7.0)
+    weights = rival(halted, every=50, window=100)
+    assert (weights["C"] == 0).all()
+    beside = rival(prices.drop(columns="C"), every=50, window=100)
+    np.testing.assert_allclose(weights.drop(columns="C"), beside, atol=1e-6)
+    assert (rival(halted * 0 + 1.0, every=50, window=100) == 0).all(axis=None)
+
+
 def test_minimum_variance_is_the_least():
     prices = walk(scales=(0.01, 0.03), rows=3000)
     returns = prices.pct_change().dropna().to_numpy()
@@ -152,6 +163,15 @@ def test_a_policy_waits_for_an_asset_that_is_not_listed_yet(recwarn):
     assert (weights["B"] == 0).all()
     assert (weights["A"] > 0).all()
     assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
+
+
+def test_a_policy_takes_no_halted_asset_for_a_safe_one():
+    prices = walk(rows=160)
+    halted = prices.assign(C=7.0)
+    forecasts = pd.DataFrame(0.001, index=prices.index[100:160:20], columns=prices.columns)
+    weights = mean_variance_policy(forecasts, halted, window=60, transaction_cost=0.0)
+    assert (weights["C"] == 0).all()
+    assert (weights.drop(columns="C") > 0).all(axis=None)
 
 
 def test_drifted_weights_are_those_of_the_engine():
@@ -270,6 +290,7 @@ def test_compare_puts_all_on_the_same_costs():
         lambda p: diversification_ratio(np.zeros(2), np.array([[1.0, 2.0], [0.0, 1.0]])),
         lambda p: value_at_risk(np.array([np.nan])),
         lambda p: expected_shortfall(np.zeros(3), 1.0),
+        lambda p: risk_by_asset(np.ones(4), p.pct_change(), level=np.nan),
         lambda p: attribute_parts({}, p),
         lambda p: capacity_curve(equal_weight(p), p, [], volume=p),
     ],
