@@ -84,6 +84,11 @@ def refit_times(
     DatetimeIndex
         Moments at which a refit starts, using bars up to then.
 
+    Raises
+    ------
+    InvalidInputError
+        ``alarms`` is something else, or a bound is out of range.
+
     Examples
     --------
     >>> times = pd.date_range("2024-01-01", periods=6, freq="h", tz="UTC")
@@ -91,6 +96,9 @@ def refit_times(
     >>> refit_times(alarms, at_least=3).hour.tolist()
     [1, 4]
     """
+    if not isinstance(alarms, pd.Series) or alarms.dtype != bool:
+        kind = getattr(alarms, "dtype", type(alarms).__name__)
+        raise InvalidInputError(f"alarms must be a Series of bool, got {kind}")
     if at_least < 1 or (at_most is not None and at_most < at_least):
         raise InvalidInputError(
             f"at_least must be 1 or more and at_most not below it, got {at_least} and {at_most}"

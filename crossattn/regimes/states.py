@@ -120,7 +120,7 @@ def correlation_breakdown(
     Raises
     ------
     InvalidInputError
-        ``fast`` is not below ``slow``, or ``quantile`` is not inside (0, 1).
+        ``fast`` is not below ``slow``, ``quantile`` is not inside (0, 1), or there is no memory.
 
     Examples
     --------
@@ -135,6 +135,8 @@ def correlation_breakdown(
         raise InvalidInputError(f"fast must be above 0 and below slow, got {fast} and {slow}")
     if not 0 < quantile < 1:
         raise InvalidInputError(f"quantile must be inside (0, 1), got {quantile}")
+    if memory < 1:
+        raise InvalidInputError(f"memory must be at least 1, got {memory}")
     returns = _check(returns, slow, at_least=2)
     gap = _correlations(returns, fast) - _correlations(returns, slow)  # (T, N, N)
     off = ~np.eye(gap.shape[-1], dtype=bool)
@@ -166,7 +168,7 @@ def markov_volatility(returns: pd.Series, *, n_train: int, seed: int = 0) -> pd.
     Raises
     ------
     InvalidInputError
-        There is a NaN, or fewer than 100 returns to fit on.
+        There is a NaN, or fewer than 100 returns to fit on, or none of them moves.
 
     References
     ----------
@@ -180,6 +182,8 @@ def markov_volatility(returns: pd.Series, *, n_train: int, seed: int = 0) -> pd.
         raise InvalidInputError("returns must be one series of finite numbers")
     if not 100 <= n_train <= len(values):
         raise InvalidInputError(f"n_train must be in [100, {len(values)}], got {n_train}")
+    if not np.ptp(values[:n_train]) > 0:
+        raise InvalidInputError(f"returns must vary in the first {n_train}, got {values[0]} always")
     scaled = values / values[:n_train].std()
     options = {"k_regimes": 2, "trend": "n", "switching_variance": True}
     fitted = MarkovRegression(scaled[:n_train], **options).fit(

@@ -169,7 +169,9 @@ def test_refits_respect_both_bounds():
         lambda r: correlation_level(r[["A"]]),
         lambda r: correlation_breakdown(r, fast=50, slow=20),
         lambda r: correlation_breakdown(r, quantile=1.5),
+        lambda r: correlation_breakdown(r, memory=0),
         lambda r: markov_volatility(r["A"], n_train=10),
+        lambda r: markov_volatility(r["A"] * 0, n_train=200),
         lambda r: markov_volatility(r["A"] * np.nan, n_train=200),
         lambda r: TwoGraphDetector(max_lag=0),
         lambda r: TwoGraphDetector(n_iterations=0),
@@ -181,6 +183,8 @@ def test_refits_respect_both_bounds():
         lambda r: attention_shift(np.ones((3, 2)), r.index[:3]),
         lambda r: attention_shift(np.ones((3, 2, 2)), r.index[:3], fast=9, slow=3),
         lambda r: refit_times(r["A"] > 0, at_least=0),
+        lambda r: refit_times((r["A"] > 0).where(r["A"] > 0)),  # NaN is no alarm
+        lambda r: refit_times([True, False]),
         lambda r: hindsight_change_points(r["A"].iloc[:20]),
     ],
 )
