@@ -33,7 +33,7 @@ def main() -> int:
     use_style()
     market, test, forecaster = fitted("static")
     symbols = list(test.symbols)
-    figure, axes = plt.subplots(1, 3, figsize=(12.4, 4.2))
+    figure, axes = plt.subplots(1, 3, figsize=(12.4, 3.8))
     truth = planted(market, symbols)
     signed_heatmap(
         truth, symbols, label="strength", title="planted leaders", annotate=False, ax=axes[0]
@@ -52,7 +52,7 @@ def main() -> int:
     attention = null_forecaster.attention(null_test).mean(axis=0).sum(axis=-1)
     attention_heatmap(attention, symbols, annotate=False, ax=axes[2])
     verdict = "nobody leads" if nobody.nobody_leads else "false leaders"
-    axes[2].set_title(f"attention, null market; test: {verdict}")
+    axes[2].set_title(f"attention; test: {verdict}")
     figure.savefig(OUT, dpi=110, metadata={"Software": None})
     found = set(map(tuple, claims[["leader", "follower"]].to_numpy()))
     real = set(map(tuple, market.edges[["leader", "follower"]].to_numpy()))
