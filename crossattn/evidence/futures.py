@@ -53,13 +53,16 @@ def delete(data: Bars, after: pd.Timestamp, generator: np.random.Generator) -> B
 
 
 def extend(data: Bars, after: pd.Timestamp, generator: np.random.Generator) -> Bars:
-    """Add invented bars behind the last one, as a longer download would; ``after`` is not used."""
+    """Add invented bars, all known later than ``after``, as a longer download would."""
     if isinstance(data, pd.DataFrame):
         return _extend_table(data, _future_rows(data, generator))
-    return {
-        symbol: _extend_table(frame, _future_rows(frame, generator))
-        for symbol, frame in data.items()
-    }
+    longer = {}
+    for symbol, frame in data.items():
+        extended = _extend_table(frame, _future_rows(frame, generator))
+        later = np.asarray(close_times(extended) > after)  # a symbol may have ended before others
+        later[: len(frame)] = True
+        longer[symbol] = extended[later]
+    return longer
 
 
 def punch_holes(data: Bars, moments: pd.DatetimeIndex) -> Bars:

@@ -179,6 +179,21 @@ def test_names_the_first_bar_that_moved(market):
     assert len(report.violations) == 4
 
 
+@pytest.mark.parametrize("with_close_time", [False, True])
+def test_a_symbol_that_ended_before_the_others_is_no_leak(market, with_close_time):
+    ragged = {
+        symbol: frame.iloc[: N_BARS - 3 * k] for k, (symbol, frame) in enumerate(market.items())
+    }
+    if with_close_time:
+        ragged = {
+            s: f.assign(close_time=f.index + pd.Timedelta("59min")) for s, f in ragged.items()
+        }
+    assert audit_leakage(returns, ragged, cuts=2).passed
+    assert not audit_leakage(lambda f: returns(f).shift(-1), ragged, cuts=2).passed
+    by_length = audit_leakage(lambda f: returns(f).iloc[len(closes(f)) // 2 :], ragged, cuts=2)
+    assert "extend" in set(by_length.violations["check"])
+
+
 def test_works_on_a_panel(market):
     panel = align_panel(market)
     assert audit_leakage(lambda p: np.log(p["close"]).diff(), panel, cuts=3).passed
