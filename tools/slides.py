@@ -17,6 +17,8 @@ from bs4 import BeautifulSoup, Tag
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "_build" / "html"
+REVEAL = ["dist/reveal.js", "dist/reveal.css", "dist/theme/white.css", "dist/theme/fonts"]
+REVEAL += ["plugin/notes", "LICENSE"]
 LEFT_OUT = ".exercise, .solution, .tag_solution, .headerlink, script"
 PAGE = """<!doctype html>
 <html lang="en" data-theme="light"><head><meta charset="utf-8">
@@ -106,9 +108,9 @@ def to_slides(page: Path, out: Path) -> str:
 
 
 def copy_reveal(out: Path) -> None:
-    """Copy reveal.js, its themes and its speaker's notes into a folder."""
+    """Copy the parts of reveal.js that slides use into a folder."""
     source = files("sphinx_revealjs") / "_static" / "revealjs"
-    for part in ("dist", "plugin/notes", "LICENSE"):
+    for part in REVEAL:
         place, target = Path(str(source / part)), out / "reveal" / part
         target.parent.mkdir(parents=True, exist_ok=True)
         if place.is_dir():

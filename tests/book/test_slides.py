@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from bs4 import BeautifulSoup
+from check_links import wrong_in_styles
 from notebooks import ROOT
-from slides import cut, main, to_slides
+from slides import copy_reveal, cut, main, to_slides
 
 CHAPTER = ROOT / "book" / "foundations" / "02_scaled_dot_product_attention.ipynb"
 PAGE = """
@@ -47,6 +48,12 @@ def test_what_is_not_there_is_named(tmp_path, capsys):
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("error: there is no ")
     assert second.startswith("error: ") and second.endswith("run `make book` first")
+
+
+def test_what_is_copied_loads_nothing_from_elsewhere(tmp_path):
+    copy_reveal(tmp_path)
+    assert wrong_in_styles(tmp_path) == []
+    assert (tmp_path / "reveal" / "dist" / "reveal.js").is_file()
 
 
 @pytest.mark.browser
