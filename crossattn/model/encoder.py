@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossattn.attention.cross import MultiHeadCrossAttention
@@ -74,17 +75,28 @@ class TemporalSelfAttention(nn.Module):
         self.projection = nn.Linear(d_model, 3 * d_model)
         self.output_projection = nn.Linear(d_model, d_model)
 
-    def forward(self, x: Tensor, exists: Tensor | None, show: bool) -> tuple[Tensor, Tensor | None]:
-        """Return ``(B, N, T, D)`` and attention ``(B, N, H, T, T)`` or None."""
-        batch, n_assets, n_steps, _ = x.shape
-        parts = self.projection(x).unflatten(-1, (3, self.n_heads, self.head_width))
-        query, key, value = parts.flatten(0, 1).permute(2, 0, 3, 1, 4)  # (B N, H, T, d)
-        causal = torch.ones(n_steps, n_steps, dtype=torch.bool, device=x.device).tril()
-        mask = causal if exists is None else causal & exists.flatten(0, 1)[:, None, None, :]
+    def forward(
+        self, x: Tensor, exists: Tensor | None, n_newest: int, show: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Answer the newest steps (B, N, n_newest, D); attention (B, N, H, n_newest, T) or None."""
+        batch, n_assets, n_steps, width = x.shape
+        weight, bias = self.projection.weight, self.projection.bias
+        newest = F.linear(x[:, :, n_steps - n_newest :], weight[:width], bias[:width])
+        query = self._by_head(newest)
+        key, value = map(self._by_head, F.linear(x, weight[width:], bias[width:]).chunk(2, -1))
+        causal = torch.ones(n_newest, n_steps, dtype=torch.bool, device=x.device)
+        mask = causal.tril(n_steps - n_newest)
+        if exists is not None:
+            mask = mask & exists.flatten(0, 1)[:, None, None, :]
         pulled, attention = attend(query, key, value, mask, return_attention=show)
         output = self.output_projection(pulled.transpose(1, 2).flatten(-2))
         output = output.unflatten(0, (batch, n_assets))
         return output, attention.unflatten(0, (batch, n_assets)) if show else None
+
+    def _by_head(self, tokens: Tensor) -> Tensor:
+        """(B, N, T, D) -> (B N, H, T, D / H)."""
+        tokens = tokens.flatten(0, 1).unflatten(-1, (self.n_heads, self.head_width))
+        return tokens.transpose(1, 2)
 
 
 class EncoderLayer(nn.Module):
@@ -97,34 +109,50 @@ class EncoderLayer(nn.Module):
         super().__init__()
         width = config.d_model
         self.cross_kind = config.cross if temporal else "asset"
+        self.n_lags = config.max_lag + 1 if self.cross_kind == "lagged" else 1
         self.temporal = TemporalSelfAttention(width, config.n_heads) if temporal else None
         self.cross = _cross_attention(self.cross_kind, config)
         self.feed_forward = nn.Sequential(
             nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3 if temporal else 2))
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, exists: Tensor | None, show: bool
+        self, x: Tensor, exists: Tensor | None, *, last_step: bool, show: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return tokens ``(B, N, T, D)`` and the last step's attention."""
+        """Return tokens and the last step's attention.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, N, T, D)
+        exists : bool Tensor of shape (B, N, T) or None
+        last_step : bool
+            Answer for the last step alone, (B, N, 1, D): the last layer, of which nothing else is
+            read. The numbers are those of answering all.
+        show : bool
+        """
         shown = {}
+        n_steps = x.shape[2]
         if self.temporal is not None:
-            heard, attention = self.temporal(self.norms[0](x), exists, show)
-            x = x + self.dropout(heard)
+            # the steps that the cross-attention of the last one looks back at
+            n_newest = min(self.n_lags, n_steps) if last_step else n_steps
+            heard, attention = self.temporal(self.norms[0](x), exists, n_newest, show)
+            x = x[:, :, n_steps - n_newest :] + self.dropout(heard)
+            exists = None if exists is None else exists[:, :, n_steps - n_newest :]
             if show:
                 shown["temporal"] = attention[:, :, :, -1]  # (B, N, H, T)
-        heard, attention = self._across(self.norms[1](x), exists, show)
-        x = x + self.dropout(heard)
+        heard, attention = self._across(self.norms[-2](x), exists, last_step, show)
+        x = (x[:, :, -1:] if last_step else x) + self.dropout(heard)
         if show:
             shown.update(_last_step(attention))
-        return x + self.dropout(self.feed_forward(self.norms[2](x))), shown
+        return x + self.dropout(self.feed_forward(self.norms[-1](x))), shown
 
-    def _across(self, x: Tensor, exists: Tensor | None, show: bool):
+    def _across(self, x: Tensor, exists: Tensor | None, last_step: bool, show: bool):
         if self.cross_kind == "hierarchical":
             return self.cross(x, token_mask=exists, return_attention=show)
-        return self.cross(x, x, key_mask=exists, return_attention=show)
+        query = x[:, :, -1:] if last_step else x
+        return self.cross(query, x, key_mask=exists, return_attention=show)
 
 
 class EncoderBody(nn.Module):
@@ -203,7 +231,8 @@ class EncoderBody(nn.Module):
             exists = exists.any(-1, keepdim=True)
         attentions = []
         for layer in self.layers:
-            tokens, shown = layer(tokens, exists, show)
+            last_step = layer is self.layers[-1]
+            tokens, shown = layer(tokens, exists, last_step=last_step, show=show)
             attentions.append(shown)
         return self.readout(self.norm(tokens[:, :, -1])), attentions
 

@@ -167,11 +167,11 @@ class RunFolder:
 
     def _settle(self, progress: Progress, checkpoint: str) -> None:
         """Let the folder say what the pointer says; a kill may have come between the two."""
-        lines = "".join(json.dumps(entry) + "\n" for entry in progress.history)
+        lines = "".join(json.dumps(entry) + "\n" for entry in progress.history).encode()
         history = self.path / HISTORY
-        if not history.exists() or history.read_text(encoding="utf-8") != lines:
+        if not history.exists() or history.read_bytes() != lines:
             with atomic_write(history) as temporary:
-                temporary.write_text(lines, encoding="utf-8")
+                temporary.write_bytes(lines)
         for old in self.path.glob("checkpoint-*.safetensors"):
             if old.name != checkpoint:
                 old.unlink(missing_ok=True)

@@ -93,6 +93,25 @@ def test_missing_inputs_give_finite_outputs_and_gradients(options):
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.parametrize("options", PRESETS[1:5], ids=str)
+@pytest.mark.parametrize("n_steps", [T, 3])
+@torch.no_grad()
+def test_the_last_layer_answers_the_last_step_as_it_would_among_all(options, n_steps):
+    """In double precision; with bars that are missing, and windows shorter than the lags."""
+    body = make(**options).double().body
+    x = windows()[:, :, -n_steps:].double()
+    x[1, 2, -2:] = torch.nan
+    inputs = body.read_windows(x)
+    tokens = body.positions(body.embedding(inputs.x)) + body.identity
+    for layer in body.layers:
+        tokens, shown = layer(tokens, inputs.exists, last_step=False, show=True)
+    expected = body.readout(body.norm(tokens[:, :, -1]))
+    torch.testing.assert_close(body(inputs), expected, rtol=1e-10, atol=1e-12)
+    last = body.explain(inputs)[-1]
+    for name, attention in shown.items():
+        torch.testing.assert_close(last[name], attention, rtol=1e-10, atol=1e-12)
+
+
 def test_a_missing_source_gets_no_attention_and_an_empty_row_none_at_all():
     model = make()
     x = windows()
