@@ -5,8 +5,6 @@ Built in chapter: Who really leads?
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -15,7 +13,12 @@ from crossattn.bars.frame import Frames, check_frames, close_times, modal_spacin
 from crossattn.baselines.base import lagged_log_returns
 from crossattn.baselines.linear import VAR
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.inference import newey_west_lags, robust_mean_t, robust_regression
+from crossattn.evidence.inference import (
+    RobustFit,
+    newey_west_lags,
+    robust_mean_t,
+    robust_regression,
+)
 from crossattn.evidence.leadlag import analyze_lead_lag_relationships
 from crossattn.evidence.report import LeadLagReport, make_report
 from crossattn.windows.data import CrossAttentionData
@@ -132,7 +135,9 @@ def granger(
             centred = x - x.mean(axis=0)
             noise = residual @ residual / (len(y) - x.shape[1] - 1)
             covariance = noise * np.linalg.pinv(centred.T @ centred, hermitian=True)
-            fit = replace(fit, error=np.sqrt(np.diag(covariance)), covariance=covariance)
+            fit = RobustFit(
+                fit.slope, np.sqrt(np.diag(covariance)), covariance, np.full(x.shape[1], np.inf)
+            )
         for j in range(n_assets):
             block = np.arange(j * n_lags, (j + 1) * n_lags)
             if j == i or not x[:, block].any():

@@ -45,11 +45,17 @@ class RobustFit:
         return np.where(self.error > 0, stats.t.sf(self.t, self.freedom), 1.0)
 
     def wald(self, columns: ArrayLike) -> float:
-        """Return the p-value of "these slopes are all zero", two-sided (chi-squared)."""
+        """Return the p-value of "these slopes are all zero", two-sided.
+
+        An F test with the mean of their degrees of freedom; chi-squared where those are infinite.
+        """
         columns = np.asarray(columns)
         part, slope = self.covariance[np.ix_(columns, columns)], self.slope[columns]
         statistic = float(slope @ np.linalg.pinv(part, hermitian=True) @ slope)
-        return float(stats.chi2.sf(statistic, len(columns)))
+        freedom = self.freedom[columns].mean()
+        if np.isinf(freedom):
+            return float(stats.chi2.sf(statistic, len(columns)))
+        return float(stats.f.sf(statistic / len(columns), len(columns), freedom))
 
 
 @dataclass(frozen=True)
