@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint-every", type=count, metavar="STEPS", help="default: every epoch"
     )
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="also write curves to DIR/tensorboard"
+    )
     parser.add_argument("--resume", action="store_true", help="continue the run in --run")
     parser.add_argument(
         "--walk-forward", action="store_true", help="also refit fold by fold and score each"
@@ -59,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
         run_dir=run_dir,
         resume=args.resume,
         checkpoint_every=args.checkpoint_every,
+        tensorboard=args.tensorboard,
     )
     leads = Team.join().leads  # under torchrun the first process writes and speaks
     if leads and (run_dir / BARS_FILE).exists():
