@@ -61,12 +61,14 @@ class WalkForwardResult:
         return self.data.timestamps
 
     def predict(self, data: CrossAttentionData) -> np.ndarray:
-        """Predictions for windows that were test windows of some fold.
+        """Predictions for windows between the first and the last that a fold tested.
+
+        NaN, as in ``predictions``, for windows that lie between two folds' test parts.
 
         Raises
         ------
         InvalidInputError
-            A window was in no fold's test part, or the symbols are others.
+            A window lies outside of them, or the symbols are others.
         """
         if tuple(data.symbols) != tuple(self.data.symbols):
             raise InvalidInputError(
