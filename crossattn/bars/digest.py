@@ -33,7 +33,7 @@ def digest_of(frames: Frames) -> str:
     for symbol, frame in sorted(check_frames(frames).items()):
         name = symbol.encode("utf-8")
         total.update(len(name).to_bytes(8, "little") + name + len(frame).to_bytes(8, "little"))
-        for times in (frame.index, close_times(frame)):
+        for times in (frame.index, close_times(frame, symbol)):
             total.update(times.as_unit("ns").asi8.astype("<i8").tobytes())
         for column in FRAME_COLUMNS:
             values = frame[column].to_numpy()

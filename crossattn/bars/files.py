@@ -81,8 +81,8 @@ def stem_to_symbol(stem: str) -> str:
         raise InvalidInputError(f"file name {stem!r} holds a '%' that starts no %XX escape")
     try:
         return unquote_to_bytes(stem).decode("utf-8")
-    except UnicodeDecodeError:
-        raise InvalidInputError(f"file name {stem!r} escapes no valid UTF-8 text") from None
+    except UnicodeError:
+        raise InvalidInputError(f"file name {stem!r} is no valid UTF-8 text") from None
 
 
 def write_bars(frames: Mapping[str, Frame], directory: str | os.PathLike) -> list[Path]:
@@ -241,7 +241,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from None
     if not text or "\0" in text:
         raise InvalidInputError(f"{path} is {'not a text' if text else 'an empty'} file")
-    header = text.split("\n", 1)[0].strip().split(",")
+    header = [name.strip('"') for name in text.split("\n", 1)[0].strip().split(",")]
     missing = [name for name in ("time", *FRAME_COLUMNS) if name not in header]
     if missing:
         raise InvalidInputError(f"{path}: the header lacks {','.join(missing)}")

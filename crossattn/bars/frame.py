@@ -121,7 +121,7 @@ def check_frames(frames: Mapping[str, Frame]) -> Frames:
     return {symbol: check_frame(frame, symbol) for symbol, frame in frames.items()}
 
 
-def close_times(frame: Frame) -> pd.DatetimeIndex:
+def close_times(frame: Frame, symbol: str = "frame") -> pd.DatetimeIndex:
     """Return when each bar is known: its ``close_time``, else its open plus the modal spacing.
 
     The modal spacing is the most frequent distance between two opens (the smaller one of a tie), so
@@ -131,6 +131,8 @@ def close_times(frame: Frame) -> pd.DatetimeIndex:
     ----------
     frame : DataFrame
         A frame as :func:`check_frame` returns it.
+    symbol : str
+        How messages call the frame.
 
     Returns
     -------
@@ -154,13 +156,13 @@ def close_times(frame: Frame) -> pd.DatetimeIndex:
     """
     if "close_time" in frame.columns:
         return pd.DatetimeIndex(frame["close_time"], name="close_time")
-    return (frame.index + modal_spacing(frame.index)).rename("close_time")
+    return (frame.index + modal_spacing(frame.index, symbol)).rename("close_time")
 
 
-def modal_spacing(index: pd.DatetimeIndex) -> pd.Timedelta:
+def modal_spacing(index: pd.DatetimeIndex, symbol: str = "frame") -> pd.Timedelta:
     """Return the most frequent distance between neighbours of ``index``; the smaller of a tie."""
     if len(index) < 2:
-        raise InvalidInputError("a single bar has no spacing: give it a close_time")
+        raise InvalidInputError(f"{symbol}: a single bar has no spacing: give it a close_time")
     distances, counts = np.unique(np.diff(index.asi8), return_counts=True)
     return pd.Timedelta(int(distances[counts.argmax()]), unit=index.unit)
 

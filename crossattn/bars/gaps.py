@@ -54,7 +54,7 @@ def missing_bars(frames: Frames, expected: pd.DatetimeIndex | None = None) -> pd
 def _of_symbol(symbol, frame, expected) -> pd.DataFrame:
     held = frame.index[frame["close"].notna()]
     if expected is None:
-        expected = pd.date_range(held[0], held[-1], freq=modal_spacing(frame.index))
+        expected = pd.date_range(held[0], held[-1], freq=modal_spacing(frame.index, symbol))
     absent = np.flatnonzero(~expected.isin(held))
     # a run ends where the next absent bar is not the next expected one
     begins = absent[np.diff(absent, prepend=-2) > 1]

@@ -75,7 +75,7 @@ def align_panel(frames: Frames, *, how: str = "outer") -> Panel:
     fields = [*FRAME_COLUMNS]
     if any("turnover" in frame.columns for frame in checked.values()):
         fields.append("turnover")
-    clocks = {symbol: close_times(frame) for symbol, frame in checked.items()}
+    clocks = {symbol: close_times(frame, symbol) for symbol, frame in checked.items()}
     rows = _union(list(clocks.values()))
     cells = np.full((len(fields), len(checked), len(rows)), np.nan)  # (field, symbol, row)
     for s, (symbol, frame) in enumerate(checked.items()):

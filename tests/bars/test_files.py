@@ -182,6 +182,19 @@ def test_files_of_others_are_read_as_a_person_would(tmp_path):
     assert np.isnan(frame["volume"].iloc[1])
 
 
+def test_a_quoted_header_is_a_header(tmp_path):
+    write_text(tmp_path, *(",".join(f'"{c}"' for c in line.split(",")) for line in (HEADER, *GOOD)))
+    quoted = read_bars(tmp_path)["AAA"]
+    write_text(tmp_path, HEADER, *GOOD)
+    same(read_bars(tmp_path)["AAA"], quoted)
+
+
+def test_a_file_name_that_is_no_text_is_refused(tmp_path):
+    write_text(tmp_path, HEADER, *GOOD, name="A\udcff.csv")  # a byte that is no UTF-8
+    with pytest.raises(InvalidInputError, match="no valid UTF-8"):
+        read_bars(tmp_path)
+
+
 def row(**changes: str) -> str:
     cells = dict(zip(HEADER.split(","), GOOD[1].split(","), strict=True)) | changes
     return ",".join(cells.values())

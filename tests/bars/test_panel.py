@@ -24,6 +24,12 @@ def frame_at(opens: pd.DatetimeIndex, seed: int) -> pd.DataFrame:
     )
 
 
+def test_a_bar_without_a_close_time_is_named():
+    opens = pd.date_range("2024-03-01", periods=3, freq="h", tz="UTC")
+    with pytest.raises(InvalidInputError, match="LONELY: a single bar has no spacing"):
+        align_panel({"OTHER": frame_at(opens, 0), "LONELY": frame_at(opens[:1], 1)})
+
+
 def hourly(n: int, seed: int = 0, start: str = "2024-03-01") -> pd.DataFrame:
     return frame_at(pd.date_range(start, periods=n, freq="h", tz="UTC"), seed)
 
