@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossattn.attention.cross import MultiHeadCrossAttention
@@ -72,18 +71,19 @@ class TemporalSelfAttention(nn.Module):
     def __init__(self, d_model: int, n_heads: int):
         super().__init__()
         self.n_heads, self.head_width = n_heads, check_heads(d_model, n_heads)
-        self.projection = nn.Linear(d_model, 3 * d_model)
+        self.query_projection = nn.Linear(d_model, d_model)
+        self.key_projection = nn.Linear(d_model, d_model, bias=False)  # no softmax would see one
+        self.value_projection = nn.Linear(d_model, d_model)
         self.output_projection = nn.Linear(d_model, d_model)
 
     def forward(
         self, x: Tensor, exists: Tensor | None, n_newest: int, show: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Answer the newest steps (B, N, n_newest, D); attention (B, N, H, n_newest, T) or None."""
-        batch, n_assets, n_steps, width = x.shape
-        weight, bias = self.projection.weight, self.projection.bias
-        newest = F.linear(x[:, :, n_steps - n_newest :], weight[:width], bias[:width])
-        query = self._by_head(newest)
-        key, value = map(self._by_head, F.linear(x, weight[width:], bias[width:]).chunk(2, -1))
+        batch, n_assets, n_steps, _ = x.shape
+        query = self._by_head(self.query_projection(x[:, :, n_steps - n_newest :]))
+        key = self._by_head(self.key_projection(x))
+        value = self._by_head(self.value_projection(x))
         causal = torch.ones(n_newest, n_steps, dtype=torch.bool, device=x.device)
         mask = causal.tril(n_steps - n_newest)
         if exists is not None:
