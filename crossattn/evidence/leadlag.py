@@ -12,9 +12,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crossattn.baselines.base import recent_volatility
+from crossattn.baselines.base import lagged_log_returns, recent_volatility
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.contributions import Contributions, measure_contributions
+from crossattn.evidence.contributions import (
+    RETURN_FEATURE,
+    Contributions,
+    measure_contributions,
+)
 from crossattn.evidence.inference import (
     Overlap,
     clark_west,
@@ -87,7 +91,8 @@ def analyze_lead_lag_relationships(
     overlap, and a t distribution with as many degrees of freedom as bars carry the error. Testing
     one source at a time is the mistake that doubles the false discoveries: assets share a factor,
     so the contribution of an idle source is correlated with that of the true leader left out. Own
-    past is a control where the model reports it.
+    past is a control too, as the model reports it, or, where the model cannot hear it, as the
+    follower's own last returns: else a price that bounces looks led by all that move with it.
 
     The lag was chosen when the model was fitted, on other bars, so the p-value needs no further
     correction for it. A source whose contribution never varies is untestable: p = 1.
@@ -149,7 +154,7 @@ def contribution_test(
         }.items()
     }
     for follower in range(n_assets):
-        _test_follower(follower, measured.total, data, volatility_weights, matrices)
+        _test_follower(follower, measured, data, volatility_weights, matrices)
     lag_index = measured.by_lag.argmax(axis=2)
     at_lag = np.take_along_axis(measured.slope, lag_index[..., None], axis=2)[..., 0]
     spread = _deviations(data.bar_returns)
@@ -181,60 +186,66 @@ def contribution_test(
 
 def _test_follower(
     follower: int,
-    total: np.ndarray,
+    measured: Contributions,
     data: CrossAttentionData,
     volatility_weights: bool,
     matrices: dict[str, np.ndarray],
 ) -> None:
     """Fill row ``follower`` of every matrix."""
     target = np.asarray(data.y[:, follower], float)
-    parts = total[:, follower]  # (n, N)
+    parts = measured.total[:, follower]  # (n, N)
     known = np.isfinite(target) & np.isfinite(parts).all(axis=1)
     spread = parts[known].std(axis=0) if known.any() else np.zeros(parts.shape[1])
     typical = target[known].std() if known.any() else 0.0
     spoken = np.flatnonzero(spread > SILENT * max(typical, 1e-300))
-    if known.sum() < 10 * (len(spoken) + 2) or not len(spoken):
+    controls = np.empty((len(parts), 0))
+    if follower not in spoken and RETURN_FEATURE in data.features:
+        n_lags = min(measured.by_lag.shape[2], data.lookback)
+        controls = lagged_log_returns(data, n_lags, np.array([follower]))[:, 0]  # (n, L)
+    if known.sum() < 10 * (len(spoken) + controls.shape[1] + 2) or not len(spoken):
         return
     bars = data.next_returns[data.ends[0] : data.ends[-1] + data.horizon, follower]
     scale = np.ones(len(target))
     if volatility_weights:
-        order = np.arange(total.shape[1])
-        scale = recent_volatility(data, order, VOLATILITY_HALF_LIFE)[:, follower]
+        scale = recent_volatility(data, np.array([follower]), VOLATILITY_HALF_LIFE)[:, 0]
         reach = CLIP * np.pad(scale, (0, data.horizon - 1), mode="edge")[: len(bars)]
         bars = np.clip(bars, -reach, reach)
         scale = scale * np.sqrt(data.horizon)
         target = np.clip(target, -CLIP * scale, CLIP * scale)
-    target, parts, scale = target[known], parts[known], scale[known]
+    target, scale = target[known], scale[known]
+    regressors = np.hstack([parts[:, spoken], controls])[known]
     overlap = None
     if data.horizon > 1 and np.isfinite(bars).mean() > 0.5:  # gaps hide what the targets hold
         overlap = Overlap(bars, np.flatnonzero(known), data.horizon)
     lags = newey_west_lags(len(target), data.horizon)
     fit = robust_regression(
-        target, parts[:, spoken], scale=scale, lags=lags, leverage=True, overlap=overlap
+        target, regressors, scale=scale, lags=lags, leverage=True, overlap=overlap
     )
     found = {
         "slope": fit.slope,
         "slope_error": fit.error,
         "t": fit.t,
         "p_value": fit.p_positive,
-        "clark_west": _clark_west_of_each(target / scale, parts[:, spoken], scale, lags),
+        "clark_west": _clark_west_of_each(target / scale, regressors, scale, lags, len(spoken)),
     }
-    others = spoken != follower
+    others = np.flatnonzero(spoken != follower)
     for name, values in found.items():
         matrices[name][follower, spoken[others]] = values[others]
 
 
 def _clark_west_of_each(
-    target: np.ndarray, parts: np.ndarray, scale: np.ndarray, lags: int
+    target: np.ndarray, parts: np.ndarray, scale: np.ndarray, lags: int, n_sources: int
 ) -> np.ndarray:
-    """P-value (K,) of each source: it beside the others, against the others as they fit best.
+    """P-value of each source: it beside the others, against the others as they fit best.
 
     Against the others as the model weighs them, an idle source would be credited with undoing
     their errors, which are correlated with its own.
     """
-    design = np.column_stack([parts / parts.std(axis=0), np.ones(len(parts))]) / scale[:, None]
-    p_values = np.empty(parts.shape[1])
-    for source in range(parts.shape[1]):
+    size = parts.std(axis=0)
+    parts = parts / np.where(size > 0, size, 1.0)
+    design = np.column_stack([parts, np.ones(len(parts))]) / scale[:, None]
+    p_values = np.empty(n_sources)
+    for source in range(n_sources):
         rest, own = np.delete(design, source, axis=1), design[:, source]
         bread = np.linalg.pinv(rest.T @ rest, hermitian=True)
         smaller, shared = (rest @ (bread @ (rest.T @ values)) for values in (target, own))

@@ -199,6 +199,26 @@ def test_report_draws_escapes_and_makes_a_graph(planted, report):
     assert "<table" in report._repr_html_()
 
 
+def test_own_past_is_no_leader_even_where_the_model_cannot_hear_it():
+    """Prices bounce, and a common factor lets every asset's past speak for the follower's own."""
+    generator = np.random.default_rng(5)
+    symbols, rows = tuple("ABCD"), 4000
+    noise = generator.normal(size=(rows, 1)) + generator.normal(size=(rows, 4))
+    returns = ar(noise, -0.3, 0.005)
+    clock = pd.date_range("2024-01-01", periods=rows, freq="h", tz="UTC", name="close_time")
+    data = windows_of_features(
+        pd.concat({"log_return": pd.DataFrame(returns, clock, symbols)}, axis=1),
+        pd.DataFrame(np.exp(returns.cumsum(axis=0)), clock, symbols),
+        lookback=4,
+        horizon=1,
+    )
+    newest = returns[data.ends]
+    parts = np.repeat(-0.1 * newest[:, None, :], 4, axis=1)  # each hears the others' last return
+    parts[:, np.arange(4), np.arange(4)] = 0.0
+    lags = np.repeat(np.array([[[1.0, 0.0, 0.0]]]), 4, axis=0).repeat(4, axis=1)
+    assert contribution_test(Contributions(parts, lags, -0.1 * lags, symbols), data).nobody_leads
+
+
 def test_clark_west_does_not_credit_a_source_with_what_its_neighbours_got_wrong():
     """Errors of correlated sources cancel: against the bare rest, one in two idle ones "helps"."""
     p = []
