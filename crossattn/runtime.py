@@ -152,10 +152,11 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     and an OSError names ``path``. A link is followed. What is no file but takes bytes, such as
     ``/dev/stdout``, is itself what is yielded.
     """
-    target = Path(path).resolve()
-    if target.exists() and not target.is_file() and not target.is_dir():
-        yield target
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
         return
+    target = path.resolve()
     temporary = target.with_name(f".{target.name[:60]}.{secrets.token_hex(4)}.part")
     try:
         temporary.touch(exist_ok=False)

@@ -44,6 +44,16 @@ def test_work_goes_on_when_nobody_listens(tmp_path, stdout, buffered):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["NASDAQ.csv", "SPX.csv", "VIX.csv"]
 
 
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev/stdout here")
+def test_a_table_can_go_down_a_pipe():
+    write = (
+        "from crossattn.runtime import atomic_write as whole\nwith whole('/dev/stdout') as file:"
+    )
+    program = f"{write} file.write_text('a,b\\n')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("a,b\n", "")
+
+
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--version"]])
 def test_help_that_nobody_reads_is_no_failure(words):
     done = command(words, stdout=UNREAD, PYTHONUNBUFFERED="")
