@@ -53,7 +53,7 @@ def main() -> int:
     attention_heatmap(attention, symbols, annotate=False, ax=axes[2])
     verdict = "nobody leads" if nobody.nobody_leads else "false leaders"
     axes[2].set_title(f"attention; test: {verdict}")
-    figure.savefig(OUT, dpi=110, metadata={"Software": None})
+    figure.savefig(OUT, dpi=110, bbox_inches="tight", metadata={"Software": None})
     found = set(map(tuple, claims[["leader", "follower"]].to_numpy()))
     real = set(map(tuple, market.edges[["leader", "follower"]].to_numpy()))
     print(f"{OUT.name}: {len(found & real)} of {len(real)} planted, {len(found - real)} false")
