@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.contributions import measure_contributions
+from crossattn.evidence.signals import SIGNALS
 from crossattn.figures import attention_heatmap, new_axes
 from crossattn.training.prediction import attention_batches, predict
 from crossattn.windows.data import CrossAttentionData
@@ -25,8 +27,6 @@ from crossattn.windows.data import CrossAttentionData
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-CLASSES = ("down", "neutral", "up")
 
 
 @dataclass(frozen=True)
@@ -317,10 +317,9 @@ def _draw_latest(latest: np.ndarray, symbols: list[str], classes: bool, ax: Axes
     """Draw returns or weights as bars, quantiles as ranges, logits as stacked probabilities."""
     places = np.arange(len(symbols))
     if classes:
-        odds = np.exp(latest - latest.max(axis=1, keepdims=True))
-        odds = odds / odds.sum(axis=1, keepdims=True)
+        odds = softmax(latest, axis=1)
         left = np.zeros(len(symbols))
-        for name, share in zip(CLASSES, odds.T, strict=True):
+        for name, share in zip(SIGNALS, odds.T, strict=True):
             ax.barh(places, share, left=left, label=name)
             left += share
         ax.legend(ncols=3, loc="upper left", bbox_to_anchor=(0, -0.15))

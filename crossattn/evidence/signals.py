@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
+from scipy.special import softmax
 
 from crossattn.errors import InvalidInputError
 
@@ -65,8 +66,7 @@ def to_signals(
     if values.shape != expected:
         raise InvalidInputError(f"predictions must have shape {expected}, got {values.shape}")
     if output_type == "classification":
-        odds = np.exp(values - values.max(axis=1, keepdims=True))
-        odds /= odds.sum(axis=1, keepdims=True)
+        odds = softmax(values, axis=1)
         side, strength = odds.argmax(axis=1) - 1, odds.max(axis=1)
     else:
         side = np.where(np.abs(values) > band, np.sign(values), 0).astype(int)
@@ -125,6 +125,11 @@ def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10
     ------
     InvalidInputError
         Shapes differ, probabilities outside of [0, 1], or fewer cells than bins.
+
+    Notes
+    -----
+    The intervals take cells for independent. Assets that move together, and horizons that overlap,
+    make them too narrow: thin the windows by the horizon first.
 
     References
     ----------

@@ -9,6 +9,7 @@ Built in chapter: Portfolio heads.
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import softmax
 from scipy.stats import norm
 
 from crossattn.errors import InvalidInputError
@@ -160,9 +161,7 @@ def class_scores(logits: np.ndarray) -> np.ndarray:
     >>> class_scores(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 50.0]])).round(6)
     array([0., 1.])
     """
-    logits = np.asarray(logits, dtype=float)
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probability = shifted / shifted.sum(axis=-1, keepdims=True)
+    probability = softmax(np.asarray(logits, dtype=float), axis=-1)
     return probability[..., 2] - probability[..., 0]
 
 
