@@ -241,12 +241,13 @@ def trailing_risk(returns: np.ndarray, half_life: float = 24.0, *, least: int = 
     half_life : float
         Of the exponentially weighted mean of squares, in bars.
     least : int
-        Fewer known returns than this: NaN.
+        Fewer known returns than this: NaN. So is the risk of a price that has stood still for as
+        many bars: a halt says nothing about the risk of what follows it.
 
     Returns
     -------
     ndarray of shape (T, N)
-        NaN returns are skipped.
+        NaN returns are skipped, and so are those of a halt.
 
     Examples
     --------
@@ -255,12 +256,14 @@ def trailing_risk(returns: np.ndarray, half_life: float = 24.0, *, least: int = 
     """
     decay = 0.5 ** (1 / half_life)
     total, weight = np.zeros(returns.shape[1]), np.zeros(returns.shape[1])
-    count = np.zeros(returns.shape[1])
+    count, still = np.zeros((2, returns.shape[1]))
     risk = np.full(returns.shape, np.nan)
     for row in range(len(returns)):
-        ready = count >= least
+        ready = (count >= least) & (still < least)
         risk[row, ready] = np.sqrt(total[ready] / weight[ready])
         known = ~np.isnan(returns[row])
+        still = np.where(known & (returns[row] != 0), 0, still + known)
+        known &= still < least
         total = np.where(known, decay * total + np.nan_to_num(returns[row]) ** 2, total)
         weight = np.where(known, decay * weight + 1, weight)
         count += known

@@ -128,3 +128,17 @@ def test_staggered_decisions_are_a_moving_average_of_sleeves():
 def test_bad_input_is_refused(call):
     with pytest.raises(InvalidInputError):
         call()
+
+
+def test_a_price_that_stands_still_has_no_known_risk():
+    """Measured as a small one, it would draw the whole account to a halted asset."""
+    returns = np.random.default_rng(0).normal(0, 0.01, (600, 2))
+    returns[200:500, 1] = 0.0
+    risk = trailing_risk(returns)
+    assert np.isfinite(risk[[205, 501], 1]).all()
+    assert 0.005 < risk[501, 1] < 0.02, "and it is not forgotten during the halt"
+    assert np.isnan(risk[215:500, 1]).all()
+    forecast = np.full((600, 2), 1e-4)
+    weights = weights_from_scores(forecast_scores(forecast, risk))
+    assert (weights[215:500, 1] == 0).all()
+    assert (weights[20:, 0] > 0.003).all()
