@@ -6,7 +6,15 @@ command line turns each into one line and exit code 2. Anything else that escape
 
 
 class CrossAttentionError(Exception):
-    """Base of every error that a caller can cause or must handle."""
+    """Base of every error that a caller can cause or must handle.
+
+    Its text is one line of at most 600 characters, whatever was passed: a table in place of a
+    number is named by its beginning.
+    """
+
+    def __str__(self) -> str:
+        line = " ".join(super().__str__().split())
+        return line if len(line) <= 600 else line[:597] + "..."
 
 
 class InvalidInputError(CrossAttentionError, ValueError):

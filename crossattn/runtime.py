@@ -93,7 +93,7 @@ def select_device(device: str | torch.device = "auto") -> torch.device:
         torch.empty(0, device=chosen)
         if chosen.type == "meta":
             raise RuntimeError("it holds shapes and no numbers")
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInputError(f"device {str(device)!r} cannot be used here: {reason}") from None
     return chosen
@@ -131,12 +131,16 @@ def seed_everything(seed: int) -> None:
 
 
 def progress(iterable: Iterable[T], *, shown: bool = True, **options) -> Iterable[T]:
-    """Wrap ``iterable`` in a progress bar on stderr that vanishes where there is no terminal."""
+    """Wrap ``iterable`` in a progress bar on stderr that vanishes where there is no terminal.
+
+    ``TQDM_DISABLE=1`` in the environment keeps every bar away.
+    """
     from tqdm.auto import tqdm
 
     watched = sys.stderr is not None and sys.stderr.isatty()
-    quiet = not shown or not (watched or _in_notebook())
-    return tqdm(iterable, file=sys.stderr, disable=quiet, leave=False, **options)
+    if not shown or not (watched or _in_notebook()):
+        options["disable"] = True  # False would overrule the environment
+    return tqdm(iterable, file=sys.stderr, leave=False, **options)
 
 
 def _in_notebook() -> bool:

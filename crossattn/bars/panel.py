@@ -69,7 +69,7 @@ def align_panel(frames: Frames, *, how: str = "outer") -> Panel:
     >>> len(align_panel(frames, how="inner"))
     4
     """
-    if how not in ("outer", "inner"):
+    if not isinstance(how, str) or how not in ("outer", "inner"):
         raise InvalidInputError(f"how must be 'outer' or 'inner', got {how!r}")
     checked = check_frames(frames)
     fields = [*FRAME_COLUMNS]

@@ -50,6 +50,8 @@ def session_times(days: pd.DatetimeIndex, exchange: str = "XNYS") -> pd.DataFram
     """
     if not isinstance(days, pd.DatetimeIndex) or days.tz is not None or days.hasnans:
         raise InvalidInputError("days must be a DatetimeIndex of dates without a time zone")
+    if not isinstance(exchange, str):
+        raise InvalidInputError(f"exchange must be a code such as XNYS, got {exchange!r}")
     if len(days) == 0:
         raise InvalidInputError("days must hold at least one date, got none")
     days = days.normalize()
@@ -88,6 +90,8 @@ def date_by_sessions(daily: pd.DataFrame, exchange: str = "XNYS", symbol: str = 
     >>> date_by_sessions(day)["close_time"].iloc[0]
     Timestamp('2024-07-03 17:00:00+0000', tz='UTC')
     """
+    if not isinstance(daily, pd.DataFrame):
+        raise InvalidInputError(f"{symbol}: bars must be a DataFrame, got {type(daily).__name__}")
     times = session_times(daily.index, exchange)
     held = times["open"].notna().to_numpy()
     if not held.any():

@@ -71,7 +71,8 @@ def walk_forward_folds(
     Raises
     ------
     InvalidInputError
-        A size is not a positive integer, the embargo is negative, or there are too few windows.
+        `data` is no CrossAttentionData, a size is not a positive integer, the embargo is negative,
+        or there are too few windows.
 
     Notes
     -----
@@ -89,6 +90,7 @@ def walk_forward_folds(
     >>> [(fold.n_train, fold.n_test) for fold in folds]
     [(100, 50), (100, 50), (100, 50), (100, 6)]
     """
+    _check_data(data)
     train_size = _count(train_size, "train_size", 1)
     test_size = _count(test_size, "test_size", 1)
     step = test_size if step is None else _count(step, "step", 1)
@@ -162,6 +164,7 @@ def combinatorial_folds(
     >>> len(combinatorial_folds(data, n_blocks=5, n_test_blocks=2))
     10
     """
+    _check_data(data)
     n_blocks = _count(n_blocks, "n_blocks", 2)
     n_test_blocks = _count(n_test_blocks, "n_test_blocks", 1)
     if embargo is None:
@@ -223,6 +226,11 @@ def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
     """Start and stop of every run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
+def _check_data(data: object) -> None:
+    if not isinstance(data, CrossAttentionData):
+        raise InvalidInputError(f"data must be a CrossAttentionData, got {type(data).__name__}")
 
 
 def _count(value: int, name: str, least: int) -> int:

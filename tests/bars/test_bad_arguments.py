@@ -5,8 +5,17 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from crossattn import BybitDataLoader, fetch_stock_data, simulate_market
+from crossattn import (
+    BybitDataLoader,
+    align_panel,
+    fetch_stock_data,
+    prepare_cross_attention_data,
+    simulate_market,
+)
 from crossattn.bars.files import read_bars, stem_to_symbol, symbol_to_stem, write_bars
+from crossattn.bars.sessions import date_by_sessions, session_times
+from crossattn.runtime import select_device
+from crossattn.windows.splits import combinatorial_folds, walk_forward_folds
 
 NAN, INF = float("nan"), float("inf")
 
@@ -28,6 +37,27 @@ def bybit(**options):
 
 def klines(symbol="BTCUSDT", **options):
     return bybit(base_url="http://127.0.0.1:9").fetch_klines(symbol, **options)
+
+
+TABLE = bars()
+ODD_CASES = {
+    "how a table": (lambda: align_panel({"A": TABLE}, how=TABLE), "how must be"),
+    "n_assets a table": (lambda: simulate_market(n_assets=TABLE), "n_assets must be"),
+    "change a table": (lambda: simulate_market("regimes", change=TABLE), "change must be"),
+    "max_lag absurd": (lambda: simulate_market(max_lag=10**30), "max_lag must be at most"),
+    "durations a table": (lambda: simulate_market(regime_durations=TABLE), "regime_durations"),
+    "exchange a list": (lambda: session_times(pd.DatetimeIndex(["2024-01-02"]), []), "exchange"),
+    "daily no table": (lambda: date_by_sessions(None, symbol="AAPL"), "AAPL: bars must be"),
+    "device None": (lambda: select_device(None), "device 'None' cannot be used"),
+    "data no windows": (lambda: walk_forward_folds(TABLE, train_size=9, test_size=9), "data must"),
+    "folds of no windows": (lambda: combinatorial_folds([1, 2]), "data must be .*got list"),
+    "lookback a table": (lambda: prepare_cross_attention_data({"A": TABLE}, TABLE), "lookback"),
+}
+
+
+@pytest.mark.parametrize("case", ODD_CASES)
+def test_a_thing_of_another_kind_is_refused_in_one_line(case, refuse):
+    refuse(*ODD_CASES[case])
 
 
 LOADER_CASES = {
@@ -109,7 +139,7 @@ def test_bad_arguments_of_the_stock_loader_are_refused(arguments, words, refuse)
         (lambda folder: symbol_to_stem("x" * 300), "too long"),
         (lambda folder: symbol_to_stem("\ud800"), "not valid Unicode"),
         (lambda folder: stem_to_symbol("BTC%"), "starts no %XX escape"),
-        (lambda folder: stem_to_symbol("%FF"), "escapes no valid UTF-8"),
+        (lambda folder: stem_to_symbol("%FF"), "is no valid UTF-8"),
     ],
 )
 def test_bad_files_and_names_are_refused(tmp_path, call, words, refuse):

@@ -14,6 +14,7 @@ from crossattn.errors import InvalidInputError
 
 MAX_PREDICTABILITY = 0.4
 MAX_BARS = 50_000_000
+MAX_LAG = 10_000
 
 # Shorter paths are too short to hit an R² on: strengths are then right in expectation only.
 SHORTEST_CALIBRATED = 100
@@ -66,6 +67,8 @@ class MarketOptions:
                 f"n_assets times n_steps must be at most {MAX_BARS:,} bars, got "
                 f"{self.n_assets:,} x {self.n_steps:,}"
             )
+        if self.max_lag > MAX_LAG:
+            raise InvalidInputError(f"max_lag must be at most {MAX_LAG:,}, got {self.max_lag:,}")
         if self.n_sectors > self.n_assets:
             raise InvalidInputError(
                 f"n_sectors must be at most n_assets, got {self.n_sectors} > {self.n_assets}"
@@ -127,14 +130,14 @@ class MarketOptions:
 
     def _choice(self, name: str, *allowed: str) -> None:
         value = getattr(self, name)
-        if value not in allowed:
+        if not isinstance(value, str) or value not in allowed:
             raise InvalidInputError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
     def _durations(self) -> None:
         value = self.regime_durations
         try:
             good = len(value) == 2 and all(mean >= 1 and math.isfinite(mean) for mean in value)
-        except TypeError:
+        except (TypeError, ValueError):
             good = False
         if not good:
             raise InvalidInputError(
@@ -161,7 +164,8 @@ def check_options(
             f"unknown option {unknown[0]!r}; a simulated market takes {', '.join(known)}"
         )
     defaults = dict(_SPECIAL.get(scenario, {}))
-    if n_assets == 2 and "leaders_per_follower" not in options:
+    pair = isinstance(n_assets, (int, np.integer)) and n_assets == 2
+    if pair and "leaders_per_follower" not in options:
         defaults["leaders_per_follower"] = 1
     chosen = {**defaults, **options}
     return MarketOptions(scenario, n_assets, n_steps, predictability, seed, **chosen)
