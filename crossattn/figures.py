@@ -154,7 +154,7 @@ def _heatmap(values, queries, keys, *, title, annotate, ax, label, **colours) ->
         values,
         xticklabels=[plain(key) for key in keys],
         yticklabels=[plain(query) for query in queries],
-        annot=annotate,
+        annot=np.round(values, 2) + 0.0 if annotate else False,  # no "-0.00"
         fmt=".2f",
         annot_kws={"size": 8},
         linewidths=0.5,

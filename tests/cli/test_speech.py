@@ -117,3 +117,18 @@ def test_speech_fits_a_stream_of_any_kind(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     say("\u0416")
     assert sys.stdout.getvalue() == "\u0416\n"
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_the_environment_can_keep_every_bar_away(quiet):
+    asked = "import crossattn.runtime as r; r._in_notebook = lambda: True"
+    environment = {**os.environ, "TQDM_DISABLE": "1" if quiet else ""}
+    environment = {name: value for name, value in environment.items() if value}
+    answer = subprocess.run(
+        [sys.executable, "-c", f"{asked}; print(r.progress([1]).disable)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert answer.stdout.strip() == str(quiet)

@@ -15,6 +15,7 @@ from crossattn import (
 from crossattn.baselines.naive import Zero
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.maps import attention_maps, leadership_scores, rollout
+from crossattn.figures import signed_heatmap
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +137,9 @@ def test_the_drawn_map_is_in_the_order_of_the_windows(forecaster, data, monkeypa
             assert table.iloc[follower, leader] == pytest.approx(
                 expected.loc[symbols[follower], symbols[leader]]
             )
+
+
+def test_a_map_prints_no_negative_zero():
+    values = np.array([[0.0, -0.001], [0.25, -0.0]])
+    shown = [text.get_text() for text in signed_heatmap(values, ["A", "B"]).texts]
+    assert shown == ["0.00", "0.00", "0.25", "0.00"]
