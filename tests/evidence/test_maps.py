@@ -141,5 +141,5 @@ def test_the_drawn_map_is_in_the_order_of_the_windows(forecaster, data, monkeypa
 
 def test_a_map_prints_no_negative_zero():
     values = np.array([[0.0, -0.001], [0.25, -0.0]])
-    shown = [text.get_text() for text in signed_heatmap(values, ["A", "B"]).texts]
+    shown = [text.get_text() for text in signed_heatmap(values, ["A", "B"], label="weight").texts]
     assert shown == ["0.00", "0.00", "0.25", "0.00"]
