@@ -21,6 +21,8 @@ from crossattn.course.sandbox import Limits, kernel_manager_for
 
 PRINTED = {"stream", "display_data", "execute_result", "error", "update_display_data"}
 
+BUILTINS = {name for name in dir(builtins) if not name.startswith("_")} - {"super"}
+
 # What surrounds a test inside the kernel: see crossattn.course.trial, read afresh each time.
 BEGIN = """
 import sys
@@ -30,7 +32,7 @@ from crossattn.course.trial import begin
 try:
     assert False
 except AssertionError:
-    begin({proof!r}, {student!r}, {needs!r})
+    begin({proof!r}, {student!r}, {store!r}, {needs!r})
 """
 END = """
 from crossattn.course.trial import end
@@ -70,15 +72,11 @@ class SubmissionExecute(Execute):
         graded = is_grade(cell)
         if not self.stopped and time.monotonic() > self.deadline:
             self.stopped = f"the submission ran longer than {self.limits.total_seconds} s"
-        renamed = self._begin(cell, index) if graded and not self.stopped else ""
-        if renamed:
-            _fail(cell, "NameError", renamed)
-        elif not self.stopped:
-            self._run(cell, index, proof=secrets.token_hex(16) if graded else "")
-            if self.printed > self.limits.output_bytes and not self.stopped:
-                self._silently(SETTLE, index)
         if graded and not self.stopped:
-            self._silently(END, index)
+            self._test(cell, index)
+        elif not self.stopped:
+            self._run(cell, index)
+            self._settle(index)
         self.nb.cells[index] = cell  # nbclient has put what surrounds a test in its place
         if graded:
             keep_verdict(cell)
@@ -86,10 +84,28 @@ class SubmissionExecute(Execute):
             _fail(cell, "SubmissionStoppedError", self.stopped)
         return cell, resources
 
-    def _run(self, cell: NotebookNode, index: int, proof: str = "") -> None:
-        source, self.printed = cell.source, 0
-        if proof:
-            cell.source = f"{source}\nprint({proof!r})"
+    def _test(self, cell: NotebookNode, index: int) -> None:
+        """Run one test between its trial and its end, with its own builtins and modules."""
+        proof, store = secrets.token_hex(16), f"original_{secrets.token_hex(8)}"
+        test, needs = with_originals(cell.source, self.modules, store)
+        needs["print"] = "builtins"  # for the proof
+        begin = BEGIN.format(proof=proof, student=self.student, store=store, needs=needs)
+        if self._silently(begin, index) != proof and not self.stopped:
+            self.stopped = "the code before this test changed how tests run"
+        if self.stopped:
+            return
+        source, proof = cell.source, secrets.token_hex(16)
+        cell.source = f"{test}\n{store}['print']({proof!r})"
+        self._run(cell, index)
+        cell.source = source
+        if not _take_proof(cell, proof) and not _failed(cell):
+            _fail(cell, "TestDidNotRunError", "the test was ended before its last line")
+        self._settle(index)
+        if not self.stopped:
+            self._silently(END, index)
+
+    def _run(self, cell: NotebookNode, index: int) -> None:
+        self.printed = 0
         try:
             self.execute_cell(cell, index, store_history=False)
         except DeadKernelError:
@@ -98,28 +114,20 @@ class SubmissionExecute(Execute):
         except Exception:  # whatever else a submission does to its kernel ends here
             silent = "the kernel no longer answers (it ran too long, or printed too much)"
             self.stopped = self.km.trespass or silent
-        finally:
-            cell.source = source
         if self.printed > self.limits.output_bytes:
             bound = f"a cell may print {self.limits.output_bytes:,} bytes, this one printed more"
             self.stopped = bound if self.stopped else ""
             _fail(cell, "OutputLimitError", bound)
-        elif proof and not _take_proof(cell, proof) and not _failed(cell):
-            _fail(cell, "TestDidNotRunError", "the test was ended before its last line")
 
-    def _begin(self, cell: NotebookNode, index: int) -> str:
-        """Run the trial before a test; return which names of the test were given away, or ""."""
-        proof, needs = secrets.token_hex(16), names_read(cell.source, self.modules)
-        trial = self._silently(BEGIN.format(proof=proof, student=self.student, needs=needs), index)
-        said = [str(output.get("evalue")) for output in trial.outputs if "evalue" in output]
-        if not self.stopped and not any(line.startswith(proof) for line in said):
-            self.stopped = "the code before this test changed how tests run"
-        return "".join(said).removeprefix(proof) if not self.stopped else ""
+    def _settle(self, index: int) -> None:
+        if self.printed > self.limits.output_bytes and not self.stopped:
+            self._silently(SETTLE, index)
 
-    def _silently(self, source: str, index: int) -> NotebookNode:
-        cell = NotebookNode(id="trial", cell_type="code", source=source, metadata={}, outputs=[])
+    def _silently(self, source: str, index: int) -> str:
+        """Run a line of the grader's own; return the message with which it failed, or ""."""
+        cell = NotebookNode(id="grader", cell_type="code", source=source, metadata={}, outputs=[])
         self._run(cell, index)
-        return cell
+        return "".join(str(output.evalue) for output in cell.outputs if "evalue" in output)
 
     def process_message(self, msg: dict, cell: NotebookNode, cell_index: int):
         """Keep an output, unless the cell has already printed too much; then interrupt it."""
@@ -152,22 +160,45 @@ def imported_names(notebook: NotebookNode) -> dict[str, str]:
     return found
 
 
-def names_read(test: str, modules: dict[str, str]) -> dict[str, str]:
-    """Return the builtins and modules that a test uses, with the module that each stands for.
+def with_originals(test: str, modules: dict[str, str], store: str) -> tuple[str, dict[str, str]]:
+    """Make a test independent of what a submission has made of builtins and of module names.
+
+    Parameters
+    ----------
+    test : str
+        Source of the test.
+    modules : dict of str
+        See :func:`imported_names`.
+    store : str
+        Name of the dictionary from which the test takes them.
+
+    Returns
+    -------
+    source : str
+    needs : dict of str
+        What the dictionary must hold: the module of each name, ``"builtins"`` for a builtin.
 
     Examples
     --------
-    >>> names_read("assert abs(np.pi - mine) < 1", {"np": "numpy", "torch": "torch"})
-    {'abs': 'builtins', 'np': 'numpy'}
+    >>> with_originals("assert abs(np.pi - mine) < 1", {"np": "numpy"}, "known")
+    ("assert known['abs'](known['np'].pi - mine) < 1", {'abs': 'builtins', 'np': 'numpy'})
     """
-    read, bound = set(), set()
-    for node in _nodes(test):
-        if isinstance(node, ast.Name):
-            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
-        elif isinstance(node, ast.alias):
-            bound.add(node.asname or node.name)
-    known = {**dict.fromkeys(dir(builtins), "builtins"), **modules}
-    return {name: known[name] for name in sorted(read - bound) if name in known}
+    nodes = _nodes(test)
+    bound = {node.asname or node.name for node in nodes if isinstance(node, ast.alias)}
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    bound |= {node.id for node in names if not isinstance(node.ctx, ast.Load)}
+    known = {**dict.fromkeys(BUILTINS, "builtins"), **modules}
+    read = sorted({node.id for node in names if node.id in known} - bound)
+    needs = {name: known[name] for name in read}
+
+    class Original(ast.NodeTransformer):
+        def visit_Name(self, node: ast.Name) -> ast.expr:
+            if node.id not in needs:
+                return node
+            place = ast.Name(store, ast.Load())
+            return ast.Subscript(place, ast.Constant(node.id), ast.Load())
+
+    return ast.unparse(Original().visit(nodes[0])) if needs else test, needs
 
 
 def _nodes(source: str) -> list[ast.AST]:

@@ -17,7 +17,13 @@ from pathlib import Path
 
 import crossattn
 from crossattn.course.sandbox import Limits, isolation_problem
-from crossattn.course.submissions import Submission, find_submissions, left_out, read_submission
+from crossattn.course.submissions import (
+    Submission,
+    claimed_id,
+    find_submissions,
+    left_out,
+    read_submission,
+)
 from crossattn.errors import CrossAttentionError, InvalidInputError, MissingDependencyError
 
 ASSIGNMENTS = Path(crossattn.__file__).resolve().parent.parent / "book" / "assignments"
@@ -119,7 +125,7 @@ def _grade(submission: Submission, course, limits: Limits, isolation: bool) -> G
     from crossattn.course.feedback import Question, feedback_page, questions_of
     from crossattn.course.marks import restore_marks
 
-    started, note, notebook = time.monotonic(), "", None
+    started, notes, notebook = time.monotonic(), [], None
     student, name = submission.student, submission.assignment
     place = course.root / "submitted" / student / name
     shutil.rmtree(place, ignore_errors=True)
@@ -128,22 +134,24 @@ def _grade(submission: Submission, course, limits: Limits, isolation: bool) -> G
         release = nbformat.read(course.root / "release" / name / f"{name}.ipynb", as_version=4)
         missing = restore_marks(submitted, release)
         if missing:
-            note = f"cells were missing and are added: {', '.join(missing)}"
+            notes.append(f"cells were missing and are added: {', '.join(missing)}")
+        if (claimed := claimed_id(submitted)) != student:
+            notes.append(f"the notebook names {claimed[:64]!r}, its data here are of {student!r}")
         place.mkdir(parents=True)
         nbformat.write(submitted, place / f"{name}.ipynb")
         graded = course.autograde(name, student, limits, isolated=isolation)
         notebook = nbformat.read(graded, as_version=4)
         questions = questions_of(notebook)
     except InvalidInputError as error:
-        note = str(error)
+        notes.append(str(error))
     except Exception as error:  # one damaged submission must not stop the others
         lines = str(error).splitlines() or [""]
-        note = f"could not be graded: {type(error).__name__} {lines[-1][:200]}"
+        notes.append(f"could not be graded: {type(error).__name__} {lines[-1][:200]}")
     if notebook is None:
         original = nbformat.read(course.root / "source" / name / f"{name}.ipynb", as_version=4)
         questions = [Question(q.name, 0.0, q.possible, "") for q in questions_of(original)]
     stopped = {q.message for q in questions if q.message.startswith("SubmissionStopped")}
-    note = "; ".join([*filter(None, [note]), *sorted(stopped)])
+    note = "; ".join([*notes, *sorted(stopped)])
     page = feedback_page(f"{name}: {student}", questions, notebook, note)
     target = course.root / "feedback" / student / f"{name}.html"
     target.parent.mkdir(parents=True, exist_ok=True)

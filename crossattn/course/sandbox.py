@@ -215,7 +215,8 @@ class SandboxedKernelManager(AsyncKernelManager):
 
     def __init__(self, **options) -> None:
         super().__init__(**options)
-        self.folder = tempfile.mkdtemp(prefix="grade-")
+        self._place = tempfile.TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True)
+        self.folder = self._place.name  # removed at the end, also of an interrupted run
         self.trespass = ""
         self._ended = threading.Event()
         self.transport = "ipc"
@@ -263,7 +264,7 @@ class SandboxedKernelManager(AsyncKernelManager):
         self._ended.set()
         await super()._async_cleanup_resources(restart=restart)
         if not restart:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._place.cleanup()
 
     cleanup_resources = _async_cleanup_resources
 

@@ -115,3 +115,17 @@ def read_submission(path: Path, limits: Limits):
         reason = str(error).splitlines() or [type(error).__name__]
         raise InvalidInputError(f"the submission is no notebook: {reason[0][:200]}") from None
     return notebook
+
+
+def claimed_id(notebook) -> str:
+    """Return the student's id that a notebook states; "" where it states none.
+
+    Examples
+    --------
+    >>> from nbformat.v4 import new_code_cell, new_notebook
+    >>> claimed_id(new_notebook(cells=[new_code_cell('STUDENT = " ada "  # me')]))
+    'ada'
+    """
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    said = re.search(r"""^STUDENT\s*=\s*(["'])(.*?)\1""", text, re.MULTILINE)
+    return said[2].strip() if said else ""

@@ -8,8 +8,10 @@ back. This catches what happens in passing, and not somebody who studies this fi
 
 from __future__ import annotations
 
+import builtins
 import os
 import sys
+from importlib import import_module
 from types import ModuleType
 
 import __main__
@@ -19,9 +21,10 @@ from crossattn.course.students import STUDENT_VARIABLE
 TOOLS = ("builtins", "numpy", "numpy.testing", "pandas", "pandas.testing", "torch", "torch.testing")
 
 _before: dict[str, object] = {}
+_added: list[str] = []
 
 
-def begin(proof: str, student: str, needs: dict[str, str]) -> None:
+def begin(proof: str, student: str, store: str, needs: dict[str, str]) -> None:
     """Raise ``ValueError`` with the proof where tests work; return or raise another where not.
 
     Parameters
@@ -30,43 +33,35 @@ def begin(proof: str, student: str, needs: dict[str, str]) -> None:
         Known to the grader alone.
     student : str
         Whose submission this is, whatever the notebook has claimed since.
+    store : str
+        Name of a dictionary that the next test finds.
     needs : dict of str
-        The builtins and modules that the next test reads, by name.
+        The builtins and modules that it holds, by name.
 
     Raises
     ------
     ValueError
-        With the proof, followed by a complaint where the submission has taken such a name.
+        With the proof.
     """
     os.environ[STUDENT_VARIABLE] = student
     if replaced() or not failing_tests_fail():
         return
     own = vars(__main__)
-    taken = [name for name, home in needs.items() if is_taken(name, home, own)]
     _before.clear()
     _before.update(own)
-    complaint = f"the test uses {', '.join(taken)}: give yours another name" if taken else ""
-    raise ValueError(proof + complaint)
+    _added.append(store)
+    own[store] = {
+        name: getattr(builtins, name) if home == "builtins" else import_module(home)
+        for name, home in needs.items()
+    }
+    raise ValueError(proof)
 
 
 def end() -> None:
     """Give back the names that the test has changed; those that it added stay, as at home."""
     vars(__main__).update(_before)
-
-
-def is_taken(name: str, home: str, own: dict[str, object]) -> bool:
-    """Tell whether a name of a test means something of the submission's own.
-
-    Examples
-    --------
-    >>> is_taken("sys", "sys", {"sys": sys}), is_taken("sys", "sys", {"sys": os})
-    (False, True)
-    >>> is_taken("abs", "builtins", {"abs": len}), is_taken("abs", "builtins", {})
-    (False, False)
-    """
-    if home == "builtins":
-        return is_own(own.get(name), own)
-    return name in own and own[name] is not sys.modules.get(home)
+    while _added:
+        vars(__main__).pop(_added.pop(), None)
 
 
 def is_own(value: object, own: dict[str, object]) -> bool:

@@ -27,6 +27,11 @@ HOSTILE = {
     "socket": "import socket\nsocket.create_connection(('192.0.2.1', 80), timeout=3)",
     "files": "import shutil\nfor place in ('/usr', '/tmp'):\n    shutil.rmtree(place)",
     "tests": "get_ipython().run_cell = lambda *a, **k: None",
+    "processes": "import os\nfor _ in range(64):\n    os.fork() or os._exit(0)",
+    "threads": (
+        "import threading, time\nthreading.stack_size(32768)\nfor _ in range(1000):\n"
+        "    threading.Thread(target=time.sleep, args=[5], daemon=True).start()\ntime.sleep(3)"
+    ),
     "end": "import os\nos._exit(0)",
     "deaf": (
         "while True:\n    try:\n        while True:\n            pass\n"
@@ -43,7 +48,7 @@ def test_thirty_submissions_in_fifteen_minutes(tmp_path):
         hand_in(folder, f"right-{name}", name, answers(name))
         hand_in(folder, f"blank-{name}", name, notebook(name, "release"))
     wrong = "def attention(query, key, value, mask=None):\n    return query, key"
-    for k in range(6):
+    for k in range(4):
         hand_in(folder, f"wrong-{k}", "ps1", answers("ps1", attention=wrong))
     for kind, text in HOSTILE.items():
         hand_in(folder, f"hostile-{kind}", "ps1", answers("ps1", gradient=text))

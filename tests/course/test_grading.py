@@ -29,6 +29,7 @@ NAMES = [f"ps{k}" for k in range(1, 9)]
 
 if problem := isolation_problem():
     assert not os.environ.get("CI"), f"CI must grade in a sandbox: {problem}"
+pytestmark = pytest.mark.timeout(900)  # the first test waits for all submissions
 needs_sandbox = pytest.mark.skipif(bool(problem), reason=problem or "a sandbox is here")
 
 HOSTILE = {
@@ -108,8 +109,10 @@ def careless():
     by_name["test-shares"].source = "pass"
     bonus = nbformat.v4.new_code_cell("1")
     bonus.metadata["nbgrader"] = {**by_name["test-mask"].metadata.nbgrader, "grade_id": "bonus"}
-    own = nbformat.v4.new_code_cell("q, k, v, dots, helper, closed = 1, 2, 3, 4, 1, 6")
-    check = nbformat.v4.new_code_cell("print('OWN', q, k, v, dots, helper, closed)")
+    names = "from numpy import *\nq, k, v, dots, helper, closed = 1, 2, 3, 4, 1, 6"
+    own = nbformat.v4.new_code_cell(names)
+    by_name["by-hand"].source += "\nnp, abs, len, print = 0, 1, 2, lambda *_, **__: None"
+    check = nbformat.v4.new_code_cell("del print\nprint('OWN', q, k, v, dots, helper, closed)")
     submission.cells[1:1] = [own]
     submission.cells += [bonus, check]
     submission.metadata["kernelspec"] = {"name": "julia-1.9", "display_name": "Julia"}
@@ -125,7 +128,7 @@ def graded(tmp_path_factory):
     folder, out, canary = root / "in", root / "out", root / "canary.txt"
     canary.write_text("alive")
     hand_in(folder, "right", "ps1", answers("ps1"))
-    hand_in(folder, "blank", "ps8", notebook("ps8", "release"))
+    hand_in(folder, "blank", "ps8", notebook("ps8", "release"), named=False)
     late = "def backtest(prices, targets, cost):\n" + (
         "    targets = np.vstack([targets[:1] * np.nan, targets[:-1]])\n"
         "    from crossattn.course.money import account_by_loop\n"
@@ -202,7 +205,7 @@ def test_shown_numbers_and_replaced_tools_earn_nothing(graded):
     rows, out, _ = graded
     mine = points(rows, "forger")
     assert set(mine.values()) == {0}
-    assert "give yours another name" in rows["forger", "scores"]["message"]
+    assert "score = dot product" in rows["forger", "scores"]["message"]
     assert "changed how tests run" in rows["forger", "gradient"]["message"]
     with (out / "grades.csv").open(encoding="utf-8") as file:
         grades = {row["student"]: row for row in csv.DictReader(file)}
@@ -263,6 +266,8 @@ def test_damaged_files_get_a_row_and_a_reason(graded):
     with (out / "grades.csv").open(encoding="utf-8") as file:
         rows = {row["student"]: row for row in csv.DictReader(file)}
     assert len(rows) == 11
+    assert rows["right"]["note"] == ""
+    assert rows["blank"]["note"] == "the notebook names 'your id', its data here are of 'blank'"
     assert "link" in rows["linked"]["note"] and "no notebook" in rows["torn"]["note"]
     assert rows["torn"]["score"] == "0" and rows["torn"]["max_score"] == "12"
 
