@@ -182,9 +182,13 @@ def with_originals(test: str, modules: dict[str, str], store: str) -> tuple[str,
     --------
     >>> with_originals("assert abs(np.pi - mine) < 1", {"np": "numpy"}, "known")
     ("assert known['abs'](known['np'].pi - mine) < 1", {'abs': 'builtins', 'np': 'numpy'})
+    >>> with_originals("def total(sum): return sum", {}, "known")
+    ('def total(sum): return sum', {})
     """
     nodes = _nodes(test)
     bound = {node.asname or node.name for node in nodes if isinstance(node, ast.alias)}
+    bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    bound |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     names = [node for node in nodes if isinstance(node, ast.Name)]
     bound |= {node.id for node in names if not isinstance(node.ctx, ast.Load)}
     known = {**dict.fromkeys(BUILTINS, "builtins"), **modules}
