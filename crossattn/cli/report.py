@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+from pathlib import Path
 
 from crossattn.cli.runs import add_folders
 from crossattn.cli.speech import say
@@ -32,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     for name, caption in FIGURES.items():
         path = run_dir / "figures" / f"{name}.png"
         if path.is_file():
-            sections.append(Section(name.capitalize(), figure=path.read_bytes(), caption=caption))
+            sections.append(Section(name.capitalize(), figure=_read_png(path), caption=caption))
     leaders = run_dir / "lead_lag.csv"
     if leaders.is_file():
         try:
@@ -47,12 +49,26 @@ def run(args: argparse.Namespace) -> None:
         "lookback and horizon": f"{model.lookback} and {model.horizon} bars",
         "trained on": " to ".join(record["train"]),
         "validated on": " to ".join(record["validation"]),
-        "bars (SHA-256)": record["digest"],
+        "bars (SHA-256)": record["bars_sha256"],
         **{name: _shown(value) for name, value in model.config.to_dict().items()},
     }
     lead = "Attention and leaders were measured on bars that training never saw."
     write_report(args.out, f"Run {run_dir.resolve().name}", sections, lead=lead, facts=facts)
     say(f"report: {args.out}")
+
+
+def _read_png(path: Path) -> bytes:
+    """Return a figure of the run whose every checksum fits."""
+    from PIL import Image
+
+    from crossattn.errors import DamagedFileError
+
+    data = path.read_bytes()
+    try:
+        Image.open(io.BytesIO(data), formats=["PNG"]).verify()
+    except (OSError, SyntaxError, ValueError):
+        raise DamagedFileError(f"{path} is damaged; train the run again") from None
+    return data
 
 
 def _shown(value: object) -> object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,36 +82,29 @@ def load_windows(
 
 
 def write_record(run: Path, frames: Frames, train, val) -> None:
-    """Note in the run folder which bars the model may have seen."""
+    """Note in the run folder, under a seal, which bars the model may have seen."""
     from crossattn.bars.digest import digest_of
-    from crossattn.runtime import atomic_write
+    from crossattn.training.checkpoint import write_sealed_json
 
     record = {
-        "digest": digest_of(frames),
+        "bars_sha256": digest_of(frames),
         "train": [str(train.timestamps[0]), str(train.timestamps[-1])],
         "validation": [str(val.timestamps[0]), str(val.timestamps[-1])],
         "seen_until": str(val.clock[val.ends[-1] + val.horizon]),
     }
-    with atomic_write(run / BARS_FILE) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_sealed_json(run / BARS_FILE, record)
 
 
 def read_record(run: Path) -> dict:
-    """Read what :func:`write_record` noted."""
-    import pandas as pd
+    """Read what :func:`write_record` noted: nothing in it was changed, or it is refused."""
+    from crossattn.training.checkpoint import read_sealed_json
 
     path = run / BARS_FILE
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        for moment in (*record["train"], *record["validation"], record["seen_until"]):
-            if pd.Timestamp(moment).tz is None:
-                raise ValueError("a moment without a time zone, or none")
-        if not isinstance(record["digest"], str):
-            raise ValueError("no digest")
-    except FileNotFoundError:
-        raise _unfinished(run, BARS_FILE) from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise DamagedFileError(f"{path} is damaged; train the run again") from None
+    if not path.is_file():
+        raise _unfinished(run, BARS_FILE)
+    record = read_sealed_json(path)
+    if "seen_until" not in record:
+        raise DamagedFileError(f"{path} is another file; train the run again")
     return record
 
 

@@ -170,25 +170,27 @@ def test_a_run_folder_may_have_any_name(work, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("name", "change"),
     [
-        {"train": None},
-        {"train": ["yesterday", "today"]},
-        {"validation": 5},
-        {"seen_until": "2024-01-01"},
-        {"seen_until": "NaT"},
-        {"digest": None},
+        ("bars.json", lambda data: data.replace(b"2022", b"2021", 1)),
+        ("bars.json", lambda data: data[: len(data) // 2]),
+        ("bars.json", lambda data: b'{"seen_until": "2022-01-01"}'),
+        ("bars.json", lambda data: b"[" * 100_000),
+        ("figures/attention.png", lambda data: data[:-20]),
+        ("figures/leaders.png", lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:]),
+        ("figures/loss.png", lambda data: b""),
+        ("lead_lag.csv", lambda data: data[:20]),
     ],
 )
-def test_a_damaged_record_is_refused(work, tmp_path, capsys, change):
+def test_a_damaged_file_of_a_run_is_refused(work, tmp_path, capsys, name, change):
     import shutil
 
     shutil.copytree(work / "run", tmp_path / "run")
-    path = tmp_path / "run" / "bars.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    path = tmp_path / "run" / name
+    path.write_bytes(change(path.read_bytes()))
     words = ["report", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")]
     assert main(words) == 2
-    assert "bars.json is damaged" in capsys.readouterr().err
+    assert f"{path} is damaged" in capsys.readouterr().err and not (tmp_path / "page.html").exists()
 
 
 def test_a_forecaster_is_no_run(work, tmp_path, capsys):
