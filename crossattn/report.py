@@ -184,6 +184,7 @@ def _render_table(table: pd.DataFrame) -> str:
 
 def _cell(value: object, tag: str = "td") -> str:
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = "–" if text == "nan" and value != value else text  # a symbol may be called nan
     return f"<{tag}>{html.escape(text)}</{tag}>"
 
 

@@ -44,13 +44,14 @@ def run(args: argparse.Namespace) -> None:
             sections.append(leaders_section(edges))
         except (ValueError, KeyError):
             raise DamagedFileError(f"{leaders} is damaged; train the run again") from None
+    settings = model.config.to_dict()
     facts = {
         "symbols": ", ".join(model.symbols),
         "lookback and horizon": f"{model.lookback} and {model.horizon} bars",
         "trained on": " to ".join(record["train"]),
         "validated on": " to ".join(record["validation"]),
         "bars (SHA-256)": record["bars_sha256"],
-        **{name: _shown(value) for name, value in model.config.to_dict().items()},
+        **{name: _shown(value) for name, value in settings.items() if value is not None},
     }
     lead = "Attention and leaders were measured on bars that training never saw."
     write_report(args.out, f"Run {run_dir.resolve().name}", sections, lead=lead, facts=facts)
@@ -73,6 +74,4 @@ def _read_png(path: Path) -> bytes:
 
 def _shown(value: object) -> object:
     """Return a setting as a reader writes it."""
-    if value is None:
-        return "none"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value

@@ -58,5 +58,11 @@ def test_a_symbol_name_is_never_mathematics(name):
     assert png_of(attention_heatmap(np.eye(2), [name, "B"])).startswith(b"\x89PNG")
 
 
+def test_a_missing_number_is_a_dash_and_a_symbol_called_nan_is_a_symbol():
+    table = pd.DataFrame({"hit_rate": [np.nan, 0.5]}, index=["zero", "nan"])
+    page = render_report("A", [Section("B", table=table)])
+    assert "<th>zero</th><td>–</td>" in page and "<th>nan</th><td>0.5</td>" in page
+
+
 def test_the_page_forbids_scripts_and_requests_to_itself():
     assert "default-src 'none'; img-src data:;" in page_of("A")
