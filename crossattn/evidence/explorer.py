@@ -129,6 +129,7 @@ def _fragment(content: dict) -> str:
         f"<style>{style}</style>\n"
         '<div class="crossattn-explorer tex2jax_ignore mathjax_ignore">'
         f'<script type="application/json">{data}</script>'
-        "<p>An explorer of attention: it needs JavaScript, and in JupyterLab a trusted notebook."
+        "<p>An explorer of attention: it needs JavaScript. In JupyterLab run this cell,"
+        " or choose <em>Trust Notebook</em> in the command palette (Ctrl+Shift+C)."
         f"</p></div>\n<script>{script}</script>"
     )
