@@ -267,7 +267,8 @@ def test_patience_has_an_end(server):
     server.act = lambda server, ask, answer: setattr(answer, "status", 500)
     limits = replace(PATIENT, give_up_s=0.5, attempts=10**6)
     began = time.monotonic()
-    with pytest.raises(VenueError, match=r"gave up.*HTTP 500"):
+    # the last request may be cut short by what is left of the patience
+    with pytest.raises(VenueError, match=r"gave up.*(HTTP 500|no whole answer)"):
         loader(server, limits).fetch_klines(SYMBOL)
     assert time.monotonic() - began < 3
 
