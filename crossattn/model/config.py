@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from crossattn.errors import InvalidInputError
-from crossattn.model.validation import choice, number, whole
+from crossattn.model.validation import choice, number, seed_number, whole
 
 OUTPUT_TYPES = ("regression", "classification", "portfolio", "distribution")
 PRESETS = ("lag", "encoder", "inverted")
@@ -235,7 +235,7 @@ class ModelConfig:
         if self.features is not None:
             object.__setattr__(self, "features", self._checked_features())
         if self.seed is not None:
-            whole("seed", self.seed, at_least=0)
+            seed_number("seed", self.seed)
 
     def _checked_features(self) -> tuple[str, ...]:
         names = self.features

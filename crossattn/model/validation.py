@@ -12,6 +12,12 @@ def whole(name: str, value: object, *, at_least: int) -> None:
         raise InvalidInputError(f"{name} must be an integer of at least {at_least}, got {value!r}")
 
 
+def seed_number(name: str, value: object) -> None:
+    whole(name, value, at_least=0)
+    if value >= 2**63:
+        raise InvalidInputError(f"{name} must be below 2**63, got {value!r}")
+
+
 def number(
     name: str,
     value: object,

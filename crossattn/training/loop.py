@@ -17,7 +17,7 @@ import torch
 from crossattn import runtime
 from crossattn.errors import InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
-from crossattn.model.validation import whole
+from crossattn.model.validation import seed_number, whole
 from crossattn.training.board import scalar_board
 from crossattn.training.checkpoint import save_models
 from crossattn.training.parallel import Team
@@ -58,6 +58,7 @@ class TrainingResult:
         ax.plot(self.history["epoch"], self.history["val_loss"], label="validation")
         ax.axvline(self.best_epoch, color="grey", linestyle=":", label="kept")
         ax.set(xlabel="epoch", ylabel="loss")
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend()
         return ax
 
@@ -144,7 +145,7 @@ def train_cross_attention_model(
         epochs=epochs, batch_size=batch_size, lr=lr, **options
     )
     whole("patience", patience, at_least=1)
-    whole("seed", seed, at_least=0)
+    seed_number("seed", seed)
     if checkpoint_every is not None:
         whole("checkpoint_every", checkpoint_every, at_least=1)
     train, val = _aligned_parts(model, train_data, val_data)

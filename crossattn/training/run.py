@@ -114,7 +114,8 @@ class RunFolder:
             raise InvalidInputError(f"run_dir must be a folder, got the file {self.path}")
         if not resume and any((self.path / name).exists() for name in TRACES):
             raise InvalidInputError(
-                f"run_dir {self.path} holds a run: resume it (resume=True) or choose another folder"
+                f"run_dir {self.path} holds a run: resume it (resume=True, --resume) "
+                "or choose another folder"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)

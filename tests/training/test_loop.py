@@ -178,6 +178,7 @@ def test_one_window_trains_and_none_is_refused(parts):
         ({"epochs": 0}, "epochs"),
         ({"patience": 0}, "patience"),
         ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
         ({"loss": "sharpe"}, "loss"),
         ({"speed": 1}, "speed"),
         ({"device": "abacus"}, "device"),
