@@ -15,7 +15,7 @@ KERNEL_NOISE = "[IPKernelApp] WARNING | Kernel is running over TCP"  # on loopba
 def run(*command: str) -> int:
     """Run one step from the repository's root and return its exit code."""
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
-    environment = {**os.environ, "PATH": path}
+    environment = {**os.environ, "PATH": path, "TQDM_DISABLE": "1"}  # no bars on pages
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
     )
