@@ -85,7 +85,7 @@ BREAKAGES = [
     Breakage(
         "bars are dated by their open",
         "crossattn/bars/frame.py",
-        """return (frame.index + modal_spacing(frame.index)).rename("close_time")""",
+        """return (frame.index + modal_spacing(frame.index, symbol)).rename("close_time")""",
         """return frame.index.rename("close_time")""",
         "tests/bars/test_frame.py tests/bars/test_panel.py",
     ),
