@@ -249,8 +249,10 @@ class MultiHeadCrossAttention(nn.Module):
 
 
 def _of(identities: Tensor, assets: Tensor | None, n: int) -> Tensor:
-    """Identities of the assets at n positions, (B|1, 1, n, D); None: the first n, in order."""
-    return identities[:n][None, None] if assets is None else identities[assets].unsqueeze(1)
+    """Identities of the assets at n positions, (B, 1, n, D) or (n, D); None: the first n."""
+    if assets is not None:
+        return identities[assets].unsqueeze(1)
+    return identities if n == len(identities) else identities[:n]
 
 
 class CrossAssetAttention(nn.Module):

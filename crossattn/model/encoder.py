@@ -81,7 +81,7 @@ class TemporalSelfAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Answer the newest steps (B, N, n_newest, D); attention (B, N, H, n_newest, T) or None."""
         batch, n_assets, n_steps, _ = x.shape
-        query = self._by_head(self.query_projection(x[:, :, n_steps - n_newest :]))
+        query = self._by_head(self.query_projection(_newest(x, n_newest)))
         key = self._by_head(self.key_projection(x))
         value = self._by_head(self.value_projection(x))
         causal = torch.ones(n_newest, n_steps, dtype=torch.bool, device=x.device)
@@ -138,12 +138,12 @@ class EncoderLayer(nn.Module):
             # the steps that the cross-attention of the last one looks back at
             n_newest = min(self.n_lags, n_steps) if last_step else n_steps
             heard, attention = self.temporal(self.norms[0](x), exists, n_newest, show)
-            x = x[:, :, n_steps - n_newest :] + self.dropout(heard)
+            x = _newest(x, n_newest) + self.dropout(heard)
             exists = None if exists is None else exists[:, :, n_steps - n_newest :]
             if show:
                 shown["temporal"] = attention[:, :, :, -1]  # (B, N, H, T)
         heard, attention = self._across(self.norms[-2](x), exists, last_step, show)
-        x = (x[:, :, -1:] if last_step else x) + self.dropout(heard)
+        x = (_newest(x, 1) if last_step else x) + self.dropout(heard)
         if show:
             shown.update(_last_step(attention))
         return x + self.dropout(self.feed_forward(self.norms[-1](x))), shown
@@ -151,7 +151,7 @@ class EncoderLayer(nn.Module):
     def _across(self, x: Tensor, exists: Tensor | None, last_step: bool, show: bool):
         if self.cross_kind == "hierarchical":
             return self.cross(x, token_mask=exists, return_attention=show)
-        query = x[:, :, -1:] if last_step else x
+        query = _newest(x, 1) if last_step else x
         return self.cross(query, x, key_mask=exists, return_attention=show)
 
 
@@ -234,7 +234,12 @@ class EncoderBody(nn.Module):
             last_step = layer is self.layers[-1]
             tokens, shown = layer(tokens, exists, last_step=last_step, show=show)
             attentions.append(shown)
-        return self.readout(self.norm(tokens[:, :, -1])), attentions
+        return self.readout(self.norm(tokens.squeeze(2))), attentions
+
+
+def _newest(x: Tensor, n_steps: int) -> Tensor:
+    """Return the newest steps of (B, N, T, D); all of them as they are, without a node to train."""
+    return x if x.shape[2] == n_steps else x[:, :, -n_steps:]
 
 
 def _cross_attention(kind: str, config: ModelConfig) -> nn.Module:

@@ -5,6 +5,7 @@ Built in chapter: Training.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 
@@ -188,7 +189,10 @@ class Trainer:
         self.optimizer.load_state_dict(optimizer)
 
     def _loss(self, rows: Rows, ends: Tensor) -> Tensor:
-        with torch.autocast(ends.device.type, torch.bfloat16, enabled=self.mixed):
+        precision = contextlib.nullcontext()
+        if self.mixed:
+            precision = torch.autocast(ends.device.type, torch.bfloat16)
+        with precision:
             answer = self.model.answer(rows.store.gather(self.team.share(ends)))
         answer = self.team.whole(answer.float(), len(ends))
         return self.loss(answer, rows.truth(ends, self.model, self.recipe))

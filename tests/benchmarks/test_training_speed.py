@@ -105,17 +105,21 @@ def test_training_windows_a_second(data):
     X, y = np.nan_to_num(data[:4064].X), data[:4064].y.astype(np.float32)
     hourly = peer(HourlyStack(7, WIDTH, HEADS, 2), X, y, 96, 1)
     returns = np.ascontiguousarray(X[..., 0]).transpose(0, 2, 1)  # (n, T, N)
-    variate = ITransformer(T, 1, WIDTH, HEADS, 2, 2 * WIDTH)
-    itransformer = peer(variate, returns, y[:, None], 4000, 2)
+    alone = data.select(features=["log_return"])  # the one channel that the peer is given
+    pairs = []
+    for _ in range(5):  # side by side, since a machine's speed drifts
+        variate = ITransformer(T, 1, WIDTH, HEADS, 2, 2 * WIDTH)
+        theirs = peer(variate, returns, y[:, None], 4000, 2)
+        pairs.append((theirs, ours(alone, 4000, 2, preset="inverted", n_layers=2)))
+    itransformer, inverted = np.median(pairs, axis=0)
+    ratios = [mine / theirs for theirs, mine in pairs]
     step = peer_steps(variate, returns, y[:, None], 100)
     lag = ours(data, 4000, 3, preset="lag", n_layers=1)
-    alone = data.select(features=["log_return"])  # the one channel that the peer is given
-    inverted = ours(alone, 4000, 2, preset="inverted", n_layers=2)
     rows = {"hourly stack": hourly, "iTransformer": itransformer, "lag": lag, "inverted": inverted}
     for name, rate in rows.items():
         print(f"{name:14}{rate:10.0f} windows/s  {rate / hourly:8.1f} x hourly stack")
-    print(f"inverted / iTransformer: {inverted / itransformer:.2f} whole, {inverted / step:.2f} of")
-    print(f"the peer's bare step, {step:.0f} windows/s")
+    print("inverted / iTransformer, five pairs:", *(f"{ratio:.2f}" for ratio in sorted(ratios)))
+    print(f"the peer's bare step: {step:.0f} windows/s, inverted / step: {inverted / step:.2f}")
     assert lag >= 40 * hourly
     assert inverted >= 80 * hourly
-    assert inverted >= 1.2 * itransformer
+    assert np.median(ratios) >= 1.2
