@@ -4,9 +4,10 @@
 every asset is a token, layers of temporal self-attention and of cross-asset attention on the mean
 over time. ``ITransformer`` is that of Liu et al. (2024), "iTransformer: Inverted Transformers Are
 Effective for Time Series Forecasting", section 3, with the layout of the reference implementation
-in Time-Series-Library: instance normalisation, one token a variate, post-norm encoder layers whose
-feed-forward is two convolutions of width 1. Left out, because they do not apply: calendar
-covariates as extra tokens, and the library's data loader and learning-rate rules.
+in Time-Series-Library: instance normalisation, one token a variate and, where the bars' times are
+given, one for each of the calendar's covariates (hourly bars have four), post-norm encoder layers
+whose feed-forward is two convolutions of width 1. Left out: dropout, which ours do without here,
+and the library's learning-rate rules.
 """
 
 from __future__ import annotations
@@ -69,14 +70,19 @@ class ITransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.projection = nn.Linear(width, pred_len)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, T, N) -> (B, pred_len, N)
+    def forward(self, x: Tensor, marks: Tensor | None = None) -> Tensor:
+        """Map (B, T, N), and the calendar (B, T, C) if it is given, to (B, pred_len, N)."""
         mean = x.mean(1, keepdim=True).detach()
         x = x - mean
         deviation = torch.sqrt(x.var(1, keepdim=True, unbiased=False) + 1e-5)
-        tokens = self.embedding((x / deviation).mT)  # (B, N, D)
+        variates = x / deviation
+        if marks is not None:
+            variates = torch.cat([variates, marks], -1)
+        tokens = self.embedding(variates.mT)  # (B, N + C, D)
         for layer in self.layers:
             tokens = layer(tokens)
-        return self.projection(self.norm(tokens)).mT * deviation + mean
+        forecast = self.projection(self.norm(tokens)).mT[..., : x.shape[-1]]
+        return forecast * deviation + mean
 
 
 class _VariateLayer(nn.Module):

@@ -4,8 +4,9 @@ Every model goes through the training that comes with it, over the same windows,
 one look at the same validation windows an epoch. Ours is ``train_cross_attention_model`` with all
 it does: scaling, noise of the targets, clipping, the best weights kept. A peer has the loop of its
 library: a ``DataLoader`` that cuts each window and stacks them, Adam, and the loss read at every
-step; checkpoints on disk are left out, in its favour. The bare step (forward, loss, backward,
-update, batches at hand) is timed and shown beside it.
+step; checkpoints on disk are left out, in its favour. Time-Series-Library gives its iTransformer
+the calendar of hourly bars as four more tokens; what it does without them is shown beside it, and
+so is its bare step (forward, loss, backward, update, batches at hand).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -66,60 +68,86 @@ def ours(data, n_windows: int, epochs: int, **options) -> float:
     return epochs * n_windows / (time.perf_counter() - started)
 
 
-def peer(model, X: np.ndarray, y: np.ndarray, n_windows: int, epochs: int) -> float:
-    """Windows a second of a peer's whole training."""
-    pairs = [(X[k], y[k]) for k in range(n_windows + 64)]  # views: a window is cut when it is asked
+def peer(model, samples: list[tuple[np.ndarray, ...]], epochs: int) -> float:
+    """Windows a second of a peer's whole training; the last 64 samples are for validation."""
+    train = DataLoader(samples[:-64], batch_size=32, shuffle=True)
+    val = DataLoader(samples[-64:], batch_size=32)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     started = time.perf_counter()
-    train = DataLoader(pairs[:n_windows], batch_size=32, shuffle=True)
-    val = DataLoader(pairs[n_windows:], batch_size=32)
     for _ in range(epochs):
-        losses = [_peer_step(model, optimizer, windows, target) for windows, target in train]
+        losses = [_peer_step(model, optimizer, *batch) for batch in train]
         with torch.no_grad():
-            losses += [F.mse_loss(model(windows), target).item() for windows, target in val]
+            losses += [F.mse_loss(model(*inputs), target).item() for *inputs, target in val]
     assert np.isfinite(losses).all()
-    return epochs * n_windows / (time.perf_counter() - started)
+    return epochs * len(train.dataset) / (time.perf_counter() - started)
 
 
-def peer_steps(model, X: np.ndarray, y: np.ndarray, n_steps: int) -> float:
+def peer_steps(model, samples: list[tuple[np.ndarray, ...]], n_steps: int) -> float:
     """Windows a second of a peer's median step, on batches at hand."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    windows, target = torch.from_numpy(X[:32].copy()), torch.from_numpy(y[:32].copy())
+    batch = next(iter(DataLoader(samples, batch_size=32)))
     times = []
     for _ in range(n_steps):
         started = time.perf_counter()
-        _peer_step(model, optimizer, windows, target)
+        _peer_step(model, optimizer, *batch)
         times.append(time.perf_counter() - started)
     return 32 / float(np.median(times))
 
 
-def _peer_step(model, optimizer, windows, target) -> float:
+def calendar(times: pd.DatetimeIndex) -> np.ndarray:
+    """Hour, weekday, day of the month and of the year, in [-.5, .5]: what the library adds."""
+    parts = (
+        times.hour / 23,
+        times.day_of_week / 6,
+        (times.day - 1) / 30,
+        (times.day_of_year - 1) / 365,
+    )
+    return np.stack(parts, -1).astype(np.float32) - 0.5
+
+
+def _peer_step(model, optimizer, *batch) -> float:
+    *inputs, target = batch
     optimizer.zero_grad()
-    loss = F.mse_loss(model(windows), target)
+    loss = F.mse_loss(model(*inputs), target)
     loss.backward()
     optimizer.step()
     return loss.item()
 
 
 def test_training_windows_a_second(data):
-    X, y = np.nan_to_num(data[:4064].X), data[:4064].y.astype(np.float32)
-    hourly = peer(HourlyStack(7, WIDTH, HEADS, 2), X, y, 96, 1)
+    X, y = np.nan_to_num(data[:4064].X), data[:4064].y.astype(np.float32)  # cut as they are read
+    hourly = peer(HourlyStack(7, WIDTH, HEADS, 2), list(zip(X[:160], y, strict=False)), 1)
+
+    first = data.timestamps[0] - pd.Timedelta(hours=T - 1)
+    marks = calendar(pd.date_range(first, periods=len(X) + T - 1, freq="h"))
     returns = np.ascontiguousarray(X[..., 0]).transpose(0, 2, 1)  # (n, T, N)
+    plain = [(returns[k], y[k : k + 1]) for k in range(len(X))]
+    dated = [(returns[k], marks[k : k + T], y[k : k + 1]) for k in range(len(X))]
     alone = data.select(features=["log_return"])  # the one channel that the peer is given
-    pairs = []
+    rates = []
     for _ in range(5):  # side by side, since a machine's speed drifts
-        variate = ITransformer(T, 1, WIDTH, HEADS, 2, 2 * WIDTH)
-        theirs = peer(variate, returns, y[:, None], 4000, 2)
-        pairs.append((theirs, ours(alone, 4000, 2, preset="inverted", n_layers=2)))
-    itransformer, inverted = np.median(pairs, axis=0)
-    ratios = [mine / theirs for theirs, mine in pairs]
-    step = peer_steps(variate, returns, y[:, None], 100)
+        mine = ours(alone, 4000, 2, preset="inverted", n_layers=2)
+        rates.append([peer(_variates(), dated, 2), peer(_variates(), plain, 2), mine])
+    itransformer, undated, inverted = np.median(rates, axis=0)
     lag = ours(data, 4000, 3, preset="lag", n_layers=1)
-    rows = {"hourly stack": hourly, "iTransformer": itransformer, "lag": lag, "inverted": inverted}
+
+    rows = {
+        "hourly stack": hourly,
+        "iTransformer": itransformer,
+        "iTransformer, no calendar": undated,
+        "lag": lag,
+        "inverted": inverted,
+    }
     for name, rate in rows.items():
-        print(f"{name:14}{rate:10.0f} windows/s  {rate / hourly:8.1f} x hourly stack")
-    print("inverted / iTransformer, five pairs:", *(f"{ratio:.2f}" for ratio in sorted(ratios)))
-    print(f"the peer's bare step: {step:.0f} windows/s, inverted / step: {inverted / step:.2f}")
+        print(f"{name:26}{rate:10.0f} windows/s  {rate / hourly:8.1f} x hourly stack")
+    ratios = [mine / theirs for theirs, _, mine in rates]
+    print("inverted / iTransformer, five times:", *(f"{ratio:.2f}" for ratio in sorted(ratios)))
+    print("without the calendar:", *(f"{mine / theirs:.2f}" for _, theirs, mine in rates))
+    print(f"its bare step, dated: {peer_steps(_variates(), dated, 100):.0f} windows/s")
     assert lag >= 40 * hourly
     assert inverted >= 80 * hourly
     assert np.median(ratios) >= 1.2
+
+
+def _variates() -> ITransformer:
+    return ITransformer(T, 1, WIDTH, HEADS, 2, 2 * WIDTH)
