@@ -202,8 +202,6 @@ class MultiHeadCrossAttention(nn.Module):
         if not self.exclude_self:
             return None
         device = self.query_projection.weight.device
-        if query_assets is None and key_assets is None:
-            return ~torch.eye(n_queries, n_keys, dtype=torch.bool, device=device)[None, None, None]
         query_assets, key_assets = (
             torch.arange(n, device=device)[None] if assets is None else assets
             for assets, n in ((query_assets, n_queries), (key_assets, n_keys))

@@ -139,7 +139,7 @@ class EncoderLayer(nn.Module):
             n_newest = min(self.n_lags, n_steps) if last_step else n_steps
             heard, attention = self.temporal(self.norms[0](x), exists, n_newest, show)
             x = _newest(x, n_newest) + self.dropout(heard)
-            exists = None if exists is None else exists[:, :, n_steps - n_newest :]
+            exists = None if exists is None else _newest(exists, n_newest)
             if show:
                 shown["temporal"] = attention[:, :, :, -1]  # (B, N, H, T)
         heard, attention = self._across(self.norms[-2](x), exists, last_step, show)
@@ -238,7 +238,7 @@ class EncoderBody(nn.Module):
 
 
 def _newest(x: Tensor, n_steps: int) -> Tensor:
-    """Return the newest steps of (B, N, T, D); all of them as they are, without a node to train."""
+    """Return the newest steps of (B, N, T, ...); all as they are, without a node to train."""
     return x if x.shape[2] == n_steps else x[:, :, -n_steps:]
 
 

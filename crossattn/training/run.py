@@ -158,7 +158,8 @@ class RunFolder:
                 f"run_dir {self.path} holds a run with another {changed[0]}: "
                 "resume it with the settings and data it was started with"
             )
-        tensors = read_tensors(self.path / Path(name).name, digest)
+        name = Path(name).name
+        tensors = read_tensors(self.path / name, digest)
         if self.writes:
             with contextlib.suppress(OSError):
                 for part in self.path.glob(".*.part"):
