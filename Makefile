@@ -48,7 +48,7 @@ assignments: $(STAMP)  ## what students get, generated from book/assignments/sou
 SUBMISSIONS ?= submitted
 OUT ?= feedback
 grade: $(STAMP)  ## grade a folder: make grade SUBMISSIONS=dir OUT=dir
-	@$(BIN)/python -m crossattn.course.grade "$(SUBMISSIONS)" --out "$(OUT)"
+	@PYTHONPATH=tools $(BIN)/python -m grading.grade "$(SUBMISSIONS)" --out "$(OUT)"
 
 clean:  ## remove what was built (not .venv)
 	rm -rf _build demo runs .pytest_cache .ruff_cache .import_linter_cache .hypothesis

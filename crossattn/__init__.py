@@ -8,21 +8,20 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_ROOMS = {
+_EXPORTS = {
     "errors": ["CrossAttentionError"],
-    "bars.frame": ["Frame", "Frames"],
-    "bars.panel": ["align_panel"],
-    "bars.simulate": ["SimulatedMarket", "simulate_market"],
-    "bars.samples": ["load_sample", "sample_names"],
-    "bars.bybit": ["BybitDataLoader"],
-    "bars.yahoo": ["fetch_stock_data"],
+    "data.panel": ["align_panel"],
+    "simulate.market": ["SimulatedMarket", "simulate_market"],
+    "sources.samples": ["load_sample", "sample_names"],
+    "sources.bybit": ["BybitDataLoader"],
+    "sources.yahoo": ["fetch_stock_data"],
     "features": [
         "DEFAULT_FEATURES",
         "compute_macd",
         "compute_rsi",
         "create_multi_asset_features",
     ],
-    "windows.data": ["CrossAttentionData", "prepare_cross_attention_data"],
+    "windows.dataset": ["CrossAttentionData", "prepare_cross_attention_data"],
     "attention.functional": ["scaled_dot_product_attention"],
     "attention.cross": ["CrossAssetAttention", "MultiHeadCrossAttention"],
     "attention.lagged": ["TemporalCrossAttention"],
@@ -30,7 +29,7 @@ _ROOMS = {
     "model.network": ["CrossAttentionMultiAsset"],
     "training.loop": ["TrainingResult", "train_cross_attention_model"],
     "training.prediction": ["predict"],
-    "training.forecaster": ["CrossAttentionForecaster"],
+    "forecaster": ["CrossAttentionForecaster"],
     "evidence.maps": ["predict_and_visualize"],
     "evidence.leadlag": ["LeadLagReport", "analyze_lead_lag_relationships"],
     "evidence.leakage": ["LeakageReport", "audit_leakage"],
@@ -39,15 +38,15 @@ _ROOMS = {
     "portfolio.strategy": ["CrossAttentionBacktest"],
     "portfolio.walkforward": ["WalkForwardResult", "walk_forward"],
 }
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 
-__all__ = ["__version__", *sorted(_ROOM_OF)]
+__all__ = ["__version__", *sorted(_MODULE_OF)]
 
 
 def __getattr__(name: str):
-    if name not in _ROOM_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'crossattn' has no attribute {name!r}")
-    value = getattr(import_module(f"crossattn.{_ROOM_OF[name]}"), name)
+    value = getattr(import_module(f"crossattn.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from crossattn._utils import atomic_write
 from crossattn.figures import png_of
-from crossattn.runtime import atomic_write
 
 if TYPE_CHECKING:
     import pandas as pd

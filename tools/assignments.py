@@ -12,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from crossattn.course.autograder import Course
+from grading.autograder import Course
+
 from crossattn.errors import InvalidInputError
 
 ASSIGNMENTS = Path(__file__).resolve().parent.parent / "book" / "assignments"

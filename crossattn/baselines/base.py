@@ -9,7 +9,7 @@ import numpy as np
 from crossattn.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from crossattn.windows.data import CrossAttentionData
+    from crossattn.windows.dataset import CrossAttentionData
 
 RETURN_FEATURE = "log_return"
 

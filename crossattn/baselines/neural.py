@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from crossattn._utils import progress, select_device
 from crossattn.baselines.base import Baseline, recent_volatility
 from crossattn.baselines.linear import CLIP, VOLATILITY_HALF_LIFE
 from crossattn.baselines.networks import (
@@ -23,10 +24,9 @@ from crossattn.baselines.networks import (
     VariateTransformer,
 )
 from crossattn.errors import InvalidInputError
-from crossattn.runtime import progress, select_device
 
 if TYPE_CHECKING:
-    from crossattn.windows.data import CrossAttentionData
+    from crossattn.windows.dataset import CrossAttentionData
 
 
 class NeuralBaseline(Baseline):

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from crossattn import __version__
-from crossattn.cli.speech import complain, finish
+from crossattn.cli._console import complain, finish
 from crossattn.errors import CrossAttentionError
 
 COMMANDS = (

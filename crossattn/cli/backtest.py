@@ -7,9 +7,9 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-from crossattn.cli.runs import add_folders
-from crossattn.cli.speech import say
-from crossattn.cli.values import count, folder, fraction, moment, positive
+from crossattn.cli._argtypes import count, folder, fraction, moment, positive
+from crossattn.cli._console import say
+from crossattn.cli._run_folder import add_folders
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,10 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write ``equity.csv``, ``trades.csv`` and ``metrics.json``; print the metrics."""
-    from crossattn.bars.files import read_bars
-    from crossattn.cli.runs import keep_apart, load_windows, open_run, read_record, unseen
+    from crossattn._utils import atomic_write
+    from crossattn.cli._run_folder import keep_apart, load_windows, open_run, read_record, unseen
+    from crossattn.data.files import read_bars
     from crossattn.portfolio.strategy import CrossAttentionBacktest
-    from crossattn.runtime import atomic_write
 
     keep_apart(args.data, args.out)
     model, record = open_run(args.run_dir), read_record(args.run_dir)

@@ -6,8 +6,8 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from crossattn.cli.speech import say
-from crossattn.cli.values import folder, whole
+from crossattn.cli._argtypes import folder, whole
+from crossattn.cli._console import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the whole line and write ``report.html`` with everything that it shows."""
+    from crossattn.forecaster import CrossAttentionForecaster
     from crossattn.report import write_report
-    from crossattn.training.forecaster import CrossAttentionForecaster
-    from crossattn.windows.data import prepare_cross_attention_data
+    from crossattn.windows.dataset import prepare_cross_attention_data
 
     started = time.monotonic()
     market, frames, source = _bars(args)
@@ -73,10 +73,10 @@ def run(args: argparse.Namespace) -> None:
 def _bars(args: argparse.Namespace):
     """Return the market (None for real bars), its frames, and what they are."""
     if args.sample:
-        from crossattn.bars.samples import load_sample
+        from crossattn.sources.samples import load_sample
 
         return None, load_sample(args.sample), f"the packaged sample {args.sample!r}"
-    from crossattn.bars.simulate import simulate_market
+    from crossattn.simulate.market import simulate_market
 
     market = simulate_market(args.scenario, n_steps=N_STEPS, seed=args.seed)
     return market, market.frames, f"a simulated market, scenario {args.scenario!r}"
@@ -109,7 +109,7 @@ def _forecast_section(forecast, train, val, test, market):
 
 def _evidence_sections(forecaster, test, market):
     """Show raw attention, which always points somewhere, and then what is tested."""
-    from crossattn.cli.runs import FIGURES
+    from crossattn.cli._run_folder import FIGURES
     from crossattn.figures import attention_heatmap, use_style
     from crossattn.report import Section, leaders_section
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from crossattn.cli.speech import complain, say
-from crossattn.cli.values import folder, moment, positive
+from crossattn.cli._argtypes import folder, moment, positive
+from crossattn.cli._console import complain, say
 from crossattn.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from crossattn.bars.fetching import Fetched
-    from crossattn.bars.venue import Limits
+    from crossattn.sources.fetching import Fetched
+    from crossattn.sources.venue import Limits
 
 HELP = "fetch closed bars from Bybit or Yahoo, or write out a real sample that needs no network"
 LIMITS: Limits | None = None  # None: the loader's own patience and pace
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     _refuse_strangers(args)
     fetched = _SOURCES[args.source](args)
     if fetched.frames:
-        from crossattn.bars.files import write_bars
+        from crossattn.data.files import write_bars
 
         for symbol, frame in fetched.frames.items():
             # one at a time: a CSV takes more room than its bars
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _fetch_bybit(args: argparse.Namespace) -> Fetched:
-    from crossattn.bars.bybit import BybitDataLoader
+    from crossattn.sources.bybit import BybitDataLoader
 
     named = {"base_url": args.base_url, "category": args.category, "cache_dir": args.cache}
     given = {name: value for name, value in named.items() if value is not None}
@@ -63,7 +63,7 @@ def _fetch_bybit(args: argparse.Namespace) -> Fetched:
 
 
 def _fetch_yahoo(args: argparse.Namespace) -> Fetched:
-    from crossattn.bars.yahoo import YahooSource
+    from crossattn.sources.yahoo import YahooSource
 
     if args.start is None or args.end is None:
         raise InvalidInputError("--source yahoo needs --start and --end")
@@ -72,8 +72,8 @@ def _fetch_yahoo(args: argparse.Namespace) -> Fetched:
 
 
 def _fetch_sample(args: argparse.Namespace) -> Fetched:
-    from crossattn.bars.fetching import Fetched
-    from crossattn.bars.samples import load_sample, sample_names
+    from crossattn.sources.fetching import Fetched
+    from crossattn.sources.samples import load_sample, sample_names
 
     if args.sample is None:
         raise InvalidInputError(f"--source sample needs --sample: {', '.join(sample_names())}")

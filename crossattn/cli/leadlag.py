@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from crossattn.cli.runs import add_folders
-from crossattn.cli.speech import say
-from crossattn.cli.values import level, new_file
+from crossattn.cli._argtypes import level, new_file
+from crossattn.cli._console import say
+from crossattn.cli._run_folder import add_folders
 
 HELP = "test who leads whom on bars that the run never saw; q-values, or 'nobody leads'"
 
@@ -20,10 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the significant pairs, strongest evidence first; write all pairs where asked."""
-    from crossattn.bars.files import read_bars
-    from crossattn.cli.runs import keep_apart, load_windows, open_run, read_record, unseen
+    from crossattn._utils import atomic_write
+    from crossattn.cli._run_folder import keep_apart, load_windows, open_run, read_record, unseen
+    from crossattn.data.files import read_bars
     from crossattn.evidence.leadlag import analyze_lead_lag_relationships
-    from crossattn.runtime import atomic_write
 
     if args.out:
         keep_apart(args.data, args.out.parent)

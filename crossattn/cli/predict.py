@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from crossattn.cli.runs import add_folders
-from crossattn.cli.speech import say
-from crossattn.cli.values import new_file
+from crossattn.cli._argtypes import new_file
+from crossattn.cli._console import say
+from crossattn.cli._run_folder import add_folders
 
 HELP = "write the forecasts of a run for every bar of a folder, the newest included"
 
@@ -19,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write ``close_time`` and a column a symbol: what the head says when the bar has closed."""
-    from crossattn.bars.files import read_bars
-    from crossattn.cli.runs import forecast_table, keep_apart, load_windows, open_run
-    from crossattn.runtime import atomic_write
+    from crossattn._utils import atomic_write
+    from crossattn.cli._run_folder import forecast_table, keep_apart, load_windows, open_run
+    from crossattn.data.files import read_bars
     from crossattn.training.prediction import predict
 
     keep_apart(args.data, args.out.parent)

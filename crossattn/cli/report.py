@@ -6,9 +6,9 @@ import argparse
 import io
 from pathlib import Path
 
-from crossattn.cli.runs import add_folders
-from crossattn.cli.speech import say
-from crossattn.cli.values import new_file
+from crossattn.cli._argtypes import new_file
+from crossattn.cli._console import say
+from crossattn.cli._run_folder import add_folders
 
 NAMES = ("leader", "follower")  # symbols are texts, also one that is called NA or 0700
 HELP = "write one self-contained HTML page of a run: curve, attention, leaders, configuration"
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     """Collect what the run folder holds into a page."""
     import pandas as pd
 
-    from crossattn.cli.runs import FIGURES, open_run, read_record
+    from crossattn.cli._run_folder import FIGURES, open_run, read_record
     from crossattn.errors import DamagedFileError
     from crossattn.report import Section, leaders_section, write_report
 

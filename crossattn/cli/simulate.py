@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from crossattn.cli.speech import say
-from crossattn.cli.values import count, folder, whole
+from crossattn.cli._argtypes import count, folder, whole
+from crossattn.cli._console import say
 
 HELP = "simulate a market with planted lead-lag and write its bars and its truth"
 
@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Simulate, write the bars, and name the planted edges on stdout."""
-    from crossattn.bars.files import write_bars
-    from crossattn.bars.simulate import simulate_market
+    from crossattn.data.files import write_bars
+    from crossattn.simulate.market import simulate_market
 
     market = simulate_market(
         args.scenario, n_assets=args.assets, n_steps=args.steps, seed=args.seed

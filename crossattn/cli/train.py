@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from crossattn.cli.runs import add_folders
-from crossattn.cli.speech import say
-from crossattn.cli.values import count, positive, whole
+from crossattn.cli._argtypes import count, positive, whole
+from crossattn.cli._console import say
+from crossattn.cli._run_folder import add_folders
 
 FOLDS_FILE = "folds.csv"
 
@@ -43,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train on the first 60 % of the windows, stop by the next 10 %, leave the rest unseen."""
-    from crossattn.bars.files import read_bars
-    from crossattn.cli.runs import BARS_FILE, keep_apart, write_record
-    from crossattn.training.parallel import Team
-    from crossattn.windows.data import prepare_cross_attention_data
+    from crossattn.cli._run_folder import BARS_FILE, keep_apart, write_record
+    from crossattn.data.files import read_bars
+    from crossattn.training.distributed import Team
+    from crossattn.windows.dataset import prepare_cross_attention_data
 
     keep_apart(args.data, args.run_dir)
     frames = read_bars(args.data)
@@ -111,10 +111,10 @@ def _train(args: argparse.Namespace, model, train, val, **folder):
 
 def _write_evidence(run_dir: Path, result, test) -> None:
     """Keep what a reader of the run wants to see: curve, attention, tested leaders."""
+    from crossattn._utils import atomic_write
     from crossattn.evidence.leadlag import analyze_lead_lag_relationships
     from crossattn.evidence.maps import attention_maps
     from crossattn.figures import png_of, use_style
-    from crossattn.runtime import atomic_write
 
     use_style()
     report = analyze_lead_lag_relationships(result.model, test)
@@ -130,11 +130,11 @@ def _write_evidence(run_dir: Path, result, test) -> None:
 
 def _walk_forward(args: argparse.Namespace, data, run_dir: Path) -> None:
     """Refit the same model on a rolling past, and write how each fold did and what it forecast."""
-    from crossattn.cli.runs import forecast_table
+    from crossattn._utils import atomic_write
+    from crossattn.cli._run_folder import forecast_table
     from crossattn.figures import png_of
     from crossattn.portfolio.walkforward import walk_forward
-    from crossattn.runtime import atomic_write
-    from crossattn.training.parallel import Team
+    from crossattn.training.distributed import Team
 
     fold = -(-len(data) // 10)
     result = walk_forward(

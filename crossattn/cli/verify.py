@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from crossattn.cli.runs import add_folders
-from crossattn.cli.speech import say
+from crossattn.cli._console import say
+from crossattn.cli._run_folder import add_folders
 
 HELP = "audit a run for leaks: change the future, and no earlier forecast may move"
 
@@ -19,8 +19,8 @@ def run(args: argparse.Namespace) -> None:
     """Perturb, delete, extend, shuffle and poison the future of bars → features → forecasts."""
     import pandas as pd
 
-    from crossattn.bars.files import read_bars
-    from crossattn.cli.runs import load_windows, open_run
+    from crossattn.cli._run_folder import load_windows, open_run
+    from crossattn.data.files import read_bars
     from crossattn.errors import CrossAttentionError
     from crossattn.evidence.leakage import audit_leakage
     from crossattn.training.prediction import predict

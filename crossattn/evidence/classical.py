@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from crossattn.bars.frame import Frames, check_frames, close_times, modal_spacing
 from crossattn.baselines.base import lagged_log_returns
 from crossattn.baselines.linear import VAR
+from crossattn.data.frame import Frames, check_frames, close_times, modal_spacing
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import (
     RobustFit,
@@ -21,7 +21,7 @@ from crossattn.evidence.inference import (
 )
 from crossattn.evidence.leadlag import analyze_lead_lag_relationships
 from crossattn.evidence.report import LeadLagReport, make_report
-from crossattn.windows.data import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData
 
 
 def lagged_correlation(

@@ -12,7 +12,7 @@ import numpy as np
 
 from crossattn.errors import InvalidInputError
 from crossattn.training.prediction import attention_batches, predict
-from crossattn.windows.data import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData
 
 RETURN_FEATURE = "log_return"
 CHUNK = 2048

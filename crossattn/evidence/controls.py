@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from crossattn.bars.frame import Frame, Frames, check_frames, close_times
+from crossattn.data.frame import Frame, Frames, check_frames, close_times
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.forecasts import correlation
-from crossattn.windows.data import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from crossattn.evidence.contributions import (
 )
 from crossattn.evidence.forecasts import correlation
 from crossattn.evidence.maps import attention_maps
-from crossattn.windows.data import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

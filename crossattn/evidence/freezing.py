@@ -17,7 +17,7 @@ from crossattn.evidence.forecasts import correlation
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training.loop import train_cross_attention_model
 from crossattn.training.prediction import predict
-from crossattn.windows.data import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData
 
 KEY_PARAMETERS = ("key_identity", "lag_embedding")
 

@@ -26,7 +26,7 @@ from crossattn.evidence.inference import (
     robust_regression,
 )
 from crossattn.evidence.report import LeadLagReport, make_report
-from crossattn.windows.data import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData
 
 __all__ = ["LeadLagReport", "analyze_lead_lag_relationships", "contribution_test"]
 

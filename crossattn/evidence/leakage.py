@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from crossattn.bars.frame import check_frames
-from crossattn.bars.panel import check_panel
+from crossattn.data.frame import check_frames
+from crossattn.data.panel import check_panel
 from crossattn.errors import InvalidInputError
-from crossattn.evidence import futures
-from crossattn.evidence.futures import Bars
+from crossattn.evidence import perturbations as futures
+from crossattn.evidence.perturbations import Bars
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -173,7 +173,7 @@ def audit_leakage(
     Examples
     --------
     >>> from crossattn import simulate_market
-    >>> from crossattn.bars.frame import close_times
+    >>> from crossattn.data.frame import close_times
     >>> frames = simulate_market(n_assets=2, n_steps=200, seed=0).frames
     >>> def peek(frames):
     ...     frame = next(iter(frames.values()))

@@ -18,11 +18,11 @@ import pandas as pd
 from scipy.special import softmax
 
 from crossattn.errors import InvalidInputError
+from crossattn.evidence.calibration import SIGNALS
 from crossattn.evidence.contributions import measure_contributions
-from crossattn.evidence.signals import SIGNALS
 from crossattn.figures import attention_heatmap, new_axes
 from crossattn.training.prediction import attention_batches, predict
-from crossattn.windows.data import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,7 +19,7 @@ from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import benjamini_hochberg
 from crossattn.evidence.leadlag import analyze_lead_lag_relationships
 from crossattn.evidence.report import LeadLagReport
-from crossattn.windows.data import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData
 
 __all__ = ["SurrogateNull", "stability", "surrogate_null", "surrogate_part"]
 

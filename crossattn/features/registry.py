@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from crossattn.bars.volume import relative_volume
 from crossattn.errors import InvalidInputError
 from crossattn.features.indicators import compute_macd, compute_rsi
-from crossattn.features.wide import WideBars
+from crossattn.features.volume import relative_volume
+from crossattn.features.wide_bars import WideBars
 
 VOLATILITY_HALF_LIFE = 24
 MOMENTUM_BARS = 24

@@ -17,7 +17,7 @@ from crossattn.attention.hierarchical import HierarchicalCrossAttention
 from crossattn.attention.lagged import TemporalCrossAttention
 from crossattn.attention.positional import SinusoidalPositions
 from crossattn.attention.routed import RoutedCrossAttention
-from crossattn.model.config import ModelConfig
+from crossattn.config import ModelConfig
 from crossattn.model.heads import raw_width
 
 LIMIT = 10.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from crossattn.model.config import ModelConfig
+from crossattn.config import ModelConfig
 
 CLASSES = ("down", "neutral", "up")
 

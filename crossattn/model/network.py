@@ -11,11 +11,11 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
+from crossattn.config import ModelConfig
 from crossattn.errors import InvalidInputError
-from crossattn.model.config import ModelConfig
 from crossattn.model.encoder import EncoderBody
 from crossattn.model.heads import make_head
-from crossattn.model.lag import LagBody
+from crossattn.model.lag_body import LagBody
 
 BODIES = {"lag": LagBody, "encoder": EncoderBody, "inverted": EncoderBody}
 
@@ -27,10 +27,10 @@ class CrossAttentionMultiAsset(nn.Module):
     ----------
     n_assets, n_features : int
     d_model, n_heads, n_layers, dropout
-        See :class:`~crossattn.model.config.ModelConfig`, which says what each preset makes of them.
+        See :class:`~crossattn.config.ModelConfig`, which says what each preset makes of them.
     output_type : {"regression", "classification", "portfolio", "distribution"}
     **options
-        The other fields of :class:`~crossattn.model.config.ModelConfig`: ``preset``, ``features``,
+        The other fields of :class:`~crossattn.config.ModelConfig`: ``preset``, ``features``,
         ``max_lag``, ``seed``, ...
 
     Raises

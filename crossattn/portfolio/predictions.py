@@ -16,7 +16,7 @@ from crossattn.errors import InvalidInputError
 from crossattn.portfolio.allocation import trailing_risk
 
 if TYPE_CHECKING:
-    from crossattn.windows.data import CrossAttentionData
+    from crossattn.windows.dataset import CrossAttentionData
 
 DEFAULT_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 OUTPUT_TYPES = ("regression", "classification", "portfolio", "distribution")

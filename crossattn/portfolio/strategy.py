@@ -33,7 +33,7 @@ from crossattn.portfolio.predictions import (
 from crossattn.portfolio.tables import check_times, levels_of_data, levels_of_returns
 
 if TYPE_CHECKING:
-    from crossattn.windows.data import CrossAttentionData
+    from crossattn.windows.dataset import CrossAttentionData
 
 
 class CrossAttentionBacktest:

@@ -13,7 +13,7 @@ import pandas as pd
 from crossattn.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from crossattn.windows.data import CrossAttentionData
+    from crossattn.windows.dataset import CrossAttentionData
 
 
 def check_table(table: pd.DataFrame, name: str) -> np.ndarray:

@@ -19,7 +19,7 @@ from crossattn.windows.splits import Fold, walk_forward_folds
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from crossattn.windows.data import CrossAttentionData
+    from crossattn.windows.dataset import CrossAttentionData
 
 
 @dataclass(frozen=True, eq=False)

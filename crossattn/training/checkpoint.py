@@ -19,10 +19,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from crossattn._utils import atomic_write
+from crossattn.config import ModelConfig
 from crossattn.errors import CrossAttentionError, DamagedFileError, InvalidInputError
-from crossattn.model.config import ModelConfig
 from crossattn.model.network import CrossAttentionMultiAsset
-from crossattn.runtime import atomic_write
 
 FORMAT = 1
 MODEL_FILE = "model.safetensors"

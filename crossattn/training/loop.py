@@ -14,17 +14,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from crossattn import runtime
+from crossattn import _utils as runtime
+from crossattn._validation import seed_number, whole
 from crossattn.errors import InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
-from crossattn.model.validation import seed_number, whole
-from crossattn.training.board import scalar_board
+from crossattn.training.batches import Part, as_part, fit_scaling
 from crossattn.training.checkpoint import save_models
-from crossattn.training.parallel import Team
-from crossattn.training.rows import Part, as_part, fit_scaling
-from crossattn.training.run import RunFolder, fingerprint
+from crossattn.training.distributed import Team
+from crossattn.training.run_folder import RunFolder, fingerprint
+from crossattn.training.tensorboard import scalar_board
 from crossattn.training.trainer import Trainer
-from crossattn.windows.data import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ def train_cross_attention_model(
     tensorboard : bool
         Also write the history to ``run_dir/tensorboard``, epoch by epoch.
     **options
-        Other fields of :class:`~crossattn.model.config.Recipe`, such as ``loss`` or ``schedule``.
+        Other fields of :class:`~crossattn.config.TrainingConfig`, such as ``loss`` or ``schedule``.
 
     Returns
     -------

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from crossattn._utils import select_device
 from crossattn.errors import InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
-from crossattn.runtime import select_device
-from crossattn.training.rows import as_part, conform
-from crossattn.windows.data import CrossAttentionData
+from crossattn.training.batches import as_part, conform
+from crossattn.windows.dataset import CrossAttentionData
 
 
 def predict(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from crossattn.model.config import Recipe
+from crossattn.config import TrainingConfig
 from crossattn.model.network import CrossAttentionMultiAsset
 
 START = 0.04
@@ -67,7 +67,7 @@ def plateau_cuts(val_losses: Sequence[float], patience: int) -> int:
     return cuts
 
 
-def rate_share(recipe: Recipe, progress: float, val_losses: Sequence[float]) -> float:
+def rate_share(recipe: TrainingConfig, progress: float, val_losses: Sequence[float]) -> float:
     """Return the share of the peak rate by the recipe's schedule, from what training knows."""
     if recipe.schedule == "cosine":
         return one_cycle(progress, recipe.warmup)
@@ -89,7 +89,7 @@ def penalty_share(progress: float, begins: float, full: float) -> float:
     return min(1.0, max(0.0, (progress - begins) / (full - begins)))
 
 
-def make_optimizer(model: CrossAttentionMultiAsset, recipe: Recipe) -> torch.optim.AdamW:
+def make_optimizer(model: CrossAttentionMultiAsset, recipe: TrainingConfig) -> torch.optim.AdamW:
     """Return AdamW: one group for each multiple of the learning rate, which keeps its peak."""
     groups: dict[float, list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossattn import runtime
+from crossattn import _utils as runtime
+from crossattn.config import TrainingConfig
 from crossattn.errors import InvalidInputError
-from crossattn.model.config import Recipe
 from crossattn.model.network import CrossAttentionMultiAsset
+from crossattn.training.batches import Part, Rows, rows_of
+from crossattn.training.distributed import Team
 from crossattn.training.losses import Loss, loss_for
-from crossattn.training.parallel import Team
-from crossattn.training.rows import Part, Rows, rows_of
-from crossattn.training.run import Progress
+from crossattn.training.run_folder import Progress
 from crossattn.training.schedule import make_optimizer, penalty_share, rate_share, set_rate
 
 EVALUATION_BATCH = 4096
@@ -35,7 +35,7 @@ class Trainer:
     model : CrossAttentionMultiAsset
         Scales fitted, on ``device``.
     train, val : Part
-    recipe : Recipe
+    recipe : TrainingConfig
     seed : int
     device : torch.device
     team : Team, optional
@@ -47,7 +47,7 @@ class Trainer:
         model: CrossAttentionMultiAsset,
         train: Part,
         val: Part,
-        recipe: Recipe,
+        recipe: TrainingConfig,
         seed: int,
         device: torch.device,
         team: Team | None = None,

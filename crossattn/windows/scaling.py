@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossattn.errors import DamagedFileError, InvalidInputError
-from crossattn.windows.data import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData
 
 # The standard deviation of a normal variable, in interquartile ranges.
 DEVIATIONS_PER_QUARTILE_RANGE = 1 / 1.3489795003921634

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn.errors import InvalidInputError
-from crossattn.windows.data import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,10 +14,9 @@ pytest.importorskip("nbgrader")
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "course"))
 
+from grading.grade import main
+from grading.sandbox import isolation_problem
 from submissions import answers, hand_in, notebook
-
-from crossattn.course.grade import main
-from crossattn.course.sandbox import isolation_problem
 
 MINUTES = 15
 HOSTILE = {

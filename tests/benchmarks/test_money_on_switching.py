@@ -20,7 +20,7 @@ from crossattn import (
     simulate_market,
 )
 from crossattn.baselines.linear import VAR
-from crossattn.portfolio.rivals import equal_weight
+from crossattn.portfolio.benchmarks import equal_weight
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -20,10 +20,10 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from crossattn.bars.simulate import simulate_market
 from crossattn.baselines.linear import VAR
-from crossattn.training.forecaster import CrossAttentionForecaster
-from crossattn.windows.data import prepare_cross_attention_data
+from crossattn.forecaster import CrossAttentionForecaster
+from crossattn.simulate.market import simulate_market
+from crossattn.windows.dataset import prepare_cross_attention_data
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -15,11 +15,11 @@ import sys
 import numpy as np
 import pytest
 
-from crossattn.bars.files import write_bars
-from crossattn.bars.simulate import simulate_market
+from crossattn.data.files import write_bars
+from crossattn.simulate.market import simulate_market
 from crossattn.training.checkpoint import load_models
 from crossattn.training.prediction import predict
-from crossattn.windows.data import prepare_cross_attention_data
+from crossattn.windows.dataset import prepare_cross_attention_data
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -99,7 +99,7 @@ def test_source_is_the_packages_own_with_shorter_docstrings():
     ("name", "there"),
     [
         ("crossattn.attention.functional.scaled_dot_product_attention", True),
-        ("crossattn.windows.data.CrossAttentionData.split", True),
+        ("crossattn.windows.dataset.CrossAttentionData.split", True),
         ("crossattn.attention.functional.scaled_dot_product_attenton", False),
         ("crossattn.no_such_room", False),
     ],

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from crossattn.runtime import atomic_write, select_device
+from crossattn._utils import atomic_write, select_device
 
 
 def written(path, text="new"):

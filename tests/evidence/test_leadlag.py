@@ -18,7 +18,7 @@ from crossattn.baselines.naive import OwnLagAR, Zero
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.contributions import Contributions, measure_contributions
 from crossattn.evidence.leadlag import contribution_test
-from crossattn.windows.data import windows_of_features
+from crossattn.windows.dataset import windows_of_features
 
 COLUMNS = ["leader", "follower", "lag", "effect", "p_value", "q_value", "significant"]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossattn.bars.frame import close_times
-from crossattn.bars.panel import align_panel
+from crossattn.data.frame import close_times
+from crossattn.data.panel import align_panel
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.leakage import CHECKS, audit_leakage
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.signals import plot_reliability, reliability, to_signals, up_probability
+from crossattn.evidence.calibration import plot_reliability, reliability, to_signals, up_probability
 
 
 def test_returns_become_signals_with_unit_gross_weights():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from crossattn.config import DEFAULT_CHANNELS, ModelConfig, TrainingConfig
 from crossattn.errors import InvalidInputError
-from crossattn.model.config import DEFAULT_CHANNELS, ModelConfig, Recipe
 from crossattn.model.heads import PortfolioHead, QuantileHead
 from crossattn.model.network import CrossAttentionMultiAsset
 
@@ -274,7 +274,7 @@ class TestRefusals:
             ({"plateau_factor": 1.0}, "plateau_factor"),
         ]:
             with pytest.raises(InvalidInputError, match=word):
-                Recipe().with_options(**options)
+                TrainingConfig().with_options(**options)
 
 
 def test_a_configuration_survives_json():

@@ -10,6 +10,15 @@ from sklearn.covariance import LedoitWolf
 from crossattn import backtest_weights
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio.attribution import attribute, attribute_parts
+from crossattn.portfolio.benchmarks import (
+    buy_and_hold,
+    compare,
+    equal_weight,
+    hierarchical_risk_parity,
+    inverse_volatility,
+    minimum_variance,
+    momentum,
+)
 from crossattn.portfolio.capacity import break_even_cost, capacity_curve
 from crossattn.portfolio.costs import Costs
 from crossattn.portfolio.optimise import mean_variance_weights, minimum_variance_weights
@@ -20,15 +29,6 @@ from crossattn.portfolio.risk import (
     expected_shortfall,
     risk_by_asset,
     value_at_risk,
-)
-from crossattn.portfolio.rivals import (
-    buy_and_hold,
-    compare,
-    equal_weight,
-    hierarchical_risk_parity,
-    inverse_volatility,
-    minimum_variance,
-    momentum,
 )
 
 

@@ -12,15 +12,15 @@ def context():
     """Return a start method whose children are forked from a small, clean, warmed-up process."""
     chosen = multiprocessing.get_context("forkserver")
     chosen.set_forkserver_preload(
-        ["standin.processes", "crossattn.bars.bybit", "crossattn.cli", "tqdm.auto"]
+        ["standin.processes", "crossattn.sources.bybit", "crossattn.cli", "tqdm.auto"]
     )
     return chosen
 
 
 def fetch(words: list[str]) -> None:
     """Run ``crossattn fetch`` in this process and exit with its code."""
-    from crossattn.bars.venue import Limits
     from crossattn.cli import fetch, main
+    from crossattn.sources.venue import Limits
 
     fetch.LIMITS = Limits(first_wait_s=0.01, longest_wait_s=0.04, spacing_s=0.0)
     os._exit(main(["fetch", *words]))
@@ -28,14 +28,14 @@ def fetch(words: list[str]) -> None:
 
 def table_of(slots: np.ndarray):
     """Return the one true table of some slots: every value follows from its slot."""
-    from crossattn.bars.cache import Table
+    from crossattn.sources.cache import Table
 
     return Table(slots, {"value": slots * 0.5, "other": slots + 7.0}, {})
 
 
 def write_rounds(directory: str, writer: int, rounds: int, barrier) -> None:
     """Merge a writer's share, in three parts, into the file of each round, all writers at once."""
-    from crossattn.bars.cache import BarCache
+    from crossattn.sources.cache import BarCache
 
     cache = BarCache(directory)
     for number in range(rounds):

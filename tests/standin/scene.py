@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from crossattn.bars.venue import Limits
+from crossattn.sources.venue import Limits
 from standin.bybit import BybitStandIn, following, to_ms
 from standin.faults import Fault
 

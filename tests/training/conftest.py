@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from crossattn.bars.simulate import simulate_market
-from crossattn.windows.data import prepare_cross_attention_data
+from crossattn.simulate.market import simulate_market
+from crossattn.windows.dataset import prepare_cross_attention_data
 
 torch.set_num_threads(1)
 

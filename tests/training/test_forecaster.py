@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from crossattn.bars.simulate import simulate_market
 from crossattn.errors import InvalidInputError
+from crossattn.forecaster import CrossAttentionForecaster, hold_out
 from crossattn.model.network import CrossAttentionMultiAsset
-from crossattn.training.forecaster import CrossAttentionForecaster, hold_out
-from crossattn.windows.data import prepare_cross_attention_data
+from crossattn.simulate.market import simulate_market
+from crossattn.windows.dataset import prepare_cross_attention_data
 
 
 def fidelity(forecast, market, data):

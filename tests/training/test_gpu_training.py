@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from crossattn.forecaster import CrossAttentionForecaster
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training import loop
-from crossattn.training.forecaster import CrossAttentionForecaster
 from crossattn.training.loop import train_cross_attention_model
 from crossattn.training.prediction import attention_batches, predict
 

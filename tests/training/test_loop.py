@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from crossattn.config import DEFAULT_CHANNELS
 from crossattn.errors import InvalidInputError, MissingDependencyError
 from crossattn.features.registry import DEFAULT_FEATURES
-from crossattn.model.config import DEFAULT_CHANNELS
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training import loop
+from crossattn.training.batches import as_part, fit_scaling, rows_of
 from crossattn.training.loop import Trainer, train_cross_attention_model
 from crossattn.training.prediction import attention_batches, predict
-from crossattn.training.rows import as_part, fit_scaling, rows_of
 from crossattn.training.schedule import make_optimizer, plateau_cuts
 
 

@@ -14,7 +14,7 @@ from training import together
 from crossattn.errors import InvalidInputError
 from crossattn.training import loop
 from crossattn.training.checkpoint import load_models
-from crossattn.training.parallel import Team
+from crossattn.training.distributed import Team
 
 INTERRUPTED_AT = 5
 

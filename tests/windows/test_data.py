@@ -9,7 +9,7 @@ import pytest
 from crossattn import align_panel, create_multi_asset_features, prepare_cross_attention_data
 from crossattn.errors import CrossAttentionError, CrossAttentionWarning, InvalidInputError
 from crossattn.features import warm_up_of
-from crossattn.windows.data import windows_of_features
+from crossattn.windows.dataset import windows_of_features
 
 NAMES = ["log_return", "rsi", "range"]
 

@@ -1,0 +1,180 @@
+"""A Panel: many symbols on one clock, the clock of what is known.
+
+Rows are keyed by close time, so a row holds what could be known at its moment and nothing later.
+Where a symbol has no bar that closed then, its cells are NaN. Nothing is carried forward: a stale
+price that looks fresh is how leads are faked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from crossattn.data.frame import (
+    FRAME_COLUMNS,
+    Frames,
+    check_frames,
+    check_times,
+    check_values,
+    close_times,
+)
+from crossattn.errors import InvalidInputError
+
+Panel = pd.DataFrame
+
+PANEL_LEVELS = ["field", "symbol"]
+
+
+def align_panel(frames: Frames, *, how: str = "outer") -> Panel:
+    """Put many symbols on one clock, each bar in the row of the moment at which it is known.
+
+    Parameters
+    ----------
+    frames : dict of str to DataFrame
+        Bars by symbol; see :func:`crossattn.data.frame.check_frame`.
+    how : {"outer", "inner"}
+        "outer": a row for every moment at which any bar closed. "inner": only those at which every
+        symbol has a close.
+
+    Returns
+    -------
+    DataFrame of shape (n_rows, n_fields * n_symbols)
+        Index ``close_time`` (UTC, strictly increasing: all of the row is known then); columns a
+        MultiIndex (``field``, ``symbol``), symbols in the order of ``frames``. Cells without a bar
+        are NaN. ``attrs["close_only"]`` lists symbols whose source had closes only.
+
+    Raises
+    ------
+    InvalidInputError
+        A frame is wrong, ``how`` is unknown, or no moment is shared ("inner").
+
+    Notes
+    -----
+    Nothing is filled. A daily close at 21:00 and an hourly bar that closes at 21:00 meet in one
+    row; a bar that opened earlier and closes later waits for its own row.
+
+    Built in chapter: Data and clocks.
+
+    Examples
+    --------
+    >>> from crossattn.simulate.market import simulate_market
+    >>> frames = simulate_market(n_assets=2, n_steps=5).frames
+    >>> first, second = frames
+    >>> frames[second] = frames[second].iloc[1:]
+    >>> panel = align_panel(frames)
+    >>> panel["close"].isna().sum().tolist()
+    [0, 1]
+    >>> len(align_panel(frames, how="inner"))
+    4
+    """
+    if not isinstance(how, str) or how not in ("outer", "inner"):
+        raise InvalidInputError(f"how must be 'outer' or 'inner', got {how!r}")
+    checked = check_frames(frames)
+    fields = [*FRAME_COLUMNS]
+    if any("turnover" in frame.columns for frame in checked.values()):
+        fields.append("turnover")
+    clocks = {symbol: close_times(frame, symbol) for symbol, frame in checked.items()}
+    rows = _union(list(clocks.values()))
+    cells = np.full((len(fields), len(checked), len(rows)), np.nan)  # (field, symbol, row)
+    for s, (symbol, frame) in enumerate(checked.items()):
+        at = rows.get_indexer(clocks[symbol])
+        for f, field in enumerate(fields):
+            if field in frame.columns:
+                cells[f, s, at] = frame[field].to_numpy()
+    columns = pd.MultiIndex.from_product([fields, list(checked)], names=PANEL_LEVELS)
+    panel = pd.DataFrame(cells.reshape(len(columns), len(rows)).T, index=rows, columns=columns)
+    if how == "inner":
+        panel = panel[panel["close"].notna().all(axis=1)]
+        if panel.empty:
+            raise InvalidInputError(
+                f"frames share no close time: {', '.join(checked)} never close together"
+            )
+    closes = [symbol for symbol, frame in checked.items() if frame.attrs.get("close_only")]
+    if closes:
+        panel.attrs["close_only"] = closes
+    return panel
+
+
+def as_panel(data: Frames | Panel) -> Panel:
+    """Return ``data`` as a Panel: frames are aligned ("outer"), a Panel is checked.
+
+    Parameters
+    ----------
+    data : dict of str to DataFrame, or Panel
+        What a public function of later rooms was given.
+
+    Returns
+    -------
+    DataFrame
+        A Panel as :func:`align_panel` makes it.
+
+    Raises
+    ------
+    InvalidInputError
+        Neither shape, or a value that no bar can have.
+
+    Examples
+    --------
+    >>> as_panel([1, 2])
+    Traceback (most recent call last):
+    crossattn.errors.InvalidInputError: data must be a dict of frames or a Panel, got list
+    """
+    if isinstance(data, Mapping):
+        return align_panel(data)
+    if not isinstance(data, pd.DataFrame):
+        raise InvalidInputError(
+            f"data must be a dict of frames or a Panel, got {type(data).__name__}"
+        )
+    return check_panel(data)
+
+
+def check_panel(panel: Panel) -> Panel:
+    """Return ``panel`` with a checked clock, checked columns and checked values."""
+    if not isinstance(panel.columns, pd.MultiIndex) or panel.columns.nlevels != 2:
+        raise InvalidInputError(
+            "data: a Panel has columns (field, symbol); pass one frame as {symbol: frame}"
+        )
+    if len(panel) == 0:
+        raise InvalidInputError("data: the panel has no rows")
+    if not panel.columns.is_unique:
+        repeated = panel.columns[panel.columns.duplicated()][0]
+        raise InvalidInputError(f"data: the panel's columns repeat {repeated}")
+    rows = check_times(panel.index, "data", "close_time")
+    symbols = symbols_of(panel)
+    missing = [
+        (field, symbol)
+        for field in FRAME_COLUMNS
+        for symbol in symbols
+        if (field, symbol) not in panel.columns
+    ]
+    if missing:
+        raise InvalidInputError(f"data: the panel lacks {missing[0]} ({len(missing)} columns)")
+    try:
+        checked = panel.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"data: the panel's cells must be numbers ({error})") from None
+    checked.index = rows
+    checked.columns = checked.columns.set_names(PANEL_LEVELS)
+    check_values({field: checked[field][symbols] for field in FRAME_COLUMNS}, "data")
+    checked.attrs = dict(panel.attrs)
+    return checked
+
+
+def symbols_of(panel: Panel) -> list[str]:
+    """Return the symbols of a Panel, or of Features, in their order.
+
+    Examples
+    --------
+    >>> columns = pd.MultiIndex.from_product([["close", "volume"], ["B", "A"]])
+    >>> symbols_of(pd.DataFrame(columns=columns))
+    ['B', 'A']
+    """
+    return panel.columns.get_level_values(1).unique().tolist()
+
+
+def _union(clocks: list[pd.DatetimeIndex]) -> pd.DatetimeIndex:
+    ticks = np.unique(np.concatenate([clock.asi8 for clock in clocks]))
+    unit = clocks[0].unit
+    return pd.DatetimeIndex(ticks.view(f"M8[{unit}]"), name="close_time").tz_localize("UTC")

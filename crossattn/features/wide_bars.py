@@ -1,0 +1,113 @@
+"""A panel as wide arrays, and what causal features ask of it: which bar was before, over a gap?"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from crossattn.data.panel import symbols_of
+
+# A distance of more than this many usual ones has at least one bar missing in it.
+LONGEST_STEP = 1.5
+# As many distances are seen before one of them is called usual.
+FEWEST_STEPS = 3
+
+SATURDAY, SUNDAY = 5, 6
+
+
+class WideBars:
+    """A panel as wide ``(T, N)`` float64 arrays, one a field, with what several features share.
+
+    Every property is causal: row t holds what rows up to t say.
+    """
+
+    def __init__(self, panel: pd.DataFrame):
+        self.index = panel.index
+        self.symbols = symbols_of(panel)
+        self._cells = panel.to_numpy(dtype=np.float64)
+        self._column = {name: position for position, name in enumerate(panel.columns)}
+
+    def field(self, name: str) -> np.ndarray:
+        """Return one field for all symbols, ``(T, N)``, row-major."""
+        columns = [self._column[name, symbol] for symbol in self.symbols]
+        return np.ascontiguousarray(self._cells[:, columns])
+
+    @cached_property
+    def close(self) -> np.ndarray:
+        return self.field("close")
+
+    @cached_property
+    def log_close(self) -> np.ndarray:
+        return np.log(self.close)
+
+    @cached_property
+    def present(self) -> np.ndarray:
+        """True where the symbol has a bar of its own that closed in the row."""
+        return ~np.isnan(self.close)
+
+    @cached_property
+    def last_own(self) -> np.ndarray:
+        """Row of the symbol's newest bar at or before the row; -1 where there is none."""
+        rows = np.arange(len(self.index), dtype=np.int32)[:, None]
+        return np.maximum.accumulate(np.where(self.present, rows, np.int32(-1)), axis=0)
+
+    @cached_property
+    def previous_own(self) -> np.ndarray:
+        """Row of the symbol's newest bar before the row; -1 where there is none."""
+        return np.vstack([np.full_like(self.last_own[:1], -1), self.last_own[:-1]])
+
+    def before(self, values: np.ndarray) -> np.ndarray:
+        """Return, for each bar, the value at the symbol's own previous bar; NaN where none."""
+        earlier = np.take_along_axis(values, np.maximum(self.previous_own, 0), axis=0)
+        return np.where(self.present & (self.previous_own >= 0), earlier, np.nan)
+
+    @cached_property
+    def log_return(self) -> np.ndarray:
+        """Log of each close over the symbol's previous one; NaN across a gap."""
+        change = self.log_close - self.before(self.log_close)
+        change[self.across_gap] = np.nan
+        return change
+
+    @cached_property
+    def across_gap(self) -> np.ndarray:
+        """True where the step from the symbol's previous bar to this one leaves bars out.
+
+        A step that is much longer than the symbol's usual one is a gap if other symbols had bars
+        in between, or if the symbol trades on Saturdays and Sundays and hence never closes. So a
+        coin beside a stock keeps its returns where the two close at different minutes, and a stock
+        on its own clock has a return over the weekend.
+        """
+        ticks = self.index.asi8
+        known = self.present & (self.previous_own >= 0)
+        between = known & (self.previous_own < np.arange(len(ticks))[:, None] - 1)
+        suspect = between | (known & self._never_closes)
+        gap = np.zeros(known.shape, dtype=bool)
+        for column in np.flatnonzero(suspect.any(axis=0)):
+            rows = np.flatnonzero(known[:, column])
+            steps = (ticks[rows] - ticks[self.previous_own[rows, column]]).astype(np.float64)
+            usual = _usual(steps)
+            unusual = (steps > LONGEST_STEP * usual) | (between[rows, column] & np.isnan(usual))
+            gap[rows, column] = suspect[rows, column] & unusual
+        return gap
+
+    @cached_property
+    def _never_closes(self) -> np.ndarray:
+        """True from the row at which a symbol has had bars on a Saturday and on a Sunday."""
+        # a bar that closes at midnight belongs to the day that ends then
+        day = (self.index - pd.Timedelta(1, "ns")).day_of_week.to_numpy()[:, None]
+        seen = [
+            np.logical_or.accumulate(self.present & (day == weekend_day), axis=0)
+            for weekend_day in (SATURDAY, SUNDAY)
+        ]
+        return seen[0] & seen[1]
+
+
+def _usual(steps: np.ndarray) -> np.ndarray:
+    """Median of the steps up to each one; NaN for the first few."""
+    if len(steps) and (steps == steps[0]).all():
+        usual = steps.copy()
+        usual[: FEWEST_STEPS - 1] = np.nan
+        return usual
+    return pd.Series(steps).expanding(FEWEST_STEPS).median().to_numpy()

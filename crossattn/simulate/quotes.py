@@ -1,0 +1,136 @@
+"""What a venue shows of the market: volume, opens, highs and lows, and prints that come late."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from crossattn.data.frame import TIME_UNIT, Frame
+from crossattn.errors import InvalidInputError
+from crossattn.simulate.options import SHORTEST_CALIBRATED
+
+_MAX_ROUNDS = 100
+_NEWS_RATE = 0.05
+_VOLUME_NOISE = 0.35
+_VOLUME_OF_SHOCK = 0.25
+
+
+class News(NamedTuple):
+    """Sizes of news (N, T), zero in most bars, and the log-volatility (N, T) that they add."""
+
+    size: np.ndarray
+    log_volatility: np.ndarray
+
+
+class Stale(NamedTuple):
+    """Quotes (N, T) that come late, and the part of each latent move (N, T) still to be shown."""
+
+    returns: np.ndarray
+    unseen: np.ndarray
+
+
+def draw_news(rng: np.random.Generator, n_assets: int, n_steps: int) -> News:
+    """Return news that moves both volume and volatility of its bar."""
+    size = rng.exponential(1.0, (n_assets, n_steps))
+    size *= rng.random((n_assets, n_steps)) < _NEWS_RATE
+    return News(size, 0.25 * np.minimum(size, 3.0))
+
+
+def draw_volume(
+    rng: np.random.Generator, log_volatility: np.ndarray, shocks: np.ndarray, news: News
+) -> np.ndarray:
+    """Return traded volume (N, T): more in volatile bars, in large moves, and on news."""
+    n_assets, n_steps = shocks.shape
+    level = rng.uniform(np.log(1e3), np.log(1e5), (n_assets, 1))
+    noise = _VOLUME_NOISE * rng.standard_normal((n_assets, n_steps))
+    logs = level + log_volatility + _VOLUME_OF_SHOCK * np.abs(shocks) + 0.8 * news.size + noise
+    return np.exp(logs)
+
+
+def stale_quotes(
+    early: np.ndarray, late: np.ndarray, is_stale: np.ndarray, staleness: np.ndarray
+) -> Stale:
+    """Return what is quoted of latent moves when the last print of some assets precedes the close.
+
+    Parameters
+    ----------
+    early, late : ndarray of shape (N, T)
+        Independent latent moves, as if each filled the bar; the bar's move is the first times the
+        root of ``1 - staleness`` plus the second times the root of ``staleness``.
+    is_stale : bool ndarray of shape (N,)
+        Whose bar ends with its last print: the late part is shown in the next bar.
+    staleness : ndarray of shape (N,)
+        Share of a bar's variance that comes after the last print.
+    """
+    share = np.clip(staleness, 0.0, 0.98)[:, None]
+    before = np.sqrt(1 - share) * early
+    after = np.sqrt(share) * late
+    unseen = np.where(is_stale[:, None], after, 0.0)
+    returns = before + after - unseen
+    returns[:, 1:] += unseen[:, :-1]
+    return Stale(returns, unseen)
+
+
+def calibrated_quotes(
+    early: np.ndarray, late: np.ndarray, is_stale: np.ndarray, predictability: float
+) -> Stale:
+    """Return stale quotes whose unseen part is ``predictability`` of the market's variance.
+
+    Each stale asset has the same share; on very short paths it is right in expectation only.
+    """
+    staleness = np.full(len(early), predictability / is_stale.mean())
+    quotes = stale_quotes(early, late, is_stale, staleness)
+    if early.shape[1] < SHORTEST_CALIBRATED:
+        return quotes
+    for _ in range(_MAX_ROUNDS):
+        total = quotes.returns[:, 1:].var(axis=1)
+        wanted = predictability * total.sum() / total[is_stale].sum()
+        ratio = quotes.unseen[is_stale, :-1].var(axis=1) / total[is_stale]
+        if np.abs(ratio / wanted - 1).max() < 1e-4:
+            return quotes
+        staleness[is_stale] *= wanted / ratio
+        staleness[~is_stale] = staleness[is_stale].mean()
+        quotes = stale_quotes(early, late, is_stale, staleness)
+    raise InvalidInputError(
+        f"predictability {predictability} cannot be reached by stale quotes: choose a smaller one"
+    )
+
+
+def bars_from_returns(
+    rng: np.random.Generator,
+    returns: np.ndarray,
+    volatility: np.ndarray,
+    volume: np.ndarray,
+    opens: pd.DatetimeIndex,
+    symbols: list[str],
+) -> dict[str, Frame]:
+    """Return bars whose closes make ``returns`` and whose highs and lows are those of bridges.
+
+    A path from open to close with the bar's volatility is a Brownian bridge; the law of its maximum
+    has a closed form, so one uniform number draws it.
+
+    Parameters
+    ----------
+    rng : Generator
+    returns, volatility, volume : ndarray of shape (N, T)
+        Log return, standard deviation of a log return, and traded volume of each bar.
+    opens : DatetimeIndex of shape (T,)
+    symbols : list of N str
+    """
+    first = np.exp(rng.uniform(np.log(5), np.log(500), (len(symbols), 1)))
+    close = first * np.exp(np.cumsum(returns, axis=1))
+    open_ = np.concatenate([first, close[:, :-1]], axis=1)
+    reach = [
+        np.sqrt(returns**2 - 2 * volatility**2 * np.log1p(-rng.random(returns.shape)))
+        for _ in ("up", "down")
+    ]
+    high = np.maximum(open_ * np.exp((returns + reach[0]) / 2), np.maximum(open_, close))
+    low = np.minimum(open_ * np.exp((returns - reach[1]) / 2), np.minimum(open_, close))
+    index = opens.as_unit(TIME_UNIT).rename("time")
+    fields = {"open": open_, "high": high, "low": low, "close": close, "volume": volume}
+    return {
+        symbol: pd.DataFrame({name: values[i] for name, values in fields.items()}, index=index)
+        for i, symbol in enumerate(symbols)
+    }

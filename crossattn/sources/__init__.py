@@ -1,0 +1,1 @@
+"""Where bars come from: Bybit, Yahoo, packaged samples, exchange calendars."""

@@ -1,0 +1,219 @@
+"""Real bars that need no network: daily US markets, from packages that carry them.
+
+They serve where a claim must meet reality, in the book and in tests. Each bar is keyed by the
+close of its New York session, so half-days and daylight saving time are right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from importlib import import_module
+from types import ModuleType
+
+import pandas as pd
+
+from crossattn.data.frame import PRICE_COLUMNS, Frame, Frames
+from crossattn.errors import InvalidInputError, MissingDependencyError
+from crossattn.sources.calendar import date_by_sessions
+
+_STOCK_SECTORS = {
+    "AAPL": "Technology",
+    "AMD": "Technology",
+    "BAC": "Financials",
+    "BBY": "Consumer Discretionary",
+    "CVX": "Energy",
+    "GE": "Industrials",
+    "HD": "Consumer Discretionary",
+    "JNJ": "Health Care",
+    "JPM": "Financials",
+    "KO": "Consumer Staples",
+    "LLY": "Health Care",
+    "MRK": "Health Care",
+    "MSFT": "Technology",
+    "PEP": "Consumer Staples",
+    "PFE": "Health Care",
+    "PG": "Consumer Staples",
+    "RRC": "Energy",
+    "UNH": "Health Care",
+    "WMT": "Consumer Staples",
+    "XOM": "Energy",
+}
+_TECH_SECTORS = {
+    "AAPL": "Technology",
+    "FB": "Communication Services",
+    "GOOG": "Communication Services",
+    "IBM": "Technology",
+    "MSFT": "Technology",
+}
+_INDEX_SECTORS = {"SPX": "Index", "NASDAQ": "Index", "WTI": "Commodity"}
+_VOLATILITY_SECTORS = {"SPX": "Index", "NASDAQ": "Index", "VIX": "Volatility"}
+_MARKETS = {"Index": "Indices", "Commodity": "Commodities", "Volatility": "Indices"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a sample holds, and how it is loaded."""
+
+    sectors: dict[str, str]
+    load: Callable[[], Frames]
+
+
+def sample_names() -> list[str]:
+    """Return the names that :func:`load_sample` knows.
+
+    Examples
+    --------
+    >>> sample_names()
+    ['us_stocks', 'us_tech', 'us_indices', 'us_volatility', 'us_markets']
+    """
+    return list(_SAMPLES)
+
+
+def load_sample(name: str) -> Frames:
+    """Load real daily bars from an installed package; no network is used.
+
+    Parameters
+    ----------
+    name : str
+        ``"us_stocks"``: 20 US stocks of seven sectors, 1990-2022, adjusted closes only.
+        ``"us_tech"``: AAPL, FB, GOOG, IBM, MSFT with open, high, low, volume, 2000-2013, adjusted
+        for splits and dividends.
+        ``"us_indices"``: S&P 500 and Nasdaq Composite with volume, and WTI crude oil's spot price
+        (close only), 1999-2018.
+        ``"us_volatility"``: S&P 500, Nasdaq Composite and the VIX (close only), 2014-2018.
+        ``"us_markets"``: the 20 stocks, both indices and oil, on the 5,012 days that all share.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        Frames keyed by symbol. The index is the opening of the New York session, ``close_time``
+        its end: when the bar is known. ``attrs``: ``sector``, ``market``, ``source``, and
+        ``close_only`` where that is all there is.
+
+    Raises
+    ------
+    InvalidInputError
+        The name is unknown.
+    MissingDependencyError
+        The package that carries the bars is not installed.
+
+    Notes
+    -----
+    Oil's spot price is keyed by the stock market's close too, hours after trading in it settled;
+    it was published later still, so treat it as an example of a relation, not of a trade.
+
+    The stocks were chosen by their later survival, so long-only results on them flatter.
+
+    Sources: scikit-folio (``skfolio``), Bokeh (``bokeh_sampledata``), ``arch``; each package's
+    licence applies.
+
+    Built in chapter: Data and clocks.
+
+    Examples
+    --------
+    >>> load_sample("us_tech")["FB"]["close_time"].iloc[0]
+    Timestamp('2012-05-18 20:00:00+0000', tz='UTC')
+    """
+    sample = _sample(name)
+    frames = sample.load()
+    for symbol, frame in frames.items():
+        sector = sample.sectors[symbol]
+        frame.attrs["sector"] = sector
+        frame.attrs["market"] = _MARKETS.get(sector, "Stocks")
+    return frames
+
+
+def sample_sectors(name: str) -> dict[str, str]:
+    """Return the sector of each symbol of a sample.
+
+    Examples
+    --------
+    >>> sample_sectors("us_stocks")["XOM"]
+    'Energy'
+    """
+    return dict(_sample(name).sectors)
+
+
+def _sample(name: str) -> Sample:
+    if not isinstance(name, str) or name not in _SAMPLES:
+        raise InvalidInputError(f"sample must be one of {', '.join(_SAMPLES)}, got {name!r}")
+    return _SAMPLES[name]
+
+
+def _package(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ImportError:
+        package = name.split(".")[0]
+        raise MissingDependencyError(
+            f"this sample needs {package}: pip install 'crossattn[data]'"
+        ) from None
+
+
+def _us_stocks() -> Frames:
+    closes = _package("skfolio.datasets").load_sp500_dataset()
+    return {symbol: _close_only(closes[symbol], symbol, "skfolio") for symbol in _STOCK_SECTORS}
+
+
+def _us_tech() -> Frames:
+    stocks = _package("bokeh_sampledata.stocks")
+    return {symbol: _adjusted(getattr(stocks, symbol), symbol) for symbol in _TECH_SECTORS}
+
+
+def _us_indices() -> Frames:
+    oil = _package("arch.data.wti").load().iloc[:, 0].loc["1999":"2018"]
+    return {**_indices(), "WTI": _close_only(oil, "WTI", "arch")}
+
+
+def _us_volatility() -> Frames:
+    vix = _package("arch.data.vix").load()["vix"].loc["2014":"2018"]
+    since = pd.Timestamp("2014-01-01", tz="UTC")
+    indices = {symbol: frame.loc[since:] for symbol, frame in _indices().items()}
+    return {**indices, "VIX": _close_only(vix, "VIX", "arch")}
+
+
+def _us_markets() -> Frames:
+    frames = {**_us_stocks(), **_us_indices()}
+    shared = reduce(pd.Index.intersection, [frame.index for frame in frames.values()])
+    return {symbol: frame.loc[shared] for symbol, frame in frames.items()}
+
+
+def _indices() -> Frames:
+    frames = {}
+    for symbol, module in {"SPX": "sp500", "NASDAQ": "nasdaq"}.items():
+        daily = _package(f"arch.data.{module}").load().rename(columns=str.lower)
+        frames[symbol] = date_by_sessions(daily, symbol=symbol)
+        frames[symbol].attrs["source"] = "arch"
+    return frames
+
+
+def _close_only(close: pd.Series, symbol: str, source: str) -> Frame:
+    close = close.dropna().astype(float)
+    daily = pd.DataFrame(dict.fromkeys(PRICE_COLUMNS, close))
+    frame = date_by_sessions(daily.assign(volume=float("nan")), symbol=symbol)
+    frame.attrs.update(close_only=True, source=source)
+    return frame
+
+
+def _adjusted(bars: dict, symbol: str) -> Frame:
+    """Scale a day's prices by adjusted over raw close, and its volume the other way round."""
+    raw = pd.DataFrame(bars).set_index(pd.to_datetime(bars["date"]))
+    factor = raw["adj_close"] / raw["close"]
+    prices = raw[["open", "high", "low"]].mul(factor, axis=0).assign(close=raw["adj_close"])
+    # rounding of the factor may push a price past its own high or low by one unit in the last place
+    prices["high"] = prices.max(axis=1)
+    prices["low"] = prices.min(axis=1)
+    frame = date_by_sessions(prices.assign(volume=raw["volume"] / factor), symbol=symbol)
+    frame.attrs["source"] = "bokeh_sampledata"
+    return frame
+
+
+_SAMPLES = {
+    "us_stocks": Sample(_STOCK_SECTORS, _us_stocks),
+    "us_tech": Sample(_TECH_SECTORS, _us_tech),
+    "us_indices": Sample(_INDEX_SECTORS, _us_indices),
+    "us_volatility": Sample(_VOLATILITY_SECTORS, _us_volatility),
+    "us_markets": Sample({**_STOCK_SECTORS, **_INDEX_SECTORS}, _us_markets),
+}

@@ -1,0 +1,179 @@
+"""A run folder: history, the last checkpoint, and at the end the model.
+
+A checkpoint is two files: tensors under a name of their own, then a sealed JSON that points to
+them. The pointer is moved last and whole, so a kill at any moment leaves the old checkpoint or the
+new one, never a mixture.
+
+Built in chapter: Training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from crossattn._utils import atomic_write
+from crossattn.config import TrainingConfig
+from crossattn.errors import DamagedFileError, InvalidInputError
+from crossattn.model.network import CrossAttentionMultiAsset
+from crossattn.training.batches import Part
+from crossattn.training.checkpoint import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    read_sealed_json,
+    read_tensors,
+    write_sealed_json,
+    write_tensors,
+)
+
+POINTER = "checkpoint.json"
+HISTORY = "history.jsonl"
+TRACES = (POINTER, HISTORY, MODEL_FILE, CONFIG_FILE)
+
+
+@dataclass
+class Progress:
+    """Where a training stands, besides its tensors.
+
+    Attributes
+    ----------
+    epoch, batch : int
+        The next batch to learn from: its epoch (from 1), its number in the epoch (from 0).
+    loss_sum : float
+        Sum of the losses of the epoch's rows so far.
+    history : list of dict
+        One entry a finished epoch.
+    best_epoch : int
+        0: none yet.
+    best_val_loss : float or None
+    finished : bool
+    """
+
+    epoch: int = 1
+    batch: int = 0
+    loss_sum: float = 0.0
+    history: list[dict] = field(default_factory=list)
+    best_epoch: int = 0
+    best_val_loss: float | None = None
+    finished: bool = False
+
+
+def fingerprint(
+    model: CrossAttentionMultiAsset, parts: Mapping[str, Part], recipe: TrainingConfig, **settings
+) -> dict:
+    """Return what must be the same for a run to go on: configuration, recipe, data, seed."""
+    digest = hashlib.sha256()
+    for name in sorted(parts):
+        part = parts[name]
+        for array in (part.x, part.ends, part.targets):
+            digest.update(str(array.shape).encode())
+            digest.update(array.tobytes())
+    return json.loads(
+        json.dumps(
+            {
+                "model": model.config.to_dict(),
+                "recipe": asdict(recipe),
+                "data": digest.hexdigest(),
+                **settings,
+            }
+        )
+    )
+
+
+class RunFolder:
+    """The folder of one training run; ``None`` keeps nothing.
+
+    Parameters
+    ----------
+    directory : path or None
+    resume : bool
+        Continue what is there; without it a folder that holds a run is refused.
+    writes : bool
+        Whether this process is the one that writes; others only read.
+
+    Raises
+    ------
+    InvalidInputError
+        The folder holds a run and ``resume`` is False, or it is a file.
+    """
+
+    def __init__(self, directory: str | Path | None, *, resume: bool, writes: bool = True):
+        self.writes = writes
+        self.path = None if directory is None else Path(directory)
+        if self.path is None:
+            if resume:
+                raise InvalidInputError("resume=True needs a run_dir")
+            return
+        if self.path.exists() and not self.path.is_dir():
+            raise InvalidInputError(f"run_dir must be a folder, got the file {self.path}")
+        if not resume and any((self.path / name).exists() for name in TRACES):
+            raise InvalidInputError(
+                f"run_dir {self.path} holds a run: resume it (resume=True, --resume) "
+                "or choose another folder"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidInputError(
+                f"run_dir {self.path} cannot be made: {error.strerror}"
+            ) from None
+
+    def save(self, progress: Progress, tensors: Mapping[str, torch.Tensor], mark: dict) -> None:
+        """Write a checkpoint and drop the one before it."""
+        if self.path is None or not self.writes:
+            return
+        name = f"checkpoint-{progress.epoch:05d}-{progress.batch:07d}.safetensors"
+        digest = write_tensors(self.path / name, tensors)
+        pointer = {"progress": asdict(progress), "file": name, "sha256": digest, "run": mark}
+        write_sealed_json(self.path / POINTER, pointer)
+        self._settle(progress, name)
+
+    def restore(self, mark: dict) -> tuple[Progress, dict[str, torch.Tensor]] | None:
+        """Return the last checkpoint, None where there is none.
+
+        Raises
+        ------
+        DamagedFileError
+            The checkpoint is not what was written.
+        InvalidInputError
+            It belongs to another configuration, other data or another seed.
+        """
+        if self.path is None or not (self.path / POINTER).exists():
+            return None
+        pointer = read_sealed_json(self.path / POINTER)
+        try:
+            progress = Progress(**pointer["progress"])
+            name, digest, run = pointer["file"], pointer["sha256"], pointer["run"]
+        except (KeyError, TypeError):
+            raise DamagedFileError(f"{self.path / POINTER} is not a checkpoint") from None
+        changed = [key for key in mark if run.get(key) != mark[key]]
+        if changed:
+            raise InvalidInputError(
+                f"run_dir {self.path} holds a run with another {changed[0]}: "
+                "resume it with the settings and data it was started with"
+            )
+        name = Path(name).name
+        tensors = read_tensors(self.path / name, digest)
+        if self.writes:
+            with contextlib.suppress(OSError):
+                for part in self.path.glob(".*.part"):
+                    part.unlink(missing_ok=True)
+            self._settle(progress, name)
+        return progress, tensors
+
+    def _settle(self, progress: Progress, checkpoint: str) -> None:
+        """Let the folder say what the pointer says; a kill may have come between the two."""
+        lines = "".join(json.dumps(entry) + "\n" for entry in progress.history).encode()
+        history = self.path / HISTORY
+        if not history.exists() or history.read_bytes() != lines:
+            with atomic_write(history) as temporary:
+                temporary.write_bytes(lines)
+        for old in self.path.glob("checkpoint-*.safetensors"):
+            if old.name != checkpoint:
+                old.unlink(missing_ok=True)

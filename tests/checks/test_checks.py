@@ -1,0 +1,282 @@
+"""Each check passes the right answer and tells each wrong one apart by its message."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from crossattn import checks as course
+from crossattn import prepare_cross_attention_data, simulate_market
+from crossattn.checks.money import account_by_loop
+
+
+def right_attention(query, key, value, mask=None):
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    if mask is None:
+        attention = scores.softmax(-1)
+    else:
+        lowest = torch.finfo(scores.dtype).min
+        attention = scores.masked_fill(~mask, lowest).softmax(-1) * mask
+    return attention @ value, attention
+
+
+def attention(*, axis=-1, root=None, after=False, inverted=False, ignore=False, naive=False):
+    """An answer with one slip."""
+
+    def answer(query, key, value, mask=None):
+        scores = query @ key.transpose(-2, -1) / (root or query.shape[-1] ** 0.5)
+        if mask is not None and not ignore and not after:
+            scores = scores.masked_fill(mask if inverted else ~mask, -torch.inf)
+        if naive:
+            powers = scores.exp()
+            shares = powers / powers.sum(-1, keepdim=True).clamp(min=1e-300)
+        else:
+            shares = scores.softmax(axis)
+        if mask is not None and after:
+            shares = shares * mask
+        return shares @ value, shares
+
+    return answer
+
+
+def late(prices, targets, cost):
+    return account_by_loop(prices, targets, cost, delay=1)
+
+
+def early(prices, targets, cost):
+    held = pd.DataFrame(targets).ffill().to_numpy()
+    bars = prices[1:] / prices[:-1] - 1
+    once = np.isnan(targets[1:]).all()
+    if once:
+        return account_by_loop(prices, targets, cost)
+    return np.concatenate([[1.0], np.cumprod(1 + (bars * held[1:]).sum(1))])
+
+
+def heads_answer(*, project=True, chunk=False, whole_root=False):
+    def answer(x, w_query, w_key, w_value, w_output, n_heads, mask=None):
+        n, d = x.shape
+
+        def split(m):
+            if chunk:
+                return m.reshape(n_heads, n, d // n_heads)
+            return m.reshape(n, n_heads, d // n_heads).transpose(0, 1)
+
+        query, key, value = (split(x @ w) for w in (w_query, w_key, w_value))
+        if whole_root:
+            query = query / n_heads**0.5
+        output, shares = right_attention(query, key, value, mask)
+        joined = output.transpose(0, 1).reshape(n, d)
+        return (joined @ w_output if project else joined), shares
+
+    return answer
+
+
+def lag_answer(*, by=None, use_mask=True):
+    def answer(query, key, value, mask=None):
+        n, m, lags = len(query), *key.shape[:2]
+        scores = torch.einsum("nd,mld->nml", query, key) / query.shape[-1] ** 0.5
+        if mask is not None and use_mask:
+            scores = scores.masked_fill(~mask[..., None], -torch.inf)
+        if by is None:
+            shares = scores.reshape(n, m * lags).softmax(-1).reshape(n, m, lags)
+        else:
+            shares = scores.softmax(by)
+        return torch.einsum("nml,mlv->nv", shares, value), shares
+
+    return answer
+
+
+def tokens(shift):
+    def answer(returns, n_lags):
+        table = pd.DataFrame(returns)
+        return np.stack([table.shift(shift(k)).to_numpy() for k in range(n_lags)], axis=2)
+
+    return answer
+
+
+def hierarchy(*, own=False, residual=True):
+    def answer(x, sector_of):
+        member = torch.nn.functional.one_hot(sector_of).to(x)
+        means = (member / member.sum(0)).T @ x
+        _, within = right_attention(x, x, x, sector_of[:, None] == sector_of[None])
+        elsewhere = member == 0 if not own else torch.ones_like(member, dtype=torch.bool)
+        outside, across = right_attention(x, means, means, elsewhere)
+        return within @ x + outside + (x if residual else 0), within, across
+
+    return answer
+
+
+def sharpe(*, sign=-1, by_asset=False, first=True):
+    def answer(positions, returns, cost=0.0):
+        earned = positions * returns
+        if by_asset:
+            return -(earned.mean(0) / earned.std(0)).mean()
+        start = positions[:1] * (0 if first else 1)
+        orders = (positions - torch.cat([start, positions[:-1]])).abs().sum(1)
+        net = earned.sum(1) - cost * orders
+        return sign * net.mean() / net.std()
+
+    return answer
+
+
+def split(*, purged=0, shuffle=False):
+    def answer(rows, share, horizon):
+        first = round(rows * share)
+        train = np.arange(first - horizon - purged)
+        if shuffle:
+            mixed = np.random.default_rng(0).permutation(rows)
+            return mixed[:first], mixed[first:]
+        return train, np.arange(first, rows)
+
+    return answer
+
+
+def fdr(p, *, monotone=True, restore=True):
+    order = np.argsort(p)
+    q = p[order] * len(p) / np.arange(1, len(p) + 1)
+    if monotone:
+        q = np.minimum.accumulate(q[::-1])[::-1]
+    q = np.minimum(q, 1)
+    if not restore:
+        return q
+    result = np.empty(len(p))
+    result[order] = q
+    return result
+
+
+def upper(statistic, null):
+    return (1 + (null >= statistic).sum()) / (1 + len(null))
+
+
+RIGHT = [
+    (course.check_attention, right_attention),
+    (course.check_multi_head, heads_answer()),
+    (course.check_lag_attention, lag_answer()),
+    (course.check_lag_tokens, tokens(lambda k: k)),
+    (course.check_hierarchy, hierarchy()),
+    (course.check_features, lambda p: p.pct_change(fill_method=None).rolling(5).std()),
+    (course.check_split, split()),
+    (course.check_backtest, account_by_loop),
+    (course.check_sharpe_loss, sharpe()),
+    (course.check_false_discovery, fdr),
+    (course.check_p_value, upper),
+]
+
+WRONG = [
+    (course.check_attention, attention(axis=-2), "softmax runs over the queries"),
+    (course.check_attention, attention(root=1.0), "not divided by the square root"),
+    (course.check_attention, attention(root=4.0), "divide by its square root"),
+    (course.check_attention, attention(ignore=True), "the mask changes nothing"),
+    (course.check_attention, attention(inverted=True), "wrong way round"),
+    (course.check_attention, attention(after=True), "after the softmax"),
+    (course.check_attention, attention(), "gives NaN"),
+    (course.check_attention, attention(naive=True), "large scores overflow"),
+    (course.check_attention, lambda q, k, v, mask=None: q, "return the pair"),
+    (course.check_multi_head, heads_answer(project=False), "output projection is missing"),
+    (course.check_multi_head, heads_answer(chunk=True), "mixes assets"),
+    (course.check_multi_head, heads_answer(whole_root=True), "not of all heads together"),
+    (course.check_lag_attention, lag_answer(by=2), "over lags alone"),
+    (course.check_lag_attention, lag_answer(by=1), "over assets alone"),
+    (course.check_lag_attention, lag_answer(use_mask=False), "mask changes nothing"),
+    (course.check_lag_tokens, tokens(lambda k: -k), "into the future"),
+    (course.check_lag_tokens, tokens(lambda k: k + 1), "one bar old"),
+    (course.check_hierarchy, hierarchy(own=True), "its own sector twice"),
+    (course.check_hierarchy, hierarchy(residual=False), "the token itself is missing"),
+    (course.check_features, lambda p: p.shift(-2) / p, "reaches 2 bar"),
+    (course.check_features, lambda p: (p - p.mean()) / p.std(), "the whole sample"),
+    (course.check_features, lambda p: p.pct_change(fill_method=None).dropna(), "row for row"),
+    (course.check_features, lambda p: p.bfill(), "filled from later"),
+    (course.check_split, split(purged=-1), "purge by the horizon"),
+    (course.check_split, split(purged=1), "rows 0 to 25 are safe"),
+    (course.check_split, split(shuffle=True), "time order"),
+    (course.check_backtest, late, "one row late"),
+    (course.check_backtest, early, "the future, leaked"),
+    (course.check_backtest, lambda p, t, c: account_by_loop(p, t, 0.0), "no cost is paid"),
+    (
+        course.check_backtest,
+        lambda p, t, c: account_by_loop(p, t, c, drift=False),
+        "the shares stay and the weights drift",
+    ),
+    (course.check_sharpe_loss, sharpe(sign=1), "turn the sign"),
+    (course.check_sharpe_loss, sharpe(by_asset=True), "the assets' own ratios"),
+    (course.check_sharpe_loss, sharpe(first=False), "must be bought too"),
+    (course.check_false_discovery, lambda p: np.minimum(7 * p, 1), "Bonferroni"),
+    (course.check_false_discovery, lambda p: fdr(p, monotone=False), "running minimum"),
+    (course.check_false_discovery, lambda p: fdr(p, restore=False), "sorted order"),
+    (course.check_p_value, lambda s, null: (null >= s).mean(), "no finite simulation"),
+    (course.check_p_value, lambda s, null: (1 + (null > s).sum()) / 10, "equal to the statistic"),
+]
+
+
+@pytest.mark.parametrize(("check", "answer"), RIGHT, ids=lambda x: getattr(x, "__name__", ""))
+def test_right_answers_pass(check, answer, capsys):
+    check(answer)
+    assert "stages passed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("check", "answer", "message"), WRONG, ids=[w[2] for w in WRONG])
+def test_wrong_answers_are_told_apart(check, answer, message):
+    with pytest.raises(course.CheckFailedError, match="stage") as failure:
+        check(answer)
+    assert message in str(failure.value)
+
+
+def test_unwritten_and_broken_answers_are_named():
+    def unwritten(*_):
+        raise NotImplementedError
+
+    with pytest.raises(course.CheckFailedError, match="nothing is written here yet"):
+        course.check_attention(unwritten)
+    with pytest.raises(course.CheckFailedError, match="raised ZeroDivisionError"):
+        course.check_backtest(lambda *_: 1 / 0)
+
+
+def test_check_metrics_names_the_first_bar():
+    def forgets(returns, periods):
+        wealth = np.cumprod(1 + returns)
+        ratio = returns.mean() / returns.std(ddof=1) * periods**0.5
+        drawdown = (wealth / np.maximum.accumulate(wealth) - 1).min()
+        return {"sharpe_ratio": ratio, "max_drawdown": drawdown}
+
+    with pytest.raises(course.CheckFailedError, match="loss on the first bar"):
+        course.check_metrics(forgets)
+
+
+def test_account_of_the_check_is_that_of_the_package():
+    from crossattn import backtest_weights
+
+    random = np.random.default_rng(3)
+    times = pd.date_range("2024-01-01", periods=40, freq="D", tz="UTC")
+    prices = pd.DataFrame(100 * np.exp(random.normal(size=(40, 4)).cumsum(0) * 0.02), times)
+    targets = pd.DataFrame(random.dirichlet(np.ones(4), 40), times)
+    targets.iloc[np.arange(40) % 5 != 0] = np.nan
+    mine = account_by_loop(prices.to_numpy(), targets.to_numpy(), 0.002)
+    theirs = backtest_weights(
+        targets, prices, transaction_cost=0.002, initial_capital=1.0, sizing="before_cost"
+    )
+    np.testing.assert_allclose(mine, theirs.equity, rtol=1e-12)
+
+
+def test_split_of_the_check_is_that_of_the_package():
+    frames = simulate_market(n_assets=3, n_steps=120, seed=0).frames
+
+    def split_by_package(n_rows, share, horizon):
+        data = prepare_cross_attention_data(frames, 8, horizon, ["log_return"])[:n_rows]
+        train, rest, _ = data.split(train=share, val=0.2)
+        return train.ends - data.ends[0], np.arange(rest.ends[0] - data.ends[0], n_rows)
+
+    course.check_split(split_by_package)
+
+
+def test_every_student_has_a_market_of_their_own(monkeypatch):
+    options = {"n_assets": 3, "n_steps": 200}
+    ada = course.market_for("ada", "ps3", "open", **options)
+    again = course.market_for("ada", "ps3", "open", **options)
+    bob = course.market_for("bob", "ps3", "open", **options)
+    np.testing.assert_array_equal(ada.returns, again.returns)
+    assert not np.allclose(ada.returns, bob.returns)
+    monkeypatch.setenv("CROSSATTN_STUDENT", "bob")
+    graded = course.market_for("ada", "ps3", "open", **options)
+    np.testing.assert_array_equal(graded.returns, bob.returns)

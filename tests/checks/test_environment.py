@@ -1,0 +1,43 @@
+"""The environment check runs where packages are missing, and says how to mend each."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+from crossattn.checks import environment
+
+
+def test_it_passes_here(capsys):
+    assert environment.main() == 0
+    assert "everything that the chapters need is here" in capsys.readouterr().out
+
+
+def test_it_runs_without_any_package_and_names_the_remedy():
+    script = textwrap.dedent("""
+        import importlib.util, runpy, sys
+        class Nothing:
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] in {"numpy", "pandas", "torch", "jupyter_client"}:
+                    raise ModuleNotFoundError(name)
+        sys.meta_path.insert(0, Nothing())
+        found = importlib.util.find_spec
+        def find_spec(name, package=None):
+            try:
+                return found(name, package)
+            except ModuleNotFoundError:
+                return None
+        importlib.util.find_spec = find_spec
+        runpy.run_module("crossattn.checks.environment", run_name="__main__")
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "numpy is not installed  ->  pip install 'numpy>=2'" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_old_versions_are_named(monkeypatch):
+    monkeypatch.setattr(environment.metadata, "version", lambda name: "1.26.4")
+    finding = environment.check_package("numpy", "2")
+    assert finding.state == "missing" and "1.26.4 is older than 2" in finding.what

@@ -1,0 +1,237 @@
+"""The commands one after the other on a small simulated market, as a practitioner would."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn.cli import main
+from crossattn.data.files import read_bars, write_bars
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    words = ["simulate", "--assets", "4", "--steps", "1500", "--seed", "3"]
+    assert main([*words, "--out", str(folder / "bars")]) == 0
+    assert main(train_words(folder)) == 0
+    return folder
+
+
+def train_words(folder, *more):
+    bars, run = str(folder / "bars"), str(folder / "run")
+    words = ["train", "--data", bars, "--run", run, "--lookback", "24", "--horizon", "1"]
+    return [*words, "--epochs", "3", "--device", "cpu", *more]
+
+
+def run(work, command, *words):
+    return main([command, "--run", str(work / "run"), "--data", str(work / "bars"), *words])
+
+
+def test_simulate_writes_bars_that_read_back(work):
+    frames = read_bars(work / "bars")
+    assert len(frames) == 4 and all(len(frame) == 1500 for frame in frames.values())
+
+
+def test_the_run_folder_holds_what_is_promised(work):
+    run_dir = work / "run"
+    config = json.loads((run_dir / "config.json").read_text())
+    assert config["symbols"] == sorted(read_bars(work / "bars"))
+    assert config["lookback"] == 24 and config["horizon"] == 1
+    assert config["features"][0] == "log_return" and "scaler" in config
+    assert len((run_dir / "history.jsonl").read_text().splitlines()) == 3
+    assert b"/" not in (run_dir / "model.safetensors").read_bytes()[:200]
+    for name in ("loss", "attention", "leaders"):
+        assert (run_dir / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_finished_run_is_refused_and_resumed_unchanged(work, capsys):
+    before = {p: p.read_bytes() for p in (work / "run").glob("*.*")}
+    assert main(train_words(work)) == 2
+    assert "error:" in capsys.readouterr().err
+    assert main(train_words(work, "--resume")) == 0
+    assert {p: p.read_bytes() for p in (work / "run").glob("*.*")} == before
+
+
+def test_walk_forward_refits_and_writes_its_folds(work, capsys):
+    assert main(train_words(work, "--resume", "--walk-forward")) == 0
+    folds = pd.read_csv(work / "run" / "folds.csv")
+    assert len(folds) == 5
+    train_end, test_start = (pd.to_datetime(folds[c]) for c in ("train_end", "test_start"))
+    assert (train_end < test_start).all()
+    forecasts = pd.read_csv(work / "run" / "walk_forward.csv", index_col="close_time")
+    assert list(forecasts) == sorted(read_bars(work / "bars"))
+    assert np.isfinite(forecasts.to_numpy()).all()
+    assert "5 folds" in capsys.readouterr().out
+
+
+def test_resume_with_other_bars_is_refused(work, tmp_path, capsys):
+    assert main(["simulate", "--out", str(tmp_path), "--assets", "4", "--steps", "1400"]) == 0
+    words = train_words(work, "--resume")
+    words[words.index("--data") + 1] = str(tmp_path)
+    assert main(words) == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_predict_gives_every_window_the_newest_included(work, tmp_path):
+    out = tmp_path / "forecast.csv"
+    assert run(work, "predict", "--out", str(out)) == 0
+    table = pd.read_csv(out, index_col="close_time", parse_dates=True)
+    frames = read_bars(work / "bars")
+    assert list(table.columns) == sorted(frames)
+    last_open = next(iter(frames.values())).index[-1]
+    assert table.index[-1] == last_open + pd.Timedelta(hours=1)
+    assert np.isfinite(table.to_numpy()).all()
+
+
+def test_predict_does_not_depend_on_later_bars(work, tmp_path):
+    frames = read_bars(work / "bars")
+    write_bars({symbol: frame.iloc[:-100] for symbol, frame in frames.items()}, tmp_path / "cut")
+    assert run(work, "predict", "--out", str(tmp_path / "all.csv")) == 0
+    words = ["predict", "--run", str(work / "run"), "--data", str(tmp_path / "cut")]
+    assert main([*words, "--out", str(tmp_path / "cut.csv")]) == 0
+    whole, cut = (pd.read_csv(tmp_path / name, index_col=0) for name in ("all.csv", "cut.csv"))
+    assert len(whole) == len(cut) + 100
+    np.testing.assert_allclose(whole.loc[cut.index], cut, rtol=1e-4, atol=1e-9)
+
+
+def test_leadlag_writes_every_ordered_pair(work, tmp_path, capsys):
+    out = tmp_path / "edges.csv"
+    assert run(work, "leadlag", "--out", str(out)) == 0
+    edges = pd.read_csv(out)
+    assert len(edges) == 4 * 3
+    assert edges["q_value"].between(0, 1).all() and (edges["leader"] != edges["follower"]).all()
+    said = capsys.readouterr().out
+    assert ("nobody leads" in said) == (not edges["significant"].any())
+
+
+def test_backtest_writes_equity_that_adds_up(work, tmp_path, capsys):
+    out = tmp_path / "backtest"
+    words = ["--transaction-cost", "0.0005", "--rebalance-freq", "4", "--allow-short"]
+    assert run(work, "backtest", "--out", str(out), *words) == 0
+    equity = pd.read_csv(out / "equity.csv")
+    capital = 100_000 * (1 + equity["return"]).cumprod()
+    np.testing.assert_allclose(capital, equity["capital"], rtol=1e-10)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["total_return"] == pytest.approx(equity["capital"].iloc[-1] / 100_000 - 1)
+    assert metrics["bars_seen_in_training"] == 0
+    trades = pd.read_csv(out / "trades.csv")
+    assert trades["cost"].sum() == pytest.approx(equity["cost"].sum())
+    closes = {symbol: frame["close"] for symbol, frame in read_bars(work / "bars").items()}
+    opens = pd.to_datetime(trades["time"]) - pd.Timedelta(hours=1)
+    known = [closes[symbol][time] for symbol, time in zip(trades["symbol"], opens, strict=True)]
+    np.testing.assert_allclose(trades["price"], known, rtol=1e-12)
+    np.testing.assert_allclose(trades["shares"] * trades["price"], trades["value"], rtol=1e-12)
+    assert "sharpe_ratio" in capsys.readouterr().out
+
+
+def test_backtest_says_when_it_is_no_test(work, tmp_path, capsys):
+    words = ["--out", str(tmp_path), "--start", "2000-01-01", "--end", "2099-01-01"]
+    assert run(work, "backtest", *words) == 0
+    assert "seen in training" in capsys.readouterr().out
+
+
+def test_report_is_one_page_without_requests(work, tmp_path):
+    out = tmp_path / "report.html"
+    assert main(["report", "--run", str(work / "run"), "--out", str(out)]) == 0
+    page = out.read_text()
+    assert "<script" not in page and "http://" not in page and "https://" not in page
+    assert page.count("data:image/png;base64,") == 4
+    assert "SHA-256" in page
+
+
+def test_verify_passes_an_honest_run(work, capsys):
+    assert run(work, "verify") == 0
+    assert "passed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("names", [("NA", "null"), ("0700", "1e5"), ("TRUE", "nan")])
+def test_a_symbol_that_looks_like_another_value_stays_a_text(work, tmp_path, names):
+    import shutil
+
+    shutil.copytree(work / "run", tmp_path / "run")
+    edge = f"{names[0]},{names[1]},3,0.25,0.001,0.001,True"
+    header = "leader,follower,lag,effect,p_value,q_value,significant"
+    (tmp_path / "run" / "lead_lag.csv").write_text(f"{header}\n{edge}\n")
+    out = tmp_path / "report.html"
+    assert main(["report", "--run", str(tmp_path / "run"), "--out", str(out)]) == 0
+    assert f"<tr><th>{names[0]}</th><td>{names[1]}</td><td>3</td><td>0.25</td>" in out.read_text()
+
+
+def test_a_run_folder_may_have_any_name(work, tmp_path, monkeypatch):
+    import shutil
+
+    folder = tmp_path / "\udcff"  # a byte that is no UTF-8
+    shutil.copytree(work / "run", folder)
+    monkeypatch.chdir(folder)
+    assert main(["report", "--run", ".", "--out", "page.html"]) == 0
+    assert "<title>Run \\udcff</title>" in (folder / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("bars.json", lambda data: data.replace(b"2022", b"2021", 1)),
+        ("bars.json", lambda data: data[: len(data) // 2]),
+        ("bars.json", lambda data: b'{"seen_until": "2022-01-01"}'),
+        ("bars.json", lambda data: b"[" * 100_000),
+        ("figures/attention.png", lambda data: data[:-20]),
+        ("figures/leaders.png", lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:]),
+        ("figures/loss.png", lambda data: b""),
+        ("lead_lag.csv", lambda data: data[:20]),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_refused(work, tmp_path, capsys, name, change):
+    import shutil
+
+    shutil.copytree(work / "run", tmp_path / "run")
+    path = tmp_path / "run" / name
+    path.write_bytes(change(path.read_bytes()))
+    words = ["report", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")]
+    assert main(words) == 2
+    assert f"{path} is damaged" in capsys.readouterr().err and not (tmp_path / "page.html").exists()
+
+
+def test_a_forecaster_is_no_run(work, tmp_path, capsys):
+    from crossattn.training.checkpoint import load_models, save_models
+
+    models, _ = load_models(work / "run")
+    save_models(models * 3, tmp_path / "forecaster")
+    words = ["--run", str(tmp_path / "forecaster"), "--data", str(work / "bars")]
+    assert main(["predict", *words, "--out", str(tmp_path / "x.csv")]) == 2
+    assert "CrossAttentionForecaster.load" in capsys.readouterr().err
+
+
+def test_forecasts_are_dated_to_the_fraction_of_a_second(work, tmp_path):
+    frames = read_bars(work / "bars")
+    for frame in frames.values():
+        frame["close_time"] = frame.index + pd.Timedelta(hours=1) - pd.Timedelta(1, "ms")
+    write_bars(frames, tmp_path / "bars")
+    words = ["--run", str(work / "run"), "--data", str(tmp_path / "bars")]
+    assert main(["predict", *words, "--out", str(tmp_path / "x.csv")]) == 0
+    times = pd.to_datetime(pd.read_csv(tmp_path / "x.csv")["close_time"])
+    assert times.iloc[-1] == next(iter(frames.values()))["close_time"].iloc[-1]
+
+
+def test_symbols_that_the_run_does_not_know_are_named(work, tmp_path, capsys):
+    frames = read_bars(work / "bars")
+    first = next(iter(frames))
+    renamed = {("ZZZ" if symbol == first else symbol): f for symbol, f in frames.items()}
+    write_bars(renamed, tmp_path / "other")
+    words = ["predict", "--run", str(work / "run"), "--data", str(tmp_path / "other")]
+    assert main([*words, "--out", str(tmp_path / "x.csv")]) == 2
+    assert first in capsys.readouterr().err and not (tmp_path / "x.csv").exists()
+
+
+def test_a_damaged_run_is_refused(work, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(work / "run", tmp_path / "run")
+    weights = tmp_path / "run" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    words = ["predict", "--run", str(tmp_path / "run"), "--data", str(work / "bars")]
+    assert main([*words, "--out", str(tmp_path / "x.csv")]) == 2
+    assert capsys.readouterr().err.startswith("error:")

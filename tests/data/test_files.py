@@ -1,0 +1,303 @@
+"""CSV files: exact round trips, safe names, and a line number for every fault."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crossattn.data.files import read_bars, stem_to_symbol, symbol_to_stem, write_bars
+from crossattn.errors import InvalidInputError
+from crossattn.simulate.market import simulate_market
+from crossattn.sources.samples import load_sample
+
+HEADER = "time,open,high,low,close,volume"
+GOOD = ["2024-01-01T00:00:00Z,1,2,0.5,1.5,10", "2024-01-01T01:00:00Z,1.5,3,1,2,0"]
+SYMBOLS = [
+    "BTCUSDT", "btcusdt", "BtcUsdt", "^GSPC", "BRK.B", "EURUSD=X", "BTC/USDT:USDT", "../../etc",
+    "..", ".hidden", "CON", "con", "NUL.X", "COM1", "LPT9", "AUX", "a b", "x%41", "%", "100%", "ÄÖ",
+    "日経", "e\u0301", "\u00e9", "A\\B", "A:B", "A*B?", "A|B", "<A>", '"A"', "A\nB", "A\tB", "~",
+    "-rf", "A.", "A" * 60,
+]  # fmt: skip
+
+
+def write_text(folder: Path, *lines: str, name: str = "AAA.csv", end: str = "\n") -> Path:
+    path = folder / name
+    path.write_bytes((end.join(lines) + end).encode())
+    return path
+
+
+def same(one: pd.DataFrame, other: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(one, other, check_exact=True, check_freq=False)
+
+
+def test_a_simulated_market_reads_back_to_the_bit(tmp_path):
+    frames = simulate_market("gated", n_assets=4, n_steps=900, seed=3).frames
+    paths = write_bars(frames, tmp_path)
+    assert [path.name for path in paths] == [f"{symbol}.csv" for symbol in frames]
+    back = read_bars(tmp_path)
+    assert list(back) == list(frames)
+    for symbol, frame in frames.items():
+        same(back[symbol], frame)
+
+
+def test_close_times_and_close_only_survive(tmp_path):
+    frames = load_sample("us_volatility")
+    write_bars(frames, tmp_path)
+    back = read_bars(tmp_path)
+    for symbol, frame in frames.items():
+        same(back[symbol], frame)
+    assert back["VIX"].attrs == {"close_only": True}
+    assert back["SPX"].attrs == {}
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(
+        st.floats(min_value=1e-300, max_value=1e300, allow_subnormal=False), min_size=2, max_size=40
+    )
+)
+def test_any_positive_float_reads_back(tmp_path_factory, closes):
+    folder = tmp_path_factory.mktemp("floats")
+    close = np.array(closes)
+    frame = pd.DataFrame(
+        {"open": close, "high": close, "low": close, "close": close, "volume": close},
+        index=pd.date_range("2024-01-01", periods=len(close), freq="min", tz="UTC", name="time"),
+    )
+    write_bars({"X": frame}, folder)
+    same(read_bars(folder)["X"], frame)
+
+
+def test_fractions_of_a_second_survive(tmp_path):
+    frame = simulate_market(n_assets=2, n_steps=5).frames["A00"]
+    frame = frame.set_axis(frame.index + pd.to_timedelta([0, 1, 2, 3, 4], unit="us"))
+    write_bars({"X": frame}, tmp_path)
+    same(read_bars(tmp_path)["X"], frame.rename_axis("time"))
+
+
+def test_the_file_is_the_documented_one(tmp_path):
+    frame = pd.DataFrame(
+        {"open": [1.0, 2], "high": [2.5, 2], "low": [1, 2], "close": [2, 2], "volume": [7, np.nan]},
+        index=pd.to_datetime(["2024-01-01T00:00Z", "2024-01-01T01:00Z"]),
+    )
+    (path,) = write_bars({"BRK.B": frame}, tmp_path / "new" / "folder")
+    assert path.name == "BRK.B.csv"
+    assert path.read_text() == (
+        f"{HEADER}\n2024-01-01T00:00:00Z,1.0,2.5,1.0,2.0,7.0\n2024-01-01T01:00:00Z,2.0,2.0,2.0,2.0,\n"
+    )
+    assert stat.S_IMODE(path.stat().st_mode) & 0o444
+
+
+def test_a_missing_bar_is_no_line_and_half_a_bar_is_refused(tmp_path):
+    frame = simulate_market(n_assets=2, n_steps=6).frames["A00"].copy()
+    frame.iloc[2] = np.nan
+    write_bars({"X": frame}, tmp_path)
+    same(read_bars(tmp_path)["X"], frame.drop(frame.index[2]))
+    frame.iloc[3, frame.columns.get_loc("high")] = np.nan
+    with pytest.raises(InvalidInputError, match=r"X: the bar of .* lacks some of its prices"):
+        write_bars({"X": frame}, tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
+    def denied(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(InvalidInputError, match="cannot be read: Permission denied"):
+        read_bars(tmp_path)
+
+
+def test_nothing_is_written_when_one_frame_is_wrong(tmp_path):
+    frames = dict(simulate_market(n_assets=2, n_steps=6).frames)
+    frames["A01"] = -frames["A01"]
+    with pytest.raises(InvalidInputError, match="A01"):
+        write_bars(frames, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("symbol", SYMBOLS)
+def test_every_symbol_comes_back_and_stays_in_its_folder(tmp_path, symbol):
+    stem = symbol_to_stem(symbol)
+    assert stem_to_symbol(stem) == symbol
+    assert set(stem) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.%")
+    frame = simulate_market(n_assets=2, n_steps=3).frames["A00"]
+    (path,) = write_bars({symbol: frame}, tmp_path)
+    assert path.parent == tmp_path
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert list(read_bars(tmp_path)) == [symbol]
+
+
+def test_no_two_symbols_share_a_file_where_case_does_not_count():
+    stems = [symbol_to_stem(symbol).casefold() for symbol in SYMBOLS]
+    assert len(set(stems)) == len(SYMBOLS)
+    devices = ("CON", "PRN", "AUX", "NUL", "COM1", "LPT9")
+    assert not {stem.split(".")[0].upper() for stem in stems} & set(devices)
+
+
+@given(st.text(min_size=1, max_size=20).filter(str.strip), st.text(min_size=1, max_size=20))
+def test_names_are_reversible_for_any_text(one, other):
+    try:
+        stem = symbol_to_stem(one)
+    except InvalidInputError:
+        assert any(0xD800 <= ord(c) <= 0xDFFF for c in one) or len(one.encode()) > 60
+        return
+    assert stem_to_symbol(stem) == one
+    if other.strip() and other != one and not any(0xD800 <= ord(c) <= 0xDFFF for c in other):
+        try:
+            assert symbol_to_stem(other).casefold() != stem.casefold()
+        except InvalidInputError:
+            assert len(other.encode()) > 60
+
+
+@pytest.mark.parametrize("symbol", ["", "   ", None, 5, "\ud800", "X" * 300])
+def test_a_symbol_that_is_no_name_is_refused(symbol):
+    with pytest.raises(InvalidInputError):
+        symbol_to_stem(symbol)
+
+
+def test_files_of_others_are_read_as_a_person_would(tmp_path):
+    """Windows line ends, a byte-order mark, spare columns, offsets, spaces for T, blank end."""
+    write_text(
+        tmp_path,
+        "\ufeff" + HEADER + ",vwap,turnover",
+        "2024-01-01 01:00:00+01:00,1,2,0.5,1.5,10,9,8",
+        "2024-01-01 02:00:00+01:00,1.5,3,1,2e0,,9,",
+        "",
+        name="eth.csv",
+        end="\r\n",
+    )
+    (tmp_path / "notes.txt").write_text("left alone")
+    (tmp_path / ".BTC.csv").write_text("left alone")
+    frames = read_bars(tmp_path)
+    assert list(frames) == ["eth"]
+    frame = frames["eth"]
+    assert list(frame.columns) == ["open", "high", "low", "close", "volume", "turnover"]
+    assert frame.index[0] == pd.Timestamp("2024-01-01", tz="UTC")
+    assert frame["turnover"].iloc[0] == 8
+    assert np.isnan(frame["volume"].iloc[1])
+
+
+def test_a_quoted_header_is_a_header(tmp_path):
+    write_text(tmp_path, *(",".join(f'"{c}"' for c in line.split(",")) for line in (HEADER, *GOOD)))
+    quoted = read_bars(tmp_path)["AAA"]
+    write_text(tmp_path, HEADER, *GOOD)
+    same(read_bars(tmp_path)["AAA"], quoted)
+
+
+def test_a_file_name_that_is_no_text_is_refused(tmp_path):
+    write_text(tmp_path, HEADER, *GOOD, name="A\udcff.csv")  # a byte that is no UTF-8
+    with pytest.raises(InvalidInputError, match="no valid UTF-8"):
+        read_bars(tmp_path)
+
+
+def row(**changes: str) -> str:
+    cells = dict(zip(HEADER.split(","), GOOD[1].split(","), strict=True)) | changes
+    return ",".join(cells.values())
+
+
+BAD_FILES = {
+    "empty": ([""], "empty file"),
+    "blank": (["  ", ""], "empty file"),
+    "header only": ([HEADER], "no bars"),
+    "no header": (GOOD, "header lacks time"),
+    "no time": ([HEADER.replace("time", "date"), *GOOD], "header lacks time"),
+    "no volume": ([HEADER.replace(",volume", ""), *GOOD], "header lacks volume"),
+    "capital header": ([HEADER.upper(), *GOOD], "header lacks"),
+    "semicolons": ([HEADER.replace(",", ";"), *GOOD], "header lacks"),
+    "repeated header": ([HEADER + ",close", *GOOD], "repeats"),
+    "long row": ([HEADER, GOOD[0] + ",9,9,9", GOOD[1]], "not a CSV|must be"),
+    "long second row": ([HEADER, GOOD[0], GOOD[1] + ",9,9,9"], "not a CSV"),
+    "short row": ([HEADER, GOOD[0], "2024-01-01T01:00:00Z,1,2"], "line 3"),
+    "blank row": ([HEADER, GOOD[0], "", GOOD[1]], "line 3"),
+    "open quote": ([HEADER, GOOD[0], '"' + GOOD[1]], "not a CSV|line 3"),
+    **{
+        f"{name} = {text!r}": ([HEADER, GOOD[0], row(**{name: text})], f"line 3: {name} must be a")
+        for name in ("open", "high", "low", "close")
+        for text in ("", "abc", "nan", "inf", "1e999", "1_0", "0x1", "1;5", " ", "None", "½")
+    },
+    **{
+        f"volume = {text!r}": ([HEADER, GOOD[0], row(volume=text)], "line 3: volume must be a")
+        for text in ("abc", "nan", "inf", "-inf", "1.2.3")
+    },
+    "zero price": ([HEADER, GOOD[0], row(low="0")], "low must be positive"),
+    "negative price": ([HEADER, GOOD[0], row(open="-1")], "open must be positive"),
+    "high below low": ([HEADER, GOOD[0], row(high="0.5")], "high must be at least low"),
+    "close above high": ([HEADER, GOOD[0], row(close="9")], "close must be between"),
+    "negative volume": ([HEADER, GOOD[0], row(volume="-1")], "volume must be zero or more"),
+    **{
+        f"time = {text!r}": ([HEADER, GOOD[0], row(time=text)], "line 3: time must be ISO 8601")
+        for text in (
+            "", "yesterday", "2024-01-01T01:00:00", "2024-01-01", "1704070800", "01/02/2024 01:00Z",
+            "2024-13-01T00:00:00Z", "2024-02-30T00:00:00Z", "Z", "99999-01-01T00:00:00Z",
+        )
+    },
+    "newest first": ([HEADER, GOOD[1], GOOD[0]], "is earlier than"),
+    "repeated": ([HEADER, GOOD[0], GOOD[0]], "repeats"),
+    "close_time text": ([HEADER + ",close_time", GOOD[0] + ",soon"], "line 2: close_time must be"),
+    "close_time early": (
+        [HEADER + ",close_time", GOOD[0] + ",2023-01-01T00:00:00Z"],
+        "close_time must be later",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_bad_file_is_refused_in_one_line_that_names_it(tmp_path, case):
+    lines, word = BAD_FILES[case]
+    path = write_text(tmp_path, *lines)
+    with pytest.raises(InvalidInputError, match=word) as refused:
+        read_bars(tmp_path)
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"\xff\xfe\x00\x01", "UTF-8"),
+        (b"time,open\x00", "not a text"),
+        (b"PAR1\x15\x04\x15", "header lacks"),
+        (b"\x1f\x8b\x08\x00", "UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused(tmp_path, content, word):
+    (tmp_path / "AAA.csv").write_bytes(content)
+    with pytest.raises(InvalidInputError, match=word):
+        read_bars(tmp_path)
+
+
+def test_wrong_folders_are_refused(tmp_path):
+    with pytest.raises(InvalidInputError, match="does not exist"):
+        read_bars(tmp_path / "none")
+    with pytest.raises(InvalidInputError, match="holds no"):
+        read_bars(tmp_path)
+    file = write_text(tmp_path, HEADER, *GOOD)
+    with pytest.raises(InvalidInputError, match="not a folder"):
+        read_bars(file)
+    frames = read_bars(tmp_path)
+    with pytest.raises(InvalidInputError, match="cannot write"):
+        write_bars(frames, file)
+    with pytest.raises(InvalidInputError, match="cannot write"):
+        write_bars(frames, file / "below")
+    (tmp_path / "BBB.csv").mkdir()
+    with pytest.raises(InvalidInputError, match=r"BBB\.csv cannot be read"):
+        read_bars(tmp_path)
+
+
+def test_two_files_of_one_symbol_are_refused(tmp_path):
+    write_text(tmp_path, HEADER, *GOOD, name="aapl.csv")
+    write_text(tmp_path, HEADER, *GOOD, name="%61%61%70%6C.csv")
+    with pytest.raises(InvalidInputError, match=r"both hold 'aapl'"):
+        read_bars(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["%ZZ.csv", "A%.csv", "%FF.csv"])
+def test_a_file_name_with_a_broken_escape_is_refused(tmp_path, name):
+    write_text(tmp_path, HEADER, *GOOD, name=name)
+    with pytest.raises(InvalidInputError, match="file name"):
+        read_bars(tmp_path)

@@ -1,0 +1,231 @@
+"""Panels: one clock of what is known, and nothing ever carried forward."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crossattn.data.frame import FRAME_COLUMNS
+from crossattn.data.panel import align_panel, as_panel, symbols_of
+from crossattn.errors import InvalidInputError
+from crossattn.simulate.market import simulate_market
+from crossattn.sources.calendar import date_by_sessions, session_times
+from crossattn.sources.samples import load_sample
+
+
+def frame_at(opens: pd.DatetimeIndex, seed: int) -> pd.DataFrame:
+    close = np.random.default_rng(seed).uniform(50, 60, len(opens))
+    return pd.DataFrame(
+        {"open": close, "high": close + 1, "low": close - 1, "close": close, "volume": 7.0},
+        index=opens.rename("time"),
+    )
+
+
+def test_a_bar_without_a_close_time_is_named():
+    opens = pd.date_range("2024-03-01", periods=3, freq="h", tz="UTC")
+    with pytest.raises(InvalidInputError, match="LONELY: a single bar has no spacing"):
+        align_panel({"OTHER": frame_at(opens, 0), "LONELY": frame_at(opens[:1], 1)})
+
+
+def hourly(n: int, seed: int = 0, start: str = "2024-03-01") -> pd.DataFrame:
+    return frame_at(pd.date_range(start, periods=n, freq="h", tz="UTC"), seed)
+
+
+def test_every_cell_is_the_bar_that_closed_then_or_nan():
+    frames = {"B": hourly(9).drop(hourly(9).index[[2, 3]]), "A": hourly(12, 1).iloc[4:]}
+    panel = align_panel(frames)
+    assert panel.index.name == "close_time"
+    assert panel.columns.names == ["field", "symbol"]
+    assert symbols_of(panel) == ["B", "A"]
+    for symbol, frame in frames.items():
+        for field in FRAME_COLUMNS:
+            for row in panel.index:
+                opened = row - pd.Timedelta("1h")
+                cell = panel.loc[row, (field, symbol)]
+                if opened in frame.index:
+                    assert cell == frame.loc[opened, field]
+                else:
+                    assert np.isnan(cell)
+
+
+def test_inner_keeps_the_rows_where_all_have_a_close():
+    frames = {"A": hourly(9), "B": hourly(9, 1).iloc[3:]}
+    frames["A"].iloc[5] = np.nan
+    inner = align_panel(frames, how="inner")
+    assert len(inner) == 5
+    assert inner.notna().all(axis=None)
+    pd.testing.assert_frame_equal(inner, align_panel(frames).loc[inner.index])
+
+
+def test_a_shift_of_a_day_does_not_pass_as_aligned():
+    """Row numbers would align these; moments do not."""
+    late = hourly(48, 1, start="2024-03-02")
+    panel = align_panel({"A": hourly(48), "B": late})
+    assert len(panel) == 72
+    assert panel["close"].notna().all(axis=1).sum() == 24
+
+
+def test_bars_of_different_length_meet_when_they_close():
+    opens = pd.date_range("2024-03-01", periods=3, freq="D", tz="UTC")
+    panel = align_panel({"hour": hourly(48), "day": frame_at(opens, 3)})
+    both = panel["close"].dropna().index
+    assert list(both.hour) == [0, 0]
+    assert both[0] == pd.Timestamp("2024-03-02", tz="UTC")
+
+
+@pytest.mark.parametrize(
+    ("day", "close"),
+    [
+        ("2024-03-08", "21:00"),  # winter time
+        ("2024-03-11", "20:00"),  # summer time from the 10th on
+        ("2024-07-03", "17:00"),  # half-day before Independence Day
+        ("2018-11-23", "18:00"),  # half-day after Thanksgiving
+    ],
+)
+def test_new_york_closes_when_its_clocks_say(day, close):
+    daily = pd.DataFrame({name: [10.0] for name in FRAME_COLUMNS}, index=pd.DatetimeIndex([day]))
+    frame = date_by_sessions(daily)
+    assert frame["close_time"].iloc[0] == pd.Timestamp(f"{day} {close}", tz="UTC")
+    assert frame.index[0].tz_convert("America/New_York").strftime("%H:%M") == "09:30"
+
+
+def test_stocks_beside_a_market_that_never_closes():
+    """A stock's cell is there at its session's end, half-days included, and nowhere else."""
+    stock = load_sample("us_tech")["AAPL"].loc["2012-11-19":"2012-11-26"]
+    coin = frame_at(pd.date_range("2012-11-19", "2012-11-27", freq="h", tz="UTC"), 5)
+    close = align_panel({"AAPL": stock, "COIN": coin})["close"]
+    held = close["AAPL"].dropna()
+    # Thanksgiving is missing, the Friday after it ends at 13:00 in New York
+    assert [t.strftime("%a %H:%M") for t in held.index] == [
+        "Mon 21:00", "Tue 21:00", "Wed 21:00", "Fri 18:00", "Mon 21:00",
+    ]  # fmt: skip
+    assert close.loc[held.index, "COIN"].notna().all()
+    assert close["AAPL"].isna().sum() == len(coin) - 5
+
+
+def test_days_without_a_session_are_left_out():
+    days = pd.date_range("2024-12-23", "2024-12-29")
+    times = session_times(days)
+    assert times["close"].notna().tolist() == [True, True, False, True, True, False, False]
+    daily = pd.DataFrame(dict.fromkeys(FRAME_COLUMNS, 10.0), index=days)
+    assert len(date_by_sessions(daily)) == 4
+
+
+def test_tokyo_is_known_before_london_before_new_york_on_the_same_day():
+    day = pd.DatetimeIndex(["2024-02-06"])
+    closes = [session_times(day, code)["close"].iloc[0] for code in ("XTKS", "XLON", "XNYS")]
+    assert closes == sorted(closes)
+    assert closes[0].hour == 6
+
+
+@pytest.mark.parametrize(
+    ("days", "exchange", "word"),
+    [
+        (pd.DatetimeIndex(["2024-01-02"]), "NOWHERE", "NOWHERE"),
+        (pd.DatetimeIndex(["2024-01-02"], tz="UTC"), "XNYS", "without a time zone"),
+        (["2024-01-02"], "XNYS", "DatetimeIndex"),
+        (pd.DatetimeIndex([]), "XNYS", "at least one"),
+        (pd.DatetimeIndex([pd.NaT]), "XNYS", "DatetimeIndex"),
+    ],
+)
+def test_bad_sessions_are_refused(days, exchange, word):
+    with pytest.raises(InvalidInputError, match=word):
+        session_times(days, exchange)
+
+
+def test_a_weekend_alone_is_no_frame():
+    daily = pd.DataFrame(
+        {name: [10.0] for name in FRAME_COLUMNS}, index=pd.DatetimeIndex(["2024-01-06"])
+    )
+    with pytest.raises(InvalidInputError, match="no session"):
+        date_by_sessions(daily)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_the_future_changes_no_row_of_the_past(data):
+    frames = {
+        symbol: hourly(30, seed).iloc[data.draw(st.integers(0, 9)) :]
+        for seed, symbol in enumerate("ABC")
+    }
+    panel = align_panel(frames)
+    cut = panel.index[data.draw(st.integers(12, len(panel) - 1))]
+    changed = {}
+    for symbol, frame in frames.items():
+        after = frame.index + pd.Timedelta("1h") > cut
+        changed[symbol] = frame.mask(pd.Series(after, frame.index), frame * 1.7, axis=0)
+    pd.testing.assert_frame_equal(align_panel(changed).loc[:cut], panel.loc[:cut])
+
+
+def test_a_panel_passes_through_and_frames_are_aligned():
+    frames = {"A": hourly(5), "B": hourly(5, 1)}
+    panel = align_panel(frames)
+    pd.testing.assert_frame_equal(as_panel(panel), panel)
+    pd.testing.assert_frame_equal(as_panel(frames), panel)
+
+
+def test_turnover_and_close_only_survive():
+    only = hourly(4).assign(volume=np.nan)
+    only.attrs["close_only"] = True
+    panel = align_panel({"A": hourly(4).assign(turnover=3.0), "B": only})
+    assert panel["turnover"]["A"].eq(3.0).all()
+    assert panel["turnover"]["B"].isna().all()
+    assert panel.attrs == {"close_only": ["B"]}
+    assert as_panel(panel).attrs == {"close_only": ["B"]}
+
+
+def good_panel() -> pd.DataFrame:
+    return simulate_market(n_assets=3, n_steps=8).panel
+
+
+def panel_with(value: object, field: str = "close", row: int = 4) -> pd.DataFrame:
+    panel = good_panel().astype(object)
+    panel.iloc[row, panel.columns.get_loc((field, "A01"))] = value
+    return panel
+
+
+BAD_PANELS = {
+    "list": ([1], "list"),
+    "none": (None, "NoneType"),
+    "array": (np.ones((3, 3)), "ndarray"),
+    "one frame": (hourly(4), "symbol: frame"),
+    "empty": (good_panel().iloc[:0], "no rows"),
+    "three levels": (pd.concat({"x": good_panel()}, axis=1), r"\(field, symbol\)"),
+    "repeated": (pd.concat([good_panel(), good_panel()], axis=1), "repeat"),
+    "unsorted": (good_panel().iloc[::-1], "increase"),
+    "repeated rows": (good_panel().iloc[[0, 0, 1]], "repeats"),
+    "naive": (good_panel().tz_localize(None), "time zone"),
+    "row numbers": (good_panel().reset_index(drop=True), "UTC"),
+    "no volume": (good_panel().drop(columns="volume", level=0), "volume"),
+    "half a symbol": (good_panel().drop(columns=[("low", "A02")]), "A02"),
+    "text": (panel_with("x"), "numbers"),
+    "zero": (panel_with(0.0), "A01: close must be positive"),
+    "negative": (panel_with(-1.0, "low"), "A01: low must be positive"),
+    "infinite": (panel_with(np.inf, "high"), "A01: high must be finite"),
+    "volume": (panel_with(-1.0, "volume"), "A01: volume"),
+    "above high": (panel_with(1e9), "A01: close must be between"),
+    "high below low": (panel_with(1e-9, "high"), "A01: high must be at least low"),
+    "nan only": (good_panel().mul([1.0, 1.0, np.nan] * 5), "A02"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PANELS)
+def test_a_bad_panel_is_refused(case):
+    panel, word = BAD_PANELS[case]
+    with pytest.raises(InvalidInputError, match=word) as refused:
+        as_panel(panel)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("how", ["left", "", None, 1])
+def test_an_unknown_join_is_refused(how):
+    with pytest.raises(InvalidInputError, match="how must be"):
+        align_panel({"A": hourly(3)}, how=how)
+
+
+def test_symbols_that_never_close_together_are_refused_by_inner():
+    with pytest.raises(InvalidInputError, match="A, B"):
+        align_panel({"A": hourly(3), "B": hourly(3, start="2025-01-01")}, how="inner")

@@ -1,0 +1,194 @@
+"""Detectors against planted regimes, and against the future."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from crossattn.errors import CrossAttentionError
+from crossattn.evidence.regimes import (
+    TwoGraphDetector,
+    attention_shift,
+    correlation_breakdown,
+    correlation_level,
+    hindsight_change_points,
+    markov_volatility,
+    refit_times,
+    volatility_level,
+)
+
+SYMBOLS = list("ABCDEF")
+
+
+def clock(rows: int) -> pd.DatetimeIndex:
+    return pd.date_range("2024-01-01", periods=rows, freq="h", tz="UTC", name="close_time")
+
+
+def graph_market(seed: int, rows: int = 6_000):
+    """Two graphs of equal strength in blocks: volatility and correlation never change."""
+    rng = np.random.default_rng(seed)
+    n = len(SYMBOLS)
+    graphs = np.zeros((2, n, n))
+    for regime in range(2):
+        leaders = np.roll(np.arange(n), regime + 1)
+        graphs[regime, np.arange(n), leaders] = 0.3 * rng.choice([-1.0, 1.0], n)
+    state = (np.cumsum(rng.random(rows) < 0.01) % 2).astype(int)
+    returns = rng.normal(size=(rows, n))
+    for t in range(1, rows):
+        returns[t] += graphs[state[t]] @ returns[t - 1]
+    return pd.DataFrame(0.01 * returns, index=clock(rows), columns=SYMBOLS), state, graphs
+
+
+def volatile_market(seed: int, rows: int = 5_000):
+    rng = np.random.default_rng(seed)
+    state = (np.cumsum(rng.random(rows) < 0.005) % 2).astype(int)
+    common = rng.normal(size=(rows, 1))
+    share = np.where(state, 0.9, 0.3)[:, None]
+    noise = rng.normal(size=(rows, len(SYMBOLS)))
+    level = np.where(state, 0.03, 0.01)[:, None]
+    returns = level * (share * common + np.sqrt(1 - share**2) * noise)
+    return pd.DataFrame(returns, index=clock(rows), columns=SYMBOLS), state
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_two_graphs_are_told_apart_where_nothing_else_changes(seed):
+    returns, state, graphs = graph_market(seed)
+    detector = TwoGraphDetector(max_lag=2, persistence=0.99, seed=seed).fit(returns.iloc[:4_000])
+    probability = detector.filter(returns).iloc[4_000:]
+    auc = roc_auc_score(state[4_000:], probability)
+    swapped = auc < 0.5
+    assert max(auc, 1 - auc) > 0.95
+    fitted = detector.graphs_[::-1] if swapped else detector.graphs_
+    planted = graphs != 0
+    for regime in range(2):
+        found = np.abs(fitted[regime, :, :, 0])
+        assert np.array_equal(found.argmax(axis=1), planted[regime].argmax(axis=1))
+    for score in (volatility_level(returns), correlation_level(returns)):
+        blind = roc_auc_score(state[100:], score.iloc[100:])
+        assert 0.35 < blind < 0.65
+
+
+def test_levels_see_volatility_and_correlation():
+    returns, state = volatile_market(0)
+    late = slice(500, None)
+    assert roc_auc_score(state[late], volatility_level(returns).iloc[late]) > 0.9
+    assert roc_auc_score(state[late], correlation_level(returns, half_life=24).iloc[late]) > 0.9
+
+
+def test_correlation_level_is_not_fooled_by_volatility():
+    rng = np.random.default_rng(0)
+    returns = rng.normal(size=(4_000, 6)) * np.repeat([1.0, 5.0], 2_000)[:, None]
+    level = correlation_level(pd.DataFrame(returns, index=clock(4_000), columns=SYMBOLS))
+    assert abs(level.iloc[1_000:2_000].mean() - level.iloc[3_000:].mean()) < 0.03
+
+
+def test_correlation_level_without_weights_is_the_mean_correlation():
+    rng = np.random.default_rng(1)
+    returns = rng.normal(size=(3_000, 4)) + 0.7 * rng.normal(size=(3_000, 1))
+    level = correlation_level(pd.DataFrame(returns, index=clock(3_000)), half_life=1e6).iloc[-1]
+    sample = np.corrcoef(returns.T)
+    assert level == pytest.approx(sample[np.triu_indices(4, 1)].mean(), abs=0.03)
+
+
+def test_missing_bars_do_not_lower_the_correlation():
+    rng = np.random.default_rng(3)
+    returns = rng.normal(size=(6_000, 3)) + 1.5 * rng.normal(size=(6_000, 1))
+    whole = pd.DataFrame(returns, index=clock(6_000))
+    holed = whole.copy()
+    holed[0] = holed[0].where(rng.random(6_000) < 0.5)
+    levels = [correlation_level(r, half_life=1_000).iloc[-1] for r in (whole, holed)]
+    assert levels[1] == pytest.approx(levels[0], abs=0.02)
+
+
+def test_an_asset_that_never_moves_says_nothing_about_graphs():
+    returns, _, _ = graph_market(5, rows=2_000)
+    idle = returns.assign(flat=0.0, absent=np.nan)
+    options = {"max_lag": 1, "persistence": 0.99, "n_iterations": 5}
+    alone = TwoGraphDetector(**options).fit(returns).filter(returns)
+    beside = TwoGraphDetector(**options).fit(idle).filter(idle)
+    np.testing.assert_allclose(beside, alone, atol=1e-6)
+
+
+def test_markov_state_finds_the_volatile_half():
+    returns, state = volatile_market(3, rows=2_000)
+    probability = markov_volatility(returns["A"], n_train=1_400)
+    assert roc_auc_score(state[1_400:], probability.iloc[1_400:]) > 0.9
+
+
+DETECTORS = {
+    "volatility": volatility_level,
+    "correlation": correlation_level,
+    "breakdown": lambda r: correlation_breakdown(r, fast=12, slow=60, memory=200)["distance"],
+    "graph": lambda r: _DETECTOR.filter(r),
+    "markov": lambda r: markov_volatility(r["A"].fillna(0.0), n_train=300),
+    "attention": lambda r: attention_shift(
+        np.abs(r.to_numpy())[:, None, :] / np.abs(r.to_numpy()).sum(axis=1)[:, None, None],
+        r.index,
+        fast=5,
+        slow=50,
+    ),
+}
+_DETECTOR = TwoGraphDetector(max_lag=2, persistence=0.98, n_starts=1, n_iterations=3).fit(
+    graph_market(9, 600)[0]
+)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_no_detector_sees_the_future(name):
+    returns, _, _ = graph_market(4, rows=700)
+    before = DETECTORS[name](returns)
+    cut = 500
+    for change in (lambda r: r * 7.0, lambda r: -r, lambda r: r.sample(frac=1, random_state=0)):
+        changed = returns.copy()
+        changed.iloc[cut:] = change(returns.iloc[cut:]).to_numpy()
+        after = DETECTORS[name](changed)
+        pd.testing.assert_series_equal(before.iloc[:cut], after.iloc[:cut], check_exact=True)
+    assert not before.iloc[cut:].equals(after.iloc[cut:])
+
+
+def test_hindsight_finds_the_change_and_knows_it_too_early():
+    score = pd.Series(np.r_[np.zeros(300), np.ones(300)], index=clock(600))
+    score += np.random.default_rng(0).normal(0, 0.1, 600)
+    assert [abs(score.index.get_loc(t) - 300) < 3 for t in hindsight_change_points(score)] == [True]
+
+
+def test_refits_respect_both_bounds():
+    alarms = pd.Series(False, index=clock(1_000))
+    alarms.iloc[[50, 60, 400]] = True
+    rows = [alarms.index.get_loc(t) for t in refit_times(alarms, at_least=100, at_most=300)]
+    assert rows == [50, 350, 650, 950]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda r: volatility_level(r, half_life=0),
+        lambda r: volatility_level(r["A"]),
+        lambda r: volatility_level(r * np.inf),
+        lambda r: volatility_level(r.astype(str) + "x"),
+        lambda r: correlation_level(r[["A"]]),
+        lambda r: correlation_breakdown(r, fast=50, slow=20),
+        lambda r: correlation_breakdown(r, quantile=1.5),
+        lambda r: correlation_breakdown(r, memory=0),
+        lambda r: markov_volatility(r["A"], n_train=10),
+        lambda r: markov_volatility(r["A"] * 0, n_train=200),
+        lambda r: markov_volatility(r["A"] * np.nan, n_train=200),
+        lambda r: TwoGraphDetector(max_lag=0),
+        lambda r: TwoGraphDetector(n_iterations=0),
+        lambda r: TwoGraphDetector(persistence=0.2),
+        lambda r: TwoGraphDetector(ridge=0),
+        lambda r: TwoGraphDetector().filter(r),
+        lambda r: TwoGraphDetector().fit(r.iloc[:20]),
+        lambda r: _DETECTOR.filter(r.rename(columns={"A": "Z"})),
+        lambda r: attention_shift(np.ones((3, 2)), r.index[:3]),
+        lambda r: attention_shift(np.ones((3, 2, 2)), r.index[:3], fast=9, slow=3),
+        lambda r: refit_times(r["A"] > 0, at_least=0),
+        lambda r: refit_times((r["A"] > 0).where(r["A"] > 0)),  # NaN is no alarm
+        lambda r: refit_times([True, False]),
+        lambda r: hindsight_change_points(r["A"].iloc[:20]),
+    ],
+)
+def test_bad_input_is_named(call):
+    returns, _, _ = graph_market(0, rows=300)
+    with pytest.raises(CrossAttentionError):
+        call(returns)

@@ -1,0 +1,453 @@
+"""The Bybit loader against a faithful stand-in: grids, ranges, clocks, listings, pacing, Ctrl-C."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import signal
+import threading
+import time
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+from standin.bybit import CATEGORIES, INTERVALS, BybitStandIn, floor, following, opens, to_ms
+from standin.scene import FOREVER, PATIENT, SYMBOL, frame_rows, true_rows
+
+from crossattn.data.frame import check_frame
+from crossattn.errors import CrossAttentionWarning, InvalidInputError, VenueError
+from crossattn.sources.bybit import BybitDataLoader
+from crossattn.sources.http import Stopped
+from crossattn.sources.intervals import INTERVALS as GRIDS
+from crossattn.sources.venue import KlineVenue, Pacer, Patience
+
+NOW = to_ms("2024-03-01T10:17:23")
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOL-27JUN25", "btcusdt", "1000PEPEUSDT", "X.Y")
+
+
+@pytest.fixture
+def server():
+    listings = dict.fromkeys((SYMBOL, *SYMBOLS), FOREVER)
+    with BybitStandIn(listings, NOW) as running:
+        yield running
+
+
+def loader(server, limits=PATIENT, **options):
+    return BybitDataLoader(base_url=server.url, _limits=limits, **options)
+
+
+def fetch_with_gaps(source, *args, **kwargs):
+    """Return frame and missing lines."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CrossAttentionWarning)
+        frame = source.fetch_klines(*args, **kwargs)
+    return frame, [str(w.message) for w in caught if w.category is CrossAttentionWarning]
+
+
+# Grids
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+def test_slots_agree_with_the_calendar(interval):
+    grid, rng = GRIDS[interval], np.random.default_rng(7)
+    for ms in rng.integers(0, to_ms("2100-01-01"), 300).tolist():
+        opened = floor(interval, ms)
+        slot = grid.slot_of(ms)
+        assert grid.open_of(slot) == opened
+        assert grid.open_of(slot + 1) == following(interval, opened)
+        assert grid.first_slot_from(opened) == slot
+        assert grid.first_slot_from(opened + 1) == slot + 1
+        assert grid.closed_before(following(interval, opened)) == slot
+        assert grid.closed_before(following(interval, opened) - 1) == slot - 1
+    many = rng.integers(0, to_ms("2100-01-01"), 50)
+    assert grid.open_of(grid.slot_of(many)).tolist() == [
+        floor(interval, ms) for ms in many.tolist()
+    ]
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+def test_each_interval_of_six_symbols_is_exact(server, interval):
+    count = 1100 if interval not in "DWM" else {"D": 1100, "W": 200, "M": 40}[interval]
+    step = following(interval, floor(interval, NOW)) - floor(interval, NOW)
+    start = pd.Timestamp(max(NOW - count * step, FOREVER[0]), unit="ms", tz="UTC")
+    frames = loader(server).fetch_multi_asset(SYMBOLS, interval, start=start)
+    assert list(frames) == list(SYMBOLS)
+    for symbol, frame in frames.items():
+        begin = start.tz_localize(None).isoformat()
+        truth = true_rows(server, symbol, interval, start=begin, end="2024-03-02")
+        assert len(truth) >= min(count, 39) - 1
+        assert np.array_equal(frame_rows(frame), truth)
+        assert frame.equals(check_frame(frame))
+        assert frame["close_time"].iloc[-1] <= pd.Timestamp(NOW, unit="ms", tz="UTC")
+    assert all(
+        ask.end is None or len(opens(interval, ask.start, ask.end)) <= 1000 for ask in server.asks
+    )
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_each_category_is_asked_for_by_name(server, category):
+    frame = loader(server, category=category).fetch_klines(SYMBOL, start="2024-02-29")
+    truth = true_rows(server, start="2024-02-29", end="2024-03-02", category=category)
+    assert np.array_equal(frame_rows(frame), truth)
+
+
+# Ranges
+
+
+def test_start_and_end_are_included(server):
+    frame = loader(server).fetch_klines(
+        SYMBOL, start="2024-02-01T03:00", end=dt.datetime(2024, 2, 1, 5, tzinfo=dt.UTC)
+    )
+    assert frame.index.strftime("%H:%M").tolist() == ["03:00", "04:00", "05:00"]
+    assert frame.index.tz is not None and frame.index.name == "time"
+    assert (frame["close_time"] - frame.index == pd.Timedelta("1h")).all()
+
+
+def test_a_start_between_two_candles_begins_with_the_next(server):
+    frame = loader(server).fetch_klines(
+        SYMBOL, start="2024-02-01T03:00:01", end="2024-02-01T05:59+01:00"
+    )
+    assert frame.index.strftime("%H:%M").tolist() == ["04:00"]
+
+
+@pytest.mark.parametrize("limit", [1, 7, 999, 1000, 1001, 2345])
+def test_without_start_the_newest_limit_bars_come(server, limit):
+    frame = loader(server).fetch_klines(SYMBOL, limit=limit)
+    assert len(frame) == limit
+    assert frame.index[-1] == pd.Timestamp("2024-03-01T09:00Z")
+    assert (np.diff(frame.index) == np.timedelta64(1, "h")).all()
+    assert len(server.asks) <= 1 + limit // 1000 + 1
+
+
+def test_end_alone_gives_the_newest_bars_up_to_it(server):
+    frame = loader(server).fetch_klines(SYMBOL, end="2024-01-01", limit=30)
+    assert len(frame) == 30 and frame.index[-1] == pd.Timestamp("2024-01-01T00:00Z")
+
+
+def test_the_newest_limit_reaches_over_a_gap(server):
+    server.holes = set(opens("60", to_ms("2024-03-01T02:00"), to_ms("2024-03-01T04:00")))
+    frame, lines = fetch_with_gaps(loader(server), SYMBOL, limit=20)
+    assert len(frame) == 20
+    assert lines == [f"missing: {SYMBOL} 2024-03-01T02:00:00Z..2024-03-01T04:00:00Z 3 bars"]
+
+
+@pytest.mark.parametrize("wide", ["newest", "oldest"])
+def test_it_does_not_matter_which_rows_of_a_wide_window_come(server, wide):
+    server.wide = wide
+    frame = loader(server).fetch_klines(SYMBOL, "240", start="2021-01-01", end="2024-02-01")
+    truth = true_rows(server, interval="240", start="2021-01-01", end="2024-02-01")
+    assert np.array_equal(frame_rows(frame), truth)
+    assert len(server.asks) == -(-len(truth) // 1000)
+
+
+# Clocks
+
+
+@pytest.mark.parametrize("hours", [-400_000, -9, -1, 0, 1, 9, 100])
+def test_the_servers_clock_says_what_has_closed(server, hours):
+    server.now_ms = max(NOW + hours * 3_600_000, to_ms("2020-03-01T10:17"))
+    end = pd.Timestamp(server.now_ms, unit="ms", tz="UTC") + pd.Timedelta("5h")
+    frame = loader(server).fetch_klines(SYMBOL, start=end - pd.Timedelta("60h"), end=end)
+    assert frame["close_time"].iloc[-1] == pd.Timestamp(server.now_ms, unit="ms").floor(
+        "h"
+    ).tz_localize("UTC")
+    assert (np.diff(frame.index) == np.timedelta64(1, "h")).all()
+
+
+def test_a_range_that_is_cut_by_the_servers_clock_names_no_open_bar(server):
+    server.now_ms = to_ms("2040-06-01T00:30")  # ahead of this machine's clock
+    frame = loader(server).fetch_klines(SYMBOL, start="2040-05-31", end="2050-01-01")
+    assert len(frame) == 24
+    server.now_ms = to_ms("2021-06-01T00:30")  # behind it
+    frame = loader(server).fetch_klines(SYMBOL, start="2021-05-31", end="2021-07-01")
+    assert len(frame) == 24
+
+
+def test_a_candle_is_closed_at_the_very_millisecond_of_its_end(server):
+    for now, last in (("2024-03-01T10:00:00", 9), ("2024-03-01T09:59:59.999", 8)):
+        server.now_ms = to_ms(now)
+        frame = loader(server).fetch_klines(SYMBOL, limit=3)
+        assert frame.index[-1].hour == last
+
+
+def test_a_range_in_the_future_is_refused(server):
+    with pytest.raises(VenueError, match="no closed linear bar"):
+        loader(server).fetch_klines(SYMBOL, start="2150-01-01", end="2150-01-02")
+
+
+# Listings and gaps
+
+
+@pytest.mark.parametrize("answer", ["clip", "empty", "first"])
+@pytest.mark.parametrize("wide", ["newest", "oldest"])
+def test_a_start_before_the_listing(server, answer, wide):
+    server.symbols["NEW"] = (to_ms("2024-02-10T07:00"), FOREVER[1])
+    server.before_listing, server.wide = answer, wide
+    frame, lines = fetch_with_gaps(loader(server), "NEW", start="2021-01-01", end="2024-03-02")
+    truth = true_rows(server, "NEW", start="2021-01-01", end="2024-03-02")
+    assert np.array_equal(frame_rows(frame), truth)
+    assert lines == ["missing: NEW 2021-01-01T00:00:00Z..2024-02-10T06:00:00Z 27247 bars"]
+    assert len(server.asks) < 40
+
+
+def test_minutes_since_1970_of_a_young_symbol_take_few_questions(server):
+    server.symbols["NEW"] = (NOW - 3_000 * 60_000, FOREVER[1])
+    frame, lines = fetch_with_gaps(loader(server), "NEW", "1", start="1970-01-01")
+    assert len(frame) == 2999 and len(lines) == 1
+    assert len(server.asks) < 20
+
+
+def test_a_delisting_leaves_a_named_tail(server):
+    server.symbols["OLD"] = (FOREVER[0], to_ms("2024-01-20T12:00"))
+    frame, lines = fetch_with_gaps(loader(server), "OLD", start="2024-01-01", end="2024-03-02")
+    assert frame.index[-1] == pd.Timestamp("2024-01-20T11:00Z")
+    assert lines == ["missing: OLD 2024-01-20T12:00:00Z..2024-03-01T09:00:00Z 982 bars"]
+    frame, lines = fetch_with_gaps(loader(server), "OLD", limit=50)
+    assert len(frame) == 50 and frame.index[-1] == pd.Timestamp("2024-01-20T11:00Z")
+
+
+def test_gaps_of_every_shape_are_named_and_nothing_else_is_missing(server):
+    hours = opens("60", to_ms("2023-06-01"), to_ms("2024-02-01"))
+    rng = np.random.default_rng(3)
+    server.holes = set(rng.choice(hours, 40, replace=False).tolist())
+    server.holes |= set(hours[500:2900]) | set(hours[-3:]) | set(hours[:2])
+    frame, lines = fetch_with_gaps(loader(server), SYMBOL, start="2023-06-01", end="2024-02-01")
+    truth = true_rows(server, start="2023-06-01", end="2024-02-01")
+    assert np.array_equal(frame_rows(frame), truth)
+    named = set()
+    for line in lines:
+        first, last = (to_ms(t.rstrip("Z")) for t in line.split()[2].split(".."))
+        named |= set(opens("60", first, last))
+    assert named == server.holes
+
+
+def test_a_row_that_is_left_out_twice_is_no_gap_yet(server):
+    victim = str(to_ms("2024-02-01T05:00"))
+
+    def drop(server, ask, answer):
+        if ask.number <= 2:
+            answer.rows = [row for row in answer.rows if row[0] != victim]
+
+    server.act = drop
+    frame, lines = fetch_with_gaps(loader(server), SYMBOL, start="2024-02-01", end="2024-02-02")
+    assert len(frame) == 25 and lines == []
+
+
+def test_a_symbol_without_any_bar_is_refused_and_the_others_come(server):
+    server.symbols["VOID"] = (FOREVER[1], FOREVER[1])
+    fetched = loader(server).fetch([SYMBOL, "VOID", "NOSUCH"], start="2024-02-01", end="2024-02-02")
+    assert list(fetched.frames) == [SYMBOL]
+    assert set(fetched.failures) == {"VOID", "NOSUCH"}
+    with pytest.raises(VenueError, match=r"VOID.*; .*NOSUCH|NOSUCH.*; .*VOID"):
+        fetched.raise_failures()
+
+
+def test_a_leap_in_a_page_of_one_candle_is_judged_by_what_is_known(server, tmp_path):
+    source = loader(server, cache_dir=tmp_path)
+    source.fetch_klines(SYMBOL, start="2024-02-01", end="2024-02-02")
+
+    def leap(server, ask, answer):
+        answer.rows = [[r[0], *(str(40 * float(p)) for p in r[1:5]), *r[5:]] for r in answer.rows]
+
+    server.act = leap
+    frame, lines = fetch_with_gaps(source, SYMBOL, start="2024-02-01", end="2024-02-02T01:00")
+    assert len(frame) == 25
+    (about, line) = lines
+    assert "absurdly far" in about and line.startswith(f"missing: {SYMBOL} 2024-02-02T01:00:00Z..")
+
+
+# Manners
+
+
+def test_patience_has_an_end(server):
+    """A page that stays away is given up at the bound, not at the number of tries."""
+    server.act = lambda server, ask, answer: setattr(answer, "status", 500)
+    limits = replace(PATIENT, give_up_s=0.5, attempts=10**6)
+    began = time.monotonic()
+    # the last request may be cut short by what is left of the patience
+    with pytest.raises(VenueError, match=r"gave up.*(HTTP 500|no whole answer)"):
+        loader(server, limits).fetch_klines(SYMBOL)
+    assert time.monotonic() - began < 3
+
+
+def test_a_ban_stops_all_symbols_at_once(server):
+    def ban(server, ask, answer):
+        answer.status, answer.body = 403, b"access too frequent"
+
+    server.act = ban
+    with pytest.raises(VenueError, match="10 minutes"):
+        loader(server).fetch_multi_asset(SYMBOLS)
+    assert len(server.asks) <= PATIENT.workers
+
+
+def test_the_reset_time_of_a_rate_limit_is_honoured(server):
+    times = []
+
+    def limit(server, ask, answer):
+        times.append(time.monotonic())
+        if ask.number == 1:
+            answer.envelope["retCode"] = 10006
+            answer.headers["X-Bapi-Limit-Reset-Timestamp"] = str(server.now_ms + 400)
+
+    server.act = limit
+    loader(server).fetch_klines(SYMBOL)
+    assert 0.39 <= times[1] - times[0] < 3
+
+
+def test_requests_are_spaced():
+    pacer, stop = Pacer(0.02), threading.Event()
+    began = time.monotonic()
+    threads = [
+        threading.Thread(target=lambda: [pacer.wait(began + 9, stop) for _ in range(5)])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - began >= 19 * 0.02 - 0.005
+    pacer.hold(60)
+    assert pacer.wait(time.monotonic() + 1, stop) is False
+
+
+def test_the_query_is_what_the_protocol_asks_for(server):
+    loader(server, category="spot").fetch_klines("X.Y", "M", start="2023-01-01", end="2023-03-01")
+    (ask,) = server.asks
+    assert (ask.category, ask.symbol, ask.interval) == ("spot", "X.Y", "M")
+    assert ask.start == to_ms("2023-01-01") and ask.end == to_ms("2023-04-01") - 1
+    assert ask.limit == 1000
+
+
+def test_a_session_of_the_callers_is_used_and_a_path_before_v5_kept(server):
+    seen = []
+
+    class Session(requests.Session):
+        def send(self, request, **options):
+            seen.append(request.url)
+            request.url = request.url.replace("/proxy/v5", "/v5")
+            return super().send(request, **options)
+
+    source = BybitDataLoader(base_url=server.url + "/proxy/", session=Session(), _limits=PATIENT)
+    assert len(source.fetch_klines(SYMBOL, limit=5)) == 5
+    assert all(url.startswith(server.url + "/proxy/v5/market/kline?") for url in seen)
+
+
+def test_an_unreachable_server_is_a_venue_error():
+    limits = replace(PATIENT, attempts=2)
+    with pytest.raises(VenueError, match="connection refused"):
+        BybitDataLoader(base_url="http://127.0.0.1:9", _limits=limits).fetch_klines(SYMBOL)
+
+
+def test_ctrl_c_keeps_what_came(server, tmp_path):
+    def interrupt(server, ask, answer):
+        if ask.number == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    server.act, server.delay_s = interrupt, 0.05
+    source = loader(server, cache_dir=tmp_path)
+    span = {"start": "2023-01-01", "end": "2024-01-01"}
+    with pytest.raises(KeyboardInterrupt):
+        source.fetch_klines(SYMBOL, **span)
+    assert len(server.asks) in (5, 6)
+    frame = source.fetch_klines(SYMBOL, **span)
+    assert np.array_equal(
+        frame_rows(frame), true_rows(server, start="2023-01-01", end="2024-01-01")
+    )
+    assert len(server.asks) <= 9 + 2
+
+
+def test_ctrl_c_hands_over_what_came_in_part(server):
+    def interrupt(server, ask, answer):
+        if ask.number == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    server.act, server.delay_s = interrupt, 0.05
+    fetched = loader(server).fetch([SYMBOL, "X.Y"], start="2023-06-01", end="2024-01-01")
+    assert fetched.interrupted
+    for symbol, frame in fetched.frames.items():
+        truth = true_rows(server, symbol, start="2023-06-01", end="2024-01-01")
+        assert np.array_equal(frame_rows(frame), truth[-len(frame) :])
+        (gap,) = [gap for gap in fetched.gaps if gap.symbol == symbol]
+        assert gap.count == len(truth) - len(frame)
+
+
+# What the doors refuse
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"category": "option"}, "category"),
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": float("nan")}, "timeout"),
+        ({"timeout": True}, "timeout"),
+        ({"timeout": "10"}, "timeout"),
+        ({"base_url": "ftp://api.bybit.com"}, "base_url"),
+        ({"base_url": "api.bybit.com"}, "base_url"),
+        ({"base_url": "file:///etc/passwd"}, "base_url"),
+        ({"base_url": "http://"}, "base_url"),
+        ({"base_url": "http://host:99999"}, "base_url"),
+        ({"base_url": "https://host/?a=b"}, "base_url"),
+        ({"base_url": None}, "base_url"),
+        ({"cache_dir": 3}, "cache_dir"),
+        ({"cache_dir": ""}, "cache_dir"),
+        ({"cache_dir": __file__}, "cache_dir"),
+    ],
+)
+def test_a_wrong_option_is_named(options, named):
+    with pytest.raises(InvalidInputError, match=named):
+        BybitDataLoader(**options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"symbol": ""}, "symbol"),
+        ({"symbol": None}, "symbol"),
+        ({"symbol": 5}, "symbol"),
+        ({"symbol": "BTC USDT"}, "symbol"),
+        ({"symbol": "BTC\nUSDT"}, "symbol"),
+        ({"symbol": "B" * 61}, "symbol"),
+        ({"interval": "7"}, "interval"),
+        ({"interval": 1440}, "interval"),
+        ({"interval": None}, "interval"),
+        ({"interval": "d"}, "interval"),
+        ({"interval": True}, "interval"),
+        ({"limit": 0}, "limit"),
+        ({"limit": -5}, "limit"),
+        ({"limit": 2.5}, "limit"),
+        ({"limit": "9"}, "limit"),
+        ({"start": "yesterday"}, "start"),
+        ({"start": 1_700_000_000}, "start"),
+        ({"start": "2024-13-01"}, "start"),
+        ({"start": pd.NaT}, "start"),
+        ({"start": "1969-12-31"}, "start"),
+        ({"end": "2300-01-01"}, "end"),
+        ({"end": ""}, "end"),
+        ({"start": "2024-02-02", "end": "2024-02-01"}, "start must not be later"),
+        ({"start": "2024-02-01T00:10", "end": "2024-02-01T00:20"}, "no bar of interval 60"),
+    ],
+)
+def test_a_wrong_argument_is_named_before_anything_is_asked(arguments, named, server):
+    with pytest.raises(InvalidInputError, match=named):
+        loader(server).fetch_klines(**{"symbol": SYMBOL, **arguments})
+    assert not server.asks
+
+
+@pytest.mark.parametrize("symbols", ["BTCUSDT", [], None, 3, ["A", ""]])
+def test_wrong_symbols_are_refused(symbols, server):
+    with pytest.raises(InvalidInputError, match="symbol"):
+        loader(server).fetch_multi_asset(symbols)
+
+
+def test_a_venue_stops_waiting_when_told(server):
+    server.delay_s = 5
+    venue = KlineVenue(server.url, "linear", 10.0, requests.Session(), PATIENT)
+    threading.Timer(0.1, venue.stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        venue.ask(SYMBOL, GRIDS["60"], None, Patience(20))
+    assert time.monotonic() - began < 2

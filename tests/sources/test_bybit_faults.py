@@ -1,0 +1,100 @@
+"""Every fault of the catalogue against the loader: the true candles, a refusal, or a named gap."""
+
+from __future__ import annotations
+
+import threading
+import time
+import tracemalloc
+import warnings
+
+import pytest
+from standin.faults import FAULTS, REFUSED
+from standin.scene import (
+    BRISK,
+    END,
+    PATIENT,
+    START,
+    SYMBOL,
+    TIMEOUT,
+    check_rows,
+    frame_rows,
+    make_server,
+)
+
+from crossattn.errors import CrossAttentionWarning, VenueError
+from crossattn.sources.bybit import BybitDataLoader
+
+CASES = [
+    pytest.param(fault, form, outcome, id=f"{fault.kind}: {fault.name} ({form})")
+    for fault in FAULTS
+    for form, outcome in (("once", fault.once), ("always", fault.always))
+    if outcome is not None
+]
+
+
+def make_loader(server, expected, **options):
+    brisk = expected == REFUSED
+    limits = BRISK if brisk else PATIENT
+    return BybitDataLoader(base_url=server.url, timeout=TIMEOUT[brisk], _limits=limits, **options)
+
+
+def test_the_catalogue_is_large_and_without_doubles():
+    names = [(fault.kind, fault.name) for fault in FAULTS]
+    assert len(names) == len(set(names)) >= 160
+    kinds = {kind for kind, _ in names}
+    assert kinds >= {"rate limit", "ban", "server error", "redirect", "wire", "compression"}
+    assert kinds >= {"body", "envelope", "return code", "page", "row", "client error"}
+
+
+@pytest.mark.parametrize(("fault", "form", "expected"), CASES)
+def test_fault(fault, form, expected, tmp_path):
+    with make_server(fault, form) as server:
+        loader = make_loader(server, expected, cache_dir=tmp_path)
+        began = time.monotonic()
+        if expected == REFUSED:
+            with pytest.raises(VenueError) as refusal:
+                loader.fetch_klines(SYMBOL, start=START, end=END)
+            message = str(refusal.value)
+            assert message.isprintable() and len(message) < 400
+            assert time.monotonic() - began < 6
+        else:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", CrossAttentionWarning)
+                frame = loader.fetch_klines(SYMBOL, start=START, end=END)
+            told = [str(w.message) for w in caught if w.category is CrossAttentionWarning]
+            lines = [text for text in told if text.startswith("missing:")]
+            check_rows(frame_rows(frame), lines, server, expected)
+        assert set(server.paths) == {"/v5/market/kline"}
+        server.act = None
+        # whatever the fault left in the cache is true: a healthy venue completes it exactly
+        healed = make_loader(server, None, cache_dir=tmp_path)
+        frame = healed.fetch_klines(SYMBOL, start=START, end=END)
+        check_rows(frame_rows(frame), [], server, "exact")
+
+
+def test_a_bomb_is_not_unfolded_to_find_out_that_it_is_one():
+    (bomb,) = [fault for fault in FAULTS if fault.name == "a gzip bomb of 64 MB"]
+    with make_server(bomb) as server:
+        loader = make_loader(server, REFUSED)
+        with pytest.raises(VenueError, match="larger than"):
+            loader.fetch_klines(SYMBOL, start=START, end=END)
+        tracemalloc.start()
+        try:
+            with pytest.raises(VenueError, match="larger than"):
+                loader.fetch_klines(SYMBOL, start=START, end=END)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 16 * 2**20
+
+
+def test_no_thread_is_left_when_a_fetch_returns():
+    def ours():
+        return [t for t in threading.enumerate() if t.name in ("bounded-get", "bybit-symbol")]
+
+    with make_server() as server:
+        make_loader(server, None).fetch_klines(SYMBOL, start=START, end=END)
+        deadline = time.monotonic() + 5
+        while ours() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not ours()

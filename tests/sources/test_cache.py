@@ -1,0 +1,388 @@
+"""The cache: any damage is noticed, any crash survived, several writers at once lose nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from standin import processes
+from standin.bybit import BybitStandIn, to_ms
+from standin.scene import (
+    END,
+    FOREVER,
+    NOW_MS,
+    PATIENT,
+    START,
+    SYMBOL,
+    check_rows,
+    frame_rows,
+    make_server,
+    true_rows,
+)
+
+from crossattn.data.files import read_bars
+from crossattn.errors import CrossAttentionWarning, DamagedFileError, InvalidInputError
+from crossattn.sources.bybit import BybitDataLoader
+from crossattn.sources.cache import BarCache, Table
+
+PLACE = ("venue", "linear", "60", "BTCUSDT")
+
+
+def same(a: Table, b: Table) -> bool:
+    columns = list(a.columns) == list(b.columns)
+    values = all(np.array_equal(a.columns[name], b.columns[name]) for name in b.columns)
+    return columns and values and np.array_equal(a.keys, b.keys) and a.notes == b.notes
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return BarCache(tmp_path / "cache")
+
+
+def load(server, cache_dir, **options):
+    loader = BybitDataLoader(base_url=server.url, cache_dir=cache_dir, _limits=PATIENT)
+    return loader.fetch_klines(SYMBOL, **{"start": START, "end": END, **options})
+
+
+# What is written reads back
+
+
+def test_a_table_reads_back_to_the_last_bit(cache):
+    rng = np.random.default_rng(1)
+    keys = np.cumsum(rng.integers(1, 5, 500))
+    values = rng.lognormal(0, 50, 500)
+    table = Table(keys, {"value": values, "when": keys * 3_600_000}, {"absent": [[3, 9]]})
+    path = cache.path(*PLACE)
+    assert cache.read(path) is None
+    cache.merge(path, table)
+    assert same(cache.read(path), table)
+    # any Parquet reader can look into it
+    plain = pd.read_parquet(path)
+    assert plain["value"].tolist() == values.tolist()
+    assert plain["time"].iloc[0] == pd.Timestamp(int(keys[0]), unit="ms", tz="UTC")
+
+
+def test_merging_adds_and_the_newer_rows_and_notes_count(cache):
+    path = cache.path(*PLACE)
+    cache.merge(
+        path, Table(np.array([1, 3]), {"value": np.array([1.0, 3.0])}, {"absent": [[2, 2]]})
+    )
+    cache.merge(path, Table(np.array([2, 3]), {"value": np.array([2.0, 30.0])}))
+    table = cache.read(path)
+    assert table.keys.tolist() == [1, 2, 3]
+    assert table.columns["value"].tolist() == [1.0, 2.0, 30.0]
+    assert table.notes == {}
+    cache.replace(path, Table(np.array([9]), {"value": np.array([9.0])}))
+    assert cache.read(path).keys.tolist() == [9]
+
+
+def test_no_symbol_leaves_the_folder_or_collides(cache):
+    names = [
+        "BTC",
+        "btc",
+        "Btc",
+        "../BTC",
+        "/etc/passwd",
+        "..",
+        ".",
+        "a/b",
+        "a%2Fb",
+        "CON",
+        "Ω",
+        "*",
+    ]
+    paths = [cache.path("venue", "linear", "60", name) for name in names]
+    assert len({str(path).lower() for path in paths}) == len(names)
+    for path in paths:
+        assert path.parent == cache.directory.resolve() / paths[0].parent.relative_to(
+            cache.directory
+        )
+        cache.merge(path, processes.table_of(np.arange(3)))
+    assert len(list(paths[0].parent.glob("*.parquet"))) == len(names)
+
+
+def test_intervals_categories_and_venues_do_not_share_a_file(cache):
+    places = [PLACE, ("other", *PLACE[1:]), ("venue", "spot", *PLACE[2:])]
+    places.append(("venue", "linear", "M", "BTCUSDT"))
+    assert len({cache.path(*place) for place in places}) == 4
+
+
+# A second fetch
+
+
+def test_a_second_fetch_asks_for_nothing_and_a_longer_one_for_the_rest(tmp_path):
+    with make_server() as server:
+        first = load(server, tmp_path, end="2024-02-20")
+        asked = len(server.asks)
+        assert load(server, tmp_path, end="2024-02-20").equals(first)
+        assert len(server.asks) == asked
+        longer = load(server, tmp_path, start="2024-01-05", end="2024-02-22")
+        new = server.asks[asked:]
+        assert len(new) == 1 or all(ask.end - ask.start < 1000 * 3_600_000 for ask in new)
+        assert np.array_equal(
+            frame_rows(longer), true_rows(server, start="2024-01-05", end="2024-02-22")
+        )
+        assert len(new) <= 2
+
+
+def test_the_open_candle_is_fetched_when_it_has_closed(tmp_path):
+    with make_server() as server:
+        assert load(server, tmp_path).index[-1] == pd.Timestamp("2024-03-01T09:00Z")
+        server.now_ms += 3_600_000
+        asked = len(server.asks)
+        check_rows(frame_rows(load(server, tmp_path)), [], server, "exact")
+        assert len(server.asks) - asked <= 1
+
+
+def test_a_gap_is_asked_for_again_by_the_next_fetch(tmp_path):
+    with make_server() as server:
+        server.holes = {to_ms("2024-02-01T05:00")}
+        with pytest.warns(
+            CrossAttentionWarning, match=r"^missing: AAAUSDT 2024-02-01T05:00:00Z\.\."
+        ):
+            load(server, tmp_path)
+        server.holes = set()
+        asked = len(server.asks)
+        check_rows(frame_rows(load(server, tmp_path)), [], server, "exact")
+        assert len(server.asks) == asked + 1
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "127.0.0.1").write_text("in the way")
+    with make_server() as server, pytest.raises(InvalidInputError, match="cache_dir"):
+        load(server, tmp_path)
+
+
+# Damage
+
+
+def corruptions(data: bytes, count: int):
+    """Yield names and damaged versions of a file's bytes, none equal to it."""
+    rng = np.random.default_rng(11)
+    n = len(data)
+    for number in range(count):
+        at, other = sorted(rng.integers(0, n, 2).tolist())
+        kind = number % 8
+        damaged = bytearray(data)
+        if kind <= 2:
+            at = int(rng.integers(0, n)) if kind < 2 else n - 1 - number % 400
+            damaged[at] ^= 1 << int(rng.integers(0, 8))
+        elif kind == 3:
+            damaged = damaged[:at]
+        elif kind == 4:
+            damaged[at:at] = rng.bytes(int(rng.integers(1, 40)))
+        elif kind == 5:
+            damaged[at : at + 200] = bytes(len(damaged[at : at + 200]))
+        elif kind == 6:
+            del damaged[at:other]
+        else:
+            damaged += rng.bytes(int(rng.integers(1, 40)))
+        if bytes(damaged) != data:
+            yield f"{number}: kind {kind} at {at}", bytes(damaged)
+
+
+def test_none_of_400_corruptions_is_silent(cache):
+    path = cache.path(*PLACE)
+    rng = np.random.default_rng(2)
+    table = Table(np.arange(1000, 2234), {"value": rng.normal(size=1234)}, {"absent": []})
+    cache.merge(path, table)
+    data = path.read_bytes()
+    tried = 0
+    for name, damaged in corruptions(data, 420):
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedFileError):
+            pytest.fail(f"{name}: read {cache.read(path)}")
+        tried += 1
+    assert tried >= 400
+    path.write_bytes(data)
+    assert same(cache.read(path), table)
+
+
+def test_every_bit_of_the_footer_counts(cache):
+    path = cache.path(*PLACE)
+    cache.merge(path, processes.table_of(np.arange(4)))
+    data = path.read_bytes()
+    for bit in range(8 * (len(data) - 700), 8 * len(data), 7):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedFileError):
+            cache.read(path)
+
+
+def sealed(table: pa.Table, place: str, **options) -> bytes:
+    """Return a Parquet file of a stranger who knows how this cache seals its files."""
+    sink = io.BytesIO()
+    mark = b"crossattn-sha256-"
+    notes = json.dumps({"place": place, "notes": {}})
+    with pq.ParquetWriter(sink, table.schema, **options) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({"crossattn": notes, "digest": mark.decode() + "0" * 64})
+    data = bytearray(sink.getvalue())
+    at = data.rfind(mark) + len(mark)
+    data[at : at + 64] = hashlib.sha256(data).hexdigest().encode()
+    return bytes(data)
+
+
+def test_foreign_files_are_no_data(cache, tmp_path):
+    path = cache.path(*PLACE)
+    place = path.relative_to(cache.directory).as_posix()
+    cache.merge(path, processes.table_of(np.arange(9)))
+    other = path.with_name("ETHUSDT.parquet")
+    shutil.copy(path, other)
+    times = pa.array([1, 2], pa.timestamp("ms", tz="UTC"))
+    plain = pa.table({"time": times, "value": pa.array([1.0, 2.0])})
+    strangers = {
+        "empty": b"",
+        "text": b"time,open,high,low,close,volume\n",
+        "plain Parquet": _parquet(plain),
+        "an Arrow schema inside": sealed(plain, place),
+        "keys that fall": sealed(plain[::-1], place, store_schema=False),
+        "keys that are numbers": sealed(
+            pa.table({"time": [1.0, 2.0], "value": [1.0, 2.0]}), place, store_schema=False
+        ),
+        "texts for numbers": sealed(
+            pa.table({"time": times, "value": ["1", "2"]}), place, store_schema=False
+        ),
+        "missing values": sealed(
+            pa.table({"time": pa.array([1, None], times.type), "value": [1.0, 2.0]}),
+            place,
+            store_schema=False,
+        ),
+        "keys of another unit": sealed(
+            pa.table({"time": times.cast(pa.timestamp("us", tz="UTC")), "value": [1.0, 2.0]}),
+            place,
+            store_schema=False,
+        ),
+        "no keys": sealed(pa.table({"value": [1.0]}), place, store_schema=False),
+        "another place": sealed(plain, "venue/x", store_schema=False),
+    }
+    with pytest.raises(DamagedFileError, match="was written for"):
+        cache.read(other)
+    for name, data in strangers.items():
+        path.write_bytes(data)
+        with pytest.raises(DamagedFileError):
+            pytest.fail(f"{name}: read {cache.read(path)}")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DamagedFileError, match="folder"):
+        cache.read(path)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+def test_a_damaged_file_is_fetched_anew_and_said_so(tmp_path):
+    with make_server() as server:
+        load(server, tmp_path)
+        (path,) = tmp_path.rglob("*.parquet")
+        data = path.read_bytes()
+        for name, damaged in corruptions(data, 16):
+            path.write_bytes(damaged)
+            asked = len(server.asks)
+            with pytest.warns(CrossAttentionWarning, match="fetched anew"):
+                frame = load(server, tmp_path)
+            check_rows(frame_rows(frame), [], server, "exact")
+            assert len(server.asks) >= asked + 2, name
+            check_rows(frame_rows(load(server, tmp_path)), [], server, "exact")
+
+
+# Several writers, and crashes
+
+
+def test_four_writers_of_thirty_rounds_lose_nothing(cache):
+    context = processes.context()
+    barrier = context.Barrier(4)
+    writers = [
+        context.Process(
+            target=processes.write_rounds, args=(str(cache.directory), writer, 30, barrier)
+        )
+        for writer in range(4)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(120)
+        assert writer.exitcode == 0
+    for number in range(30):
+        table = cache.read(cache.path("venue", "linear", "60", f"S{number}"))
+        assert same(table, processes.table_of(np.arange(1200)))
+    assert not list(cache.directory.rglob("*.part"))
+
+
+def test_threads_of_one_process_lose_nothing(cache):
+    path = cache.path(*PLACE)
+    parts = np.array_split(np.random.default_rng(0).permutation(800), 8)
+
+    def write(part):
+        for piece in np.array_split(part, 4):
+            cache.merge(path, processes.table_of(np.sort(piece)))
+
+    threads = [threading.Thread(target=write, args=(part,)) for part in parts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert same(cache.read(path), processes.table_of(np.arange(800)))
+
+
+def test_25_kills_at_random_moments_cost_at_most_half_of_the_requests(tmp_path):
+    symbols = ("AAAUSDT", "BBBUSDT", "CCCUSDT", "NEWUSDT")
+    listings = dict.fromkeys(symbols, FOREVER)
+    listings["NEWUSDT"] = (to_ms("2023-10-01"), FOREVER[1])
+    words = ["--source", "bybit", "--symbols", ",".join(symbols), "--start", "2023-08-01"]
+    words += ["--end", "2024-02-01"]
+    context, rng = processes.context(), np.random.default_rng(5)
+    with BybitStandIn(listings, NOW_MS) as server:
+        server.delay_s = 0.004
+
+        def start(name):
+            place = [
+                "--base-url",
+                server.url,
+                "--cache",
+                tmp_path / name,
+                "--out",
+                tmp_path / "out",
+            ]
+            child = context.Process(target=processes.fetch, args=([*words, *map(str, place)],))
+            child.start()
+            return child
+
+        child = start("whole")
+        child.join(60)
+        assert child.exitcode == 0
+        whole = len(server.asks)
+        assert whole >= 16
+        for number, last in enumerate(rng.integers(1, whole, 25)):
+            shutil.rmtree(tmp_path / "out")
+            server.asks.clear()
+            child = start(str(number))
+            deadline = time.monotonic() + 60
+            while len(server.asks) < last and time.monotonic() < deadline:
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, 0.02))
+            os.kill(child.pid, signal.SIGKILL)
+            child.join(60)
+            child = start(str(number))
+            child.join(60)
+            assert child.exitcode == 0
+            assert len(server.asks) <= 1.5 * whole, f"killed after {last} of {whole} requests"
+            for symbol, frame in read_bars(tmp_path / "out").items():
+                truth = true_rows(server, symbol, start="2023-08-01", end="2024-02-01")
+                assert np.array_equal(frame_rows(frame)[:, :7], truth[:, :7])
+            assert not list((tmp_path / str(number)).rglob("*.part"))

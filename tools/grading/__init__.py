@@ -1,0 +1,1 @@
+"""Grade notebooks in a sandbox: outside the package, since only instructors need it."""
