@@ -1,43 +1,71 @@
-"""Checks of single values, each with an error that names the argument and what it got."""
+"""Validate scalar arguments: integers, numbers, choices, seeds.
+
+Used at public entry points alone; inner functions trust their callers. Every refusal names the
+argument, says what it must be and shows what it got.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from numbers import Integral, Real
 
 from crossattn.errors import InvalidInputError
 
+INFINITY = float("inf")
 
-def whole(name: str, value: object, *, at_least: int) -> None:
+
+def check_int(name: str, value: object, *, at_least: int = 1) -> int:
+    """Return ``value`` as an int, or refuse what is not an integer of at least ``at_least``."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < at_least:
         raise InvalidInputError(f"{name} must be an integer of at least {at_least}, got {value!r}")
+    return int(value)
 
 
-def seed_number(name: str, value: object) -> None:
-    whole(name, value, at_least=0)
-    if value >= 2**63:
-        raise InvalidInputError(f"{name} must be below 2**63, got {value!r}")
-
-
-def number(
+def check_float(
     name: str,
     value: object,
     *,
     above: float | None = None,
     at_least: float | None = None,
-    below: float = float("inf"),
-) -> None:
-    right = isinstance(value, Real) and not isinstance(value, bool) and value < below
-    if right and above is not None:
-        right = value > above
-    if right and at_least is not None:
-        right = value >= at_least
-    if not right:
-        bound = f"above {above}" if above is not None else f"at least {at_least}"
-        if below < float("inf"):
-            bound += f" and below {below}"
-        raise InvalidInputError(f"{name} must be a number {bound}, got {value!r}")
+    below: float = INFINITY,
+    at_most: float = INFINITY,
+) -> float:
+    """Return ``value`` as a float, or refuse what is no number between the bounds, or NaN."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if (
+        not number
+        or not value < below
+        or value > at_most
+        or (above is not None and not value > above)
+        or (at_least is not None and not value >= at_least)
+    ):
+        bounds = [
+            f"{text} {bound}"
+            for text, bound in (("above", above), ("at least", at_least), ("below", below))
+            if bound not in (None, INFINITY)
+        ]
+        bounds += [f"at most {at_most}"] if at_most < INFINITY else []
+        wanted = " ".join(["a finite number", " and ".join(bounds)]).strip()
+        raise InvalidInputError(f"{name} must be {wanted}, got {value!r}")
+    return float(value)
 
 
-def choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
+def check_choice(name: str, value: object, choices: Collection[str]) -> str:
+    """Return ``value``, or refuse what is not one of ``choices``."""
+    if not isinstance(value, str) or value not in choices:
         raise InvalidInputError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    return value
+
+
+def check_bool(name: str, value: object) -> bool:
+    """Return ``value``, or refuse what is neither True nor False."""
+    if not isinstance(value, bool):
+        raise InvalidInputError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
+def check_seed(name: str, value: object) -> int:
+    """Return ``value`` as an int, or refuse what torch does not take as a seed."""
+    if check_int(name, value, at_least=0) >= 2**63:
+        raise InvalidInputError(f"{name} must be below 2**63, got {value!r}")
+    return int(value)

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from crossattn._validation import choice, number, seed_number, whole
+from crossattn._validation import check_choice, check_float, check_int, check_seed
 from crossattn.errors import InvalidInputError
 
 OUTPUT_TYPES = ("regression", "classification", "portfolio", "distribution")
@@ -94,11 +94,11 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "plateau_patience"):
-            whole(name, getattr(self, name), at_least=1)
-        choice("schedule", self.schedule, ("cosine", "plateau"))
-        number("plateau_factor", self.plateau_factor, above=0.0, below=1.0)
+            check_int(name, getattr(self, name), at_least=1)
+        check_choice("schedule", self.schedule, ("cosine", "plateau"))
+        check_float("plateau_factor", self.plateau_factor, above=0.0, below=1.0)
         for name in ("lr", "clip", "target_clip"):
-            number(name, getattr(self, name), above=0.0)
+            check_float(name, getattr(self, name), above=0.0)
         for name in (
             "weight_decay",
             "gain_penalty",
@@ -107,10 +107,10 @@ class TrainingConfig:
             "risk_aversion",
             "concentration",
         ):
-            number(name, getattr(self, name), at_least=0.0)
+            check_float(name, getattr(self, name), at_least=0.0)
         for name in ("warmup", "penalty_from"):
-            number(name, getattr(self, name), at_least=0.0, below=1.0)
-        number("penalty_full", self.penalty_full, above=self.penalty_from)
+            check_float(name, getattr(self, name), at_least=0.0, below=1.0)
+        check_float("penalty_full", self.penalty_full, above=self.penalty_from)
 
     def with_options(self, **options) -> TrainingConfig:
         """Return the recipe with the options that are not None in place of its own."""
@@ -207,16 +207,16 @@ class ModelConfig:
     def __post_init__(self) -> None:
         least = {"n_assets": 2, "n_features": 1, "d_model": 1, "n_heads": 1, "n_layers": 1}
         for name, low in {**least, "max_lag": 0}.items():
-            whole(name, getattr(self, name), at_least=low)
+            check_int(name, getattr(self, name), at_least=low)
             object.__setattr__(self, name, int(getattr(self, name)))
-        number("dropout", self.dropout, at_least=0.0, below=1.0)
-        number("max_position", self.max_position, above=0.0)
-        choice("output_type", self.output_type, OUTPUT_TYPES)
-        choice("preset", self.preset, PRESETS)
-        choice("embedding", self.embedding, ("linear", "conv"))
-        choice("cross", self.cross, CROSS_ATTENTIONS)
+        check_float("dropout", self.dropout, at_least=0.0, below=1.0)
+        check_float("max_position", self.max_position, above=0.0)
+        check_choice("output_type", self.output_type, OUTPUT_TYPES)
+        check_choice("preset", self.preset, PRESETS)
+        check_choice("embedding", self.embedding, ("linear", "conv"))
+        check_choice("cross", self.cross, CROSS_ATTENTIONS)
         if self.preset == "inverted":
-            whole("lookback", self.lookback, at_least=1)
+            check_int("lookback", self.lookback, at_least=1)
         if self.preset == "encoder" and self.cross == "hierarchical":
             for name in ("sectors", "markets"):
                 labels = getattr(self, name)
@@ -235,7 +235,7 @@ class ModelConfig:
         if self.features is not None:
             object.__setattr__(self, "features", self._checked_features())
         if self.seed is not None:
-            seed_number("seed", self.seed)
+            check_seed("seed", self.seed)
 
     def _checked_features(self) -> tuple[str, ...]:
         names = self.features

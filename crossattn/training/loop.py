@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from crossattn import _utils as runtime
-from crossattn._validation import seed_number, whole
+from crossattn._validation import check_int, check_seed
 from crossattn.errors import InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training.batches import Part, as_part, fit_scaling
@@ -144,10 +144,10 @@ def train_cross_attention_model(
     recipe = model.config.recipe.with_options(
         epochs=epochs, batch_size=batch_size, lr=lr, **options
     )
-    whole("patience", patience, at_least=1)
-    seed_number("seed", seed)
+    check_int("patience", patience, at_least=1)
+    check_seed("seed", seed)
     if checkpoint_every is not None:
-        whole("checkpoint_every", checkpoint_every, at_least=1)
+        check_int("checkpoint_every", checkpoint_every, at_least=1)
     train, val = _aligned_parts(model, train_data, val_data)
     horizon = train.horizon
     adds_up = recipe.next_bar and model.output_type == "regression" and horizon > 1
