@@ -178,7 +178,11 @@ class ModelConfig:
     sectors, markets : tuple of str or None
         Labels of the assets, for ``cross="hierarchical"``.
     lookback : int or None
-        Steps of a window; only ``inverted`` needs to be told.
+        Steps of a window. Only ``inverted`` needs to be told; for the others training fills it in.
+    horizon : int or None
+        Steps that a forecast is for, together; training fills it in. None counts as 1.
+    symbols : tuple of str or None
+        Names of the assets, in order; training fills them in from data that has names.
     seed : int or None
         Of the initial weights; None draws from torch's global generator.
     """
@@ -202,6 +206,8 @@ class ModelConfig:
     sectors: tuple[str, ...] | None = None
     markets: tuple[str, ...] | None = None
     lookback: int | None = None
+    horizon: int | None = None
+    symbols: tuple[str, ...] | None = None
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -215,8 +221,13 @@ class ModelConfig:
         check_choice("preset", self.preset, PRESETS)
         check_choice("embedding", self.embedding, ("linear", "conv"))
         check_choice("cross", self.cross, CROSS_ATTENTIONS)
-        if self.preset == "inverted":
-            check_int("lookback", self.lookback, at_least=1)
+        for name in ("lookback", "horizon"):
+            if getattr(self, name) is not None or (name, self.preset) == ("lookback", "inverted"):
+                check_int(name, getattr(self, name), at_least=1)
+        if self.symbols is not None and len(set(self.symbols)) != self.n_assets:
+            raise InvalidInputError(
+                f"symbols must be {self.n_assets} different names, got {self.symbols!r}"
+            )
         if self.preset == "encoder" and self.cross == "hierarchical":
             for name in ("sectors", "markets"):
                 labels = getattr(self, name)

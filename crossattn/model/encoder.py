@@ -187,8 +187,8 @@ class EncoderBody(nn.Module):
         nn.init.normal_(self.readout.weight, std=0.01)
         nn.init.zeros_(self.readout.bias)
 
-    def name_channels(self, names: tuple[str, ...]) -> None:
-        """Accept any channels: the embedding learns what each is worth."""
+    def follow(self, config: ModelConfig) -> None:
+        """Accept any channels and any horizon: the weights learn both."""
 
     def fit_scaling(self, x: Tensor, lookback: int, *, every_step: bool) -> None:
         """Take scales from a panel ``(R, N, F)``, or from the last step of windows."""

@@ -56,20 +56,22 @@ class LagBody(nn.Module):
         ]
         content = [ContentLagLayer(n_lags)] if config.n_layers > 1 else []
         self.layers = nn.ModuleList(content + identity)
-        self.ahead = 1
         self.n_heads = config.n_heads
         self.n_identities = config.n_heads * len(identity)
         self.readout = SignalReadout(raw_width(config), plain=config.output_type == "regression")
+        self.follow(config)
 
-    def name_channels(self, names: tuple[str, ...]) -> None:
-        """Say which channel is which.
+    def follow(self, config: ModelConfig) -> None:
+        """Take the channels' names and the horizon from a configuration.
 
         Raises
         ------
         InvalidInputError
-            None of them is ``log_return``.
+            No channel is called ``log_return``.
         """
-        self.reader.name_channels(names)
+        self.reader.name_channels(config.channels)
+        # a position is held for one step, whatever the horizon
+        self.ahead = 1 if config.output_type == "portfolio" else config.horizon or 1
 
     def fit_scaling(self, x: Tensor, lookback: int, *, every_step: bool) -> None:
         """Take scales from the training part: a panel ``(R, N, F)`` or windows."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 
 import torch
 from torch import Tensor, nn
@@ -76,14 +77,6 @@ class CrossAttentionMultiAsset(nn.Module):
             self.body = BODIES[self.config.preset](self.config)
             self.head = make_head(self.config)
         self.register_buffer("target_scale", torch.ones(n_assets))
-        self.symbols: tuple[str, ...] | None = None
-        self.lookback: int | None = None
-        self.horizon: int | None = None
-
-    def look_ahead(self, steps: int) -> None:
-        """Forecast ``steps`` steps together; a portfolio is held for one, whatever the horizon."""
-        if self.config.preset == "lag" and self.output_type != "portfolio":
-            self.body.ahead = steps
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> CrossAttentionMultiAsset:
@@ -100,8 +93,57 @@ class CrossAttentionMultiAsset(nn.Module):
         """Names of the input channels, in order."""
         return self.config.channels
 
-    def adopt_features(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the channels to read from data with these features, naming them if nobody has.
+    @property
+    def symbols(self) -> tuple[str, ...] | None:
+        """Names of the assets, in order; None before training on data that has names."""
+        return self.config.symbols
+
+    @property
+    def lookback(self) -> int | None:
+        """Steps of a window; None before training."""
+        return self.config.lookback
+
+    @property
+    def horizon(self) -> int | None:
+        """Steps that a forecast is for, together; None before training."""
+        return self.config.horizon
+
+    def update_config(self, **changes) -> None:
+        """Replace settings that decide no shape: symbols, features, lookback, horizon."""
+        self.config = dataclasses.replace(self.config, **changes)
+        self.body.follow(self.config)
+
+    def get_extra_state(self) -> Tensor:
+        """Return the configuration as bytes, so that a state_dict holds all a forecast needs."""
+        text = json.dumps(self.config.to_dict())
+        return torch.frombuffer(bytearray(text, "utf-8"), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over what training filled in, from a model of the same shape.
+
+        Raises
+        ------
+        InvalidInputError
+            The state belongs to a model that differs in a setting on which forecasts depend.
+        """
+        theirs = ModelConfig.from_dict(json.loads(bytes(state.cpu().tolist())))
+        # training fills these in; drop-out and the seed change no forecast of given weights
+        filled_in = ("symbols", "features", "lookback", "horizon")
+        for field in dataclasses.fields(ModelConfig):
+            own, other = getattr(self.config, field.name), getattr(theirs, field.name)
+            if field.name == "features" and own is not None:
+                other = theirs.channels
+            elif field.name in (*filled_in, "seed", "dropout"):
+                continue
+            if own != other:
+                raise InvalidInputError(
+                    f"state_dict is of a model with {field.name}={other!r}, this one has {own!r}"
+                )
+        changes = {name: getattr(theirs, name) for name in filled_in}
+        self.update_config(**{**changes, "features": theirs.features or self.config.features})
+
+    def resolve_features(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the channels to read from data with these features; names them where unnamed.
 
         Raises
         ------
@@ -117,8 +159,7 @@ class CrossAttentionMultiAsset(nn.Module):
             raise InvalidInputError(
                 f"data must have {self.config.n_features} features, got {', '.join(names)}"
             )
-        self.config = dataclasses.replace(self.config, features=tuple(names))
-        self.body.name_channels(self.config.channels)
+        self.update_config(features=tuple(names))
         return self.features
 
     def forward(

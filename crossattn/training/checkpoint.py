@@ -176,13 +176,16 @@ def _assembled(
     expected = model.state_dict()
     state = {name: tensors[prefix + name] for name in expected}
     for name, tensor in state.items():
+        if name == "_extra_state":  # the configuration again; its length depends on names
+            continue
         if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
             raise InvalidInputError(f"{name} has shape {tuple(tensor.shape)}")
     model = CrossAttentionMultiAsset.from_config(config)
     model.load_state_dict(state)
-    model.symbols = tuple(content["symbols"]) if content["symbols"] else None
-    model.lookback, model.horizon = content["lookback"], content["horizon"]
-    model.look_ahead(model.horizon or 1)
+    for name in ("symbols", "features", "lookback", "horizon"):
+        said, known = content[name], getattr(model, name)
+        if said != (list(known) if isinstance(known, tuple) else known):
+            raise InvalidInputError(f"{name} is {said!r} here and {known!r} in the model")
     return model.eval()
 
 

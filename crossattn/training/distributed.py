@@ -131,7 +131,7 @@ class Team:
         """Give every process the first one's weights and buffers."""
         if self.size == 1:
             return
-        for tensor in model.state_dict().values():
+        for tensor in [*model.parameters(), *model.buffers()]:
             dist.broadcast(tensor, src=0)
 
     def wait(self, device: torch.device) -> None:

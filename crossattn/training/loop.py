@@ -153,7 +153,7 @@ def train_cross_attention_model(
     adds_up = recipe.next_bar and model.output_type == "regression" and horizon > 1
     if adds_up:
         train, val = train.of_the_next_bar(), val.of_the_next_bar()
-    model.look_ahead(1 if adds_up else horizon)
+    model.update_config(symbols=train.symbols, lookback=train.lookback, horizon=train.horizon)
     team = Team.join()
     folder = RunFolder(run_dir, resume=resume, writes=team.leads)
     parts = {"train": train, "val": val}
@@ -173,8 +173,7 @@ def train_cross_attention_model(
             _run(trainer, folder, mark, patience, shown, checkpoint_every, on_board)
     if adds_up:
         model.head.intercept.mul_(horizon)
-        model.look_ahead(horizon)
-    model.symbols, model.lookback, model.horizon = train.symbols, train.lookback, horizon
+        model.update_config(horizon=horizon)
     state = trainer.progress
     if run_dir is not None and team.leads and not (folder.path / "config.json").exists():
         save_models([model], folder.path)
@@ -238,7 +237,7 @@ def _aligned_parts(model: CrossAttentionMultiAsset, train_data, val_data) -> tup
     if isinstance(train_data, CrossAttentionData):
         if not isinstance(val_data, CrossAttentionData):
             raise InvalidInputError(f"val_data must be CrossAttentionData, got {type(val_data)}")
-        names = model.adopt_features(train_data.features)
+        names = model.resolve_features(train_data.features)
         train_data = train_data.select(features=names)
         val_data = val_data.select(symbols=train_data.symbols, features=names)
     train, val = as_part(train_data, "train_data"), as_part(val_data, "val_data")

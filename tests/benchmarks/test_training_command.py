@@ -7,6 +7,7 @@ for one bar. Seeds are not those on which the recipe was tuned (101 to 105).
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import resource
 import subprocess
@@ -52,8 +53,9 @@ def test_the_default_command_learns_the_static_market(tmp_path):
         (model,), _ = load_models(tmp_path / str(seed) / "run")
         data = prepare_cross_attention_data(market.frames)
         test = data.split(train=0.6, val=0.1)[2]
-        model.look_ahead(1)
-        forecast, truth = predict(model, test, device="cpu"), market.oracle[test.ends]
+        model.update_config(horizon=1)
+        next_bar = dataclasses.replace(test, horizon=1)
+        forecast, truth = predict(model, next_bar, device="cpu"), market.oracle[test.ends]
         fidelities.append(np.corrcoef(forecast.ravel(), truth.ravel())[0, 1])
     print(f"\nfidelity {np.round(fidelities, 4)}, CPU seconds {np.round(seconds, 1)}")
     assert np.mean(fidelities) >= 0.97

@@ -282,3 +282,52 @@ def test_a_configuration_survives_json():
 
     config = ModelConfig(np.int64(3), 2, features=("log_return", "range"), quantiles=(0.1, 0.9))
     assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+class TestStateDict:
+    """A load_state_dict round trip gives equal forecasts, or refuses."""
+
+    def made(self, **options):
+        return CrossAttentionMultiAsset(N, F, **{"d_model": 16, "n_heads": 2, "seed": 0, **options})
+
+    @pytest.mark.parametrize("options", PRESETS, ids=str)
+    def test_what_training_filled_in_comes_along(self, options):
+        options = {**options, "d_model": 16, "n_heads": 2}
+        net = CrossAttentionMultiAsset(N, F, seed=0, **options)
+        names = ("range", "log_return", *"abcde")
+        net.update_config(symbols=tuple("WXYZ"), features=names, lookback=T, horizon=4)
+        new = CrossAttentionMultiAsset(N, F, seed=9, **options)
+        assert not torch.equal(new.eval()(windows()), net.eval()(windows()))
+        new.load_state_dict(net.state_dict())
+        assert torch.equal(new(windows()), net(windows()))
+        assert (new.symbols, new.features, new.lookback, new.horizon) == (
+            tuple("WXYZ"),
+            names,
+            T,
+            4,
+        )
+
+    def test_a_forecast_of_four_steps_is_not_one_of_a_single_step(self):
+        net = trained_like(self.made()).eval()
+        one = net(windows())
+        net.update_config(horizon=4)
+        assert not torch.allclose(net(windows()), one, rtol=0.1)
+
+    @pytest.mark.parametrize(
+        ("options", "word"),
+        [
+            ({"max_lag": 3}, "max_lag"),
+            ({"n_heads": 4}, "n_heads"),
+            ({"output_type": "portfolio"}, "output_type"),
+            ({"features": DEFAULT_CHANNELS[::-1]}, "features"),
+        ],
+    )
+    def test_another_model_refuses(self, options, word):
+        with pytest.raises(InvalidInputError, match=word):
+            self.made(**options).load_state_dict(self.made().state_dict())
+
+    def test_a_state_without_a_configuration_is_refused(self):
+        state = self.made().state_dict()
+        del state["_extra_state"]
+        with pytest.raises(RuntimeError, match="_extra_state"):
+            self.made().load_state_dict(state)

@@ -17,6 +17,7 @@ from crossattn.training.batches import as_part, fit_scaling, rows_of
 from crossattn.training.loop import Trainer, train_cross_attention_model
 from crossattn.training.prediction import attention_batches, predict
 from crossattn.training.schedule import make_optimizer, plateau_cuts
+from crossattn.windows.dataset import prepare_cross_attention_data
 
 
 def make(data, **options):
@@ -119,6 +120,18 @@ def test_symbols_and_features_are_put_in_order_by_name(parts):
     forecast = predict(model, shuffled)
     np.testing.assert_array_equal(forecast[:, ::-1], predict(model, parts[2]))
     assert forecast.shape == shuffled.y.shape  # and beside its own targets
+
+
+@pytest.mark.parametrize("horizon", [1, 4])
+def test_a_state_dict_brings_equal_forecasts(market, horizon):
+    data = prepare_cross_attention_data(market.frames, lookback=16, horizon=horizon)
+    parts = data.split(train=0.6, val=0.2)
+    net = train(parts, epochs=1).model
+    new = make(data, seed=9)
+    new.load_state_dict(net.state_dict())
+    np.testing.assert_array_equal(predict(new, parts[2]), predict(net, parts[2]))
+    with pytest.raises(InvalidInputError, match="horizon"):
+        predict(new, dataclasses.replace(parts[2], horizon=2))
 
 
 def test_other_data_is_refused(parts, data):
