@@ -1,55 +1,26 @@
-"""Cross-attention for multi-asset trading: who leads whom, at which lag, and what it is worth.
+"""Cross-attention for multi-asset trading: who leads whom, at which lag, worth what after costs.
 
-The names of the public interface are handed out on first use, so that ``import crossattn`` and the
-command line stay light: torch is imported by whoever touches a model, and by nobody else.
+bars        simulate_market load_sample sample_names BybitDataLoader fetch_stock_data
+            align_panel
+features    create_multi_asset_features compute_rsi compute_macd DEFAULT_FEATURES
+windows     prepare_cross_attention_data CrossAttentionData
+attention   scaled_dot_product_attention CrossAssetAttention MultiHeadCrossAttention
+            TemporalCrossAttention HierarchicalCrossAttention
+models      CrossAttentionForecaster CrossAttentionMultiAsset train_cross_attention_model predict
+evidence    analyze_lead_lag_relationships audit_leakage predict_and_visualize
+money       backtest_weights CrossAttentionBacktest compute_metrics walk_forward
+results     SimulatedMarket TrainingResult LeadLagReport LeakageReport BacktestResult
+            WalkForwardResult
+errors      CrossAttentionError InvalidInputError CrossAttentionWarning
+
+``help(crossattn.simulate_market)`` explains one name. Names are imported on first use (SPEC 1), so
+that ``import crossattn`` does not import torch; the stub ``__init__.pyi`` tells editors and type
+checkers where each one lives.
 """
 
-from importlib import import_module
+import lazy_loader
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
-_EXPORTS = {
-    "errors": ["CrossAttentionError"],
-    "data.panel": ["align_panel"],
-    "simulate.market": ["SimulatedMarket", "simulate_market"],
-    "sources.samples": ["load_sample", "sample_names"],
-    "sources.bybit": ["BybitDataLoader"],
-    "sources.yahoo": ["fetch_stock_data"],
-    "features": [
-        "DEFAULT_FEATURES",
-        "compute_macd",
-        "compute_rsi",
-        "create_multi_asset_features",
-    ],
-    "windows.dataset": ["CrossAttentionData", "prepare_cross_attention_data"],
-    "attention.functional": ["scaled_dot_product_attention"],
-    "attention.cross": ["CrossAssetAttention", "MultiHeadCrossAttention"],
-    "attention.lagged": ["TemporalCrossAttention"],
-    "attention.hierarchical": ["HierarchicalCrossAttention"],
-    "model.network": ["CrossAttentionMultiAsset"],
-    "training.loop": ["TrainingResult", "train_cross_attention_model"],
-    "training.prediction": ["predict"],
-    "forecaster": ["CrossAttentionForecaster"],
-    "evidence.maps": ["predict_and_visualize"],
-    "evidence.leadlag": ["LeadLagReport", "analyze_lead_lag_relationships"],
-    "evidence.leakage": ["LeakageReport", "audit_leakage"],
-    "portfolio.engine": ["BacktestResult", "backtest_weights"],
-    "portfolio.metrics": ["compute_metrics"],
-    "portfolio.strategy": ["CrossAttentionBacktest"],
-    "portfolio.walkforward": ["WalkForwardResult", "walk_forward"],
-}
-_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
-
-__all__ = ["__version__", *sorted(_MODULE_OF)]
-
-
-def __getattr__(name: str):
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'crossattn' has no attribute {name!r}")
-    value = getattr(import_module(f"crossattn.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+# No ``__all__``: with it, ``help(crossattn)`` prints every class in full.
+__getattr__, __dir__, _ = lazy_loader.attach_stub(__name__, __file__)

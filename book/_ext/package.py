@@ -66,6 +66,16 @@ TYPE_WORDS = {
 }
 
 
+def exports() -> dict[str, list[str]]:
+    """Return the public names of the package by module, as its stub lists them."""
+    stub = Path(crossattn.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
+    imports = [node for node in ast.parse(stub).body if isinstance(node, ast.ImportFrom)]
+    return {node.module: [alias.name for alias in node.names] for node in imports}
+
+
+EXPORTS = exports()
+
+
 def find_object(name: str):
     """Import the object with this dotted name; None where there is no such thing."""
     parts = name.split(".")
@@ -138,7 +148,7 @@ def members_of(module: str) -> list[str]:
         if getattr(member, "__module__", None) == module
         and not name.startswith("_")
         and (inspect.isclass(member) or inspect.isfunction(member))
-        and name not in crossattn.__all__
+        and name not in dir(crossattn)
     ]
 
 
@@ -156,7 +166,7 @@ class PublicApi(SphinxDirective):
         tops = self.arguments[0].split(",")
         paths = [
             (f"crossattn.{name}", f"crossattn.{module}.{name}")
-            for module, names in crossattn._ROOMS.items()
+            for module, names in EXPORTS.items()
             for name in names
             if module.split(".")[0] in tops and module != "errors"
         ]
@@ -226,7 +236,7 @@ def tidy_docstring(app: Sphinx, what, name, found, options, lines: list[str]) ->
 
 def public_name(target: str) -> str:
     """Return the documented name for a path into the package, or the path itself."""
-    for module, names in crossattn._ROOMS.items():
+    for module, names in EXPORTS.items():
         for name in names:
             for path in (f"crossattn.{module}.{name}", name):
                 if target == path or target.startswith(path + "."):

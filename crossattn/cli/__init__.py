@@ -1,7 +1,7 @@
-"""The ``crossattn`` command: one file a subcommand, thin, light to start.
+"""Command line interface ``crossattn``: one module per subcommand, imported when it runs.
 
 Exit codes: 0 done; 2 refused, with one line on stderr that begins ``error:``; 130 stopped by
-Ctrl-C; 1 a defect of ours (the only case that shows a traceback).
+Ctrl-C; 1 an unexpected error, a bug (the only case that shows a traceback).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from crossattn import __version__
-from crossattn.cli._console import complain, finish
+from crossattn.cli._console import flush, print_error
 from crossattn.errors import CrossAttentionError
 
 COMMANDS = (
@@ -30,15 +30,15 @@ COMMANDS = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose refusal is one line that begins ``error:``."""
+    """Argument parser that reports a mistake in one line that begins ``error:``."""
 
     def error(self, message: str) -> NoReturn:
-        complain("error", f"{message} (see '{self.prog} --help')")
+        print_error("error", f"{message} (see '{self.prog} --help')")
         raise SystemExit(2)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command; importing torch is left to the subcommands."""
+    """Return the argument parser with all subcommands; none of them imports torch yet."""
     parser = _Parser(
         prog="crossattn",
         description="Cross-attention for multi-asset trading: who leads whom and what it is worth",
@@ -57,12 +57,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code.
+    """Run a ``crossattn`` command and return its exit code.
 
     Parameters
     ----------
     argv : sequence of str, optional
-        The words after ``crossattn``; by default those of the process.
+        Command-line arguments; ``sys.argv[1:]`` by default.
 
     Returns
     -------
@@ -73,16 +73,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return _run(argv)
         except (CrossAttentionError, Warning) as error:  # a warning is raised only where asked for
-            complain("error", str(error) or type(error).__name__)
+            print_error("error", str(error) or type(error).__name__)
         except OSError as error:
             where = f" {error.filename}" if error.filename else ""
-            complain("error", f"cannot use{where}: {error.strerror or error}")
+            print_error("error", f"cannot use{where}: {error.strerror or error}")
         except (MemoryError, RuntimeError) as error:
             if not _is_lack_of_memory(error):
                 raise
-            complain("error", f"not enough memory ({error}); choose fewer symbols or smaller sizes")
+            print_error("error", f"not enough memory ({error}); use fewer symbols or smaller sizes")
         except KeyboardInterrupt:
-            complain("stopped", "what was finished is kept")
+            print_error("stopped", "what was finished is kept")
             return 130
         return 2
 
@@ -92,7 +92,7 @@ def _run(argv: Sequence[str] | None) -> int:
         arguments = build_parser().parse_args(argv)
         return arguments.run(arguments) or 0
     finally:
-        finish()
+        flush()
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
@@ -103,4 +103,4 @@ def _is_lack_of_memory(error: Exception) -> bool:
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    complain("warning", str(message))
+    print_error("warning", str(message))

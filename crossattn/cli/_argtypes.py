@@ -1,4 +1,4 @@
-"""What the words after an option may be; each refuses with a sentence that argparse shows."""
+"""Type converters for argparse: integers, numbers, dates, paths."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 _LARGEST = 2**63 - 1  # of the integers that NumPy and torch count and seed with
 
 
-def count(text: str) -> int:
+def positive_int(text: str) -> int:
     """Parse a whole number of at least 1."""
-    value = whole(text)
+    value = nonnegative_int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
     return value
 
 
-def whole(text: str) -> int:
+def nonnegative_int(text: str) -> int:
     """Parse a whole number from 0 to 2**63 - 1."""
     try:
         value = int(text)
@@ -31,7 +31,7 @@ def whole(text: str) -> int:
     return value
 
 
-def positive(text: str) -> float:
+def positive_float(text: str) -> float:
     """Parse a finite number above 0."""
     value = _number(text)
     if not value > 0:
@@ -47,7 +47,7 @@ def fraction(text: str) -> float:
     return value
 
 
-def level(text: str) -> float:
+def probability(text: str) -> float:
     """Parse a number in (0, 1), such as a significance level."""
     value = _number(text)
     if not 0 < value < 1:
@@ -55,7 +55,7 @@ def level(text: str) -> float:
     return value
 
 
-def moment(text: str) -> datetime:
+def utc_datetime(text: str) -> datetime:
     """Parse an ISO 8601 moment; UTC where no offset is given, and a bare date is 00:00 UTC."""
     try:
         value = datetime.fromisoformat(text)

@@ -1,6 +1,8 @@
-"""What a command says: whole lines of visible characters, to whoever listens.
+"""Console output: sanitised one-line messages on stdout and stderr.
 
-Symbols, paths and a server's words are data: none of them starts a second line or moves a cursor.
+Symbols, paths and server replies are data: control characters in them are escaped, so that none
+starts a second line or moves the cursor. A closed pipe (``crossattn fetch | head``) does not stop
+the work.
 """
 
 from __future__ import annotations
@@ -11,36 +13,36 @@ import sys
 from typing import TextIO
 
 
-def say(line: str) -> None:
-    """Print a result on stdout, at once; where nobody reads it any more, the work goes on."""
+def echo(line: str) -> None:
+    """Print one line on stdout and flush it; a closed pipe is ignored."""
     if sys.stdout is not None:
-        with _listener():
+        with _ignore_closed_pipe():
             _print(line, sys.stdout)
 
 
-def complain(kind: str, message: str) -> None:
-    """Print ``kind: message`` on stderr, in one line; a stream that fails is left alone."""
+def print_error(kind: str, message: str) -> None:
+    """Print ``kind: message`` on stderr in one line; a failing stream is ignored."""
     if sys.stderr is None:
         return
     try:
         _print(f"{kind}: {' '.join(message.split())}", sys.stderr)
     except OSError:
-        _silence(sys.stderr)
+        _redirect_to_devnull(sys.stderr)
 
 
-def finish() -> None:
-    """Hand over what argparse has printed, before the interpreter does so without any care."""
+def flush() -> None:
+    """Flush stdout while a closed pipe can still be handled; the interpreter would raise."""
     if sys.stdout is not None:
-        with _listener():
+        with _ignore_closed_pipe():
             sys.stdout.flush()
 
 
 @contextlib.contextmanager
-def _listener():
+def _ignore_closed_pipe():
     try:
         yield
     except OSError as error:
-        _silence(sys.stdout)
+        _redirect_to_devnull(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             raise OSError(error.errno, error.strerror, "standard output") from None
 
@@ -52,7 +54,7 @@ def _print(line: str, stream: TextIO) -> None:
     print(text, file=stream, flush=True)
 
 
-def _silence(stream: TextIO) -> None:
-    """Let a stream that nobody can read swallow what it holds and what is still to come."""
+def _redirect_to_devnull(stream: TextIO) -> None:
+    """Redirect a broken stream to the null device, so that later writes succeed."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,4 +1,4 @@
-"""What the commands on a run folder share: its bars, its model, and which windows it never saw."""
+"""Run folders: open a trained run, its bars record and its out-of-sample windows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BARS_FILE = "bars.json"
 FIGURES = {
     "loss": "Training and validation loss by epoch; the weights of the best epoch are the run's.",
-    "attention": "Mean attention on unseen bars: each row says where that asset's forecast looks.",
+    "attention": "Mean attention out of sample: a row per follower, a column per leader.",
     "folds": "Walk-forward: how each refit did on the bars that followed it.",
     "leaders": "Effects of every pair on unseen bars; a circle marks a significant one.",
 }
@@ -31,11 +31,11 @@ def add_folders(parser: argparse.ArgumentParser, *, data: bool = True) -> None:
     add = parser.add_argument
     add("--run", type=folder, required=True, metavar="DIR", dest="run_dir", help="run folder")
     if data:
-        add("--data", type=folder, required=True, metavar="DIR", help="one CSV a symbol")
+        add("--data", type=folder, required=True, metavar="DIR", help="one CSV per symbol")
 
 
-def keep_apart(data: Path, output: Path) -> None:
-    """Refuse to write where the bars are: a result that ends in .csv would be read as a symbol."""
+def check_output_dir(data: Path, output: Path) -> None:
+    """Refuse ``--data`` as output folder: a result in it would later be read as a symbol's bars."""
     if output.resolve() == data.resolve():
         raise InvalidInputError(f"results must not be written among the bars of --data {data}")
 
@@ -81,8 +81,8 @@ def load_windows(
     )
 
 
-def write_record(run: Path, frames: Frames, train, val) -> None:
-    """Note in the run folder, under a seal, which bars the model may have seen."""
+def write_bars_record(run: Path, frames: Frames, train, val) -> None:
+    """Record in the run folder, with a checksum, which bars training has used."""
     from crossattn.data.fingerprint import digest_of
     from crossattn.training.checkpoint import write_sealed_json
 
@@ -95,8 +95,8 @@ def write_record(run: Path, frames: Frames, train, val) -> None:
     write_sealed_json(run / BARS_FILE, record)
 
 
-def read_record(run: Path) -> dict:
-    """Read what :func:`write_record` noted: nothing in it was changed, or it is refused."""
+def read_bars_record(run: Path) -> dict:
+    """Read the record of :func:`write_bars_record`; an altered file is refused."""
     from crossattn.training.checkpoint import read_sealed_json
 
     path = run / BARS_FILE
@@ -111,7 +111,7 @@ def read_record(run: Path) -> dict:
 def forecast_table(
     forecast: np.ndarray, times: pd.DatetimeIndex, symbols: Sequence[str]
 ) -> pd.DataFrame:
-    """Return forecasts by close time, a column a symbol; of class scores, the likeliest sign."""
+    """Return forecasts by close time, one column per symbol; of class scores, the likeliest."""
     import pandas as pd
 
     from crossattn.data.files import iso_times
@@ -122,7 +122,7 @@ def forecast_table(
     return pd.DataFrame(forecast, index=index, columns=list(symbols))
 
 
-def unseen(data: CrossAttentionData, record: dict) -> CrossAttentionData:
+def out_of_sample(data: CrossAttentionData, record: dict) -> CrossAttentionData:
     """Return the windows whose last bar is later than anything that training used."""
     first = int(data.timestamps.searchsorted(record["seen_until"], side="right"))
     if first == len(data):

@@ -7,8 +7,8 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-from crossattn.cli._argtypes import count, folder, fraction, moment, positive
-from crossattn.cli._console import say
+from crossattn.cli._argtypes import folder, fraction, positive_float, positive_int, utc_datetime
+from crossattn.cli._console import echo
 from crossattn.cli._run_folder import add_folders
 
 if TYPE_CHECKING:
@@ -21,32 +21,39 @@ HELP = "trade the forecasts of a run, net of costs, on bars that it never saw"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn backtest``."""
+    add = parser.add_argument
     add_folders(parser)
-    parser.add_argument("--out", type=folder, required=True, metavar="DIR", help="for its results")
-    parser.add_argument("--start", type=moment, metavar="ISO", help="default: the first unseen bar")
-    parser.add_argument("--end", type=moment, metavar="ISO", help="default: the last bar")
+    add("--out", type=folder, required=True, metavar="DIR", help="for its results")
+    add("--start", type=utc_datetime, metavar="ISO", help="default: the first unseen bar")
+    add("--end", type=utc_datetime, metavar="ISO", help="default: the last bar")
     for name, parse, default, unit in (
         ("transaction-cost", fraction, 0.001, "FRACTION"),
-        ("rebalance-freq", count, 24, "BARS"),
-        ("initial-capital", positive, 100_000.0, "MONEY"),
-        ("max-position", positive, 1.0, "FRACTION"),
+        ("rebalance-freq", positive_int, 24, "BARS"),
+        ("initial-capital", positive_float, 100_000.0, "MONEY"),
+        ("max-position", positive_float, 1.0, "FRACTION"),
     ):
         explained = f"default: {default:g}"
-        parser.add_argument(f"--{name}", type=parse, default=default, metavar=unit, help=explained)
-    parser.add_argument("--allow-short", action="store_true", help="default: long only")
+        add(f"--{name}", type=parse, default=default, metavar=unit, help=explained)
+    add("--allow-short", action="store_true", help="default: long only")
 
 
 def run(args: argparse.Namespace) -> None:
     """Write ``equity.csv``, ``trades.csv`` and ``metrics.json``; print the metrics."""
     from crossattn._utils import atomic_write
-    from crossattn.cli._run_folder import keep_apart, load_windows, open_run, read_record, unseen
+    from crossattn.cli._run_folder import (
+        check_output_dir,
+        load_windows,
+        open_run,
+        out_of_sample,
+        read_bars_record,
+    )
     from crossattn.data.files import read_bars
     from crossattn.portfolio.strategy import CrossAttentionBacktest
 
-    keep_apart(args.data, args.out)
-    model, record = open_run(args.run_dir), read_record(args.run_dir)
+    check_output_dir(args.data, args.out)
+    model, record = open_run(args.run_dir), read_bars_record(args.run_dir)
     windows = load_windows(model, read_bars(args.data), include_latest=True)
-    data = _between(windows, args.start, args.end) if args.start else unseen(windows, record)
+    data = _between(windows, args.start, args.end) if args.start else out_of_sample(windows, record)
     if args.end and not args.start:
         data = _between(data, None, args.end)
     strategy = CrossAttentionBacktest(
@@ -72,9 +79,9 @@ def run(args: argparse.Namespace) -> None:
     with atomic_write(args.out / "metrics.json") as temporary:  # JSON knows no infinity
         temporary.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     for name, value in metrics.items():
-        say(f"{name}: {value:.6g}")
+        echo(f"{name}: {value:.6g}")
     if seen:
-        say(f"warning: {seen} of {len(data)} bars were seen in training; this is no test")
+        echo(f"warning: {seen} of {len(data)} bars were seen in training; this is no test")
 
 
 def _at_closes(trades: pd.DataFrame, data: CrossAttentionData) -> pd.DataFrame:

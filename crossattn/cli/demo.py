@@ -1,4 +1,4 @@
-"""``crossattn demo``: the whole line, from bars to a report one can open."""
+"""``crossattn demo``: end to end, from bars to an HTML report."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from crossattn.cli._argtypes import folder, whole
-from crossattn.cli._console import say
+from crossattn.cli._argtypes import folder, nonnegative_int
+from crossattn.cli._console import echo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +25,9 @@ METRICS = ("total_return", "sharpe_ratio", "max_drawdown", "average_turnover", "
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn demo``."""
-    parser.add_argument("--out", type=folder, default="demo", metavar="DIR", help="default: demo")
-    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="default: 0")
+    add = parser.add_argument
+    add("--out", type=folder, default="demo", metavar="DIR", help="default: demo")
+    add("--seed", type=nonnegative_int, default=0, metavar="N", help="default: 0")
     bars = parser.add_mutually_exclusive_group()
     bars.add_argument(
         "--scenario", default="static", metavar="NAME", help="a simulated market (default: static)"
@@ -35,20 +36,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the whole line and write ``report.html`` with everything that it shows."""
+    """Simulate or load bars, fit, test, backtest, and write ``report.html``."""
     from crossattn.forecaster import CrossAttentionForecaster
     from crossattn.report import write_report
     from crossattn.windows.dataset import prepare_cross_attention_data
 
     started = time.monotonic()
     market, frames, source = _bars(args)
-    say(f"bars: {source}")
+    echo(f"bars: {source}")
     data = prepare_cross_attention_data(frames, lookback=LOOKBACK, horizon=1)
     train, val, test = data.split(train=0.6, val=0.1)
     args.out.mkdir(parents=True, exist_ok=True)
-    say(f"features: {len(data.symbols)} assets, {len(data)} windows of {LOOKBACK} bars")
+    echo(f"features: {len(data.symbols)} assets, {len(data)} windows of {LOOKBACK} bars")
     forecaster = CrossAttentionForecaster(seed=args.seed).fit(train, val)
-    say("trained: three members on the first 60 % of the bars")
+    echo("trained: three members on the first 60 % of the bars")
     forecast = forecaster.predict(test)
 
     sections = [
@@ -65,13 +66,13 @@ def run(args: argparse.Namespace) -> None:
         "seed": args.seed,
         "cost": f"{TRANSACTION_COST:.2%} of traded notional",
     }
-    lead = f"What a cross-attention forecaster saw in {source}, on bars it was not trained on."
+    lead = f"A cross-attention forecaster on {source}, evaluated out of sample."
     write_report(args.out / "report.html", "crossattn demo", sections, lead=lead, facts=facts)
-    say(f"report: {args.out / 'report.html'} ({time.monotonic() - started:.0f} s)")
+    echo(f"report: {args.out / 'report.html'} ({time.monotonic() - started:.0f} s)")
 
 
 def _bars(args: argparse.Namespace):
-    """Return the market (None for real bars), its frames, and what they are."""
+    """Return the market (None for real bars), its frames and a description of them."""
     if args.sample:
         from crossattn.sources.samples import load_sample
 
@@ -83,7 +84,7 @@ def _bars(args: argparse.Namespace):
 
 
 def _forecast_section(forecast, train, val, test, market):
-    """Compare with the honest linear baseline, with zero and, where there is one, the truth."""
+    """Compare with a lasso VAR, with zero and, on a simulated market, with the oracle."""
     from crossattn.baselines.linear import VAR
     from crossattn.evidence.forecasts import score_forecasts
     from crossattn.report import Section
@@ -96,19 +97,19 @@ def _forecast_section(forecast, train, val, test, market):
     }
     truth = None if market is None else market.oracle[test.ends]
     if truth is not None:
-        forecasts["the truth (oracle)"] = truth
+        forecasts["oracle"] = truth
     table = score_forecasts(forecasts, test.y, oracle=truth)
     text = (
-        "Each forecast of the next bar beside what came, on bars that nothing was fitted on. The "
+        "Forecasts of the next bar, on bars that nothing was fitted on. The "
         "information coefficient is a correlation; r_squared is against forecasting zero."
     )
     if truth is not None:
-        text += " Fidelity is the correlation with what could be known, which only a simulator has."
+        text += " Fidelity is the correlation with the true conditional mean."
     return Section("Forecasts beside baselines", text, table=table)
 
 
 def _evidence_sections(forecaster, test, market):
-    """Show raw attention, which always points somewhere, and then what is tested."""
+    """Show raw attention, which always points somewhere, beside the lead-lag test."""
     from crossattn.cli._run_folder import FIGURES
     from crossattn.figures import attention_heatmap, use_style
     from crossattn.report import Section, leaders_section
@@ -119,8 +120,8 @@ def _evidence_sections(forecaster, test, market):
     return [
         Section(
             "Where attention looks",
-            "Attention is a share of what a forecast listens to: a row sums to one even where "
-            "nobody leads. It is a place to look, not a finding; the test below is.",
+            "Attention weights say what a forecast reads: a row sums to one even where "
+            "nobody leads. They are a hint, not a finding; the test below is.",
             figure=attention_heatmap(attention, test.symbols),
             caption="Mean attention over time, heads and lags.",
         ),
@@ -163,7 +164,7 @@ def _backtest_section(forecaster, test):
 
 
 class _EqualWeight:
-    """The portfolio to beat: the same money in every asset, rebalanced as often."""
+    """Equal-weight benchmark portfolio, rebalanced as often."""
 
     output_type = "portfolio"
 

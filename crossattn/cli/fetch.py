@@ -1,12 +1,12 @@
-"""``crossattn fetch``: real bars from a venue or a sample, as one CSV a symbol."""
+"""``crossattn fetch``: download bars from Bybit or Yahoo, or write a packaged sample, as CSV."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
-from crossattn.cli._argtypes import folder, moment, positive
-from crossattn.cli._console import complain, say
+from crossattn.cli._argtypes import folder, positive_float, utc_datetime
+from crossattn.cli._console import echo, print_error
 from crossattn.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from crossattn.sources.venue import Limits
 
 HELP = "fetch closed bars from Bybit or Yahoo, or write out a real sample that needs no network"
-LIMITS: Limits | None = None  # None: the loader's own patience and pace
+LIMITS: Limits | None = None  # None: the defaults of the loader
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,33 +23,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--source", required=True, choices=("bybit", "yahoo", "sample"))
     add("--symbols", metavar="A,B", help="separated by commas")
     add("--interval", metavar="I", help="bybit: 1 3 5 ... 720 D W M (60); yahoo: 1h 1d ... (1h)")
-    add("--start", type=moment, metavar="ISO", help="the first bar's open; without zone UTC")
-    add("--end", type=moment, metavar="ISO", help="the last bar's open, included")
-    add("--out", type=folder, required=True, metavar="DIR", help="folder for one CSV a symbol")
-    add("--cache", type=folder, metavar="DIR", help="keep what came; ask only for what is missing")
+    add("--start", type=utc_datetime, metavar="ISO", help="the first bar's open; without zone UTC")
+    add("--end", type=utc_datetime, metavar="ISO", help="the last bar's open, included")
+    add("--out", type=folder, required=True, metavar="DIR", help="folder for one CSV per symbol")
+    add("--cache", type=folder, metavar="DIR", help="cache downloads; request only missing ranges")
     add("--base-url", metavar="URL", help="bybit: another server (https://api.bybit.com)")
-    add("--timeout", type=positive, default=10.0, metavar="S", help="seconds a request (10)")
+    add("--timeout", type=positive_float, default=10.0, metavar="S", help="seconds per request")
     add("--category", choices=("spot", "linear", "inverse"), help="bybit: default linear")
     add("--sample", metavar="NAME", help="sample: which one")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Fetch, write what came, name what is missing on stdout, then fail for symbols that failed."""
+    """Write every symbol that arrived, list gaps on stdout, then raise for symbols that failed."""
     if args.out.exists() and not args.out.is_dir():
         raise InvalidInputError(f"--out {args.out} is a file, not a folder")
-    _refuse_strangers(args)
+    _reject_unused_options(args)
     fetched = _SOURCES[args.source](args)
     if fetched.frames:
         from crossattn.data.files import write_bars
 
         for symbol, frame in fetched.frames.items():
-            # one at a time: a CSV takes more room than its bars
+            # one at a time: writing a CSV takes more memory than its bars
             write_bars({symbol: frame}, args.out)
-            say(f"wrote: {symbol} {len(frame)} bars")
+            echo(f"wrote: {symbol} {len(frame)} bars")
     for gap in fetched.gaps:
-        say(str(gap))
+        echo(str(gap))
     for notice in fetched.notices:
-        complain("warning", notice)
+        print_error("warning", notice)
     fetched.raise_failures()
 
 
@@ -93,7 +93,7 @@ _ONLY_FOR = {
 }
 
 
-def _refuse_strangers(args: argparse.Namespace) -> None:
+def _reject_unused_options(args: argparse.Namespace) -> None:
     """Refuse an option that the chosen source would silently ignore."""
     for name, sources in _ONLY_FOR.items():
         if getattr(args, name) is not None and args.source not in sources:

@@ -1,11 +1,11 @@
-"""``crossattn leadlag``: tested leaders, on bars that the run was not trained on."""
+"""``crossattn leadlag``: test who leads whom, out of sample."""
 
 from __future__ import annotations
 
 import argparse
 
-from crossattn.cli._argtypes import level, new_file
-from crossattn.cli._console import say
+from crossattn.cli._argtypes import new_file, probability
+from crossattn.cli._console import echo
 from crossattn.cli._run_folder import add_folders
 
 HELP = "test who leads whom on bars that the run never saw; q-values, or 'nobody leads'"
@@ -13,31 +13,38 @@ HELP = "test who leads whom on bars that the run never saw; q-values, or 'nobody
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn leadlag``."""
+    add = parser.add_argument
     add_folders(parser)
-    parser.add_argument("--alpha", type=level, default=0.05, metavar="X", help="default: 0.05")
-    parser.add_argument("--out", type=new_file, metavar="FILE.csv", help="every pair, as CSV")
+    add("--alpha", type=probability, default=0.05, metavar="X", help="default: 0.05")
+    add("--out", type=new_file, metavar="FILE.csv", help="every pair, as CSV")
 
 
 def run(args: argparse.Namespace) -> None:
     """Print the significant pairs, strongest evidence first; write all pairs where asked."""
     from crossattn._utils import atomic_write
-    from crossattn.cli._run_folder import keep_apart, load_windows, open_run, read_record, unseen
+    from crossattn.cli._run_folder import (
+        check_output_dir,
+        load_windows,
+        open_run,
+        out_of_sample,
+        read_bars_record,
+    )
     from crossattn.data.files import read_bars
     from crossattn.evidence.leadlag import analyze_lead_lag_relationships
 
     if args.out:
-        keep_apart(args.data, args.out.parent)
-    model, record = open_run(args.run_dir), read_record(args.run_dir)
-    data = unseen(load_windows(model, read_bars(args.data)), record)
+        check_output_dir(args.data, args.out.parent)
+    model, record = open_run(args.run_dir), read_bars_record(args.run_dir)
+    data = out_of_sample(load_windows(model, read_bars(args.data)), record)
     report = analyze_lead_lag_relationships(model, data, alpha=args.alpha)
     if args.out:
         with atomic_write(args.out) as temporary:
             report.edges.to_csv(temporary, index=False)
     found = report.edges[report.edges["significant"]].sort_values("q_value")
     for edge in found.itertuples():
-        say(
+        echo(
             f"{edge.leader} leads {edge.follower} lag {edge.lag} "
             f"effect {edge.effect:+.4f} q {edge.q_value:.2g}"
         )
     if report.nobody_leads:
-        say(f"nobody leads: no pair of {len(report.edges)} at q <= {args.alpha:g}")
+        echo(f"nobody leads: no pair of {len(report.edges)} at q <= {args.alpha:g}")

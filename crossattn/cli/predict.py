@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from crossattn.cli._argtypes import new_file
-from crossattn.cli._console import say
+from crossattn.cli._console import echo
 from crossattn.cli._run_folder import add_folders
 
 HELP = "write the forecasts of a run for every bar of a folder, the newest included"
@@ -18,16 +18,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write ``close_time`` and a column a symbol: what the head says when the bar has closed."""
+    """Write ``close_time`` and a column per symbol: the forecast made when that bar closed."""
     from crossattn._utils import atomic_write
-    from crossattn.cli._run_folder import forecast_table, keep_apart, load_windows, open_run
+    from crossattn.cli._run_folder import check_output_dir, forecast_table, load_windows, open_run
     from crossattn.data.files import read_bars
     from crossattn.training.prediction import predict
 
-    keep_apart(args.data, args.out.parent)
+    check_output_dir(args.data, args.out.parent)
     model = open_run(args.run_dir)
     data = load_windows(model, read_bars(args.data), include_latest=True)
     table = forecast_table(predict(model, data), data.timestamps, data.symbols)
     with atomic_write(args.out) as temporary:
         table.to_csv(temporary)
-    say(f"wrote: {len(table)} forecasts of {len(data.symbols)} symbols to {args.out}")
+    echo(f"wrote: {len(table)} forecasts of {len(data.symbols)} symbols to {args.out}")

@@ -1,4 +1,4 @@
-"""``crossattn report``: one HTML page of a run."""
+"""``crossattn report``: write one HTML page about a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 from crossattn.cli._argtypes import new_file
-from crossattn.cli._console import say
+from crossattn.cli._console import echo
 from crossattn.cli._run_folder import add_folders
 
 NAMES = ("leader", "follower")  # symbols are texts, also one that is called NA or 0700
@@ -24,12 +24,12 @@ def run(args: argparse.Namespace) -> None:
     """Collect what the run folder holds into a page."""
     import pandas as pd
 
-    from crossattn.cli._run_folder import FIGURES, open_run, read_record
+    from crossattn.cli._run_folder import FIGURES, open_run, read_bars_record
     from crossattn.errors import DamagedFileError
     from crossattn.report import Section, leaders_section, write_report
 
     run_dir = args.run_dir
-    model, record = open_run(run_dir), read_record(run_dir)
+    model, record = open_run(run_dir), read_bars_record(run_dir)
     sections = []
     for name, caption in FIGURES.items():
         path = run_dir / "figures" / f"{name}.png"
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     }
     lead = "Attention and leaders were measured on bars that training never saw."
     write_report(args.out, f"Run {run_dir.resolve().name}", sections, lead=lead, facts=facts)
-    say(f"report: {args.out}")
+    echo(f"report: {args.out}")
 
 
 def _read_png(path: Path) -> bytes:

@@ -1,22 +1,23 @@
-"""``crossattn simulate``: write the bars of a market whose truth is known."""
+"""``crossattn simulate``: write the bars of a simulated market with planted leaders."""
 
 from __future__ import annotations
 
 import argparse
 
-from crossattn.cli._argtypes import count, folder, whole
-from crossattn.cli._console import say
+from crossattn.cli._argtypes import folder, nonnegative_int, positive_int
+from crossattn.cli._console import echo
 
 HELP = "simulate a market with planted lead-lag and write its bars and its truth"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn simulate``."""
-    parser.add_argument("--out", type=folder, required=True, metavar="DIR", help="one CSV a symbol")
-    parser.add_argument("--scenario", default="static", metavar="NAME", help="default: static")
-    parser.add_argument("--assets", type=count, default=10, metavar="N", help="default: 10")
-    parser.add_argument("--steps", type=count, default=20_000, metavar="N", help="default: 20000")
-    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="default: 0")
+    add = parser.add_argument
+    add("--out", type=folder, required=True, metavar="DIR", help="one CSV a symbol")
+    add("--scenario", default="static", metavar="NAME", help="default: static")
+    add("--assets", type=positive_int, default=10, metavar="N", help="default: 10")
+    add("--steps", type=positive_int, default=20_000, metavar="N", help="default: 20000")
+    add("--seed", type=nonnegative_int, default=0, metavar="N", help="default: 0")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -28,9 +29,9 @@ def run(args: argparse.Namespace) -> None:
         args.scenario, n_assets=args.assets, n_steps=args.steps, seed=args.seed
     )
     write_bars(market.frames, args.out)
-    say(f"wrote: {len(market.frames)} symbols x {args.steps} bars to {args.out}")
+    echo(f"wrote: {len(market.frames)} symbols x {args.steps} bars to {args.out}")
     for edge in market.edges.itertuples():
-        say(
+        echo(
             f"planted: {edge.leader} leads {edge.follower} "
             f"lag {edge.lag} strength {edge.strength:+.3f}"
         )

@@ -1,12 +1,12 @@
-"""``crossattn train``: from a folder of bars to a run folder, resumable."""
+"""``crossattn train``: train a model on a folder of bars into a run folder; resumable."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from crossattn.cli._argtypes import count, positive, whole
-from crossattn.cli._console import say
+from crossattn.cli._argtypes import nonnegative_int, positive_float, positive_int
+from crossattn.cli._console import echo
 from crossattn.cli._run_folder import add_folders
 
 FOLDS_FILE = "folds.csv"
@@ -16,39 +16,34 @@ HELP = "train a model on a folder of bars; resumes after any interruption"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn train``."""
+    add = parser.add_argument
     add_folders(parser)
-    parser.add_argument("--lookback", type=count, default=168, metavar="BARS", help="default: 168")
-    parser.add_argument("--horizon", type=count, default=24, metavar="BARS", help="default: 24")
-    parser.add_argument(
+    add("--lookback", type=positive_int, default=168, metavar="BARS", help="default: 168")
+    add("--horizon", type=positive_int, default=24, metavar="BARS", help="default: 24")
+    add(
         "--output-type",
         default="regression",
         choices=("regression", "classification", "portfolio"),
     )
     for name in ("epochs", "batch-size", "d-model", "n-heads", "n-layers"):
-        parser.add_argument(f"--{name}", type=count, metavar="N", help="default: the model's own")
-    parser.add_argument("--lr", type=positive, metavar="X", help="default: the model's own")
-    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="default: 0")
-    parser.add_argument("--device", default="auto", metavar="NAME", help="default: a GPU if any")
-    parser.add_argument(
-        "--checkpoint-every", type=count, metavar="STEPS", help="default: every epoch"
-    )
-    parser.add_argument(
-        "--tensorboard", action="store_true", help="also write curves to DIR/tensorboard"
-    )
-    parser.add_argument("--resume", action="store_true", help="continue the run in --run")
-    parser.add_argument(
-        "--walk-forward", action="store_true", help="also refit fold by fold and score each"
-    )
+        add(f"--{name}", type=positive_int, metavar="N", help="default: the model's own")
+    add("--lr", type=positive_float, metavar="X", help="default: the model's own")
+    add("--seed", type=nonnegative_int, default=0, metavar="N", help="default: 0")
+    add("--device", default="auto", metavar="NAME", help="default: a GPU if any")
+    add("--checkpoint-every", type=positive_int, metavar="STEPS", help="default: every epoch")
+    add("--tensorboard", action="store_true", help="also write curves to DIR/tensorboard")
+    add("--resume", action="store_true", help="continue the run in --run")
+    add("--walk-forward", action="store_true", help="also refit fold by fold and score each")
 
 
 def run(args: argparse.Namespace) -> None:
     """Train on the first 60 % of the windows, stop by the next 10 %, leave the rest unseen."""
-    from crossattn.cli._run_folder import BARS_FILE, keep_apart, write_record
+    from crossattn.cli._run_folder import BARS_FILE, check_output_dir, write_bars_record
     from crossattn.data.files import read_bars
     from crossattn.training.distributed import Team
     from crossattn.windows.dataset import prepare_cross_attention_data
 
-    keep_apart(args.data, args.run_dir)
+    check_output_dir(args.data, args.run_dir)
     frames = read_bars(args.data)
     data = prepare_cross_attention_data(frames, args.lookback, args.horizon)
     train, val, test = data.split(train=0.6, val=0.1)
@@ -64,17 +59,17 @@ def run(args: argparse.Namespace) -> None:
         checkpoint_every=args.checkpoint_every,
         tensorboard=args.tensorboard,
     )
-    leads = Team.join().leads  # under torchrun the first process writes and speaks
+    leads = Team.join().leads  # under torchrun only the main process writes
     if leads and (run_dir / BARS_FILE).exists():
-        say(f"finished before: {run_dir} is as it was")
+        echo(f"already complete: {run_dir} left unchanged")
     elif leads:
         _write_evidence(run_dir, result, test)
-        write_record(run_dir, frames, train, val)
-        say(
+        write_bars_record(run_dir, frames, train, val)
+        echo(
             f"trained: epoch {result.best_epoch} of {len(result.history)} is the best, "
             f"validation loss {result.best_val_loss:.6g}, in {run_dir}"
         )
-        say(f"unseen: {len(test)} windows from {test.timestamps[0]}")
+        echo(f"unseen: {len(test)} windows from {test.timestamps[0]}")
     if args.walk_forward and not (run_dir / FOLDS_FILE).exists():
         _walk_forward(args, data, run_dir)
 
@@ -110,7 +105,7 @@ def _train(args: argparse.Namespace, model, train, val, **folder):
 
 
 def _write_evidence(run_dir: Path, result, test) -> None:
-    """Keep what a reader of the run wants to see: curve, attention, tested leaders."""
+    """Write loss curve, attention map and tested leaders into the run folder."""
     from crossattn._utils import atomic_write
     from crossattn.evidence.leadlag import analyze_lead_lag_relationships
     from crossattn.evidence.maps import attention_maps
@@ -129,7 +124,7 @@ def _write_evidence(run_dir: Path, result, test) -> None:
 
 
 def _walk_forward(args: argparse.Namespace, data, run_dir: Path) -> None:
-    """Refit the same model on a rolling past, and write how each fold did and what it forecast."""
+    """Refit on a rolling window; write scores and forecasts of every fold."""
     from crossattn._utils import atomic_write
     from crossattn.cli._run_folder import forecast_table
     from crossattn.figures import png_of
@@ -151,13 +146,13 @@ def _walk_forward(args: argparse.Namespace, data, run_dir: Path) -> None:
         forecasts.to_csv(temporary)
     with atomic_write(run_dir / "figures" / "folds.png") as temporary:
         temporary.write_bytes(png_of(result.plot()))
-    with atomic_write(run_dir / FOLDS_FILE) as temporary:  # last: it says that all is there
+    with atomic_write(run_dir / FOLDS_FILE) as temporary:  # last: marks completion
         result.folds.to_csv(temporary)
-    say(f"walk-forward: {len(result.folds)} folds in {run_dir / FOLDS_FILE}")
+    echo(f"walk-forward: {len(result.folds)} folds in {run_dir / FOLDS_FILE}")
 
 
 class _Refit:
-    """The command's model with ``fit`` and ``predict``, for a fold."""
+    """The model of ``crossattn train`` behind ``fit`` and ``predict``, for walk_forward."""
 
     def __init__(self, args: argparse.Namespace):
         self.args = args

@@ -1,10 +1,10 @@
-"""``crossattn verify``: does any forecast of a run depend on bars that came later?"""
+"""``crossattn verify``: leakage audit of a run, by perturbing the future of its bars."""
 
 from __future__ import annotations
 
 import argparse
 
-from crossattn.cli._console import say
+from crossattn.cli._console import echo
 from crossattn.cli._run_folder import add_folders
 
 HELP = "audit a run for leaks: change the future, and no earlier forecast may move"
@@ -35,4 +35,4 @@ def run(args: argparse.Namespace) -> None:
     report = audit_leakage(forecasts, read_bars(args.data), cuts=4)
     if not report.passed:
         raise CrossAttentionError(f"the run does not pass the leakage audit; {report}")
-    say(str(report))
+    echo(str(report))

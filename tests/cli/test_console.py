@@ -1,4 +1,4 @@
-"""What a command says reaches whoever listens, and its work does not depend on that."""
+"""CLI output survives closed and full streams, and its work does not depend on that."""
 
 import io
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from crossattn.cli import main
-from crossattn.cli._console import complain, say
+from crossattn.cli._console import echo, print_error
 
 SAMPLE = ["fetch", "--source", "sample", "--sample", "us_volatility"]
 UNREAD, CLOSED = "unread", "closed"
@@ -85,8 +85,8 @@ def test_a_name_is_said_in_any_encoding(tmp_path, encoding):
 
 @pytest.mark.parametrize("name", ["a\nb", "\x1b[31mred", "\u2028", "\u202egnirts", "\r"])
 def test_a_name_is_one_line_of_visible_characters(name, capsys):
-    say(f"wrote: {name}")
-    complain("error", f"no {name}")
+    echo(f"wrote: {name}")
+    print_error("error", f"no {name}")
     said = capsys.readouterr()
     for text in said:
         assert text.endswith("\n") and text[:-1].isprintable()
@@ -113,7 +113,7 @@ def test_a_program_that_calls_main_keeps_its_own_warnings(capsys, monkeypatch):
 
 def test_speech_fits_a_stream_of_any_kind(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    say("\u0416")
+    echo("\u0416")
     assert sys.stdout.getvalue() == "\u0416\n"
 
 

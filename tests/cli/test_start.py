@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+import crossattn
+
 HEAVY = ("torch", "pandas", "matplotlib", "scipy", "sklearn", "numba")
 
 
@@ -34,10 +36,29 @@ def test_help_answers_in_half_a_second():
 
 
 def test_every_public_name_can_be_imported():
-    import crossattn
-
-    for name in crossattn.__all__:
+    for name in dir(crossattn):
         assert getattr(crossattn, name) is not None
-    assert set(crossattn.__all__) <= set(dir(crossattn))
     with pytest.raises(AttributeError, match="no_such_name"):
         crossattn.no_such_name
+
+
+def test_help_fits_on_a_page():
+    page = python("import crossattn, pydoc; print(pydoc.plain(pydoc.render_doc(crossattn)))")
+    assert page.count("\n") < 70
+    for name in dir(crossattn):
+        assert name in page
+
+
+def test_a_type_checker_sees_every_public_name(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import crossattn as ca\n"
+        'market = ca.simulate_market("static")\n'
+        "reveal_type(market)\n"
+        "ca.no_such_name\n" + "".join(f"ca.{name}\n" for name in dir(crossattn))
+    )
+    mypy = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path), str(script)]
+    told = subprocess.run(mypy, capture_output=True, text=True, cwd=tmp_path).stdout
+    assert 'Revealed type is "crossattn.simulate.market.SimulatedMarket"' in told
+    assert told.count("error:") == 1
+    assert 'Module has no attribute "no_such_name"' in told

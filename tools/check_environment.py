@@ -1,4 +1,4 @@
-"""What a learner's machine lacks, and how to mend it: ``python -m crossattn.checks.environment``.
+"""Check that this machine can run the book: ``python tools/check_environment.py``.
 
 Needs nothing but the standard library, so that it runs where everything else is missing.
 """
@@ -96,7 +96,7 @@ def check_sandbox() -> Finding:
     if importlib.util.find_spec("jupyter_client") is None:
         remedy = "pip install '.[course]'"
         return Finding("no sandbox for grading", "optional", remedy)
-    from grading.sandbox import isolation_problem
+    from grading.sandbox import isolation_problem  # beside this file
 
     problem = isolation_problem()
     return Finding("sandbox for grading", "optional" if problem else "ok", problem)

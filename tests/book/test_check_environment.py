@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 
-from crossattn.checks import environment
+import check_environment as environment
 
 
 def test_it_passes_here(capsys):
@@ -29,7 +29,7 @@ def test_it_runs_without_any_package_and_names_the_remedy():
             except ModuleNotFoundError:
                 return None
         importlib.util.find_spec = find_spec
-        runpy.run_module("crossattn.checks.environment", run_name="__main__")
+        runpy.run_path("tools/check_environment.py", run_name="__main__")
     """)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
