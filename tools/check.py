@@ -28,7 +28,7 @@ STEPS = {
     "tests": PYTEST,
     "notebooks": [*PYTEST, "-o", "addopts=", *NBVAL, *NOTEBOOKS],
     "assignments": ["python", "tools/assignments.py", "--check"],
-    "breakages": ["python", "tools/mutation_checks.py"],
+    "mutations": ["python", "tools/mutation_checks.py"],
 }
 
 

@@ -1,4 +1,4 @@
-"""Break the package on purpose, one way at a time: each breakage must turn its tests red.
+"""Mutation checks: break the package on purpose, one way at a time; its tests must notice.
 
 A test that cannot fail proves nothing. Each entry replaces one text in a copy of the package
 and runs the tests that are there to notice. Usage: ``python tools/mutation_checks.py [NAME ...]``.
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS_FAILED = 1  # pytest's exit code; 2 to 5 mean that the tests were not run
 
 
-class Breakage(NamedTuple):
+class Mutation(NamedTuple):
     """One deliberate defect: where, what becomes what, and which tests must notice."""
 
     name: str
@@ -27,8 +27,8 @@ class Breakage(NamedTuple):
     tests: str
 
 
-BREAKAGES = [
-    Breakage(
+MUTATIONS = [
+    Mutation(
         "scores lose their 1/sqrt(d)",
         "crossattn/attention/functional.py",
         """    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (..., Nq, Nk)
@@ -37,42 +37,42 @@ BREAKAGES = [
     attention = masked_softmax(""",
         "tests/attention/test_functional.py",
     ),
-    Breakage(
+    Mutation(
         "the mask's meaning is turned round",
         "crossattn/attention/functional.py",
         "return scores.masked_fill(~mask, lowest)",
         "return scores.masked_fill(mask, lowest)",
         "tests/attention/test_functional.py",
     ),
-    Breakage(
+    Mutation(
         "a fully masked row attends to everybody",
         "crossattn/attention/functional.py",
         ".softmax(dim=-1).masked_fill(~mask, 0.0)",
         ".softmax(dim=-1)",
         "tests/attention/test_functional.py",
     ),
-    Breakage(
+    Mutation(
         "a feature sees the next bar",
         "crossattn/features/volume.py",
         "return logs - mean.shift(1)",
         "return logs - mean.shift(-1)",
         "tests/features",
     ),
-    Breakage(
+    Mutation(
         "a return across a gap counts",
         "crossattn/features/wide_bars.py",
         "        change[self.across_gap] = np.nan\n",
         "",
         "tests/features/test_features.py",
     ),
-    Breakage(
+    Mutation(
         "RSI with a plain rolling mean",
         "crossattn/features/indicators.py",
         ".ewm(alpha=alpha, adjust=False, ignore_na=True).mean().to_numpy()",
         ".rolling(round(1 / alpha)).mean().to_numpy()",
         "tests/features/test_indicators.py",
     ),
-    Breakage(
+    Mutation(
         "a missing bar is filled with the last price",
         "crossattn/data/panel.py",
         """    if how == "inner":
@@ -82,84 +82,84 @@ BREAKAGES = [
         panel = panel[""",
         "tests/data/test_panel.py",
     ),
-    Breakage(
+    Mutation(
         "bars are dated by their open",
         "crossattn/data/frame.py",
         """return (frame.index + modal_spacing(frame.index, symbol)).rename("close_time")""",
         """return frame.index.rename("close_time")""",
         "tests/data/test_frame.py tests/data/test_panel.py",
     ),
-    Breakage(
+    Mutation(
         "targets start one bar late",
         "crossattn/windows/dataset.py",
         "returns[:-horizon] = closes[horizon:] / closes[:-horizon] - 1",
         "returns[: -horizon - 1] = closes[horizon + 1 :] / closes[1:-horizon] - 1",
         "tests/windows/test_data.py",
     ),
-    Breakage(
+    Mutation(
         "the split is not purged",
         "crossattn/windows/views.py",
         "self[: max(0, first_val - purge)]",
         "self[:first_val]",
         "tests/windows/test_data.py",
     ),
-    Breakage(
+    Mutation(
         "walk-forward is not purged",
         "crossattn/windows/splits.py",
         "gap = data.horizon + embargo",
         "gap = embargo",
         "tests/windows/test_splits.py",
     ),
-    Breakage(
+    Mutation(
         "the scaler is fitted on everything",
         "crossattn/windows/scaling.py",
         "first, last = int(train.ends[0]) - train.lookback + 1, int(train.ends[-1])",
         "first, last = 0, len(train.panel) - 1",
         "tests/windows/test_scaling.py",
     ),
-    Breakage(
+    Mutation(
         "orders act one bar late",
         "crossattn/portfolio/engine.py",
         "    arrival[rows[inside] + execution_lag] = np.flatnonzero(inside)",
         "    inside &= rows + 1 < n_rows\n    arrival[rows[inside] + 1] = np.flatnonzero(inside)",
         "tests/portfolio/test_engine.py",
     ),
-    Breakage(
+    Mutation(
         "rebalancing is free",
         "crossattn/portfolio/ledger.py",
         "cash -= notional.sum() + costs.sum()",
         "cash -= notional.sum()",
         "tests/portfolio/test_engine.py tests/portfolio/test_accounting.py",
     ),
-    Breakage(
+    Mutation(
         "drawdown forgets the first bar",
         "crossattn/portfolio/metrics.py",
         "wealth = np.concatenate([[1.0], np.cumprod(1 + values)])",
         "wealth = np.cumprod(1 + values)",
         "tests/portfolio/test_metrics.py",
     ),
-    Breakage(
+    Mutation(
         "q-values are raw p-values",
         "crossattn/evidence/inference.py",
         "ranked = p.ravel()[order] * p.size / np.arange(1, p.size + 1)",
         "ranked = p.ravel()[order]",
         "tests/evidence/test_inference.py",
     ),
-    Breakage(
+    Mutation(
         "a symbol name is written as markup",
         "crossattn/report.py",
         "autoescape=True",
         "autoescape=False",
         "tests/cli/test_report_page.py",
     ),
-    Breakage(
+    Mutation(
         "a damaged checkpoint is loaded",
         "crossattn/training/checkpoint.py",
         "if hashlib.sha256(data).hexdigest() != digest:",
         "if not data:",
         "tests/training",
     ),
-    Breakage(
+    Mutation(
         "the smoothed state passes for the filtered one",
         "crossattn/regimes/graphs.py",
         "probability[self.max_lag :] = forward[:, 1]",
@@ -169,11 +169,11 @@ BREAKAGES = [
 ]
 
 
-def check(breakage: Breakage) -> str:
-    """Apply one breakage to a copy and return what went wrong; empty where the tests noticed."""
-    source = (ROOT / breakage.file).read_text(encoding="utf-8")
-    if source.count(breakage.old) != 1:
-        return f"its text occurs {source.count(breakage.old)} times in {breakage.file}"
+def check(mutation: Mutation) -> str:
+    """Apply one mutation to a copy and return what went wrong; empty where the tests noticed."""
+    source = (ROOT / mutation.file).read_text(encoding="utf-8")
+    if source.count(mutation.old) != 1:
+        return f"its text occurs {source.count(mutation.old)} times in {mutation.file}"
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for part in ("crossattn", "tests"):
@@ -181,12 +181,12 @@ def check(breakage: Breakage) -> str:
                 ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__", "*.nbi")
             )
         shutil.copy(ROOT / "pyproject.toml", copy)
-        broken = source.replace(breakage.old, breakage.new)
-        (copy / breakage.file).write_text(broken, encoding="utf-8")
+        broken = source.replace(mutation.old, mutation.new)
+        (copy / mutation.file).write_text(broken, encoding="utf-8")
         environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
         result = subprocess.run(
-            [*command, *breakage.tests.split()],
+            [*command, *mutation.tests.split()],
             cwd=copy,
             env=environment,
             capture_output=True,
@@ -200,19 +200,19 @@ def check(breakage: Breakage) -> str:
 
 
 def main(names: list[str]) -> int:
-    """Check the named breakages (all by default), two at a time."""
-    if unknown := set(names) - {b.name for b in BREAKAGES}:
-        print(f"error: no breakage {sorted(unknown)}", file=sys.stderr)
+    """Check the named mutations (all by default), two at a time."""
+    if unknown := set(names) - {b.name for b in MUTATIONS}:
+        print(f"error: no mutation {sorted(unknown)}", file=sys.stderr)
         return 2
-    chosen = [b for b in BREAKAGES if not names or b.name in names]
+    chosen = [b for b in MUTATIONS if not names or b.name in names]
     with ThreadPoolExecutor(max_workers=max(1, min(4, os.cpu_count() or 1))) as pool:
         failed = 0
-        for breakage, problem in zip(chosen, pool.map(check, chosen), strict=True):
-            print(f"  {'NOT NOTICED' if problem else 'noticed':13}{breakage.name}", flush=True)
+        for mutation, problem in zip(chosen, pool.map(check, chosen), strict=True):
+            print(f"  {'NOT NOTICED' if problem else 'noticed':13}{mutation.name}", flush=True)
             if problem:
                 failed += 1
                 print(f"    {problem}")
-    print(f"{len(chosen) - failed} of {len(chosen)} deliberate breakages were noticed")
+    print(f"{len(chosen) - failed} of {len(chosen)} deliberate mutations were noticed")
     return 1 if failed else 0
 
 

@@ -146,7 +146,7 @@ def test_executed_chapters_are_kept_apart_by_every_file_of_the_package(tmp_path)
     ("tool", "arguments", "complaint"),
     [
         ("check.py", ["spelling"], "error: no step ['spelling']"),
-        ("breakages.py", ["gravity"], "error: no breakage ['gravity']"),
+        ("mutation_checks.py", ["gravity"], "error: no mutation ['gravity']"),
         ("run_on_device.py", ["gone.ipynb"], "error: there is no gone.ipynb"),
         ("check_links.py", ["gone"], "error: no built book in gone"),
     ],
