@@ -53,7 +53,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a feature sees the next bar",
-        "crossattn/features/volume.py",
+        "crossattn/features/indicators.py",
         "return logs - mean.shift(1)",
         "return logs - mean.shift(-1)",
         "tests/features",

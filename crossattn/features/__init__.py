@@ -1,7 +1,7 @@
-"""What was known about each asset at each bar's close: causal columns and their warm-up."""
+"""Causal features of each asset, known at each bar's close, and their warm-up."""
 
 from crossattn.features.build import create_multi_asset_features, usable_features
-from crossattn.features.indicators import compute_macd, compute_rsi
+from crossattn.features.indicators import compute_macd, compute_rsi, relative_volume
 from crossattn.features.registry import (
     DEFAULT_FEATURES,
     FEATURE_GROUPS,
@@ -19,6 +19,7 @@ __all__ = [
     "compute_macd",
     "compute_rsi",
     "create_multi_asset_features",
+    "relative_volume",
     "resolve_features",
     "usable_features",
     "warm_up_of",

@@ -1,4 +1,4 @@
-"""RSI and MACD as their authors defined them: recursions with a seed, on one price or many."""
+"""RSI, MACD and relative volume of one asset (Series) or many (wide DataFrame)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
+
+VOLUME_HALF_LIFE = 20
 
 Prices = TypeVar("Prices", pd.Series, pd.DataFrame)
 
@@ -58,7 +61,7 @@ def compute_rsi(prices: Prices, period: int = 14) -> Prices:
     [nan, nan, 66.7, 66.7, 94.7]
     """
     values, restore = _as_columns(prices)
-    period = _positive_int(period, "period")
+    period = check_int("period", period)
     with np.errstate(over="ignore", invalid="ignore"):
         # from the newest price before the row; a NaN stays NaN through maximum
         change = values - pd.DataFrame(values).ffill().shift(1).to_numpy()
@@ -119,8 +122,8 @@ def compute_macd(
     7.000 7.000 0.000
     """
     values, restore = _as_columns(prices)
-    fast, slow = _positive_int(fast, "fast"), _positive_int(slow, "slow")
-    signal = _positive_int(signal, "signal")
+    fast, slow = check_int("fast", fast), check_int("slow", slow)
+    signal = check_int("signal", signal)
     if fast >= slow:
         raise InvalidInputError(f"fast must be below slow, got fast={fast} and slow={slow}")
     with np.errstate(over="ignore", invalid="ignore"):
@@ -132,6 +135,39 @@ def compute_macd(
         line, average = np.where(hidden, np.nan, line), np.where(hidden, np.nan, average)
         histogram = line - average
     return restore(line), restore(average), restore(histogram)
+
+
+def relative_volume(volume: Prices, half_life: float = VOLUME_HALF_LIFE) -> Prices:
+    """Log volume minus its own recent exponentially weighted mean.
+
+    Parameters
+    ----------
+    volume : Series or DataFrame of shape (n_rows, n_symbols)
+        Traded volume a bar, in any unit; rows in time order.
+    half_life : float
+        Of the exponentially weighted mean, in bars of the symbol.
+
+    Returns
+    -------
+    like ``volume``
+        ``log v[t]`` minus the exponentially weighted mean of ``log v`` up to ``t - 1``; known at
+        the close of bar t. NaN where the bar, its volume or its past is missing.
+
+    Notes
+    -----
+    A zero volume has no logarithm: it is NaN itself, and the mean skips it, as it skips missing
+    bars, so that a night without trading does not age the mean.
+
+    Built in chapter: Features without look-ahead.
+
+    Examples
+    --------
+    >>> relative_volume(pd.Series([1.0, 1.0, 0.0, np.e])).tolist()
+    [nan, 0.0, nan, 1.0]
+    """
+    logs = np.log(volume.where(volume > 0))
+    mean = logs.ewm(halflife=half_life, ignore_na=True).mean()
+    return logs - mean.shift(1)
 
 
 def _seeded_average(
@@ -172,9 +208,3 @@ def _as_columns(prices: pd.Series | pd.DataFrame):
             array[:, 0], index=prices.index, name=prices.name
         )
     return values, lambda array: pd.DataFrame(array, index=prices.index, columns=prices.columns)
-
-
-def _positive_int(value: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise InvalidInputError(f"{name} must be an integer of at least 1, got {value!r}")
-    return int(value)

@@ -1,4 +1,4 @@
-"""The features by name: what each needs, how long it takes to settle, how it is computed."""
+"""Registry of features: the fields each needs, its warm-up in bars, and how it is computed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn.errors import InvalidInputError
-from crossattn.features.indicators import compute_macd, compute_rsi
-from crossattn.features.volume import relative_volume
+from crossattn.features.indicators import compute_macd, compute_rsi, relative_volume
 from crossattn.features.wide_bars import WideBars
 
 VOLATILITY_HALF_LIFE = 24
@@ -20,7 +19,7 @@ RELATIVE_VOLUME_WARM_UP = 20
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """One feature: a causal map from wide bars to a ``(T, N)`` array.
+    """Specification of one feature: a causal function from wide bars to a ``(T, N)`` array.
 
     Attributes
     ----------
@@ -30,7 +29,7 @@ class FeatureSpec:
     warm_up : int
         Number of bars at the start of an asset's history whose value is missing or not yet settled.
     needs : tuple of str
-        Fields beyond the close that the source must really have.
+        Fields beyond the close that the source must provide.
     compute : callable
         ``WideBars -> ndarray (T, N)``; row t may use rows up to t only.
     every_row : bool
@@ -91,19 +90,19 @@ def _staleness(bars: WideBars) -> np.ndarray:
     return np.where(bars.last_own < 0, np.nan, rows - bars.last_own)
 
 
-def _clock(turns: Callable[[pd.DatetimeIndex], np.ndarray], wave: Callable) -> Callable:
+def _clock(cycle: Callable[[pd.DatetimeIndex], np.ndarray], wave: Callable) -> Callable:
     def compute(bars: WideBars) -> np.ndarray:
-        value = wave(2 * np.pi * turns(bars.index))
+        value = wave(2 * np.pi * cycle(bars.index))
         return np.repeat(value[:, None], bars.close.shape[1], axis=1)
 
     return compute
 
 
-def _of_the_day(index: pd.DatetimeIndex) -> np.ndarray:
+def _day_fraction(index: pd.DatetimeIndex) -> np.ndarray:
     return ((index - index.normalize()) / pd.Timedelta(days=1)).to_numpy()
 
 
-def _of_the_week(index: pd.DatetimeIndex) -> np.ndarray:
+def _week_fraction(index: pd.DatetimeIndex) -> np.ndarray:
     return index.day_of_week.to_numpy() / 7
 
 
@@ -119,11 +118,7 @@ _SPECS = (
         lambda b: _log_ratio(b, "close", "open"),
     ),
     FeatureSpec(
-        "range",
-        "log of high over low",
-        0,
-        ("high", "low"),
-        lambda b: _log_ratio(b, "high", "low"),
+        "range", "log of high over low", 0, ("high", "low"), lambda b: _log_ratio(b, "high", "low")
     ),
     FeatureSpec(
         "relative_volume",
@@ -142,11 +137,7 @@ _SPECS = (
     FeatureSpec("rsi", "relative strength index over 14 changes, 0 to 100", 14, (), _rsi),
     FeatureSpec("macd", "MACD line (12, 26) as a fraction of the close", 33, (), _macd),
     FeatureSpec(
-        "momentum",
-        "log of close over the close 24 bars before",
-        MOMENTUM_BARS,
-        (),
-        _momentum,
+        "momentum", "log of close over the close 24 bars before", MOMENTUM_BARS, (), _momentum
     ),
     FeatureSpec(
         "overnight_gap",
@@ -163,7 +154,7 @@ _SPECS = (
         "sine of the UTC time of day at the close",
         0,
         (),
-        _clock(_of_the_day, np.sin),
+        _clock(_day_fraction, np.sin),
         True,
     ),
     FeatureSpec(
@@ -171,7 +162,7 @@ _SPECS = (
         "cosine of the UTC time of day at the close",
         0,
         (),
-        _clock(_of_the_day, np.cos),
+        _clock(_day_fraction, np.cos),
         True,
     ),
     FeatureSpec(
@@ -179,7 +170,7 @@ _SPECS = (
         "sine of the UTC weekday at the close",
         0,
         (),
-        _clock(_of_the_week, np.sin),
+        _clock(_week_fraction, np.sin),
         True,
     ),
     FeatureSpec(
@@ -187,7 +178,7 @@ _SPECS = (
         "cosine of the UTC weekday at the close",
         0,
         (),
-        _clock(_of_the_week, np.cos),
+        _clock(_week_fraction, np.cos),
         True,
     ),
 )
@@ -210,7 +201,7 @@ DEFAULT_FEATURES: tuple[str, ...] = (
 
 
 def resolve_features(features: str | Sequence[str]) -> tuple[str, ...]:
-    """Check feature names and spell out groups (``"calendar"``), keeping the order.
+    """Validate feature names and expand groups (``"calendar"``), keeping the order.
 
     Raises
     ------
@@ -235,13 +226,13 @@ def resolve_features(features: str | Sequence[str]) -> tuple[str, ...]:
     ]
     if unknown:
         known = ", ".join([*FEATURES, *FEATURE_GROUPS])
-        raise InvalidInputError(f"features: unknown {unknown[0]!r}; there are {known}")
+        raise InvalidInputError(f"features: unknown {unknown[0]!r}; known are {known}")
     names = [part for name in asked for part in FEATURE_GROUPS.get(name, (name,))]
     if not names:
         raise InvalidInputError("features must name at least one feature, got none")
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
-        raise InvalidInputError(f"features: {repeated[0]!r} is there more than once")
+        raise InvalidInputError(f"features: {repeated[0]!r} is named more than once")
     return tuple(names)
 
 

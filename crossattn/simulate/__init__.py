@@ -1,4 +1,9 @@
-"""The parts of the simulated market: groups and shocks, the graph of leaders, dynamics, quotes.
+"""Simulated markets whose leaders, lags and best possible forecast are known.
 
-Arrays in this room are (N, T), an asset a row, because an edge reads one asset's whole path.
+Inside this package arrays are (N, T), one asset a row, because an edge of the lead-lag graph reads
+one asset's whole path; a :class:`SimulatedMarket` publishes them as (T, N).
 """
+
+from crossattn.simulate.market import SimulatedMarket, simulate_market
+
+__all__ = ["SimulatedMarket", "simulate_market"]

@@ -1,4 +1,4 @@
-"""From shocks and a graph to returns whose conditional mean is known exactly.
+"""Lead-lag graphs, and returns simulated from one with an exactly known conditional mean.
 
 ``returns[t + 1] = drive(returns up to t) + shock[t + 1]``: the drive is the oracle.
 """
@@ -11,18 +11,51 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crossattn.errors import InvalidInputError
-from crossattn.simulate.graph import Edges
-from crossattn.simulate.options import SHORTEST_CALIBRATED
 
+# On shorter paths the R² is right in expectation only, not calibrated on the path itself.
+SHORTEST_CALIBRATED = 100
 _MAX_ROUNDS = 500
 _MAX_CALIBRATIONS = 60
+
+
+@dataclass(frozen=True)
+class Edges:
+    """A directed lead-lag graph: one entry of each array (E,) is one edge.
+
+    ``lag`` counts bars from the leader's bar to the follower's; ``weight`` is relative among the
+    edges of a follower until the dynamics are calibrated; ``regime`` is the state in which the
+    edge holds.
+    """
+
+    leader: np.ndarray
+    follower: np.ndarray
+    lag: np.ndarray
+    weight: np.ndarray
+    regime: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.leader)
+
+    def __add__(self, other: Edges) -> Edges:
+        return Edges(
+            *(np.concatenate([a, b]) for a, b in zip(self.arrays(), other.arrays(), strict=True))
+        )
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Return leader, follower, lag, weight, regime."""
+        return self.leader, self.follower, self.lag, self.weight, self.regime
+
+    def in_regime(self, regime: int) -> Edges:
+        """Return the same edges, active in another state."""
+        return replace(self, regime=np.full(len(self), regime))
+
 
 Firing = Callable[[Edges, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Dynamics:
-    """A graph, and when its edges fire.
+    """A lead-lag graph and the rule by which its edges fire.
 
     Parameters
     ----------
@@ -47,8 +80,8 @@ class Dynamics:
     def run(self, shocks: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (returns, oracle), both (N, T), for these shocks.
 
-        The drive looks strictly back, so substituting returns into it again and again settles the
-        path from its first bar on; small coefficients settle all of it within a few rounds.
+        A fixed point by substitution: the drive reads earlier bars only, so each round makes at
+        least one more bar exact, and small coefficients make all of them so within a few rounds.
         """
         returns = start
         for _ in range(_MAX_ROUNDS):
@@ -79,6 +112,7 @@ class Dynamics:
         returns, oracle = shocks, dynamics.drive(shocks)
         for _ in range(_MAX_CALIBRATIONS):
             total = returns[:, 1:].var(axis=1)
+            # followers carry the whole market's R²: theirs is larger where some assets follow none
             share = total[followers].sum() / total.sum()
             led = share * oracle[followers, :-1].var(axis=1) / total[followers]
             if not led.all():
@@ -90,7 +124,7 @@ class Dynamics:
             scale = np.ones(n_assets)
             scale[followers] = np.sqrt(predictability / led)
             dynamics = dynamics.scaled(scale)
-            returns, oracle = dynamics.run(shocks, returns)
+            returns, oracle = dynamics.run(shocks, returns)  # the last path is a good start
         raise InvalidInputError(
             f"predictability {predictability} cannot be reached here: choose a smaller one"
         )
@@ -104,16 +138,64 @@ class Dynamics:
         """Return (N, T): the leader with the largest coefficient among firing edges, else -1."""
         firing = self.firing(self.edges, returns)
         leaders = np.full(returns.shape, -1)
+        # from the weakest edge to the strongest, so that the strongest overwrites
         for e in np.argsort(np.abs(self.edges.weight), kind="stable"):
             leaders[self.edges.follower[e], firing[e]] = self.edges.leader[e]
         return leaders
 
     def _first_guess(self, shocks: np.ndarray, predictability: float) -> Dynamics:
-        """Return weights that would do if all assets were equally volatile and uncorrelated."""
+        """Return the weights that are right for equally volatile, uncorrelated assets."""
         active = self.firing(self.edges, shocks).mean(axis=1)
         squares = np.zeros(len(shocks))
         np.add.at(squares, self.edges.follower, active * self.edges.weight**2)
         return self.scaled(np.sqrt(predictability / np.where(squares > 0, squares, 1.0)))
+
+
+def no_edges() -> Edges:
+    """Return the graph without edges."""
+    none = np.empty(0, int)
+    return Edges(none, none, none, np.empty(0), none)
+
+
+def draw_sparse(rng: np.random.Generator, n_assets: int, n_leaders: int, lags: np.ndarray) -> Edges:
+    """Return a graph where each asset follows ``n_leaders`` others; lags and signs are drawn."""
+    leader = np.concatenate(
+        [
+            rng.choice(np.delete(np.arange(n_assets), i), n_leaders, replace=False)
+            for i in range(n_assets)
+        ]
+    )
+    return _with_lags_and_signs(rng, leader, np.repeat(np.arange(n_assets), n_leaders), lags)
+
+
+def draw_hub(rng: np.random.Generator, n_assets: int, lags: np.ndarray) -> Edges:
+    """Return a graph in which one asset leads all others, each of which follows a second one less.
+
+    The hub itself follows nobody.
+    """
+    hub = int(rng.integers(n_assets))
+    followers = np.delete(np.arange(n_assets), hub)
+    first = _with_lags_and_signs(rng, np.full(n_assets - 1, hub), followers, lags)
+    if n_assets == 2:
+        return first
+    second = np.array([rng.choice(followers[followers != i]) for i in followers])
+    minor = _with_lags_and_signs(rng, second, followers, lags)
+    return first + replace(minor, weight=0.5 * minor.weight)
+
+
+def all_pairs(n_assets: int) -> Edges:
+    """Return the graph in which any asset may lead any other by one bar, all equally."""
+    leader, follower = np.nonzero(~np.eye(n_assets, dtype=bool))
+    ones = np.ones(leader.size)
+    return Edges(leader, follower, ones.astype(int), ones, np.zeros(leader.size, int))
+
+
+def _with_lags_and_signs(
+    rng: np.random.Generator, leader: np.ndarray, follower: np.ndarray, lags: np.ndarray
+) -> Edges:
+    size = leader.size
+    weight = rng.uniform(0.6, 1.0, size) * rng.choice([-1.0, 1.0], size)
+    return Edges(leader, follower, rng.choice(lags, size), weight, np.zeros(size, int))
 
 
 def delayed(path: np.ndarray, bars: int) -> np.ndarray:

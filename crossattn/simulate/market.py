@@ -1,8 +1,7 @@
-"""A market with planted truth: who leads whom, when, and what the best forecast is.
+"""Simulated markets with known leaders, lags and best possible forecast.
 
-Nothing about real bars tells whether attention has found the right leader. Here the answer is part
-of the data, and so is the ceiling: the conditional mean that a forecaster with perfect knowledge of
-the market would state.
+Real bars do not tell whether attention has found the right leader. Here the answer is part of the
+data, and so is the ceiling: the conditional mean given perfect knowledge of the market.
 """
 
 from __future__ import annotations
@@ -13,25 +12,25 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import check_choice
 from crossattn.data.frame import TIME_UNIT, Frames
 from crossattn.data.panel import Panel, align_panel
-from crossattn.errors import InvalidInputError
-from crossattn.simulate.options import MarketOptions, check_options
-from crossattn.simulate.scenarios import SCENARIOS, Planted
+from crossattn.simulate._builder import MarketOptions, MarketPaths
+from crossattn.simulate.scenarios import SCENARIOS
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SimulatedMarket:
-    """Bars and the truth behind them; T bars of N assets.
+    """Bars of a simulated market and the truth behind them; T bars of N assets.
 
     Attributes
     ----------
     scenario : str
-        Which market it is.
+        Name of the scenario.
     frames : dict of str to DataFrame
-        The bars by symbol, as any source gives them.
+        Bars by symbol.
     panel : DataFrame
-        The same bars on one clock, keyed by close time (made when first asked for).
+        The same bars on one clock, indexed by close time (computed on first use).
     returns : ndarray of shape (T, N)
         Log return of each bar, close to close; known at the row's close time.
     oracle : ndarray of shape (T, N)
@@ -98,15 +97,15 @@ def simulate_market(
     seed: int = 0,
     **options,
 ) -> SimulatedMarket:
-    """Simulate bars of a market whose leaders, lags and best forecast are known.
+    """Simulate the bars of a market whose leaders, lags and best forecast are known.
 
     Parameters
     ----------
     scenario : str
         ``"static"``: each asset follows two others, with fixed lags and signs.
-        ``"null"``: nobody leads; correlation and volatility clustering are shared all the same.
-        ``"factor"``: nobody leads; one strong factor, in return and in volatility.
-        ``"asynchronous"``: nobody leads; half of the assets are quoted late.
+        ``"null"``: no asset leads; correlation and volatility clustering are shared all the same.
+        ``"factor"``: no asset leads; one strong factor, in return and in volatility.
+        ``"asynchronous"``: no asset leads; half of the assets are quoted late.
         ``"switching"``: the asset with the highest relative volume leads the others' next bar.
         ``"gated"``: an edge fires if its leader's relative volume at the leading bar is in the
         top fifth of that asset's.
@@ -142,7 +141,7 @@ def simulate_market(
     Raises
     ------
     InvalidInputError
-        A scenario, option or value that does not exist or cannot be.
+        Unknown scenario or option, or a value out of range.
 
     Notes
     -----
@@ -151,11 +150,11 @@ def simulate_market(
     a slow common autoregression, a faster one of each asset, and a spill-over from two others'
     (or a GARCH). Volume follows volatility, the size of the shock, and news, which moves volatility
     too. Highs and lows are the extremes of Brownian bridges. Gates read
-    :func:`crossattn.features.volume.relative_volume`, the definition of the feature.
+    :func:`crossattn.features.relative_volume`, the definition of the feature.
 
-    In "asynchronous" no asset moves another, yet the late quotes' next return is partly known to
-    whoever sees the latent prices: the oracle there is that unseen part, which stale prices will
-    show in the next bar, and early quotes of correlated assets hint at it. ``leaders`` is -1.
+    In "asynchronous" no asset moves another, yet part of a late quote's next return has already
+    happened: the oracle there is that part of the latent move, which the stale price shows in the
+    next bar and which the early quotes of correlated assets predict. ``leaders`` is -1.
 
     Below 100 bars the strengths are set by their expectation, not calibrated on the path.
 
@@ -174,16 +173,15 @@ def simulate_market(
     >>> bool(surprise.std() < market.returns.std())
     True
     """
-    if not isinstance(scenario, str) or scenario not in SCENARIOS:
-        raise InvalidInputError(f"scenario must be one of {', '.join(SCENARIOS)}, got {scenario!r}")
-    settings = check_options(scenario, n_assets, n_steps, predictability, seed, options)
-    planted = SCENARIOS[scenario](settings)
-    return _market(settings, planted)
+    check_choice("scenario", scenario, SCENARIOS)
+    checked = MarketOptions.from_request(scenario, n_assets, n_steps, predictability, seed, options)
+    return _publish(checked, SCENARIOS[scenario](checked))
 
 
-def _market(settings: MarketOptions, planted: Planted) -> SimulatedMarket:
-    symbols = settings.symbols
-    edges = planted.edges
+def _publish(options: MarketOptions, paths: MarketPaths) -> SimulatedMarket:
+    """Turn arrays (N, T) into (T, N), and asset positions into symbols."""
+    symbols = options.symbols
+    edges = paths.edges
     names = np.array(symbols, object)
     table = pd.DataFrame(
         {
@@ -194,21 +192,21 @@ def _market(settings: MarketOptions, planted: Planted) -> SimulatedMarket:
             "regime": edges.regime.astype(int),
         }
     )
-    known = settings.opens() + pd.Timedelta(settings.bar)
+    known = options.opens() + pd.Timedelta(options.bar)
     regimes = pd.Series(
-        planted.regimes, index=known.as_unit(TIME_UNIT).rename("close_time"), name="regime"
+        paths.regimes, index=known.as_unit(TIME_UNIT).rename("close_time"), name="regime"
     )
-    groups = settings.groups
+    groups = options.groups
     return SimulatedMarket(
-        scenario=settings.scenario,
-        seed=settings.seed,
-        frames=planted.frames,
-        returns=planted.returns.T.copy(),
-        oracle=planted.oracle.T.copy(),
+        scenario=options.scenario,
+        seed=options.seed,
+        frames=paths.frames,
+        returns=paths.returns.T.copy(),
+        oracle=paths.oracle.T.copy(),
         edges=table,
-        leaders=planted.leaders.T.copy(),
+        leaders=paths.leaders.T.copy(),
         regimes=regimes,
         sectors={name: f"S{k}" for name, k in zip(symbols, groups.sector, strict=True)},
         markets={name: f"M{k}" for name, k in zip(symbols, groups.market, strict=True)},
-        volatility=planted.volatility.T.copy(),
+        volatility=paths.volatility.T.copy(),
     )

@@ -124,7 +124,7 @@ CASES = {
     # features
     "features: unknown": (
         lambda: create_multi_asset_features(panel(), ["log_returns"]),
-        "features: unknown 'log_returns'; there are log_return",
+        "features: unknown 'log_returns'; known are log_return",
     ),
     "features: seed's name": (
         lambda: create_multi_asset_features(panel(), ["volume_ratio"]),
@@ -135,7 +135,7 @@ CASES = {
     "features: number": (lambda: create_multi_asset_features(panel(), 3), "features must be"),
     "features: twice": (
         lambda: create_multi_asset_features(panel(), ["rsi", "rsi"]),
-        "features: 'rsi' is there more than once",
+        "features: 'rsi' is named more than once",
     ),
     "features: a list inside": (
         lambda: create_multi_asset_features(panel(), [["rsi"]]),

@@ -295,10 +295,10 @@ def test_nothing_left_to_compute_is_an_error(make_frames):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (["log_return", "returns"], "unknown 'returns'; there are log_return"),
+        (["log_return", "returns"], "unknown 'returns'; known are log_return"),
         ([], "at least one"),
-        (["rsi", "macd", "rsi"], "'rsi' is there more than once"),
-        (["calendar", "hour_sin"], "'hour_sin' is there more than once"),
+        (["rsi", "macd", "rsi"], "'rsi' is named more than once"),
+        (["calendar", "hour_sin"], "'hour_sin' is named more than once"),
         ([3], "unknown 3"),
         (None, "features must be a sequence of names, got None"),
         (7, "features must be a sequence of names, got 7"),

@@ -11,11 +11,10 @@ import pytest
 
 from crossattn.data.frame import check_frames, close_times
 from crossattn.errors import InvalidInputError
-from crossattn.features.volume import relative_volume
-from crossattn.simulate.dynamics import Dynamics, always, in_state, when_large, when_open
-from crossattn.simulate.graph import Edges
-from crossattn.simulate.market import SimulatedMarket, simulate_market
-from crossattn.simulate.options import MAX_PREDICTABILITY
+from crossattn.features import relative_volume
+from crossattn.simulate import SimulatedMarket, simulate_market
+from crossattn.simulate._builder import MAX_PREDICTABILITY
+from crossattn.simulate.dynamics import Dynamics, Edges, always, in_state, when_large, when_open
 from crossattn.simulate.scenarios import SCENARIOS
 
 LED = ["static", "switching", "gated", "regimes", "threshold", "hub", "crisis"]
@@ -386,7 +385,7 @@ def test_twenty_thousand_bars_of_ten_assets_come_in_time():
         ({"n_steps": 1e4}, "n_steps"),
         ({"n_steps": None}, "n_steps"),
         ({"n_steps": 10**9}, "at most 50,000,000 bars"),
-        ({"predictability": 0}, "predictability must be above 0"),
+        ({"predictability": 0}, "predictability must be a finite number above 0"),
         ({"predictability": -0.1}, "predictability"),
         ({"predictability": 0.9}, "predictability"),
         ({"predictability": float("nan")}, "predictability"),

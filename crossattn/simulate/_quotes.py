@@ -1,4 +1,4 @@
-"""What a venue shows of the market: volume, opens, highs and lows, and prints that come late."""
+"""Volume, bars around given returns, and quotes that come late (stale prices)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from crossattn.data.frame import TIME_UNIT, Frame
 from crossattn.errors import InvalidInputError
-from crossattn.simulate.options import SHORTEST_CALIBRATED
+from crossattn.simulate.dynamics import SHORTEST_CALIBRATED
 
 _MAX_ROUNDS = 100
 _NEWS_RATE = 0.05

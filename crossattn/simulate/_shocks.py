@@ -1,4 +1,4 @@
-"""What nobody can forecast: heavy-tailed shocks with common factors, and their volatility."""
+"""Heavy-tailed shocks with common factors, stochastic and GARCH volatility, two-state regimes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import lfilter
 
-# Shares of the common variance: with everyone, with the asset's market, with its sector.
+# Shares of the common variance: of all assets, of the asset's market, of its sector.
 _FACTOR_SHARES = (0.55, 0.15, 0.30)
 _MOST_CORRELATED, _MOST_ALIKE = 0.95, 0.97
 
@@ -51,7 +51,7 @@ def factor_loadings(groups: Groups, correlation: float) -> np.ndarray:
     scale = correlation / mean
     if spread > 0:
         scale = min(scale, (_MOST_ALIKE - correlation) / spread)
-    # what groups may not carry without making their members one asset, everyone shares
+    # what groups cannot carry without making their members one asset goes to the market factor
     blocks[0] = blocks[0] + (correlation - scale * mean) / (scale or 1.0)
     return np.sqrt(scale * np.concatenate(blocks)).T
 
@@ -87,10 +87,10 @@ def draw_log_volatility(
     )  # (N, 2)
     deviation, half_life = _SPILL_OVER
     smooth = _smooth(own, half_life)
-    heard = smooth[sources].mean(axis=1)  # (N, T)
-    heard *= deviation / (heard.std() or 1.0)
-    heard = np.concatenate([np.zeros((n_assets, 1)), heard[:, :-1]], axis=1)
-    log_volatility = common + own + heard
+    spilled = smooth[sources].mean(axis=1)  # (N, T)
+    spilled *= deviation / (spilled.std() or 1.0)
+    spilled = np.concatenate([np.zeros((n_assets, 1)), spilled[:, :-1]], axis=1)
+    log_volatility = common + own + spilled
     variance = (shared * _COMMON[0]) ** 2 + _OWN[0] ** 2 + deviation**2
     return log_volatility - variance
 

@@ -1,0 +1,309 @@
+"""Options of a simulated market, and the builder that draws what all scenarios share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from crossattn._validation import check_choice, check_float, check_int
+from crossattn.data.frame import Frames
+from crossattn.errors import InvalidInputError
+from crossattn.features.indicators import relative_volume
+from crossattn.simulate._quotes import bars_from_returns, draw_news, draw_volume
+from crossattn.simulate._shocks import (
+    Groups,
+    draw_log_volatility,
+    draw_regimes,
+    draw_shocks,
+    factor_loadings,
+    garch_log_volatility,
+)
+from crossattn.simulate.dynamics import Dynamics, Edges, Firing, draw_sparse, no_edges
+
+MAX_PREDICTABILITY = 0.4
+MAX_BARS = 50_000_000
+MAX_LAG = 10_000
+
+# Spawned from one seed in this order: a new stream goes to the end, or every market changes.
+_STREAMS = (
+    "graph",
+    "levels",
+    "volatility",
+    "shocks",
+    "late",
+    "news",
+    "volume",
+    "bridges",
+    "states",
+)
+_SCENARIO_DEFAULTS = {
+    "factor": {"correlation": 0.6},
+    "asynchronous": {"correlation": 0.6},
+    "crisis": {"regime_durations": (1500, 300), "regime_volatility": 2.5},
+}
+_REQUIRED = ("scenario", "n_assets", "n_steps", "predictability", "seed")
+
+
+@dataclass(frozen=True)
+class MarketOptions:
+    """Validated options of a market; see :func:`crossattn.simulate_market` for each field."""
+
+    scenario: str
+    n_assets: int
+    n_steps: int
+    predictability: float
+    seed: int
+    correlation: float = 0.25
+    max_lag: int = 6
+    leaders_per_follower: int = 2
+    tail: float = 5.0
+    volatility: str = "stochastic"
+    bar_volatility: float = 0.006
+    n_sectors: int = 0
+    bar: str = "1h"
+    start: str = "2022-01-01"
+    change: str = "graph"
+    regime_durations: tuple[int, int] = (400, 400)
+    regime_volatility: float = 1.8
+    crisis_correlation: float = 0.7
+    threshold: float = 1.5
+    gate_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        least = {"n_assets": 2, "n_steps": 2, "seed": 0, "n_sectors": 0}
+        for name in ("n_assets", "n_steps", "seed", "max_lag", "leaders_per_follower", "n_sectors"):
+            value = check_int(name, getattr(self, name), at_least=least.get(name, 1))
+            object.__setattr__(self, name, value)
+        check_float("predictability", self.predictability, above=0, at_most=MAX_PREDICTABILITY)
+        check_float("correlation", self.correlation, at_least=0, at_most=0.9)
+        check_float("crisis_correlation", self.crisis_correlation, at_least=0, at_most=0.9)
+        check_float("tail", self.tail, above=2)
+        check_float("bar_volatility", self.bar_volatility, above=0, at_most=0.1)
+        check_float("regime_volatility", self.regime_volatility, above=0, at_most=10)
+        check_float("threshold", self.threshold, at_least=0, at_most=10)
+        check_float("gate_share", self.gate_share, above=0, at_most=1)
+        check_choice("volatility", self.volatility, ("stochastic", "garch", "constant"))
+        check_choice("change", self.change, ("graph", "sign"))
+        if self.n_assets * self.n_steps > MAX_BARS:
+            raise InvalidInputError(
+                f"n_assets times n_steps must be at most {MAX_BARS:,} bars, got "
+                f"{self.n_assets:,} x {self.n_steps:,}"
+            )
+        if self.max_lag > MAX_LAG:
+            raise InvalidInputError(f"max_lag must be at most {MAX_LAG:,}, got {self.max_lag:,}")
+        if self.n_sectors > self.n_assets:
+            raise InvalidInputError(
+                f"n_sectors must be at most n_assets, got {self.n_sectors} > {self.n_assets}"
+            )
+        if self.leaders_per_follower >= self.n_assets:
+            raise InvalidInputError(
+                f"leaders_per_follower must be below n_assets, got {self.leaders_per_follower} "
+                f"for {self.n_assets} assets"
+            )
+        self._check_durations()
+        self.opens()
+
+    @classmethod
+    def from_request(
+        cls,
+        scenario: str,
+        n_assets: int,
+        n_steps: int,
+        predictability: float,
+        seed: int,
+        options: dict,
+    ) -> MarketOptions:
+        """Fill in the scenario's own defaults and reject unknown options."""
+        known = [f.name for f in fields(cls) if f.name not in _REQUIRED]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise InvalidInputError(
+                f"unknown option {unknown[0]!r}; a simulated market takes {', '.join(known)}"
+            )
+        defaults = dict(_SCENARIO_DEFAULTS.get(scenario, {}))
+        if isinstance(n_assets, int | np.integer) and n_assets == 2:
+            defaults["leaders_per_follower"] = 1
+        return cls(scenario, n_assets, n_steps, predictability, seed, **{**defaults, **options})
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Sector and market of each asset; a third as many sectors as assets by default."""
+        return Groups.of(self.n_assets, self.n_sectors or max(1, self.n_assets // 3))
+
+    @property
+    def symbols(self) -> list[str]:
+        """A00, A01, ..."""
+        width = max(2, len(str(self.n_assets - 1)))
+        return [f"A{i:0{width}d}" for i in range(self.n_assets)]
+
+    def opens(self) -> pd.DatetimeIndex:
+        """Return the open times of the bars (T,), in UTC."""
+        try:
+            step = pd.Timedelta(self.bar)
+            start = pd.Timestamp(self.start)
+            if not step > pd.Timedelta(0) or start is pd.NaT:
+                raise ValueError("bars need a length above zero and a start")
+            start = start.tz_localize("UTC") if start.tz is None else start.tz_convert("UTC")
+            return pd.date_range(start, periods=self.n_steps, freq=step)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise InvalidInputError(
+                f"bar and start must be a duration and a date, got {self.bar!r} and "
+                f"{self.start!r} for {self.n_steps} bars ({error})"
+            ) from None
+
+    def _check_durations(self) -> None:
+        value = self.regime_durations
+        try:
+            valid = len(value) == 2 and all(mean >= 1 and math.isfinite(mean) for mean in value)
+        except (TypeError, ValueError):
+            valid = False
+        if not valid:
+            raise InvalidInputError(
+                f"regime_durations must be two means of at least 1 bar, got {value!r}"
+            )
+
+
+@dataclass(frozen=True)
+class MarketPaths:
+    """Bars of a scenario and the truth behind them; arrays are (N, T)."""
+
+    frames: Frames
+    returns: np.ndarray
+    oracle: np.ndarray
+    leaders: np.ndarray
+    volatility: np.ndarray
+    regimes: np.ndarray
+    edges: Edges
+
+
+class MarketBuilder:
+    """Draw shocks, volatility, volume and graph, each from a random stream of its own.
+
+    Two scenarios of one seed then differ only in who leads, not in their noise. Everything is drawn
+    on first use; a scenario sets ``shared_volatility`` or calls :meth:`draw_states` before that.
+    """
+
+    def __init__(self, options: MarketOptions) -> None:
+        self.options = options
+        seeds = np.random.SeedSequence(options.seed).spawn(len(_STREAMS))
+        self._seeds = dict(zip(_STREAMS, seeds, strict=True))
+        self.regimes = np.zeros(options.n_steps, int)
+        self.shared_volatility = 1.0
+
+    def rng(self, stream: str) -> np.random.Generator:
+        """Return a fresh generator of one stream."""
+        return np.random.default_rng(self._seeds[stream])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.options.n_assets, self.options.n_steps
+
+    @property
+    def lags(self) -> np.ndarray:
+        return np.arange(1, self.options.max_lag + 1)
+
+    def draw_states(self) -> None:
+        """Draw the path of the two states, before anything that depends on it."""
+        durations = self.options.regime_durations
+        self.regimes = draw_regimes(self.rng("states"), self.shape[1], durations)
+
+    def draw_graph(self) -> Edges:
+        """Draw a sparse graph with the number of leaders and the lags asked for."""
+        n_leaders = self.options.leaders_per_follower
+        return draw_sparse(self.rng("graph"), self.shape[0], n_leaders, self.lags)
+
+    @cached_property
+    def loadings(self) -> np.ndarray:
+        """Factor loadings (N, K)."""
+        return self._loadings(self.options.correlation)
+
+    @cached_property
+    def news(self):
+        """News events: their size and the volatility they add."""
+        return draw_news(self.rng("news"), *self.shape)
+
+    @cached_property
+    def shocks(self) -> np.ndarray:
+        """Shocks of unit variance (N, T), more correlated in state 1 of a crisis."""
+        loadings = self.loadings
+        if self.options.scenario == "crisis":
+            crisis = self._loadings(self.options.crisis_correlation)
+            loadings = np.where(self.regimes, crisis[:, :, None], loadings[:, :, None])
+        return draw_shocks(self.rng("shocks"), loadings, self.options.tail, self.shape[1])
+
+    @cached_property
+    def levels(self) -> np.ndarray:
+        """Ordinary volatility of each asset (N, 1)."""
+        spread = self.rng("levels").uniform(np.log(0.85), np.log(1.18), (self.shape[0], 1))
+        return self.options.bar_volatility * np.exp(spread)
+
+    @cached_property
+    def log_volatility(self) -> np.ndarray:
+        """Log of the volatility (N, T) relative to its level."""
+        kind = self.options.volatility
+        if kind == "constant":
+            logs = np.zeros(self.shape)
+        elif kind == "garch":
+            logs = garch_log_volatility(self.shocks)
+        else:
+            rng = self.rng("volatility")
+            logs = draw_log_volatility(rng, *self.shape, shared=self.shared_volatility)
+            logs = logs + self.news.log_volatility
+        return logs + np.log(self.options.regime_volatility) * self.regimes
+
+    @cached_property
+    def volatility(self) -> np.ndarray:
+        """Standard deviation of each bar's noise (N, T)."""
+        return self.levels * np.exp(self.log_volatility)
+
+    @cached_property
+    def volume(self) -> np.ndarray:
+        """Traded volume (N, T)."""
+        return draw_volume(self.rng("volume"), self.log_volatility, self.shocks, self.news)
+
+    @cached_property
+    def relative_volume(self) -> np.ndarray:
+        """Relative volume (N, T), NaN in the first bar."""
+        return relative_volume(pd.DataFrame(self.volume.T)).to_numpy().T
+
+    def build(self, edges: Edges, firing: Firing) -> MarketPaths:
+        """Return the market in which ``edges`` act when ``firing`` says, calibrated to the R²."""
+        noise = self.volatility * self.shocks
+        dynamics = Dynamics(edges, firing).calibrated(noise, self.options.predictability)
+        returns, oracle = dynamics.run(noise, noise)
+        return self.assemble(returns, oracle, dynamics.leaders(returns), dynamics.edges)
+
+    def build_null(self) -> MarketPaths:
+        """Return the market in which returns are noise and no asset leads."""
+        return self.assemble(self.volatility * self.shocks, np.zeros(self.shape))
+
+    def assemble(self, returns, oracle, leaders=None, edges=None) -> MarketPaths:
+        """Return the market with bars drawn around its returns; no leaders by default."""
+        frames = bars_from_returns(
+            self.rng("bridges"),
+            returns,
+            self.volatility,
+            self.volume,
+            self.options.opens(),
+            self.options.symbols,
+        )
+        leaders = np.full(self.shape, -1) if leaders is None else leaders
+        edges = no_edges() if edges is None else edges
+        return MarketPaths(frames, returns, oracle, leaders, self.volatility, self.regimes, edges)
+
+    def _loadings(self, correlation: float) -> np.ndarray:
+        """Return loadings that give *returns* this correlation.
+
+        Where the volatilities of two assets differ from bar to bar, their returns correlate less
+        than their shocks do, so the shocks must correlate more.
+        """
+        if self.options.volatility == "stochastic":
+            sizes = np.exp(self.log_volatility)
+            alike = sizes @ sizes.T
+            alike /= np.sqrt(np.outer(alike.diagonal(), alike.diagonal()))
+            correlation /= alike[~np.eye(len(alike), dtype=bool)].mean()
+        return factor_loadings(self.options.groups, correlation)
