@@ -141,8 +141,8 @@ MUTATIONS = [
     Mutation(
         "q-values are raw p-values",
         "crossattn/evidence/inference.py",
-        "ranked = p.ravel()[order] * p.size / np.arange(1, p.size + 1)",
-        "ranked = p.ravel()[order]",
+        "return stats.false_discovery_control(p, axis=None).reshape(p.shape)",
+        "return p",
         "tests/evidence/test_inference.py",
     ),
     Mutation(
@@ -161,7 +161,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the smoothed state passes for the filtered one",
-        "crossattn/regimes/graphs.py",
+        "crossattn/evidence/_two_graphs.py",
         "probability[self.max_lag :] = forward[:, 1]",
         "probability[self.max_lag :] = _backward(forward, self.persistence)[:, 1]",
         "tests/evidence/test_regimes.py",

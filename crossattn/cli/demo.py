@@ -86,7 +86,7 @@ def _bars(args: argparse.Namespace):
 def _forecast_section(forecast, train, val, test, market):
     """Compare with a lasso VAR, with zero and, on a simulated market, with the oracle."""
     from crossattn.baselines.linear import VAR
-    from crossattn.evidence.forecasts import score_forecasts
+    from crossattn.evidence.scores import score_forecasts
     from crossattn.report import Section
 
     linear = VAR(penalty="lasso", volatility_weights=True).fit(train, val).predict(test)

@@ -1,4 +1,4 @@
-"""From predictions to signals, and whether stated probabilities come true.
+"""Trading signals from predictions, and calibration of probabilities (reliability diagrams).
 
 Built in chapter: Prediction and heat-maps.
 """
@@ -29,13 +29,13 @@ def to_signals(
     output_type: str = "regression",
     band: float = 0.0,
 ) -> pd.DataFrame:
-    """Read one window's predictions as down, neutral or up, with a strength and a target weight.
+    """Turn one window's predictions into signals: down, neutral or up, strength, target weight.
 
     Parameters
     ----------
     predictions : array-like of shape (n_assets,) or (n_assets, 3)
-        What ``predict`` gave for one window: returns, weights, or logits of down, neutral, up.
-        A NaN says nothing: it is neutral.
+        Output of ``predict`` for one window: returns, weights, or logits of down, neutral, up.
+        A NaN is neutral.
     symbols : sequence of str
     output_type : {"regression", "classification", "portfolio"}
         Which head the predictions come from.
@@ -86,7 +86,7 @@ def to_signals(
 
 
 def up_probability(forecast: ArrayLike, volatility: ArrayLike) -> np.ndarray:
-    """Return the chance of a positive return, from a forecast and the volatility around it.
+    """Probability of a positive return, from a forecast and its volatility.
 
     Parameters
     ----------
@@ -98,27 +98,27 @@ def up_probability(forecast: ArrayLike, volatility: ArrayLike) -> np.ndarray:
     Returns
     -------
     ndarray
-        Under normal noise; with fat tails the true chance lies closer to one half.
+        Under normal noise; with fat tails the true probability is closer to one half.
     """
     return stats.norm.cdf(np.asarray(forecast, float) / np.asarray(volatility, float))
 
 
 def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10) -> pd.DataFrame:
-    """Compare stated probabilities with how often the event came.
+    """Reliability table: predicted probabilities against observed frequencies.
 
     Parameters
     ----------
     probability : array-like
         In [0, 1]; NaN cells are left out.
     happened : array-like
-        Whether it came: same shape; NaN cells are left out.
+        Whether the event happened: same shape; NaN cells are left out.
     n_bins : int
         Bins of equal count.
 
     Returns
     -------
     DataFrame
-        A row a bin: ``predicted`` (mean probability), ``observed`` (share that came), ``low`` and
+        One row per bin: ``predicted`` (mean probability), ``observed`` (frequency), ``low`` and
         ``high`` (95 % Wilson interval of it) and ``count``.
 
     Raises
@@ -128,8 +128,8 @@ def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10
 
     Notes
     -----
-    The intervals take cells for independent. Assets that move together, and horizons that overlap,
-    make them too narrow: thin the windows by the horizon first.
+    The intervals assume independent cells. Assets that move together and overlapping horizons make
+    them too narrow: thin the windows by the horizon first.
 
     References
     ----------
@@ -141,11 +141,11 @@ def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10
     >>> table["observed"].tolist()
     [0.0, 1.0]
     """
-    p, came = np.asarray(probability, float), np.asarray(happened, float)
-    if p.shape != came.shape:
-        raise InvalidInputError(f"happened must have shape {p.shape}, got {came.shape}")
-    known = np.isfinite(p) & np.isfinite(came)
-    p, came = p[known], came[known]
+    p, happened = np.asarray(probability, float), np.asarray(happened, float)
+    if p.shape != happened.shape:
+        raise InvalidInputError(f"happened must have shape {p.shape}, got {happened.shape}")
+    known = np.isfinite(p) & np.isfinite(happened)
+    p, happened = p[known], happened[known]
     if len(p) < n_bins or n_bins < 1:
         raise InvalidInputError(f"n_bins must be 1 to {len(p)}, the number of cells, got {n_bins}")
     if ((p < 0) | (p > 1)).any():
@@ -153,23 +153,14 @@ def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10
     order = np.argsort(p, kind="stable")
     rows = []
     for cells in np.array_split(order, n_bins):
-        interval = stats.binomtest(int(came[cells].sum()), len(cells)).proportion_ci(
-            method="wilson"
-        )
-        rows.append(
-            {
-                "predicted": p[cells].mean(),
-                "observed": came[cells].mean(),
-                "low": interval.low,
-                "high": interval.high,
-                "count": len(cells),
-            }
-        )
-    return pd.DataFrame(rows)
+        count, events = len(cells), int(happened[cells].sum())
+        interval = stats.binomtest(events, count).proportion_ci(method="wilson")
+        rows.append((p[cells].mean(), events / count, interval.low, interval.high, count))
+    return pd.DataFrame(rows, columns=["predicted", "observed", "low", "high", "count"])
 
 
 def plot_reliability(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw observed against predicted, with the diagonal that an honest forecaster follows."""
+    """Reliability diagram: observed frequencies against predicted probabilities."""
     from crossattn.figures import new_axes
 
     ax = new_axes(ax, figsize=(4.2, 4.0))
@@ -177,7 +168,7 @@ def plot_reliability(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.plot(ends, ends, color="grey", linestyle=":", label="calibrated")
     errors = [table["observed"] - table["low"], table["high"] - table["observed"]]
     ax.errorbar(table["predicted"], table["observed"], yerr=errors, fmt="o", label="observed")
-    ax.set(xlabel="stated probability", ylabel="share that came")
+    ax.set(xlabel="predicted probability", ylabel="observed frequency")
     ax.legend()
     return ax
 

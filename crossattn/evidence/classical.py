@@ -1,4 +1,4 @@
-"""Who leads whom without any network: the classical answers, in the same report.
+"""Classical lead-lag tests: lagged correlation, Granger causality, Hayashi-Yoshida.
 
 Built in chapter: Who really leads?
 """
@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from crossattn._validation import check_int
 from crossattn.baselines.base import lagged_log_returns
-from crossattn.baselines.linear import VAR
 from crossattn.data.frame import Frames, check_frames, close_times, modal_spacing
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import (
@@ -19,28 +19,27 @@ from crossattn.evidence.inference import (
     robust_mean_t,
     robust_regression,
 )
-from crossattn.evidence.leadlag import analyze_lead_lag_relationships
-from crossattn.evidence.report import LeadLagReport, make_report
+from crossattn.evidence.leadlag import LeadLagReport, make_report
 from crossattn.windows.dataset import CrossAttentionData
 
 
 def lagged_correlation(
     data: CrossAttentionData, *, max_lag: int = 7, alpha: float = 0.05, robust: bool = True
 ) -> LeadLagReport:
-    """Correlate each asset's target with every other's lagged log return, pair by pair.
+    """Lagged cross-correlation: each asset's target with every other's past returns, pair by pair.
 
     Parameters
     ----------
     data : CrossAttentionData
-        Nothing is fitted beforehand, so all windows may be used.
+        Nothing is fitted, so all windows may be used.
     max_lag : int
         Returns of 0 to ``max_lag`` bars before the window's last bar.
     alpha : float
-        Accepted share of false claims.
+        Accepted false discovery rate.
     robust : bool
-        Newey-West errors, and the p-value of the best lag multiplied by the number of lags looked
-        at. ``False`` is the textbook formula at the best lag, shown for what it does: under
-        shared volatility it finds leaders where there are none.
+        Newey-West errors, and the p-value of the best lag times the number of lags tried.
+        ``False`` is the textbook formula at the best lag, for comparison: under shared
+        volatility it finds leaders where there are none.
 
     Returns
     -------
@@ -48,8 +47,8 @@ def lagged_correlation(
 
     Notes
     -----
-    Pair by pair, so an asset that moves with a leader looks like one: the proxy trap. It says
-    whose past is *correlated* with whose future, not who adds anything once others are known.
+    Pair by pair, so an asset that moves with a leader looks like one (a proxy): the past of one is
+    *correlated* with the future of the other, whether or not it adds anything to the others.
     """
     lags, target = _lags_and_target(data, max_lag)
     n, n_assets, n_lags = lags.shape
@@ -85,16 +84,16 @@ def lagged_correlation(
 def granger(
     data: CrossAttentionData, *, max_lag: int = 7, alpha: float = 0.05, robust: bool = True
 ) -> LeadLagReport:
-    """Test in a vector autoregression whether all lags of one asset can be left out of another.
+    """Granger causality in a vector autoregression: do the lags of one asset predict another?
 
     Parameters
     ----------
     data : CrossAttentionData
-        Nothing is fitted beforehand, so all windows may be used.
+        Nothing is fitted, so all windows may be used.
     max_lag : int
         Regressors are the returns 0 to ``max_lag`` bars before the window's last bar.
     alpha : float
-        Accepted share of false claims.
+        Accepted false discovery rate.
     robust : bool
         Newey-West errors. ``False`` is the textbook Wald test, whose size is several times its
         nominal level when volatility is shared.
@@ -102,13 +101,13 @@ def granger(
     Returns
     -------
     LeadLagReport
-        The p-value is of all lags jointly, so it needs no correction for the lag named, which is
-        the one with the largest t statistic.
+        The p-value is of all lags jointly and needs no correction for the reported lag, the one
+        with the largest t statistic.
 
     Raises
     ------
     InvalidInputError
-        Fewer windows than ten a coefficient.
+        Fewer than ten windows per coefficient.
 
     References
     ----------
@@ -157,40 +156,6 @@ def granger(
     )
 
 
-def lasso_var(
-    train: CrossAttentionData,
-    test: CrossAttentionData,
-    val: CrossAttentionData | None = None,
-    *,
-    max_lag: int = 7,
-    alpha: float = 0.05,
-    volatility_weights: bool = True,
-) -> LeadLagReport:
-    """Fit a lasso VAR on one part and test its contributions on a later one.
-
-    The linear twin of the attention forecaster, by the same test; see
-    :func:`crossattn.analyze_lead_lag_relationships`.
-
-    Parameters
-    ----------
-    train, test, val : CrossAttentionData
-        Parts in time order; ``val`` chooses the penalty.
-    max_lag, alpha, volatility_weights
-        As in :class:`crossattn.baselines.linear.VAR`.
-
-    Returns
-    -------
-    LeadLagReport
-
-    References
-    ----------
-    Basu and Michailidis (2015), "Regularized Estimation in Sparse High-dimensional Time Series
-    Models", Annals of Statistics 43(4).
-    """
-    model = VAR(max_lag, penalty="lasso", volatility_weights=volatility_weights).fit(train, val)
-    return analyze_lead_lag_relationships(model, test, alpha=alpha)
-
-
 def hayashi_yoshida(
     frames: Frames,
     *,
@@ -199,24 +164,23 @@ def hayashi_yoshida(
     n_blocks: int = 50,
     alpha: float = 0.05,
 ) -> LeadLagReport:
-    """Cross-covariance at shifts of the clock, from each asset's bars at their own times.
+    """Hayashi-Yoshida lead-lag covariance of asynchronous quotes, each at its own time.
 
-    Where quotes are asynchronous, putting them on one grid makes whoever trades more often lead.
-    This estimator needs no grid: two returns count together when their intervals overlap after
-    the shift.
+    On a common grid the asset that trades more often seems to lead. This estimator needs no grid:
+    two returns are multiplied where their intervals overlap after the shift.
 
     Parameters
     ----------
     frames : Frames
-        Bars of each asset, as they came; only bars that exist are used.
+        Bars of each asset at their own times.
     step : Timedelta, optional
         Unit of the lag; by default the shortest modal spacing.
     max_lag : int
         Shifts of 1 to ``max_lag + 1`` steps.
     n_blocks : int
-        Stretches of time whose estimates are compared for the error.
+        Number of time blocks; their spread gives the error.
     alpha : float
-        Accepted share of false claims.
+        Accepted false discovery rate.
 
     Returns
     -------
@@ -226,15 +190,15 @@ def hayashi_yoshida(
     Raises
     ------
     InvalidInputError
-        Fewer than five bars of some asset a block.
+        Fewer than five bars per block of some asset.
 
     Notes
     -----
     Neighbouring intervals that overlap in real time carry plain simultaneous correlation into a
     shifted sum. Its expected size, the covariance at shift 0 times the share of real overlap, is
-    subtracted block by block. The p-value is of the mean over blocks, Newey-West, times the number
-    of shifts looked at. It takes for granted that a *quote time* is when the price was made: a
-    venue that reports late still looks led.
+    subtracted block by block. The p-value is that of the mean over blocks (Newey-West) times the
+    number of shifts tried. Quote times are taken as the times of the prices: a venue that reports
+    late still looks led.
 
     References
     ----------
@@ -273,6 +237,7 @@ def hayashi_yoshida(
             if i == j:
                 continue
             shifts = unit * np.arange(1, n_lags + 1)
+            # excess: by shift and block; a lead shows in the same sign block after block
             excess, level = _shifted_covariance(quotes[leader], quotes[follower], shifts, edges)
             t = np.array([robust_mean_t(block, 2) for block in excess])
             best[i, j] = np.abs(t).argmax()
@@ -301,7 +266,8 @@ def _shifted_covariance(
     block = np.clip(np.searchsorted(edges, end, side="right") - 1, 0, len(edges) - 2)
 
     def sums(shift: int) -> tuple[np.ndarray, np.ndarray]:
-        """By block: products with the leader's overlapping returns, and the real overlap."""
+        """By block: sum of products with the leader's overlapping returns; real overlap in time."""
+        # leader's quotes just before and after the follower's interval, moved back by the shift
         first = np.searchsorted(leader_times, begin - shift, side="right") - 1
         last = np.searchsorted(leader_times, end - shift, side="left")
         inside = (first >= 0) & (last < len(leader_times))
@@ -312,8 +278,8 @@ def _shifted_covariance(
         overlap = np.where(inside, np.maximum(overlap, 0), 0)
         return np.bincount(block, product, count), np.bincount(block, overlap, count)
 
-    together, whole = sums(0)
-    rate = np.divide(together, whole, out=np.zeros_like(together), where=whole > 0)
+    product, overlap = sums(0)
+    rate = np.divide(product, overlap, out=np.zeros_like(product), where=overlap > 0)
     excess = []
     for shift in shifts:
         product, overlap = sums(int(shift))
@@ -323,8 +289,7 @@ def _shifted_covariance(
 
 
 def _lags_and_target(data: CrossAttentionData, max_lag: int) -> tuple[np.ndarray, np.ndarray]:
-    if max_lag < 0:
-        raise InvalidInputError(f"max_lag must not be negative, got {max_lag}")
+    check_int("max_lag", max_lag, at_least=0)
     lags = lagged_log_returns(data, max_lag + 1, np.arange(len(data.symbols)))
     return lags, np.asarray(data.y, float)
 

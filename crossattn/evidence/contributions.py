@@ -1,27 +1,26 @@
-"""What each source adds to each forecast, for any model: asked of it, or found by ablation.
+"""Contribution of each source to each forecast, for any model: reported by it or by ablation.
 
 Built in chapter: Attention is not explanation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from crossattn.errors import InvalidInputError
-from crossattn.training.prediction import attention_batches, predict
+from crossattn.evidence._models import contribution_batches, forecasts_of, symbols_of
 from crossattn.windows.dataset import CrossAttentionData
 
 RETURN_FEATURE = "log_return"
-CHUNK = 2048
-LAG_WINDOWS = 400
+LAG_WINDOWS = 400  # windows on which single lags are ablated
 
 
 @dataclass(frozen=True)
 class Contributions:
-    """What sources add to forecasts on some windows.
+    """Contributions of sources to forecasts, window by window and summed up by lag.
 
     Attributes
     ----------
@@ -29,7 +28,7 @@ class Contributions:
         ``[k, i, j]``: what source j adds to the forecast of asset i in window k, over all lags, in
         units of the target. The diagonal holds what an asset's own past adds, where known.
     by_lag : ndarray of shape (n_assets, n_assets, n_lags)
-        Root mean square of what each lag adds: where in time the source speaks.
+        Root mean square of what each lag adds.
     slope : ndarray of shape (n_assets, n_assets, n_lags)
         Mean change of the forecast of i for one unit of j's return at that lag.
     symbols : tuple of str
@@ -43,14 +42,14 @@ class Contributions:
 
 
 def measure_contributions(model, data: CrossAttentionData, *, max_lag: int = 7) -> Contributions:
-    """Split a model's forecasts into what each source adds.
+    """Split a model's forecasts into the contributions of their sources.
 
     Parameters
     ----------
     model : object
-        The forecaster, a lag model, a baseline with ``contributions(data)``: these are asked.
-        Anything else with ``predict(data)``, or another ``CrossAttentionMultiAsset``, is ablated:
-        a source's whole past is replaced by its mean over ``data`` and the forecast compared.
+        A forecaster, a lag model or a baseline with ``contributions(data)`` reports its own. Any
+        other model with ``predict(data)``, and networks of other presets, are ablated: a source's
+        past is replaced by its mean over ``data`` and the forecasts are compared.
     data : CrossAttentionData
         Windows to measure on.
     max_lag : int
@@ -67,32 +66,20 @@ def measure_contributions(model, data: CrossAttentionData, *, max_lag: int = 7) 
 
     Notes
     -----
-    Ablation asks for what the model *would have* said, so contributions of sources that work only
-    together do not add up to the forecast. It costs one prediction a source, and one a source and
-    lag on a thinned sample for the lags.
+    Ablation compares with the forecast that the model *would have* made, so contributions of
+    sources that act only together do not add up to the forecast. It costs one prediction per
+    source, and for the lags one per source and lag on a thinned sample.
     """
-    symbols = tuple(getattr(model, "symbols", None) or data.symbols)
+    symbols = symbols_of(model, data)
     if set(symbols) != set(data.symbols):
         raise InvalidInputError(f"data: the model knows {list(symbols)}, got {list(data.symbols)}")
     data = data.select(symbols=symbols)
-    if hasattr(model, "contributions"):
-        return _accumulate(_asked(model, data), data)
-    if getattr(getattr(model, "config", None), "preset", None) == "lag":
-        return _accumulate(_read(model, data), data)
-    return _ablate(forecast_function(model), data, max_lag)
-
-
-def forecast_function(model) -> Callable[[CrossAttentionData], np.ndarray]:
-    """Return how to get (n, n_assets) forecasts from a model with ``predict`` or from a network."""
-    if hasattr(model, "predict"):
-        return model.predict
-    if hasattr(model, "forward"):
-        return lambda data: predict(model, data)
-    raise InvalidInputError(f"model must predict or contribute, got {type(model).__name__}")
+    batches = contribution_batches(model, data)
+    return _ablate(model, data, max_lag) if batches is None else _accumulate(batches, data)
 
 
 def without_source(data: CrossAttentionData, source: int, rows=slice(None)) -> CrossAttentionData:
-    """Return the data with one asset's features at their means, in some rows or in all."""
+    """Return the data with one asset's features replaced by their means, in ``rows``."""
     panel = np.array(data.panel)
     with np.errstate(invalid="ignore"):
         known = np.isfinite(panel[:, source]).any(axis=0)
@@ -101,18 +88,8 @@ def without_source(data: CrossAttentionData, source: int, rows=slice(None)) -> C
     return replace(data, panel=panel)
 
 
-def _asked(model, data: CrossAttentionData) -> Iterator[np.ndarray]:
-    for start in range(0, len(data), CHUNK):
-        yield model.contributions(data[start : start + CHUNK])
-
-
-def _read(model, data: CrossAttentionData) -> Iterator[np.ndarray]:
-    for layers in attention_batches(model, data, batch_size=CHUNK):
-        yield layers[-1]["contribution"].cpu().numpy()
-
-
 def _accumulate(parts: Iterator[np.ndarray], data: CrossAttentionData) -> Contributions:
-    """Sum over lags as the parts come, so that (n, N, N, L) is never held."""
+    """Sum over lags batch by batch, so that (n, N, N, L) is never held."""
     returns = _returns(data)
     totals, square, product, power, start = [], 0.0, 0.0, 0.0, 0
     for part in parts:  # (b, N, N, L)
@@ -132,12 +109,13 @@ def _accumulate(parts: Iterator[np.ndarray], data: CrossAttentionData) -> Contri
     )
 
 
-def _ablate(forecast, data: CrossAttentionData, max_lag: int) -> Contributions:
+def _ablate(model, data: CrossAttentionData, max_lag: int) -> Contributions:
     n_assets, n_lags = len(data.symbols), min(max_lag + 1, data.lookback)
-    base = _checked(forecast(data), data)
+    base = _checked(forecasts_of(model, data), data)
     total = np.empty((len(data), n_assets, n_assets))
     for source in range(n_assets):
-        total[:, :, source] = base - _checked(forecast(without_source(data, source)), data)
+        total[:, :, source] = base - forecasts_of(model, without_source(data, source))
+    # rows a lookback apart: a row changed for one window is not inside the next one
     thinned = data.ends[:: max(data.lookback, len(data) // LAG_WINDOWS)]
     chosen = thinned - data.ends[0]
     returns = _returns(data)
@@ -145,7 +123,7 @@ def _ablate(forecast, data: CrossAttentionData, max_lag: int) -> Contributions:
     slope = np.zeros_like(by_lag)
     for source in range(n_assets):
         for lag in range(n_lags):
-            changed = forecast(without_source(data, source, thinned - lag))
+            changed = forecasts_of(model, without_source(data, source, thinned - lag))
             added = base[chosen] - changed[chosen]  # (n', N)
             lagged = returns[thinned - lag, source]
             by_lag[:, source, lag] = np.sqrt((added**2).mean(axis=0))

@@ -1,4 +1,4 @@
-"""An explorer of attention for a page: asset by asset by lag by head through time.
+"""Interactive explorer of attention maps (HTML): assets, lags, heads and time.
 
 Built in chapter: Attention is not explanation.
 """
@@ -13,6 +13,7 @@ from importlib.resources import files
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.maps import AttentionMaps
 
@@ -22,14 +23,14 @@ FEW_WINDOWS = 24
 
 @dataclass(frozen=True)
 class AttentionExplorer:
-    """A fragment of HTML with sliders for time, lag and head.
+    """HTML fragment of attention maps with sliders for time, lag and head.
 
     Attributes
     ----------
     html : str
-        Style, data and script in one: no library, no request; as many on a page as wanted.
+        Style, data and script, without libraries or requests; several fit on one page.
     shape : tuple of int
-        Windows, heads, assets, assets and lags that are inside, after thinning.
+        Windows, heads, assets, assets and lags after thinning.
     """
 
     html: str
@@ -44,13 +45,13 @@ class AttentionExplorer:
 
 
 def explore_attention(maps: AttentionMaps, *, max_windows: int = 200) -> AttentionExplorer:
-    """Make an interactive view of attention maps, for a notebook or a static page.
+    """Make an interactive HTML view of attention maps, for a notebook or a static page.
 
     Parameters
     ----------
     maps : AttentionMaps
     max_windows : int
-        At most so many windows, evenly spread from the first to the last.
+        Largest number of windows, evenly spread from the first to the last.
 
     Returns
     -------
@@ -67,8 +68,8 @@ def explore_attention(maps: AttentionMaps, *, max_windows: int = 200) -> Attenti
     Notes
     -----
     A share is stored as a byte of its square root: off by at most .004, and by less than .0005
-    where it is below .01. Missing attention counts as none. Names of symbols are data and are
-    written as text, whatever they hold.
+    where it is below .01. Missing attention counts as 0. Symbol names are untrusted and are
+    written as text.
 
     Examples
     --------
@@ -80,8 +81,7 @@ def explore_attention(maps: AttentionMaps, *, max_windows: int = 200) -> Attenti
     >>> len(explorer.html) < 300_000
     True
     """
-    if isinstance(max_windows, bool) or not isinstance(max_windows, int) or max_windows < 1:
-        raise InvalidInputError(f"max_windows must be a positive integer, got {max_windows!r}")
+    check_int("max_windows", max_windows)
     if not len(maps.values):
         raise InvalidInputError("maps must hold at least one window, got none")
     values, times = _thinned(maps, max_windows)
@@ -97,21 +97,21 @@ def explore_attention(maps: AttentionMaps, *, max_windows: int = 200) -> Attenti
 
 
 def _thinned(maps: AttentionMaps, max_windows: int) -> tuple[np.ndarray, list[str]]:
-    values, room = maps.values, MAX_NUMBERS
+    values, limit = maps.values, MAX_NUMBERS
     wanted = min(len(values), max_windows, FEW_WINDOWS)
     for shrink in (lambda v: v.mean(axis=1, keepdims=True), lambda v: v.sum(axis=4, keepdims=True)):
-        if wanted * values[0].size > room:
+        if wanted * values[0].size > limit:
             values = shrink(values)
-    count = min(len(values), max_windows, room // values[0].size)
+    count = min(len(values), max_windows, limit // values[0].size)
     if not count:
         raise InvalidInputError(
             f"maps: {len(maps.symbols)} assets are too many for one page; show fewer"
         )
     rows = np.linspace(0, len(values) - 1, count).round().astype(int)
-    return values[rows], [_moment(t) for t in maps.timestamps[rows]]
+    return values[rows], [_time_label(t) for t in maps.timestamps[rows]]
 
 
-def _moment(time) -> str:
+def _time_label(time) -> str:
     if isinstance(time, pd.Timestamp):
         return time.strftime("%Y-%m-%d %H:%M")
     return f"window {time}"
@@ -122,9 +122,9 @@ def _fragment(content: dict) -> str:
     data = json.dumps(content, separators=(",", ":"))
     for character in "<>&":
         data = data.replace(character, f"\\u{ord(character):04x}")
-    room = files("crossattn.evidence")
-    style = room.joinpath("explorer.css").read_text(encoding="utf-8")
-    script = room.joinpath("explorer.js").read_text(encoding="utf-8")
+    folder = files("crossattn.evidence")
+    style = folder.joinpath("explorer.css").read_text(encoding="utf-8")
+    script = folder.joinpath("explorer.js").read_text(encoding="utf-8")
     return (
         f"<style>{style}</style>\n"
         '<div class="crossattn-explorer tex2jax_ignore mathjax_ignore">'

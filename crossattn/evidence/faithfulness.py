@@ -1,4 +1,4 @@
-"""Does this attention explain this model? Interventions that would show if it does not.
+"""Faithfulness of attention: interventions that test whether attention explains the model.
 
 Built in chapter: Attention is not explanation.
 """
@@ -6,6 +6,8 @@ Built in chapter: Attention is not explanation.
 from __future__ import annotations
 
 import copy
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING
@@ -15,20 +17,20 @@ import pandas as pd
 import torch
 
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.contributions import (
-    forecast_function,
-    measure_contributions,
-    without_source,
-)
-from crossattn.evidence.forecasts import correlation
+from crossattn.evidence._models import forecasts_of, networks_of, symbols_of
+from crossattn.evidence.contributions import measure_contributions, without_source
 from crossattn.evidence.maps import attention_maps
+from crossattn.evidence.scores import correlation
+from crossattn.model.network import CrossAttentionMultiAsset
+from crossattn.training.loop import train_cross_attention_model
 from crossattn.windows.dataset import CrossAttentionData
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-AGREEMENT = 0.7
-RELIANCE = 0.1
+AGREEMENT = 0.7  # least correlation of a map with the effect of an intervention
+RELIANCE = 0.1  # least share of the forecast that uniform attention costs
+# by name: what decides attention scores, beside the keys below
 SCORE_PARAMETERS = (
     "query_identity",
     "follower_identity",
@@ -38,17 +40,18 @@ SCORE_PARAMETERS = (
     "content_lag",
     "content_self",
 )
+KEY_PARAMETERS = ("key_identity", "lag_embedding")
 
 
 @dataclass(frozen=True)
 class FaithfulnessReport:
-    """Each test with its number and its verdict.
+    """Results of the faithfulness tests, each with statistic, threshold and verdict.
 
     Attributes
     ----------
     tests : DataFrame
-        One row a test and map: ``test``, ``map`` ("attention", the raw weights, or "influence",
-        what the model itself says each source adds), ``statistic``, ``threshold``, ``verdict``
+        One row per test and map: ``test``, ``map`` ("attention", the raw weights, or "influence",
+        the model's own contributions), ``statistic``, ``threshold``, ``verdict``
         ("explains", "does not explain").
     maps : dict of str to DataFrame
         The maps compared, followers in rows: ``attention``, ``influence``, ``zeroed edge``,
@@ -93,8 +96,8 @@ class FaithfulnessReport:
         return ax
 
 
-def faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> FaithfulnessReport:
-    """Test a model's attention, and its stated influence, against interventions.
+def audit_faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> FaithfulnessReport:
+    """Test whether attention, and the model's own contributions, agree with interventions.
 
     Parameters
     ----------
@@ -117,12 +120,12 @@ def faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Faithfuln
     Notes
     -----
     *Zeroed edge*: how far the forecast of i moves when j's past is replaced by its mean.
-    *Shuffled history*: how much larger the follower's squared error gets when j's bars are dealt
-    anew in time. *Integrated gradients*: attribution along the path from the mean to the window.
-    Each gives a map of follower by leader, and a map explains if its correlation with that one,
-    over all ordered pairs, is at least 0.7. *Uniform attention*: all scores are set equal and
-    the rest of the model kept; attention that can be levelled without costing a tenth of the
-    forecast explained nothing.
+    *Shuffled history*: how much larger the follower's squared error gets when j's bars are
+    permuted in time. *Integrated gradients*: attribution along the path from the mean to the
+    window. Each gives a map of follower by leader, and a map explains if its correlation with that
+    one, over all ordered pairs, is at least 0.7. *Uniform attention*: all scores are set equal and
+    the rest of the model is kept; attention that can be made uniform at less than a tenth of the
+    forecast's variance explained nothing.
 
     References
     ----------
@@ -130,7 +133,7 @@ def faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Faithfuln
     "Attention is not not Explanation", EMNLP. Sundararajan, Taly and Yan (2017), "Axiomatic
     Attribution for Deep Networks", ICML.
     """
-    symbols = tuple(getattr(model, "symbols", None) or data.symbols)
+    symbols = symbols_of(model, data)
     data = data.select(symbols=symbols)
     attention = attention_maps(model, data, every=max(len(data) // 500, 1)).map().to_numpy()
     influence = np.sqrt((measure_contributions(model, data).total ** 2).mean(axis=0))
@@ -158,29 +161,29 @@ def faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Faithfuln
 
 
 def zeroed_edges(model, data: CrossAttentionData) -> np.ndarray:
-    """Return how far each forecast moves without each source: root mean square (N, N)."""
-    forecast = forecast_function(model)
-    base = forecast(data)
-    moved = [forecast(without_source(data, j)) - base for j in range(len(data.symbols))]
+    """Change of each forecast without each source: root mean square (N, N), follower by leader."""
+    base = forecasts_of(model, data)
+    sources = range(len(data.symbols))
+    moved = [forecasts_of(model, without_source(data, j)) - base for j in sources]
     return np.sqrt(np.mean(np.square(moved), axis=1)).T  # (follower, leader)
 
 
 def shuffled_histories(model, data: CrossAttentionData, *, seed: int = 0) -> np.ndarray:
-    """Return what shuffling each source's bars in time costs each follower (N, N).
+    """Cost to each follower of shuffling each source's bars in time (N, N).
 
     In shares of the follower's mean squared return; negative where the shuffle helped by chance.
     """
-    forecast = forecast_function(model)
     generator = np.random.default_rng(seed)
     target = data.y
     power = np.nanmean(target**2, axis=0)
-    base = np.nanmean((target - forecast(data)) ** 2, axis=0)
+    base = np.nanmean((target - forecasts_of(model, data)) ** 2, axis=0)
     cost = np.empty((len(data.symbols),) * 2)
     rows = np.arange(data.ends[0] - data.lookback + 1, data.ends[-1] + 1)
     for source in range(len(data.symbols)):
         panel = np.array(data.panel)
         panel[rows, source] = panel[generator.permutation(rows), source]
-        error = np.nanmean((target - forecast(replace(data, panel=panel))) ** 2, axis=0)
+        shuffled = forecasts_of(model, replace(data, panel=panel))
+        error = np.nanmean((target - shuffled) ** 2, axis=0)
         cost[:, source] = (error - base) / power
     return cost
 
@@ -188,7 +191,7 @@ def shuffled_histories(model, data: CrossAttentionData, *, seed: int = 0) -> np.
 def integrated_gradients(
     model, data: CrossAttentionData, *, n_windows: int = 128, n_steps: int = 12
 ) -> np.ndarray:
-    """Return the size of each source's attribution in each forecast: root mean square (N, N).
+    """Integrated gradients of each forecast by source: root mean square (N, N).
 
     Parameters
     ----------
@@ -203,8 +206,8 @@ def integrated_gradients(
     -------
     ndarray of shape (n_assets, n_assets)
     """
-    members = getattr(model, "models", None) or [model]
-    if not all(hasattr(member, "forward") for member in members):
+    members = networks_of(model)
+    if not members:
         raise InvalidInputError(f"model has no gradients: {type(model).__name__}")
     chosen = np.linspace(0, len(data) - 1, min(n_windows, len(data))).round().astype(int)
     data = data.select(features=members[0].features)
@@ -253,28 +256,120 @@ def with_uniform_attention(model):
     Raises
     ------
     InvalidInputError
-        The model holds nothing that scores.
+        The model has no attention scores.
     """
-    levelled = copy.deepcopy(model)
-    found = False
+    uniform = copy.deepcopy(model)
+    scores = [
+        parameter
+        for network in networks_of(uniform)
+        for name, parameter in network.named_parameters()
+        if name.endswith(SCORE_PARAMETERS)
+    ]
+    if not scores:
+        raise InvalidInputError(f"model has no attention scores: {type(model).__name__}")
     with torch.no_grad():
-        for member in getattr(levelled, "models", None) or [levelled]:
-            named = member.named_parameters() if hasattr(member, "named_parameters") else []
-            for name, parameter in named:
-                if name.endswith(SCORE_PARAMETERS):
-                    parameter.zero_()
-                    found = True
-    if not found:
-        raise InvalidInputError(f"model has no attention to level: {type(model).__name__}")
-    return levelled
+        for parameter in scores:
+            parameter.zero_()
+    return uniform
 
 
 def uniform_cost(model, data: CrossAttentionData) -> float:
-    """Return the share of the forecast's variance that is lost when attention is made uniform."""
-    base = forecast_function(model)(data)
-    levelled = with_uniform_attention(model)
-    even = forecast_function(levelled)(data)
+    """Share of the forecast's variance that is lost with uniform attention."""
+    base = forecasts_of(model, data)
+    even = forecasts_of(with_uniform_attention(model), data)
     return 1.0 - max(correlation(base.ravel(), even.ravel()), 0.0) ** 2
+
+
+def frozen_attention(
+    model: CrossAttentionMultiAsset,
+    train: CrossAttentionData,
+    val: CrossAttentionData,
+    test: CrossAttentionData,
+    *,
+    seed: int = 0,
+    **options,
+) -> pd.Series:
+    """Retrain all but the attention: for the learned map and two control maps (uniform, shuffled).
+
+    Parameters
+    ----------
+    model : CrossAttentionMultiAsset
+        Fitted, of the ``lag`` preset: elsewhere attention depends on layers that are retrained.
+        Not changed.
+    train, val, test : CrossAttentionData
+        Parts in time order; the new heads are fitted on the first two.
+    seed : int
+        Seed of the new heads and of the shuffle.
+    **options
+        Of :func:`~crossattn.train_cross_attention_model`, such as ``epochs``.
+
+    Returns
+    -------
+    Series
+        Correlation of forecast and return on ``test``, by what was frozen: ``trained together``
+        (nothing: the model as given), ``learned`` (its own attention, new gains and gates),
+        ``uniform`` (all scores equal) and ``shuffled`` (its parameters permuted: maps are as
+        sharp but of other assets).
+
+    Raises
+    ------
+    InvalidInputError
+        Another preset than ``lag``.
+
+    Notes
+    -----
+    If ``uniform`` or ``shuffled`` does as well as ``learned``, the skill is in the heads and the
+    map shows nothing. Costs three trainings.
+
+    References
+    ----------
+    Wiegreffe and Pinter (2019), "Attention is not not Explanation", EMNLP.
+
+    Examples
+    --------
+    >>> from crossattn import prepare_cross_attention_data, simulate_market
+    >>> market = simulate_market(n_assets=3, n_steps=2000, predictability=0.2, seed=0)
+    >>> data = prepare_cross_attention_data(market.frames, 12, 1, features=["log_return"])
+    >>> parts = data.split()
+    >>> model = CrossAttentionMultiAsset(3, 1, features=("log_return",))
+    >>> _ = train_cross_attention_model(model, *parts[:2], epochs=4, progress=False)
+    >>> skill = frozen_attention(model, *parts, epochs=4)
+    >>> bool(skill["learned"] > skill["uniform"])
+    True
+    """
+    if not isinstance(model, CrossAttentionMultiAsset) or model.config.preset != "lag":
+        raise InvalidInputError(f"model must be of the lag preset, got {type(model).__name__}")
+    generator = torch.Generator().manual_seed(seed)
+
+    def shuffled(parameter: torch.Tensor) -> torch.Tensor:
+        order = torch.randperm(parameter.numel(), generator=generator)
+        return parameter.flatten()[order].view_as(parameter)
+
+    skill = {"trained together": _skill(model, test)}
+    changes = {"learned": torch.clone, "uniform": torch.zeros_like, "shuffled": shuffled}
+    for name, change in changes.items():
+        retrained = _with_new_heads(model, change, seed)
+        train_cross_attention_model(retrained, train, val, seed=seed, progress=False, **options)
+        skill[name] = _skill(retrained, test)
+    return pd.Series(skill, name="correlation")
+
+
+def _with_new_heads(
+    model: CrossAttentionMultiAsset, change: Callable, seed: int
+) -> CrossAttentionMultiAsset:
+    """Return a fresh model whose score parameters are those of ``model``, changed and frozen."""
+    fresh = CrossAttentionMultiAsset.from_config(dataclasses.replace(model.config, seed=seed))
+    learned = {name: p.detach().cpu() for name, p in model.named_parameters()}
+    with torch.no_grad():
+        for name, parameter in fresh.named_parameters():
+            if name.endswith(SCORE_PARAMETERS + KEY_PARAMETERS):
+                parameter.copy_(change(learned[name]))
+                parameter.requires_grad_(False)
+    return fresh
+
+
+def _skill(model: CrossAttentionMultiAsset, test: CrossAttentionData) -> float:
+    return correlation(forecasts_of(model, test), test.y)
 
 
 def _row(test: str, name: str, statistic: float, threshold: float) -> dict:

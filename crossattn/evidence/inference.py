@@ -1,4 +1,4 @@
-"""Tests that hold under shared volatility and overlapping targets, and under many looks.
+"""Robust regression errors, Clark-West test and false discovery rates.
 
 Built in chapter: Who really leads?
 """
@@ -16,7 +16,7 @@ from crossattn.errors import InvalidInputError
 
 @dataclass(frozen=True)
 class RobustFit:
-    """A weighted regression with heteroskedasticity- and autocorrelation-robust errors.
+    """Weighted regression with heteroskedasticity- and autocorrelation-robust errors.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class RobustFit:
 
 @dataclass(frozen=True)
 class Overlap:
-    """The single bars that overlapping targets are made of.
+    """Single bars of overlapping targets, for Hodrick's errors.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Overlap:
     first : ndarray of int, shape (n,)
         Position in ``bars`` of the first bar of each target, none twice.
     horizon : int
-        Bars that each target adds up.
+        Number of bars of each target.
     """
 
     bars: np.ndarray
@@ -77,10 +77,11 @@ class Overlap:
     horizon: int
 
     def scores(self, design: np.ndarray) -> np.ndarray:
-        """Give each bar the rows of ``design`` (n, K) whose targets hold it: (n_bars, K).
+        """Score each bar by the rows of ``design`` (n, K) whose targets contain it: (n_bars, K).
 
-        Missing bars score 0, and the others are enlarged to make up for them.
+        Missing bars score 0, and the others are scaled up accordingly.
         """
+        # running sum: a row enters at its target's first bar and leaves after the last
         steps = np.zeros((len(self.bars) + 1, design.shape[1]))
         steps[self.first] += design
         steps[self.first + self.horizon] -= design
@@ -91,10 +92,10 @@ class Overlap:
 
 
 def newey_west_lags(n_rows: int, horizon: int = 1) -> int:
-    """Return how many autocovariances to count: a rule by length, and past the overlap.
+    """Number of autocovariances: a rule by length, and beyond the overlap of targets.
 
     Targets over ``horizon`` bars share ``horizon - 1`` of them with their neighbour, so their
-    errors are correlated that far; the triangular kernel needs half as much again.
+    errors are correlated that far; the triangular kernel halves the far ones, so half again.
     """
     return max(int(4 * (n_rows / 100) ** (2 / 9)), int(np.ceil(1.5 * (horizon - 1))))
 
@@ -108,7 +109,7 @@ def robust_regression(
     leverage: bool = False,
     overlap: Overlap | None = None,
 ) -> RobustFit:
-    """Regress with an intercept and Newey-West errors, or Hodrick's where targets overlap.
+    """Regression with intercept and Newey-West errors, or Hodrick's where targets overlap.
 
     Parameters
     ----------
@@ -116,15 +117,14 @@ def robust_regression(
         Finite numbers.
     regressors : array-like of shape (n, n_regressors)
     scale : array-like of shape (n,), optional
-        Standard deviation of each row's noise as far as it was known before; each row is divided
-        by it.
+        Standard deviation of each row's noise, known before it; each row is divided by it.
     lags : int
         Autocovariances counted, with the triangular (Bartlett) kernel; 0 is White's estimator.
     leverage : bool
-        Enlarge each residual by what its own row pulled the fit towards it (HC3), so that a wild
-        bar does not hide its own error.
+        Divide each residual by one minus its leverage (HC3): a wild bar pulls the fit towards
+        itself and would hide its own error.
     overlap : Overlap, optional
-        The bars behind targets over several bars; ``lags`` and ``leverage`` then play no part.
+        The bars of targets over several bars; ``lags`` and ``leverage`` are then not used.
 
     Returns
     -------
@@ -138,13 +138,13 @@ def robust_regression(
     Targets over h bars and slow regressors make neighbouring scores nearly equal, and Newey-West
     errors come out too small: on noise with h = 24 they reject at 5 % in 9 % of cases, and at
     0.1 % in .5 %. With ``overlap`` the same sum of scores is taken bar by bar, each bar's surprise
-    times all rows whose target holds it. Where nothing can be forecast these terms are
-    uncorrelated, so no autocovariance has to be estimated (Hodrick's errors 1B).
+    times all rows whose target contains it. Under the null these terms are uncorrelated, so no
+    autocovariance has to be estimated (Hodrick's errors 1B).
 
     Raises
     ------
     InvalidInputError
-        There are not more rows than coefficients.
+        No more rows than coefficients.
 
     References
     ----------
@@ -168,6 +168,7 @@ def robust_regression(
         raise InvalidInputError(f"{n_rows} rows cannot determine {n_slopes + 1} coefficients")
     weight = 1.0 if scale is None else 1.0 / np.asarray(scale, float)
     spread = x.std(axis=0)
+    # standardise for a well-conditioned inverse; a constant column gets slope and error 0
     idle = spread <= 1e-12 * np.abs(x).max(axis=0)
     spread = np.where(idle, 1.0, spread)
     centred = np.where(idle, 0.0, (x - x.mean(axis=0)) / spread)
@@ -194,7 +195,7 @@ def robust_regression(
 
 
 def robust_mean_t(values: ArrayLike, lags: int = 0) -> float:
-    """Return the t statistic of the mean with Newey-West errors; 0 where nothing varies."""
+    """t statistic of the mean with Newey-West errors; 0 where nothing varies."""
     values = np.asarray(values, float)
     centred = values - values.mean()
     variance = float(_long_run(centred[:, None], lags)[0, 0])
@@ -202,12 +203,12 @@ def robust_mean_t(values: ArrayLike, lags: int = 0) -> float:
 
 
 def clark_west(target: ArrayLike, smaller: ArrayLike, larger: ArrayLike, lags: int = 0) -> float:
-    """Test whether a nested, larger model forecasts better than the smaller one.
+    """Clark-West test: does a nested, larger model forecast better than the smaller one?
 
     Parameters
     ----------
     target, smaller, larger : array-like of shape (n,)
-        What came, and both forecasts of it.
+        Realised values and both forecasts.
     lags : int
         Autocovariances counted.
 
@@ -218,8 +219,8 @@ def clark_west(target: ArrayLike, smaller: ArrayLike, larger: ArrayLike, lags: i
 
     Notes
     -----
-    The larger model's squared error is first relieved of the noise of estimating what it adds,
-    (smaller - larger)², without which equal models would look unequal.
+    The larger model's squared error is reduced by (smaller - larger)², the estimation noise of
+    what it adds, without which equal models would look unequal.
 
     References
     ----------
@@ -237,7 +238,7 @@ def clark_west(target: ArrayLike, smaller: ArrayLike, larger: ArrayLike, lags: i
 
 
 def benjamini_hochberg(p_values: ArrayLike) -> np.ndarray:
-    """Return q-values: the share of false claims expected if all with at most this p are claimed.
+    """Benjamini-Hochberg q-values: smallest false discovery rate at which each p is claimed.
 
     Parameters
     ----------
@@ -266,11 +267,7 @@ def benjamini_hochberg(p_values: ArrayLike) -> np.ndarray:
     p = np.asarray(p_values, float)
     if not ((p >= 0) & (p <= 1)).all():
         raise InvalidInputError("p_values must be numbers between 0 and 1")
-    order = np.argsort(p, axis=None)
-    ranked = p.ravel()[order] * p.size / np.arange(1, p.size + 1)
-    q = np.empty(p.size)
-    q[order] = np.minimum.accumulate(ranked[::-1])[::-1]
-    return np.minimum(q, 1.0).reshape(p.shape)
+    return stats.false_discovery_control(p, axis=None).reshape(p.shape)
 
 
 def _effective_freedom(scores: np.ndarray) -> np.ndarray:

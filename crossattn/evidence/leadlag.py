@@ -1,7 +1,7 @@
-"""Who leads whom: a model's contributions, put to the test on bars it has not seen.
+"""Lead-lag test: a model's contributions against returns that it has not seen, and its report.
 
-Attention always points somewhere, so a map is no evidence. The claim tested here is falsifiable:
-what the model says source j adds to asset i's next return must show up in that return.
+Attention always points somewhere, so a map is no evidence. The claim tested here can fail: what the
+model says source j adds to asset i's next return must show up in that return.
 
 Built in chapter: Who really leads?
 """
@@ -9,9 +9,14 @@ Built in chapter: Who really leads?
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
+from crossattn._validation import check_float
 from crossattn.baselines.base import lagged_log_returns, recent_volatility
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.contributions import (
@@ -21,19 +26,181 @@ from crossattn.evidence.contributions import (
 )
 from crossattn.evidence.inference import (
     Overlap,
+    benjamini_hochberg,
     clark_west,
     newey_west_lags,
     robust_regression,
 )
-from crossattn.evidence.report import LeadLagReport, make_report
 from crossattn.windows.dataset import CrossAttentionData
 
-__all__ = ["LeadLagReport", "analyze_lead_lag_relationships", "contribution_test"]
+if TYPE_CHECKING:
+    import networkx
+    from matplotlib.axes import Axes
 
-VOLATILITY_HALF_LIFE = 12.0
-CLIP = 6.0
-SILENT = 1e-6
-CONTRIBUTION_TEST = "contributions on held-out bars, jointly per follower, robust errors"
+VOLATILITY_HALF_LIFE = 12.0  # bars
+CLIP = 6.0  # a return beyond this many volatilities counts as this many
+IDLE = 1e-6  # a contribution that varies less than this share of the target is not tested
+METHOD = "contributions on held-out bars, jointly per follower, robust errors"
+EDGE_COLUMNS = ["leader", "follower", "lag", "effect", "p_value", "q_value", "significant"]
+
+
+@dataclass(frozen=True)
+class LeadLagReport:
+    """Lead-lag report: every ordered pair with lag, effect, p-value and q-value.
+
+    Attributes
+    ----------
+    edges : DataFrame
+        One row per ordered pair, most significant first: ``leader``, ``follower``, ``lag`` (bars
+        from the leader's bar to the first bar of the horizon, 1 the newest known), ``effect``
+        (change of the follower's return, in its own standard deviations, for one of the leader's),
+        ``p_value`` (valid after the choice of lag; 1 where untestable), ``q_value`` (over all
+        pairs), ``significant`` (``q_value <= alpha``).
+    details : DataFrame
+        The same rows with the further columns of the method.
+    symbols : tuple of str
+    alpha : float
+        False discovery rate: accepted share of false claims among the claims made.
+    method : str
+        The test, in a few words.
+    n_windows : int
+        Number of windows of the test.
+    """
+
+    edges: pd.DataFrame
+    details: pd.DataFrame
+    symbols: tuple[str, ...]
+    alpha: float
+    method: str
+    n_windows: int
+
+    @property
+    def nobody_leads(self) -> bool:
+        """Whether no pair is significant: an answer, not a failure."""
+        return not self.edges["significant"].any()
+
+    @property
+    def leadership(self) -> pd.DataFrame:
+        """By symbol: number of pairs led and followed, and the sum of its effects as a leader.
+
+        Columns ``leads``, ``follows`` (significant pairs only), ``strength`` (sum of absolute
+        effects over those it leads), ``net`` (strength minus that of those who lead it).
+        """
+        found = self.edges[self.edges["significant"]]
+        size = found["effect"].abs()
+        sent = size.groupby(found["leader"]).sum()
+        received = size.groupby(found["follower"]).sum()
+        table = pd.DataFrame(
+            {
+                "leads": found["leader"].value_counts(),
+                "follows": found["follower"].value_counts(),
+                "strength": sent,
+                "net": sent.sub(received, fill_value=0.0),
+            }
+        ).reindex(pd.Index(self.symbols, name="symbol"))
+        return table.fillna(0.0).astype({"leads": int, "follows": int})
+
+    def matrix(self, column: str = "effect") -> pd.DataFrame:
+        """Return one column of ``edges`` as a table, followers in rows, NaN on the diagonal."""
+        table = self.edges.pivot_table(
+            index="follower", columns="leader", values=column, dropna=False
+        )
+        return table.reindex(index=list(self.symbols), columns=list(self.symbols))
+
+    def graph(self) -> networkx.DiGraph:
+        """Return the significant pairs as a directed graph, leader to follower."""
+        import networkx
+
+        graph = networkx.DiGraph()
+        graph.add_nodes_from(self.symbols)
+        for row in self.edges[self.edges["significant"]].itertuples():
+            graph.add_edge(
+                row.leader, row.follower, lag=row.lag, effect=row.effect, q_value=row.q_value
+            )
+        return graph
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the effects, with a ring around each significant pair; a row is a follower."""
+        from crossattn.figures import signed_heatmap
+
+        effects = self.matrix().fillna(0.0)
+        ax = signed_heatmap(
+            effects,
+            self.symbols,
+            label="effect (standard deviations)",
+            title=self._verdict(),
+            ax=ax,
+        )
+        position = {symbol: k for k, symbol in enumerate(self.symbols)}
+        found = self.edges[self.edges["significant"]]
+        ax.scatter(
+            [position[s] + 0.5 for s in found["leader"]],
+            [position[s] + 0.5 for s in found["follower"]],
+            s=900,
+            facecolors="none",
+            edgecolors="black",
+            linewidths=1.4,
+        )
+        return ax
+
+    def _verdict(self) -> str:
+        if self.nobody_leads:
+            return f"Nobody leads: no pair significant at q ≤ {self.alpha:g}"
+        count = int(self.edges["significant"].sum())
+        return f"{count} of {len(self.edges)} pairs significant at q ≤ {self.alpha:g}"
+
+    def __str__(self) -> str:
+        return f"{self._verdict()} ({self.method}; {self.n_windows} windows)"
+
+    def _repr_html_(self) -> str:
+        found = self.edges[self.edges["significant"]]
+        shown = found if len(found) else self.edges.head(3)
+        return f"<p><strong>{escape(str(self))}</strong></p>" + shown.to_html(
+            index=False, float_format="{:.4g}".format
+        )
+
+
+def make_report(
+    symbols: tuple[str, ...],
+    *,
+    lag: np.ndarray,
+    effect: np.ndarray,
+    p_value: np.ndarray,
+    alpha: float,
+    method: str,
+    n_windows: int,
+    **details: np.ndarray,
+) -> LeadLagReport:
+    """Make a report of matrices (follower, leader), with q-values over all ordered pairs.
+
+    Every matrix has shape (N, N); diagonals are left out. ``details`` become columns of
+    ``report.details``.
+    """
+    follower, leader = np.nonzero(~np.eye(len(symbols), dtype=bool))
+    names = np.asarray(symbols, dtype=object)
+    p = np.where(np.isfinite(p_value), p_value, 1.0)[follower, leader]
+    q = benjamini_hochberg(p)
+    table = pd.DataFrame(
+        {
+            "leader": names[leader],
+            "follower": names[follower],
+            "lag": lag[follower, leader].astype(int),
+            "effect": np.nan_to_num(effect[follower, leader]),
+            "p_value": p,
+            "q_value": q,
+            "significant": q <= alpha,
+            **{name: values[follower, leader] for name, values in details.items()},
+        }
+    )
+    table = table.sort_values("p_value", kind="stable", ignore_index=True)
+    return LeadLagReport(
+        edges=table[EDGE_COLUMNS].copy(),
+        details=table,
+        symbols=tuple(symbols),
+        alpha=alpha,
+        method=method,
+        n_windows=n_windows,
+    )
 
 
 def analyze_lead_lag_relationships(
@@ -45,35 +212,35 @@ def analyze_lead_lag_relationships(
     volatility_weights: bool = True,
     max_lag: int = 7,
 ) -> LeadLagReport:
-    """Test every ordered pair: does what the model hears from j come true in i?
+    """Test who leads whom: does source j's contribution predict asset i out of sample?
 
     Parameters
     ----------
     model : object
         A fitted forecaster, ``CrossAttentionMultiAsset`` or baseline; see
-        :func:`crossattn.evidence.contributions.measure_contributions` for what is asked of it.
+        :func:`crossattn.evidence.contributions.measure_contributions`.
     data : CrossAttentionData
-        Windows that the model was **not** fitted on and that chose nothing: the test part. On
-        training windows every p-value is too small.
+        Windows that the model was **not** fitted or selected on: the test part. On training
+        windows every p-value is too small.
     symbols : sequence of str, optional
-        Assets that the report is about, by name; all by default. All stay in the model and serve
-        as controls; q-values count the pairs reported.
+        Assets of the report; all by default. The others stay in the model and serve as controls;
+        q-values count the reported pairs only.
     alpha : float
-        Accepted share of false claims among the claims made.
+        False discovery rate: accepted share of false claims among the claims made.
     volatility_weights : bool
         Divide both sides by the follower's volatility known at the window's end, and clip the
-        target at ±6 of them. Wild bars then do not decide alone.
+        target at ±6 of them, so that a few wild bars do not decide alone.
     max_lag : int
-        For models that must be ablated: how far back lags are looked for.
+        Longest lag of the ablation, for models that do not report contributions.
 
     Returns
     -------
     LeadLagReport
         ``.details`` adds ``slope`` (of the return on the contribution: 1 for a calibrated model,
-        0 for an idle one) with its ``slope_error``, ``t``, ``share`` (of the follower's absolute
+        0 for an idle source) with its ``slope_error``, ``t``, ``share`` (of the follower's absolute
         contributions), ``effect_low`` and ``effect_high`` (95 %), and ``clark_west``, the p-value
-        of a forecast with the source against one without, the other sources at the weights that
-        fit these bars best.
+        of a forecast with the source against one without, the other sources at their best
+        weights on these bars.
 
     Raises
     ------
@@ -86,21 +253,21 @@ def analyze_lead_lag_relationships(
 
     .. math:: y_i = a_i + \\sum_j b_{ij} c_{ij} + e_i,
 
-    and each b is tested against 0, one-sided, with errors that allow for wild bars: Newey-West with
+    and each b is tested against 0, one-sided, with robust errors: Newey-West with
     leverage-corrected residuals, or Hodrick's where the horizon is longer than a bar and targets
     overlap, and a t distribution with as many degrees of freedom as bars carry the error. Testing
-    one source at a time is the mistake that doubles the false discoveries: assets share a factor,
-    so the contribution of an idle source is correlated with that of the true leader left out. Own
-    past is a control too, as the model reports it, or, where the model cannot hear it, as the
-    follower's own last returns: else a price that bounces looks led by all that move with it.
+    one source at a time doubles the false discoveries: assets share a factor, so the contribution
+    of an idle source is correlated with that of the true leader left out. The follower's own past
+    is a control too, as the model reports it or, where the model does not use it, as its own last
+    returns: else a price that bounces looks led by all assets that move with it.
 
     The lag was chosen when the model was fitted, on other bars, so the p-value needs no further
     correction for it. A source whose contribution never varies is untestable: p = 1.
 
-    What it cannot tell: a common driver outside of the data makes its slower followers look led
-    by its faster ones; a proxy that moves with the true leader can take its place; stale quotes
-    make whoever trades more often "lead" (:func:`crossattn.evidence.classical.hayashi_yoshida`
-    reads quotes at their own times).
+    Limits: a common driver outside of the data makes its slower followers look led by its faster
+    ones; a proxy that moves with the true leader can take its place; stale quotes make the asset
+    that trades more often "lead" (:func:`crossattn.evidence.classical.hayashi_yoshida` uses quotes
+    at their own times).
 
     References
     ----------
@@ -121,8 +288,7 @@ def analyze_lead_lag_relationships(
     """
     if not isinstance(data, CrossAttentionData):
         raise InvalidInputError(f"data must be CrossAttentionData, got {type(data).__name__}")
-    if not 0 < alpha < 1:
-        raise InvalidInputError(f"alpha must be between 0 and 1, got {alpha!r}")
+    check_float("alpha", alpha, above=0, below=1)
     measured = measure_contributions(model, data, max_lag=max_lag)
     return contribution_test(
         measured,
@@ -141,25 +307,20 @@ def contribution_test(
     volatility_weights: bool = True,
     symbols: Sequence[str] | None = None,
 ) -> LeadLagReport:
-    """Test contributions that were measured on ``data``; see the function above for the method."""
+    """Test contributions measured on ``data``; see :func:`analyze_lead_lag_relationships`."""
     n_assets = len(measured.symbols)
-    matrices = {
-        name: np.full((n_assets, n_assets), fill)
-        for name, fill in {
-            "p_value": 1.0,
-            "clark_west": 1.0,
-            "slope": 0.0,
-            "slope_error": np.nan,
-            "t": 0.0,
-        }.items()
-    }
+    untested = {"p_value": 1.0, "clark_west": 1.0, "slope": 0.0, "slope_error": np.nan, "t": 0.0}
+    matrices = {name: np.full((n_assets, n_assets), value) for name, value in untested.items()}
     for follower in range(n_assets):
         _test_follower(follower, measured, data, volatility_weights, matrices)
+    # The lag with the largest contribution. It was chosen when the model was fitted, on other
+    # bars, so no correction for the choice is due.
     lag_index = measured.by_lag.argmax(axis=2)
     at_lag = np.take_along_axis(measured.slope, lag_index[..., None], axis=2)[..., 0]
     spread = _deviations(data.bar_returns)
     ratio = spread[None, :] / np.where(spread > 0, spread, 1.0)[:, None]  # (follower, leader)
     ratio = ratio / np.sqrt(data.horizon)
+    # What the model claims (slope at the lag) times how much of it comes true (tested slope).
     effect = at_lag * ratio * np.where(matrices["p_value"] < 1, matrices["slope"], 0.0)
     half = 1.96 * np.abs(at_lag * ratio) * matrices["slope_error"]
     size = np.abs(measured.total).mean(axis=0)
@@ -178,7 +339,7 @@ def contribution_test(
     return make_report(
         report_on,
         alpha=alpha,
-        method=CONTRIBUTION_TEST,
+        method=METHOD,
         n_windows=len(data),
         **{name: values[places] for name, values in columns.items()},
     )
@@ -195,25 +356,28 @@ def _test_follower(
     target = np.asarray(data.y[:, follower], float)
     parts = measured.total[:, follower]  # (n, N)
     known = np.isfinite(target) & np.isfinite(parts).all(axis=1)
-    spread = parts[known].std(axis=0) if known.any() else np.zeros(parts.shape[1])
-    typical = target[known].std() if known.any() else 0.0
-    spoken = np.flatnonzero(spread > SILENT * max(typical, 1e-300))
+    if not known.any():
+        return
+    active = np.flatnonzero(parts[known].std(axis=0) > IDLE * max(target[known].std(), 1e-300))
     controls = np.empty((len(parts), 0))
-    if follower not in spoken and RETURN_FEATURE in data.features:
+    if follower not in active and RETURN_FEATURE in data.features:
+        # The model does not use the follower's own past. Without it as a control, a price that
+        # bounces would look led by every asset that moves with it.
         n_lags = min(measured.by_lag.shape[2], data.lookback)
         controls = lagged_log_returns(data, n_lags, np.array([follower]))[:, 0]  # (n, L)
-    if known.sum() < 10 * (len(spoken) + controls.shape[1] + 2) or not len(spoken):
-        return
+    if known.sum() < 10 * (len(active) + controls.shape[1] + 2) or not len(active):
+        return  # too few windows per coefficient: stays untested, p = 1
     bars = data.next_returns[data.ends[0] : data.ends[-1] + data.horizon, follower]
     scale = np.ones(len(target))
     if volatility_weights:
         scale = recent_volatility(data, np.array([follower]), VOLATILITY_HALF_LIFE)[:, 0]
+        # Clip single bars as the targets are clipped: Hodrick's errors are made of bars.
         reach = CLIP * np.pad(scale, (0, data.horizon - 1), mode="edge")[: len(bars)]
         bars = np.clip(bars, -reach, reach)
         scale = scale * np.sqrt(data.horizon)
         target = np.clip(target, -CLIP * scale, CLIP * scale)
     target, scale = target[known], scale[known]
-    regressors = np.hstack([parts[:, spoken], controls])[known]
+    regressors = np.hstack([parts[:, active], controls])[known]
     overlap = None
     if data.horizon > 1 and np.isfinite(bars).mean() > 0.5:  # gaps hide what the targets hold
         overlap = Overlap(bars, np.flatnonzero(known), data.horizon)
@@ -226,26 +390,27 @@ def _test_follower(
         "slope_error": fit.error,
         "t": fit.t,
         "p_value": fit.p_positive,
-        "clark_west": _clark_west_of_each(target / scale, regressors, scale, lags, len(spoken)),
+        "clark_west": _clark_west_of_each(target / scale, regressors, scale, lags, len(active)),
     }
-    others = np.flatnonzero(spoken != follower)
+    others = np.flatnonzero(active != follower)
     for name, values in found.items():
-        matrices[name][follower, spoken[others]] = values[others]
+        matrices[name][follower, active[others]] = values[others]
 
 
 def _clark_west_of_each(
     target: np.ndarray, parts: np.ndarray, scale: np.ndarray, lags: int, n_sources: int
 ) -> np.ndarray:
-    """P-value of each source: it beside the others, against the others as they fit best.
+    """Clark-West p-value of each source beside the others, against the others at their best fit.
 
-    Against the others as the model weighs them, an idle source would be credited with undoing
-    their errors, which are correlated with its own.
+    With the others at the model's own weights, an idle source would be credited with correcting
+    their errors, which are correlated with it.
     """
     size = parts.std(axis=0)
     parts = parts / np.where(size > 0, size, 1.0)
     design = np.column_stack([parts, np.ones(len(parts))]) / scale[:, None]
     p_values = np.empty(n_sources)
     for source in range(n_sources):
+        # regress target and source on the rest; the larger forecast adds what is left of the source
         rest, own = np.delete(design, source, axis=1), design[:, source]
         bread = np.linalg.pinv(rest.T @ rest, hermitian=True)
         smaller, shared = (rest @ (bread @ (rest.T @ values)) for values in (target, own))

@@ -1,7 +1,7 @@
-"""The leakage audit: change the future, run the pipeline again, see whether the past moved.
+"""Leakage audit: change future bars, run the pipeline again, and compare the past rows.
 
-Look-ahead is rarely visible in code and always visible in this experiment, because a value dated
-t that uses only what was known at t cannot depend on any bar that closed later.
+Look-ahead is hard to see in code and easy to see in this experiment: a value dated t that uses only
+what was known at t cannot depend on any bar that closed later.
 
 Built in chapter: The bug museum.
 """
@@ -20,37 +20,29 @@ import pandas as pd
 from crossattn.data.frame import check_frames
 from crossattn.data.panel import check_panel
 from crossattn.errors import InvalidInputError
-from crossattn.evidence import perturbations as futures
-from crossattn.evidence.perturbations import Bars
+from crossattn.evidence import _perturbations as perturbations
+from crossattn.evidence._perturbations import Bars
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CHECKS = ("perturb", "shuffle", "poison", "delete", "extend", "gaps")
-VIOLATION_COLUMNS = (
-    "check",
-    "cut",
-    "column",
-    "first_moved",
-    "last_moved",
-    "n_moved",
-    "largest_change",
-)
+_FINDING = ["column", "first_moved", "last_moved", "n_moved", "largest_change"]
 Pipeline = Callable[[Bars], "pd.DataFrame | pd.Series"]
 
 
 @dataclass(frozen=True)
 class LeakageReport:
-    """What moved when the future changed.
+    """Results of a leakage audit: what moved when the future changed.
 
     Attributes
     ----------
     violations : DataFrame
-        One row a check, moment and column that moved: ``check``, ``cut`` (bars known later were
+        One row per check, moment and column that moved: ``check``, ``cut`` (bars known later were
         changed), ``column``, ``first_moved`` and ``last_moved`` (dates of output rows, all at or
         before ``cut``), ``n_moved``, ``largest_change``.
     checks : DataFrame
-        One row a check and moment: ``check``, ``cut``, ``outcome`` ("same", "moved", "not run"),
+        One row per check and moment: ``check``, ``cut``, ``outcome`` ("same", "moved", "not run"),
         ``reason`` (the pipeline's error where it could not run).
     passed : bool
         Nothing moved, and every kind of check ran at least once.
@@ -80,7 +72,7 @@ class LeakageReport:
         idle = sorted(set(self.checks["check"]) - set(self._ran()))
         if idle:
             return f"undecided: {', '.join(idle)} could not run ({self._first_reason()})"
-        return f"passed: {len(self.checks)} futures, nothing before them moved"
+        return f"passed: {len(self.checks)} changed futures, no earlier row moved"
 
     def _ran(self) -> list[str]:
         return self.checks.loc[self.checks["outcome"] != "not run", "check"].tolist()
@@ -123,10 +115,10 @@ def audit_leakage(
     tolerance: float = 1e-6,
     seed: int = 0,
 ) -> LeakageReport:
-    """Look for values that a pipeline dates before it could know them.
+    """Audit a pipeline for look-ahead: values dated before they could be known.
 
     The future of the bars is perturbed, shuffled, poisoned, deleted and extended, and gaps are
-    punched and the future behind them perturbed. Rows dated at or before the moment of the change
+    punched and the future after them perturbed. Rows dated at or before the moment of the change
     must not move.
 
     Parameters
@@ -134,18 +126,18 @@ def audit_leakage(
     pipeline : callable
         From bars (of the kind that ``data`` is) to a DataFrame or Series whose index says *when
         each row is claimed to be known*: features, labels dated when they are known, signals,
-        forecasts, positions. It must give the same result twice.
+        forecasts, positions. It must be deterministic.
     data : Frames or Panel
-        Bars to try it on; each bar counts as known at its close time.
+        Bars to run it on; each bar counts as known at its close time.
     cuts : int or sequence of Timestamp
-        After which moments the future is changed: so many, chosen among the dates of the output
-        (its first and last rows, which is where splits leak, and evenly between), or your own.
+        Moments after which the future is changed: your own, or a number of them, chosen among the
+        dates of the output (its first and last rows, where splits leak, and evenly between).
     checks : sequence of str
         Of "perturb", "shuffle", "poison", "delete", "extend", "gaps".
     tolerance : float
-        What counts as no change, relative to the spread of the column.
+        Largest change that counts as none, relative to the size of the column.
     seed : int
-        Of the changes.
+        Seed of the changes.
 
     Returns
     -------
@@ -159,12 +151,11 @@ def audit_leakage(
 
     Notes
     -----
-    A row that appears or vanishes counts as moved: whether a row exists is knowledge too. So a
-    split at a *fraction* of the rows is reported by "delete" and "extend", rightly: the date of
-    that split depends on how long the download was. A pipeline that raises on a changed future is
-    reported as "not run" there, never as clean. The audit runs the pipeline about
-    ``4 * cuts + 9`` times; it can prove a leak, and cannot prove that there is none between the
-    moments tried.
+    A row that appears or vanishes counts as moved. A split at a *fraction* of the rows is therefore
+    reported by "delete" and "extend": its date depends on the length of the download. A pipeline
+    that raises on a changed future is reported as "not run", never as clean. The audit runs the
+    pipeline about ``4 * cuts + 9`` times; it can prove a leak, and cannot prove that there is none
+    between the moments tried.
 
     References
     ----------
@@ -197,7 +188,7 @@ def audit_leakage(
         row = {"check": check, "cut": cut, "outcome": "same", "reason": ""}
         try:
             moved = experiment()
-        except Exception as error:  # any failure of foreign code is an outcome here
+        except Exception as error:  # untrusted code: any failure is an outcome
             row |= {"outcome": "not run", "reason": f"{type(error).__name__}: {error}"[:200]}
         else:
             violations.extend({"check": check, "cut": cut, **finding} for finding in moved)
@@ -205,29 +196,29 @@ def audit_leakage(
         outcomes.append(row)
 
     def change_future(check: str, cut: pd.Timestamp) -> list[dict]:
-        bars = getattr(futures, check)(_copy(data), cut, generator)
+        bars = getattr(perturbations, check)(_copy(data), cut, generator)
         return _compare(reference, _dated(pipeline(bars)), cut, tolerance)
 
-    def change_behind_gap(cut: pd.Timestamp) -> list[dict]:
-        known = futures.known_times(data)
+    def change_after_gap(cut: pd.Timestamp) -> list[dict]:
+        known = perturbations.known_times(data)
         at = known[known <= cut][-1:]
-        holed = futures.punch_holes(_copy(data), at)
+        holed = perturbations.punch_holes(_copy(data), at)
         past = _dated(pipeline(_copy(holed)))
-        bars = futures.perturb(holed, at[-1], generator)
+        bars = perturbations.perturb(holed, at[-1], generator)
         return _compare(past, _dated(pipeline(bars)), at[-1], tolerance)
 
     for check in checks:
         if check == "extend":
-            last = futures.known_times(data)[-1]
+            last = perturbations.known_times(data)[-1]
             examine(check, last, partial(change_future, check, last))
         elif check == "gaps":
             for cut in moments[:: max(len(moments) // 3, 1)][:3]:
-                examine(check, cut, partial(change_behind_gap, cut))
+                examine(check, cut, partial(change_after_gap, cut))
         else:
             for cut in moments:
                 examine(check, cut, partial(change_future, check, cut))
     return LeakageReport(
-        violations=pd.DataFrame(violations, columns=list(VIOLATION_COLUMNS)),
+        violations=pd.DataFrame(violations, columns=["check", "cut", *_FINDING]),
         checks=pd.DataFrame(outcomes, columns=["check", "cut", "outcome", "reason"]),
     )
 
@@ -239,7 +230,7 @@ def _copy(data: Bars) -> Bars:
 
 
 def _dated(output) -> pd.DataFrame:
-    """Return the output as a table with a row a date, or a row a date and a rank within it."""
+    """Return the output as a table with one row per date and column names as text."""
     if isinstance(output, pd.Series):
         output = output.to_frame(output.name if output.name is not None else "value")
     if not isinstance(output, pd.DataFrame):
@@ -274,7 +265,7 @@ def _choose_cuts(cuts, reference: pd.DataFrame, data: Bars) -> list[pd.Timestamp
     even = np.linspace(0, len(dates) - 1, max(cuts - 2, 1) + 1).round().astype(int)
     places = dict.fromkeys([0, 1, *even, len(dates) - 2])
     chosen = sorted({dates[k] for k in places if 0 <= k < len(dates)})
-    last = futures.known_times(data)[-1]
+    last = perturbations.known_times(data)[-1]
     return [cut for cut in chosen if cut < last][: cuts + 2] or [dates[0]]
 
 
@@ -291,20 +282,13 @@ def _compare(
         change = _change_of(before, after, tolerance)
         if change.any():
             where = rows[change > 0]
-            findings.append(
-                {
-                    "column": column,
-                    "first_moved": where[0],
-                    "last_moved": where[-1],
-                    "n_moved": len(where),
-                    "largest_change": float(change.max()),
-                }
-            )
+            found = (column, where[0], where[-1], len(where), float(change.max()))
+            findings.append(dict(zip(_FINDING, found, strict=True)))
     return findings
 
 
 def _change_of(before: pd.Series, after: pd.Series, tolerance: float) -> np.ndarray:
-    """Size of each change beyond the tolerance, 0 where there is none, inf where NaN-ness moved."""
+    """Size of each change beyond the tolerance: 0 where none, inf where a value became NaN."""
     both = before.isna() & after.isna()
     if not (pd.api.types.is_numeric_dtype(before) and pd.api.types.is_numeric_dtype(after)):
         return np.where(both | (before == after), 0.0, np.inf)

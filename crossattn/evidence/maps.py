@@ -1,7 +1,7 @@
-"""Reading attention: maps by layer, head, lag and date, and what each of them can and cannot say.
+"""Attention maps by layer, head, lag and date, and their figures.
 
-A map shows where a model looks. Whether that is where the information is, the neighbours of this
-module test: :mod:`crossattn.evidence.faithfulness` and :mod:`crossattn.evidence.leadlag`.
+A map shows where a model looks, not where the information is: that is tested in
+:mod:`crossattn.evidence.faithfulness` and :mod:`crossattn.evidence.leadlag`.
 
 Built in chapter: Prediction and heat-maps.
 """
@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
+from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
+from crossattn.evidence._models import attention_of, forecasts_of, symbols_of
 from crossattn.evidence.calibration import SIGNALS
 from crossattn.evidence.contributions import measure_contributions
 from crossattn.figures import attention_heatmap, new_axes
-from crossattn.training.prediction import attention_batches, predict
 from crossattn.windows.dataset import CrossAttentionData
 
 if TYPE_CHECKING:
@@ -31,16 +32,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Attention of one layer over windows.
+    """Attention maps of one layer, one per window.
 
     Attributes
     ----------
     values : ndarray of shape (n, n_heads, n_assets, n_assets, n_lags)
-        ``[k, h, i, j, l]``: what query asset i (follower) gives to key asset j (leader) at l bars
+        ``[k, h, i, j, l]``: attention of query asset i (follower) to key asset j (leader) at l bars
         before the last bar of window k. One lag where the model does not resolve lags.
     symbols : tuple of str
     timestamps : DatetimeIndex
-        When each map was known; row numbers where the windows carried no dates.
+        When each map was known; row numbers where the windows have no dates.
     """
 
     values: np.ndarray
@@ -48,7 +49,7 @@ class AttentionMaps:
     timestamps: pd.Index
 
     def map(self, *, head: int | None = None, lag: int | None = None, at=None) -> pd.DataFrame:
-        """Return one map, followers in rows: a head or their mean, a lag or their sum.
+        """Return one map (followers in rows) of a head or their mean, of a lag or their sum.
 
         Parameters
         ----------
@@ -80,13 +81,13 @@ class AttentionMaps:
         return self._table(values)
 
     def by_lag(self) -> pd.DataFrame:
-        """Return the attention that each lag gets: followers in rows, lags from 1 in columns."""
+        """Return attention by lag: followers in rows, lags from 1 in columns."""
         values = self.values.mean(axis=(0, 1)).sum(axis=1)  # (N, L)
         lags = pd.RangeIndex(1, values.shape[1] + 1, name="lag")
         return pd.DataFrame(values, index=self._index("follower"), columns=lags)
 
     def through_time(self, follower: str) -> pd.DataFrame:
-        """Return how one follower's attention to each source changes: a row a window."""
+        """Return one follower's attention to each source through time: one row per window."""
         if follower not in self.symbols:
             raise InvalidInputError(f"follower must be one of {self.symbols}, got {follower!r}")
         i = self.symbols.index(follower)
@@ -107,7 +108,7 @@ class AttentionMaps:
 def attention_maps(
     model, data: CrossAttentionData | np.ndarray, *, layer: int = -1, every: int = 1
 ) -> AttentionMaps:
-    """Collect a model's attention over windows.
+    """Collect a model's attention maps over windows.
 
     Parameters
     ----------
@@ -117,7 +118,7 @@ def attention_maps(
     layer : int
         Which layer; the last by default. A forecaster has only that.
     every : int
-        Take every so many-th window: maps of a long history are large.
+        Take each ``every``-th window: maps of a long history are large.
 
     Returns
     -------
@@ -132,42 +133,28 @@ def attention_maps(
     -----
     Holds n · H · N² · L numbers; thin with ``every``.
     """
-    if every < 1:
-        raise InvalidInputError(f"every must be at least 1, got {every}")
+    check_int("every", every)
     if isinstance(data, CrossAttentionData):
-        symbols = tuple(getattr(model, "symbols", None) or data.symbols)
-        stamps = data.timestamps[::every]
+        symbols, stamps = symbols_of(model, data), data.timestamps[::every]
     else:
         symbols = tuple(str(k) for k in range(np.shape(data)[1]))
         stamps = pd.RangeIndex(len(data))[::every]
-    if hasattr(model, "attention") and hasattr(model, "models"):
-        parts = [
-            model.attention(data[start : start + 1024])[(-start) % every :: every]
-            for start in range(0, len(data), 1024)
-        ]
-        return AttentionMaps(np.concatenate(parts)[:, None], symbols, stamps)
-    if not hasattr(model, "forward"):
-        raise InvalidInputError(f"model has no attention: {type(model).__name__}")
     parts, start = [], 0
-    for layers in attention_batches(model, data, batch_size=256):
-        if not -len(layers) <= layer < len(layers):
-            raise InvalidInputError(f"layer must be one of {len(layers)}, got {layer}")
-        found = layers[layer]
-        values = found["lag"] if "lag" in found else found["cross_asset"][..., None]
-        parts.append(values[(-start) % every :: every].cpu().numpy())
+    for values in attention_of(model, data, layer):
+        parts.append(values[(-start) % every :: every])
         start += len(values)
     return AttentionMaps(np.concatenate(parts), symbols, stamps)
 
 
 def rollout(layers: Sequence[np.ndarray], *, residual: float = 0.5) -> np.ndarray:
-    """Follow attention through layers: where a forecast's information may have come from.
+    """Attention rollout: multiply attention through layers, residual connections included.
 
     Parameters
     ----------
     layers : sequence of ndarray of shape (..., n_assets, n_assets)
         Attention of each layer, first layer first, heads averaged.
     residual : float
-        Share of each token that passes by a layer unchanged.
+        Share of each token that passes a layer unchanged.
 
     Returns
     -------
@@ -194,7 +181,7 @@ def rollout(layers: Sequence[np.ndarray], *, residual: float = 0.5) -> np.ndarra
 
 
 def leadership_scores(model, data: CrossAttentionData) -> pd.DataFrame:
-    """Score each asset as a leader in three ways, beside a score that says nothing.
+    """Score each asset as a leader: by attention, by influence, and by a score that cannot tell.
 
     Parameters
     ----------
@@ -204,10 +191,11 @@ def leadership_scores(model, data: CrossAttentionData) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By symbol: ``attention`` (mean share that the other assets give it), ``as_follower`` (mean
-        of its own row, which is 1/N whatever was learned, since a softmax sums to 1),
-        ``influence`` (root mean square of what it adds to the others' forecasts, as a multiple of
-        the average asset's) and ``listening`` (the same of what others add to its own).
+        By symbol: ``attention`` (mean attention that it gets from the other assets),
+        ``as_follower`` (mean of its own row, which is 1/N whatever was learned, since a softmax
+        sums to 1), ``influence`` (root mean square of what it adds to the others' forecasts, as a
+        multiple of the average asset's) and ``influenced`` (the same of what others add to its
+        own).
     """
     mean = attention_maps(model, data, every=max(len(data) // 500, 1)).map()
     values = mean.to_numpy(copy=True)
@@ -222,7 +210,7 @@ def leadership_scores(model, data: CrossAttentionData) -> pd.DataFrame:
             "attention": np.nanmean(values, axis=0),
             "as_follower": as_follower,
             "influence": np.sqrt(power.sum(axis=0) / level),
-            "listening": np.sqrt(power.sum(axis=1) / level),
+            "influenced": np.sqrt(power.sum(axis=1) / level),
         },
         index=pd.Index(mean.columns, name="symbol"),
     )
@@ -235,7 +223,7 @@ def predict_and_visualize(
     device: str = "auto",
     path: str | PathLike | None = None,
 ) -> tuple[np.ndarray, Figure]:
-    """Predict, and draw where the model looked and what it says about the latest window.
+    """Predict, and draw the attention maps and the latest prediction.
 
     Parameters
     ----------
@@ -277,11 +265,8 @@ def predict_and_visualize(
     symbols = list(symbols)
     n_assets = len(X.symbols) if isinstance(X, CrossAttentionData) else np.shape(X)[1]
     if len(symbols) != n_assets:
-        raise InvalidInputError(f"symbols: {n_assets} assets need as many names, got {symbols}")
-    if hasattr(model, "forward"):
-        predictions = predict(model, X, device=device)
-    else:
-        predictions = model.predict(X)
+        raise InvalidInputError(f"symbols must name {n_assets} assets, got {symbols}")
+    predictions = forecasts_of(model, X, device=device)
     maps = attention_maps(model, X, every=max(len(X) // 500, 1))
     maps = _in_order(maps, getattr(X, "symbols", maps.symbols), symbols)
     n_lags = maps.values.shape[-1]
@@ -298,7 +283,7 @@ def predict_and_visualize(
 
 
 def _in_order(maps: AttentionMaps, order: Sequence[str], names: Sequence[str]) -> AttentionMaps:
-    """Maps with their assets in this order, under these names."""
+    """Return the maps with their assets in another order, under other names."""
     rows = np.array([maps.symbols.index(symbol) for symbol in order])
     values = maps.values[:, :, rows[:, None], rows]
     return AttentionMaps(values, tuple(names), maps.timestamps)
@@ -337,7 +322,7 @@ def _draw_latest(latest: np.ndarray, symbols: list[str], classes: bool, ax: Axes
 
 
 def information_flow(report, sectors: dict[str, str] | None = None, ax: Axes | None = None) -> Axes:
-    """Draw a lead-lag report as a graph: an arrow from each leader to each follower that stands.
+    """Draw the significant pairs of a lead-lag report as a graph, leader to follower.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from crossattn import (
     simulate_market,
 )
 from crossattn.baselines.linear import VAR
-from crossattn.evidence.surrogates import surrogate_null
+from crossattn.evidence.nulls import surrogate_null
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -39,13 +39,6 @@ def test_planted_pairs_are_found_at_their_lags(planted, method):
         assert found[pair] == lag
 
 
-def test_lasso_var_report(planted):
-    market, data = planted
-    train, val, test = data.split(0.5, 0.1)
-    found = pairs(classical.lasso_var(train, test, val))
-    assert set(truth(market)) <= set(found)
-
-
 def test_textbook_granger_equals_statsmodels():
     market, _ = windows(n_assets=3, n_steps=900)
     data = prepare_cross_attention_data(

@@ -1,4 +1,4 @@
-"""Faithfulness: interventions agree with arithmetic on a linear model and expose idle attention."""
+"""Faithfulness: interventions agree with arithmetic, expose idle attention, retrain the heads."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,18 @@ import torch
 from crossattn import (
     CrossAttentionForecaster,
     CrossAttentionMultiAsset,
+    predict,
     prepare_cross_attention_data,
     simulate_market,
+    train_cross_attention_model,
 )
 from crossattn.baselines.linear import VAR
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.faithfulness import (
+    _with_new_heads,
     attributions,
-    faithfulness,
+    audit_faithfulness,
+    frozen_attention,
     shuffled_histories,
     with_uniform_attention,
     zeroed_edges,
@@ -81,7 +85,7 @@ def test_uniform_attention_is_uniform_and_leaves_the_model_alone(forecaster, dat
 
 
 def test_report_on_a_model_that_learned(forecaster, data):
-    report = faithfulness(forecaster, data[2])
+    report = audit_faithfulness(forecaster, data[2])
     influence = report.tests[report.tests["map"] == "influence"]
     assert (influence["verdict"] == "explains").all(), report.tests
     assert set(report.tests["test"]) == {
@@ -101,4 +105,28 @@ def test_attention_of_a_network_that_learned_nothing_does_not_explain(data):
         for name, parameter in model.named_parameters():
             if name.endswith(("gain", "content_gain")):
                 parameter.mul_(torch.rand_like(parameter) * 0.01)
-    assert not faithfulness(model, test).attention_explains
+    assert not audit_faithfulness(model, test).attention_explains
+
+
+def test_the_learned_map_carries_the_skill(forecaster, data):
+    model = forecaster.models[0]
+    before = predict(model, data[2])
+    skill = frozen_attention(model, *data, epochs=6)
+    assert skill["learned"] > 0.8 * skill["trained together"] > 0.1
+    assert skill[["uniform", "shuffled"]].max() < 0.6 * skill["learned"]
+    np.testing.assert_array_equal(predict(model, data[2]), before)
+
+
+def test_attention_is_not_trained_with_the_heads(forecaster, data):
+    model = forecaster.models[0]
+    new = _with_new_heads(model, torch.clone, seed=5)
+    layer, own = new.body.layers[-1], model.body.layers[-1]
+    assert not torch.equal(layer.gain, own.gain), "heads start anew"
+    train_cross_attention_model(new, *data[:2], epochs=1, progress=False)
+    assert torch.equal(layer.attention(), own.attention())
+
+
+def test_other_presets_are_refused(data):
+    other = CrossAttentionMultiAsset(4, 1, preset="inverted", lookback=12)
+    with pytest.raises(InvalidInputError, match="lag preset"):
+        frozen_attention(other, *data)

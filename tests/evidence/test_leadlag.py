@@ -193,7 +193,7 @@ def test_refusals(planted, lasso):
 
 def test_report_draws_escapes_and_makes_a_graph(planted, report):
     ax = report.plot()
-    assert "stand" in ax.get_title() + ax.get_title(loc="left")
+    assert "pairs significant" in ax.get_title() + ax.get_title(loc="left")
     assert set(report.graph().nodes) == set(report.symbols)
     assert report.graph().number_of_edges() == report.edges["significant"].sum()
     assert "<table" in report._repr_html_()

@@ -71,7 +71,7 @@ def test_as_follower_is_one_over_n_and_influence_is_not(forecaster, data):
     np.testing.assert_allclose(scores["as_follower"], 0.25, atol=1e-5)
     assert scores["influence"].std() > 0.01
     np.testing.assert_allclose((scores["influence"] ** 2).mean(), 1.0)
-    np.testing.assert_allclose((scores["listening"] ** 2).mean(), 1.0)
+    np.testing.assert_allclose((scores["influenced"] ** 2).mean(), 1.0)
 
 
 def test_rollout_is_the_product_with_residuals():
@@ -108,7 +108,7 @@ def test_every_head_can_be_drawn(data, output_type):
 
 
 def test_refusals(forecaster, data):
-    with pytest.raises(InvalidInputError, match="names"):
+    with pytest.raises(InvalidInputError, match="symbols must name 4"):
         predict_and_visualize(forecaster.models[0], data[:3], ["A"])
     with pytest.raises(InvalidInputError, match="no attention"):
         attention_maps(Zero().fit(data), data)

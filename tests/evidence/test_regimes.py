@@ -8,11 +8,9 @@ from sklearn.metrics import roc_auc_score
 from crossattn.errors import CrossAttentionError
 from crossattn.evidence.regimes import (
     TwoGraphDetector,
-    attention_shift,
     correlation_breakdown,
     correlation_level,
     hindsight_change_points,
-    markov_volatility,
     refit_times,
     volatility_level,
 )
@@ -109,24 +107,11 @@ def test_an_asset_that_never_moves_says_nothing_about_graphs():
     np.testing.assert_allclose(beside, alone, atol=1e-6)
 
 
-def test_markov_state_finds_the_volatile_half():
-    returns, state = volatile_market(3, rows=2_000)
-    probability = markov_volatility(returns["A"], n_train=1_400)
-    assert roc_auc_score(state[1_400:], probability.iloc[1_400:]) > 0.9
-
-
 DETECTORS = {
     "volatility": volatility_level,
     "correlation": correlation_level,
     "breakdown": lambda r: correlation_breakdown(r, fast=12, slow=60, memory=200)["distance"],
     "graph": lambda r: _DETECTOR.filter(r),
-    "markov": lambda r: markov_volatility(r["A"].fillna(0.0), n_train=300),
-    "attention": lambda r: attention_shift(
-        np.abs(r.to_numpy())[:, None, :] / np.abs(r.to_numpy()).sum(axis=1)[:, None, None],
-        r.index,
-        fast=5,
-        slow=50,
-    ),
 }
 _DETECTOR = TwoGraphDetector(max_lag=2, persistence=0.98, n_starts=1, n_iterations=3).fit(
     graph_market(9, 600)[0]
@@ -170,9 +155,6 @@ def test_refits_respect_both_bounds():
         lambda r: correlation_breakdown(r, fast=50, slow=20),
         lambda r: correlation_breakdown(r, quantile=1.5),
         lambda r: correlation_breakdown(r, memory=0),
-        lambda r: markov_volatility(r["A"], n_train=10),
-        lambda r: markov_volatility(r["A"] * 0, n_train=200),
-        lambda r: markov_volatility(r["A"] * np.nan, n_train=200),
         lambda r: TwoGraphDetector(max_lag=0),
         lambda r: TwoGraphDetector(n_iterations=0),
         lambda r: TwoGraphDetector(persistence=0.2),
@@ -180,8 +162,6 @@ def test_refits_respect_both_bounds():
         lambda r: TwoGraphDetector().filter(r),
         lambda r: TwoGraphDetector().fit(r.iloc[:20]),
         lambda r: _DETECTOR.filter(r.rename(columns={"A": "Z"})),
-        lambda r: attention_shift(np.ones((3, 2)), r.index[:3]),
-        lambda r: attention_shift(np.ones((3, 2, 2)), r.index[:3], fast=9, slow=3),
         lambda r: refit_times(r["A"] > 0, at_least=0),
         lambda r: refit_times((r["A"] > 0).where(r["A"] > 0)),  # NaN is no alarm
         lambda r: refit_times([True, False]),

@@ -49,7 +49,7 @@ def test_true_probabilities_lie_on_the_diagonal():
     interval = stats.binomtest(3, 10).proportion_ci(method="wilson")
     one = reliability(np.full(10, 0.3), np.arange(10) < 3, n_bins=1)
     assert one["low"].iloc[0] == pytest.approx(interval.low)
-    assert plot_reliability(table).get_xlabel() == "stated probability"
+    assert plot_reliability(table).get_xlabel() == "predicted probability"
 
 
 def test_refusals():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.forecasts import correlation, score_forecasts
+from crossattn.evidence.scores import correlation, score_forecasts
 
 
 def test_correlation_is_numpys_over_the_known_cells():

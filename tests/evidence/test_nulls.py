@@ -1,14 +1,25 @@
-"""Surrogate markets keep each asset and break the rest; refits tell planted pairs from luck."""
+"""Surrogate refits tell planted pairs from luck; shuffled labels and reversed time are controls."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from joblib import parallel_config
 
-from crossattn import prepare_cross_attention_data, simulate_market
+from crossattn import (
+    align_panel,
+    analyze_lead_lag_relationships,
+    prepare_cross_attention_data,
+    simulate_market,
+)
 from crossattn.baselines.linear import VAR
-from crossattn.evidence.report import make_report
-from crossattn.evidence.surrogates import METHODS, stability, surrogate_null, surrogate_part
+from crossattn.evidence.nulls import (
+    METHODS,
+    label_shuffle,
+    reverse_time,
+    shuffle_labels,
+    surrogate_null,
+    surrogate_part,
+)
 
 PLANTED = {("S0", "S1"), ("S2", "S3")}
 COLUMNS = ["leader", "follower", "statistic", "p_value", "q_value", "significant"]
@@ -70,6 +81,9 @@ def test_planted_pairs_reach_the_smallest_p_value(found):
     assert (stand["p_value"] == 1 / 20).all()
     assert (stand["q_value"] < 0.05).all()
     assert not found.nobody_leads
+    values = found.statistics.to_numpy()
+    assert abs(values.mean()) < 0.4, "statistics of surrogates are those of idle pairs"
+    assert 0.7 < values.std() < 1.4
 
 
 def test_p_values_count_the_largest_statistic_of_each_surrogate(found):
@@ -88,12 +102,6 @@ def test_nobody_leads_on_a_null_market(method):
 
 def test_the_bootstrap_finds_the_planted_pairs_too(planted):
     assert standing(surrogate_null(ridge, *planted, method="stationary_bootstrap")) == PLANTED
-
-
-def test_surrogate_statistics_look_like_idle_ones(found):
-    values = found.statistics.to_numpy()
-    assert abs(values.mean()) < 0.4
-    assert 0.7 < values.std() < 1.4
 
 
 def test_a_rotation_keeps_an_asset_and_what_belongs_to_it(planted):
@@ -223,50 +231,90 @@ def test_bad_arguments_are_named(planted, refuse):
     refuse(lambda: surrogate_null(ridge, test, val, train), "val must begin after")
 
 
-def by_hand(symbols, lag, effect, p_value):
-    """A report on two symbols; matrices by their two pairs: (second leads, first leads)."""
+def windows(frames):
+    return prepare_cross_attention_data(frames, lookback=8, horizon=1, features=["log_return"])
 
-    def matrix(pair):
-        return np.array([[0, pair[0]], [pair[1], 0]], float)
 
-    return make_report(
-        symbols,
-        lag=matrix(lag),
-        effect=matrix(effect),
-        p_value=matrix(p_value),
-        alpha=0.05,
-        method="by hand",
-        n_windows=100,
+@pytest.fixture(scope="module")
+def market():
+    return simulate_market(n_assets=4, n_steps=6000, predictability=0.08, seed=0)
+
+
+def test_shuffle_moves_whole_rows_within_the_part(market):
+    train, _, _ = windows(market.frames).split()
+    wrong = shuffle_labels(train, seed=1)
+    np.testing.assert_array_equal(np.sort(wrong.y, axis=0), np.sort(np.asarray(train.y), axis=0))
+    same_row = {tuple(row) for row in np.asarray(train.y)}
+    assert all(tuple(row) in same_row for row in wrong.y)
+    assert (wrong.y != train.y).mean() > 0.99
+    assert np.isnan(wrong.targets[train.ends[-1] + 1 :]).all()
+    assert wrong.panel is train.panel
+
+
+def test_an_honest_model_loses_its_skill(market):
+    control = label_shuffle(VAR, *windows(market.frames).split(), n_shuffles=6)
+    assert control.score > 0.15
+    assert np.abs(control.shuffled).max() < 0.1
+    assert not control.leaks
+    assert control.p_value == pytest.approx(1 / 7)
+
+
+def test_a_model_that_saw_the_test_part_keeps_its_skill(market, refuse):
+    train, val, test = windows(market.frames).split()
+
+    class Cheat:
+        def fit(self, train, val):
+            return self
+
+        def predict(self, data):
+            noise = np.random.default_rng(0).normal(0, test.y.std(), data.y.shape)
+            return data.y + 3 * noise
+
+    control = label_shuffle(Cheat, train, val, test, n_shuffles=3)
+    assert control.leaks
+    refuse(lambda: label_shuffle(Cheat, train, val, test, n_shuffles=1), "n_shuffles")
+
+
+def test_reversed_bars_are_bars_with_returns_backwards(market):
+    frames = market.frames
+    turned = reverse_time(frames)
+    first = next(iter(frames))
+    forth = np.log(frames[first]["close"] / frames[first]["open"]).to_numpy()
+    back = np.log(turned[first]["close"] / turned[first]["open"]).to_numpy()
+    np.testing.assert_allclose(back, -forth[::-1])
+    assert (turned[first].index == frames[first].index).all()
+    shifted = {s: f.assign(close_time=f.index + pd.Timedelta("61min")) for s, f in frames.items()}
+    kept = reverse_time(shifted)[first]["close_time"]
+    pd.testing.assert_series_equal(
+        kept, shifted[first]["close_time"], check_names=False, check_freq=False
     )
 
 
-def test_stability_by_hand():
-    reports = [
-        by_hand(("A", "B"), (2, 1), (0.1, 0.0), (0.001, 0.9)),
-        by_hand(("B", "A"), (3, 2), (-0.1, 0.2), (0.8, 0.002)),
-        by_hand(("A", "B"), (5, 1), (0.3, 0.1), (0.6, 0.7)),
-    ]
-    table = stability(reports).set_index(["leader", "follower"])
-    leads = table.loc[("B", "A")]
-    assert leads["share_significant"] == pytest.approx(2 / 3)
-    assert leads["effect_mean"] == pytest.approx(0.2)
-    assert leads["effect_spread"] == pytest.approx(0.1)
-    assert leads["lag"] == 2
-    assert leads["lag_agreement"] == pytest.approx(2 / 3)
-    assert leads["sign_agreement"] == 1
-    follows = table.loc[("A", "B")]
-    assert follows["share_significant"] == 0
-    assert follows["effect_mean"] == pytest.approx(0.0)
-    assert follows["effect_spread"] == pytest.approx(0.1)
-    assert follows["lag"] == 1
-    assert follows["lag_agreement"] == pytest.approx(2 / 3)
-    assert follows["sign_agreement"] == pytest.approx(1 / 3)
-    assert table.index[0] == ("B", "A")
+def test_bars_that_were_simultaneous_stay_so_where_some_are_missing():
+    frames = simulate_market("null", n_assets=2, n_steps=2000, seed=0).frames
+    first, second = frames
+    frames[first] = frames[first].drop(frames[first].index[[5, 300, 600, 900]])
+    turned = reverse_time(frames)
+
+    def together(bars):
+        returns = np.log(align_panel(bars)["close"]).diff().dropna()
+        return returns[first].corr(returns[second])
+
+    assert together(turned) == pytest.approx(together(frames), abs=0.02)
+    twice = reverse_time(turned)[first]
+    pd.testing.assert_frame_equal(twice, frames[first], check_freq=False)
 
 
-def test_stability_refuses_what_cannot_be_compared(refuse):
-    one = by_hand(("A", "B"), (2, 1), (0.1, 0.0), (0.001, 0.9))
-    other = by_hand(("A", "C"), (2, 1), (0.1, 0.0), (0.001, 0.9))
-    refuse(lambda: stability([one]), "two or more, got 1")
-    refuse(lambda: stability([one, "B"]), "LeadLagReports, got str")
-    refuse(lambda: stability([one, other]), "same symbols")
+def test_a_true_lead_turns_round(market):
+    def effects(frames):
+        train, val, test = windows(frames).split(0.5, 0.1)
+        model = VAR(penalty="lasso", volatility_weights=True).fit(train, val)
+        return analyze_lead_lag_relationships(model, test).matrix().abs()
+
+    planted = set(zip(market.edges["leader"], market.edges["follower"], strict=True))
+    one_way = [(a, b) for a, b in planted if (b, a) not in planted]
+    forth, back = effects(market.frames), effects(reverse_time(market.frames))
+    for effect, sign in ((forth, 1), (back, -1)):
+        led = [effect.loc[pair[::-1]] for pair in one_way]
+        turned = [effect.loc[pair] for pair in one_way]
+        assert sign * np.mean(led) > sign * (2.0**sign) * np.mean(turned)

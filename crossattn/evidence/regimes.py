@@ -1,22 +1,39 @@
-"""The states that returns show by themselves: how large they are, how much they move together."""
+"""Regime detectors: volatility, correlation and lead-lag graph of a market, as known at each bar.
+
+Every score is dated by the moment at which it is known and uses nothing later, except where the
+name says ``hindsight``: a backtest that uses that has read the future.
+
+Built in chapter: Regimes and walk-forward.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from crossattn.errors import InvalidInputError
+from crossattn._validation import check_float, check_int
+from crossattn.errors import InvalidInputError, MissingDependencyError
+from crossattn.evidence._two_graphs import TwoGraphDetector
+
+__all__ = [
+    "TwoGraphDetector",
+    "correlation_breakdown",
+    "correlation_level",
+    "hindsight_change_points",
+    "refit_times",
+    "volatility_level",
+]
 
 
 def volatility_level(returns: pd.DataFrame, *, half_life: float = 24.0) -> pd.Series:
-    """Score how volatile the market is now: the mean log volatility of its assets.
+    """Volatility of the market: mean log volatility of its assets, exponentially weighted.
 
     Parameters
     ----------
     returns : DataFrame of shape (T, N)
         Log returns by symbol, indexed by the close time at which each row is known. NaN is skipped.
     half_life : float
-        Of the exponential weights, in bars.
+        Half-life of the weights, in bars.
 
     Returns
     -------
@@ -45,20 +62,20 @@ def volatility_level(returns: pd.DataFrame, *, half_life: float = 24.0) -> pd.Se
 
 
 def correlation_level(returns: pd.DataFrame, *, half_life: float = 96.0) -> pd.Series:
-    """Score how much assets move together now: the mean pairwise correlation.
+    """Correlation of the market: mean pairwise correlation, exponentially weighted.
 
     Parameters
     ----------
     returns : DataFrame of shape (T, N)
         Log returns, at least two assets; known at the row's close time. NaN is skipped: a pair
-        is measured on the bars that both assets have.
+        uses the bars that both assets have.
     half_life : float
-        Of the exponential weights, in bars.
+        Half-life of the weights, in bars.
 
     Returns
     -------
     Series of shape (T,)
-        In [-1, 1]; NaN until all assets have moved together.
+        In [-1, 1]; NaN until all pairs have returns in common.
 
     Raises
     ------
@@ -98,18 +115,18 @@ def correlation_breakdown(
     memory: int = 2_000,
     quantile: float = 0.99,
 ) -> pd.DataFrame:
-    """Alarm when the correlations of today are not those of the past months.
+    """Correlation breakdown alarm: the recent correlation matrix against a slow one.
 
     Parameters
     ----------
     returns : DataFrame of shape (T, N)
         Log returns, at least two assets; known at the row's close time.
     fast, slow : float
-        Half-lives, in bars, of today's correlation matrix and of the one it is held against.
+        Half-lives, in bars, of the recent correlation matrix and of the slow one.
     memory : int
-        Bars of its own past that set the alarm's threshold; no alarm before as many are known.
+        Past distances that set the threshold; no alarm before as many are known.
     quantile : float
-        The alarm sounds above this quantile of the past distances.
+        Quantile of the past distances that is the threshold.
 
     Returns
     -------
@@ -133,10 +150,8 @@ def correlation_breakdown(
     """
     if not 0 < fast < slow:
         raise InvalidInputError(f"fast must be above 0 and below slow, got {fast} and {slow}")
-    if not 0 < quantile < 1:
-        raise InvalidInputError(f"quantile must be inside (0, 1), got {quantile}")
-    if memory < 1:
-        raise InvalidInputError(f"memory must be at least 1, got {memory}")
+    check_float("quantile", quantile, above=0, below=1)
+    check_int("memory", memory)
     returns = _check(returns, slow, at_least=2)
     gap = _correlations(returns, fast) - _correlations(returns, slow)  # (T, N, N)
     off = ~np.eye(gap.shape[-1], dtype=bool)
@@ -147,52 +162,99 @@ def correlation_breakdown(
     )
 
 
-def markov_volatility(returns: pd.Series, *, n_train: int, seed: int = 0) -> pd.Series:
-    """Filter the probability that one asset is in its volatile state (two states, Hamilton 1989).
+def refit_times(
+    alarms: pd.Series, *, at_least: int = 500, at_most: int | None = None
+) -> pd.DatetimeIndex:
+    """Choose refit times from alarms, with a least and a largest distance between them.
 
     Parameters
     ----------
-    returns : Series of shape (T,)
-        Log returns of an asset or of an index; no NaN.
-    n_train : int
-        The model is fitted on the first ``n_train`` returns alone; later rows are only filtered.
-    seed : int
-        Of the search for starting values.
+    alarms : Series of bool of shape (T,)
+        Known at its index, such as the ``alarm`` of
+        :func:`~crossattn.evidence.regimes.correlation_breakdown`.
+    at_least : int
+        Bars between two refits.
+    at_most : int, optional
+        Refit after this many bars without an alarm; never by default.
 
     Returns
     -------
-    Series of shape (T,)
-        Filtered, not smoothed: row t uses returns up to t. Rows before ``n_train`` used parameters
-        fitted on them, and are for looking at, not for backtests.
+    DatetimeIndex
+        Moments at which a refit starts, using bars up to then.
 
     Raises
     ------
     InvalidInputError
-        There is a NaN, or fewer than 100 returns to fit on, or none of them moves.
+        ``alarms`` is something else, or a bound is out of range.
+
+    Examples
+    --------
+    >>> times = pd.date_range("2024-01-01", periods=6, freq="h", tz="UTC")
+    >>> alarms = pd.Series([False, True, True, False, True, False], index=times)
+    >>> refit_times(alarms, at_least=3).hour.tolist()
+    [1, 4]
+    """
+    if not isinstance(alarms, pd.Series) or alarms.dtype != bool:
+        kind = getattr(alarms, "dtype", type(alarms).__name__)
+        raise InvalidInputError(f"alarms must be a Series of bool, got {kind}")
+    if at_least < 1 or (at_most is not None and at_most < at_least):
+        raise InvalidInputError(
+            f"at_least must be 1 or more and at_most not below it, got {at_least} and {at_most}"
+        )
+    chosen: list[int] = []
+    last = None
+    for row, alarm in enumerate(np.asarray(alarms, bool)):
+        since = at_least if last is None else row - last
+        overdue = at_most is not None and (row if last is None else since) >= at_most
+        if (alarm and since >= at_least) or overdue:
+            chosen.append(row)
+            last = row
+    return alarms.index[chosen]
+
+
+def hindsight_change_points(
+    score: pd.Series, *, penalty: float = 10.0, min_size: int = 50
+) -> pd.DatetimeIndex:
+    """Change points of the mean of a whole series: for analysis, never for trading.
+
+    Parameters
+    ----------
+    score : Series of shape (T,)
+        Any score of this module, without NaN.
+    penalty : float
+        Cost of one more change, in variances of the score.
+    min_size : int
+        Shortest segment, in rows.
+
+    Returns
+    -------
+    DatetimeIndex
+        First moment of each new segment. **Uses the future**: a change is dated by what came after.
+
+    Raises
+    ------
+    MissingDependencyError
+        The package ``ruptures`` is not installed.
 
     References
     ----------
-    Hamilton, J. (1989), "A New Approach to the Economic Analysis of Nonstationary Time Series and
-    the Business Cycle". Through statsmodels' ``MarkovRegression``.
+    Killick, R., Fearnhead, P. and Eckley, I. (2012), "Optimal Detection of Changepoints With a
+    Linear Computational Cost".
     """
-    from statsmodels.tsa.regime_switching.markov_regression import MarkovRegression
-
-    values = np.asarray(returns, float)
-    if values.ndim != 1 or not np.isfinite(values).all():
-        raise InvalidInputError("returns must be one series of finite numbers")
-    if not 100 <= n_train <= len(values):
-        raise InvalidInputError(f"n_train must be in [100, {len(values)}], got {n_train}")
-    if not np.ptp(values[:n_train]) > 0:
-        raise InvalidInputError(f"returns must vary in the first {n_train}, got {values[0]} always")
-    scaled = values / values[:n_train].std()
-    options = {"k_regimes": 2, "trend": "n", "switching_variance": True}
-    fitted = MarkovRegression(scaled[:n_train], **options).fit(
-        search_reps=5, search_iter=5, disp=False, rng=np.random.default_rng(seed)
-    )
-    filtered = MarkovRegression(scaled, **options).filter(fitted.params)
-    volatile = int(np.argmax(fitted.params[-2:]))
-    probability = filtered.filtered_marginal_probabilities[:, volatile]
-    return pd.Series(probability, index=returns.index, name="volatile_state")
+    try:
+        import ruptures
+    except ImportError:
+        raise MissingDependencyError(
+            "change points need the package ruptures: pip install 'crossattn[book]'"
+        ) from None
+    values = np.asarray(score, float)
+    if values.ndim != 1 or len(values) < 2 * min_size or not np.isfinite(values).all():
+        raise InvalidInputError(
+            f"score must be at least {2 * min_size} finite numbers, got shape {values.shape}"
+        )
+    scaled = (values - values.mean()) / (values.std() or 1.0)
+    search = ruptures.KernelCPD(kernel="linear", min_size=min_size).fit(scaled[:, None])
+    return score.index[search.predict(pen=penalty)[:-1]]
 
 
 def _correlations(returns: pd.DataFrame, half_life: float) -> np.ndarray:
@@ -201,7 +263,7 @@ def _correlations(returns: pd.DataFrame, half_life: float) -> np.ndarray:
     scaled = (returns / np.sqrt(variance.where(variance > 0))).clip(-6, 6).to_numpy()
     mean = _weighted_mean(scaled[:, :, None] * scaled[:, None, :], half_life)
     both = np.where(np.isnan(scaled), np.nan, 1.0)[:, None, :]
-    power = _weighted_mean(scaled[:, :, None] ** 2 * both, half_life)  # of i where j is there too
+    power = _weighted_mean(scaled[:, :, None] ** 2 * both, half_life)  # of i on bars of both
     with np.errstate(invalid="ignore", divide="ignore"):
         return mean / np.sqrt(power * power.transpose(0, 2, 1))
 
@@ -218,8 +280,7 @@ def _check(returns: pd.DataFrame, half_life: float, at_least: int = 1) -> pd.Dat
             f"returns must be a DataFrame (time, asset) of at least {at_least} assets, "
             f"got {type(returns).__name__} of shape {np.shape(returns)}"
         )
-    if not half_life > 0:
-        raise InvalidInputError(f"half_life must be above 0, got {half_life}")
+    check_float("half_life", half_life, above=0)
     try:
         values = returns.astype(float)
     except (TypeError, ValueError):

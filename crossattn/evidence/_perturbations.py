@@ -1,7 +1,6 @@
-"""Other futures for the same past: bars that agree up to a moment and differ after it.
+"""Perturbations of future bars, for the leakage audit: unchanged up to a moment, changed after it.
 
-A pipeline that cannot see ahead gives the same rows up to that moment whichever future it is
-handed. Everything here takes bars as a Panel, or as Frames, and gives back the same kind.
+Every function takes bars as a Panel or as Frames and returns the same kind.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ FrameChange = Callable[[Frame, np.ndarray, np.random.Generator], Frame]
 
 
 def known_times(data: Bars) -> pd.DatetimeIndex:
-    """Return every moment at which some bar of ``data`` becomes known, in order."""
+    """Return all close times of ``data``, in order."""
     if isinstance(data, pd.DataFrame):
         return pd.DatetimeIndex(data.index)
     clocks = [close_times(frame) for frame in data.values()]
@@ -30,22 +29,22 @@ def known_times(data: Bars) -> pd.DatetimeIndex:
 
 
 def perturb(data: Bars, after: pd.Timestamp, generator: np.random.Generator) -> Bars:
-    """Move every price and volume known after ``after`` by a few per cent, each bar on its own."""
+    """Move every price and volume known after ``after`` by a few per cent, bar by bar."""
     return _change(data, after, generator, _perturb_frame)
 
 
 def shuffle(data: Bars, after: pd.Timestamp, generator: np.random.Generator) -> Bars:
-    """Deal the bars known after ``after`` anew among their times."""
+    """Permute the bars known after ``after`` in time."""
     return _change(data, after, generator, _shuffle_frame)
 
 
 def poison(data: Bars, after: pd.Timestamp, generator: np.random.Generator) -> Bars:
-    """Make the bars known after ``after`` absurd: prices and volumes up to a thousand times off."""
+    """Make the bars known after ``after`` absurd: prices and volumes off by up to a thousand."""
     return _change(data, after, generator, _poison_frame)
 
 
 def delete(data: Bars, after: pd.Timestamp, generator: np.random.Generator) -> Bars:
-    """Drop every bar known after ``after``; a symbol that has no other bar goes with them."""
+    """Drop every bar known after ``after``, and symbols that have no other bar."""
     if isinstance(data, pd.DataFrame):
         return data[data.index <= after].copy()
     kept = {symbol: frame[close_times(frame) <= after].copy() for symbol, frame in data.items()}
@@ -66,7 +65,7 @@ def extend(data: Bars, after: pd.Timestamp, generator: np.random.Generator) -> B
 
 
 def punch_holes(data: Bars, moments: pd.DatetimeIndex) -> Bars:
-    """Take away the bars of every second symbol at ``moments``, to see how gaps are filled."""
+    """Remove the bars of every second symbol at ``moments``, to see how gaps are filled."""
     if isinstance(data, pd.DataFrame):
         holed = data.copy()
         for symbol in _symbols(data)[::2]:
@@ -126,25 +125,25 @@ def _rescale(
         changed[name] = values
     if set(PRICE_COLUMNS) <= set(changed.columns):
         corners = changed.loc[:, list(PRICE_COLUMNS)].to_numpy(float)
-        whole = np.isfinite(corners).all(axis=1) & later
-        changed.loc[whole, "high"] = corners[whole].max(axis=1)
-        changed.loc[whole, "low"] = corners[whole].min(axis=1)
+        complete = np.isfinite(corners).all(axis=1) & later
+        changed.loc[complete, "high"] = corners[complete].max(axis=1)
+        changed.loc[complete, "low"] = corners[complete].min(axis=1)
     return changed
 
 
 def _shuffle_frame(frame: Frame, later: np.ndarray, generator: np.random.Generator) -> Frame:
     changed = frame.copy()
     rows = np.flatnonzero(later)
-    dealt = generator.permutation(rows)
+    order = generator.permutation(rows)
     for name in changed.columns.difference(["close_time"]):
         values = changed[name].to_numpy(copy=True)
-        values[rows] = values[dealt]
+        values[rows] = values[order]
         changed[name] = values
     return changed
 
 
 def _future_rows(table: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
-    """Repeat the newest rows, drifting away, at the times that would follow."""
+    """Repeat the newest rows with a random drift, at the times that would follow."""
     count = min(len(table), 50)
     rows = table.iloc[-count:].copy()
     step = modal_spacing(table.index)

@@ -1,4 +1,4 @@
-"""How good is a forecast: correlation with what came, with what could be known, and R squared."""
+"""Scores of forecasts: information coefficient, R squared, hit rate, fidelity to the oracle."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def correlation(forecast: ArrayLike, actual: ArrayLike) -> float:
     Returns
     -------
     float
-        Pearson correlation over cells; 0 where one of them does not vary (it says nothing).
+        Pearson correlation over cells; 0 where one of them does not vary.
 
     Raises
     ------
@@ -51,29 +51,29 @@ def correlation(forecast: ArrayLike, actual: ArrayLike) -> float:
 def score_forecasts(
     forecasts: Mapping[str, ArrayLike], actual: ArrayLike, *, oracle: ArrayLike | None = None
 ) -> pd.DataFrame:
-    """Put forecasts of the same windows side by side.
+    """Score forecasts of the same windows side by side.
 
     Parameters
     ----------
     forecasts : mapping of str to array-like of shape (n, N)
         Returns over the horizon, as fractions, each known before its window's target.
     actual : array-like of shape (n, N)
-        What came, NaN where unknown.
+        Realised returns, NaN where unknown.
     oracle : array-like of shape (n, N), optional
         The true conditional mean, on simulated markets.
 
     Returns
     -------
     DataFrame
-        A row a forecast: ``information_coefficient`` (correlation with what came),
+        A row a forecast: ``information_coefficient`` (correlation with the realised returns),
         ``r_squared`` (1 minus the squared error over that of forecasting zero; negative is worse
         than zero; NaN where nothing moved), ``hit_rate`` (share of signs that were right, of
         non-zero forecasts) and, with an oracle, ``fidelity`` (correlation with the oracle).
 
     Notes
     -----
-    The information coefficient is bounded by what can be known: with an oracle of R squared 2 % no
-    forecast reaches more than about .14.
+    The information coefficient cannot exceed the oracle's: with an oracle of R squared 2 % it is at
+    most about .14.
 
     References
     ----------
@@ -96,8 +96,8 @@ def score_forecasts(
         error, total = (actual - forecast)[known], actual[known]
         power = float(total @ total)
         row["r_squared"] = 1.0 - float(error @ error) / power if power > 0 else float("nan")
-        said = known & (forecast != 0) & (actual != 0)
-        hits = np.sign(forecast[said]) == np.sign(actual[said])
+        called = known & (forecast != 0) & (actual != 0)
+        hits = np.sign(forecast[called]) == np.sign(actual[called])
         row["hit_rate"] = float(hits.mean()) if hits.size else float("nan")
         if oracle is not None:
             row["fidelity"] = correlation(forecast, oracle)

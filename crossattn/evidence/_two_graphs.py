@@ -1,4 +1,4 @@
-"""The state that only a model shows: which of two lead-lag graphs is at work."""
+"""Two lead-lag graphs in one history: a Markov-switching vector autoregression fitted by EM."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ import numpy as np
 import pandas as pd
 from sklearn.cluster import KMeans
 
+from crossattn._validation import check_float, check_int
 from crossattn.errors import InvalidInputError
 
-LEAST_NOISE = 1e-6  # of a variance near 1: an asset that never moves favours neither graph
+LEAST_NOISE = 1e-6  # of a variance near 1, for an asset that never moves
 
 
 class TwoGraphDetector:
-    """Learn two lead-lag graphs from unlabelled bars, then filter which one is at work.
+    """Learn two lead-lag graphs from unlabelled bars, and filter which one is active.
 
-    A regime may change nothing but *who leads whom*: volatility and correlation stay as they were,
-    and so does the attention of a model that is fed only those. The likelihood of two fitted graphs
-    still tells them apart (a Markov-switching vector autoregression, fitted by EM).
+    A regime may change nothing but *who leads whom*: volatility and correlation stay, and so does
+    the attention of a model that reads only those. The likelihood of two fitted graphs still tells
+    them apart (a Markov-switching vector autoregression, fitted by EM).
 
     Parameters
     ----------
     max_lag : int
         Graphs have lags 1 to ``max_lag`` (bars).
     half_life : float
-        Of the volatility that divides every return, in bars.
+        Half-life of the volatility that divides every return, in bars.
     ridge : float
         Prior precision of each coefficient, in units of observations.
     persistence : float
@@ -34,7 +35,7 @@ class TwoGraphDetector:
         sorts blocks of bars into two groups by the graph that each block alone suggests; the
         blocks double from start to start.
     seed : int
-        Of the starts.
+        Seed of the starts.
 
     Notes
     -----
@@ -76,14 +77,10 @@ class TwoGraphDetector:
     ):
         counts = {"max_lag": max_lag, "n_starts": n_starts, "n_iterations": n_iterations}
         for name, value in counts.items():
-            if not isinstance(value, int) or value < 1:
-                raise InvalidInputError(f"{name} must be an integer of at least 1, got {value!r}")
-        if not 0.5 <= persistence < 1:
-            raise InvalidInputError(f"persistence must be in [0.5, 1), got {persistence}")
-        if not (half_life > 0 and ridge > 0):
-            raise InvalidInputError(
-                f"half_life and ridge must be above 0, got {half_life} and {ridge}"
-            )
+            check_int(name, value)
+        check_float("persistence", persistence, at_least=0.5, below=1)
+        check_float("half_life", half_life, above=0)
+        check_float("ridge", ridge, above=0)
         self.max_lag = max_lag
         self.half_life = half_life
         self.ridge = ridge
@@ -128,7 +125,7 @@ class TwoGraphDetector:
         return self
 
     def filter(self, returns: pd.DataFrame) -> pd.Series:
-        """Return the probability that the second graph is at work, as known at each row.
+        """Return the probability that the second graph is active, as known at each row.
 
         Parameters
         ----------
@@ -143,7 +140,7 @@ class TwoGraphDetector:
         Raises
         ------
         InvalidInputError
-            The detector is not fitted, or the symbols are others.
+            The detector is not fitted, or the symbols differ.
         """
         if not hasattr(self, "graphs_"):
             raise InvalidInputError("TwoGraphDetector is not fitted: call fit first")

@@ -1,0 +1,89 @@
+"""One interface to every model that is examined: forecasters, baselines and bare networks.
+
+The only module of this package that asks what kind of model it was given. A network
+(:class:`~crossattn.CrossAttentionMultiAsset`) is read through :mod:`crossattn.training.prediction`;
+everything else through the methods of :class:`Forecaster`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+from crossattn.errors import InvalidInputError
+from crossattn.model.network import CrossAttentionMultiAsset
+from crossattn.training.prediction import attention_batches, predict
+from crossattn.windows.dataset import CrossAttentionData
+
+CHUNK = 2048  # windows at a time: all contributions of a long history would not fit
+
+
+class Forecaster(Protocol):
+    """A fitted model. ``contributions``, ``attention`` and ``models`` may be missing."""
+
+    symbols: tuple[str, ...]
+    models: list[CrossAttentionMultiAsset]
+
+    def predict(self, data: CrossAttentionData) -> np.ndarray:
+        """Return forecasts (n, N) in the order of ``data``."""
+
+    def contributions(self, data: CrossAttentionData) -> np.ndarray:
+        """Return what each source adds to each forecast, (n, N, N, L)."""
+
+    def attention(self, data: CrossAttentionData) -> np.ndarray:
+        """Return attention averaged over heads, (n, N, N, L)."""
+
+
+def symbols_of(model, data: CrossAttentionData) -> tuple[str, ...]:
+    """Return the model's own symbols, or those of the data where it has none."""
+    return tuple(getattr(model, "symbols", None) or data.symbols)
+
+
+def networks_of(model) -> list[CrossAttentionMultiAsset]:
+    """Return the networks that a model consists of; none where it is not made of networks."""
+    if isinstance(model, CrossAttentionMultiAsset):
+        return [model]
+    return list(getattr(model, "models", None) or [])
+
+
+def forecasts_of(model, data: CrossAttentionData | np.ndarray, **options) -> np.ndarray:
+    """Predict with any model; ``options`` are those of :func:`crossattn.predict`, for networks."""
+    if isinstance(model, CrossAttentionMultiAsset):
+        return predict(model, data, **options)
+    if not hasattr(model, "predict"):
+        raise InvalidInputError(f"model must predict or contribute, got {type(model).__name__}")
+    return model.predict(data)
+
+
+def contribution_batches(model, data: CrossAttentionData) -> Iterator[np.ndarray] | None:
+    """Iterate over contributions (b, N, N, L); None where the model cannot split its forecasts."""
+    if isinstance(model, CrossAttentionMultiAsset):
+        if model.config.preset != "lag":
+            return None
+        batches = attention_batches(model, data, batch_size=CHUNK)
+        return (layers[-1]["contribution"].cpu().numpy() for layers in batches)
+    if not hasattr(model, "contributions"):
+        return None
+    starts = range(0, len(data), CHUNK)
+    return (model.contributions(data[start : start + CHUNK]) for start in starts)
+
+
+def attention_of(
+    model, data: CrossAttentionData | np.ndarray, layer: int = -1
+) -> Iterator[np.ndarray]:
+    """Iterate over the attention of one layer, (b, H, N, N, L) with L = 1 where it has no lags."""
+    if isinstance(model, CrossAttentionMultiAsset):
+        for layers in attention_batches(model, data, batch_size=256):
+            if not -len(layers) <= layer < len(layers):
+                raise InvalidInputError(f"layer must be one of {len(layers)}, got {layer}")
+            found = layers[layer]
+            values = found["lag"] if "lag" in found else found["cross_asset"][..., None]
+            yield values.cpu().numpy()
+    elif hasattr(model, "attention"):
+        # heads of different members cannot be matched, so their mean counts as one head
+        for start in range(0, len(data), 1024):
+            yield model.attention(data[start : start + 1024])[:, None]
+    else:
+        raise InvalidInputError(f"model has no attention: {type(model).__name__}")

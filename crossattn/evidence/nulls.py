@@ -1,0 +1,439 @@
+"""Null markets and controls: surrogate refits, shuffled labels, reversed time.
+
+A p-value from a formula trusts the formula. Here the whole procedure, fitting included, is repeated
+where there is nothing to find: on assets moved in time against each other, on labels of other
+moments, or on bars that run backwards.
+
+Built in chapters: Who really leads?, The bug museum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from crossattn._validation import check_choice, check_float, check_int
+from crossattn.data.frame import Frame, Frames, check_frames, close_times
+from crossattn.errors import InvalidInputError
+from crossattn.evidence.inference import benjamini_hochberg
+from crossattn.evidence.leadlag import analyze_lead_lag_relationships
+from crossattn.evidence.scores import correlation
+from crossattn.windows.dataset import CrossAttentionData
+
+METHODS = ("circular_shift", "stationary_bootstrap")
+LEAST_LOOKBACKS = 3
+
+
+@dataclass(frozen=True)
+class SurrogateNull:
+    """Statistic of each pair beside the largest statistics of surrogate markets without leaders.
+
+    Attributes
+    ----------
+    edges : DataFrame
+        One row per ordered pair, most significant first: ``leader``, ``follower``, ``statistic``
+        (joint t of the contribution on the test part), ``p_value`` (family-wise: share of
+        surrogate markets whose *largest* statistic over all pairs is at least this, the real
+        market among them), ``q_value`` (Benjamini-Hochberg over p-values from the statistics of all
+        pairs and surrogates pooled), ``significant`` (``p_value <= alpha``).
+    statistics : DataFrame of shape (n_surrogates, n_pairs)
+        The statistics on the surrogates; columns (``leader``, ``follower``).
+    method : str
+        How the surrogates were made.
+    alpha : float
+        Accepted probability of any claim at all where no asset leads.
+    """
+
+    edges: pd.DataFrame
+    statistics: pd.DataFrame
+    method: str
+    alpha: float
+
+    @property
+    def nobody_leads(self) -> bool:
+        """Whether no pair exceeds the surrogates."""
+        return not self.edges["significant"].any()
+
+    def __str__(self) -> str:
+        count, pairs = int(self.edges["significant"].sum()), len(self.edges)
+        verdict = f"{count} of {pairs} pairs" if count else "Nobody leads: no pair"
+        refits = f"{len(self.statistics)} refits, {self.method}"
+        return f"{verdict} significant at p ≤ {self.alpha:g} ({refits})"
+
+    def _repr_html_(self) -> str:
+        found = self.edges[self.edges["significant"]]
+        shown = found if len(found) else self.edges.head(3)
+        return f"<p><strong>{escape(str(self))}</strong></p>" + shown.to_html(
+            index=False, float_format="{:.4g}".format
+        )
+
+
+def surrogate_null(
+    make_model: Callable[[], object],
+    train: CrossAttentionData,
+    val: CrossAttentionData | None,
+    test: CrossAttentionData,
+    *,
+    n_surrogates: int = 19,
+    method: str = "circular_shift",
+    alpha: float = 0.05,
+    seed: int = 0,
+    n_jobs: int = 1,
+) -> SurrogateNull:
+    """Test pairs against refits on surrogate markets in which no asset can lead.
+
+    Parameters
+    ----------
+    make_model : callable
+        Returns a new, unfitted model with ``fit(train, val)`` that
+        :func:`crossattn.evidence.contributions.measure_contributions` accepts.
+    train, val, test : CrossAttentionData
+        Parts in time order, as ``data.split()`` gives them; ``val`` may be None.
+    n_surrogates : int
+        Refits. The smallest p-value is ``1 / (1 + n_surrogates)``, so 19 just reach 5 %.
+    method : {"circular_shift", "stationary_bootstrap"}
+        How each asset is moved in time, see :func:`surrogate_part`.
+    alpha : float
+        Accepted probability of any false claim.
+    seed : int
+        Seed of the surrogates; results do not depend on ``n_jobs``.
+    n_jobs : int
+        Parallel refits, in processes (joblib); -1: all cores.
+
+    Returns
+    -------
+    SurrogateNull
+
+    Raises
+    ------
+    InvalidInputError
+        An unknown method, too few surrogates to reach alpha, parts out of order or too short.
+
+    Notes
+    -----
+    The statistic is the joint t of :func:`crossattn.evidence.leadlag.contribution_test`, taken the
+    same way on the market and on each surrogate: fitted on ``train`` and ``val``, tested on
+    ``test``, every part without its first ``lookback - 1`` windows, which reach into the part
+    before. With :math:`m_s` the largest t over all pairs of surrogate s,
+
+    .. math:: p_{ij} = \\frac{1 + \\#\\{s : m_s \\ge t_{ij}\\}}{1 + n}.
+
+    The maximum accounts for the number of pairs, so that p needs no further correction. The
+    q-value pools all pairs, which assumes that t has the same null law for all of them.
+
+    Limits. Moving assets apart breaks their common volatility, factors and hours along with any
+    lead: the null is independence of the assets, and a small p-value rejects that, not only the
+    absence of leaders. The regression with robust errors in
+    :func:`crossattn.analyze_lead_lag_relationships` keeps all of it and remains the main test;
+    this one checks that fitting and selection have not biased it. A few windows per part span the
+    wrap-around point, where two distant moments meet.
+
+    References
+    ----------
+    Theiler, Eubank, Longtin, Galdrikian and Farmer (1992), "Testing for Nonlinearity in Time
+    Series: The Method of Surrogate Data", Physica D 58. Politis and Romano (1994), "The Stationary
+    Bootstrap", JASA 89(428). Westfall and Young (1993), "Resampling-Based Multiple Testing", on
+    the maximum.
+
+    Examples
+    --------
+    >>> from crossattn import prepare_cross_attention_data, simulate_market
+    >>> from crossattn.baselines.linear import VAR
+    >>> market = simulate_market("null", n_assets=3, n_steps=900, seed=1)
+    >>> data = prepare_cross_attention_data(
+    ...     market.frames, lookback=4, horizon=1, features=["log_return"]
+    ... )
+    >>> null = surrogate_null(lambda: VAR(max_lag=2), *data.split(), n_surrogates=4, alpha=0.2)
+    >>> null.statistics.shape, bool(null.edges["p_value"].min() >= 0.2)
+    ((4, 6), True)
+    """
+    _check_settings(make_model, n_surrogates, method, alpha)
+    parts = _checked_parts(train, val, test)
+    seeds = [None, *np.random.SeedSequence(seed).spawn(n_surrogates)]
+    if n_jobs == 1:
+        measured = [_refit(make_model, parts, method, each) for each in seeds]
+    else:
+        from joblib import Parallel, delayed
+
+        measured = Parallel(n_jobs=n_jobs)(
+            delayed(_refit)(make_model, parts, method, each) for each in seeds
+        )
+    real = measured[0]
+    nulls = pd.DataFrame([each.reindex(real.index) for each in measured[1:]])
+    statistics = nulls.reset_index(drop=True).rename_axis("surrogate")
+    largest = statistics.to_numpy().max(axis=1)
+    edges = real.rename("statistic").reset_index()
+    edges["p_value"] = _share_at_least(largest, real.to_numpy())
+    edges["q_value"] = benjamini_hochberg(
+        _share_at_least(statistics.to_numpy().ravel(), real.to_numpy())
+    )
+    edges["significant"] = edges["p_value"] <= alpha
+    edges = edges.sort_values("statistic", ascending=False, kind="stable", ignore_index=True)
+    return SurrogateNull(edges, statistics, method, alpha)
+
+
+def surrogate_part(
+    part: CrossAttentionData, method: str, rng: np.random.Generator | None
+) -> CrossAttentionData:
+    """Move each asset of a part in time independently: its features and targets together.
+
+    Parameters
+    ----------
+    part : CrossAttentionData
+        Windows; only the rows at which they end are used.
+    method : {"circular_shift", "stationary_bootstrap"}
+        ``circular_shift`` rotates each asset by a random number of rows of its own and changes no
+        value; no two rotations are within ``lookback + horizon`` rows of each other, where common
+        moves of one moment would become a lead (in too short a part they are as far apart as it
+        allows). ``stationary_bootstrap`` joins blocks that start anywhere and last a geometric
+        number of rows, four lookbacks on average.
+    rng : numpy.random.Generator or None
+        None moves nothing: the real market, on the same rows.
+
+    Returns
+    -------
+    CrossAttentionData
+        With its own copy of the panel, and ``lookback - 1`` windows fewer than ``part``.
+    """
+    rows = np.asarray(part.ends)
+    n_rows, n_assets = len(rows), len(part.symbols)
+    order = np.tile(np.arange(n_rows)[:, None], (1, n_assets))  # (n, N)
+    if rng is not None and method == "circular_shift":
+        gap = part.lookback + part.horizon
+        order = (order + _rotations(n_rows, n_assets, gap, rng)) % n_rows
+    elif rng is not None:
+        block = 4.0 * part.lookback
+        order = np.column_stack([_blocks(n_rows, block, rng) for _ in range(n_assets)])
+    moved = rows[order]
+    assets = np.arange(n_assets)
+    return replace(
+        part,
+        panel=np.ascontiguousarray(part.panel[moved, assets]),
+        ends=np.arange(part.lookback - 1, n_rows),
+        targets=part.targets[moved, assets],
+        next_returns=part.next_returns[moved, assets],
+        closes=part.closes[moved, assets],
+        clock=part.clock[rows],
+    )
+
+
+def _refit(make_model, parts, method: str, seed) -> pd.Series:
+    """Fit and test once: the joint t by (leader, follower). Without a seed nothing is moved."""
+    rng = None if seed is None else np.random.default_rng(seed)
+    train, val, test = (None if p is None else surrogate_part(p, method, rng) for p in parts)
+    model = make_model()
+    model.fit(train, val)
+    details = analyze_lead_lag_relationships(model, test).details
+    return details.set_index(["leader", "follower"])["t"]
+
+
+def _share_at_least(null: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Share of the null statistics, the real one among them, that reach each real statistic."""
+    return (1 + (null[None, :] >= real[:, None]).sum(axis=1)) / (1 + len(null))
+
+
+def _rotations(n_rows: int, n_assets: int, gap: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw one rotation per asset, in slots of a circle with a gap between neighbours."""
+    slot = n_rows // n_assets
+    within = rng.integers(max(slot - gap, 1), size=n_assets)
+    return rng.permutation(n_assets) * slot + within + rng.integers(n_rows)
+
+
+def _blocks(n_rows: int, mean_length: float, rng: np.random.Generator) -> np.ndarray:
+    """Rows of a stationary-bootstrap draw: a new block starts with probability 1 / mean_length."""
+    fresh = rng.random(n_rows) < 1 / mean_length
+    fresh[0] = True
+    starts = np.flatnonzero(fresh)
+    first = rng.integers(n_rows, size=len(starts))
+    block = np.cumsum(fresh) - 1
+    return (first[block] + np.arange(n_rows) - starts[block]) % n_rows
+
+
+def _check_settings(make_model, n_surrogates, method, alpha) -> None:
+    if not callable(make_model):
+        raise InvalidInputError(
+            f"make_model must be a callable that gives a new model, got {type(make_model).__name__}"
+        )
+    check_choice("method", method, METHODS)
+    check_float("alpha", alpha, above=0, below=1)
+    least = int(np.ceil(1 / alpha - 1e-9)) - 1
+    if check_int("n_surrogates", n_surrogates) < least:
+        raise InvalidInputError(
+            f"n_surrogates must be at least {least} to reach alpha={alpha:g}, got {n_surrogates!r}"
+        )
+
+
+def _checked_parts(train, val, test) -> tuple:
+    """Return the three parts, in time order and long enough to be moved."""
+    latest = None
+    for name, part in (("train", train), ("val", val), ("test", test)):
+        if part is None and name == "val":
+            continue
+        if not isinstance(part, CrossAttentionData):
+            raise InvalidInputError(f"{name} must be CrossAttentionData, got {type(part).__name__}")
+        least = LEAST_LOOKBACKS * part.lookback
+        if len(part) < least:
+            raise InvalidInputError(
+                f"{name} must hold at least {least} windows ({LEAST_LOOKBACKS} lookbacks), "
+                f"got {len(part)}"
+            )
+        if latest is not None and part.timestamps[0] <= latest:
+            raise InvalidInputError(f"{name} must begin after the part before it has ended")
+        latest = part.timestamps[-1]
+    return train, val, test
+
+
+@dataclass(frozen=True)
+class ShuffleControl:
+    """Skill with true labels beside skill with shuffled labels.
+
+    Attributes
+    ----------
+    score : float
+        Correlation of forecast and return on the test part, fitted on true labels.
+    shuffled : ndarray of shape (n_shuffles,)
+        The same, fitted on shuffled labels: the skill of luck and leaks.
+    """
+
+    score: float
+    shuffled: np.ndarray
+
+    @property
+    def p_value(self) -> float:
+        """Share of shuffles with at least this score, the true fit among them."""
+        return float((1 + (self.shuffled >= self.score).sum()) / (1 + len(self.shuffled)))
+
+    @property
+    def leaks(self) -> bool:
+        """Whether skill survives the shuffle: its mean is above .02 and three standard errors."""
+        error = self.shuffled.std(ddof=1) / np.sqrt(len(self.shuffled))
+        return bool(self.shuffled.mean() > 3 * error and self.shuffled.mean() > 0.02)
+
+
+def shuffle_labels(data: CrossAttentionData, *, seed: int = 0) -> CrossAttentionData:
+    """Return the data with the targets of its windows permuted in time.
+
+    All assets of a row move together, so that their correlation stays.
+
+    Parameters
+    ----------
+    data : CrossAttentionData
+    seed : int
+
+    Returns
+    -------
+    CrossAttentionData
+        Rows outside of the windows of ``data`` have no target.
+    """
+    order = np.random.default_rng(seed).permutation(data.ends)
+    targets = np.full_like(data.targets, np.nan)
+    targets[data.ends] = data.targets[order]
+    return replace(data, targets=targets)
+
+
+def label_shuffle(
+    make_model: Callable[[], object],
+    train: CrossAttentionData,
+    val: CrossAttentionData,
+    test: CrossAttentionData,
+    *,
+    n_shuffles: int = 10,
+    seed: int = 0,
+) -> ShuffleControl:
+    """Label-shuffle control: fit on true and on shuffled labels, score both on the test part.
+
+    Parameters
+    ----------
+    make_model : callable
+        Returns a fresh model with ``fit(train, val)`` and ``predict(data)``.
+    train, val, test : CrossAttentionData
+        Parts in time order.
+    n_shuffles : int
+        At least 2.
+    seed : int
+
+    Returns
+    -------
+    ShuffleControl
+
+    Raises
+    ------
+    InvalidInputError
+        Fewer than two shuffles.
+
+    Notes
+    -----
+    Skill that survives the shuffle was not learned from the labels: the target is inside X, or the
+    test part was used before.
+
+    Examples
+    --------
+    >>> from crossattn import prepare_cross_attention_data, simulate_market
+    >>> from crossattn.baselines.linear import VAR
+    >>> market = simulate_market(n_assets=3, n_steps=3000, predictability=0.1, seed=0)
+    >>> data = prepare_cross_attention_data(
+    ...     market.frames, lookback=8, horizon=1, features=["log_return"]
+    ... )
+    >>> control = label_shuffle(VAR, *data.split())
+    >>> control.leaks, control.p_value < 0.1
+    (False, True)
+    """
+    check_int("n_shuffles", n_shuffles, at_least=2)
+    score = correlation(make_model().fit(train, val).predict(test), test.y)
+    shuffled = []
+    for number in range(n_shuffles):
+        wrong = [
+            shuffle_labels(part, seed=seed + 2 * number + k) for k, part in ((0, train), (1, val))
+        ]
+        shuffled.append(correlation(make_model().fit(*wrong).predict(test), test.y))
+    return ShuffleControl(score, np.array(shuffled))
+
+
+def reverse_time(frames: Frames) -> Frames:
+    """Return the bars with time reversed, between the first open and the last close of all.
+
+    Each bar opens where and when it closed, so simultaneous bars stay simultaneous, also where some
+    are missing. A true lead changes direction, since the follower's bar now comes first. A pair
+    that is as strong in the *same* direction both ways is no lead but a simultaneous effect, or a
+    target inside the features.
+
+    Parameters
+    ----------
+    frames : Frames
+
+    Returns
+    -------
+    Frames
+
+    Examples
+    --------
+    >>> from crossattn import simulate_market
+    >>> frames = simulate_market(n_assets=2, n_steps=50, seed=0).frames
+    >>> twice = reverse_time(reverse_time(frames))
+    >>> all(twice[s]["close"].equals(frames[s]["close"]) for s in frames)
+    True
+    """
+    frames = check_frames(frames)
+    clocks = {symbol: close_times(frame) for symbol, frame in frames.items()}
+    first = min(frame.index[0] for frame in frames.values())
+    last = max(clock[-1] for clock in clocks.values())
+    return {
+        symbol: _backwards(frame, clocks[symbol], first, last) for symbol, frame in frames.items()
+    }
+
+
+def _backwards(
+    frame: Frame, closes: pd.DatetimeIndex, first: pd.Timestamp, last: pd.Timestamp
+) -> Frame:
+    """Mirror the bars of one symbol between the first open and the last close of all."""
+    opens = (first + (last - closes))[::-1].rename(frame.index.name)
+    swap = {"open": "close", "close": "open"}
+    turned = frame.iloc[::-1].rename(columns=swap)[list(frame.columns)].set_axis(opens)
+    if "close_time" in turned:
+        turned["close_time"] = first + (last - frame.index[::-1])
+    turned.attrs = dict(frame.attrs)
+    return turned
