@@ -31,9 +31,9 @@ MUTATIONS = [
     Mutation(
         "scores lose their 1/sqrt(d)",
         "crossattn/attention/functional.py",
-        """    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (..., Nq, Nk)
+        """    scores = query @ key.mT / math.sqrt(query.shape[-1])  # (..., Nq, Nk)
     attention = masked_softmax(""",
-        """    scores = query @ key.transpose(-2, -1)
+        """    scores = query @ key.mT
     attention = masked_softmax(""",
         "tests/attention/test_functional.py",
     ),

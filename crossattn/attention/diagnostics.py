@@ -1,4 +1,4 @@
-"""How concentrated attention is: entropy, the effective number of leaders, a meter of collapse.
+"""Attention diagnostics: entropy, effective number of leaders, collapse.
 
 These describe the map. Whether a model found the right leaders is another question, and the
 chapters show that a map can look healthier while the model gets worse.
@@ -42,7 +42,7 @@ def attention_entropy(attention: Tensor, dim: int = -1) -> Tensor:
 
 
 def effective_number(attention: Tensor, dim: int = -1) -> Tensor:
-    r"""Return how many keys a row effectively attends to: :math:`1 / \sum_j a_j^2`, 0 if masked.
+    r"""Return the effective number of keys of each row: :math:`1 / \sum_j a_j^2`, 0 if masked.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def effective_number(attention: Tensor, dim: int = -1) -> Tensor:
 
 @dataclass(frozen=True)
 class Collapse:
-    """How far all queries have come to look at the same few keys.
+    """Attention collapse by head: how far all queries attend to the same few keys.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class Collapse:
 
 
 def collapse_meter(attention: Tensor, *, head_dim: int = 1) -> Collapse:
-    """Measure, head by head, whether all queries attend to the same few keys.
+    """Measure attention collapse: whether all queries of a head attend to the same few keys.
 
     Parameters
     ----------
@@ -111,11 +111,11 @@ def collapse_meter(attention: Tensor, *, head_dim: int = 1) -> Collapse:
 
     Examples
     --------
-    >>> everybody_on_the_first = torch.tensor([[1.0, 0.0, 0.0]]).expand(1, 1, 3, 3)
-    >>> collapse_meter(everybody_on_the_first).effective_leaders
+    >>> all_on_the_first = torch.tensor([[1.0, 0.0, 0.0]]).expand(1, 1, 3, 3)
+    >>> collapse_meter(all_on_the_first).effective_leaders
     tensor([1.])
-    >>> each_on_its_own = torch.eye(3).expand(1, 1, 3, 3)
-    >>> collapse_meter(each_on_its_own).effective_leaders.round(decimals=3)
+    >>> each_on_itself = torch.eye(3).expand(1, 1, 3, 3)
+    >>> collapse_meter(each_on_itself).effective_leaders.round(decimals=3)
     tensor([3.])
 
     Built in chapter: Multi-head cross-asset attention

@@ -1,8 +1,8 @@
-"""From features to tokens: what one token of an asset is made of.
+"""Token embeddings: linear, causal convolution, patch and inverted.
 
 Each embedding maps features (B, N, T, F) to tokens (B, N, T', D), asset by asset, with weights that
-all share or of each asset's own, so that no token knows of another asset before the attention. No
-token holds a bar that closed after its own.
+all assets share or that each has for itself: no token depends on another asset before the
+attention, and none on a bar that closed after its own.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossattn.attention.functional import check_positive
+from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
 
 
 class AssetLinear(nn.Module):
-    """A linear map of each asset's own, where :class:`torch.nn.Linear` has one for all.
+    """One linear map per asset, where :class:`torch.nn.Linear` has one for all.
 
     Parameters
     ----------
@@ -36,7 +36,9 @@ class AssetLinear(nn.Module):
 
     def __init__(self, n_assets: int, n_in: int, n_out: int) -> None:
         super().__init__()
-        check_positive(n_assets=n_assets, n_in=n_in, n_out=n_out)
+        check_int("n_assets", n_assets)
+        check_int("n_in", n_in)
+        check_int("n_out", n_out)
         maps = [nn.Linear(n_in, n_out) for _ in range(n_assets)]
         self.weight = nn.Parameter(torch.stack([m.weight.detach().T for m in maps]))  # (N, in, out)
         self.bias = nn.Parameter(torch.stack([m.bias.detach() for m in maps]))  # (N, out)
@@ -48,7 +50,7 @@ class AssetLinear(nn.Module):
 
 
 class LinearEmbedding(nn.Module):
-    """One token a bar: a linear map of that bar's features.
+    """Linear embedding: one token per bar, a linear map of that bar's features.
 
     Parameters
     ----------
@@ -70,7 +72,8 @@ class LinearEmbedding(nn.Module):
 
     def __init__(self, n_features: int, d_model: int, n_assets: int | None = None) -> None:
         super().__init__()
-        check_positive(n_features=n_features, d_model=d_model)
+        check_int("n_features", n_features)
+        check_int("d_model", d_model)
         self.n_features = n_features
         self.projection = _linear(n_features, d_model, n_assets)
 
@@ -81,7 +84,7 @@ class LinearEmbedding(nn.Module):
 
 
 class CausalConvEmbedding(nn.Module):
-    """One token a bar, made of that bar and the few before it.
+    """Causal convolution embedding: one token per bar, from that bar and a few before it.
 
     Parameters
     ----------
@@ -111,9 +114,10 @@ class CausalConvEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         groups = 1 if n_assets is None else n_assets
-        check_positive(
-            n_features=n_features, d_model=d_model, kernel_size=kernel_size, n_assets=groups
-        )
+        check_int("n_features", n_features)
+        check_int("d_model", d_model)
+        check_int("kernel_size", kernel_size)
+        check_int("n_assets", groups)
         self.n_features, self.kernel_size, self.n_assets = n_features, kernel_size, n_assets
         self.convolution = nn.Conv1d(
             groups * n_features, groups * d_model, kernel_size, groups=groups
@@ -131,7 +135,7 @@ class CausalConvEmbedding(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """One token for each patch of consecutive bars: fewer tokens, each with a history.
+    """Patch embedding: one token for each patch of consecutive bars.
 
     Patches are counted from the end of the window, so that the last token always ends with the
     last bar; where the patches do not fill the window its oldest bars are left out.
@@ -163,9 +167,10 @@ class PatchEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         stride = patch_length if stride is None else stride
-        check_positive(
-            n_features=n_features, d_model=d_model, patch_length=patch_length, stride=stride
-        )
+        check_int("n_features", n_features)
+        check_int("d_model", d_model)
+        check_int("patch_length", patch_length)
+        check_int("stride", stride)
         self.n_features, self.patch_length, self.stride = n_features, patch_length, stride
         self.projection = nn.Linear(patch_length * n_features, d_model)
 
@@ -182,7 +187,7 @@ class PatchEmbedding(nn.Module):
 
 
 class InvertedEmbedding(nn.Module):
-    """One token an asset: the whole window is the token, and attention is between assets alone.
+    """Inverted embedding: the whole window of an asset is one token; attention is between assets.
 
     Parameters
     ----------
@@ -211,7 +216,9 @@ class InvertedEmbedding(nn.Module):
         self, lookback: int, n_features: int, d_model: int, n_assets: int | None = None
     ) -> None:
         super().__init__()
-        check_positive(lookback=lookback, n_features=n_features, d_model=d_model)
+        check_int("lookback", lookback)
+        check_int("n_features", n_features)
+        check_int("d_model", d_model)
         self.lookback, self.n_features = lookback, n_features
         self.projection = _linear(lookback * n_features, d_model, n_assets)
 

@@ -1,7 +1,8 @@
-"""Attention as a function: the formula to read, and the fused kernel that gives the same numbers.
+"""Scaled dot-product attention, readable and fused; in a mask True means *may attend*.
 
-One convention holds in the whole room: a mask is boolean, True means *may attend*, and a query that
-may attend to nobody receives exactly zero, in its attention and in its output.
+That is the convention of :func:`torch.nn.functional.scaled_dot_product_attention` and the opposite
+of :class:`torch.nn.MultiheadAttention`. A fully masked query gets exactly zero, in its attention
+and in its output.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crossattn.attention.masks import check_mask
+from crossattn.attention._checks import check_mask
 from crossattn.errors import InvalidInputError
 
 Normalise = Callable[[Tensor, Tensor | None], Tensor]
@@ -22,19 +23,19 @@ Normalise = Callable[[Tensor, Tensor | None], Tensor]
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    r"""Average values by how well keys answer queries: the readable reference of the book.
+    r"""Softmax-weighted mean of values; in the mask True means *may attend*.
 
-    Every layer of this room computes what this function computes; where nobody asks to see the
-    attention they take torch's fused kernel instead, and the numbers are the same.
+    The readable reference: all attention layers of the package compute these numbers. ``mask`` has
+    the meaning of torch's function of this name, opposite to :class:`torch.nn.MultiheadAttention`.
 
     Parameters
     ----------
     query : Tensor of shape (..., Nq, D)
-        What each query asset is looking for.
+        What each query looks for.
     key : Tensor of shape (..., Nk, D)
-        What each key asset offers to be found by.
+        What each key is compared by.
     value : Tensor of shape (..., Nk, Dv)
-        What each key asset hands over when it is found.
+        What each key contributes.
     mask : bool Tensor broadcastable to (..., Nq, Nk), optional
         True where a query may attend to a key; everything is allowed by default.
 
@@ -43,7 +44,7 @@ def scaled_dot_product_attention(
     output : Tensor of shape (..., Nq, Dv)
         For each query the attention-weighted mean of the values.
     attention : Tensor of shape (..., Nq, Nk)
-        Each row sums to 1, or to 0 where the mask leaves that query nobody.
+        Each row sums to 1, or to 0 for fully masked queries.
 
     Raises
     ------
@@ -59,8 +60,8 @@ def scaled_dot_product_attention(
     the root brings the scores back to variance 1, where softmax still has a gradient. The cost is
     :math:`O(N_q N_k D)` time and :math:`O(N_q N_k)` memory.
 
-    NaN is allowed in a key or value that no query may attend to and in a query that may attend to
-    nobody; neither outputs nor gradients see it.
+    A key or value that no query may attend to may hold NaN, and so may a fully masked query:
+    neither outputs nor gradients contain it.
 
     References
     ----------
@@ -82,7 +83,7 @@ def scaled_dot_product_attention(
     if mask is not None:
         mask = torch.atleast_2d(mask)
         query, key, value = _without_unused_tokens(query, key, value, mask)
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (..., Nq, Nk)
+    scores = query @ key.mT / math.sqrt(query.shape[-1])  # (..., Nq, Nk)
     attention = masked_softmax(scores, mask)
     return attention @ value, attention
 
@@ -124,28 +125,21 @@ def attend(
     mask: Tensor | None = None,
     *,
     bias: Tensor | None = None,
-    normalise: Normalise | None = None,
     return_attention: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attend with or without showing the attention; the output is the same either way.
+    """Scaled dot-product attention with a bias, or on the fused kernel; the same output either way.
 
-    This is the one door through which the layers of this room go. Tokens that nobody may use must
-    already be finite (the layers set them to zero before they project them).
+    Inputs must be finite, also where they are masked.
 
     Parameters
     ----------
     query, key, value : Tensor of shape (..., Nq, D), (..., Nk, D), (..., Nk, Dv)
-        Four axes (batch, heads, tokens, width) reach the fused kernel on every device.
     mask : bool Tensor broadcastable to (..., Nq, Nk), optional
         True where a query may attend.
     bias : Tensor broadcastable to (..., Nq, Nk), optional
         Added to the scores before softmax: relative positions, for example.
-    normalise : callable, optional
-        ``normalise(scores, mask)`` in place of softmax, see :mod:`crossattn.attention.sparse`. No
-        kernel fuses it, so that the whole map is formed whether it is returned or not.
     return_attention : bool
-        False takes :func:`torch.nn.functional.scaled_dot_product_attention`, which never forms the
-        whole (Nq, Nk) matrix, and returns None in its place.
+        False takes :func:`fused_attention` and returns None in place of the attention.
 
     Returns
     -------
@@ -154,28 +148,66 @@ def attend(
 
     Built in chapter: Multi-head cross-asset attention
     """
-    if return_attention or normalise is not None:
-        scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (..., Nq, Nk)
-        scores = scores if bias is None else scores + bias
-        attention = (normalise or masked_softmax)(scores, mask)
-        return attention @ value, attention if return_attention else None
-    if mask is None:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias), None
-    mask = torch.atleast_2d(mask)
-    # A row with nobody to attend to is opened for the kernel, which has no answer for it on some
-    # devices, and its output is then set to zero. On a CPU it costs nothing to see that there is
-    # no such row; on a GPU the question would make the kernels wait.
-    somebody = mask.any(dim=-1, keepdim=True)  # (..., Nq, 1)
-    empty_rows = mask.device.type != "cpu" or not somebody.all()
-    allowed = mask | ~somebody if empty_rows else mask
-    if bias is not None:
-        allowed = torch.where(allowed, bias, -math.inf)
-    output = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
-    return output.masked_fill(~somebody, 0.0) if empty_rows else output, None
+    if not return_attention:
+        return fused_attention(query, key, value, mask, bias=bias), None
+    scores = query @ key.mT / math.sqrt(query.shape[-1])  # (..., Nq, Nk)
+    scores = scores if bias is None else scores + bias
+    attention = masked_softmax(scores, mask)
+    return attention @ value, attention
+
+
+def fused_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    *,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Scaled dot-product attention on torch's fused kernel, which never forms the (Nq, Nk) matrix.
+
+    Parameters
+    ----------
+    query, key, value : Tensor of shape (..., Nq, D), (..., Nk, D), (..., Nk, Dv)
+        With the same leading axes, which reach the kernel as the four that it needs.
+    mask, bias : Tensor broadcastable to (..., Nq, Nk), optional
+        As in :func:`attend`.
+
+    Returns
+    -------
+    Tensor of shape (..., Nq, Dv)
+        0 for fully masked queries.
+    """
+    empty = None
+    if mask is not None:
+        mask = torch.atleast_2d(mask)
+        # The kernel has no answer for a fully masked row on some devices, so such rows are opened
+        # for it and their output is set to zero. On a CPU it costs little to see that there is no
+        # such row; on a GPU the question would make the kernels wait.
+        rows = mask.any(dim=-1, keepdim=True)  # (..., Nq, 1)
+        if mask.device.type != "cpu" or not rows.all():
+            empty = ~rows
+            mask = mask | empty
+        bias = mask if bias is None else torch.where(mask, bias, -math.inf)
+    leading = query.shape[:-3]
+    output = F.scaled_dot_product_attention(
+        *(_four_axes(x, leading) for x in (query, key, value)), attn_mask=_four_axes(bias, leading)
+    )
+    output = output.unflatten(0, leading) if len(leading) > 1 else output
+    return output if empty is None else output.masked_fill(empty, 0.0)
+
+
+def _four_axes(x: Tensor | None, leading: torch.Size) -> Tensor | None:
+    """(*leading | 1, H, N, D) -> (product of leading | 1, H, N, D); fewer axes stay as they are."""
+    if x is None or x.dim() <= 4:
+        return x
+    if any(size > 1 for size in x.shape[:-3]):
+        x = x.expand(*leading, -1, -1, -1)
+    return x.flatten(0, -4)
 
 
 def _without_unused_tokens(query, key, value, mask):
-    """Set to zero what the mask hides from everybody, so that 0 x NaN never happens."""
+    """Set to zero what is masked for all, so that 0 x NaN never happens."""
     attends = mask.any(dim=-1).unsqueeze(-1)  # (..., Nq, 1)
     attended = mask.any(dim=-2).unsqueeze(-1)  # (..., Nk, 1)
     return (
@@ -201,38 +233,3 @@ def _check_shapes(query, key, value, mask):
             f"key and value must have as many tokens, got {key.shape[-2]} and {value.shape[-2]}"
         )
     check_mask(mask)
-
-
-def check_tokens(name: str, tokens: Tensor, d_model: int) -> None:
-    """Raise InvalidInputError unless ``tokens`` is a floating-point tensor (B, N, T, d_model)."""
-    if not isinstance(tokens, Tensor) or not tokens.is_floating_point():
-        got = tokens.dtype if isinstance(tokens, Tensor) else type(tokens).__name__
-        raise InvalidInputError(f"{name} must be a floating-point tensor, got {got}")
-    if tokens.dim() != 4 or tokens.shape[-1] != d_model:
-        raise InvalidInputError(
-            f"{name} must have shape (batch, assets, time, {d_model}), got {tuple(tokens.shape)}"
-        )
-
-
-def check_positive(**numbers: int) -> None:
-    """Raise InvalidInputError unless each number, named as its argument, is a positive integer."""
-    for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise InvalidInputError(f"{name} must be a positive integer, got {number!r}")
-
-
-def check_heads(d_model: int, n_heads: int) -> int:
-    """Return the width of one head, or raise InvalidInputError where the heads do not divide."""
-    check_positive(d_model=d_model, n_heads=n_heads)
-    if d_model % n_heads:
-        raise InvalidInputError(
-            f"d_model must be a multiple of n_heads, got d_model={d_model} and n_heads={n_heads}"
-        )
-    return d_model // n_heads
-
-
-def check_dropout(dropout: float) -> float:
-    """Return ``dropout``, or raise InvalidInputError where it is not in [0, 1)."""
-    if not 0.0 <= dropout < 1.0:
-        raise InvalidInputError(f"dropout must lie in [0, 1), got {dropout!r}")
-    return float(dropout)

@@ -1,4 +1,4 @@
-"""Three levels at once: an asset listens to assets, to sectors and to markets."""
+"""Hierarchical cross-attention: each asset attends to assets, to sectors and to markets."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from collections.abc import Hashable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from crossattn.attention._checks import check_dropout, check_tokens
 from crossattn.attention.cross import MultiHeadCrossAttention
-from crossattn.attention.functional import check_dropout, check_tokens
-from crossattn.attention.masks import all_of, pair_mask, token_mask
+from crossattn.attention.masks import allowed_pairs, attended, attending, zero_missing
 from crossattn.errors import InvalidInputError
 
 Labels = Mapping[int, Hashable] | Sequence[Hashable]
 
 
 class HierarchicalCrossAttention(nn.Module):
-    """Attend to single assets, to sector means and to market means, and combine what was heard.
+    """Cross-attention to single assets, sector means and market means, combined by one matrix.
 
     The query is always the asset itself. A sector's token is the mean of its members' tokens, which
-    is a far less noisy thing to attend to than any one of them, provided that the map of sectors
-    is right: a wrong map averages strangers, and the layer is then worse than having none.
+    is far less noisy than any one of them, provided that the map of sectors is right: a wrong map
+    averages unrelated assets, and the layer is then worse than none. In masks True means *may
+    attend*.
 
     Parameters
     ----------
@@ -34,8 +35,8 @@ class HierarchicalCrossAttention(nn.Module):
     dropout : float
         Dropout on the output in training.
     n_assets : int, optional
-        Gives each asset an identity at the asset level; must be the number of mapped assets.
-        Sectors and markets always have one: their labels say who they are.
+        Gives each asset an embedding at the asset level; must be the number of mapped assets.
+        Sectors and markets always have one.
     exclude_self : bool
         Forbid an asset to attend to itself at the asset level.
 
@@ -47,8 +48,8 @@ class HierarchicalCrossAttention(nn.Module):
     Notes
     -----
     A token that no asset may attend to is left out of its sector's mean. A pair of different assets
-    that ``mask`` forbids closes the whole sector of the key to that query, so that nothing reaches
-    an asset through a mean that it may not see directly.
+    that ``mask`` forbids also forbids the query the whole sector of the key: no asset gets through
+    a mean what it may not attend to directly.
 
     Time is not mixed: each bar attends to its own bar.
 
@@ -74,7 +75,7 @@ class HierarchicalCrossAttention(nn.Module):
         n_heads: int,
         sector_mapping: Labels,
         market_mapping: Labels,
-        dropout: float = 0.0,
+        dropout: float = 0.1,
         *,
         n_assets: int | None = None,
         exclude_self: bool = False,
@@ -84,7 +85,7 @@ class HierarchicalCrossAttention(nn.Module):
         self.markets, market_of = _group_positions(market_mapping, "market_mapping")
         if len(sector_of) != len(market_of) or n_assets not in (None, len(sector_of)):
             raise InvalidInputError(
-                "sector_mapping, market_mapping and n_assets must speak of as many assets, got "
+                "sector_mapping, market_mapping and n_assets must cover the same assets, got "
                 f"{len(sector_of)}, {len(market_of)} and {n_assets}"
             )
         self.register_buffer("sector_of", sector_of, persistent=False)
@@ -109,7 +110,7 @@ class HierarchicalCrossAttention(nn.Module):
         token_mask: Tensor | None = None,
         return_attention: bool = True,
     ) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """Let each asset attend at all three levels, bar by bar.
+        """Attend from each asset at all three levels, bar by bar.
 
         Parameters
         ----------
@@ -125,7 +126,7 @@ class HierarchicalCrossAttention(nn.Module):
         Returns
         -------
         output : Tensor of shape (B, N, T, D)
-            Exactly 0 where an asset may attend to nobody.
+            Exactly 0 for fully masked queries.
         attention : dict of Tensor, or None
             ``"asset"`` (B, H, T, N, N), ``"sector"`` (B, H, T, N, S) with columns in the order of
             ``.sectors``, ``"market"`` (B, H, T, N, M) in that of ``.markets``. At each level rows
@@ -143,38 +144,33 @@ class HierarchicalCrossAttention(nn.Module):
                 f"x must have shape (batch, {n_assets} mapped assets, time, width), "
                 f"got {tuple(x.shape)}"
             )
-        allowed = self._allowed(mask, token_mask, x)  # (B|1, T|1, H|1, N, N) or None
+        batch, _, n_steps, _ = x.shape
+        sizes = (batch, self.asset_attention.n_heads, n_steps, n_assets, n_assets)
+        allowed = allowed_pairs(  # (B|1, T|1, H|1, N, N) or None
+            mask, token_mask, token_mask, sizes, names=("token_mask", "token_mask")
+        )
         if allowed is not None:
-            speaks = allowed.any(dim=3).any(dim=2).transpose(1, 2).unsqueeze(-1)  # (B|1, N, T|1, 1)
-            listens = allowed.any(dim=4).any(dim=2).transpose(1, 2).unsqueeze(-1)
-            x = torch.where(speaks | listens, x, 0.0)
-        options = {"return_attention": return_attention}
-        heard, shown = {}, {}
-        heard["asset"], shown["asset"] = self.asset_attention(x, x, _outside(allowed), **options)
-        levels = [
+            allowed = allowed.expand(-1, -1, -1, n_assets, n_assets)
+            used = attending(allowed) | attended(allowed)  # (B|1, T|1, N)
+            x = zero_missing(x, used.transpose(1, 2))
+        outputs, attentions = {}, {}
+        outputs["asset"], attentions["asset"] = self.asset_attention(
+            x, x, _by_head(allowed), return_attention=return_attention
+        )
+        for level, attention, group_of, n_groups in [
             ("sector", self.sector_attention, self.sector_of, len(self.sectors)),
             ("market", self.market_attention, self.market_of, len(self.markets)),
-        ]
-        for level, attention, group_of, n_groups in levels:
-            means, open_to = _summarise(x, allowed, group_of, n_groups)
-            heard[level], shown[level] = attention(
-                x, means, _outside(open_to), query_assets=group_of, **options
+        ]:
+            means, allowed_groups = _group_means(x, allowed, group_of, n_groups)
+            outputs[level], attentions[level] = attention(
+                x,
+                means,  # (B, G, T, D)
+                _by_head(allowed_groups),
+                query_assets=group_of,
+                return_attention=return_attention,
             )
-        output = self.dropout(self.combination(torch.cat(list(heard.values()), dim=-1)))
-        return output, shown if return_attention else None
-
-    def _allowed(self, mask, tokens, x):
-        batch, n_assets, n_steps, _ = x.shape
-        sizes = (batch, self.asset_attention.n_heads, n_steps, n_assets, n_assets)
-        shape = (batch, n_assets, n_steps)
-        allowed = all_of(
-            [
-                pair_mask(mask, sizes),
-                token_mask(tokens, shape, "token_mask", as_key=True),
-                token_mask(tokens, shape, "token_mask", as_key=False),
-            ]
-        )
-        return None if allowed is None else allowed.expand(-1, -1, -1, n_assets, n_assets)
+        combined = self.combination(torch.cat(list(outputs.values()), dim=-1))  # (B, N, T, D)
+        return self.dropout(combined), attentions if return_attention else None
 
 
 def _group_positions(mapping: Labels, name: str) -> tuple[list[Hashable], Tensor]:
@@ -193,25 +189,28 @@ def _group_positions(mapping: Labels, name: str) -> tuple[list[Hashable], Tensor
     return labels, torch.tensor([labels.index(label) for label in mapping])
 
 
-def _summarise(x, allowed, group_of, n_groups):
-    """Mean token of each group (B, G, T, D), and to whom it is open (B|1, T|1, H|1, N, G)."""
+def _group_means(x, allowed, group_of, n_groups):
+    """Mean token of each group (B, G, T, D), and which queries may attend to it.
+
+    The mask has the axes (B|1, T|1, H|1, N, G), or is None where ``allowed`` is.
+    """
     member = torch.nn.functional.one_hot(group_of, n_groups).to(x)  # (N, G)
     if allowed is None:
         return torch.einsum("bntd,ng->bgtd", x, member / member.sum(dim=0)), None
-    speaks = allowed.any(dim=3).any(dim=2)  # (B|1, T|1, N)
-    share = speaks.to(x).unsqueeze(-1) * member  # (B|1, T|1, N, G)
+    present = attended(allowed)  # (B|1, T|1, N)
+    share = present.to(x).unsqueeze(-1) * member  # (B|1, T|1, N, G)
     share = share / share.sum(dim=2, keepdim=True).clamp(min=1.0)
     means = torch.einsum("bntd,btng->bgtd", x, share.expand(len(x), x.shape[2], -1, -1))
-    # A group is closed to a query where it has nobody to offer, or where one of its members, other
-    # than the query itself, is forbidden to it.
-    myself = torch.eye(len(group_of), dtype=torch.bool, device=x.device)
-    forbidden = ~allowed & speaks[:, :, None, None, :] & ~myself  # (B|1, T|1, H|1, N, N)
-    closed = (forbidden.to(x) @ member) > 0
-    offered = (speaks.to(x) @ member) > 0  # (B|1, T|1, G)
-    listens = allowed.any(dim=-1, keepdim=True)
-    return means, ~closed & offered[:, :, None, None, :] & listens
+    # A query may not attend to a group without members, nor to one with a member, other than the
+    # query itself, that is forbidden to it: the mean would carry what the mask forbids.
+    itself = torch.eye(len(group_of), dtype=torch.bool, device=x.device)
+    forbidden = ~allowed & present[:, :, None, None, :] & ~itself  # (B|1, T|1, H|1, N, N)
+    closed = (forbidden.to(x) @ member) > 0  # (B|1, T|1, H|1, N, G)
+    has_members = (present.to(x) @ member) > 0  # (B|1, T|1, G)
+    asks = allowed.any(dim=-1, keepdim=True)  # (B|1, T|1, H|1, N, 1)
+    return means, ~closed & has_members[:, :, None, None, :] & asks
 
 
-def _outside(allowed: Tensor | None) -> Tensor | None:
-    """Give a mask of this room's inner axes the axes that a layer's ``mask`` has."""
+def _by_head(allowed: Tensor | None) -> Tensor | None:
+    """(B|1, T|1, H|1, N, M) -> (B|1, H|1, T|1, N, M), the axes of a layer's ``mask``."""
     return None if allowed is None else allowed.transpose(1, 2)

@@ -1,9 +1,9 @@
 """Lag attention with scalar values: every head is a convex combination of lagged signals.
 
-Two layers share the mathematics of :mod:`crossattn.attention.lagged`: scores over (source, lag)
-tokens, one softmax for each target, weighted values. An :class:`IdentityLagLayer` scores *who* and
-*when*, the same at every step; a :class:`ContentLagLayer` scores *what is happening*, whoever it
-is. Both answer with a coefficient on each token, so that a forecast is a sum a reader can check.
+Two layers share the formula of :mod:`crossattn.attention.lagged`: scores over (source, lag) tokens,
+one softmax for each follower, weighted values. An :class:`IdentityLagLayer` scores assets and lags,
+the same at every step; a :class:`ContentLagLayer` scores what the tokens contain, whatever the
+asset. Both give a coefficient for each token, so that a forecast is a sum a reader can check.
 
 Built in chapter: Lag attention.
 """
@@ -13,11 +13,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from crossattn.attention.lagged import identity_lag_scores, lag_softmax
+from crossattn.attention.lagged import embedding_scores, lag_softmax
+from crossattn.attention.masks import not_self_mask
 
 
 class IdentityLagLayer(nn.Module):
-    r"""Heads that know assets and lags by name, with signed gains, a gate and a modulation.
+    r"""Lag attention from asset and lag embeddings, with signed gains, a gate and a modulation.
 
     .. math::
 
@@ -26,13 +27,13 @@ class IdentityLagLayer(nn.Module):
     with :math:`\alpha_{hi} = \mathrm{softmax}_{(j,l)} E_{hi} \cdot (K_{hj} + P_{hl}) / \sqrt{d}`,
     the gate :math:`G = 2 \sigma(u c + b)` and the modulation
     :math:`M_h = m_{0h} + m_{1h} \tanh(a_h \cdot s + b_h \cdot z + d_h)` of a common state s and of
-    the heads' own track records z: a head that has been wrong of late can be turned around.
-    Attention is positive; the gains carry the sign, which a softmax cannot.
+    the heads' own recent forecast skill z, so that a head that has recently been wrong can change
+    its sign. Attention is positive; the gains carry the sign, which a softmax cannot.
 
     Parameters
     ----------
     n_assets, n_lags, n_heads, width, n_states : int
-        Sources and targets, tokens a source, heads, width of an identity, size of ``s``.
+        Assets, tokens of each, heads, width of an asset embedding, size of ``s``.
 
     Notes
     -----
@@ -43,8 +44,8 @@ class IdentityLagLayer(nn.Module):
     def __init__(self, n_assets: int, n_lags: int, n_heads: int, width: int, n_states: int):
         super().__init__()
         head = torch.arange(n_heads)
-        self.query_identity = nn.Parameter(0.5 * torch.randn(n_heads, n_assets, width))
-        self.key_identity = nn.Parameter(0.5 * torch.randn(n_heads, n_assets, width))
+        self.query_embedding = nn.Parameter(0.5 * torch.randn(n_heads, n_assets, width))
+        self.key_embedding = nn.Parameter(0.5 * torch.randn(n_heads, n_assets, width))
         self.lag_embedding = nn.Parameter(0.5 * torch.randn(n_heads, n_lags, width))
         sign = 1.0 - 2.0 * (head % 2)
         self.gain = nn.Parameter(0.03 * sign[:, None].repeat(1, n_assets))  # (H, N)
@@ -57,10 +58,10 @@ class IdentityLagLayer(nn.Module):
         self.state_bias = nn.Parameter(torch.zeros(n_heads))
 
     def attention(self) -> Tensor:
-        """Return every head's attention ``(H, N, N, L)``; a target never attends to itself."""
-        scores = identity_lag_scores(self.query_identity, self.key_identity, self.lag_embedding)
-        other = ~torch.eye(scores.shape[1], dtype=torch.bool, device=scores.device)
-        return lag_softmax(scores, other[None, :, :, None])
+        """Return every head's attention ``(H, N, N, L)``; no asset attends to itself."""
+        scores = embedding_scores(self.query_embedding, self.key_embedding, self.lag_embedding)
+        assets = torch.arange(scores.shape[1], device=scores.device)
+        return lag_softmax(scores, not_self_mask(assets, assets)[:, :, None])
 
     def gate(self, content: Tensor) -> Tensor:
         """Return how much of each token's value passes, in (0, 2); 1 before training."""
@@ -74,19 +75,19 @@ class IdentityLagLayer(nn.Module):
     def forward(
         self, values: Tensor, content: Tensor, state: Tensor, record: Tensor, ahead: int = 1
     ) -> Tensor:
-        """Return the signal of each target.
+        """Return the signal of each follower.
 
         Parameters
         ----------
         values, content : Tensor of shape (B, N, L)
             Signals of the sources, and what gates them; index k is k steps back.
         state : Tensor of shape (B, S)
-            Of all sources together.
+            State of the market, common to all assets.
         record : Tensor of shape (B, H)
-            How well each head has done of late.
+            Recent forecast skill of each head.
         ahead : int
-            Steps that the signal is for, together. A source that leads by l + 1 steps still has
-            its newest l + 1 values to be answered, so a token then counts all of them.
+            Steps that the signal is the sum of. A source that leads by l + 1 steps has newest
+            l + 1 values that no asset has followed yet, so a token then counts all of them.
 
         Returns
         -------
@@ -95,13 +96,13 @@ class IdentityLagLayer(nn.Module):
         return (self.head_gain(state, record) * self.pull(values, content, ahead)).sum(1)
 
     def pull(self, values: Tensor, content: Tensor, ahead: int = 1) -> Tensor:
-        """Return the attended, gated values of every head and target, ``(B, H, N)``."""
+        """Return the attended, gated values of every head and follower, ``(B, H, N)``."""
         tokens = running_sum(self.gate(content) * values, ahead).flatten(1)  # (B, N L)
         mixing = self.attention().flatten(2).flatten(0, 1)  # (H N, N L)
         return (tokens @ mixing.mT).unflatten(1, self.gain.shape)
 
     def head_gain(self, state: Tensor, record: Tensor) -> Tensor:
-        """Return the signed gain of every head and target, ``(B, H, N)``."""
+        """Return the signed gain of every head and follower, ``(B, H, N)``."""
         return self.modulation(state, record)[:, :, None] * self.gain
 
     def coefficients(
@@ -115,15 +116,15 @@ class IdentityLagLayer(nn.Module):
 
 
 class ContentLagLayer(nn.Module):
-    r"""A head that knows no names: it attends to whoever is loud, and may change each bar.
+    r"""Lag attention from token contents, such as relative volume; it may change at each bar.
 
     .. math::
 
         p_i = \gamma \sum_{j \ne i,\, l} \alpha_i(j, l)\, v_{jl}, \qquad
         \alpha_i = \mathrm{softmax}_{(j,l)}\; w\, c_{jl} + \pi_l + \kappa [j = i]
 
-    The target competes for attention and carries no value: where it is the loudest itself, nobody
-    else is listened to. What others get then is less than one, and multiplies the gain.
+    The follower itself competes for attention and carries no value: where its own content scores
+    highest, the other assets get little. Their total attention, below one, multiplies the gain.
 
     Parameters
     ----------
@@ -132,11 +133,10 @@ class ContentLagLayer(nn.Module):
 
     Notes
     -----
-    Who will be loud later is not known now: the signal is for the next step, however many
-    ``ahead`` are asked for.
+    Later contents are not known now: the signal is for the next step, whatever ``ahead`` is.
 
     The joint softmax factors into one over the lags of each source and one over sources (of the
-    first one's log-normalisers), so that treating the target apart costs ``N²``, not ``N² L``.
+    first one's log-normalisers), so that treating the follower apart costs ``N²``, not ``N² L``.
     """
 
     def __init__(self, n_lags: int):
@@ -147,19 +147,19 @@ class ContentLagLayer(nn.Module):
         self.content_gain = nn.Parameter(torch.tensor(0.1))
 
     def _factors(self, content: Tensor) -> tuple[Tensor, Tensor]:
-        """Return who is attended to ``(B, N, N)``, nothing to itself, and when ``(B, N, L)``."""
+        """Return attention by source ``(B, N, N)``, none to itself, and by lag ``(B, N, L)``."""
         scores = self.content_weight * content + self.content_lag  # (B, N, L)
-        when = scores.softmax(-1)
+        by_lag = scores.softmax(-1)
         itself = torch.eye(scores.shape[1], device=scores.device, dtype=scores.dtype)
-        who = (scores.logsumexp(-1)[:, None, :] + self.content_self * itself).softmax(-1)
-        return who * (1 - itself), when
+        by_source = (scores.logsumexp(-1)[:, None, :] + self.content_self * itself).softmax(-1)
+        return by_source * (1 - itself), by_lag
 
     def forward(
         self, values: Tensor, content: Tensor, state: Tensor, record: Tensor, ahead: int = 1
     ) -> Tensor:
         """Return the signal ``(B, N)``; shapes as in :meth:`IdentityLagLayer.forward`."""
-        who, when = self._factors(content)
-        return self.content_gain * (who @ (when * values).sum(-1, keepdim=True)).squeeze(-1)
+        by_source, by_lag = self._factors(content)
+        return self.content_gain * (by_source @ (by_lag * values).sum(-1, keepdim=True)).squeeze(-1)
 
     def head_gain(self, state: Tensor, record: Tensor) -> Tensor:
         """Return the gain of the one head, ``(B, 1, 1)``."""
@@ -169,8 +169,8 @@ class ContentLagLayer(nn.Module):
         self, content: Tensor, state: Tensor, record: Tensor, ahead: int = 1
     ) -> tuple[Tensor, Tensor]:
         """Return attention ``(B, 1, N, N, L)`` and each value's weight ``(B, N, N, L)``."""
-        who, when = self._factors(content)
-        attention = who[..., None] * when[:, None]  # (B, N, N, L)
+        by_source, by_lag = self._factors(content)
+        attention = by_source[..., None] * by_lag[:, None]  # (B, N, N, L)
         return attention[:, None], self.content_gain * attention
 
 

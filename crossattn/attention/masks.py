@@ -1,7 +1,8 @@
-"""Who may see whom: masks of pairs and masks of tokens, brought to one shape.
+"""Attention masks: pair masks and token masks, brought to one shape.
 
-Inside the room a mask has the axes (batch, time, heads, queries, keys), each of its own size or 1,
-and True means *may attend*.
+Inside the package a mask has the axes (batch, time, heads, queries, keys), each of its own size or
+1. True means *may attend*, as in :func:`torch.nn.functional.scaled_dot_product_attention` and
+opposite to :class:`torch.nn.MultiheadAttention`.
 """
 
 from __future__ import annotations
@@ -9,31 +10,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from crossattn.attention._checks import check_mask
 from crossattn.errors import InvalidInputError
 
 
-def check_mask(mask: Tensor | None, name: str = "mask") -> None:
-    """Raise InvalidInputError unless ``mask`` is None or a boolean tensor."""
-    if mask is not None and (not isinstance(mask, Tensor) or mask.dtype != torch.bool):
-        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise InvalidInputError(
-            f"{name} must be a boolean tensor, True where a query may attend, got {got}"
-        )
-
-
-def pair_mask(mask: Tensor | None, sizes: tuple[int, ...]) -> Tensor | None:
-    """Bring a mask of pairs to (B|1, T|1, H|1, Nq|1, Nk|1)."""
+def pair_mask(mask: Tensor | None, sizes: tuple[int, int, int, int, int]) -> Tensor | None:
+    """Bring a mask of pairs to (B|1, T|1, H|1, Nq|1, Nk|1); ``sizes`` are (B, H, T, Nq, Nk)."""
     if mask is None:
         return None
     check_mask(mask)
     batch, n_heads, n_steps, n_queries, n_keys = sizes
-    meant = {
+    wanted = {
         2: (n_queries, n_keys),
         3: (batch, n_queries, n_keys),
         4: (batch, n_steps, n_queries, n_keys),
         5: (batch, n_heads, n_steps, n_queries, n_keys),
     }.get(mask.dim())
-    if meant is None or not _fits(mask, meant):
+    if wanted is None or not _fits(mask, wanted):
         raise InvalidInputError(
             f"mask must have shape (queries, keys)=({n_queries}, {n_keys}), (batch, queries, keys),"
             f" (batch, time, queries, keys) or (batch, heads, time, queries, keys)={sizes}; which "
@@ -43,13 +36,11 @@ def pair_mask(mask: Tensor | None, sizes: tuple[int, ...]) -> Tensor | None:
         return mask.transpose(1, 2)
     if mask.dim() == 4:
         return mask.unsqueeze(2)
-    if mask.dim() == 2:
-        mask = mask.unsqueeze(0)
-    return mask[:, None, None]
+    return mask[..., None, None, :, :] if mask.dim() == 3 else mask[None, None, None]
 
 
-def token_mask(mask, shape, name, *, as_key):
-    """Bring a mask of tokens (B, N, T) to (B, T, 1, 1, N) for keys, (B, T, 1, N, 1) for queries."""
+def token_mask(mask: Tensor | None, shape: tuple[int, ...], name: str) -> Tensor | None:
+    """Bring a mask of tokens from (B|1, N|1, T|1) to (B|1, T|1, 1, N|1)."""
     if mask is None:
         return None
     check_mask(mask, name)
@@ -57,38 +48,59 @@ def token_mask(mask, shape, name, *, as_key):
         raise InvalidInputError(
             f"{name} must have shape (batch, assets, time)={shape}, got {tuple(mask.shape)}"
         )
-    by_bar = mask.transpose(1, 2).unsqueeze(2)  # (B, T, 1, N)
-    return by_bar.unsqueeze(3 if as_key else 4)
+    return mask.transpose(1, 2).unsqueeze(2)
 
 
-def _fits(mask: Tensor, shape: tuple[int, ...]) -> bool:
-    """Whether each axis of the mask has the size it should have, or 1."""
-    return mask.dim() == len(shape) and all(
-        got in (1, size) for got, size in zip(mask.shape, shape, strict=True)
+def allowed_pairs(
+    mask: Tensor | None,
+    query_mask: Tensor | None,
+    key_mask: Tensor | None,
+    sizes: tuple[int, int, int, int, int],
+    *,
+    names: tuple[str, str] = ("query_mask", "key_mask"),
+) -> Tensor | None:
+    """Combine a pair mask and masks of query and key tokens; None where none is given."""
+    batch, _, n_steps, n_queries, n_keys = sizes
+    queries = token_mask(query_mask, (batch, n_queries, n_steps), names[0])
+    keys = token_mask(key_mask, (batch, n_keys, n_steps), names[1])
+    return all_of(
+        pair_mask(mask, sizes),
+        None if queries is None else queries.unsqueeze(-1),  # (B, T, 1, Nq, 1)
+        None if keys is None else keys.unsqueeze(-2),  # (B, T, 1, 1, Nk)
     )
 
 
-def all_of(masks: list[Tensor | None]) -> Tensor | None:
-    """Allowed by every mask that is given; None where none is."""
-    given = [mask for mask in masks if mask is not None]
-    if not given:
-        return None
-    allowed = given[0]
-    for mask in given[1:]:
-        allowed = allowed & mask
+def not_self_mask(query_assets: Tensor, key_assets: Tensor) -> Tensor:
+    """Return where query and key are different assets: (..., Nq), (..., Nk) -> (..., Nq, Nk)."""
+    return query_assets[..., :, None] != key_assets[..., None, :]
+
+
+def all_of(*masks: Tensor | None) -> Tensor | None:
+    """Return what every given mask allows; None where none is given."""
+    allowed = None
+    for mask in masks:
+        if mask is not None:
+            allowed = mask if allowed is None else allowed & mask
     return allowed
 
 
-def used(allowed: Tensor, *, keys: bool) -> Tensor:
-    """Which tokens take part at all: (B|1, N|1, T|1, 1)."""
-    taking_part = allowed.any(dim=3 if keys else 4).any(dim=2)  # (B|1, T|1, N|1)
-    return taking_part.transpose(1, 2).unsqueeze(-1)
+def attending(allowed: Tensor) -> Tensor:
+    """Return which queries may attend to any key, (B|1, T|1, Nq|1)."""
+    return allowed.any(dim=4).any(dim=2)
 
 
-def per_bar(allowed: Tensor | None, batch: int, n_steps: int) -> Tensor | None:
-    """(B|1, T|1, H|1, Nq|1, Nk|1) -> (B T | 1, H|1, Nq|1, Nk|1)."""
-    if allowed is None:
-        return None
-    if allowed.shape[:2] != (1, 1):
-        allowed = allowed.expand(batch, n_steps, -1, -1, -1)
-    return allowed.flatten(0, 1)
+def attended(allowed: Tensor) -> Tensor:
+    """Return which keys any query may attend to, (B|1, T|1, Nk|1)."""
+    return allowed.any(dim=3).any(dim=2)
+
+
+def zero_missing(tokens: Tensor, exists: Tensor | None) -> Tensor:
+    """Set tokens (..., D) that do not exist (...) to 0: they may hold NaN, and 0 x NaN is NaN."""
+    return tokens if exists is None else torch.where(exists.unsqueeze(-1), tokens, 0.0)
+
+
+def _fits(mask: Tensor, shape: tuple[int, ...]) -> bool:
+    """Return whether each axis of the mask has the size it should have, or 1."""
+    return mask.dim() == len(shape) and all(
+        got in (1, size) for got, size in zip(mask.shape, shape, strict=True)
+    )

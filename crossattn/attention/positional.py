@@ -1,4 +1,4 @@
-"""Positions: attention is a set operation, and these tell it when a token happened."""
+"""Positional encodings: sinusoidal, learned, relative bias, calendar."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from crossattn.attention.functional import check_positive
+from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
 
 LONGEST_WAVE = 10_000.0
 
 
 def sinusoidal_encoding(n_steps: int, d_model: int) -> Tensor:
-    r"""Return the fixed encoding of positions 0, 1, ... as sines and cosines of falling frequency.
+    r"""Return the sinusoidal encoding of positions 0, 1, ...: sines and cosines, falling frequency.
 
     Parameters
     ----------
@@ -48,7 +48,8 @@ def sinusoidal_encoding(n_steps: int, d_model: int) -> Tensor:
 
     Built in chapter: Positions
     """
-    check_positive(n_steps=n_steps, d_model=d_model)
+    check_int("n_steps", n_steps)
+    check_int("d_model", d_model)
     position = torch.arange(n_steps, dtype=torch.float64)[:, None]
     pair = torch.arange(0, d_model, 2, dtype=torch.float64)
     angle = position * torch.exp(-math.log(LONGEST_WAVE) * pair / d_model)  # (T, ceil(D / 2))
@@ -57,7 +58,7 @@ def sinusoidal_encoding(n_steps: int, d_model: int) -> Tensor:
 
 
 class SinusoidalPositions(nn.Module):
-    """Add the fixed encoding of :func:`sinusoidal_encoding`: nothing to learn, any length.
+    """Add the sinusoidal encoding of :func:`sinusoidal_encoding` to tokens, at any length.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ class SinusoidalPositions(nn.Module):
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
-        check_positive(d_model=d_model)
+        check_int("d_model", d_model)
         self.d_model = d_model
         self.register_buffer("encoding", torch.empty(0, d_model), persistent=False)
 
@@ -87,7 +88,7 @@ class SinusoidalPositions(nn.Module):
 
 
 class LearnedPositions(nn.Module):
-    """Add one learned vector for each age: the newest bar has age 0, whatever the window's length.
+    """Learned positions: add one vector for each age; the newest bar has age 0 in any window.
 
     Parameters
     ----------
@@ -106,7 +107,8 @@ class LearnedPositions(nn.Module):
 
     def __init__(self, max_steps: int, d_model: int) -> None:
         super().__init__()
-        check_positive(max_steps=max_steps, d_model=d_model)
+        check_int("max_steps", max_steps)
+        check_int("d_model", d_model)
         self.by_age = nn.Parameter(torch.empty(max_steps, d_model))
         nn.init.normal_(self.by_age, std=0.02)
 
@@ -122,7 +124,7 @@ class LearnedPositions(nn.Module):
 
 
 class RelativePositionBias(nn.Module):
-    """A learned number for each head and each distance in bars, added to the scores.
+    """Relative position bias: a learned number for each head and distance, added to the scores.
 
     Only the distance between query and key counts, so a pattern learned at one place of the window
     holds at every other.
@@ -150,7 +152,8 @@ class RelativePositionBias(nn.Module):
 
     def __init__(self, n_heads: int, max_distance: int) -> None:
         super().__init__()
-        check_positive(n_heads=n_heads, max_distance=max_distance)
+        check_int("n_heads", n_heads)
+        check_int("max_distance", max_distance)
         self.max_distance = max_distance
         self.by_distance = nn.Parameter(torch.zeros(n_heads, 2 * max_distance + 1))
 
@@ -165,7 +168,7 @@ class RelativePositionBias(nn.Module):
 
 
 class CalendarEncoding(nn.Module):
-    """Add what the clock on the wall says: hour of day, day of week, whatever has a period.
+    """Calendar encoding: hour of day, day of week, or any number with a period, added to tokens.
 
     Parameters
     ----------
@@ -189,7 +192,8 @@ class CalendarEncoding(nn.Module):
         self, d_model: int, periods: Sequence[float] = (24.0, 7.0), n_harmonics: int = 1
     ) -> None:
         super().__init__()
-        check_positive(d_model=d_model, n_harmonics=n_harmonics)
+        check_int("d_model", d_model)
+        check_int("n_harmonics", n_harmonics)
         if not periods or not all(0 < period < math.inf for period in periods):
             raise InvalidInputError(f"periods must be positive numbers, got {periods!r}")
         waves = [[2 * math.pi * (k + 1) / period for k in range(n_harmonics)] for period in periods]

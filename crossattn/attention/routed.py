@@ -1,24 +1,22 @@
-"""Attention for many assets: through a few learned routers instead of all pairs."""
+"""Routed cross-attention: assets attend through a few learned routers instead of to all pairs."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
 
-from crossattn.attention.cross import IDENTITY_SCALE
-from crossattn.attention.functional import (
-    attend,
-    check_dropout,
-    check_heads,
-    check_positive,
-    check_tokens,
-)
-from crossattn.attention.masks import per_bar, token_mask
+from crossattn._validation import check_int
+from crossattn.attention._checks import check_token_pair
+from crossattn.attention._projections import HeadProjections
+from crossattn.attention.functional import masked_softmax
+from crossattn.attention.masks import token_mask, zero_missing
 from crossattn.errors import InvalidInputError
 
 
-class RoutedCrossAttention(nn.Module):
-    """Two short attentions in place of a long one: assets to routers, routers to assets.
+class RoutedCrossAttention(HeadProjections):
+    """Cross-attention in two short steps, assets to routers and routers to assets, for many assets.
 
     A router is a learned query. First each router attends over the key assets and collects a mean
     key and a mean value; then each query asset attends over the routers. With R routers that is
@@ -35,7 +33,7 @@ class RoutedCrossAttention(nn.Module):
     dropout : float
         Dropout on the output in training.
     n_assets : int, optional
-        Number of assets that have an identity, as in ``MultiHeadCrossAttention``.
+        Number of assets that have an embedding, as in ``MultiHeadCrossAttention``.
 
     Notes
     -----
@@ -68,25 +66,17 @@ class RoutedCrossAttention(nn.Module):
         *,
         n_assets: int | None = None,
     ) -> None:
-        super().__init__()
-        self.head_width = check_heads(d_model, n_heads)
-        check_positive(n_routers=n_routers)
-        self.d_model, self.n_heads, self.n_assets = d_model, n_heads, n_assets
-        self.query_projection = nn.Linear(d_model, d_model)
-        self.key_projection = nn.Linear(d_model, d_model, bias=False)
-        self.value_projection = nn.Linear(d_model, d_model)
-        self.output_projection = nn.Linear(d_model, d_model, bias=False)
-        self.dropout = nn.Dropout(check_dropout(dropout))
+        super().__init__(d_model, n_heads, dropout, n_assets)
+        check_int("n_routers", n_routers)
         self.router_query = nn.Parameter(torch.empty(n_heads, n_routers, self.head_width))
         self.router_key = nn.Parameter(torch.empty(n_heads, n_routers, self.head_width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new initial weights from torch's generator."""
+        super().reset_parameters()
         nn.init.normal_(self.router_query)
         nn.init.normal_(self.router_key)
-        if n_assets is not None:
-            check_positive(n_assets=n_assets)
-            self.follower_identity = nn.Parameter(torch.empty(n_assets, d_model))
-            self.leader_identity = nn.Parameter(torch.empty(n_assets, d_model))
-            nn.init.normal_(self.follower_identity, std=IDENTITY_SCALE)
-            nn.init.normal_(self.leader_identity, std=IDENTITY_SCALE)
 
     def forward(
         self,
@@ -97,7 +87,7 @@ class RoutedCrossAttention(nn.Module):
         key_mask: Tensor | None = None,
         return_attention: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
-        """Let each query asset attend over the key assets through the routers, bar by bar.
+        """Attend from each query asset to the key assets through the routers, bar by bar.
 
         Parameters
         ----------
@@ -119,56 +109,32 @@ class RoutedCrossAttention(nn.Module):
         InvalidInputError
             Shapes do not fit.
         """
+        self._check(x_query, x_key_value)
+        queries = token_mask(query_mask, x_query.shape[:3], "query_mask")  # (B, T, 1, Nq)
+        keys = token_mask(key_mask, x_key_value.shape[:3], "key_mask")  # (B, T, 1, Nk)
+        x_query = zero_missing(x_query, query_mask).transpose(1, 2)  # (B, T, Nq, D)
+        x_key_value = zero_missing(x_key_value, key_mask).transpose(1, 2)  # (B, T, Nk, D)
+
+        query, key, value = self.project(x_query, x_key_value)  # (B, T, N, D)
+        query, key, value = map(self.split_heads, (query, key, value))  # (B, T, H, N, d)
+        # Routers attend to assets: a mean key and a mean value for each router.
+        scores = self.router_query @ key.mT / math.sqrt(self.head_width)  # (B, T, H, R, Nk)
+        to_router = masked_softmax(scores, None if keys is None else keys.unsqueeze(-2))
+        routed_key = to_router @ key + self.router_key  # (B, T, H, R, d)
+        routed_value = to_router @ value  # (B, T, H, R, d), 0 where every key is missing
+        # Assets attend to routers.
+        scores = query @ routed_key.mT / math.sqrt(self.head_width)  # (B, T, H, Nq, R)
+        from_router = masked_softmax(scores, None if queries is None else queries.unsqueeze(-1))
+        mixed = from_router @ routed_value  # (B, T, H, Nq, d)
+        output = self.merge_heads(mixed).transpose(1, 2)  # (B, Nq, T, D)
+        if not return_attention:
+            return output, None
+        return output, (from_router @ to_router).transpose(1, 2)  # (B, H, T, Nq, Nk)
+
+    def _check(self, x_query: Tensor, x_key_value: Tensor) -> None:
+        check_token_pair(x_query, x_key_value, self.d_model)
         for name, tokens in [("x_query", x_query), ("x_key_value", x_key_value)]:
-            check_tokens(name, tokens, self.d_model)
             if self.n_assets not in (None, tokens.shape[1]):
                 raise InvalidInputError(
                     f"{name} must have n_assets={self.n_assets} assets, got {tokens.shape[1]}"
                 )
-        batch, n_queries, n_steps, _ = x_query.shape
-        query_tokens = (batch, n_queries, n_steps)
-        key_tokens = (batch, x_key_value.shape[1], n_steps)
-        listens = token_mask(query_mask, query_tokens, "query_mask", as_key=False)
-        speaks = token_mask(key_mask, key_tokens, "key_mask", as_key=True)
-        if query_mask is not None:
-            x_query = torch.where(query_mask.unsqueeze(-1), x_query, 0.0)
-        if key_mask is not None:
-            x_key_value = torch.where(key_mask.unsqueeze(-1), x_key_value, 0.0)
-
-        query, key, value = self._project(x_query, x_key_value)  # (B T, H, N, D / H)
-        routers = self.router_query.expand(len(key), -1, -1, -1)
-        collected, to_router = attend(
-            routers,
-            key,
-            torch.cat([key, value], dim=-1),
-            per_bar(speaks, batch, n_steps),
-            return_attention=return_attention,
-        )  # (B T, H, R, 2 D / H), (B T, H, R, Nk)
-        routed_key, routed_value = collected.chunk(2, dim=-1)
-        # A router that heard nobody has nothing to pass on: where all keys are missing its value
-        # is zero, and so must be what is reported, which the product of both maps sees to.
-        output, from_router = attend(
-            query,
-            routed_key + self.router_key,
-            routed_value,
-            per_bar(listens, batch, n_steps),
-            return_attention=return_attention,
-        )  # (B T, H, Nq, D / H), (B T, H, Nq, R)
-        output = output.transpose(1, 2).reshape(batch, n_steps, n_queries, self.d_model)
-        output = self.dropout(self.output_projection(output)).transpose(1, 2)
-        if not return_attention:
-            return output, None
-        attention = (from_router @ to_router).unflatten(0, (batch, n_steps))
-        return output, attention.transpose(1, 2)
-
-    def _project(self, x_query, x_key_value):
-        query = self.query_projection(x_query.transpose(1, 2))  # (B, T, Nq, D)
-        key = self.key_projection(x_key_value.transpose(1, 2))
-        value = self.value_projection(x_key_value.transpose(1, 2))
-        if self.n_assets is not None:
-            query, key = query + self.follower_identity, key + self.leader_identity
-        heads = (self.n_heads, self.head_width)
-        return [
-            tokens.unflatten(-1, heads).flatten(0, 1).transpose(1, 2)
-            for tokens in (query, key, value)
-        ]

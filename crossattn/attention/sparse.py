@@ -1,4 +1,4 @@
-"""Attention with exact zeros: alternatives to softmax that can say "not this asset".
+"""Sparse attention: alternatives to softmax that give exact zeros.
 
 Each function has the form ``normalise(scores, mask)`` that layers accept as ``normalise=``. None
 of them saves time: the scores of all pairs are computed first. They are for maps that must be read
@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from crossattn.attention.functional import check_positive, masked_softmax
+from crossattn._validation import check_int
+from crossattn.attention.functional import masked_softmax
 from crossattn.errors import InvalidInputError, MissingDependencyError
 
 
@@ -41,7 +42,7 @@ def top_k_softmax(scores: Tensor, mask: Tensor | None = None, *, k: int) -> Tens
 
     Built in chapter: Many assets
     """
-    check_positive(k=k)
+    check_int("k", k)
     if k >= scores.shape[-1]:
         return masked_softmax(scores, mask)
     allowed = scores if mask is None else scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
@@ -51,7 +52,7 @@ def top_k_softmax(scores: Tensor, mask: Tensor | None = None, *, k: int) -> Tens
 
 
 def entmax(scores: Tensor, mask: Tensor | None = None, *, alpha: float = 1.5) -> Tensor:
-    r"""Softmax's sparse relatives: exact zeros wherever a score is far enough below the best.
+    r"""Entmax or sparsemax: exact zeros wherever a score is far enough below the best.
 
     Parameters
     ----------

@@ -32,15 +32,14 @@ AGREEMENT = 0.7  # least correlation of a map with the effect of an intervention
 RELIANCE = 0.1  # least share of the forecast that uniform attention costs
 # by name: what decides attention scores, beside the keys below
 SCORE_PARAMETERS = (
-    "query_identity",
-    "follower_identity",
+    "query_embedding",
     "query_projection.weight",
     "query_projection.bias",
     "content_weight",
     "content_lag",
     "content_self",
 )
-KEY_PARAMETERS = ("key_identity", "lag_embedding")
+KEY_PARAMETERS = ("key_embedding", "lag_embedding")
 
 
 @dataclass(frozen=True)

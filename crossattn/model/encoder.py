@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from crossattn.attention.cross import MultiHeadCrossAttention
 from crossattn.attention.embedding import CausalConvEmbedding, InvertedEmbedding, LinearEmbedding
-from crossattn.attention.functional import attend, check_heads
 from crossattn.attention.hierarchical import HierarchicalCrossAttention
 from crossattn.attention.lagged import TemporalCrossAttention
 from crossattn.attention.positional import SinusoidalPositions
 from crossattn.attention.routed import RoutedCrossAttention
+from crossattn.attention.temporal import TemporalSelfAttention
 from crossattn.config import ModelConfig
 from crossattn.model.heads import raw_width
 
@@ -27,7 +27,7 @@ LIMIT = 10.0
 class WindowInputs:
     """Standardised windows ``(B, N, T, F)``, 0 where unknown.
 
-    ``exists`` says which bars exist ``(B, N, T)``; None where all do, which spares every mask.
+    ``exists`` is True where a bar exists ``(B, N, T)``; None where all do, so no mask is needed.
     ``first`` is the row that ends the first window: windows of a panel are named by their last row.
     """
 
@@ -65,44 +65,10 @@ class ChannelScaler(nn.Module):
         return torch.where(known, standard, 0.0), None if exists.all() else exists
 
 
-class TemporalSelfAttention(nn.Module):
-    """Each asset looks back over its own window; no step sees a later one."""
-
-    def __init__(self, d_model: int, n_heads: int):
-        super().__init__()
-        self.n_heads, self.head_width = n_heads, check_heads(d_model, n_heads)
-        self.query_projection = nn.Linear(d_model, d_model)
-        self.key_projection = nn.Linear(d_model, d_model, bias=False)  # no softmax would see one
-        self.value_projection = nn.Linear(d_model, d_model)
-        self.output_projection = nn.Linear(d_model, d_model)
-
-    def forward(
-        self, x: Tensor, exists: Tensor | None, n_newest: int, show: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """Answer the newest steps (B, N, n_newest, D); attention (B, N, H, n_newest, T) or None."""
-        batch, n_assets, n_steps, _ = x.shape
-        query = self._by_head(self.query_projection(_newest(x, n_newest)))
-        key = self._by_head(self.key_projection(x))
-        value = self._by_head(self.value_projection(x))
-        causal = torch.ones(n_newest, n_steps, dtype=torch.bool, device=x.device)
-        mask = causal.tril(n_steps - n_newest)
-        if exists is not None:
-            mask = mask & exists.flatten(0, 1)[:, None, None, :]
-        pulled, attention = attend(query, key, value, mask, return_attention=show)
-        output = self.output_projection(pulled.transpose(1, 2).flatten(-2))
-        output = output.unflatten(0, (batch, n_assets))
-        return output, attention.unflatten(0, (batch, n_assets)) if show else None
-
-    def _by_head(self, tokens: Tensor) -> Tensor:
-        """(B, N, T, D) -> (B N, H, T, D / H)."""
-        tokens = tokens.flatten(0, 1).unflatten(-1, (self.n_heads, self.head_width))
-        return tokens.transpose(1, 2)
-
-
 class EncoderLayer(nn.Module):
-    """Time within each asset, then assets at each time, then each token by itself.
+    """Encoder block: attention over time, attention between assets, feed-forward.
 
-    Every part is a residual branch on normalised tokens.
+    Each is a residual branch on normalised tokens.
     """
 
     def __init__(self, config: ModelConfig, *, temporal: bool):
@@ -110,7 +76,7 @@ class EncoderLayer(nn.Module):
         width = config.d_model
         self.cross_kind = config.cross if temporal else "asset"
         self.n_lags = config.max_lag + 1 if self.cross_kind == "lagged" else 1
-        self.temporal = TemporalSelfAttention(width, config.n_heads) if temporal else None
+        self.temporal = TemporalSelfAttention(width, config.n_heads, 0.0) if temporal else None
         self.cross = _cross_attention(self.cross_kind, config)
         self.feed_forward = nn.Sequential(
             nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
@@ -137,13 +103,16 @@ class EncoderLayer(nn.Module):
         if self.temporal is not None:
             # the steps that the cross-attention of the last one looks back at
             n_newest = min(self.n_lags, n_steps) if last_step else n_steps
-            heard, attention = self.temporal(self.norms[0](x), exists, n_newest, show)
-            x = _newest(x, n_newest) + self.dropout(heard)
+            keys = self.norms[0](x)
+            update, attention = self.temporal(
+                _newest(keys, n_newest), keys, key_mask=exists, return_attention=show
+            )
+            x = _newest(x, n_newest) + self.dropout(update)
             exists = None if exists is None else _newest(exists, n_newest)
             if show:
                 shown["temporal"] = attention[:, :, :, -1]  # (B, N, H, T)
-        heard, attention = self._across(self.norms[-2](x), exists, last_step, show)
-        x = (_newest(x, 1) if last_step else x) + self.dropout(heard)
+        update, attention = self._across(self.norms[-2](x), exists, last_step, show)
+        x = (_newest(x, 1) if last_step else x) + self.dropout(update)
         if show:
             shown.update(_last_step(attention))
         return x + self.dropout(self.feed_forward(self.norms[-1](x))), shown
@@ -176,7 +145,7 @@ class EncoderBody(nn.Module):
             self.embedding = CausalConvEmbedding(config.n_features, width, **kind)
         else:
             self.embedding = LinearEmbedding(config.n_features, width, **kind)
-        self.identity = nn.Parameter(0.02 * torch.randn(config.n_assets, 1, width))
+        self.asset_embedding = nn.Parameter(0.02 * torch.randn(config.n_assets, 1, width))
         self.positions = nn.Identity() if inverted else SinusoidalPositions(width)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(
@@ -225,7 +194,7 @@ class EncoderBody(nn.Module):
 
     def _encode(self, inputs: WindowInputs, *, show: bool):
         exists = inputs.exists
-        tokens = self.positions(self.embedding(inputs.x)) + self.identity
+        tokens = self.positions(self.embedding(inputs.x)) + self.asset_embedding
         tokens = self.dropout(tokens)
         if exists is not None and tokens.shape[2] != exists.shape[2]:
             exists = exists.any(-1, keepdim=True)
@@ -246,11 +215,11 @@ def _cross_attention(kind: str, config: ModelConfig) -> nn.Module:
     width, heads, n_assets = config.d_model, config.n_heads, config.n_assets
     if kind == "lagged":
         return TemporalCrossAttention(
-            width, heads, config.max_lag, n_assets=n_assets, exclude_self=True
+            width, heads, config.max_lag, 0.0, n_assets=n_assets, exclude_self=True
         )
     if kind == "hierarchical":
         return HierarchicalCrossAttention(
-            width, heads, config.sectors, config.markets, n_assets=n_assets, exclude_self=True
+            width, heads, config.sectors, config.markets, 0.0, n_assets=n_assets, exclude_self=True
         )
     if kind == "routed":
         return RoutedCrossAttention(width, heads, dropout=0.0, n_assets=n_assets)

@@ -1,4 +1,4 @@
-"""How many leaders a map has, by arithmetic that fits on a napkin."""
+"""Entropy, effective number and collapse of maps small enough to check by hand."""
 
 from __future__ import annotations
 

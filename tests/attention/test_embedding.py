@@ -55,7 +55,7 @@ def test_inverted_is_one_token_of_the_whole_window(x):
 
 
 @pytest.mark.parametrize(
-    ("layer", "knows"),
+    ("layer", "newest_bar"),
     [
         (LinearEmbedding(F, D), lambda token: token),
         (CausalConvEmbedding(F, D, 4), lambda token: token),
@@ -64,14 +64,14 @@ def test_inverted_is_one_token_of_the_whole_window(x):
     ids=["linear", "convolution", "patches"],
 )
 @torch.no_grad()
-def test_changing_a_bar_changes_no_token_that_closed_before_it(x, layer, knows):
+def test_changing_a_bar_changes_no_token_that_closed_before_it(x, layer, newest_bar):
     before = layer(x)
     for bar in range(T):
         changed = x.clone()
         changed[:, :, bar] += 1
         moved = (layer(changed) - before).abs().amax(dim=(0, 1, 3)) > 0
         for token, it_moved in enumerate(moved):
-            assert not it_moved or knows(token) >= bar
+            assert not it_moved or newest_bar(token) >= bar
         assert moved.any()
 
 
@@ -88,7 +88,7 @@ def test_changing_a_bar_changes_no_token_that_closed_before_it(x, layer, knows):
     ids=["linear", "convolution", "patches", "own linear", "own convolution", "own inverted"],
 )
 @torch.no_grad()
-def test_no_token_knows_of_another_asset(x, layer):
+def test_no_token_depends_on_another_asset(x, layer):
     changed = x.clone()
     changed[:, 1] += 1
     moved = (layer(changed) - layer(x)).abs().amax(dim=(0, 2, 3)) > 0

@@ -54,7 +54,7 @@ def test_positions_are_added_and_keep_the_shape(width):
 
 
 @torch.no_grad()
-def test_relative_bias_knows_distances_only():
+def test_relative_bias_depends_on_distances_only():
     layer = RelativePositionBias(H, max_distance=3)
     layer.by_distance.copy_(torch.randn(H, 7))
     bias = layer(T)

@@ -44,11 +44,11 @@ class PooledLoop(nn.Module):
 def lag_by_lag(layer: TemporalCrossAttention, x):
     """The same layer as a loop: shifted tokens are projected at every lag, every score is kept."""
     by_head = (H, D // H)
-    query = (layer.query_projection(x) + layer.follower_identity[:, None]).unflatten(-1, by_head)
+    query = (layer.query_projection(x) + layer.query_embedding[:, None]).unflatten(-1, by_head)
     scores, values = [], []
     for lag in range(L):
         source = F.pad(x[:, :, : T - lag], (0, 0, lag, 0))
-        key = layer.key_projection(source) + layer.leader_identity[:, None]
+        key = layer.key_projection(source) + layer.key_embedding[:, None]
         key = (key + layer.lag_embedding[lag]).unflatten(-1, by_head)
         score = torch.einsum("bithd,bjthd->bhtij", query, key) / math.sqrt(D // H)
         exists = torch.arange(T) >= lag
@@ -99,7 +99,7 @@ def test_the_last_step_against_a_pooled_loop():
     torch.manual_seed(0)
     x, layer, loop = (
         torch.randn(8, N, T, D),
-        TemporalCrossAttention(D, H, L - 1, n_assets=N),
+        TemporalCrossAttention(D, H, L - 1, 0.0, n_assets=N),
         PooledLoop(),
     )
     with torch.no_grad():
@@ -116,7 +116,7 @@ def test_the_last_step_against_a_pooled_loop():
 
 def test_every_step_against_its_own_loop():
     torch.manual_seed(0)
-    x, layer = torch.randn(1, N, T, D), TemporalCrossAttention(D, H, L - 1, n_assets=N)
+    x, layer = torch.randn(1, N, T, D), TemporalCrossAttention(D, H, L - 1, 0.0, n_assets=N)
     with torch.no_grad():
         difference = (lag_by_lag(layer, x) - layer(x, x)[0]).abs().max()
         taken = seconds(

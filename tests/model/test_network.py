@@ -102,7 +102,7 @@ def test_the_last_layer_answers_the_last_step_as_it_would_among_all(options, n_s
     x = windows()[:, :, -n_steps:].double()
     x[1, 2, -2:] = torch.nan
     inputs = body.read_windows(x)
-    tokens = body.positions(body.embedding(inputs.x)) + body.identity
+    tokens = body.positions(body.embedding(inputs.x)) + body.asset_embedding
     for layer in body.layers:
         tokens, shown = layer(tokens, inputs.exists, last_step=False, show=True)
     expected = body.readout(body.norm(tokens[:, :, -1]))
@@ -196,7 +196,7 @@ def test_the_seed_makes_the_weights_and_leaves_the_global_generator_alone():
     assert all(torch.equal(a, b) for a, b in pairs)
     other = CrossAttentionMultiAsset(N, F, seed=5)
     assert not torch.equal(
-        first.body.layers[-1].query_identity, other.body.layers[-1].query_identity
+        first.body.layers[-1].query_embedding, other.body.layers[-1].query_embedding
     )
 
 

@@ -1,0 +1,93 @@
+"""Validate the arguments of attention layers: widths, dropout, tokens, masks, asset numbers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from crossattn._validation import check_float, check_int
+from crossattn.errors import InvalidInputError
+
+
+def check_heads(d_model: int, n_heads: int) -> int:
+    """Return the width of one head, or refuse a width that the heads do not divide."""
+    if check_int("d_model", d_model) % check_int("n_heads", n_heads):
+        raise InvalidInputError(
+            f"d_model must be a multiple of n_heads, got d_model={d_model} and n_heads={n_heads}"
+        )
+    return d_model // n_heads
+
+
+def check_dropout(dropout: float) -> float:
+    """Return ``dropout``, or refuse what is not in [0, 1)."""
+    return check_float("dropout", dropout, at_least=0.0, below=1.0)
+
+
+def check_tokens(name: str, tokens: Tensor, d_model: int) -> None:
+    """Refuse what is not a floating-point tensor of shape (B, N, T, d_model)."""
+    if not isinstance(tokens, Tensor) or not tokens.is_floating_point():
+        raise InvalidInputError(f"{name} must be a floating-point tensor, got {_kind(tokens)}")
+    if tokens.dim() != 4 or tokens.shape[-1] != d_model:
+        raise InvalidInputError(
+            f"{name} must have shape (batch, assets, time, {d_model}), got {tuple(tokens.shape)}"
+        )
+
+
+def check_token_pair(
+    x_query: Tensor, x_key_value: Tensor, d_model: int, *, longer_keys: bool = False
+) -> None:
+    """Refuse tokens of queries and keys that do not share batch and time.
+
+    With ``longer_keys`` the keys may have steps before the first query's.
+    """
+    check_tokens("x_query", x_query, d_model)
+    check_tokens("x_key_value", x_key_value, d_model)
+    extra_steps = x_key_value.shape[2] - x_query.shape[2]
+    if len(x_key_value) != len(x_query) or extra_steps < 0 or (extra_steps and not longer_keys):
+        wanted = "at least its steps" if longer_keys else "its time"
+        raise InvalidInputError(
+            f"x_key_value must have the batch of x_query and {wanted}, "
+            f"got {tuple(x_key_value.shape)} for {tuple(x_query.shape)}"
+        )
+
+
+def check_mask(mask: Tensor | None, name: str = "mask") -> None:
+    """Refuse what is neither None nor a boolean tensor."""
+    if mask is not None and (not isinstance(mask, Tensor) or mask.dtype != torch.bool):
+        raise InvalidInputError(
+            f"{name} must be a boolean tensor, True where a query may attend, got {_kind(mask)}"
+        )
+
+
+def check_asset_numbers(
+    name: str, assets: Tensor | None, batch: int, n: int, n_assets: int | None
+) -> Tensor | None:
+    """Return the asset at each of n positions, (B|1, n); None, asset i at position i, stays None.
+
+    Parameters
+    ----------
+    n_assets : int or None
+        How many assets have an embedding.
+    """
+    if assets is None:
+        if n_assets is not None and n > n_assets:
+            raise InvalidInputError(
+                f"{name} is required: {n} tokens, but only n_assets={n_assets} asset embeddings"
+            )
+        return None
+    assets = torch.as_tensor(assets)
+    if assets.is_floating_point() or assets.shape not in [(n,), (1, n), (batch, n)]:
+        raise InvalidInputError(
+            f"{name} must be integers of shape ({n},) or ({batch}, {n}), "
+            f"got {assets.dtype} of shape {tuple(assets.shape)}"
+        )
+    if n_assets is not None and (assets.min() < 0 or assets.max() >= n_assets):
+        raise InvalidInputError(
+            f"{name} must be assets 0..{n_assets - 1} (n_assets={n_assets}), "
+            f"got {int(assets.min())}..{int(assets.max())}"
+        )
+    return torch.atleast_2d(assets)
+
+
+def _kind(value: object) -> object:
+    return value.dtype if isinstance(value, Tensor) else type(value).__name__
