@@ -47,11 +47,11 @@ class HeadProjections(nn.Module):
             self.query_embedding = nn.Parameter(torch.empty(n_assets, d_model))
             self.key_embedding = nn.Parameter(torch.empty(n_assets, d_model))
 
-    def reset_parameters(self) -> None:
-        """Draw new initial weights from torch's generator."""
+    def reset_parameters(self, gain: float = 1.0) -> None:
+        """Draw new initial weights from torch's generator, ``gain`` times Xavier's in size."""
         for name in ("query", "key", "value", "output"):
             projection = getattr(self, f"{name}_projection")
-            nn.init.xavier_uniform_(projection.weight)
+            nn.init.xavier_uniform_(projection.weight, gain)
             if projection.bias is not None:
                 nn.init.zeros_(projection.bias)
         if self.n_assets is not None:

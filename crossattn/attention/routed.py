@@ -74,7 +74,8 @@ class RoutedCrossAttention(HeadProjections):
 
     def reset_parameters(self) -> None:
         """Draw new initial weights from torch's generator."""
-        super().reset_parameters()
+        # The range of torch.nn.Linear: with wider weights some routers stay on the same few assets.
+        super().reset_parameters(gain=3**-0.5)
         nn.init.normal_(self.router_query)
         nn.init.normal_(self.router_key)
 

@@ -156,9 +156,7 @@ def test_asset_embeddings_enter_scores_and_not_values():
     layer = layer_of(n_assets=NK)
     same = torch.randn(B, 1, T, D).expand(B, NK, T, D)
     output, attention = layer(same, same)
-    assert attention.std(-1).max() > 1e-2, (
-        "equal tokens, different attention"
-    )
+    assert attention.std(-1).max() > 1e-2, "equal tokens, different attention"
     plain = layer.output_projection(layer.value_projection(same))
     torch.testing.assert_close(output, plain, rtol=0, atol=1e-5)
 
