@@ -86,7 +86,7 @@ class LeadLagReport:
         Columns ``leads``, ``follows`` (significant pairs only), ``strength`` (sum of absolute
         effects over those it leads), ``net`` (strength minus that of those who lead it).
         """
-        found = self.edges[self.edges["significant"]]
+        found = self._significant
         size = found["effect"].abs()
         sent = size.groupby(found["leader"]).sum()
         received = size.groupby(found["follower"]).sum()
@@ -113,51 +113,43 @@ class LeadLagReport:
 
         graph = networkx.DiGraph()
         graph.add_nodes_from(self.symbols)
-        for row in self.edges[self.edges["significant"]].itertuples():
-            graph.add_edge(
-                row.leader, row.follower, lag=row.lag, effect=row.effect, q_value=row.q_value
-            )
+        for row in self._significant.itertuples():
+            facts = {"lag": row.lag, "effect": row.effect, "q_value": row.q_value}
+            graph.add_edge(row.leader, row.follower, **facts)
         return graph
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the effects, with a ring around each significant pair; a row is a follower."""
         from crossattn.figures import signed_heatmap
 
-        effects = self.matrix().fillna(0.0)
-        ax = signed_heatmap(
-            effects,
-            self.symbols,
-            label="effect (standard deviations)",
-            title=self._verdict(),
-            ax=ax,
-        )
-        position = {symbol: k for k, symbol in enumerate(self.symbols)}
-        found = self.edges[self.edges["significant"]]
-        ax.scatter(
-            [position[s] + 0.5 for s in found["leader"]],
-            [position[s] + 0.5 for s in found["follower"]],
-            s=900,
-            facecolors="none",
-            edgecolors="black",
-            linewidths=1.4,
-        )
+        effects, label = self.matrix().fillna(0.0), "effect (standard deviations)"
+        ax = signed_heatmap(effects, self.symbols, label=label, title=self._verdict(), ax=ax)
+        position = {symbol: k + 0.5 for k, symbol in enumerate(self.symbols)}
+        x, y = (self._significant[side].map(position) for side in ("leader", "follower"))
+        ax.scatter(x, y, s=900, facecolors="none", edgecolors="black", linewidths=1.4)
         return ax
 
+    @property
+    def _significant(self) -> pd.DataFrame:
+        return self.edges[self.edges["significant"]]
+
     def _verdict(self) -> str:
-        if self.nobody_leads:
-            return f"Nobody leads: no pair significant at q ≤ {self.alpha:g}"
-        count = int(self.edges["significant"].sum())
-        return f"{count} of {len(self.edges)} pairs significant at q ≤ {self.alpha:g}"
+        count = len(self._significant)
+        pairs = f"{count} of {len(self.edges)} pairs" if count else "Nobody leads: no pair"
+        return f"{pairs} significant at q ≤ {self.alpha:g}"
 
     def __str__(self) -> str:
         return f"{self._verdict()} ({self.method}; {self.n_windows} windows)"
 
     def _repr_html_(self) -> str:
-        found = self.edges[self.edges["significant"]]
-        shown = found if len(found) else self.edges.head(3)
-        return f"<p><strong>{escape(str(self))}</strong></p>" + shown.to_html(
-            index=False, float_format="{:.4g}".format
-        )
+        return html_of_edges(str(self), self.edges)
+
+
+def html_of_edges(title: str, edges: pd.DataFrame) -> str:
+    """Return HTML of the significant pairs, or of the first three where none is."""
+    shown = edges[edges["significant"]] if edges["significant"].any() else edges.head(3)
+    table = shown.to_html(index=False, float_format="{:.4g}".format)
+    return f"<p><strong>{escape(title)}</strong></p>{table}"
 
 
 def make_report(
@@ -193,14 +185,8 @@ def make_report(
         }
     )
     table = table.sort_values("p_value", kind="stable", ignore_index=True)
-    return LeadLagReport(
-        edges=table[EDGE_COLUMNS].copy(),
-        details=table,
-        symbols=tuple(symbols),
-        alpha=alpha,
-        method=method,
-        n_windows=n_windows,
-    )
+    edges = table[EDGE_COLUMNS].copy()
+    return LeadLagReport(edges, table, tuple(symbols), alpha, method, n_windows)
 
 
 def analyze_lead_lag_relationships(
@@ -326,6 +312,7 @@ def contribution_test(
     size = np.abs(measured.total).mean(axis=0)
     np.fill_diagonal(size, 0.0)
     share = size / np.where(size.sum(axis=1) > 0, size.sum(axis=1), 1.0)[:, None]
+    # All assets were in the regressions; q-values are over the pairs of the report alone.
     report_on = tuple(symbols or measured.symbols)
     places = np.ix_(*[[measured.symbols.index(s) for s in report_on]] * 2)
     columns = {
@@ -352,7 +339,7 @@ def _test_follower(
     volatility_weights: bool,
     matrices: dict[str, np.ndarray],
 ) -> None:
-    """Fill row ``follower`` of every matrix."""
+    """Regress one follower's returns on all contributions; fill its row of every matrix."""
     target = np.asarray(data.y[:, follower], float)
     parts = measured.total[:, follower]  # (n, N)
     known = np.isfinite(target) & np.isfinite(parts).all(axis=1)
@@ -379,12 +366,11 @@ def _test_follower(
     target, scale = target[known], scale[known]
     regressors = np.hstack([parts[:, active], controls])[known]
     overlap = None
-    if data.horizon > 1 and np.isfinite(bars).mean() > 0.5:  # gaps hide what the targets hold
+    if data.horizon > 1 and np.isfinite(bars).mean() > 0.5:  # else too few bars of the targets
         overlap = Overlap(bars, np.flatnonzero(known), data.horizon)
     lags = newey_west_lags(len(target), data.horizon)
-    fit = robust_regression(
-        target, regressors, scale=scale, lags=lags, leverage=True, overlap=overlap
-    )
+    options = {"scale": scale, "lags": lags, "leverage": True, "overlap": overlap}
+    fit = robust_regression(target, regressors, **options)
     found = {
         "slope": fit.slope,
         "slope_error": fit.error,

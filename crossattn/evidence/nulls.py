@@ -1,8 +1,8 @@
 """Null markets and controls: surrogate refits, shuffled labels, reversed time.
 
-A p-value from a formula trusts the formula. Here the whole procedure, fitting included, is repeated
-where there is nothing to find: on assets moved in time against each other, on labels of other
-moments, or on bars that run backwards.
+A p-value from a formula relies on its assumptions. Here the procedure is repeated, fitting
+included, where there is nothing to find: on assets moved in time against each other, on labels of
+other moments, or on bars that run backwards.
 
 Built in chapters: Who really leads?, The bug museum.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from html import escape
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,7 @@ from crossattn._validation import check_choice, check_float, check_int
 from crossattn.data.frame import Frame, Frames, check_frames, close_times
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import benjamini_hochberg
-from crossattn.evidence.leadlag import analyze_lead_lag_relationships
+from crossattn.evidence.leadlag import analyze_lead_lag_relationships, html_of_edges
 from crossattn.evidence.scores import correlation
 from crossattn.windows.dataset import CrossAttentionData
 
@@ -65,11 +64,7 @@ class SurrogateNull:
         return f"{verdict} significant at p ≤ {self.alpha:g} ({refits})"
 
     def _repr_html_(self) -> str:
-        found = self.edges[self.edges["significant"]]
-        shown = found if len(found) else self.edges.head(3)
-        return f"<p><strong>{escape(str(self))}</strong></p>" + shown.to_html(
-            index=False, float_format="{:.4g}".format
-        )
+        return html_of_edges(str(self), self.edges)
 
 
 def surrogate_null(

@@ -25,7 +25,7 @@ class News(NamedTuple):
 
 
 class Stale(NamedTuple):
-    """Quotes (N, T) that come late, and the part of each latent move (N, T) still to be shown."""
+    """Late quotes: returns (N, T), and the part of each latent move (N, T) not yet quoted."""
 
     returns: np.ndarray
     unseen: np.ndarray

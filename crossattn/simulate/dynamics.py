@@ -171,7 +171,7 @@ def draw_sparse(rng: np.random.Generator, n_assets: int, n_leaders: int, lags: n
 def draw_hub(rng: np.random.Generator, n_assets: int, lags: np.ndarray) -> Edges:
     """Return a graph in which one asset leads all others, each of which follows a second one less.
 
-    The hub itself follows nobody.
+    The hub itself follows no asset.
     """
     hub = int(rng.integers(n_assets))
     followers = np.delete(np.arange(n_assets), hub)

@@ -1,4 +1,4 @@
-"""The lead-lag report: planted pairs stand, idle ones do not, however the model is asked."""
+"""Lead-lag report: planted pairs are significant, idle ones are not, for every kind of model."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ def truth(market):
     return {(e.leader, e.follower): e for e in market.edges.itertuples()}
 
 
-def test_planted_pairs_stand_with_lag_and_sign(planted, report):
+def test_planted_pairs_are_significant_with_lag_and_sign(planted, report):
     edges = truth(planted[0])
     found = report.edges[report.edges["significant"]]
     pairs = set(zip(found["leader"], found["follower"], strict=True))
@@ -107,7 +107,7 @@ def test_columns_ranges_and_order(report):
 
 
 def test_one_source_at_a_time_would_find_false_leaders():
-    """Why all sources stand in one regression: alone, an idle one speaks for its neighbour."""
+    """Why all sources enter one regression: alone, an idle one is a proxy of its neighbour."""
     from crossattn.evidence.inference import robust_regression
 
     generator = np.random.default_rng(0)
@@ -118,21 +118,21 @@ def test_one_source_at_a_time_would_find_false_leaders():
     assert abs(robust_regression(follower, np.column_stack([leader, idle])).t[1]) < 3
 
 
-def test_ablation_agrees_with_what_the_model_says(planted, lasso):
+def test_ablation_agrees_with_the_reported_contributions(planted, lasso):
     test = planted[3][:900]
 
-    class Mute:
+    class PredictOnly:
         symbols = lasso.symbols
         predict = staticmethod(lasso.predict)
 
-    said, found = measure_contributions(lasso, test), measure_contributions(Mute, test)
-    spread = said.total.std(axis=0)
+    reported, found = measure_contributions(lasso, test), measure_contributions(PredictOnly, test)
+    spread = reported.total.std(axis=0)
     for i in range(5):
         for j in range(5):
             if i != j and spread[i, j] > 1e-5:
-                both = said.total[:, i, j], found.total[:, i, j]
+                both = reported.total[:, i, j], found.total[:, i, j]
                 assert np.corrcoef(*both)[0, 1] > 0.999
-                assert said.by_lag[i, j].argmax() == found.by_lag[i, j].argmax()
+                assert reported.by_lag[i, j].argmax() == found.by_lag[i, j].argmax()
 
 
 def test_forecaster_and_network_give_a_report_in_any_order_of_symbols():
@@ -182,7 +182,7 @@ def test_refusals(planted, lasso):
     with pytest.raises(InvalidInputError, match="alpha"):
         analyze_lead_lag_relationships(lasso, test, alpha=1.5)
     with pytest.raises(InvalidInputError, match="symbols"):
-        analyze_lead_lag_relationships(lasso, test, ["nobody", "here"])
+        analyze_lead_lag_relationships(lasso, test, ["X", "Y"])
     with pytest.raises(InvalidInputError, match="CrossAttentionData"):
         analyze_lead_lag_relationships(lasso, np.zeros((3, 5, 9, 1)))
     with pytest.raises(InvalidInputError, match="knows"):
@@ -199,8 +199,8 @@ def test_report_draws_escapes_and_makes_a_graph(planted, report):
     assert "<table" in report._repr_html_()
 
 
-def test_own_past_is_no_leader_even_where_the_model_cannot_hear_it():
-    """Prices bounce, and a common factor lets every asset's past speak for the follower's own."""
+def test_own_past_is_controlled_for_where_the_model_does_not_use_it():
+    """Prices bounce, and by a common factor every asset's past is a proxy of the follower's own."""
     generator = np.random.default_rng(5)
     symbols, rows = tuple("ABCD"), 4000
     noise = generator.normal(size=(rows, 1)) + generator.normal(size=(rows, 4))
@@ -213,7 +213,7 @@ def test_own_past_is_no_leader_even_where_the_model_cannot_hear_it():
         horizon=1,
     )
     newest = returns[data.ends]
-    parts = np.repeat(-0.1 * newest[:, None, :], 4, axis=1)  # each hears the others' last return
+    parts = np.repeat(-0.1 * newest[:, None, :], 4, axis=1)  # each uses the others' last return
     parts[:, np.arange(4), np.arange(4)] = 0.0
     lags = np.repeat(np.array([[[1.0, 0.0, 0.0]]]), 4, axis=0).repeat(4, axis=1)
     assert contribution_test(Contributions(parts, lags, -0.1 * lags, symbols), data).nobody_leads

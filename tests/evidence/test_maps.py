@@ -1,4 +1,4 @@
-"""Maps: selections add up, dates are honest, and a follower score made of rows says nothing."""
+"""Attention maps: selections add up, dates are those of the windows, row means are 1/N."""
 
 import numpy as np
 import pandas as pd
