@@ -4,7 +4,8 @@ A p-value from a formula relies on its assumptions. Here the procedure is repeat
 included, where there is nothing to find: on assets moved in time against each other, on labels of
 other moments, or on bars that run backwards.
 
-Built in chapters: Who really leads?, The bug museum.
+Built in chapter: Who really leads?
+Built in chapter: The bug museum.
 """
 
 from __future__ import annotations
