@@ -120,15 +120,15 @@ MUTATIONS = [
     Mutation(
         "orders act one bar late",
         "crossattn/portfolio/engine.py",
-        "    arrival[rows[inside] + execution_lag] = np.flatnonzero(inside)",
-        "    inside &= rows + 1 < n_rows\n    arrival[rows[inside] + 1] = np.flatnonzero(inside)",
+        'rows = rows + check_int("execution_lag", execution_lag, at_least=0)',
+        'rows = rows + check_int("execution_lag", execution_lag, at_least=0) + 1',
         "tests/portfolio/test_engine.py",
     ),
     Mutation(
         "rebalancing is free",
-        "crossattn/portfolio/ledger.py",
-        "cash -= notional.sum() + costs.sum()",
-        "cash -= notional.sum()",
+        "crossattn/portfolio/_account.py",
+        "return cash - costs, costs, traded, count",
+        "return cash, costs, traded, count",
         "tests/portfolio/test_engine.py tests/portfolio/test_accounting.py",
     ),
     Mutation(

@@ -1,40 +1,33 @@
-"""From what a model says to what a portfolio holds, head by head.
+"""Portfolio weights from model outputs: returns, classes, quantiles, weights; position limits.
 
-All functions take and return arrays whose last axis is assets. None of them looks at more than the
-row it allocates, so a row's weights are known when its predictions are.
+All functions take and return arrays whose last axis is assets. All but :func:`trailing_risk` and
+:func:`staggered`, which use earlier rows too, read only the row that they allocate, so a row's
+weights are known when its predictions are.
 
 Built in chapter: Portfolio heads.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+
 import numpy as np
 from scipy.special import softmax
 from scipy.stats import norm
 
+from crossattn._validation import check_float, check_int
 from crossattn.errors import InvalidInputError
-
-
-def check_max_position(max_position: float) -> float:
-    """Return ``max_position`` as a float, or refuse it: a positive finite number."""
-    try:
-        limit = float(max_position)
-    except (TypeError, ValueError):
-        limit = float("nan")
-    if not 0 < limit < float("inf"):
-        raise InvalidInputError(f"max_position must be positive, got {max_position!r}")
-    return limit
 
 
 def weights_from_scores(
     scores: np.ndarray, *, allow_short: bool = False, max_position: float = 1.0
 ) -> np.ndarray:
-    """Hold each asset in proportion to its score; never scale a faint score up.
+    """Weights in proportion to scores, scaled down to the limits and never up.
 
     Parameters
     ----------
     scores : ndarray of shape (..., N)
-        Conviction per asset: 1 is a whole account's worth. NaN: no opinion.
+        Conviction per asset: 1 is a whole account's worth. NaN: no forecast.
     allow_short : bool
         Keep negative scores; otherwise they are 0.
     max_position : float
@@ -63,7 +56,7 @@ def weights_from_scores(
     >>> weights_from_scores(np.array([1e-6, -0.3, 0.9]), max_position=0.5)
     array([1.e-06, 0.e+00, 5.e-01])
     """
-    limit = check_max_position(max_position)
+    limit = check_float("max_position", max_position, above=0)
     scores = np.asarray(scores, dtype=float)
     if np.isinf(scores).any():
         raise InvalidInputError("predictions must be finite or NaN, got an infinite one")
@@ -75,7 +68,7 @@ def weights_from_scores(
 def cap_weights(
     weights: np.ndarray, *, allow_short: bool = False, max_position: float = 1.0
 ) -> np.ndarray:
-    """Bring weights under a position limit and keep what they invest.
+    """Weights under a position limit, with the excess moved to the other assets.
 
     Cutting at the limit and dividing by the sum again breaks the limit: of (.8, .1, .1) cut at .5
     and renormalised, .71 is in the first asset. Here the excess goes to the assets below the limit,
@@ -111,7 +104,7 @@ def cap_weights(
     >>> cap_weights(np.array([0.8, 0.1, 0.1]), max_position=0.5)
     array([0.5 , 0.25, 0.25])
     """
-    limit = check_max_position(max_position)
+    limit = check_float("max_position", max_position, above=0)
     weights = np.asarray(weights, dtype=float)
     if np.isinf(weights).any():
         raise InvalidInputError("weights must be finite or NaN, got an infinite one")
@@ -128,7 +121,7 @@ def cap_weights(
             f"max_position must be at least {worst:.6g} for these weights: "
             f"{weights.shape[-1]} assets cannot hold them all, got {limit!r}"
         )
-    for _ in range(weights.shape[-1]):
+    for _ in range(weights.shape[-1]):  # moved excess may fill another asset, but each only once
         full = size >= limit
         excess = np.maximum(size - limit, 0.0).sum(axis=-1, keepdims=True)
         if not (excess > 0).any():
@@ -144,7 +137,7 @@ def cap_weights(
 
 
 def class_scores(logits: np.ndarray) -> np.ndarray:
-    """Conviction of a classifier: probability of up minus probability of down.
+    """Scores of a classifier: probability of up minus probability of down.
 
     Parameters
     ----------
@@ -166,7 +159,7 @@ def class_scores(logits: np.ndarray) -> np.ndarray:
 
 
 def forecast_scores(forecast: np.ndarray, risk: np.ndarray) -> np.ndarray:
-    """Conviction of a return forecast: how many standard deviations it is worth.
+    """Scores of a return forecast: forecast over risk.
 
     Parameters
     ----------
@@ -200,7 +193,7 @@ def forecast_scores(forecast: np.ndarray, risk: np.ndarray) -> np.ndarray:
 
 
 def quantile_scores(quantiles: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Conviction of a distribution: its median over the risk that it predicts itself.
+    """Scores of a distribution: its median over the risk that it predicts itself.
 
     Parameters
     ----------
@@ -232,7 +225,7 @@ def quantile_scores(quantiles: np.ndarray, levels: np.ndarray) -> np.ndarray:
 
 
 def trailing_risk(returns: np.ndarray, half_life: float = 24.0, *, least: int = 10) -> np.ndarray:
-    """Standard deviation of the next bar's return, from the returns known before it.
+    """Exponentially weighted volatility of the next bar's return, from returns known before it.
 
     Parameters
     ----------
@@ -242,7 +235,7 @@ def trailing_risk(returns: np.ndarray, half_life: float = 24.0, *, least: int = 
         Of the exponentially weighted mean of squares, in bars.
     least : int
         Fewer known returns than this: NaN. So is the risk of a price that has stood still for as
-        many bars: a halt says nothing about the risk of what follows it.
+        many bars: a halt does not tell the risk of what follows it.
 
     Returns
     -------
@@ -271,7 +264,7 @@ def trailing_risk(returns: np.ndarray, half_life: float = 24.0, *, least: int = 
 
 
 def staggered(weights: np.ndarray, sleeves: int) -> np.ndarray:
-    """Hold overlapping decisions as sleeves: each runs for ``sleeves`` decisions.
+    """Average of overlapping decisions: each is held for ``sleeves`` decisions.
 
     A forecast over 24 bars that is made every bar is not 24 bets of full size: it is 24 sleeves of
     one 24th each, of which one is renewed at every bar.
@@ -298,8 +291,7 @@ def staggered(weights: np.ndarray, sleeves: int) -> np.ndarray:
     >>> staggered(np.array([[1.0], [0.0], [0.0]]), 2).ravel()
     array([0.5, 0.5, 0. ])
     """
-    if isinstance(sleeves, bool) or not isinstance(sleeves, (int, np.integer)) or sleeves < 1:
-        raise InvalidInputError(f"sleeves must be a whole number of at least 1, got {sleeves!r}")
+    sleeves = check_int("sleeves", sleeves)
     filled = np.array(weights, dtype=float)
     for row in range(len(filled)):
         before = filled[row - 1] if row else 0.0
@@ -307,3 +299,69 @@ def staggered(weights: np.ndarray, sleeves: int) -> np.ndarray:
     total = np.cumsum(np.vstack([np.zeros((1, filled.shape[1])), filled]), axis=0)
     start = np.maximum(np.arange(len(filled)) + 1 - sleeves, 0)
     return (total[1:] - total[start]) / sleeves
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Position, gross and net limits on target weights.
+
+    Parameters
+    ----------
+    max_position : float, optional
+        Largest absolute weight of an asset.
+    max_gross : float, optional
+        Largest sum of absolute weights: 1 is unlevered.
+    max_net : float, optional
+        Largest absolute sum of weights: 0 is a market-neutral book.
+
+    Raises
+    ------
+    InvalidInputError
+        A limit is negative, infinite or NaN.
+
+    Notes
+    -----
+    Weights are only ever made smaller: cut at ``max_position``, scaled down to ``max_gross``, then
+    the heavier side scaled down to ``max_net``. No step undoes an earlier one. Limits hold for the
+    targets; between trades prices move, and weights with them.
+
+    Built in chapter: Portfolio heads.
+
+    Examples
+    --------
+    >>> Limits(max_position=0.5, max_net=0.1).apply(np.array([0.9, 0.1, -0.4]))
+    array([ 0.41666667,  0.08333333, -0.4       ])
+    """
+
+    max_position: float | None = None
+    max_gross: float | None = None
+    max_net: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if (value := getattr(self, field.name)) is not None:
+                check_float(field.name, value, at_least=0)
+
+    def apply(self, weights: np.ndarray) -> np.ndarray:
+        """Return weights of shape (..., N) within the limits; NaN stays NaN and counts as 0."""
+        weights = np.array(weights, dtype=float)
+        if self.max_position is not None:
+            weights = np.clip(weights, -self.max_position, self.max_position)
+        if self.max_gross is not None:
+            gross = np.nansum(np.abs(weights), axis=-1, keepdims=True)
+            weights = weights * _shrink(gross, self.max_gross)
+        if self.max_net is not None:
+            long = np.nansum(np.maximum(weights, 0), axis=-1, keepdims=True)
+            short = np.nansum(np.maximum(-weights, 0), axis=-1, keepdims=True)
+            weights = np.where(
+                weights > 0,
+                weights * _shrink(long, short + self.max_net),
+                weights * _shrink(short, long + self.max_net),
+            )
+        return weights
+
+
+def _shrink(size: np.ndarray, limit: float | np.ndarray) -> np.ndarray:
+    """Factor, at most 1, that brings ``size`` down to ``limit``."""
+    over = size > limit
+    return np.where(over, limit / np.where(over, size, 1.0), 1.0)

@@ -1,4 +1,4 @@
-"""What every strategy stands beside: portfolios that need no model, at the same costs.
+"""Benchmark strategies: equal weight, buy and hold, inverse volatility, momentum.
 
 Each function turns closing prices into target weights at every ``every``-th row, from prices up to
 that row only, ready for :func:`crossattn.backtest_weights`. A row before there is enough history is
@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
+from crossattn.portfolio._inputs import check_prices
 from crossattn.portfolio.engine import backtest_weights
-from crossattn.portfolio.tables import check_prices
 
 
 def equal_weight(prices: pd.DataFrame, *, every: int = 1) -> pd.DataFrame:
-    """The same weight in every asset that has a price in the row.
+    """Equal weights in the assets that have a price in the row.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ def equal_weight(prices: pd.DataFrame, *, every: int = 1) -> pd.DataFrame:
 
 
 def buy_and_hold(prices: pd.DataFrame) -> pd.DataFrame:
-    """Equal weights at the first row at which every asset has had a price, and never again.
+    """Buy and hold: equal weights once, at the first row at which every asset has had a price.
 
     Returns
     -------
@@ -70,7 +71,7 @@ def buy_and_hold(prices: pd.DataFrame) -> pd.DataFrame:
 
 
 def inverse_volatility(prices: pd.DataFrame, *, every: int = 1, window: int = 60) -> pd.DataFrame:
-    """Weights in proportion to 1 / standard deviation of the last ``window`` returns.
+    """Inverse-volatility weights, from the last ``window`` returns.
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ def inverse_volatility(prices: pd.DataFrame, *, every: int = 1, window: int = 60
         deviation = np.diff(np.log(history), axis=0).std(axis=0, ddof=1)
         return np.divide(1.0, deviation, out=np.zeros(len(deviation)), where=deviation > 1e-12)
 
-    return _decide(prices, every, window + 1, decide)
+    return _decide(prices, every, check_int("window", window) + 1, decide)
 
 
 def momentum(
@@ -106,7 +107,7 @@ def momentum(
     skip: int = 0,
     allow_short: bool = False,
 ) -> pd.DataFrame:
-    """Hold what has risen most: equal weights in the best third over ``window`` rows.
+    """Momentum: equal weights in the third that has risen most over ``window`` rows.
 
     Parameters
     ----------
@@ -133,12 +134,8 @@ def momentum(
     >>> momentum(prices, window=1, allow_short=True).to_numpy()
     array([[-0.5,  0.5]])
     """
-
-    whole = isinstance(skip, (int, np.integer)) and not isinstance(skip, bool)
-    if not whole or skip < 0 or (skip and skip >= window):
-        raise InvalidInputError(
-            f"skip must be a whole number of rows below window={window!r}, got {skip!r}"
-        )
+    if check_int("skip", skip, at_least=0) >= check_int("window", window):
+        raise InvalidInputError(f"skip must be below window={window}, got {skip!r}")
 
     def decide(history: np.ndarray) -> np.ndarray:
         risen = history[len(history) - 1 - skip] / history[0]
@@ -152,74 +149,7 @@ def momentum(
             weights[worst] -= 1.0
         return weights
 
-    return _decide(prices, every, window + 1, decide)
-
-
-def minimum_variance(
-    prices: pd.DataFrame, *, every: int = 20, window: int = 250, max_position: float = 1.0
-) -> pd.DataFrame:
-    """Long-only weights of least variance, with a shrunk covariance (skfolio).
-
-    Parameters
-    ----------
-    prices : DataFrame of shape (T, N)
-    every, window : int
-        Rows between decisions, and returns that each looks back on.
-    max_position : float
-        Largest weight; refused where ``N * max_position`` is below 1.
-
-    Returns
-    -------
-    DataFrame of shape (M, N)
-        Sum to 1; an asset without a complete, moving history has 0.
-
-    Raises
-    ------
-    MissingDependencyError
-        skfolio is not installed (``pip install "crossattn[data]"``).
-
-    References
-    ----------
-    Ledoit and Wolf (2004), "Honey, I shrunk the sample covariance matrix".
-    """
-    from crossattn.portfolio.optimise import minimum_variance_weights
-
-    return _decide(
-        prices,
-        every,
-        window + 1,
-        _where_prices_move(lambda moves: minimum_variance_weights(moves, max_position)),
-    )
-
-
-def hierarchical_risk_parity(
-    prices: pd.DataFrame, *, every: int = 20, window: int = 250
-) -> pd.DataFrame:
-    """Weights by recursive bisection of the correlation tree (skfolio).
-
-    Parameters
-    ----------
-    prices : DataFrame of shape (T, N)
-    every, window : int
-        Rows between decisions, and returns that each looks back on.
-
-    Returns
-    -------
-    DataFrame of shape (M, N)
-        Sum to 1; an asset without a complete, moving history has 0.
-
-    Raises
-    ------
-    MissingDependencyError
-        skfolio is not installed (``pip install "crossattn[data]"``).
-
-    References
-    ----------
-    López de Prado (2016), "Building diversified portfolios that outperform out of sample".
-    """
-    from crossattn.portfolio.optimise import hierarchical_weights
-
-    return _decide(prices, every, window + 1, _where_prices_move(hierarchical_weights))
+    return _decide(prices, every, check_int("window", window) + 1, decide)
 
 
 def compare(
@@ -229,7 +159,7 @@ def compare(
     periods_per_year: float | None = None,
     **options: Any,
 ) -> pd.DataFrame:
-    """Trade several sets of target weights at the same costs and put their figures side by side.
+    """Compare strategies: backtest metrics of several sets of weights, at the same costs.
 
     Parameters
     ----------
@@ -245,7 +175,7 @@ def compare(
     Returns
     -------
     DataFrame, a row a strategy
-        The figures of :meth:`crossattn.BacktestResult.metrics`.
+        The metrics of :meth:`crossattn.BacktestResult.metrics`.
 
     Raises
     ------
@@ -269,33 +199,15 @@ def compare(
     return pd.DataFrame.from_dict(figures, orient="index")
 
 
-def _where_prices_move(
-    weigh: Callable[[np.ndarray], np.ndarray],
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Weights from the returns of assets that moved; a halted one is not riskless, and has 0."""
-
-    def decide(history: np.ndarray) -> np.ndarray:
-        moving = np.ptp(history, axis=0) > 0
-        weights = np.zeros(history.shape[1])
-        if moving.any():
-            weights[moving] = weigh(history[1:, moving] / history[:-1, moving] - 1)
-        return weights
-
-    return decide
-
-
 def _decide(
     prices: pd.DataFrame, every: int, need: int, decide: Callable[[np.ndarray], np.ndarray]
 ) -> pd.DataFrame:
     """Weights at every ``every``-th row that has ``need`` rows of history, its own included.
 
-    ``decide`` sees the assets with a price in the last row; its weights are scaled to a gross
+    ``decide`` is given the assets with a price in the last row; its weights are scaled to a gross
     weight of 1.
     """
-    for name, value in (("every", every), ("window", need - 1 or 1)):
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not whole or value < 1:
-            raise InvalidInputError(f"{name} must be a whole number of rows, got {value!r}")
+    check_int("every", every)
     table = check_prices(prices)
     rows, weights = [], []
     for row in range(need - 1, len(table), every):

@@ -1,4 +1,4 @@
-"""How much cost, and how much money, a strategy can bear.
+"""Break-even transaction cost and capacity of a strategy.
 
 Built in chapter: From paper to practice.
 """
@@ -21,7 +21,7 @@ from crossattn.portfolio.engine import backtest_weights
 def break_even_cost(
     weights: pd.DataFrame, prices: pd.DataFrame, *, highest: float = 0.1, **options: Any
 ) -> float:
-    """Transaction cost at which the account ends where it began.
+    """Break-even transaction cost: at which the account ends where it began.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def capacity_curve(
     periods_per_year: float | None = None,
     **options: Any,
 ) -> pd.DataFrame:
-    """What is left of a strategy as the account grows and its orders move the market.
+    """Returns and costs of a strategy by account size, with market impact.
 
     Parameters
     ----------

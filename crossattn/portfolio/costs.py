@@ -13,10 +13,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import INFINITY, check_float
 from crossattn.errors import InvalidInputError
-from crossattn.portfolio.tables import spread_table
-
-SIZINGS = ("after_cost", "before_cost", "bt")
+from crossattn.portfolio._inputs import reindex_like_prices
 
 
 @dataclass(frozen=True)
@@ -76,101 +75,9 @@ class Costs:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = non_negative(getattr(self, field.name), field.name)
+            below = 1.0 if field.name == "slippage" else INFINITY
+            value = check_float(field.name, getattr(self, field.name), at_least=0, below=below)
             object.__setattr__(self, field.name, value)
-        if self.slippage >= 1:
-            raise InvalidInputError(f"slippage must be below 1, got {self.slippage!r}")
-
-
-def non_negative(value: float, name: str) -> float:
-    """Return ``value`` as a float, or refuse it by ``name``: a finite number, zero or more."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if isinstance(value, (bool, np.bool_)) or not 0 <= number < float("inf"):
-        raise InvalidInputError(f"{name} must be a finite number, zero or more, got {value!r}")
-    return number
-
-
-def order_costs(notional: np.ndarray, rate: float, impact: np.ndarray, fixed: float) -> np.ndarray:
-    """Cost of each order, in money.
-
-    Parameters
-    ----------
-    notional : ndarray of shape (n_orders,)
-        Signed traded notional; 0 is no order and costs nothing.
-    rate : float
-        Fee plus slippage, as a fraction of the notional.
-    impact : ndarray of shape (n_orders,)
-        ``Y * volatility / sqrt(traded money)`` of each asset, in 1 / sqrt(money).
-    fixed : float
-        Money per order.
-
-    Returns
-    -------
-    ndarray of shape (n_orders,)
-
-    Examples
-    --------
-    >>> order_costs(np.array([-100.0, 0.0]), 0.001, np.zeros(2), 1.0)
-    array([1.1, 0. ])
-    """
-    size = np.abs(notional)
-    return rate * size + impact * size * np.sqrt(size) + fixed * (size > 0)
-
-
-def value_after_costs(
-    value: float,
-    weights: np.ndarray,
-    held: np.ndarray,
-    rate: float,
-    impact: np.ndarray,
-    fixed: float,
-) -> float:
-    """Account value V' that is left after trading to ``weights`` of V' itself.
-
-    The costs depend on the orders, the orders on what is left after the costs: V' solves
-    ``V' + costs(|w V' - held|) = value``. The left side is convex in V', so Newton's method from
-    ``value`` walks down to the root without overshooting, and for purely proportional costs, where
-    the function is piecewise linear, it arrives in finitely many steps.
-
-    Parameters
-    ----------
-    value : float
-        Account value before the trade, at the marks.
-    weights, held : ndarray of shape (n_orders,)
-        Target weights and money now held in the assets that trade.
-    rate, impact, fixed
-        As in :func:`order_costs`.
-
-    Returns
-    -------
-    float
-        V', or 0 where the costs exceed everything there is.
-
-    Examples
-    --------
-    >>> round(value_after_costs(100.0, np.ones(1), np.zeros(1), 0.01, np.zeros(1), 0.0), 6)
-    99.009901
-    """
-    orders = np.count_nonzero((weights != 0) | (held != 0))
-    budget = value - fixed * orders
-    after = value
-    for _ in range(100):
-        notional = weights * after - held
-        size = np.abs(notional)
-        excess = after + (rate * size + impact * size * np.sqrt(size)).sum() - budget
-        slope = 1 + (np.sign(notional) * weights * (rate + 1.5 * impact * np.sqrt(size))).sum()
-        if slope <= 0:
-            return 0.0
-        step = excess / slope
-        after -= step
-        if after <= 0:
-            return 0.0
-        if abs(step) <= 2e-16 * value:
-            break
-    return float(after)
 
 
 def impact_law(
@@ -208,7 +115,7 @@ def impact_law(
     """
     if volume is None:
         raise InvalidInputError("volume must be given for market impact, got None")
-    traded = spread_table(volume, prices, "volume")
+    traded = reindex_like_prices(volume, prices, "volume")
     if (traded < 0).any():
         raise InvalidInputError(f"volume must not be negative, got {np.nanmin(traded)}")
     mean = pd.DataFrame(traded).rolling(window, min_periods=1).mean().to_numpy()
@@ -217,7 +124,7 @@ def impact_law(
         moves = known.pct_change(fill_method=None)
         deviation = moves.rolling(window, min_periods=2).std().to_numpy()
     else:
-        deviation = spread_table(volatility, prices, "volatility")
+        deviation = reindex_like_prices(volatility, prices, "volatility")
         if (deviation < 0).any():
             raise InvalidInputError(f"volatility must not be negative, got {np.nanmin(deviation)}")
     law = np.full(marks.shape, np.nan)

@@ -1,4 +1,4 @@
-"""From target weights and prices to an account whose money adds up to the last digit.
+"""Backtest target weights on prices.
 
 Built in chapter: Backtesting.
 """
@@ -6,21 +6,36 @@ Built in chapter: Backtesting.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import check_choice, check_float, check_int
 from crossattn.errors import InvalidInputError
-from crossattn.portfolio.costs import SIZINGS, Costs, impact_law, non_negative
-from crossattn.portfolio.ledger import Account, Orders, keep_account
-from crossattn.portfolio.limits import Limits
-from crossattn.portfolio.result import BacktestResult
-from crossattn.portfolio.tables import check_prices, check_weights, last_known, spread_table
+from crossattn.portfolio._account import (
+    SIZINGS,
+    Account,
+    BacktestInputs,
+    compiled_account,
+    simulate_account,
+)
+from crossattn.portfolio._inputs import (
+    check_prices,
+    check_weights,
+    last_known,
+    reindex_like_prices,
+)
+from crossattn.portfolio._result import BacktestResult
+from crossattn.portfolio.costs import Costs, impact_law
+
+if TYPE_CHECKING:
+    from crossattn.portfolio.allocation import Limits
 
 __all__ = ["BacktestResult", "backtest_weights"]
 
 YEAR = pd.Timedelta(days=365.25)
-COMPILED_FROM = 60_000  # rows plus eight times the decisions: about a second of NumPy
+COMPILED_FROM = 500_000  # cells of the prices, and twelve times those that trade: half a second
 
 
 def backtest_weights(
@@ -40,7 +55,7 @@ def backtest_weights(
     delistings: Mapping[str, pd.Timestamp] | None = None,
     delisting_return: float = 0.0,
 ) -> BacktestResult:
-    """Trade target weights through prices and keep the account.
+    """Backtest target weights on prices, net of costs.
 
     The account holds shares and cash. Between trades nothing is touched, so the weights drift with
     the prices; at a row with targets the shares are brought to them, and every order is paid for.
@@ -123,38 +138,35 @@ def backtest_weights(
     targets = limits.apply(targets) if limits is not None else targets
     costs = costs if costs is not None else Costs()
     rate = _check_rate(transaction_cost, targets, costs, sizing)
-    capital = non_negative(initial_capital, "initial_capital")
-    if capital == 0:
-        raise InvalidInputError("initial_capital must be positive, got 0")
+    capital = check_float("initial_capital", initial_capital, above=0)
 
     n_rows, n_assets = table.shape
     marks, tradable = last_known(table), ~np.isnan(table)
     marks = marks.copy(order="F") if delistings else marks
-    settles = _delist(prices, marks, tradable, delistings or {}, delisting_return)
-    funding_rates = np.empty((0, n_assets))
+    delisted_at = _delist(prices, marks, tradable, delistings or {}, delisting_return)
+    funding_rates = impact = np.empty((0, n_assets))
     if funding is not None:
-        funding_rates = np.nan_to_num(spread_table(funding, prices, "funding"))
-    impact = np.empty((0, n_assets))
+        funding_rates = np.nan_to_num(reindex_like_prices(funding, prices, "funding"))
     if costs.impact:
         impact = impact_law(costs.impact, marks, prices, volume, volatility)
         tradable &= np.isfinite(impact)
-    account = _keep(
-        Orders(
-            marks=marks,
-            tradable=tradable,
-            settles=settles,
-            arrival=_arrival(rows, execution_lag, n_rows),
-            targets=targets,
+    account = _simulate(
+        BacktestInputs(
+            marks=_by_asset(marks),
+            tradable=_by_asset(tradable),
+            delisted_at=delisted_at,
+            decision_at=_decision_at(rows, execution_lag, n_rows),
+            targets=np.ascontiguousarray(targets),
             years=_years(prices.index),
-            funding=np.asfortranarray(funding_rates),
-            impact=np.asfortranarray(impact),
+            funding=_by_asset(funding_rates),
+            impact=_by_asset(impact),
             capital=capital,
             rate=rate,
             fixed=costs.fixed,
             borrow_rate=costs.borrow_rate,
             cash_rate=costs.cash_rate,
             margin_rate=costs.margin_rate,
-            band=non_negative(no_trade_band, "no_trade_band"),
+            band=check_float("no_trade_band", no_trade_band, at_least=0),
             sizing=SIZINGS.index(sizing),
         )
     )
@@ -173,48 +185,47 @@ def backtest_weights(
         financing=series(account.financing, "financing"),
         cash=series(account.cash, "cash"),
         initial_capital=capital,
-        account=account,
         marks=marks,
         symbols=prices.columns,
+        _trades=account.trades,
     )
 
 
-def _keep(orders: Orders) -> Account:
-    """Walk through the bars, compiled where there are many."""
-    if len(orders.marks) + 8 * len(orders.targets) < COMPILED_FROM:
-        return keep_account(orders)
-    from crossattn.portfolio.kernel import keep_account_compiled
+def _simulate(inputs: BacktestInputs) -> Account:
+    """Run the account loop, compiled where a history is long enough to be worth loading numba."""
+    work = inputs.marks.size + 12 * inputs.targets.size
+    return simulate_account(inputs) if work < COMPILED_FROM else compiled_account()(inputs)
 
-    return keep_account_compiled(orders)
+
+def _by_asset(table: np.ndarray) -> np.ndarray:
+    """Read-only C-contiguous (N, T), so that numba compiles one version for every input."""
+    view = np.ascontiguousarray(table.T).view()
+    view.flags.writeable = False
+    return view
 
 
 def _check_rate(fee: float, targets: np.ndarray, costs: Costs, sizing: str) -> float:
     """Fee plus slippage, refused where no trade could ever pay it."""
-    rate = non_negative(fee, "transaction_cost") + costs.slippage
+    rate = check_float("transaction_cost", fee, at_least=0) + costs.slippage
     gross = np.nansum(np.abs(targets), axis=1).max(initial=0.0)
     if rate >= 1 or rate * gross >= 1:
         raise InvalidInputError(
             "transaction_cost plus slippage must be below 1 and below 1 / gross weight "
             f"({gross:g}), got {rate!r}"
         )
-    if sizing not in SIZINGS:
-        raise InvalidInputError(f"sizing must be one of {', '.join(SIZINGS)}, got {sizing!r}")
+    check_choice("sizing", sizing, SIZINGS)
     if sizing == "bt" and (costs.fixed or costs.impact):
-        raise InvalidInputError('sizing "bt" knows proportional costs only, got fixed or impact')
+        raise InvalidInputError('sizing "bt" allows proportional costs only, got fixed or impact')
     return rate
 
 
-def _arrival(rows: np.ndarray, execution_lag: int, n_rows: int) -> np.ndarray:
-    """For each row of the prices, the row of targets that is traded from then on, or -1."""
-    whole = isinstance(execution_lag, (int, np.integer)) and not isinstance(execution_lag, bool)
-    if not whole or execution_lag < 0:
-        raise InvalidInputError(
-            f"execution_lag must be a whole number of rows, zero or more, got {execution_lag!r}"
-        )
-    arrival = np.full(n_rows, -1, dtype=np.int64)
-    inside = rows + execution_lag < n_rows
-    arrival[rows[inside] + execution_lag] = np.flatnonzero(inside)
-    return arrival
+def _decision_at(rows: np.ndarray, execution_lag: int, n_rows: int) -> np.ndarray:
+    """For each row of the prices, the row of targets that may be traded from then on, or -1."""
+    rows = rows + check_int("execution_lag", execution_lag, at_least=0)
+    decision_at = np.full(n_rows, -1, dtype=np.int64)
+    inside = np.flatnonzero(rows < n_rows)  # what would be traded after the end never is
+    decision_at[rows[inside]] = inside
+    return decision_at
 
 
 def _years(index: pd.DatetimeIndex) -> np.ndarray:
@@ -230,12 +241,12 @@ def _delist(
     delistings: Mapping[str, pd.Timestamp],
     delisting_return: float,
 ) -> np.ndarray:
-    """Row at which each asset is paid out, (N,), T for never; later marks are the payment."""
-    if isinstance(delisting_return, bool) or not -1 <= delisting_return < np.inf:
-        raise InvalidInputError(
-            f"delisting_return must be a finite number of at least -1, got {delisting_return!r}"
-        )
-    settles = np.full(prices.shape[1], len(prices), dtype=np.int64)
+    """Row at which each asset is paid out, (N,), T for never.
+
+    From there on ``marks`` holds the payment for a share and ``tradable`` is False (in place).
+    """
+    factor = 1 + check_float("delisting_return", delisting_return, at_least=-1)
+    delisted_at = np.full(prices.shape[1], len(prices), dtype=np.int64)
     for symbol, time in delistings.items():
         if symbol not in prices.columns:
             raise InvalidInputError(f"delistings must be for symbols of prices, got {symbol!r}")
@@ -244,8 +255,8 @@ def _delist(
             raise InvalidInputError(f"delistings must have UTC times, got {time!r} for {symbol!r}")
         column, row = prices.columns.get_loc(symbol), prices.index.searchsorted(when)
         if row < len(prices):
-            settles[column] = row
+            delisted_at[column] = row
             last = marks[row - 1, column] if row else marks[row, column]
-            marks[row:, column] = last * (1 + delisting_return)
+            marks[row:, column] = last * factor
             tradable[row:, column] = False
-    return settles
+    return delisted_at

@@ -1,4 +1,4 @@
-"""Figures of a return series: what was earned, how roughly, and how it compares.
+"""Performance metrics of a return series: CAGR, volatility, Sharpe, Sortino, drawdown, Calmar.
 
 Built in chapter: Backtesting.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import check_float
 from crossattn.errors import InvalidInputError
 
 DAY = pd.Timedelta(days=1)
@@ -16,7 +17,7 @@ DAY = pd.Timedelta(days=1)
 def compute_metrics(
     returns: pd.Series | np.ndarray, *, periods_per_year: float | None = None
 ) -> dict[str, float]:
-    """Summarise net simple returns.
+    """Performance metrics of net simple returns.
 
     Feed it returns after costs: a gross Sharpe ratio is a statement about a market without fees.
 
@@ -148,7 +149,7 @@ def _intraday_periods(index: pd.DatetimeIndex, slots: float, weekend: bool) -> f
 
 
 def check_returns(returns: pd.Series | np.ndarray) -> np.ndarray:
-    """Return ``returns`` as a float array of shape (T,), or refuse it by name."""
+    """Return ``returns`` as a float array of shape (T,), or raise what is wrong with it."""
     try:
         values = np.asarray(returns, dtype=float)
     except (TypeError, ValueError):
@@ -167,15 +168,10 @@ def check_returns(returns: pd.Series | np.ndarray) -> np.ndarray:
 
 
 def check_periods(returns: pd.Series | np.ndarray, periods_per_year: float | None) -> float:
+    """Bars a year: the given number, or inferred from the index of ``returns``."""
     if periods_per_year is None:
         return infer_periods_per_year(getattr(returns, "index", pd.RangeIndex(len(returns))))
-    try:
-        periods = float(periods_per_year)
-    except (TypeError, ValueError):
-        periods = float("nan")
-    if not 0 < periods < float("inf"):
-        raise InvalidInputError(f"periods_per_year must be positive, got {periods_per_year!r}")
-    return periods
+    return check_float("periods_per_year", periods_per_year, above=0)
 
 
 def _ratio(gain: float, risk: float) -> float:

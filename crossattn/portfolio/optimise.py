@@ -1,6 +1,4 @@
-"""Weights from an optimiser that others keep well: skfolio, over cvxpy.
-
-Imported only where an optimised portfolio is asked for.
+"""Mean-variance weights with transaction costs, by cvxpy.
 
 Built in chapter: Portfolio heads.
 """
@@ -8,72 +6,11 @@ Built in chapter: Portfolio heads.
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
+from crossattn._validation import check_float
 from crossattn.errors import InvalidInputError, MissingDependencyError
 
 SOLVER_ROUNDING = 1e-6
-MISSING = 'optimised portfolios need skfolio: pip install "crossattn[data]"'
-
-
-def minimum_variance_weights(returns: np.ndarray, max_position: float = 1.0) -> np.ndarray:
-    """Long-only weights of least variance, from a Ledoit-Wolf covariance.
-
-    Parameters
-    ----------
-    returns : ndarray of shape (T, N)
-        Simple returns, complete.
-    max_position : float
-        Largest weight.
-
-    Returns
-    -------
-    ndarray of shape (N,)
-        Sum to 1.
-
-    Raises
-    ------
-    InvalidInputError
-        ``N * max_position`` is below 1.
-    MissingDependencyError
-        skfolio is not installed.
-    """
-    assets = returns.shape[1]
-    if not max_position > 0 or max_position * assets < 1 - 1e-12:
-        raise InvalidInputError(
-            f"max_position must be at least 1 / {assets} for {assets} assets, got {max_position!r}"
-        )
-    if assets == 1:
-        return np.ones(1)
-    returns = returns / (returns.std() or 1.0)  # the solver's tolerance is absolute
-    skfolio = _skfolio()
-    shrunk = skfolio.moments.LedoitWolf()
-    prior = skfolio.prior.EmpiricalPrior(covariance_estimator=shrunk)
-    model = skfolio.optimization.MeanRisk(prior_estimator=prior, max_weights=float(max_position))
-    return _fit(model, returns)
-
-
-def hierarchical_weights(returns: np.ndarray) -> np.ndarray:
-    """Hierarchical risk parity on a correlation tree with Ward's linkage.
-
-    Parameters
-    ----------
-    returns : ndarray of shape (T, N)
-        Simple returns, complete.
-
-    Returns
-    -------
-    ndarray of shape (N,)
-        Sum to 1.
-
-    Raises
-    ------
-    MissingDependencyError
-        skfolio is not installed.
-    """
-    if returns.shape[1] == 1:
-        return np.ones(1)
-    return _fit(_skfolio().optimization.HierarchicalRiskParity(), returns)
 
 
 def mean_variance_weights(
@@ -86,7 +23,7 @@ def mean_variance_weights(
     max_position: float = 1.0,
     allow_short: bool = False,
 ) -> np.ndarray:
-    """Weights that trade a forecast off against risk and against the cost of getting there.
+    """Mean-variance weights: forecast against risk and transaction cost.
 
     Maximises ``forecast·w - risk_aversion / 2 · w'Cw - transaction_cost · sum|w - held|`` with
     positions up to ``max_position`` and a gross weight of at most 1.
@@ -116,7 +53,7 @@ def mean_variance_weights(
     InvalidInputError
         Shapes disagree, a value is not finite, or a parameter is out of range.
     MissingDependencyError
-        cvxpy, which comes with skfolio, is not installed.
+        cvxpy is not installed (``pip install "crossattn[data]"`` brings it with skfolio).
 
     Notes
     -----
@@ -148,11 +85,14 @@ def mean_variance_weights(
         ("transaction_cost", transaction_cost, 0.0),
         ("max_position", max_position, 1e-12),
     ):
-        if not least <= value < np.inf:
-            raise InvalidInputError(f"{name} must be at least {least}, got {value!r}")
+        check_float(name, value, at_least=least)
     if np.linalg.eigvalsh((covariance + covariance.T) / 2)[0] < -1e-12 * np.trace(covariance):
         raise InvalidInputError("covariance must be positive semi-definite")
-    cvxpy = _cvxpy()
+    try:
+        import cvxpy
+    except ImportError:
+        message = 'mean_variance_weights needs cvxpy: pip install "crossattn[data]"'
+        raise MissingDependencyError(message) from None
     weights = cvxpy.Variable(assets)
     scale = 1 / max(np.abs(forecast).max(initial=0.0), 1e-12)  # brings the objective near 1
     gain = (
@@ -170,29 +110,3 @@ def mean_variance_weights(
     still = np.abs(found - held) < SOLVER_ROUNDING
     found = np.where(still, held, np.where(np.abs(found) < SOLVER_ROUNDING, 0.0, found))
     return np.clip(found, -max_position if allow_short else 0.0, max_position)
-
-
-def _skfolio():
-    try:
-        import skfolio
-        import skfolio.moments
-        import skfolio.optimization
-        import skfolio.prior
-    except ImportError:
-        raise MissingDependencyError(MISSING) from None
-    return skfolio
-
-
-def _cvxpy():
-    try:
-        import cvxpy
-    except ImportError:
-        raise MissingDependencyError(MISSING) from None
-    return cvxpy
-
-
-def _fit(model, returns: np.ndarray) -> np.ndarray:
-    model.fit(pd.DataFrame(returns, columns=[f"asset {k}" for k in range(returns.shape[1])]))
-    weights = np.asarray(model.weights_, dtype=float)
-    weights[np.abs(weights) < SOLVER_ROUNDING] = 0.0
-    return weights / weights.sum()

@@ -1,4 +1,4 @@
-"""What a portfolio risks, and whether its parts are really different bets.
+"""Risk of a portfolio: value at risk, expected shortfall, contributions, diversification.
 
 Built in chapter: From paper to practice.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import check_float
 from crossattn.errors import InvalidInputError
 
 
 def diversification_ratio(weights: np.ndarray, covariance: np.ndarray) -> float:
-    """Weighted volatility of the assets over the volatility of the portfolio.
+    """Diversification ratio: weighted volatility of the assets over that of the portfolio.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def diversification_ratio(weights: np.ndarray, covariance: np.ndarray) -> float:
 
 
 def effective_number_of_bets(weights: np.ndarray, covariance: np.ndarray) -> float:
-    """Number of uncorrelated bets that the portfolio's variance amounts to.
+    """Effective number of bets: uncorrelated ones that the portfolio's variance amounts to.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def effective_number_of_bets(weights: np.ndarray, covariance: np.ndarray) -> flo
 
 
 def value_at_risk(returns: np.ndarray, level: float = 0.95) -> float:
-    """Loss of a bar that is exceeded with probability ``1 - level``, from history.
+    """Historical value at risk: the loss of a bar exceeded with probability ``1 - level``.
 
     Parameters
     ----------
@@ -122,7 +123,7 @@ def value_at_risk(returns: np.ndarray, level: float = 0.95) -> float:
 
 
 def expected_shortfall(returns: np.ndarray, level: float = 0.95) -> float:
-    """Mean loss of the worst ``1 - level`` of the bars, from history.
+    """Historical expected shortfall: the mean loss of the worst ``1 - level`` of the bars.
 
     Parameters
     ----------
@@ -156,7 +157,7 @@ def expected_shortfall(returns: np.ndarray, level: float = 0.95) -> float:
 def risk_by_asset(
     weights: np.ndarray, returns: pd.DataFrame, *, level: float = 0.95
 ) -> pd.DataFrame:
-    """Where a portfolio's risk comes from.
+    """Risk contributions by asset: shares of volatility and of expected shortfall.
 
     Parameters
     ----------
@@ -229,8 +230,7 @@ def _check_history(returns: np.ndarray, level: float) -> np.ndarray:
     values = np.asarray(returns, dtype=float).ravel()
     if not len(values) or not np.isfinite(values).all():
         raise InvalidInputError("returns must be finite, at least one")
-    if not 0 < level < 1:
-        raise InvalidInputError(f"level must be between 0 and 1, got {level!r}")
+    check_float("level", level, above=0, below=1)
     return values
 
 

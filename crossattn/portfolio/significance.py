@@ -1,4 +1,4 @@
-"""How sure a Sharpe ratio is: intervals, and what many tries do to the best of them.
+"""Significance of Sharpe ratios: intervals, probabilistic and deflated Sharpe ratio.
 
 Built in chapter: From paper to practice.
 """
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kurtosis, norm, skew
 
+from crossattn._validation import check_choice, check_float, check_int
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio.metrics import check_periods, check_returns
 
@@ -19,7 +20,7 @@ EULER = 0.5772156649015329
 
 @dataclass(frozen=True)
 class SharpeInterval:
-    """An annual Sharpe ratio and where it may lie.
+    """An annual Sharpe ratio with its confidence interval.
 
     Attributes
     ----------
@@ -51,7 +52,7 @@ def sharpe_interval(
     seed: int = 0,
     periods_per_year: float | None = None,
 ) -> SharpeInterval:
-    """Interval of the annual Sharpe ratio that allows for autocorrelation and fat tails.
+    """Confidence interval of a Sharpe ratio, robust to autocorrelation and fat tails.
 
     The textbook's 1/√T assumes independent normal returns. Returns of a strategy are neither: their
     tails are fat, their volatility clusters, and slow positions make them autocorrelated.
@@ -105,25 +106,22 @@ def sharpe_interval(
     """
     values = _varying(returns)
     periods = check_periods(returns, periods_per_year)
-    if not 0 < level < 1:
-        raise InvalidInputError(f"level must be between 0 and 1, got {level!r}")
-    if lags is not None and (isinstance(lags, bool) or not 0 <= lags < len(values)):
-        raise InvalidInputError(f"lags must be between 0 and {len(values) - 1}, got {lags!r}")
+    check_float("level", level, above=0, below=1)
+    check_choice("method", method, ("hac", "bootstrap"))
+    if lags is not None:
+        check_float("lags", lags, at_least=0, below=len(values))
     root = np.sqrt(periods)
     estimate = values.mean() / values.std(ddof=1) * root
     if method == "hac":
         error = _robust_error(values, lags) * root
         reach = norm.ppf((1 + level) / 2) * error
         low, high = estimate - reach, estimate + reach
-    elif method == "bootstrap":
-        if isinstance(n_resamples, bool) or n_resamples < 100:
-            raise InvalidInputError(f"n_resamples must be at least 100, got {n_resamples!r}")
+    else:
+        check_int("n_resamples", n_resamples, at_least=100)
         block = max(1.0, float(lags) if lags is not None else len(values) ** (1 / 3))
-        draws = _bootstrap_sharpes(values, block, int(n_resamples), seed) * root
+        draws = _bootstrap_sharpes(values, block, n_resamples, seed) * root
         low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
         error = draws.std(ddof=1)
-    else:
-        raise InvalidInputError(f'method must be "hac" or "bootstrap", got {method!r}')
     return SharpeInterval(float(estimate), float(low), float(high), float(error), level, method)
 
 
@@ -133,7 +131,7 @@ def probabilistic_sharpe(
     *,
     periods_per_year: float | None = None,
 ) -> float:
-    """Probability that the true Sharpe ratio exceeds a benchmark, with skew and fat tails counted.
+    """Probabilistic Sharpe ratio: probability that the true one exceeds a benchmark.
 
     Parameters
     ----------
@@ -177,12 +175,12 @@ def probabilistic_sharpe(
 
 
 def expected_best_sharpe(n_trials: int, deviation: float) -> float:
-    """Sharpe ratio that the best of several worthless strategies is expected to show.
+    """Expected maximum Sharpe ratio of several strategies without skill.
 
     Parameters
     ----------
     n_trials : int
-        All that were tried, also those that nobody wrote down.
+        All that were tried, also those without a record.
     deviation : float
         Standard deviation of the trials' Sharpe ratios.
 
@@ -205,11 +203,8 @@ def expected_best_sharpe(n_trials: int, deviation: float) -> float:
     >>> round(expected_best_sharpe(100, 0.5), 2)
     1.27
     """
-    if isinstance(n_trials, bool) or not n_trials >= 1:
-        raise InvalidInputError(f"n_trials must be at least 1, got {n_trials!r}")
-    if not 0 <= deviation < np.inf:
-        raise InvalidInputError(f"deviation must be finite, zero or more, got {deviation!r}")
-    if n_trials == 1:
+    check_float("deviation", deviation, at_least=0)
+    if check_int("n_trials", n_trials) == 1:
         return 0.0
     first, second = norm.ppf(1 - 1 / n_trials), norm.ppf(1 - 1 / (n_trials * np.e))
     return float(deviation * ((1 - EULER) * first + EULER * second))
@@ -221,7 +216,7 @@ def deflated_sharpe(
     *,
     periods_per_year: float | None = None,
 ) -> float:
-    """Probability that a strategy chosen as the best of many has any skill.
+    """Deflated Sharpe ratio: is a strategy chosen as the best of many better than luck?
 
     Parameters
     ----------
@@ -235,8 +230,8 @@ def deflated_sharpe(
     Returns
     -------
     float
-        :func:`probabilistic_sharpe` against what the best of that many worthless strategies would
-        show; at .95 and above the choice survives.
+        :func:`probabilistic_sharpe` against what the best of that many strategies without skill
+        would show; at .95 and above the choice survives.
 
     Raises
     ------

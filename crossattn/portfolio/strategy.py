@@ -1,4 +1,4 @@
-"""A model as a strategy: predictions to weights, weights through the engine.
+"""Backtest a model: predictions to weights, weights to an account.
 
 Built in chapter: Backtesting.
 """
@@ -10,41 +10,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import check_float, check_int
 from crossattn.errors import InvalidInputError
+from crossattn.portfolio._inputs import check_times, prices_of_data, prices_of_returns
+from crossattn.portfolio._predictor import as_predictor
 from crossattn.portfolio.allocation import (
     cap_weights,
-    check_max_position,
     class_scores,
     forecast_scores,
     quantile_scores,
     staggered,
+    trailing_risk,
     weights_from_scores,
 )
 from crossattn.portfolio.costs import Costs
 from crossattn.portfolio.engine import BacktestResult, backtest_weights
 from crossattn.portfolio.metrics import compute_metrics
-from crossattn.portfolio.predictions import (
-    DEFAULT_QUANTILES,
-    output_type_of,
-    predictions_at,
-    risk_before,
-    setting_of,
-)
-from crossattn.portfolio.tables import check_times, levels_of_data, levels_of_returns
 
 if TYPE_CHECKING:
     from crossattn.windows.dataset import CrossAttentionData
 
 
 class CrossAttentionBacktest:
-    """Let a model trade: decide at a bar's close, hold until the next decision, pay for it.
+    """Backtest a model: decide at a bar's close, hold until the next decision, pay for trades.
 
     Parameters
     ----------
-    model : CrossAttentionMultiAsset, CrossAttentionForecaster, or anything with ``predict``
-        ``predict`` takes what :meth:`run` was given and returns (n, N) returns or weights, or
-        (n, N, 3) class logits, or (n, N, Q) quantiles. Which of them is told by ``output_type`` (of
-        the model or its ``config``): "regression" (the default for two dimensions),
+    model : CrossAttentionForecaster, CrossAttentionMultiAsset, or anything with ``predict``
+        An object with ``predict``, a torch module or a function. It takes what :meth:`run` was given and returns (n, N) returns or weights, or
+        (n, N, 3) class logits, or (n, N, Q) quantiles. Which of them follows from ``output_type``
+        (of the model or its ``config``): "regression" (the default for two dimensions),
         "classification" (for three), "portfolio", "distribution".
     initial_capital : float
         Money at the start.
@@ -65,7 +60,7 @@ class CrossAttentionBacktest:
     Attributes
     ----------
     result_ : BacktestResult
-        The account of the last run, with its trade log.
+        The account of the last run, with its trades.
 
     Raises
     ------
@@ -78,7 +73,7 @@ class CrossAttentionBacktest:
 
     * *regression*: forecast over risk, the standard deviation of the asset's return over the
       forecast's horizon as known at the decision. Cut at ``max_position``, then scaled down, never
-      up, to a gross weight of 1. A forecast of 1e-6 therefore holds next to nothing.
+      up, to a gross weight of 1. A forecast of 1e-6 therefore holds almost nothing.
     * *classification*: probability of up minus probability of down, cut and scaled alike.
     * *distribution*: as regression, with the median as forecast and the model's own risk: the
       distance of its outer quantiles, over that distance of a standard normal.
@@ -111,21 +106,13 @@ class CrossAttentionBacktest:
         costs: Costs | None = None,
         no_trade_band: float = 0.0,
     ) -> None:
-        if not (hasattr(model, "predict") or callable(model)):
-            raise InvalidInputError(
-                f"model must have a predict method or be callable, got {type(model).__name__}"
-            )
-        whole = isinstance(rebalance_freq, (int, np.integer))
-        if not whole or isinstance(rebalance_freq, bool) or rebalance_freq < 1:
-            raise InvalidInputError(
-                f"rebalance_freq must be a whole number of bars, at least 1, got {rebalance_freq!r}"
-            )
+        as_predictor(model)  # raises where it cannot predict
         self.model = model
         self.initial_capital = initial_capital
         self.transaction_cost = transaction_cost
-        self.rebalance_freq = int(rebalance_freq)
+        self.rebalance_freq = check_int("rebalance_freq", rebalance_freq)
         self.allow_short = bool(allow_short)
-        self.max_position = check_max_position(max_position)
+        self.max_position = check_float("max_position", max_position, above=0)
         self.stagger = bool(stagger)
         self.execution_lag = execution_lag
         self.costs = costs
@@ -138,7 +125,7 @@ class CrossAttentionBacktest:
         returns: np.ndarray | None = None,
         timestamps: pd.DatetimeIndex | None = None,
     ) -> pd.DataFrame:
-        """Trade the model's predictions through the bars.
+        """Backtest the model's predictions.
 
         Parameters
         ----------
@@ -155,12 +142,16 @@ class CrossAttentionBacktest:
 
         Returns
         -------
-        DataFrame of n rows
-            ``timestamp``; ``capital`` at the end of the bar that follows; ``return`` of that bar,
-            net of the costs of trading at its start; ``cost`` in money; ``turnover``, traded
-            notional over capital before the trade; ``positions`` (N,), shares of an index that is
-            1 at the first row; ``weights`` (N,), fractions of the capital after the row's trades,
-            which earn the next bar's return and drift between decisions.
+        DataFrame of n + 1 rows
+            A row a close: those of the windows, and the one that ends the last window's bar (left
+            out where that bar has no return yet). The columns are those of :attr:`result_`:
+            ``timestamp``; ``capital``, the account's ``equity``, after the row's trades;
+            ``return``, net, of the bar that ends at the row, the first measured from
+            ``initial_capital``; ``cost`` of the row's trades, in money; ``turnover``, traded
+            notional over the equity before the trades. ``.attrs["positions"]`` and
+            ``.attrs["weights"]`` are wide frames, a row a timestamp and a column an asset: shares
+            (of the asset's price over its first one) and fractions of the capital, after the row's
+            trades. They earn the next bar's return and drift between decisions.
 
         Raises
         ------
@@ -169,17 +160,17 @@ class CrossAttentionBacktest:
             infinite or loses more than everything, or the predictions do not fit.
         """
         X = X if hasattr(X, "symbols") else np.asarray(X)
-        levels = levels_of_data(X) if returns is None and hasattr(X, "closes") else None
+        has_closes = returns is None and hasattr(X, "closes")
         returns, timestamps, symbols = _check_run(X, returns, timestamps)
         decisions = np.arange(0, len(returns), self.rebalance_freq)
         targets = self._decide(X, returns, decisions)
-        levels = levels_of_returns(returns) if levels is None else levels
-        never = np.isnan(levels).all(axis=0)
-        targets[:, never], levels[0, never] = np.nan, 1.0  # no price at all: marked, never traded
-        prices = pd.DataFrame(levels, index=_with_next(timestamps), columns=symbols)
-        weights = pd.DataFrame(targets, index=timestamps[decisions], columns=symbols)
+        prices = (
+            prices_of_data(X) if has_closes else prices_of_returns(returns, timestamps, symbols)
+        )
+        never = prices.isna().to_numpy().all(axis=0)  # no price at all: marked, never traded
+        targets[:, never], prices.iloc[0, never] = np.nan, 1.0
         result = backtest_weights(
-            weights,
+            pd.DataFrame(targets, timestamps[decisions], symbols),
             prices,
             transaction_cost=self.transaction_cost,
             initial_capital=self.initial_capital,
@@ -188,20 +179,17 @@ class CrossAttentionBacktest:
             no_trade_band=self.no_trade_band,
         )
         self.result_ = result
-        capital = (result.equity + result.costs).to_numpy()[1:]  # before the next row's trades
-        before = np.concatenate([[result.initial_capital], capital[:-1]])
-        gain = capital - before
-        return pd.DataFrame(
+        frame = pd.DataFrame(
             {
-                "timestamp": timestamps,
-                "capital": capital,
-                "return": np.divide(gain, before, out=np.zeros_like(gain), where=before > 0),
-                "cost": result.costs.to_numpy()[:-1],
-                "turnover": result.turnover.to_numpy()[:-1],
-                "positions": list(result.positions.to_numpy()[:-1]),
-                "weights": list(result.weights.to_numpy()[:-1]),
+                "timestamp": prices.index,
+                "capital": result.equity.to_numpy(),
+                "return": result.returns.to_numpy(),
+                "cost": result.costs.to_numpy(),
+                "turnover": result.turnover.to_numpy(),
             }
         )
+        frame.attrs = {"positions": result.positions, "weights": result.weights}
+        return frame
 
     def compute_metrics(
         self, results: pd.DataFrame, periods_per_year: float | None = None
@@ -238,9 +226,10 @@ class CrossAttentionBacktest:
 
     def _decide(self, X, returns: np.ndarray, decisions: np.ndarray) -> np.ndarray:
         """Target weights at the decision rows, (M, N)."""
-        predictions = np.asarray(predictions_at(self.model, X, decisions))
-        kind = output_type_of(self.model, predictions)
-        levels = np.asarray(setting_of("quantiles", self.model) or DEFAULT_QUANTILES)
+        predictor = as_predictor(self.model)
+        predictions = predictor.predict_rows(X, decisions)
+        kind = predictor.output_type_of(predictions)
+        levels = np.asarray(predictor.quantiles)
         last = {"classification": (3,), "distribution": (len(levels),)}.get(kind, ())
         shape = (len(decisions), returns.shape[1], *last)
         if predictions.shape != shape:
@@ -248,7 +237,7 @@ class CrossAttentionBacktest:
                 f"model must predict shape {shape} for {kind}, got {predictions.shape}"
             )
         limits = {"allow_short": self.allow_short, "max_position": self.max_position}
-        horizon = int(setting_of("horizon", X, self.model) or 1)
+        horizon = int(getattr(X, "horizon", None) or predictor.horizon or 1)
         if kind == "portfolio":
             weights = cap_weights(predictions, **limits)
         elif kind == "classification":
@@ -256,7 +245,7 @@ class CrossAttentionBacktest:
         elif kind == "distribution":
             weights = weights_from_scores(quantile_scores(predictions, levels), **limits)
         else:
-            risk = risk_before(X, returns)[decisions] * np.sqrt(horizon)
+            risk = _known_risk(X, returns)[decisions] * np.sqrt(horizon)
             weights = weights_from_scores(forecast_scores(predictions, risk), **limits)
         if self.stagger and kind != "portfolio" and horizon > self.rebalance_freq:
             weights = staggered(weights, -(-horizon // self.rebalance_freq))
@@ -297,6 +286,18 @@ def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd
     return returns, timestamps, pd.Index(names)
 
 
-def _with_next(timestamps: pd.DatetimeIndex) -> pd.DatetimeIndex:
-    spacing = timestamps[-1] - timestamps[-2] if len(timestamps) > 1 else pd.Timedelta(hours=1)
-    return timestamps.append(pd.DatetimeIndex([timestamps[-1] + spacing]))
+def _known_risk(X: np.ndarray | CrossAttentionData, returns: np.ndarray) -> np.ndarray:
+    """Standard deviation of a bar's return known at each row, (n, N).
+
+    From the returns since the start of the run; before there are ten, from the first feature of
+    the first window, which in every data set of this package is the log return.
+    """
+    risk = trailing_risk(returns)
+    windows = X if isinstance(X, np.ndarray) else X.X
+    if windows.ndim == 4:
+        start = np.asarray(windows[0, :, :, 0], dtype=float)  # (N, T)
+        known = np.isfinite(start)
+        squares = np.where(known, start, 0.0) ** 2
+        first = np.sqrt(squares.sum(axis=1) / np.maximum(known.sum(axis=1), 1))
+        risk = np.where(np.isnan(risk), first, risk)
+    return risk

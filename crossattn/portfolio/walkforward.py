@@ -1,4 +1,4 @@
-"""Refit, forecast what comes next, move on: out-of-sample predictions of a whole history.
+"""Walk-forward evaluation: refit, forecast the next windows, move on.
 
 Built in chapter: Regimes and walk-forward.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
 from crossattn.windows.splits import Fold, walk_forward_folds
 
@@ -29,8 +30,8 @@ class WalkForwardResult:
     Attributes
     ----------
     predictions : ndarray of shape (n_test, N) or more
-        What a model fitted on earlier windows only said about each window; NaN for windows that
-        lie between two folds' test parts, the newer model's word where two folds overlap.
+        Prediction for each window of a model fitted on earlier windows only; NaN for windows that
+        lie between two folds' test parts, the newer model's where two folds overlap.
     data : CrossAttentionData of n_test windows
         From the first test window to the last one.
     folds : DataFrame, a row a fold
@@ -194,11 +195,9 @@ def walk_forward(
         expanding=expanding,
         embargo=embargo,
     )
-    whole = isinstance(val_size, (int, np.integer)) and not isinstance(val_size, bool)
-    if not whole or val_size < 0 or (val_size and train_size <= val_size + data.horizon):
+    if check_int("val_size", val_size, at_least=0) and train_size <= val_size + data.horizon:
         raise InvalidInputError(
-            f"val_size must be a whole number of windows that leaves some of {train_size} to "
-            f"train on, got {val_size!r}"
+            f"val_size must leave some of {train_size} windows to train on, got {val_size!r}"
         )
     if not callable(make_model):
         raise InvalidInputError(f"make_model must be callable, got {type(make_model).__name__}")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from crossattn import backtest_weights
 from crossattn.errors import InvalidInputError
-from crossattn.portfolio.costs import Costs, value_after_costs
-from crossattn.portfolio.limits import Limits
+from crossattn.portfolio import Costs, Limits
+from crossattn.portfolio._account import value_after_costs
 
 YEAR = pd.Timedelta(days=365.25)
 
@@ -162,7 +162,8 @@ def test_the_value_after_costs_solves_its_equation(value, weights, held, rate, i
     weights = np.array(weights)
     held = np.array(held[: len(weights)]) * value
     law = np.full(len(weights), impact / np.sqrt(value))
-    after = value_after_costs(value, weights, held, rate, law, 0.0)
+    active = np.ones(len(weights), bool)
+    after = value_after_costs(value, weights, held, active, rate, law, 0.0)
     assert 0 <= after <= value
     if after > 0:
         size = np.abs(weights * after - held)

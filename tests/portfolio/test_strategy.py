@@ -9,166 +9,167 @@ import pytest
 from crossattn import CrossAttentionBacktest, prepare_cross_attention_data
 from crossattn.errors import InvalidInputError
 
-N, T, F = 3, 6, 2
+N, T, ROWS = 3, 6, 60
 
 
-class Says:
-    """A model that says what it was told to, whatever it is shown."""
+class Fixed:
+    """A model with given predictions by row, whatever the features are."""
 
-    def __init__(self, table, output_type=None):
+    def __init__(self, table, output_type=None, horizon=None):
         self.table = np.asarray(table, dtype=float)
-        if output_type:
-            self.output_type = output_type
+        self.output_type, self.horizon = output_type, horizon
 
     def predict(self, X):
         return self.table[np.round(X[:, 0, -1, 1]).astype(int)]
 
 
-def windows(n=60, seed=0):
+def windows(n=ROWS, seed=0):
     rng = np.random.default_rng(seed)
-    X = rng.normal(0, 0.01, (n, N, T, F)).astype(np.float32)
-    X[:, :, :, 1] = np.arange(n)[:, None, None]  # the row's number, so that a model knows its row
+    X = rng.normal(0, 0.01, (n, N, T, 2)).astype(np.float32)
+    X[:, :, :, 1] = np.arange(n)[:, None, None]  # the row's number, for Fixed
     returns = rng.normal(0, 0.02, (n, N))
     return X, returns, pd.date_range("2024-01-01", periods=n, freq="h", tz="UTC")
 
 
-def test_a_row_decides_then_pays_then_earns_the_next_bar():
+def weights_of(model, **options):
+    """Weights after each row's trades, (n + 1, N)."""
+    return CrossAttentionBacktest(model, **options).run(*windows()).attrs["weights"].to_numpy()
+
+
+def test_a_row_is_marked_then_trades_then_earns_the_next_bar():
     X, returns, times = windows()
-    weights = np.random.default_rng(1).dirichlet(np.ones(N), len(X))
-    backtest = CrossAttentionBacktest(Says(weights, "portfolio"), 1000.0, 0.01, 7)
+    weights = np.random.default_rng(1).dirichlet(np.ones(N), ROWS)
+    backtest = CrossAttentionBacktest(Fixed(weights, "portfolio"), 1000.0, 0.01, 7)
     results = backtest.run(X, returns, times)
-    assert list(results.columns) == [
-        "timestamp",
-        "capital",
-        "return",
-        "cost",
-        "turnover",
-        "positions",
-        "weights",
-    ]
+    assert list(results.columns) == ["timestamp", "capital", "return", "cost", "turnover"]
+    assert results["timestamp"].tolist() == [*times, times[-1] + pd.Timedelta(hours=1)]
     capital, held = 1000.0, np.zeros(N)
-    for row in range(len(X)):
+    for row in range(ROWS + 1):
+        before = capital
+        if row:
+            capital *= 1 + held @ returns[row - 1]
+            held = held * (1 + returns[row - 1]) / (1 + held @ returns[row - 1])
         cost = 0.0
-        if row % 7 == 0:
+        if row % 7 == 0 and row < ROWS:
             base = capital
             for _ in range(100):
                 base = capital - 0.01 * np.abs(weights[row] * base - held * capital).sum()
-            cost, held = capital - base, weights[row]
-        earned = (1 - cost / capital) * (1 + held @ returns[row])
+            cost, capital, held = capital - base, base, weights[row]
         line = results.iloc[row]
-        assert line["return"] == pytest.approx(earned - 1, rel=1e-10), f"row {row}"
+        assert line["capital"] == pytest.approx(capital, rel=1e-10), f"row {row}"
+        assert line["return"] == pytest.approx(capital / before - 1, rel=1e-9, abs=1e-14)
         assert line["cost"] == pytest.approx(cost, rel=1e-10, abs=1e-12)
-        np.testing.assert_allclose(line["weights"], held, rtol=1e-10)
-        held = held * (1 + returns[row]) / (1 + held @ returns[row])
-        capital *= earned
-        assert line["capital"] == pytest.approx(capital, rel=1e-10)
-    assert (results["timestamp"] == times).all()
+        np.testing.assert_allclose(results.attrs["weights"].iloc[row], held, rtol=1e-10)
+
+
+def test_capital_is_the_equity_of_the_account():
+    X, returns, times = windows()
+    model = Fixed(np.random.default_rng(1).normal(0, 0.01, (ROWS, N)))
+    backtest = CrossAttentionBacktest(model, rebalance_freq=5, allow_short=True)
+    results = backtest.run(X, returns, times)
+    indexed = results.set_index("timestamp")
+    for column, series in (("capital", "equity"), ("return", "returns"), ("cost", "costs")):
+        account = getattr(backtest.result_, series)
+        np.testing.assert_array_equal(indexed[column].loc[account.index], account)
+    price = np.vstack([np.ones(N), np.cumprod(1 + returns, axis=0)])
+    value = results.attrs["positions"] * price
+    np.testing.assert_allclose(
+        value.div(indexed["capital"], axis=0), results.attrs["weights"], rtol=1e-12
+    )
 
 
 def test_late_returns_change_nothing_earlier():
     X, returns, times = windows()
-    model = Says(np.random.default_rng(1).normal(0, 0.01, (len(X), N)))
+    model = Fixed(np.random.default_rng(1).normal(0, 0.01, (ROWS, N)))
     backtest = CrossAttentionBacktest(model, rebalance_freq=5, allow_short=True)
     changed = returns.copy()
     changed[30:] = -changed[30:]
     before, after = backtest.run(X, returns, times), backtest.run(X, changed, times)
-    pd.testing.assert_series_equal(before["capital"][:30], after["capital"][:30])
-    np.testing.assert_array_equal(
-        np.stack(before["weights"][:31]), np.stack(after["weights"][:31]), "decided before row 30"
-    )
+    assert (before["capital"][:31] == after["capital"][:31]).all()
+    assert (before.attrs["weights"][:31] == after.attrs["weights"][:31]).all(axis=None)
+    assert (before["capital"][31:] != after["capital"][31:]).all()
 
 
-def test_a_faint_forecast_is_not_blown_up():
-    X, returns, times = windows()
-    faint = Says(np.full((len(X), N), 1e-6))
-    weights = np.stack(CrossAttentionBacktest(faint).run(X, returns, times)["weights"])
-    assert weights.sum(axis=1).max() < 0.001
-    loud = Says(np.full((len(X), N), 0.5))
-    weights = np.stack(CrossAttentionBacktest(loud, 1.0, 0.0).run(X, returns, times)["weights"])
-    np.testing.assert_allclose(weights[::24].sum(axis=1), 1.0, rtol=1e-9)
+def test_a_faint_forecast_is_not_scaled_up():
+    assert weights_of(Fixed(np.full((ROWS, N), 1e-6))).sum(axis=1).max() < 0.001
+    large = weights_of(Fixed(np.full((ROWS, N), 0.5)), transaction_cost=0.0)
+    np.testing.assert_allclose(large[::24].sum(axis=1), 1.0, rtol=1e-9)
 
 
 def test_a_forecast_over_a_longer_horizon_is_measured_in_its_own_risk():
-    X, returns, times = windows()
-    model = Says(np.full((len(X), N), 1e-3))
-    short = CrossAttentionBacktest(model, rebalance_freq=1).run(X, returns, times)
-    model.horizon = 4
-    long = CrossAttentionBacktest(model, rebalance_freq=1).run(X, returns, times)
-    np.testing.assert_allclose(2 * long["weights"].iloc[40], short["weights"].iloc[40], rtol=1e-9)
+    short, long = (
+        weights_of(Fixed(np.full((ROWS, N), 1e-3), horizon=horizon), rebalance_freq=1)
+        for horizon in (1, 4)
+    )
+    np.testing.assert_allclose(2 * long[40], short[40], rtol=1e-9)
 
 
 def test_overlapping_forecasts_are_held_as_sleeves():
-    X, returns, times = windows()
-    model = Says(np.random.default_rng(2).normal(0, 0.05, (len(X), N)))
-    model.horizon = 4
+    model = Fixed(np.random.default_rng(2).normal(0, 0.05, (ROWS, N)), horizon=4)
     options = {"rebalance_freq": 1, "allow_short": True, "transaction_cost": 0.0}
-    each = np.stack(CrossAttentionBacktest(model, **options).run(X, returns, times)["weights"])
-    sleeves = CrossAttentionBacktest(model, stagger=True, **options)
-    held = np.stack(sleeves.run(X, returns, times)["weights"])
+    each, held = weights_of(model, **options), weights_of(model, stagger=True, **options)
     np.testing.assert_allclose(held[20], each[17:21].mean(axis=0), rtol=1e-9, atol=1e-12)
 
 
-def test_classes_hold_what_they_lean_to():
-    X, returns, times = windows()
-    logits = np.zeros((len(X), N, 3))
+def test_classes_and_quantiles_become_weights():
+    logits = np.zeros((ROWS, N, 3))
     logits[:, 0, 2], logits[:, 1, 0] = 3.0, 3.0
-    options = {"rebalance_freq": 60, "transaction_cost": 0.0, "max_position": 0.4}
-    long = CrossAttentionBacktest(Says(logits), **options).run(X, returns, times)
-    np.testing.assert_allclose(long["weights"].iloc[0], [0.4, 0.0, 0.0])
-    both = CrossAttentionBacktest(Says(logits), allow_short=True, **options)
-    np.testing.assert_allclose(both.run(X, returns, times)["weights"].iloc[0], [0.4, -0.4, 0.0])
+    options = {"transaction_cost": 0.0, "max_position": 0.4}
+    np.testing.assert_allclose(weights_of(Fixed(logits), **options)[0], [0.4, 0.0, 0.0])
+    both = weights_of(Fixed(logits), allow_short=True, **options)
+    np.testing.assert_allclose(both[0], [0.4, -0.4, 0.0])
 
-
-def test_quantiles_bring_their_own_risk():
-    X, returns, times = windows()
-    table = np.zeros((len(X), N, 5))
+    table = np.zeros((ROWS, N, 5))
     table[..., 2] = [0.01, -0.01, 0.02]
     table[..., 0], table[..., 4] = table[..., 2] - 0.164485, table[..., 2] + 0.164485
-    model = Says(table, "distribution")
-    held = CrossAttentionBacktest(model, transaction_cost=0.0).run(X, returns, times)
-    np.testing.assert_allclose(held["weights"].iloc[0], [0.1, 0.0, 0.2], rtol=1e-4)
+    held = weights_of(Fixed(table, "distribution"), transaction_cost=0.0)
+    np.testing.assert_allclose(held[0], [0.1, 0.0, 0.2], rtol=1e-4)
 
 
 def test_max_position_holds_after_normalisation():
-    X, returns, times = windows()
-    weights = np.tile([0.8, 0.1, 0.1], (len(X), 1))
-    model = Says(weights, "portfolio")
-    run = CrossAttentionBacktest(model, rebalance_freq=1, max_position=0.5).run(X, returns, times)
-    held = np.stack(run["weights"])
+    model = Fixed(np.tile([0.8, 0.1, 0.1], (ROWS, 1)), "portfolio")
+    held = weights_of(model, rebalance_freq=1, max_position=0.5)[:-1]
     assert held.max() <= 0.5 + 1e-9
     np.testing.assert_allclose(held.sum(axis=1), 1.0, rtol=1e-9)
     with pytest.raises(InvalidInputError, match="max_position"):
-        CrossAttentionBacktest(model, max_position=0.3).run(X, returns, times)
+        weights_of(model, max_position=0.3)
 
 
-def test_metrics_are_net():
+def test_metrics_are_net_and_those_of_the_account():
     X, returns, times = windows(200)
-    model = Says(np.random.default_rng(3).dirichlet(np.ones(N), 200), "portfolio")
-    dear = CrossAttentionBacktest(model, rebalance_freq=1, transaction_cost=0.01)
+    model = Fixed(np.random.default_rng(3).dirichlet(np.ones(N), 200), "portfolio")
+    costly = CrossAttentionBacktest(model, rebalance_freq=1, transaction_cost=0.01)
     free = CrossAttentionBacktest(model, rebalance_freq=1, transaction_cost=0.0)
-    paid = dear.compute_metrics(dear.run(X, returns, times))
+    results = costly.run(X, returns, times)
+    net = costly.compute_metrics(results)
     gross = free.compute_metrics(free.run(X, returns, times))
-    assert paid["sharpe_ratio"] < gross["sharpe_ratio"] - 1
-    assert paid["total_costs"] > 0 == gross["total_costs"]
-    assert paid["periods_per_year"] == 8760
-    wealth = dear.run(X, returns, times)["capital"].iloc[-1] / 100_000
-    assert paid["total_return"] == pytest.approx(wealth - 1, rel=1e-9)
+    assert net["sharpe_ratio"] < gross["sharpe_ratio"] - 1
+    assert net["total_costs"] > 0 == gross["total_costs"]
+    assert net["periods_per_year"] == 8760
+    assert net["total_return"] == pytest.approx(results["capital"].iloc[-1] / 100_000 - 1)
+    assert net.items() <= costly.result_.metrics().items()
 
 
 def test_an_asset_without_a_return_is_neither_traded_nor_moved():
     X, returns, times = windows()
     returns[:, 1] = np.nan
     returns[10:20, 2] = np.nan
-    weights = np.full((len(X), N), 1 / 3)
-    backtest = CrossAttentionBacktest(Says(weights, "portfolio"), rebalance_freq=5)
-    results = backtest.run(X, returns, times)
-    held = np.stack(results["positions"])
+    model = Fixed(np.full((ROWS, N), 1 / 3), "portfolio")
+    results = CrossAttentionBacktest(model, rebalance_freq=5).run(X, returns, times)
+    held = results.attrs["positions"].to_numpy()
     assert (held[:, 1] == 0).all()
     assert (np.diff(held[10:20, 2]) == 0).all()
     assert results["capital"].notna().all()
 
 
-def test_data_brings_its_own_returns_and_names(make_frames):
+def test_a_last_bar_that_has_not_closed_has_no_row():
+    X, returns, times = windows()
+    returns[-1] = np.nan
+    results = CrossAttentionBacktest(Fixed(np.full((ROWS, N), 0.1))).run(X, returns, times)
+    assert results["timestamp"].tolist() == times.tolist()
+
+
+def test_data_has_its_own_returns_and_names(make_frames):
     data = prepare_cross_attention_data(make_frames(200, N), lookback=8, horizon=2)
 
     class Model:
@@ -182,14 +183,13 @@ def test_data_brings_its_own_returns_and_names(make_frames):
     backtest = CrossAttentionBacktest(Model(), rebalance_freq=10, transaction_cost=0.0)
     by_data = backtest.run(data)
     by_hand = backtest.run(data, data.bar_returns, data.timestamps)
-    pd.testing.assert_series_equal(by_data["capital"], by_hand["capital"])
-    first = by_data["weights"].iloc[0]
-    assert first[0] == 0 < first[1] < first[2], "weights are in the order of the data"
-    assert list(backtest.result_.positions.columns) == list(data.symbols)
-    assert set(backtest.result_.trades["symbol"]) <= set(data.symbols)
+    np.testing.assert_allclose(by_data["capital"], by_hand["capital"], rtol=1e-12)
+    weights = by_data.attrs["weights"]
+    assert list(weights.columns) == list(data.symbols) == list(by_data.attrs["positions"].columns)
+    assert weights.iloc[0, 0] == 0 < weights.iloc[0, 1] < weights.iloc[0, 2]
 
 
-def test_torch_models_trade(make_frames):
+def test_torch_modules_trade(make_frames):
     torch = pytest.importorskip("torch")
     from crossattn import CrossAttentionMultiAsset
 
@@ -199,14 +199,8 @@ def test_torch_models_trade(make_frames):
         model = CrossAttentionMultiAsset(
             N, len(data.features), d_model=8, n_heads=2, n_layers=1, output_type=kind
         )
-        backtest = CrossAttentionBacktest(model, rebalance_freq=4)
-        results = backtest.run(data.X, data.bar_returns, data.timestamps)
-        assert len(results) == len(data)
+        results = CrossAttentionBacktest(model).run(data.X, data.bar_returns, data.timestamps)
         assert np.isfinite(results["return"]).all(), kind
-
-
-def test_any_torch_module_trades():
-    torch = pytest.importorskip("torch")
 
     class Newest(torch.nn.Module):
         output_type = "portfolio"
@@ -214,41 +208,36 @@ def test_any_torch_module_trades():
         def forward(self, x):
             return x[:, :, -1, 0].softmax(dim=1)
 
-    X, returns, times = windows()
-    results = CrossAttentionBacktest(Newest(), rebalance_freq=3).run(X, returns, times)
+    X = windows()[0]
     expected = np.exp(X[3, :, -1, 0]) / np.exp(X[3, :, -1, 0]).sum()
-    np.testing.assert_allclose(results["weights"].iloc[3], expected, rtol=1e-5)
+    np.testing.assert_allclose(weights_of(Newest(), rebalance_freq=3)[3], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model": object()}, "model"),
+        ({"model": object()}, "model must have a predict method"),
         ({"rebalance_freq": 0}, "rebalance_freq"),
-        ({"rebalance_freq": 2.5}, "rebalance_freq"),
         ({"max_position": 0}, "max_position"),
         ({"transaction_cost": -1}, "transaction_cost"),
         ({"initial_capital": -5}, "initial_capital"),
-        ({"returns": np.zeros((60, N + 1))}, "predict shape"),
-        ({"returns": np.zeros((59, N))}, "one length"),
-        ({"returns": np.zeros(60)}, "shape"),
-        ({"returns": np.full((60, N), np.inf)}, "inf"),
-        ({"returns": np.full((60, N), -1.0)}, "above -1"),
+        ({"returns": np.zeros((ROWS, N + 1))}, "predict shape"),
+        ({"returns": np.zeros((ROWS - 1, N))}, "one length"),
+        ({"returns": np.zeros(ROWS)}, "shape"),
+        ({"returns": np.full((ROWS, N), np.inf)}, "inf"),
+        ({"returns": np.full((ROWS, N), -1.0)}, "above -1"),
         ({"returns": None}, "returns"),
-        (
-            {"timestamps": pd.date_range("2024-01-01", periods=60, freq="h")},
-            "timestamps must have UTC times",
-        ),
+        ({"timestamps": windows()[2].tz_localize(None)}, "timestamps must have UTC times"),
         ({"timestamps": windows()[2][::-1]}, "timestamps must be sorted"),
-        ({"timestamps": windows()[2][[0] * 60]}, "timestamps must have unique"),
-        ({"model": Says(np.zeros((60, N)), "portrait")}, "output_type"),
-        ({"model": Says(np.full((60, N), np.inf))}, "predictions"),
+        ({"timestamps": windows()[2][[0] * ROWS]}, "timestamps must have unique"),
+        ({"model": Fixed(np.zeros((ROWS, N)), "portrait")}, "output_type"),
+        ({"model": Fixed(np.full((ROWS, N), np.inf))}, "predictions"),
     ],
 )
 def test_bad_input_is_refused_by_name(change, words):
     X, returns, times = windows()
     call = {"returns": returns, "timestamps": times}
-    build = {"model": Says(np.zeros((60, N)))}
+    build = {"model": Fixed(np.zeros((ROWS, N)))}
     for name, value in change.items():
         (call if name in call else build)[name] = value
     with pytest.raises(InvalidInputError, match=words):
@@ -256,7 +245,7 @@ def test_bad_input_is_refused_by_name(change, words):
 
 
 def test_a_move_across_a_missing_bar_is_earned():
-    """Up a fifth while no bar was there: the account of a data set holds it, and sells it."""
+    """The close rises by 20 % while bars are missing: a data set's closes contain the move."""
     times = pd.date_range("2024-01-01", periods=12, freq="h", tz="UTC", name="time")
     closes = {"A": np.r_[np.full(6, 100.0), np.full(6, 120.0)], "B": np.full(12, 50.0)}
     frames = {
@@ -267,14 +256,14 @@ def test_a_move_across_a_missing_bar_is_earned():
     }
     frames["A"] = frames["A"].drop(times[5:7])
     data = prepare_cross_attention_data(frames, lookback=1, horizon=1, features=["log_return"])
-    hold = CrossAttentionBacktest(
-        lambda windows: np.tile([0.5, 0.0], (len(windows), 1)),
-        transaction_cost=0.0,
-        rebalance_freq=100,
-    )
-    hold.model.output_type = "portfolio"
-    results = hold.run(data)
-    assert results["capital"].iloc[-1] == pytest.approx(110_000)
-    assert (results["capital"].iloc[:5] == 100_000).all()
+
+    def half_in_a(windows):
+        return np.tile([0.5, 0.0], (len(windows), 1))
+
+    half_in_a.output_type = "portfolio"
+    hold = CrossAttentionBacktest(half_in_a, transaction_cost=0.0, rebalance_freq=100)
+    capital = hold.run(data)["capital"]
+    assert capital.iloc[-1] == pytest.approx(110_000)
+    assert (capital.iloc[:5] == 100_000).all()
     given = hold.run(data, data.bar_returns, data.timestamps)
-    assert given["capital"].iloc[-1] == 100_000, "returns alone cannot know of it"
+    assert given["capital"].iloc[-1] == 100_000, "returns alone do not contain the move"

@@ -122,8 +122,7 @@ def test_warm_starts_hand_the_model_on(data):
 def test_a_result_trades(data):
     result = walk_forward(data, LastReturn, train_size=80, test_size=60)
     backtest = CrossAttentionBacktest(result, rebalance_freq=1, allow_short=True)
-    results = backtest.run(result.data)
-    assert len(results) == len(result.data)
+    assert backtest.run(result.data)["timestamp"][:-1].tolist() == list(result.timestamps)
     part = result.data[10:20]
     np.testing.assert_array_equal(result.predict(part), result.predictions[10:20])
     with pytest.raises(InvalidInputError, match="no fold"):

@@ -1,4 +1,4 @@
-"""The engine's door: tables of the right shape, in time order, or a refusal that names them.
+"""Check prices, weights and other tables, and bring them to one shape.
 
 Built in chapter: Backtesting.
 """
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def check_table(table: pd.DataFrame, name: str) -> np.ndarray:
-    """Return the numbers of a wide table, (T, N) in column order, or refuse it by ``name``.
+    """Return the numbers of a wide table, (T, N) in column order, or raise an error that names it.
 
     Parameters
     ----------
     table : DataFrame
         One column a symbol, index UTC times, strictly increasing.
     name : str
-        What to call it in a message.
+        Argument to name in an error.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def check_table(table: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def check_times(index: pd.Index, name: str) -> None:
-    """Refuse an index that is not of UTC times, strictly increasing."""
+    """Raise unless an index holds UTC times, strictly increasing."""
     if not isinstance(index, pd.DatetimeIndex):
         raise InvalidInputError(f"{name} must be indexed by time, got {type(index).__name__}")
     if index.tz is None:
@@ -67,7 +67,7 @@ def check_times(index: pd.Index, name: str) -> None:
 
 
 def check_prices(prices: pd.DataFrame, name: str = "prices") -> np.ndarray:
-    """Return closing prices (T, N), positive and finite or NaN, or refuse them.
+    """Return closing prices (T, N), positive and finite or NaN, or raise.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def check_prices(prices: pd.DataFrame, name: str = "prices") -> np.ndarray:
     table = check_table(prices, name)
     if not table.size:
         raise InvalidInputError(f"{name} must have rows and columns, got shape {table.shape}")
-    if table.min() > 0 and table.max() < np.inf:  # False where anything is NaN
+    if table.min() > 0 and table.max() < np.inf:  # the common case; False where anything is NaN
         return table
     wrong = ~(np.isnan(table) | ((table > 0) & (table < np.inf)))
     if wrong.any():
@@ -117,8 +117,8 @@ def check_weights(weights: pd.DataFrame, prices: pd.DataFrame) -> tuple[np.ndarr
     return targets, rows
 
 
-def spread_table(table: pd.DataFrame, prices: pd.DataFrame, name: str) -> np.ndarray:
-    """Return a table's numbers at every cell of the prices (T, N), NaN where it says nothing.
+def reindex_like_prices(table: pd.DataFrame, prices: pd.DataFrame, name: str) -> np.ndarray:
+    """Return a table's numbers at every cell of the prices (T, N), NaN where it has none.
 
     Raises
     ------
@@ -129,9 +129,9 @@ def spread_table(table: pd.DataFrame, prices: pd.DataFrame, name: str) -> np.nda
     if np.isinf(values).any():
         raise InvalidInputError(f"{name} must be finite or NaN, got an infinite value")
     columns, rows = _positions(table, prices, name)
-    spread = np.full(prices.shape, np.nan)
-    spread[np.ix_(rows, columns)] = values
-    return spread
+    full = np.full(prices.shape, np.nan)
+    full[np.ix_(rows, columns)] = values
+    return full
 
 
 def last_known(table: np.ndarray) -> np.ndarray:
@@ -144,23 +144,34 @@ def last_known(table: np.ndarray) -> np.ndarray:
     return np.asfortranarray(np.nan_to_num(np.take_along_axis(table, rows, axis=0), nan=0.0))
 
 
-def levels_of_returns(returns: np.ndarray) -> np.ndarray:
-    """Index of each asset (n + 1, N), 1 at first, NaN at rows that no known return touches."""
+def prices_of_returns(
+    returns: np.ndarray, timestamps: pd.DatetimeIndex, symbols: pd.Index
+) -> pd.DataFrame:
+    """Price index (n + 1, N) of next-bar returns (n, N), 1 at first.
+
+    NaN at rows that no known return touches. A last row without any is left out: that bar has not
+    closed.
+    """
     known = ~np.isnan(returns)
-    level = np.cumprod(np.where(known, 1 + returns, 1.0), axis=0)
-    level = np.vstack([np.ones((1, returns.shape[1])), level])
-    edge = np.zeros((1, returns.shape[1]), dtype=bool)
-    there = np.vstack([known, edge]) | np.vstack([edge, known])
-    return np.where(there, level, np.nan)
+    table = np.ones((len(returns) + 1, returns.shape[1]))
+    np.cumprod(np.where(known, 1 + returns, 1.0), axis=0, out=table[1:])
+    touched = np.zeros(table.shape, dtype=bool)
+    touched[:-1] |= known
+    touched[1:] |= known
+    table[~touched] = np.nan
+    spacing = timestamps[-1] - timestamps[-2] if len(timestamps) > 1 else pd.Timedelta(hours=1)
+    closes = timestamps.append(pd.DatetimeIndex([timestamps[-1] + spacing]))
+    prices = pd.DataFrame(table, closes, symbols)
+    return prices if known[-1].any() else prices.iloc[:-1]
 
 
-def levels_of_data(data: CrossAttentionData) -> np.ndarray:
-    """Closes of the windows' rows and of the row that follows, in units of each asset's first."""
-    closes = np.array(data.closes[data.ends[0] : data.ends[-1] + 2])
-    if len(closes) == len(data):  # the newest window: nobody knows what follows
-        closes = np.vstack([closes, np.full((1, closes.shape[1]), np.nan)])
+def prices_of_data(data: CrossAttentionData) -> pd.DataFrame:
+    """Closes at the windows' rows and at the one that follows, over each asset's first."""
+    rows = slice(data.ends[0], data.ends[-1] + 2)  # the newest window has no row that follows
+    closes = np.array(data.closes[rows])
     first = np.argmax(~np.isnan(closes), axis=0)
-    return closes / closes[first, np.arange(closes.shape[1])]
+    scaled = closes / closes[first, np.arange(closes.shape[1])]
+    return pd.DataFrame(scaled, data.clock[rows], list(data.symbols))
 
 
 def _positions(

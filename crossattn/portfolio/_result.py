@@ -1,10 +1,11 @@
-"""What a backtest returns: the account's history, its trades and its figures.
+"""Result of a backtest: equity, positions, trades, metrics, attribution.
 
 Built in chapter: Backtesting.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,18 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from crossattn.portfolio.ledger import Account
+from crossattn.errors import InvalidInputError
+from crossattn.portfolio._account import ORDER, TRADE_KINDS
 from crossattn.portfolio.metrics import compute_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TRADE_KINDS = ("order", "delisting", "ruin")
-
 
 @dataclass(frozen=True, eq=False)
 class BacktestResult:
-    """The history of one account, net of everything it paid.
+    """Equity, positions, trades and costs of a backtest, net of everything that was paid.
 
     Attributes
     ----------
@@ -55,16 +55,15 @@ class BacktestResult:
     financing: pd.Series
     cash: pd.Series
     initial_capital: float
-    account: Account = field(repr=False)
     marks: np.ndarray = field(repr=False)
     symbols: pd.Index = field(repr=False)
+    _trades: np.ndarray = field(repr=False)
 
     @cached_property
     def positions(self) -> pd.DataFrame:
         """Shares held after the row's trades, (T, N); negative is short."""
-        account, shape = self.account, self.marks.shape
-        changes = np.zeros(shape, order="F")
-        np.add.at(changes, (account.trade_row, account.trade_column), account.trade_shares)
+        changes = np.zeros(self.marks.shape, order="F")
+        np.add.at(changes, (self._trades["row"], self._trades["column"]), self._trades["shares"])
         return pd.DataFrame(np.cumsum(changes, axis=0), self.equity.index, self.symbols)
 
     @cached_property
@@ -84,19 +83,18 @@ class BacktestResult:
         shares times the price change since) and ``kind`` (order, delisting or ruin). The results
         less the costs and the financing add up to the change of the equity.
         """
-        account = self.account
-        price = self.marks[account.trade_row, account.trade_column]
-        last = self.marks[-1, account.trade_column]
+        row, column, shares = (self._trades[name] for name in ("row", "column", "shares"))
+        price = self.marks[row, column]
         return pd.DataFrame(
             {
-                "time": self.equity.index[account.trade_row],
-                "symbol": self.symbols[account.trade_column],
-                "shares": account.trade_shares,
+                "time": self.equity.index[row],
+                "symbol": self.symbols[column],
+                "shares": shares,
                 "price": price,
-                "value": account.trade_shares * price,
-                "cost": account.trade_cost,
-                "result": account.trade_shares * (last - price),
-                "kind": np.array(TRADE_KINDS, dtype=object)[account.trade_kind],
+                "value": shares * price,
+                "cost": self._trades["cost"],
+                "result": shares * (self.marks[-1, column] - price),
+                "kind": np.array(TRADE_KINDS, dtype=object)[self._trades["kind"]],
             }
         )
 
@@ -116,7 +114,7 @@ class BacktestResult:
         return pd.Series(gross, self.equity.index, name="gross_return")
 
     def metrics(self, periods_per_year: float | None = None) -> dict[str, float]:
-        """Figures of the net returns, and what trading did to them.
+        """Metrics of the net returns, and of trading and exposure.
 
         Parameters
         ----------
@@ -126,27 +124,81 @@ class BacktestResult:
         Returns
         -------
         dict
-            Everything of :func:`crossattn.compute_metrics`, and ``average_turnover`` (a bar),
+            Those of :func:`crossattn.compute_metrics`, and ``average_turnover`` (a bar),
             ``total_costs`` and ``total_financing`` (money), ``n_trades``, ``gross_exposure`` and
             ``net_exposure`` (means over the bars), ``break_even_cost`` (the cost per traded
             notional at which the gain before costs is used up).
         """
         figures = compute_metrics(self.returns, periods_per_year=periods_per_year)
         weights = self.weights.to_numpy()
-        notional = np.abs(self.trades["value"].to_numpy()[self.account.trade_kind == 0]).sum()
+        orders = self._trades[self._trades["kind"] == ORDER]
+        notional = np.abs(orders["shares"] * self.marks[orders["row"], orders["column"]]).sum()
         gain = self.equity.iloc[-1] - self.initial_capital + self.costs.sum()
         return figures | {
             "average_turnover": float(self.turnover.mean()),
             "total_costs": float(self.costs.sum()),
             "total_financing": float(self.financing.sum()),
-            "n_trades": int((self.account.trade_kind == 0).sum()),
+            "n_trades": len(orders),
             "gross_exposure": float(np.abs(weights).sum(axis=1).mean()),
             "net_exposure": float(weights.sum(axis=1).mean()),
             "break_even_cost": float(gain / notional) if notional else float("inf"),
         }
 
+    def attribution(self, groups: Mapping[str, str] | None = None) -> pd.DataFrame:
+        """Split the account's gain by asset, or by groups of assets.
+
+        Parameters
+        ----------
+        groups : mapping of symbol to label, optional
+            For example sectors; every symbol must have one.
+
+        Returns
+        -------
+        DataFrame, a row an asset or a group
+            Money: ``gain`` of the positions before costs, ``cost`` of their trades, ``net``; and
+            ``turnover``, the traded notional over the mean equity. The gains less all costs and
+            the account's ``financing`` add up to the change of its equity.
+
+        Raises
+        ------
+        InvalidInputError
+            A symbol has no group.
+
+        Notes
+        -----
+        Interest, borrow and funding belong to the account and are in ``financing``.
+
+        Built in chapter: From paper to practice.
+
+        Examples
+        --------
+        >>> from crossattn import backtest_weights
+        >>> times = pd.date_range("2024-01-01", periods=2, tz="UTC")
+        >>> prices = pd.DataFrame({"A": [10.0, 11.0], "B": [10.0, 9.0]}, index=times)
+        >>> weights = pd.DataFrame({"A": [0.5], "B": [-0.5]}, index=times[:1])
+        >>> result = backtest_weights(weights, prices, transaction_cost=0.0)
+        >>> result.attribution()["gain"].round(6).tolist()
+        [5000.0, 5000.0]
+        """
+        trades, equity = self.trades, self.equity.mean()
+        money = pd.DataFrame(
+            {
+                "gain": trades["result"],
+                "cost": trades["cost"],
+                "net": trades["result"] - trades["cost"],
+                "turnover": trades["value"].abs() / (equity if equity > 0 else np.nan),
+            }
+        )
+        table = money.groupby(trades["symbol"], sort=False).sum().reindex(self.symbols, fill_value=0.0)
+        if groups is None:
+            return table
+        missing = [symbol for symbol in self.symbols if symbol not in groups]
+        if missing:
+            raise InvalidInputError(f"groups must name every symbol, got none for {missing}")
+        return table.groupby([groups[symbol] for symbol in self.symbols], sort=True).sum()
+
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the equity and return the axes."""
+        """Plot the equity over time and return the axes."""
         from crossattn.figures import new_axes
 
         axes = new_axes(ax)

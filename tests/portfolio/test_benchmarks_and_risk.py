@@ -1,32 +1,26 @@
-"""Portfolios without a model, optimised weights, risk figures, attribution and capacity."""
+"""Benchmark strategies, mean-variance weights, risk measures, attribution and capacity."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.covariance import LedoitWolf
 
 from crossattn import backtest_weights
 from crossattn.errors import InvalidInputError
-from crossattn.portfolio.attribution import attribute, attribute_parts
-from crossattn.portfolio.benchmarks import (
+from crossattn.portfolio import (
+    Costs,
+    break_even_cost,
     buy_and_hold,
+    capacity_curve,
     compare,
-    equal_weight,
-    hierarchical_risk_parity,
-    inverse_volatility,
-    minimum_variance,
-    momentum,
-)
-from crossattn.portfolio.capacity import break_even_cost, capacity_curve
-from crossattn.portfolio.costs import Costs
-from crossattn.portfolio.optimise import mean_variance_weights, minimum_variance_weights
-from crossattn.portfolio.policy import drifted, mean_variance_policy, volatility_target
-from crossattn.portfolio.risk import (
     diversification_ratio,
     effective_number_of_bets,
+    equal_weight,
     expected_shortfall,
+    inverse_volatility,
+    mean_variance_weights,
+    momentum,
     risk_by_asset,
     value_at_risk,
 )
@@ -40,28 +34,26 @@ def walk(rows=300, scales=(0.01, 0.02, 0.03, 0.01), seed=0):
     return pd.DataFrame(np.exp(steps.cumsum(0)), index=index, columns=list("ABCD")[: len(scales)])
 
 
-RIVALS = {
+BENCHMARKS = {
     "equal": lambda p: equal_weight(p, every=10),
     "hold": buy_and_hold,
     "inverse volatility": lambda p: inverse_volatility(p, every=10, window=40),
     "momentum": lambda p: momentum(p, every=10, window=40),
     "long-short momentum": lambda p: momentum(p, every=10, window=40, allow_short=True),
-    "minimum variance": lambda p: minimum_variance(p, every=60, window=100),
-    "risk parity": lambda p: hierarchical_risk_parity(p, every=60, window=100),
 }
 
 
-@pytest.mark.parametrize("name", RIVALS)
-def test_rivals_know_nothing_of_the_future(name):
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_benchmarks_do_not_depend_on_the_future(name):
     prices = walk()
-    weights = RIVALS[name](prices)
+    weights = BENCHMARKS[name](prices)
     np.testing.assert_allclose(weights.abs().sum(axis=1), 1.0, rtol=1e-9)
     changed = prices.copy()
     changed.iloc[201:] *= np.linspace(1, 3, 99)[:, None] ** np.array([1, -1, 2, 0])
-    later = RIVALS[name](changed)
+    later = BENCHMARKS[name](changed)
     cut = prices.index[200]
     pd.testing.assert_frame_equal(weights[:cut], later[:cut])
-    shuffled = RIVALS[name](prices[list("CADB")])[list("ABCD")]
+    shuffled = BENCHMARKS[name](prices[list("CADB")])[list("ABCD")]
     np.testing.assert_allclose(shuffled, weights, atol=1e-4)
     backtest_weights(weights, prices)
 
@@ -90,39 +82,6 @@ def test_assets_without_prices_are_left_out():
     assert buy_and_hold(prices).index[0] == prices.index[200]
 
 
-@pytest.mark.parametrize("rival", [minimum_variance, hierarchical_risk_parity])
-def test_a_price_that_stands_still_is_no_riskless_asset(rival):
-    prices = walk(rows=160)
-    halted = prices.assign(C=7.0)
-    weights = rival(halted, every=50, window=100)
-    assert (weights["C"] == 0).all()
-    beside = rival(prices.drop(columns="C"), every=50, window=100)
-    np.testing.assert_allclose(weights.drop(columns="C"), beside, atol=1e-6)
-    assert (rival(halted * 0 + 1.0, every=50, window=100) == 0).all(axis=None)
-
-
-def test_minimum_variance_is_the_least():
-    prices = walk(scales=(0.01, 0.03), rows=3000)
-    returns = prices.pct_change().dropna().to_numpy()
-    weights = minimum_variance_weights(returns)
-    least = np.linspace(0, 1, 1001)
-    variance = [np.var(returns @ [w, 1 - w]) for w in least]
-    assert weights[0] == pytest.approx(least[np.argmin(variance)], abs=0.02)
-    with pytest.raises(InvalidInputError, match="max_position"):
-        minimum_variance_weights(returns, max_position=0.4)
-    assert minimum_variance_weights(returns, max_position=0.6).max() == pytest.approx(0.6, abs=1e-4)
-
-
-@pytest.mark.parametrize("scale", [100.0, 0.005, 1e-5])
-def test_minimum_variance_does_not_depend_on_the_size_of_returns(scale):
-    """A solver's tolerance is absolute: five-minute bars once gave weights .003 off."""
-    rng = np.random.default_rng(2)
-    mix = 0.2 * rng.normal(size=(5, 5)) + np.diag([1.0, 0.7, 1.2, 1.1, 0.8])
-    returns = scale * rng.standard_t(5, (400, 5)) @ mix
-    least = np.linalg.solve(LedoitWolf().fit(returns).covariance_, np.ones(5))
-    np.testing.assert_allclose(minimum_variance_weights(returns), least / least.sum(), atol=1e-5)
-
-
 def test_mean_variance_by_hand():
     forecast, covariance = np.array([0.002, -0.001, 0.0005]), np.diag([0.01, 0.02, 0.01])
     free = mean_variance_weights(forecast, covariance, risk_aversion=2, allow_short=True)
@@ -139,57 +98,6 @@ def test_mean_variance_by_hand():
     greedy = mean_variance_weights(forecast * 1000, covariance, max_position=0.7, allow_short=True)
     assert np.abs(greedy).sum() <= 1 + 1e-6
     assert np.abs(greedy).max() <= 0.7
-
-
-def test_the_policy_trades_less_when_trading_costs():
-    prices = walk(rows=160)
-    rng = np.random.default_rng(1)
-    forecasts = pd.DataFrame(
-        rng.normal(0, 0.002, (30, 4)), index=prices.index[100:160:2], columns=prices.columns
-    )
-    options = {"window": 60, "risk_aversion": 3.0, "allow_short": True}
-    free = mean_variance_policy(forecasts, prices, transaction_cost=0.0, **options)
-    dear = mean_variance_policy(forecasts, prices, transaction_cost=0.002, **options)
-    turnover = [backtest_weights(w, prices).turnover.sum() for w in (free, dear)]
-    assert turnover[1] < 0.6 * turnover[0]
-    assert free.index[0] == prices.index[100]
-
-
-def test_a_policy_waits_for_an_asset_that_is_not_listed_yet(recwarn):
-    prices = walk(rows=80, scales=(0.01, 0.02, 0.03))
-    prices.iloc[:60, 1] = np.nan
-    forecasts = pd.DataFrame(0.002, index=prices.index[20:80:10], columns=prices.columns)
-    weights = mean_variance_policy(forecasts, prices, window=15, transaction_cost=0.0)
-    assert (weights["B"] == 0).all()
-    assert (weights["A"] > 0).all()
-    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
-
-
-def test_a_policy_takes_no_halted_asset_for_a_safe_one():
-    prices = walk(rows=160)
-    halted = prices.assign(C=7.0)
-    forecasts = pd.DataFrame(0.001, index=prices.index[100:160:20], columns=prices.columns)
-    weights = mean_variance_policy(forecasts, halted, window=60, transaction_cost=0.0)
-    assert (weights["C"] == 0).all()
-    assert (weights.drop(columns="C") > 0).all(axis=None)
-
-
-def test_drifted_weights_are_those_of_the_engine():
-    prices = walk(rows=30)
-    weights = pd.DataFrame([[0.4, -0.3, 0.2, 0.0]], index=prices.index[:1], columns=prices.columns)
-    engine = backtest_weights(weights, prices, transaction_cost=0.0).weights.iloc[-1]
-    growth = (prices.iloc[-1] / prices.iloc[0]).to_numpy()
-    np.testing.assert_allclose(drifted(weights.iloc[0].to_numpy(), growth), engine, rtol=1e-12)
-
-
-def test_volatility_targets_are_met():
-    prices = walk(rows=3000)
-    weights = equal_weight(prices, every=5)
-    scaled = volatility_target(weights, prices, target=0.05, max_gross=3.0)
-    result = backtest_weights(scaled, prices, transaction_cost=0.0)
-    assert result.metrics()["volatility"] == pytest.approx(0.05, rel=0.06)
-    capped = volatility_target(weights, prices, target=5.0, max_gross=0.8)
-    np.testing.assert_allclose(capped.iloc[5:].abs().sum(axis=1), 0.8, rtol=1e-9)
 
 
 def test_diversification_by_hand():
@@ -227,24 +135,13 @@ def test_attribution_adds_up():
     weights = momentum(prices, every=7, window=30, allow_short=True)
     result = backtest_weights(weights, prices, costs=Costs(borrow_rate=0.05))
     change = result.equity.iloc[-1] - result.initial_capital
-    table = attribute(result)
+    table = result.attribution()
     assert table["net"].sum() - result.financing.sum() == pytest.approx(change, rel=1e-9)
     assert table["cost"].sum() == pytest.approx(result.costs.sum())
-    sectors = attribute(result, {"A": "x", "B": "y", "C": "x", "D": "y"})
+    sectors = result.attribution({"A": "x", "B": "y", "C": "x", "D": "y"})
     assert sectors.loc["x", "gain"] == pytest.approx(table.loc[["A", "C"], "gain"].sum())
     with pytest.raises(InvalidInputError, match="groups"):
-        attribute(result, {"A": "x"})
-
-
-def test_parts_of_weights_earn_the_parts_of_the_gain():
-    prices = walk()
-    whole = equal_weight(prices, every=3)
-    parts = attribute_parts({"a": 0.3 * whole, "b": 0.7 * whole}, prices)
-    moves = (prices.iloc[::3].shift(-1) / prices.iloc[::3] - 1).fillna(
-        prices.iloc[-1] / prices.iloc[297] - 1
-    )
-    assert parts.sum() == pytest.approx(moves.mean(axis=1).sum())
-    assert parts["b"] / parts["a"] == pytest.approx(7 / 3)
+        result.attribution({"A": "x"})
 
 
 def test_break_even_cost_leaves_nothing():
@@ -282,8 +179,6 @@ def test_compare_puts_all_on_the_same_costs():
         lambda p: momentum(p, window=5, skip=-1),
         lambda p: compare({}, p),
         lambda p: equal_weight(p.tz_localize(None)),
-        lambda p: volatility_target(equal_weight(p), p, target=0),
-        lambda p: mean_variance_policy(equal_weight(p), p, shrinkage=2),
         lambda p: mean_variance_weights(np.zeros(2), np.eye(3)),
         lambda p: mean_variance_weights(np.zeros(2), -np.eye(2)),
         lambda p: mean_variance_weights(np.zeros(2), np.eye(2), risk_aversion=0),
@@ -291,7 +186,6 @@ def test_compare_puts_all_on_the_same_costs():
         lambda p: value_at_risk(np.array([np.nan])),
         lambda p: expected_shortfall(np.zeros(3), 1.0),
         lambda p: risk_by_asset(np.ones(4), p.pct_change(), level=np.nan),
-        lambda p: attribute_parts({}, p),
         lambda p: capacity_curve(equal_weight(p), p, [], volume=p),
     ],
 )

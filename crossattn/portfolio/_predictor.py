@@ -1,0 +1,114 @@
+"""One interface to everything that can forecast: fitted objects, torch modules, functions.
+
+Built in chapter: Backtesting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossattn._validation import check_choice
+from crossattn.config import OUTPUT_TYPES
+from crossattn.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from crossattn.windows.dataset import CrossAttentionData
+
+DEFAULT_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """What a backtest uses of a model.
+
+    Attributes
+    ----------
+    predict : callable
+        From windows, (n, N, T, F) or CrossAttentionData, to one prediction a window.
+    symbols : sequence of str or None
+        Order of assets that the model expects; None: that of the data.
+    output_type : str or None
+        One of :data:`crossattn.config.OUTPUT_TYPES`; None: told from the shape of the predictions.
+    quantiles : sequence of float
+        Levels of a distribution's predictions.
+    horizon : int or None
+        Bars that a forecast covers.
+    """
+
+    predict: Callable[[Any], np.ndarray]
+    symbols: tuple[str, ...] | None
+    output_type: str | None
+    quantiles: tuple[float, ...]
+    horizon: int | None
+
+    def predict_rows(self, X: np.ndarray | CrossAttentionData, rows: np.ndarray) -> np.ndarray:
+        """Predictions at ``rows`` of X, in the order of its assets."""
+        if isinstance(X, np.ndarray):
+            return np.asarray(self.predict(X[rows]))
+        if self.symbols is None or set(self.symbols) != set(X.symbols):
+            return np.asarray(self.predict(X))[rows]
+        predictions = np.asarray(self.predict(X.select(symbols=self.symbols)))[rows]
+        return predictions[:, [list(self.symbols).index(symbol) for symbol in X.symbols]]
+
+    def output_type_of(self, predictions: np.ndarray) -> str:
+        """Kind of these predictions: as the model declares it, or by their shape."""
+        if self.output_type is not None:
+            return check_choice("model.output_type", self.output_type, OUTPUT_TYPES)
+        return "classification" if predictions.ndim == 3 else "regression"
+
+
+def as_predictor(model: Any) -> Predictor:
+    """Wrap an object with ``predict``, a torch module, or a function.
+
+    Raises
+    ------
+    InvalidInputError
+        The model is none of these.
+    """
+    if hasattr(model, "predict"):
+        predict = model.predict
+    elif hasattr(model, "state_dict"):
+        predict = _predict_of_module(model)
+    elif callable(model):
+        predict = model
+    else:
+        raise InvalidInputError(
+            f"model must have a predict method or be callable, got {type(model).__name__}"
+        )
+
+    def setting(name: str) -> Any:  # of the model itself, or of its configuration
+        value = getattr(model, name, None)
+        return value if value is not None else getattr(getattr(model, "config", None), name, None)
+
+    return Predictor(
+        predict=predict,
+        symbols=setting("symbols"),
+        output_type=setting("output_type"),
+        quantiles=tuple(setting("quantiles") or DEFAULT_QUANTILES),
+        horizon=setting("horizon"),
+    )
+
+
+def _predict_of_module(module: Any) -> Callable[[Any], np.ndarray]:
+    """Prediction function of a torch module: ours by name and in batches, others as they are."""
+    import torch
+
+    from crossattn import CrossAttentionMultiAsset
+    from crossattn.training.prediction import predict
+
+    def predict_others(windows: np.ndarray | CrossAttentionData) -> np.ndarray:
+        X = windows if isinstance(windows, np.ndarray) else windows.X
+        module.eval()
+        with torch.no_grad():
+            batches = [
+                module(torch.from_numpy(np.array(X[start : start + 256], dtype=np.float32)))
+                for start in range(0, len(X), 256)
+            ]
+        return torch.cat(batches).cpu().numpy()
+
+    ours = isinstance(module, CrossAttentionMultiAsset)
+    return (lambda windows: predict(module, windows)) if ours else predict_others
