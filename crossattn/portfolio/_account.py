@@ -115,7 +115,7 @@ def simulate_account(inputs: BacktestInputs) -> Account:
                     cash += shares[j] * marks[j, row]
                     count = _record(trades, count, row, j, -shares[j], 0.0, DELISTING)
                     shares[j] = 0.0
-        decision = decision_at[row]
+        decision = decision_at[row]  # taken execution_lag rows ago; it trades at today's price
         if decision >= 0:
             for j in range(n_assets):
                 if not math.isnan(targets[decision, j]):  # else an older one keeps waiting
@@ -187,6 +187,9 @@ def _trade(inputs, row, value, cash, shares, waiting, trades, count):
     if not moves:  # all are at their targets; sizing anew would only trade rounding errors
         return cash, costs, traded, count
 
+    # A target is a fraction of what is left after this row's costs; but the costs depend on the
+    # orders and the orders on what is left, so that value is solved for. The other two sizings
+    # take the fraction of the value before costs.
     base = value
     if inputs.sizing == AFTER_COST:
         base = value_after_costs(value, waiting, held, active, inputs.rate, impact, inputs.fixed)
@@ -244,7 +247,7 @@ def value_after_costs(value, targets, held, active, rate, impact, fixed):
     Examples
     --------
     >>> one, none = np.ones(1), np.zeros(1)
-    >>> round(value_after_costs(100.0, one, none, one > 0, 0.01, none, 0.0), 6)
+    >>> round(float(value_after_costs(100.0, one, none, one > 0, 0.01, none, 0.0)), 6)
     99.009901
     """
     budget = value

@@ -189,7 +189,9 @@ class BacktestResult:
                 "turnover": trades["value"].abs() / (equity if equity > 0 else np.nan),
             }
         )
-        table = money.groupby(trades["symbol"], sort=False).sum().reindex(self.symbols, fill_value=0.0)
+        table = (
+            money.groupby(trades["symbol"], sort=False).sum().reindex(self.symbols, fill_value=0.0)
+        )
         if groups is None:
             return table
         missing = [symbol for symbol in self.symbols if symbol not in groups]

@@ -27,7 +27,7 @@ def weights_from_scores(
     Parameters
     ----------
     scores : ndarray of shape (..., N)
-        Conviction per asset: 1 is a whole account's worth. NaN: no forecast.
+        Score per asset: 1 is a whole account's worth. NaN: no forecast.
     allow_short : bool
         Keep negative scores; otherwise they are 0.
     max_position : float

@@ -37,10 +37,10 @@ class CrossAttentionBacktest:
     Parameters
     ----------
     model : CrossAttentionForecaster, CrossAttentionMultiAsset, or anything with ``predict``
-        An object with ``predict``, a torch module or a function. It takes what :meth:`run` was given and returns (n, N) returns or weights, or
-        (n, N, 3) class logits, or (n, N, Q) quantiles. Which of them follows from ``output_type``
-        (of the model or its ``config``): "regression" (the default for two dimensions),
-        "classification" (for three), "portfolio", "distribution".
+        An object with ``predict``, a torch module or a function. It takes what :meth:`run` was
+        given and returns (n, N) returns or weights, (n, N, 3) class logits, or (n, N, Q) quantiles.
+        Which of them follows from ``output_type`` (of the model or its ``config``): "regression"
+        (the default for two dimensions), "classification" (for three), "portfolio", "distribution".
     initial_capital : float
         Money at the start.
     transaction_cost : float
@@ -188,13 +188,16 @@ class CrossAttentionBacktest:
                 "turnover": result.turnover.to_numpy(),
             }
         )
-        frame.attrs = {"positions": result.positions, "weights": result.weights}
+        # pandas compares attrs with == where frames are joined, which tables do not answer with
+        # True or False; "run" comes first and is never equal, so that they are not asked.
+        run = object()
+        frame.attrs = {"run": run, "positions": result.positions, "weights": result.weights}
         return frame
 
     def compute_metrics(
         self, results: pd.DataFrame, periods_per_year: float | None = None
     ) -> dict[str, float]:
-        """Figures of the net returns of a run.
+        """Performance metrics of a run, net of costs.
 
         Parameters
         ----------

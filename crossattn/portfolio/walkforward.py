@@ -287,9 +287,10 @@ def _row_of_fold(train, val, test, prediction: np.ndarray) -> dict[str, Any]:
     target = np.asarray(test.y, dtype=float)
     known = np.isfinite(target)
     if prediction.shape == target.shape and known.sum() > 2:
-        said, true = prediction[known], target[known]
-        if said.std() > 0 and true.std() > 0:
-            row["correlation"] = float(np.corrcoef(said, true)[0, 1])
-        zero = (true**2).mean()
-        row["mse_ratio"] = float(((true - said) ** 2).mean() / zero) if zero > 0 else np.nan
+        predicted, observed = prediction[known], target[known]
+        if predicted.std() > 0 and observed.std() > 0:
+            row["correlation"] = float(np.corrcoef(predicted, observed)[0, 1])
+        of_zero = (observed**2).mean()
+        if of_zero > 0:
+            row["mse_ratio"] = float(((observed - predicted) ** 2).mean() / of_zero)
     return row

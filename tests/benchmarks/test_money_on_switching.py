@@ -1,4 +1,4 @@
-"""Is cross-attention worth money? On a market whose leaders switch, and on one without leaders.
+"""Net Sharpe ratios on a market whose leaders switch, and on one without leaders.
 
 Five seeds each, traded every bar at 1 basis point: the forecaster, a lasso VAR weighted by
 volatility, and equal weight. Run with ``make bench``; about five minutes.
@@ -62,18 +62,18 @@ def tables():
     }
 
 
-@pytest.mark.parametrize("rival", ["lasso VAR", "equal weight"])
-def test_switching_leaders_pay_net_of_costs(tables, rival):
+@pytest.mark.parametrize("other", ["lasso VAR", "equal weight"])
+def test_switching_leaders_pay_net_of_costs(tables, other):
     table = tables["switching"]
-    low, high = interval(table["attention"] - table[rival])
-    print(f"\nattention minus {rival}, net Sharpe: [{low:.1f}, {high:.1f}]\n{table.round(1)}")
+    low, high = interval(table["attention"] - table[other])
+    print(f"\nattention minus {other}, net Sharpe: [{low:.1f}, {high:.1f}]\n{table.round(1)}")
     assert low > 0
 
 
-@pytest.mark.parametrize("rival", ["lasso VAR", "equal weight"])
-def test_nothing_pays_where_nobody_leads(tables, rival):
+@pytest.mark.parametrize("other", ["lasso VAR", "equal weight"])
+def test_nothing_pays_on_a_null_market(tables, other):
     table = tables["null"]
-    low, high = interval(table["attention"] - table[rival])
-    print(f"\nattention minus {rival}, net Sharpe: [{low:.1f}, {high:.1f}]\n{table.round(1)}")
+    low, high = interval(table["attention"] - table[other])
+    print(f"\nattention minus {other}, net Sharpe: [{low:.1f}, {high:.1f}]\n{table.round(1)}")
     assert low <= 0
     assert table["attention"].mean() < 0, "what is traded without an edge costs"

@@ -78,6 +78,14 @@ def test_capital_is_the_equity_of_the_account():
     )
 
 
+def test_frames_of_runs_can_be_joined():
+    backtest = CrossAttentionBacktest(Fixed(np.full((ROWS, N), 0.1)))
+    one, two = backtest.run(*windows()), backtest.run(*windows(seed=1))
+    assert pd.concat([one, two]).shape == (2 * ROWS + 2, 5)
+    assert pd.concat([one["capital"], one["return"]], axis=1).shape == (ROWS + 1, 2)
+    assert len(one.merge(two, on="timestamp")) == ROWS + 1
+
+
 def test_late_returns_change_nothing_earlier():
     X, returns, times = windows()
     model = Fixed(np.random.default_rng(1).normal(0, 0.01, (ROWS, N)))
