@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import softmax
 
+from crossattn._validation import check_choice
 from crossattn.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -61,8 +62,7 @@ def to_signals(
     """
     values = np.asarray(predictions, float)
     expected = (len(symbols), 3) if output_type == "classification" else (len(symbols),)
-    if output_type not in ("regression", "classification", "portfolio"):
-        raise InvalidInputError(f"output_type: no signals for {output_type!r}")
+    check_choice("output_type", output_type, ("regression", "classification", "portfolio"))
     if values.shape != expected:
         raise InvalidInputError(f"predictions must have shape {expected}, got {values.shape}")
     if output_type == "classification":

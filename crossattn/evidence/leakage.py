@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import check_int
 from crossattn.data.frame import check_frames
 from crossattn.data.panel import check_panel
 from crossattn.errors import InvalidInputError
@@ -257,8 +258,7 @@ def _dated(output) -> pd.DataFrame:
 def _choose_cuts(cuts, reference: pd.DataFrame, data: Bars) -> list[pd.Timestamp]:
     if not isinstance(cuts, int):
         return [pd.Timestamp(cut) for cut in cuts]
-    if cuts < 1:
-        raise InvalidInputError(f"cuts must be at least 1, got {cuts}")
+    check_int("cuts", cuts)
     dates = reference.index
     filled = reference.notna().any(axis=1).to_numpy()
     dates = dates[filled] if filled.any() else dates

@@ -7,6 +7,7 @@ import time
 import pytest
 
 import crossattn
+import crossattn.evidence
 
 HEAVY = ("torch", "pandas", "matplotlib", "scipy", "sklearn", "numba")
 
@@ -18,8 +19,12 @@ def python(code: str) -> str:
 
 @pytest.mark.parametrize(
     "code",
-    ["import crossattn", "from crossattn.cli import build_parser; build_parser()"],
-    ids=["package", "parser"],
+    [
+        "import crossattn",
+        "import crossattn.evidence",
+        "from crossattn.cli import build_parser; build_parser()",
+    ],
+    ids=["package", "evidence", "parser"],
 )
 def test_start_imports_nothing_heavy(code):
     loaded = python(f"{code}\nimport sys; print(*[m for m in {HEAVY!r} if m in sys.modules])")
@@ -36,8 +41,9 @@ def test_help_answers_in_half_a_second():
 
 
 def test_every_public_name_can_be_imported():
-    for name in dir(crossattn):
-        assert getattr(crossattn, name) is not None
+    for package in (crossattn, crossattn.evidence):
+        for name in dir(package):
+            assert getattr(package, name) is not None
     with pytest.raises(AttributeError, match="no_such_name"):
         crossattn.no_such_name
 
