@@ -83,11 +83,11 @@ def load_windows(
 
 def write_bars_record(run: Path, frames: Frames, train, val) -> None:
     """Record in the run folder, with a checksum, which bars training has used."""
-    from crossattn.data.fingerprint import digest_of
+    from crossattn.data.fingerprint import fingerprint_bars
     from crossattn.training.checkpoint import write_sealed_json
 
     record = {
-        "bars_sha256": digest_of(frames),
+        "bars_sha256": fingerprint_bars(frames),
         "train": [str(train.timestamps[0]), str(train.timestamps[-1])],
         "validation": [str(val.timestamps[0]), str(val.timestamps[-1])],
         "seen_until": str(val.clock[val.ends[-1] + val.horizon]),

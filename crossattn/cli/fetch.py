@@ -10,11 +10,11 @@ from crossattn.cli._console import echo, print_error
 from crossattn.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from crossattn.sources.fetching import Fetched
-    from crossattn.sources.venue import Limits
+    from crossattn.sources._client import FetchLimits
+    from crossattn.sources._downloads import Fetched
 
 HELP = "fetch closed bars from Bybit or Yahoo, or write out a real sample that needs no network"
-LIMITS: Limits | None = None  # None: the defaults of the loader
+LIMITS: FetchLimits | None = None  # None: the defaults of the loader
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +72,7 @@ def _fetch_yahoo(args: argparse.Namespace) -> Fetched:
 
 
 def _fetch_sample(args: argparse.Namespace) -> Fetched:
-    from crossattn.sources.fetching import Fetched
+    from crossattn.sources._downloads import Fetched
     from crossattn.sources.samples import load_sample, sample_names
 
     if args.sample is None:

@@ -1,1 +1,23 @@
-"""What a bar is, when it is known, where it comes from, and a market with planted truth."""
+"""What a bar is and when it is known: frames of one symbol, panels of many, files, gaps."""
+
+from crossattn.data.files import read_bars, write_bars
+from crossattn.data.fingerprint import fingerprint_bars
+from crossattn.data.frame import Frame, Frames, check_frame, check_frames, close_times
+from crossattn.data.gaps import missing_bars
+from crossattn.data.panel import Panel, align_panel, as_panel, symbols_of
+
+__all__ = [
+    "Frame",
+    "Frames",
+    "Panel",
+    "align_panel",
+    "as_panel",
+    "check_frame",
+    "check_frames",
+    "close_times",
+    "fingerprint_bars",
+    "missing_bars",
+    "read_bars",
+    "symbols_of",
+    "write_bars",
+]

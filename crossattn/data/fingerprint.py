@@ -1,4 +1,4 @@
-"""One number that says which bars these are."""
+"""Fingerprint of a set of bars: equal for equal symbols, times and values."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import hashlib
 
 import numpy as np
 
-from crossattn.data.frame import FRAME_COLUMNS, Frames, check_frames, close_times
+from crossattn.data.frame import FRAME_COLUMNS, Frames, close_times
 
 
-def digest_of(frames: Frames) -> str:
+def fingerprint_bars(frames: Frames) -> str:
     """Return the SHA-256 of bars: equal for equal symbols, times and values, and only then.
 
     Parameters
     ----------
     frames : dict of str to DataFrame
-        In any order of symbols.
+        Frames as :func:`crossattn.data.check_frames` returns them, in any order of symbols.
 
     Returns
     -------
@@ -26,11 +26,11 @@ def digest_of(frames: Frames) -> str:
     --------
     >>> from crossattn.simulate.market import simulate_market
     >>> frames = simulate_market(n_assets=2, n_steps=10).frames
-    >>> digest_of(frames) == digest_of(dict(reversed(frames.items())))
+    >>> fingerprint_bars(frames) == fingerprint_bars(dict(reversed(frames.items())))
     True
     """
     total = hashlib.sha256()
-    for symbol, frame in sorted(check_frames(frames).items()):
+    for symbol, frame in sorted(frames.items()):
         name = symbol.encode("utf-8")
         total.update(len(name).to_bytes(8, "little") + name + len(frame).to_bytes(8, "little"))
         for times in (frame.index, close_times(frame, symbol)):

@@ -22,6 +22,7 @@ PRICE_COLUMNS = ("open", "high", "low", "close")
 FRAME_COLUMNS = (*PRICE_COLUMNS, "volume")
 OPTIONAL_COLUMNS = ("close_time", "turnover")
 
+_ROUNDING = 1e-9
 # The resolution that the installed pandas gives a parsed date: one resolution in every index.
 TIME_UNIT = pd.DatetimeIndex(["2024-01-01"]).unit
 
@@ -78,6 +79,7 @@ def check_frame(frame: Frame, symbol: str = "frame") -> Frame:
         raise InvalidInputError(f"{symbol}: there are no bars")
     index = check_times(frame.index, symbol, "time")
     columns = {name: _float_column(frame[name], symbol) for name in FRAME_COLUMNS}
+    columns["high"], columns["low"] = absorb_rounding(*(columns[n] for n in PRICE_COLUMNS))
     if "close_time" in frame.columns:
         columns["close_time"] = _check_close_time(frame["close_time"], index, symbol)
     if "turnover" in frame.columns:
@@ -190,6 +192,18 @@ def check_times(index: pd.Index, symbol: str, name: str) -> pd.DatetimeIndex:
             f"{index[row - 1]}"
         )
     return index
+
+
+def absorb_rounding(open_, high, low, close) -> tuple[np.ndarray, np.ndarray]:
+    """Return high and low, widened to open and close where these lie past them by rounding only.
+
+    Prices that were multiplied by a factor, adjusted ones say, may end a rounding error (1e-9
+    relative) outside of their own high and low. Anything further away is left as it is.
+    """
+    top, bottom = np.fmax(open_, close), np.fmin(open_, close)
+    near_top = (high < top) & (high >= top * (1 - _ROUNDING))
+    near_bottom = (low > bottom) & (low <= bottom * (1 + _ROUNDING))
+    return np.where(near_top, top, high), np.where(near_bottom, bottom, low)
 
 
 def check_values(fields: Mapping[str, pd.Series | pd.DataFrame], symbol: str) -> None:

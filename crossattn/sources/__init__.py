@@ -1,1 +1,5 @@
-"""Where bars come from: Bybit, Yahoo, packaged samples, exchange calendars."""
+"""Where bars come from: Bybit, Yahoo, samples in installed packages; calendars of exchanges."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

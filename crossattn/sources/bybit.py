@@ -1,4 +1,4 @@
-"""Candles of Bybit's public v5 market data, closed, checked, complete or with their gaps named."""
+"""Bars from Bybit's public v5 market data: closed, validated, with missing bars named."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import numpy as np
 import pandas as pd
 import requests
 
+from crossattn._validation import check_choice, check_float, check_int
 from crossattn.data.frame import TIME_UNIT, Frame, Frames, check_frame
 from crossattn.errors import InvalidInputError, VenueError
-from crossattn.sources.cache import BarCache
-from crossattn.sources.fetching import Fetched, Job, Span, check_symbols, run_side_by_side
-from crossattn.sources.intervals import Interval, parse_interval, parse_time
-from crossattn.sources.klines import FIELDS, Candles
-from crossattn.sources.venue import KlineVenue, Limits
+from crossattn.sources._cache import BarCache
+from crossattn.sources._client import FetchLimits, KlineClient, bounded_session, check_base_url
+from crossattn.sources._downloads import Fetched, check_symbols, run_downloads
+from crossattn.sources._intervals import INTERVALS, Interval, parse_time
+from crossattn.sources._paging import Pager, Range
+from crossattn.sources._parsing import FIELDS, Candles
 
 CATEGORIES = ("spot", "linear", "inverse")
 _FAR_FUTURE_MS = 7_258_118_400_000  # 2200
 
 
 class BybitDataLoader:
-    """Load candles from Bybit, or from any server that speaks its v5 protocol.
+    """Download candles from Bybit, or from any server with its v5 protocol.
 
     Every bar that comes back has closed by the venue's own clock and has been checked, row by row;
     bars that the venue does not have are named; a venue that misbehaves is refused in bounded time.
@@ -37,9 +39,10 @@ class BybitDataLoader:
         Keep what came as Parquet, one file a symbol, interval and category; later fetches ask only
         for what is missing, and one that was interrupted goes on where it stopped.
     timeout : float
-        Seconds for one whole request, from name resolution to the last byte.
+        Seconds for one request, from the connection to the last byte.
     session : requests.Session, optional
-        For proxies or certificates.
+        For proxies or certificates. For ``base_url`` it gets an adapter that reads within a
+        deadline, unless it carries one of your own.
 
     Raises
     ------
@@ -49,8 +52,8 @@ class BybitDataLoader:
     Notes
     -----
     Ranges of any length are asked for in windows of at most 1000 candles, newest first; up to six
-    symbols are under way at a time, at most 50 requests a second together. Rate limits
-    are honoured by the venue's reset time; passing faults are asked again after waits that
+    symbols are under way at a time, a thread each, at most 50 requests a second together. Rate
+    limits are honoured by the venue's reset time; passing faults are asked again after waits that
     double; a symbol without a valid new page for 45 seconds is given up. No redirect is followed.
 
     References
@@ -75,20 +78,15 @@ class BybitDataLoader:
         cache_dir: str | os.PathLike | None = None,
         timeout: float = 10.0,
         session: requests.Session | None = None,
-        _limits: Limits | None = None,
+        _limits: FetchLimits | None = None,
     ):
-        if category not in CATEGORIES:
-            raise InvalidInputError(
-                f"category must be one of {', '.join(CATEGORIES)}, got {category!r}"
-            )
-        number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-        if not number or not 0 < timeout < float("inf"):
-            raise InvalidInputError(f"timeout must be a positive number, got {timeout!r}")
-        self.base_url, self.category, self.timeout = base_url, category, float(timeout)
-        self._session = session if session is not None else requests.Session()
-        self._limits = _limits or Limits()
+        self.category = check_choice("category", category, CATEGORIES)
+        self.timeout = check_float("timeout", timeout, above=0)
+        check_base_url(base_url)
+        self.base_url = base_url
+        self._session = bounded_session(session, base_url)
+        self._limits = _limits or FetchLimits()
         self._cache = None if cache_dir is None else BarCache(cache_dir)
-        self._venue()
 
     def fetch_klines(
         self,
@@ -131,7 +129,7 @@ class BybitDataLoader:
             ``missing: SYMBOL first..last COUNT bars`` for each gap, candles left out as impossible,
             a damaged cache file that was fetched anew.
         """
-        return self.fetch_multi_asset([symbol], interval, start, end, limit)[symbol]
+        return self.fetch([symbol], interval, start, end, limit).frames_or_raise()[symbol]
 
     def fetch_multi_asset(
         self,
@@ -147,11 +145,7 @@ class BybitDataLoader:
         asked for. When a symbol fails, the others are fetched all the same (and kept in the cache)
         before the error is raised. Ctrl-C stops within a moment; the cache keeps what came.
         """
-        fetched = self.fetch(symbols, interval, start, end, limit)
-        fetched.raise_failures()
-        fetched.notices += [str(gap) for gap in fetched.gaps]
-        fetched.warn()
-        return fetched.frames
+        return self.fetch(symbols, interval, start, end, limit).frames_or_raise()
 
     def fetch(
         self,
@@ -163,41 +157,39 @@ class BybitDataLoader:
     ) -> Fetched:
         """Fetch like :meth:`fetch_multi_asset`, but return failures and gaps beside the frames."""
         symbols = check_symbols(symbols)
-        grid = parse_interval(interval)
-        span = _check_span(grid, start, end, limit)
-        venue = self._venue()
-        jobs = [Job(symbol, grid, span, venue, self._cache, self.category) for symbol in symbols]
+        code = str(interval) if type(interval) is int else interval
+        grid = INTERVALS[check_choice("interval", code, INTERVALS)]
+        wanted = _parse_range(grid, start, end, check_int("limit", limit))
+        client = KlineClient(
+            self.base_url, self.category, self.timeout, self._session, self._limits
+        )
+        pagers = [Pager(client, symbol, grid, wanted, self._cache) for symbol in symbols]
         fetched = Fetched()
-        fetched.interrupted = run_side_by_side(jobs, venue, self._limits.workers)
-        while jobs:
-            job = jobs.pop(0)
-            fetched.notices += job.notices
-            if job.failure is not None:
-                fetched.failures[job.symbol] = job.failure
-            candles = job.result()
+        fetched.interrupted = run_downloads(pagers, self._limits.workers, client.stop)
+        while pagers:
+            pager = pagers.pop(0)  # its candles are freed before the next frame is made
+            fetched.notices += pager.notices
+            if pager.failure is not None:
+                fetched.failures[pager.symbol] = pager.failure
+            candles = pager.result()
             if candles is None:
                 continue
+            fetched.gaps += pager.gaps(candles)
             if len(candles):
-                fetched.frames[job.symbol] = _to_frame(candles, grid, job.symbol)
-            fetched.gaps += job.gaps(candles)
-            if not len(candles) and not fetched.interrupted:
-                fetched.failures[job.symbol] = VenueError(
-                    f"{job.symbol}: {venue.host} has no closed {self.category} bar of interval "
+                fetched.frames[pager.symbol] = _to_frame(candles, grid, pager.symbol)
+            elif not fetched.interrupted:
+                fetched.failures[pager.symbol] = VenueError(
+                    f"{pager.symbol}: {client.host} has no closed {self.category} bar of interval "
                     f"{grid.code} in the range asked for"
                 )
         return fetched
 
-    def _venue(self) -> KlineVenue:
-        return KlineVenue(self.base_url, self.category, self.timeout, self._session, self._limits)
 
-
-def _check_span(grid: Interval, start: object, end: object, limit: object) -> Span:
-    if isinstance(limit, bool) or not isinstance(limit, (int, np.integer)) or limit < 1:
-        raise InvalidInputError(f"limit must be a positive whole number, got {limit!r}")
+def _parse_range(grid: Interval, start: object, end: object, limit: int) -> Range:
     end_ms = _FAR_FUTURE_MS if end is None else parse_time(end, "end")
     last = grid.slot_of(end_ms)
     if start is None:
-        return Span(None, last, int(limit))
+        return Range(None, last, limit)
     start_ms = parse_time(start, "start")
     first = grid.first_slot_from(start_ms)
     if start_ms > end_ms:
@@ -206,7 +198,7 @@ def _check_span(grid: Interval, start: object, end: object, limit: object) -> Sp
         raise InvalidInputError(
             f"no bar of interval {grid.code} opens between start={start!r} and end={end!r}"
         )
-    return Span(first, last, int(limit))
+    return Range(first, last, limit)
 
 
 def _to_frame(candles: Candles, grid: Interval, symbol: str) -> Frame:

@@ -1,8 +1,8 @@
-"""Bars of stocks, indices, currencies and coins from Yahoo, through yfinance, with its traps shut.
+"""Bars of stocks, indices, currencies and coins from Yahoo, through yfinance.
 
-yfinance answers many a failure with an empty frame, dates bars by the exchange's wall clock, and
-hands over the bar that is still open. Here a failure is an error that says what it was, a bar has
-a UTC open and the moment at which it was known, and an open bar is left out.
+yfinance returns an empty frame for many a failure, dates bars by the exchange's wall clock, and
+includes the bar that is still open. Here a failure is an error that says what it was, a bar has a
+UTC open and the moment at which it was known, and an open bar is left out.
 """
 
 from __future__ import annotations
@@ -10,15 +10,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import time
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from crossattn.data.frame import FRAME_COLUMNS, TIME_UNIT, Frame, Frames, check_frame
+from crossattn._validation import check_choice
+from crossattn.data.frame import (
+    FRAME_COLUMNS,
+    PRICE_COLUMNS,
+    TIME_UNIT,
+    Frame,
+    Frames,
+    absorb_rounding,
+    check_frame,
+)
+from crossattn.data.gaps import missing_bars
 from crossattn.errors import (
     CrossAttentionError,
     DamagedFileError,
@@ -26,12 +35,14 @@ from crossattn.errors import (
     MissingDependencyError,
     VenueError,
 )
-from crossattn.sources.cache import BarCache, Table
-from crossattn.sources.fetching import Fetched, check_symbols
-from crossattn.sources.http import TransferError, printable, run_bounded
-from crossattn.sources.intervals import parse_time
-from crossattn.sources.trading_hours import Hours, missing_bars, place_bars
+from crossattn.sources._cache import BarCache, Table
+from crossattn.sources._client import FetchLimits
+from crossattn.sources._downloads import Deadline, Fetched, Gap, check_symbols, run_downloads
+from crossattn.sources._http import Stopped, printable
+from crossattn.sources._intervals import parse_time
+from crossattn.sources.calendar import TradingHours, expected_opens, place_bars
 
+# Yahoo's name of an interval -> its length, how far back its bars reach
 INTERVALS = {
     "1m": ("1min", "30 days"),
     "2m": ("2min", "60 days"),
@@ -43,16 +54,6 @@ INTERVALS = {
     "1h": ("60min", "730 days"),
     "1d": ("1D", ""),
 }
-_ROUNDING = 1e-9
-
-
-@dataclass(frozen=True)
-class YahooLimits:
-    """How patient the source is: seconds for one symbol, tries, and the wait after the first."""
-
-    give_up_s: float = 45.0
-    attempts: int = 4
-    first_wait_s: float = 2.0
 
 
 def fetch_stock_data(
@@ -117,15 +118,12 @@ def fetch_stock_data(
     Traceback (most recent call last):
     crossattn.errors.InvalidInputError: start must not be later than end, ...
     """
-    fetched = YahooSource(cache_dir=cache_dir, session=session).fetch(symbols, start, end, interval)
-    fetched.raise_failures()
-    fetched.notices += [str(gap) for gap in fetched.gaps]
-    fetched.warn()
-    return fetched.frames
+    source = YahooSource(cache_dir=cache_dir, session=session)
+    return source.fetch(symbols, start, end, interval).frames_or_raise()
 
 
 class YahooSource:
-    """Yahoo's chart data; :func:`fetch_stock_data` is its plain face.
+    """Yahoo's chart data: :func:`fetch_stock_data`, with failures and gaps beside the frames.
 
     Parameters
     ----------
@@ -142,165 +140,187 @@ class YahooSource:
         cache_dir: str | os.PathLike | None = None,
         session: object = None,
         timeout: float = 10.0,
-        _limits: YahooLimits | None = None,
+        _limits: FetchLimits | None = None,
         _now=lambda: pd.Timestamp.now("UTC"),
     ):
-        self._cache = None if cache_dir is None else BarCache(cache_dir)
-        self._session, self._timeout = session, timeout
-        self._limits, self._now = _limits or YahooLimits(), _now
+        self.cache = None if cache_dir is None else BarCache(cache_dir)
+        self.session, self.timeout, self.now = session, timeout, _now
+        self.limits = _limits or FetchLimits(attempts=4, first_wait_s=2.0)
 
     def fetch(
         self, symbols: Iterable[str], start: object, end: object, interval: str = "1h"
     ) -> Fetched:
         """Fetch like :func:`fetch_stock_data`, but return failures and gaps beside the frames."""
         symbols = check_symbols(symbols)
-        if not isinstance(interval, str) or interval not in INTERVALS:
-            raise InvalidInputError(
-                f"interval must be one of {', '.join(INTERVALS)}, got {interval!r}"
-            )
+        check_choice("interval", interval, INTERVALS)
         first, last = parse_time(start, "start"), parse_time(end, "end")
         if first > last:
             raise InvalidInputError(f"start must not be later than end, got {start!r} and {end!r}")
         span = tuple(pd.Timestamp(ms, unit="ms", tz="UTC") for ms in (first, last))
+        stop = threading.Event()
+        downloads = [_YahooDownload(self, symbol, span, interval, stop) for symbol in symbols]
         fetched = Fetched()
-        try:
-            for symbol in symbols:
-                try:
-                    self._fetch_symbol(symbol, span, interval, fetched)
-                except CrossAttentionError as error:
-                    if isinstance(error, MissingDependencyError):
-                        raise
-                    fetched.failures[symbol] = error
-        except KeyboardInterrupt:
-            fetched.interrupted = True
+        # one at a time: yfinance keeps its settings in globals
+        fetched.interrupted = run_downloads(downloads, 1, stop)
+        for download in downloads:
+            fetched.notices += download.notices
+            if isinstance(download.failure, MissingDependencyError):
+                raise download.failure
+            if download.failure is not None:
+                fetched.failures[download.symbol] = download.failure
+            elif download.frame is not None:
+                fetched.frames[download.symbol] = download.frame
+                fetched.gaps += download.gaps
         return fetched
 
-    def _fetch_symbol(self, symbol: str, span, interval: str, fetched: Fetched) -> None:
-        kept = self._kept(symbol, span, interval, fetched)
-        if kept is None:
-            raw, hours = self._ask(symbol, span, interval)
-            frame, notices = self._to_frame(raw, hours, symbol, interval, span)
-            fetched.notices += notices
-            self._keep(symbol, frame, hours, span, interval)
-        else:
-            frame, hours = kept
-        frame = frame[(frame.index >= span[0]) & (frame.index <= span[1])]
+
+class _YahooDownload:
+    """The bars of one symbol, from the cache or from Yahoo."""
+
+    def __init__(self, source: YahooSource, symbol: str, span, interval: str, stop):
+        self.symbol, self._source, self._span, self._interval = symbol, source, span, interval
+        self._step, self._stop = INTERVALS[interval][0], stop
+        self.deadline = Deadline(source.limits.give_up_s)
+        self.failure: CrossAttentionError | None = None
+        self.notices: list[str] = []
+        self.frame: Frame | None = None
+        self.gaps: list[Gap] = []
+        if source.cache is not None:
+            self._path = source.cache.path("yahoo", "adjusted", interval, symbol)
+
+    def run(self) -> None:
+        """Fetch until done, refused or stopped."""
+        frame, hours = self._load() or self._ask()
+        frame = frame[(frame.index >= self._span[0]) & (frame.index <= self._span[1])]
         if not len(frame):
-            reach = INTERVALS[interval][1]
-            hint = f"; its {interval} bars reach back {reach}" if reach else ""
-            raise VenueError(f"{symbol}: Yahoo has no closed bar in the range asked for{hint}")
-        fetched.frames[symbol] = check_frame(frame, symbol)
-        step = INTERVALS[interval][0]
-        fetched.gaps += missing_bars(frame.index, hours, step, span, self._now(), symbol)
+            reach = INTERVALS[self._interval][1]
+            hint = f"; its {self._interval} bars reach back {reach}" if reach else ""
+            raise VenueError(f"{self.symbol}: Yahoo has no closed bar in the range asked for{hint}")
+        frame = check_frame(frame, self.symbol)
+        expected = expected_opens(hours, self._step, self._span, self._source.now())
+        if expected is not None and len(expected):
+            self.gaps = [
+                Gap(symbol, _ms(first), _ms(last), int(count))
+                for symbol, first, last, count in missing_bars(
+                    {self.symbol: frame}, expected
+                ).itertuples(index=False)
+            ]
+        self.frame = frame
 
-    def _ask(self, symbol: str, span, interval: str) -> tuple[pd.DataFrame, Hours]:
-        """Return yfinance's frame and the symbol's hours; ask again after a fault that may pass."""
-        deadline = time.monotonic() + self._limits.give_up_s
-        problem = ""
-        for attempt in range(self._limits.attempts):
-            if attempt:
-                wait = self._limits.first_wait_s * 2 ** (attempt - 1)
-                if time.monotonic() + wait > deadline:
-                    break
-                time.sleep(wait)
+    def _ask(self) -> tuple[Frame, TradingHours]:
+        """Return closed, possible bars and the symbol's hours; retry what may pass."""
+        limits, problem = self._source.limits, ""
+        for attempt in range(limits.attempts):
+            wait = limits.first_wait_s * 2 ** (attempt - 1) if attempt else 0.0
+            if wait > self.deadline.left():
+                break
+            if self._stop.wait(wait):
+                raise Stopped
             try:
-                return run_bounded(
-                    lambda: _ask_yfinance(symbol, span, interval, self._session, self._timeout),
-                    max(0.01, deadline - time.monotonic()),
-                )
-            except (_Passing, TransferError) as error:
-                problem = str(error)
-        raise VenueError(f"{symbol}: gave up on Yahoo; last: {problem}")
+                raw, hours = self._call_yfinance()
+            except _PassingFault as fault:
+                problem = str(fault)
+                continue
+            frame = self._to_frame(raw, hours)
+            self._save(frame, hours)
+            return frame, hours
+        raise VenueError(f"{self.symbol}: gave up on Yahoo; last: {problem}")
 
-    def _to_frame(self, raw, hours: Hours, symbol: str, interval: str, span) -> tuple[Frame, list]:
-        """Return closed, sound bars with their close times, and what was left out."""
+    def _call_yfinance(self) -> tuple[pd.DataFrame, TradingHours]:
+        """Return yfinance's own frame and the trading hours; its errors become ours."""
+        try:
+            import yfinance
+            from yfinance import exceptions
+        except ImportError:
+            raise MissingDependencyError(
+                "Yahoo needs yfinance: pip install 'crossattn[data]'"
+            ) from None
+        # yfinance's end is exclusive, and it dates a day by its midnight, before the session opens
+        margin = pd.Timedelta("1D") if self._interval == "1d" else pd.Timedelta(0)
+        try:
+            with _raise_instead_of_log(yfinance):
+                ticker = yfinance.Ticker(self.symbol, session=self._source.session)
+                raw = ticker.history(
+                    start=(self._span[0] - margin).to_pydatetime(),
+                    end=(self._span[1] + margin + pd.Timedelta(self._step)).to_pydatetime(),
+                    interval=self._interval,
+                    auto_adjust=True,
+                    actions=False,
+                    timeout=self._source.timeout,
+                )
+                about = dict(ticker.history_metadata) if len(raw) else {}
+        except exceptions.YFRateLimitError:
+            raise _PassingFault("Yahoo limits the rate of requests") from None
+        except exceptions.YFTickerMissingError as error:
+            raise VenueError(f"{self.symbol}: Yahoo refuses: {printable(error)}") from None
+        except Exception as error:
+            # yfinance parses pages that change without notice: any error in it is the venue's
+            raise _PassingFault(f"{type(error).__name__}: {printable(error, 120)}") from None
+        return raw, TradingHours.from_metadata(about)
+
+    def _to_frame(self, raw: pd.DataFrame, hours: TradingHours) -> Frame:
+        """Return closed, possible bars with their close times; name those that are impossible."""
         wanted = {name: name.capitalize() for name in FRAME_COLUMNS}
         absent = [column for column in wanted.values() if column not in raw.columns]
         if absent or not isinstance(raw.index, pd.DatetimeIndex) or raw.index.tz is None:
-            raise VenueError(f"{symbol}: yfinance returned a frame of another shape")
+            raise VenueError(f"{self.symbol}: yfinance returned a frame of another shape")
         frame = pd.DataFrame({name: raw[column] for name, column in wanted.items()}, dtype=float)
         if not (frame["volume"] > 0).any():
             frame["volume"] = np.nan
-        frame = place_bars(frame, hours, INTERVALS[interval][0])
-        frame = frame[(frame["close_time"] <= self._now()).to_numpy()]
-        frame, impossible = _sound(frame)
-        notices = [f"{symbol}: left out, the bar of {t} is impossible" for t in impossible]
-        return frame, notices
+        frame = place_bars(frame, hours, self._step)
+        frame = frame[(frame["close_time"] <= self._source.now()).to_numpy()]
+        prices = list(PRICE_COLUMNS)
+        frame = frame[frame[prices].notna().all(axis=1)].copy()
+        # adjusting multiplies each price: a high may end a rounding error below its close
+        open_, high, low, close = (frame[name].to_numpy() for name in prices)
+        frame["high"], frame["low"] = absorb_rounding(open_, high, low, close)
+        good = ((frame[prices] > 0) & np.isfinite(frame[prices])).all(axis=1)
+        good &= (frame["high"] >= frame[["open", "close"]].max(axis=1)) & ~(frame["volume"] < 0)
+        good &= frame["low"] <= frame[["open", "close"]].min(axis=1)
+        self.notices += [
+            f"{self.symbol}: left out, the bar of {t} is impossible" for t in frame.index[~good]
+        ]
+        return frame[good]
 
-    def _kept(self, symbol: str, span, interval: str, fetched: Fetched):
-        """Return the cached frame and hours where they cover ``span``, else None."""
-        if self._cache is None:
+    def _load(self) -> tuple[Frame, TradingHours] | None:
+        """Return the cached frame and hours where they cover the span, else None."""
+        if self._source.cache is None:
             return None
-        path = self._cache.path("yahoo", "adjusted", interval, symbol)
         try:
-            table = self._cache.read(path)
+            table = self._source.cache.read(self._path)
         except DamagedFileError as error:
-            fetched.notices.append(f"{symbol}: cache file fetched anew: {printable(error, 300)}")
+            self.notices.append(f"{self.symbol}: cache file fetched anew: {printable(error, 300)}")
             return None
-        if (
-            table is None
-            or not table.notes["from"] <= _ms(span[0]) <= _ms(span[1]) <= table.notes["to"]
-        ):
+        first, last = map(_ms, self._span)
+        if table is None or not table.notes["from"] <= first <= last <= table.notes["to"]:
             return None
         frame = pd.DataFrame({name: table.columns[name] for name in FRAME_COLUMNS})
         frame.index = _times(table.keys).rename("time")
         frame["close_time"] = _times(table.columns["close_time"])
-        return frame, Hours(**table.notes["hours"])
+        return frame, TradingHours(**table.notes["hours"])
 
-    def _keep(self, symbol: str, frame: Frame, hours: Hours, span, interval: str) -> None:
-        if self._cache is None or not len(frame):
+    def _save(self, frame: Frame, hours: TradingHours) -> None:
+        if self._source.cache is None or not len(frame):
             return
-        path = self._cache.path("yahoo", "adjusted", interval, symbol)
         columns = {name: frame[name].to_numpy() for name in FRAME_COLUMNS}
-        columns["close_time"] = _ms(pd.DatetimeIndex(frame["close_time"]))
-        known_to = min(_ms(span[1]), _ms(frame.index[-1]))
-        notes = {"from": _ms(span[0]), "to": known_to, "hours": vars(hours)}
-        if _ms(span[1]) < _ms(self._now() - pd.Timedelta("7D")):
-            notes["to"] = _ms(span[1])
-        self._cache.replace(path, Table(_ms(frame.index), columns, notes))
+        columns["close_time"] = pd.DatetimeIndex(frame["close_time"]).as_unit("ms").asi8
+        first, last = map(_ms, self._span)
+        # Yahoo may still add bars of the last days: what lies behind the newest bar is not known
+        settled = last < _ms(self._source.now() - pd.Timedelta("7D"))
+        known_to = last if settled else min(last, _ms(frame.index[-1]))
+        notes = {"from": first, "to": known_to, "hours": vars(hours)}
+        self._source.cache.replace(
+            self._path, Table(frame.index.as_unit("ms").asi8, columns, notes)
+        )
 
 
-class _Passing(Exception):
+class _PassingFault(Exception):
     """A fault that may pass."""
 
 
-def _ask_yfinance(symbol: str, span, interval: str, session, timeout: float):
-    """Return yfinance's own frame and the trading hours; errors are ours."""
-    try:
-        import yfinance
-        from yfinance import exceptions
-    except ImportError:
-        raise MissingDependencyError(
-            "Yahoo needs yfinance: pip install 'crossattn[data]'"
-        ) from None
-    # yfinance's end is exclusive, and it dates a day by its midnight, before the session opens
-    margin = pd.Timedelta("1D") if interval == "1d" else pd.Timedelta(0)
-    step = pd.Timedelta(INTERVALS[interval][0])
-    try:
-        with _speaking_up(yfinance):
-            ticker = yfinance.Ticker(symbol, session=session)
-            raw = ticker.history(
-                start=(span[0] - margin).to_pydatetime(),
-                end=(span[1] + margin + step).to_pydatetime(),
-                interval=interval,
-                auto_adjust=True,
-                actions=False,
-                timeout=timeout,
-            )
-            about = dict(ticker.history_metadata) if len(raw) else {}
-    except exceptions.YFRateLimitError:
-        raise _Passing("Yahoo limits the rate of requests") from None
-    except exceptions.YFTickerMissingError as error:
-        raise VenueError(f"{symbol}: Yahoo refuses: {printable(error)}") from None
-    except Exception as error:
-        # yfinance reads pages that change without notice: whatever it trips over is the venue's
-        raise _Passing(f"{type(error).__name__}: {printable(error, 120)}") from None
-    return raw, Hours.from_metadata(about)
-
-
 @contextlib.contextmanager
-def _speaking_up(yfinance) -> Iterator[None]:
-    """Let yfinance raise instead of logging, and forget answers that it would repeat."""
+def _raise_instead_of_log(yfinance) -> Iterator[None]:
+    """Make yfinance raise its errors, and forget answers that it would repeat."""
     logger, config = logging.getLogger("yfinance"), yfinance.config.debug
     before = config.hide_exceptions, logger.level
     # it remembers answers about the past, failures included
@@ -311,7 +331,7 @@ def _speaking_up(yfinance) -> Iterator[None]:
     logger.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
-            # what yfinance uses of pandas is its own affair
+            # about pandas, meant for yfinance's authors
             warnings.filterwarnings("ignore", module="yfinance")
             yield
     finally:
@@ -319,27 +339,9 @@ def _speaking_up(yfinance) -> Iterator[None]:
         logger.setLevel(before[1])
 
 
-def _sound(frame: Frame) -> tuple[Frame, pd.DatetimeIndex]:
-    """Return the possible bars, and the opens of the others; bars without a price are no bars."""
-    prices = ["open", "high", "low", "close"]
-    frame = frame[frame[prices].notna().all(axis=1)].copy()
-    # adjusting multiplies each price: a high may end a rounding error below its close
-    top, bottom = frame[["open", "close"]].max(axis=1), frame[["open", "close"]].min(axis=1)
-    near_top = (frame["high"] < top) & (frame["high"] >= top * (1 - _ROUNDING))
-    near_bottom = (frame["low"] > bottom) & (frame["low"] <= bottom * (1 + _ROUNDING))
-    frame["high"] = frame["high"].mask(near_top, top)
-    frame["low"] = frame["low"].mask(near_bottom, bottom)
-    good = (frame[prices] > 0).all(axis=1) & np.isfinite(frame[prices]).all(axis=1)
-    good &= (frame["high"] >= top) & (frame["low"] <= bottom) & ~(frame["volume"] < 0)
-    return frame[good], frame.index[~good]
-
-
 def _times(ms: np.ndarray) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(ms.astype("M8[ms]"), tz="UTC").as_unit(TIME_UNIT)
 
 
-def _ms(moment):
-    """Return milliseconds since the epoch: an int of a Timestamp, an int64 array of an index."""
-    if isinstance(moment, pd.Timestamp):
-        return int(moment.as_unit("ns").value // 1_000_000)
-    return moment.as_unit("ms").asi8
+def _ms(moment: pd.Timestamp) -> int:
+    return int(moment.as_unit("ns").value // 1_000_000)

@@ -18,11 +18,12 @@ from standin.bybit import CATEGORIES, INTERVALS, BybitStandIn, floor, following,
 from standin.scene import FOREVER, PATIENT, SYMBOL, frame_rows, true_rows
 
 from crossattn.data.frame import check_frame
-from crossattn.errors import CrossAttentionWarning, InvalidInputError, VenueError
+from crossattn.errors import CrossAttentionWarning, VenueError
+from crossattn.sources._client import KlineClient, RateLimiter, bounded_session
+from crossattn.sources._downloads import Deadline
+from crossattn.sources._http import Stopped
+from crossattn.sources._intervals import INTERVALS as GRIDS
 from crossattn.sources.bybit import BybitDataLoader
-from crossattn.sources.http import Stopped
-from crossattn.sources.intervals import INTERVALS as GRIDS
-from crossattn.sources.venue import KlineVenue, Pacer, Patience
 
 NOW = to_ms("2024-03-01T10:17:23")
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOL-27JUN25", "btcusdt", "1000PEPEUSDT", "X.Y")
@@ -298,10 +299,10 @@ def test_the_reset_time_of_a_rate_limit_is_honoured(server):
 
 
 def test_requests_are_spaced():
-    pacer, stop = Pacer(0.02), threading.Event()
+    limiter, stop = RateLimiter(0.02), threading.Event()
     began = time.monotonic()
     threads = [
-        threading.Thread(target=lambda: [pacer.wait(began + 9, stop) for _ in range(5)])
+        threading.Thread(target=lambda: [limiter.wait(began + 9, stop) for _ in range(5)])
         for _ in range(4)
     ]
     for thread in threads:
@@ -309,8 +310,8 @@ def test_requests_are_spaced():
     for thread in threads:
         thread.join()
     assert time.monotonic() - began >= 19 * 0.02 - 0.005
-    pacer.hold(60)
-    assert pacer.wait(time.monotonic() + 1, stop) is False
+    limiter.hold(60)
+    assert limiter.wait(time.monotonic() + 1, stop) is False
 
 
 def test_the_query_is_what_the_protocol_asks_for(server):
@@ -374,80 +375,12 @@ def test_ctrl_c_hands_over_what_came_in_part(server):
         assert gap.count == len(truth) - len(frame)
 
 
-# What the doors refuse
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"category": "option"}, "category"),
-        ({"timeout": 0}, "timeout"),
-        ({"timeout": float("nan")}, "timeout"),
-        ({"timeout": True}, "timeout"),
-        ({"timeout": "10"}, "timeout"),
-        ({"base_url": "ftp://api.bybit.com"}, "base_url"),
-        ({"base_url": "api.bybit.com"}, "base_url"),
-        ({"base_url": "file:///etc/passwd"}, "base_url"),
-        ({"base_url": "http://"}, "base_url"),
-        ({"base_url": "http://host:99999"}, "base_url"),
-        ({"base_url": "https://host/?a=b"}, "base_url"),
-        ({"base_url": None}, "base_url"),
-        ({"cache_dir": 3}, "cache_dir"),
-        ({"cache_dir": ""}, "cache_dir"),
-        ({"cache_dir": __file__}, "cache_dir"),
-    ],
-)
-def test_a_wrong_option_is_named(options, named):
-    with pytest.raises(InvalidInputError, match=named):
-        BybitDataLoader(**options)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ({"symbol": ""}, "symbol"),
-        ({"symbol": None}, "symbol"),
-        ({"symbol": 5}, "symbol"),
-        ({"symbol": "BTC USDT"}, "symbol"),
-        ({"symbol": "BTC\nUSDT"}, "symbol"),
-        ({"symbol": "B" * 61}, "symbol"),
-        ({"interval": "7"}, "interval"),
-        ({"interval": 1440}, "interval"),
-        ({"interval": None}, "interval"),
-        ({"interval": "d"}, "interval"),
-        ({"interval": True}, "interval"),
-        ({"limit": 0}, "limit"),
-        ({"limit": -5}, "limit"),
-        ({"limit": 2.5}, "limit"),
-        ({"limit": "9"}, "limit"),
-        ({"start": "yesterday"}, "start"),
-        ({"start": 1_700_000_000}, "start"),
-        ({"start": "2024-13-01"}, "start"),
-        ({"start": pd.NaT}, "start"),
-        ({"start": "1969-12-31"}, "start"),
-        ({"end": "2300-01-01"}, "end"),
-        ({"end": ""}, "end"),
-        ({"start": "2024-02-02", "end": "2024-02-01"}, "start must not be later"),
-        ({"start": "2024-02-01T00:10", "end": "2024-02-01T00:20"}, "no bar of interval 60"),
-    ],
-)
-def test_a_wrong_argument_is_named_before_anything_is_asked(arguments, named, server):
-    with pytest.raises(InvalidInputError, match=named):
-        loader(server).fetch_klines(**{"symbol": SYMBOL, **arguments})
-    assert not server.asks
-
-
-@pytest.mark.parametrize("symbols", ["BTCUSDT", [], None, 3, ["A", ""]])
-def test_wrong_symbols_are_refused(symbols, server):
-    with pytest.raises(InvalidInputError, match="symbol"):
-        loader(server).fetch_multi_asset(symbols)
-
-
-def test_a_venue_stops_waiting_when_told(server):
+def test_a_client_stops_waiting_when_told(server):
     server.delay_s = 5
-    venue = KlineVenue(server.url, "linear", 10.0, requests.Session(), PATIENT)
-    threading.Timer(0.1, venue.stop.set).start()
+    session = bounded_session(None, server.url)
+    client = KlineClient(server.url, "linear", 10.0, session, PATIENT)
+    threading.Timer(0.1, client.stop.set).start()
     began = time.monotonic()
     with pytest.raises(Stopped):
-        venue.ask(SYMBOL, GRIDS["60"], None, Patience(20))
+        client.get_page(SYMBOL, GRIDS["60"], None, Deadline(20))
     assert time.monotonic() - began < 2

@@ -6,12 +6,16 @@ import threading
 import time
 import tracemalloc
 import warnings
+from dataclasses import replace
 
 import pytest
+from standin.bybit import BybitStandIn
 from standin.faults import FAULTS, REFUSED
 from standin.scene import (
     BRISK,
     END,
+    FOREVER,
+    NOW_MS,
     PATIENT,
     START,
     SYMBOL,
@@ -22,6 +26,7 @@ from standin.scene import (
 )
 
 from crossattn.errors import CrossAttentionWarning, VenueError
+from crossattn.sources import _downloads
 from crossattn.sources.bybit import BybitDataLoader
 
 CASES = [
@@ -75,7 +80,8 @@ def test_fault(fault, form, expected, tmp_path):
 def test_a_bomb_is_not_unfolded_to_find_out_that_it_is_one():
     (bomb,) = [fault for fault in FAULTS if fault.name == "a gzip bomb of 64 MB"]
     with make_server(bomb) as server:
-        loader = make_loader(server, REFUSED)
+        limits = replace(BRISK, give_up_s=20.0)
+        loader = BybitDataLoader(base_url=server.url, timeout=5.0, _limits=limits)
         with pytest.raises(VenueError, match="larger than"):
             loader.fetch_klines(SYMBOL, start=START, end=END)
         tracemalloc.start()
@@ -90,7 +96,7 @@ def test_a_bomb_is_not_unfolded_to_find_out_that_it_is_one():
 
 def test_no_thread_is_left_when_a_fetch_returns():
     def ours():
-        return [t for t in threading.enumerate() if t.name in ("bounded-get", "bybit-symbol")]
+        return [t for t in threading.enumerate() if t.name == "fetch-symbol"]
 
     with make_server() as server:
         make_loader(server, None).fetch_klines(SYMBOL, start=START, end=END)
@@ -98,3 +104,24 @@ def test_no_thread_is_left_when_a_fetch_returns():
         while ours() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not ours()
+
+
+def test_a_host_name_that_does_not_resolve_is_given_up_too(monkeypatch):
+    """Name resolution obeys no timeout: the symbol is given up, its thread abandoned."""
+    released = threading.Event()
+    monkeypatch.setattr(_downloads, "_GRACE_S", 0.3)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: released.wait(20))
+    limits = replace(BRISK, give_up_s=0.2, workers=1)
+    loader = BybitDataLoader(base_url="http://venue.invalid", _limits=limits)
+    fetched = loader.fetch(["A", "B"], start=START, end=END)
+    assert set(fetched.failures) == {"A", "B"}
+    assert "gave up after 0.2 s" in str(fetched.failures["B"])
+    released.set()
+
+
+def test_the_time_of_a_symbol_starts_with_its_turn():
+    with BybitStandIn(dict.fromkeys("ABCDE", FOREVER), NOW_MS) as server:
+        server.delay_s = 0.3
+        limits = replace(PATIENT, give_up_s=0.9, workers=1)
+        loader = BybitDataLoader(base_url=server.url, _limits=limits)
+        assert len(loader.fetch_multi_asset(list("ABCDE"), limit=5)) == 5

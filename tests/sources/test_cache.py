@@ -33,8 +33,8 @@ from standin.scene import (
 
 from crossattn.data.files import read_bars
 from crossattn.errors import CrossAttentionWarning, DamagedFileError, InvalidInputError
+from crossattn.sources._cache import BarCache, Table
 from crossattn.sources.bybit import BybitDataLoader
-from crossattn.sources.cache import BarCache, Table
 
 PLACE = ("venue", "linear", "60", "BTCUSDT")
 

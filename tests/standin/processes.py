@@ -20,22 +20,22 @@ def context():
 def fetch(words: list[str]) -> None:
     """Run ``crossattn fetch`` in this process and exit with its code."""
     from crossattn.cli import fetch, main
-    from crossattn.sources.venue import Limits
+    from crossattn.sources._client import FetchLimits
 
-    fetch.LIMITS = Limits(first_wait_s=0.01, longest_wait_s=0.04, spacing_s=0.0)
+    fetch.LIMITS = FetchLimits(first_wait_s=0.01, longest_wait_s=0.04, spacing_s=0.0)
     os._exit(main(["fetch", *words]))
 
 
 def table_of(slots: np.ndarray):
     """Return the one true table of some slots: every value follows from its slot."""
-    from crossattn.sources.cache import Table
+    from crossattn.sources._cache import Table
 
     return Table(slots, {"value": slots * 0.5, "other": slots + 7.0}, {})
 
 
 def write_rounds(directory: str, writer: int, rounds: int, barrier) -> None:
     """Merge a writer's share, in three parts, into the file of each round, all writers at once."""
-    from crossattn.sources.cache import BarCache
+    from crossattn.sources._cache import BarCache
 
     cache = BarCache(directory)
     for number in range(rounds):

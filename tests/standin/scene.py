@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from crossattn.sources.venue import Limits
+from crossattn.sources._client import FetchLimits
 from standin.bybit import BybitStandIn, following, to_ms
 from standin.faults import Fault
 
@@ -19,7 +19,7 @@ VICTIM_MS = to_ms("2024-02-20T05:00")
 FOREVER = (to_ms("2020-01-01"), to_ms("2100-01-01"))
 
 # Patient: nothing that should succeed fails because the machine is busy.
-PATIENT = Limits(give_up_s=20.0, first_wait_s=0.01, longest_wait_s=0.04, spacing_s=0.0)
+PATIENT = FetchLimits(give_up_s=20.0, first_wait_s=0.01, longest_wait_s=0.04, spacing_s=0.0)
 # Brisk: for what must be refused, so that refusing is quick.
 BRISK = replace(PATIENT, give_up_s=0.7, first_wait_s=0.004, max_body_bytes=2**20)
 TIMEOUT = {True: 0.2, False: 1.0}  # seconds a request, brisk and patient

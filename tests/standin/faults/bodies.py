@@ -16,60 +16,23 @@ _BODIES = {
     "not UTF-8": b'{"retCode":0,"retMsg":"\xff\xfe"}',
     "zero bytes": b"\0" * 64,
 }
-for _name, _body in _BODIES.items():
+_RESHAPED = {
+    "JSON cut in the middle": lambda body: body[: len(body) // 2],
+    "JSON with its last brace missing": lambda body: body[:-1],
+    "JSON followed by another answer": lambda body: body + body,
+    "JSON with NaN as the server's time": lambda body: (
+        body[: body.rindex(b'"time": ')] + b'"time": NaN}'
+    ),
+    "JSON wrapped as a script": lambda body: b"callback(" + body + b")",
+    "JSON behind a byte-order mark": lambda body: b"\xef\xbb\xbf" + body,
+    "JSON in UTF-16": lambda body: body.decode().encode("utf-16"),
+    **{name: lambda body, new=new: new for name, new in _BODIES.items()},
+}
+for _name, _reshape in _RESHAPED.items():
 
-    @fault("body", f"{_name}")
-    def _(server, ask, answer, body=_body):
-        answer.body = body
-
-
-def reshaped(name: str, **outcomes):
-    """Enter a fault in the text of the body; the function maps text to text."""
-
-    def enter(reshape):
-        @fault("body", name, **outcomes)
-        def act(server, ask, answer):
-            answer.body = reshape(answer.payload())
-
-        return reshape
-
-    return enter
-
-
-@reshaped("JSON cut in the middle")
-def _(body):
-    return body[: len(body) // 2]
-
-
-@reshaped("JSON with its last brace missing")
-def _(body):
-    return body[:-1]
-
-
-@reshaped("JSON followed by another answer")
-def _(body):
-    return body + body
-
-
-@reshaped("JSON with NaN as the server's time")
-def _(body):
-    head, _, tail = body.rpartition(b'"time": ')
-    return head + b'"time": NaN' + tail.lstrip(b"0123456789")
-
-
-@reshaped("JSON wrapped as a script")
-def _(body):
-    return b"callback(" + body + b")"
-
-
-@reshaped("JSON behind a byte-order mark")
-def _(body):
-    return b"\xef\xbb\xbf" + body
-
-
-@reshaped("JSON in UTF-16")
-def _(body):
-    return body.decode().encode("utf-16")
+    @fault("body", _name)
+    def _(server, ask, answer, reshape=_reshape):
+        answer.body = reshape(answer.payload())
 
 
 @fault("body", "right body, wrong content type", always=EXACT)
@@ -77,89 +40,31 @@ def _(server, ask, answer):
     answer.headers["Content-Type"] = "text/html; charset=latin-1"
 
 
-def envelope(name: str, **outcomes):
-    """Enter a fault in the envelope; the function changes it in place."""
+_RESULT = {
+    "for another symbol": {"symbol": "OTHERUSDT"},
+    "for another category": {"category": "spot"},
+    "whose symbol is a list": {"symbol": ["AAAUSDT"]},
+    "whose list is missing": {"list": ...},
+    "whose list is null": {"list": None},
+    "whose list is an object": {"list": {"0": ["1"]}},
+    "whose list is a text": {"list": "[[]]"},
+}
+_ENVELOPE = {
+    "without result": {"result": ...},
+    "whose result is null": {"result": None},
+    "without time": {"time": ...},
+    "whose time is a text": {"time": "1709288220000"},
+    "whose time is 0": {"time": 0},
+    "whose time is in seconds": {"time": 1_709_288_220},
+    "whose time is in the year 30000": {"time": 884_000_000_000_000},
+    "whose time is true": {"time": True},
+}
+for _inside, _table in ((True, _RESULT), (False, _ENVELOPE)):
+    for _name, _changes in _table.items():
 
-    def enter(change):
-        @fault("envelope", name, **outcomes)
-        def act(server, ask, answer):
-            change(answer.envelope, server)
-
-        return change
-
-    return enter
-
-
-@envelope("for another symbol")
-def _(it, server):
-    it["result"]["symbol"] = "OTHERUSDT"
-
-
-@envelope("for another category")
-def _(it, server):
-    it["result"]["category"] = "spot"
-
-
-@envelope("whose symbol is a list")
-def _(it, server):
-    it["result"]["symbol"] = ["AAAUSDT"]
-
-
-@envelope("without result")
-def _(it, server):
-    del it["result"]
-
-
-@envelope("whose result is null")
-def _(it, server):
-    it["result"] = None
-
-
-@envelope("whose list is missing")
-def _(it, server):
-    del it["result"]["list"]
-
-
-@envelope("whose list is null")
-def _(it, server):
-    it["result"]["list"] = None
-
-
-@envelope("whose list is an object")
-def _(it, server):
-    it["result"]["list"] = {"0": ["1"]}
-
-
-@envelope("whose list is a text")
-def _(it, server):
-    it["result"]["list"] = "[[]]"
-
-
-@envelope("without time")
-def _(it, server):
-    del it["time"]
-
-
-@envelope("whose time is a text")
-def _(it, server):
-    it["time"] = str(it["time"])
-
-
-@envelope("whose time is 0")
-def _(it, server):
-    it["time"] = 0
-
-
-@envelope("whose time is in seconds")
-def _(it, server):
-    it["time"] //= 1000
-
-
-@envelope("whose time is in the year 30000")
-def _(it, server):
-    it["time"] = 884_000_000_000_000
-
-
-@envelope("whose time is true")
-def _(it, server):
-    it["time"] = True
+        @fault("envelope", _name)
+        def _(server, ask, answer, inside=_inside, changes=_changes):
+            it = answer.envelope["result"] if inside else answer.envelope
+            it.update(changes)
+            for name in [name for name, value in changes.items() if value is ...]:
+                del it[name]

@@ -20,19 +20,16 @@ def page(name: str, **outcomes):
     return enter
 
 
-@page("every row twice", always=EXACT)
-def _(rows, ask, server):
-    return [row for row in rows for _ in range(2)]
-
-
-@page("oldest first", always=EXACT)
-def _(rows, ask, server):
-    return rows[::-1]
-
-
-@page("in disorder", always=EXACT)
-def _(rows, ask, server):
-    return rows[::3] + rows[1::3] + rows[2::3]
+page("every row twice", always=EXACT)(lambda rows, *_: [row for row in rows for _ in range(2)])
+page("oldest first", always=EXACT)(lambda rows, *_: rows[::-1])
+page("in disorder", always=EXACT)(lambda rows, *_: rows[::3] + rows[1::3] + rows[2::3])
+page("of 200 rows whatever the limit", always=EXACT)(lambda rows, *_: rows[:200])
+page("of the oldest 200 rows whatever the limit", always=EXACT)(lambda rows, *_: rows[-200:])
+page("of one row")(lambda rows, *_: rows[:1])
+page("without its newest row", always=NAMED)(lambda rows, *_: rows[1:])
+page("without its oldest row", always=NAMED)(lambda rows, *_: rows[:-1])
+page("without every second row", always=EXACT)(lambda rows, *_: rows[::2])
+page("empty")(lambda rows, *_: [])
 
 
 @page("that overlaps its neighbours", always=EXACT)
@@ -52,41 +49,6 @@ def _(rows, ask, server):
         return rows
     start = str(int(rows[-1][0]) - HOUR)
     return rows + [[start, *candle("spot", "OTHER", "60", 0)[1:]]]
-
-
-@page("of 200 rows whatever the limit", always=EXACT)
-def _(rows, ask, server):
-    return rows[:200]
-
-
-@page("of the oldest 200 rows whatever the limit", always=EXACT)
-def _(rows, ask, server):
-    return rows[-200:]
-
-
-@page("of one row")
-def _(rows, ask, server):
-    return rows[:1]
-
-
-@page("without its newest row", always=NAMED)
-def _(rows, ask, server):
-    return rows[1:]
-
-
-@page("without its oldest row", always=NAMED)
-def _(rows, ask, server):
-    return rows[:-1]
-
-
-@page("without every second row", always=EXACT)
-def _(rows, ask, server):
-    return rows[::2]
-
-
-@page("empty")
-def _(rows, ask, server):
-    return []
 
 
 @page("that is always the newest of all", always=NAMED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from standin.bybit import candle
-from standin.faults.catalogue import EXACT, GAP, HOUR, fault
+from standin.faults.catalogue import EXACT, GAP, HOUR, REFUSED, fault
 
 
 def row(name: str, *, once: str | None = EXACT, always: str | None = GAP):
@@ -54,188 +54,80 @@ _CELLS = {
     "a number, not a text": 5123.1,
 }
 for _name, _cell in _CELLS.items():
-
-    @row(f"a close that is {_name}")
-    def _(it, cell=_cell):
-        it[_CLOSE] = cell
-        return [it]
-
-
-@row("a candle a million times too high")
-def _(it):
-    return [[it[0], *(f"{float(price) * 1e6:.2f}" for price in it[1:5]), *it[5:]]]
-
-
-@row("a candle thirty times too high")
-def _(it):
-    return [[it[0], *(f"{float(price) * 30:.2f}" for price in it[1:5]), *it[5:]]]
-
-
-@row("a candle a million times too low")
-def _(it):
-    return [[it[0], *(f"{float(price) / 1e6:.6f}" for price in it[1:5]), *it[5:]]]
-
-
-@row("a high a million times too high")
-def _(it):
-    it[_HIGH] = f"{float(it[_HIGH]) * 1e6:.2f}"
-    return [it]
-
-
-@row("a low a million times too low")
-def _(it):
-    it[_LOW] = f"{float(it[_LOW]) / 1e6:.6f}"
-    return [it]
-
-
-@row("a high below its low")
-def _(it):
-    it[_HIGH], it[_LOW] = "4000.00", "4500.00"
-    return [it]
-
-
-@row("high and low exchanged")
-def _(it):
-    it[_HIGH], it[_LOW] = f"{float(it[_LOW]) - 1:.2f}", f"{float(it[_HIGH]) + 1:.2f}"
-    return [it]
-
-
-@row("a close above its high")
-def _(it):
-    it[_CLOSE] = f"{float(it[_HIGH]) + 0.01:.2f}"
-    return [it]
-
-
-@row("an open below its low")
-def _(it):
-    it[_OPEN] = f"{float(it[_LOW]) - 0.01:.2f}"
-    return [it]
-
-
-@row("a negative volume")
-def _(it):
-    it[_VOLUME] = "-1"
-    return [it]
-
-
-@row("an infinite volume")
-def _(it):
-    it[_VOLUME] = "inf"
-    return [it]
-
-
-@row("an absurd volume")
-def _(it):
-    it[_VOLUME] = "1e29"
-    return [it]
-
-
-@row("an empty turnover")
-def _(it):
-    it[_TURNOVER] = ""
-    return [it]
-
-
-@row("a missing column")
-def _(it):
-    return [it[:-1]]
-
-
-@row("an added column")
-def _(it):
-    return [[*it, "1"]]
-
-
-@row("no column at all")
-def _(it):
-    return [[]]
-
-
-@row("null instead of a row")
-def _(it):
-    return [None]
-
-
-@row("an object instead of a row")
-def _(it):
-    return [dict(enumerate(it))]
-
-
-@row("a text instead of a row")
-def _(it):
-    return [",".join(it)]
-
-
-@row("a start one second off the grid")
-def _(it):
-    return [[str(int(it[0]) + 1000), *it[1:]]]
-
-
-@row("a start half an interval off the grid")
-def _(it):
-    return [[str(int(it[0]) + HOUR // 2), *it[1:]]]
-
-
-@row("a start one millisecond off the grid, beside the true candle", always=EXACT)
-def _(it):
-    return [it, [str(int(it[0]) + 1), *it[1:]]]
-
-
-@row("a start in seconds")
-def _(it):
-    return [[str(int(it[0]) // 1000), *it[1:]]]
-
-
-@row("a start that is a number, not a text")
-def _(it):
-    return [[int(it[0]), *it[1:]]]
-
-
-@row("a start that is a date")
-def _(it):
-    return [["2024-01-01", *it[1:]]]
-
-
-@row("a start that is empty")
-def _(it):
-    return [["", *it[1:]]]
-
-
-@row("a negative start")
-def _(it):
-    return [["-" + it[0], *it[1:]]]
-
-
-@row("a start of thirty digits")
-def _(it):
-    return [["1" * 30, *it[1:]]]
-
-
-@row("two candles that contradict each other")
-def _(it):
-    return [it, [it[0], *candle("spot", "OTHER", "60", int(it[0]))[1:]]]
-
-
-@fault("row", "all rows with exchanged high and low")
-def _(server, ask, answer):
-    answer.rows = [[r[0], r[1], r[3], r[2], *r[4:]] for r in answer.rows]
-
-
-@fault("row", "all rows with a column too few")
-def _(server, ask, answer):
-    answer.rows = [r[:-1] for r in answer.rows]
-
-
-@fault("row", "all rows off the grid")
-def _(server, ask, answer):
-    answer.rows = [[str(int(r[0]) + 60_000), *r[1:]] for r in answer.rows]
-
-
-@fault("row", "all rows as objects")
-def _(server, ask, answer):
-    answer.rows = [{"start": r[0], "close": r[4]} for r in answer.rows]
-
-
-@fault("row", "all rows in seconds")
-def _(server, ask, answer):
-    answer.rows = [[str(int(r[0]) // 1000), *r[1:]] for r in answer.rows]
+    row(f"a close that is {_name}")(lambda it, cell=_cell: [_with(it, close=cell)])
+
+
+def _scaled(it, factor, *columns, digits=2):
+    columns = columns or range(_OPEN, _CLOSE + 1)
+    return [
+        f"{float(cell) * factor:.{digits}f}" if i in columns else cell for i, cell in enumerate(it)
+    ]
+
+
+def _with(it, **cells):
+    """Return a row with some of its cells replaced: ``start open high low close volume ...``."""
+    names = ("start", "open", "high", "low", "close", "volume", "turnover")
+    return [cells.get(name, cell) for name, cell in zip(names, it, strict=True)]
+
+
+def _moved(it, column, cents):
+    return f"{float(it[column]) + cents / 100:.2f}"
+
+
+_ROWS = {
+    "a candle a million times too high": lambda it: [_scaled(it, 1e6)],
+    "a candle thirty times too high": lambda it: [_scaled(it, 30)],
+    "a candle a million times too low": lambda it: [_scaled(it, 1e-6, digits=6)],
+    "a high a million times too high": lambda it: [_scaled(it, 1e6, _HIGH)],
+    "a low a million times too low": lambda it: [_scaled(it, 1e-6, _LOW, digits=6)],
+    "a high below its low": lambda it: [_with(it, high="4000.00", low="4500.00")],
+    "high and low exchanged": lambda it: [
+        _with(it, high=_moved(it, _LOW, -100), low=_moved(it, _HIGH, 100))
+    ],
+    "a close above its high": lambda it: [_with(it, close=_moved(it, _HIGH, 1))],
+    "an open below its low": lambda it: [_with(it, open=_moved(it, _LOW, -1))],
+    "a negative volume": lambda it: [_with(it, volume="-1")],
+    "an infinite volume": lambda it: [_with(it, volume="inf")],
+    "an absurd volume": lambda it: [_with(it, volume="1e29")],
+    "an empty turnover": lambda it: [_with(it, turnover="")],
+    "a missing column": lambda it: [it[:-1]],
+    "no column at all": lambda it: [[]],
+    "null instead of a row": lambda it: [None],
+    "an object instead of a row": lambda it: [dict(enumerate(it))],
+    "a text instead of a row": lambda it: [",".join(it)],
+    "a start one second off the grid": lambda it: [_with(it, start=str(int(it[0]) + 1000))],
+    "a start half an interval off the grid": lambda it: [
+        _with(it, start=str(int(it[0]) + HOUR // 2))
+    ],
+    "a start in seconds": lambda it: [_with(it, start=str(int(it[0]) // 1000))],
+    "a start that is a number, not a text": lambda it: [_with(it, start=int(it[0]))],
+    "a start that is a date": lambda it: [_with(it, start="2024-01-01")],
+    "a start that is empty": lambda it: [_with(it, start="")],
+    "a negative start": lambda it: [_with(it, start="-" + it[0])],
+    "a start of thirty digits": lambda it: [_with(it, start="1" * 30)],
+    "two candles that contradict each other": lambda it: [
+        it,
+        [it[0], *candle("spot", "OTHER", "60", int(it[0]))[1:]],
+    ],
+}
+for _name, _change in _ROWS.items():
+    row(_name)(_change)
+
+row("added columns of any kind", always=EXACT)(lambda it: [[*it, "1", None, {"new": [1]}]])
+row("a start one millisecond off the grid, beside the true candle", always=EXACT)(
+    lambda it: [it, _with(it, start=str(int(it[0]) + 1))]
+)
+
+_ALL_ROWS = {
+    "exchanged high and low": lambda r: [r[0], r[1], r[3], r[2], *r[4:]],
+    "a column too few": lambda r: r[:-1],
+    "starts off the grid": lambda r: [str(int(r[0]) + 60_000), *r[1:]],
+    "objects for lists": lambda r: {"start": r[0], "close": r[4]},
+    "starts in seconds": lambda r: [str(int(r[0]) // 1000), *r[1:]],
+    "an added column": lambda r: [*r, "1"],
+}
+for _name, _change in _ALL_ROWS.items():
+
+    @fault("row", f"all rows with {_name}", always=EXACT if "added" in _name else REFUSED)
+    def _(server, ask, answer, change=_change):
+        answer.rows = [change(r) for r in answer.rows]

@@ -9,7 +9,7 @@ import time
 import zlib
 from functools import cache
 
-from standin.faults.catalogue import EXACT, fault
+from standin.faults.catalogue import EXACT, REFUSED, fault
 
 
 def _reset(handler) -> None:
@@ -194,66 +194,32 @@ def _(handler, answer, server):
     handler.wfile.write(b"0\r\n\r\n")
 
 
-def packed(name: str, **outcomes):
-    """Enter a fault in how the body is compressed; the function returns encoding and bytes."""
-
-    def enter(pack):
-        @fault("compression", name, **outcomes)
-        def act(server, ask, answer):
-            answer.headers["Content-Encoding"], answer.body = pack(answer.payload())
-
-        return pack
-
-    return enter
-
-
-@packed("gzip, well formed", always=EXACT)
-def _(body):
-    return "gzip", gzip.compress(body)
-
-
-@packed("deflate, well formed", always=EXACT)
-def _(body):
-    return "deflate", zlib.compress(body)
-
-
-@packed("gzip that is cut")
-def _(body):
-    return "gzip", gzip.compress(body)[:-20]
-
-
-@packed("gzip with a flipped byte")
-def _(body):
-    data = bytearray(gzip.compress(body))
-    data[len(data) // 2] ^= 0xFF
-    return "gzip", bytes(data)
-
-
-@packed("gzip followed by a second member")
-def _(body):
-    return "gzip", gzip.compress(body) + gzip.compress(b"{}")
-
-
-@packed("gzip in name only")
-def _(body):
-    return "gzip", body
-
-
 @cache
 def _bomb() -> bytes:
     return gzip.compress(bytes(2**26))
 
 
-@packed("a gzip bomb of 64 MB")
-def _(body):
-    return "gzip", _bomb()
+def _flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]
 
 
-@packed("a gzip bomb inside a gzip")
-def _(body):
-    return "gzip, gzip", gzip.compress(_bomb())
+_PACKED = {
+    "gzip, well formed": ("gzip", gzip.compress),
+    "deflate, well formed": ("deflate", zlib.compress),
+    "gzip that is cut": ("gzip", lambda body: gzip.compress(body)[:-20]),
+    "gzip with a flipped byte": ("gzip", lambda body: _flipped(gzip.compress(body))),
+    "gzip followed by a second member": (
+        "gzip",
+        lambda body: gzip.compress(body) + gzip.compress(b"{}"),
+    ),
+    "gzip in name only": ("gzip", lambda body: body),
+    "a gzip bomb of 64 MB": ("gzip", lambda body: _bomb()),
+    "a gzip bomb inside a gzip": ("gzip, gzip", lambda body: gzip.compress(_bomb())),
+    "brotli, which was not asked for": ("br", lambda body: body),
+}
+for _name, (_encoding, _pack) in _PACKED.items():
 
-
-@packed("brotli, which was not asked for")
-def _(body):
-    return "br", body
+    @fault("compression", _name, always=EXACT if "well formed" in _name else REFUSED)
+    def _(server, ask, answer, encoding=_encoding, pack=_pack):
+        answer.headers["Content-Encoding"], answer.body = encoding, pack(answer.payload())

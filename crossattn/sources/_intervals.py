@@ -1,8 +1,8 @@
 """The grid of a venue's candles: where each interval opens and closes.
 
 A candle is named by an integer, its *slot*: candle 0 holds the epoch, slots count up without holes.
-On slots a range is two integers, a window of 1000 candles is a subtraction, and a month is as long
-as it is.
+On slots a range is two integers, a page of 1000 candles is a subtraction, and months of different
+lengths are as easy as minutes.
 """
 
 from __future__ import annotations
@@ -15,23 +15,14 @@ import pandas as pd
 
 from crossattn.errors import InvalidInputError
 
-MINUTE_MS = 60_000
-DAY_MS = 86_400_000
-MONDAY_MS = 4 * DAY_MS  # 1 January 1970 was a Thursday
+_MINUTE_MS, _DAY_MS = 60_000, 86_400_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """One spacing of candles.
+    """One spacing of candles: its name at the venue, its length, the open of slot 0.
 
-    Parameters
-    ----------
-    code : str
-        The venue's name of it: ``"60"``, ``"D"``, ``"M"``.
-    step_ms : int or None
-        Length of a candle in milliseconds; None for calendar months.
-    offset_ms : int
-        Open of slot 0, in milliseconds since the epoch.
+    ``step_ms`` is None for calendar months. The methods take an int or an array.
 
     Examples
     --------
@@ -45,14 +36,14 @@ class Interval:
     offset_ms: int = 0
 
     def slot_of(self, ms):
-        """Return the slot of the candle that holds the moment ``ms`` (an int or an array)."""
+        """Return the slot of the candle that holds the moment ``ms`` (since the epoch)."""
         if self.step_ms is not None:
             return (ms - self.offset_ms) // self.step_ms
         months = np.asarray(ms, np.int64).astype("M8[ms]").astype("M8[M]").astype(np.int64)
         return months if months.ndim else int(months)
 
     def open_of(self, slot):
-        """Return the open time of ``slot`` in milliseconds since the epoch (an int or an array)."""
+        """Return the open time of ``slot`` in milliseconds since the epoch."""
         if self.step_ms is not None:
             return slot * self.step_ms + self.offset_ms
         opens = np.asarray(slot, np.int64).astype("M8[M]").astype("M8[ms]").astype(np.int64)
@@ -68,67 +59,34 @@ class Interval:
         return self.slot_of(now_ms) - 1
 
 
+_MINUTES = (1, 3, 5, 15, 30, 60, 120, 240, 360, 720)
 INTERVALS: dict[str, Interval] = {
-    **{
-        str(minutes): Interval(str(minutes), minutes * MINUTE_MS)
-        for minutes in (1, 3, 5, 15, 30, 60, 120, 240, 360, 720)
-    },
-    "D": Interval("D", DAY_MS),
-    "W": Interval("W", 7 * DAY_MS, MONDAY_MS),
+    **{str(minutes): Interval(str(minutes), minutes * _MINUTE_MS) for minutes in _MINUTES},
+    "D": Interval("D", _DAY_MS),
+    "W": Interval("W", 7 * _DAY_MS, 4 * _DAY_MS),  # 1 January 1970 was a Thursday
     "M": Interval("M", None),
 }
 
 
-def parse_interval(interval: str | int) -> Interval:
-    """Return the interval that ``interval`` names, or say which there are.
-
-    Examples
-    --------
-    >>> parse_interval("7")
-    Traceback (most recent call last):
-    crossattn.errors.InvalidInputError: interval must be one of 1, 3, 5, ... D, W, M, got '7'
-    """
-    known = isinstance(interval, (str, int)) and not isinstance(interval, bool)
-    if not known or str(interval) not in INTERVALS:
-        raise InvalidInputError(f"interval must be one of {', '.join(INTERVALS)}, got {interval!r}")
-    return INTERVALS[str(interval)]
-
-
 def parse_time(value: object, name: str) -> int:
     """Return a moment in milliseconds since the epoch; a time without zone is UTC.
-
-    Parameters
-    ----------
-    value : str, datetime or Timestamp
-        ISO 8601; a bare date is 00:00 UTC.
-    name : str
-        How messages call the argument.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    InvalidInputError
-        No moment can be read from it, or it lies outside of 1970 to 2200.
 
     Examples
     --------
     >>> parse_time("1970-01-02", "start"), parse_time("1970-01-01T01:00+01:00", "start")
     (86400000, 0)
     """
-    if not isinstance(value, (str, dt.date, np.datetime64)):
-        raise InvalidInputError(f"{name} must be an ISO 8601 time or a datetime, got {value!r}")
-    try:
-        moment = pd.Timestamp(value)
-        if isinstance(value, str):
-            moment = pd.to_datetime(value.strip(), format="ISO8601")
-    except (ValueError, TypeError, OverflowError):
-        moment = pd.NaT
+    moment = pd.NaT
+    if isinstance(value, (str, dt.date, np.datetime64)):
+        try:
+            moment = pd.Timestamp(value)
+            if isinstance(value, str):
+                moment = pd.to_datetime(value.strip(), format="ISO8601")
+        except (ValueError, TypeError, OverflowError):
+            moment = pd.NaT
     if moment is pd.NaT:
         raise InvalidInputError(
-            f"{name} must be an ISO 8601 time such as 2024-01-31T09:00, got {value!r}"
+            f"{name} must be an ISO 8601 time such as 2024-01-31T09:00 or a datetime, got {value!r}"
         )
     moment = moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
     if not 1970 <= moment.year <= 2200:

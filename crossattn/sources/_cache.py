@@ -1,9 +1,8 @@
 """Bars on disk, so that a second fetch asks only for what is missing.
 
 One Parquet file a symbol, interval and category. Its footer carries a SHA-256 over every other byte
-of the file, so that one flipped bit anywhere is noticed before anything is decoded; its own name of
-symbol and interval, so that a file moved to another place is noticed too. A file that fails any
-check is never read as data: it counts as absent and is written anew.
+of the file, checked before anything is decoded, and the place it was written for, so that a file
+moved elsewhere is noticed. A file that fails any check counts as absent and is written anew.
 """
 
 from __future__ import annotations
@@ -38,15 +37,9 @@ _same_process = threading.Lock()
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length, keyed by time, and small notes beside them.
+    """Columns of float64 or int64, keyed by strictly increasing times, and notes beside them.
 
-    Parameters
-    ----------
-    keys : ndarray of shape (n,), int64
-        Opens in milliseconds since the epoch, strictly increasing.
-    columns : mapping of str to ndarray of shape (n,), float64 or int64
-    notes : mapping
-        JSON values.
+    ``keys`` (n,) int64: opens in milliseconds since the epoch; ``notes``: JSON values.
     """
 
     keys: np.ndarray
@@ -57,19 +50,10 @@ class Table:
 class BarCache:
     """A folder of checked Parquet files that several processes may share.
 
-    Parameters
-    ----------
-    directory : path
-        Made when the first file is written.
-
-    Notes
-    -----
-    A write takes a lock, reads what is there, merges, writes a temporary file, syncs it and moves
-    it into place: writers never undo each other, and a reader or a crash sees a whole file. The
-    lock is the operating system's, so that it ends with its process. Parquet is data only: files
-    that carry an Arrow schema, which may name extension types, are not ours and are not opened.
-
-    Built in chapter: Data and clocks.
+    A write takes a lock, reads what is there, merges, and moves a synced temporary file into place:
+    writers never undo each other, and a reader or a crash sees a whole file. The lock is the
+    operating system's, so that it ends with its process. Files that carry an Arrow schema, which
+    may name extension types, are foreign and are not opened.
     """
 
     def __init__(self, directory: str | os.PathLike):
@@ -88,15 +72,7 @@ class BarCache:
         return self.directory.joinpath(*folders, f"{symbol_to_stem(symbol)}.parquet")
 
     def read(self, path: Path) -> Table | None:
-        """Return the table at ``path``, or None where there is none.
-
-        Raises
-        ------
-        DamagedFileError
-            A file is there, but not one that this cache wrote whole for this place.
-        InvalidInputError
-            The folder cannot be read.
-        """
+        """Return the table at ``path``, None where there is none; DamagedFileError if unusable."""
         try:
             data = path.read_bytes()
         except FileNotFoundError:
@@ -105,16 +81,10 @@ class BarCache:
             if path.is_dir():
                 raise DamagedFileError(f"{path} is a folder") from None
             raise self._unusable(error) from None
-        return _decode(data, self._identity(path), path)
+        return _decode(data, self._place(path), path)
 
     def merge(self, path: Path, table: Table) -> None:
-        """Add ``table`` to the file at ``path``; its rows and notes count over those there.
-
-        Raises
-        ------
-        InvalidInputError
-            The folder cannot be written.
-        """
+        """Add ``table`` to the file at ``path``; its rows and notes count over those there."""
         self._write(path, table, merge=True)
 
     def replace(self, path: Path, table: Table) -> None:
@@ -130,13 +100,13 @@ class BarCache:
                 if merge:
                     with contextlib.suppress(DamagedFileError):
                         table = _merged(self.read(path), table)
-                data = _encode(table, self._identity(path))
+                data = _encode(table, self._place(path))
                 with atomic_write(path) as temporary:
                     temporary.write_bytes(data)
         except OSError as error:
             raise self._unusable(error) from None
 
-    def _identity(self, path: Path) -> str:
+    def _place(self, path: Path) -> str:
         return path.relative_to(self.directory).as_posix()
 
     def _unusable(self, error: OSError) -> InvalidInputError:
@@ -157,7 +127,7 @@ def _merged(older: Table | None, newer: Table) -> Table:
     return Table(keys[last], columns, newer.notes)
 
 
-def _encode(table: Table, identity: str) -> bytes:
+def _encode(table: Table, place: str) -> bytes:
     """Return a Parquet file whose footer holds the digest of all its other bytes."""
     times = pa.array(table.keys, pa.int64()).cast(_TIME)
     arrow = pa.table({"time": times, **table.columns})
@@ -165,7 +135,7 @@ def _encode(table: Table, identity: str) -> bytes:
     options = {"store_schema": False, "use_dictionary": False, "write_statistics": False}
     with pq.ParquetWriter(sink, arrow.schema, compression="zstd", **options) as writer:
         writer.write_table(arrow)
-        about = json.dumps({"place": identity, "notes": dict(table.notes)})
+        about = json.dumps({"place": place, "notes": dict(table.notes)})
         writer.add_key_value_metadata({"crossattn": about, "digest": (_MARK + _BLANK).decode()})
     data = bytearray(sink.getvalue())
     at = data.rfind(_MARK + _BLANK) + len(_MARK)
@@ -173,7 +143,7 @@ def _encode(table: Table, identity: str) -> bytes:
     return bytes(data)
 
 
-def _decode(data: bytes, identity: str, path: Path) -> Table:
+def _decode(data: bytes, place: str, path: Path) -> Table:
     at = data.rfind(_MARK) + len(_MARK)
     digest = data[at : at + 64]
     blank = hashlib.sha256(data[:at] + _BLANK + data[at + 64 :]).hexdigest()
@@ -184,7 +154,7 @@ def _decode(data: bytes, identity: str, path: Path) -> Table:
     try:
         stored = pq.ParquetFile(pa.BufferReader(data))
         about = json.loads(stored.metadata.metadata[b"crossattn"])
-        if about["place"] != identity:
+        if about["place"] != place:
             raise DamagedFileError(f"{path} was written for {about['place']!r}")
         if stored.metadata.num_rows > _MAX_ROWS:
             raise DamagedFileError(f"{path} holds more rows than this cache writes")

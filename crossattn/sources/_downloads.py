@@ -1,0 +1,183 @@
+"""Downloads of several symbols side by side, and what came of them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from crossattn._utils import progress
+from crossattn.data.frame import Frames
+from crossattn.errors import (
+    CrossAttentionError,
+    CrossAttentionWarning,
+    InvalidInputError,
+    VenueError,
+)
+from crossattn.sources._http import Stopped, printable
+from crossattn.sources._intervals import format_time
+
+_MAX_SYMBOL = 60
+_GRACE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Closed bars that a venue does not have: opens of the first and the last, in ms."""
+
+    symbol: str
+    first_ms: int
+    last_ms: int
+    count: int
+
+    def __str__(self) -> str:
+        first, last = format_time(self.first_ms), format_time(self.last_ms)
+        return f"missing: {self.symbol} {first}..{last} {self.count} bars"
+
+
+@dataclass
+class Fetched:
+    """Result of a fetch: frames, gaps, and what went wrong, by symbol.
+
+    Parameters
+    ----------
+    frames : dict of str to DataFrame
+        In the order asked for; after Ctrl-C also symbols that came in part.
+    gaps : list of Gap
+        Bars that are missing between the bounds asked for.
+    failures : dict of str to CrossAttentionError
+        Symbols that were refused or given up.
+    notices : list of str
+        Candles left out as impossible, and damaged cache files.
+    interrupted : bool
+        Ctrl-C ended it.
+    """
+
+    frames: Frames = field(default_factory=dict)
+    gaps: list[Gap] = field(default_factory=list)
+    failures: dict[str, CrossAttentionError] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+    def raise_failures(self) -> None:
+        """Raise for the symbols that failed, Ctrl-C first."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        if len(self.failures) == 1:
+            raise next(iter(self.failures.values()))
+        if self.failures:
+            reasons = dict.fromkeys(str(error) for error in self.failures.values())
+            raise VenueError("; ".join(reasons))
+
+    def frames_or_raise(self) -> Frames:
+        """Return the frames; raise for failures, warn of notices and gaps."""
+        self.raise_failures()
+        for notice in [*self.notices, *map(str, self.gaps)]:
+            warnings.warn(notice, CrossAttentionWarning, stacklevel=3)
+        return self.frames
+
+
+class Deadline:
+    """When one symbol is given up: so many seconds after its last valid page."""
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+        self.renew()
+
+    def renew(self) -> None:
+        """Grant the whole time again."""
+        self.ends_at = time.monotonic() + self.seconds
+
+    def left(self) -> float:
+        """Return the seconds that are left."""
+        return self.ends_at - time.monotonic()
+
+
+class Download(Protocol):
+    """One symbol's download: `run` in a thread; ``failure`` says afterwards how it ended."""
+
+    symbol: str
+    failure: CrossAttentionError | None
+    deadline: Deadline
+
+    def run(self) -> None:
+        """Fetch until done, refused or stopped."""
+
+
+def run_downloads(downloads: list[Download], workers: int, stop: threading.Event) -> bool:
+    """Run each download in a thread of its own, ``workers`` at a time; return whether Ctrl-C came.
+
+    What blocks beyond any timeout (a host name that does not resolve) is abandoned a few seconds
+    after the symbol's deadline; threads are daemons, so that it cannot hold up the process either.
+    """
+    finished: queue.SimpleQueue = queue.SimpleQueue()
+
+    def work(download: Download) -> None:
+        defect = None
+        try:
+            download.run()
+        except Stopped:
+            pass
+        except CrossAttentionError as error:
+            download.failure = error
+        except BaseException as error:
+            defect = error
+        finished.put((download, defect))
+
+    waiting, running = list(downloads), {}
+    bar = progress(None, total=len(downloads), desc="fetching", unit="symbol")
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                download = waiting.pop(0)
+                # its time starts with its turn, not with the fetch
+                download.deadline.renew()
+                running[download] = threading.Thread(
+                    target=work, args=(download,), name="fetch-symbol", daemon=True
+                )
+                running[download].start()
+            try:
+                done, defect = finished.get(timeout=0.2)
+            except queue.Empty:
+                overdue = [d for d in running if d.deadline.left() < -_GRACE_S]
+                for download in overdue:
+                    seconds = f"{download.deadline.seconds:g} s"
+                    download.failure = VenueError(
+                        f"{download.symbol}: gave up after {seconds} without a valid new page; "
+                        "last: the network does not return from a call"
+                    )
+                    del running[download]
+                bar.update(len(overdue))
+                continue
+            if defect is not None:
+                raise defect
+            bar.update(running.pop(done, None) is not None)
+        return False
+    except KeyboardInterrupt:
+        return True
+    finally:
+        stop.set()
+        for thread in running.values():
+            if thread.ident is not None:
+                thread.join(timeout=10)
+        bar.close()
+
+
+def check_symbols(symbols: Iterable[str]) -> list[str]:
+    """Return the symbols once each, in order; refuse what can be no symbol."""
+    if isinstance(symbols, (str, bytes)) or not isinstance(symbols, Iterable):
+        raise InvalidInputError(f"symbols must be a list of texts, got {symbols!r}")
+    symbols = list(symbols)
+    if not symbols:
+        raise InvalidInputError("symbols must name at least one symbol, got none")
+    for symbol in symbols:
+        plain = isinstance(symbol, str) and symbol.isprintable() and " " not in symbol
+        if not plain or not 0 < len(symbol) <= _MAX_SYMBOL:
+            raise InvalidInputError(
+                f"symbol must be a name such as 'BTCUSDT', got {printable(repr(symbol), 80)}"
+            )
+    return list(dict.fromkeys(symbols))

@@ -1,0 +1,218 @@
+"""Bad input of public functions: one error of ours, in one line, that names the argument.
+
+One case per function and kind of fault; scalar arguments share one validator, tested first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn import (
+    BybitDataLoader,
+    align_panel,
+    compute_macd,
+    compute_rsi,
+    create_multi_asset_features,
+    fetch_stock_data,
+    load_sample,
+    prepare_cross_attention_data,
+    simulate_market,
+)
+from crossattn._utils import select_device
+from crossattn._validation import check_bool, check_choice, check_float, check_int, check_seed
+from crossattn.sources.calendar import date_by_sessions
+from crossattn.windows.dataset import windows_of_features
+from crossattn.windows.splits import combinatorial_folds, walk_forward_folds
+
+NAN, INF = float("nan"), float("inf")
+TABLE = pd.DataFrame({"a": [1.0]})
+
+
+@pytest.mark.parametrize("value", [0, -4, 2.5, 1.0, "168", None, True, NAN, [3], TABLE])
+def test_what_is_no_positive_integer_is_refused(value, refuse):
+    refuse(lambda: check_int("lookback", value), "lookback must be an integer of at least 1, got")
+
+
+@pytest.mark.parametrize("value", [0, 1, -0.5, INF, NAN, "0.5", None, True, 1j, TABLE])
+def test_what_is_no_share_is_refused(value, refuse):
+    words = "train must be a finite number above 0 and below 1, got"
+    refuse(lambda: check_float("train", value, above=0, below=1), words)
+
+
+@pytest.mark.parametrize("value", ["no", "", None, 3, ["how"], TABLE])
+def test_what_is_no_choice_is_refused(value, refuse):
+    refuse(lambda: check_choice("how", value, ("outer", "inner")), "how must be one of outer, in")
+
+
+def test_other_bounds_and_kinds(refuse):
+    assert check_int("n", np.int64(3)) == 3 and type(check_int("n", np.int64(3))) is int
+    assert check_float("x", 1, at_least=1, at_most=1) == 1.0
+    refuse(lambda: check_float("x", 2.0, at_most=1), "at most 1, got 2.0")
+    refuse(lambda: check_bool("flag", 1), "flag must be True or False, got 1")
+    refuse(lambda: check_seed("seed", 2**63), "seed must be below")
+    refuse(lambda: check_seed("seed", -1), "seed must be .*got -1")
+
+
+def bars(n: int = 60) -> pd.DataFrame:
+    return simulate_market("null", n_assets=2, n_steps=n).frames["A00"]
+
+
+def panel() -> pd.DataFrame:
+    return align_panel({"A": bars(), "B": bars() * 2})
+
+
+def features(panel, *names):
+    return create_multi_asset_features(panel, names or ["log_return"])
+
+
+def windows(lookback=4, horizon=2, names=("log_return",)):
+    return prepare_cross_attention_data({"A": bars(), "B": bars() * 3}, lookback, horizon, names)
+
+
+def own(features=None, closes=None, **options):
+    table = create_multi_asset_features(panel(), ["log_return"]) if features is None else features
+    return windows_of_features(table, panel()["close"] if closes is None else closes, **options)
+
+
+def market(**options):
+    return simulate_market(**{"n_assets": 4, "n_steps": 200, **options})
+
+
+class NoNetwork:
+    """A session that must never be used."""
+
+    def get_adapter(self, url):
+        return None
+
+    def __getattr__(self, name):
+        raise AssertionError(f"the session was asked for {name!r}")
+
+
+def klines(symbol="BTCUSDT", **options):
+    return BybitDataLoader(session=NoNetwork()).fetch_klines(symbol, **options)
+
+
+def loader(**options):
+    return BybitDataLoader(session=NoNetwork(), **options)
+
+
+def stocks(symbols=("AAPL",), start="2024-01-01", end="2024-02-01", interval="1h"):
+    return fetch_stock_data(symbols, start, end, interval, session=NoNetwork())
+
+
+CASES = {
+    "how": (lambda: align_panel({"A": bars()}, how="left"), "how must be .*'left'"),
+    "data a text": (lambda: features("BTC"), "data must be"),
+    "data empty": (lambda: prepare_cross_attention_data({}), "frames must hold"),
+    "features unknown": (lambda: features(panel(), "log_returns"), "features: unknown 'log_ret"),
+    "features twice": (lambda: features(panel(), "rsi", "rsi"), "'rsi' is there more than once"),
+    "features none": (lambda: create_multi_asset_features(panel(), []), "features must name"),
+    "features a number": (lambda: create_multi_asset_features(panel(), 3), "features must be"),
+    "features nested": (lambda: create_multi_asset_features(panel(), [["rsi"]]), "unknown"),
+    "rsi of a list": (lambda: compute_rsi([1.0, 2.0]), "prices must be a pandas"),
+    "rsi of texts": (lambda: compute_rsi(pd.Series(["a"])), "prices must be numbers"),
+    "rsi of zero": (lambda: compute_rsi(pd.Series([1.0, 0.0])), "prices must be positive"),
+    "rsi period": (lambda: compute_rsi(bars()["close"], 2.5), "period must be .*got 2.5"),
+    "macd order": (lambda: compute_macd(bars()["close"], slow=5), "fast must be below"),
+    "macd signal": (lambda: compute_macd(bars()["close"], signal=None), "signal must be"),
+    "lookback": (lambda: windows(lookback=0), "lookback must be .*got 0"),
+    "horizon": (lambda: windows(horizon=-1), "horizon must be .*got -1"),
+    "horizon too long": (lambda: windows(horizon=60), "horizon must be shorter than the data"),
+    "too few rows": (lambda: windows(lookback=90), "60 rows .* lookback=90"),
+    "warm-up": (
+        lambda: windows(20, 10, ["volatility", "macd", "rsi"]),
+        "60 rows are too few .*warm-up of 33 .*at least 63",
+    ),
+    "own features": (lambda: own(np.ones((3, 2))), "features must be a DataFrame"),
+    "own rows": (lambda: own(closes=panel()["close"].iloc[2:]), "closes must have the rows"),
+    "own symbols": (
+        lambda: own(closes=panel()["close"].rename(columns={"A": "C"})),
+        "closes must have the symbols",
+    ),
+    "own closes": (lambda: own(closes=-panel()["close"]), "closes must be positive"),
+    "own warm-up": (lambda: own(lookback=4, horizon=2, warm_up=-1), "warm_up must be .*got -1"),
+    "select a stranger": (lambda: windows().select(["C"]), "symbols: no 'C' in the data"),
+    "select twice": (lambda: windows().select(["A", "A"]), "symbols must be .*different"),
+    "select a feature": (lambda: windows().select(None, ["rsi"]), "features: no 'rsi'"),
+    "one position": (lambda: windows()[3], "data takes slices .*got 3"),
+    "every other": (lambda: windows()[::2], "data's slices .*step 2"),
+    "slice of texts": (lambda: windows()["a":"b"], "data's slices"),
+    "split shares": (lambda: windows().split(train=60), "train must be .*got 60"),
+    "split no test": (lambda: windows().split(0.8, 0.2), "train \\+ val must leave"),
+    "split few": (lambda: windows()[:8].split(), "8 windows are too few to split"),
+    "walk": (lambda: walk_forward_folds(windows(), train_size=0.6, test_size=3), "train_size must"),
+    "walk too long": (
+        lambda: walk_forward_folds(windows(), train_size=500, test_size=3),
+        "windows are too few for train_size=500",
+    ),
+    "walk no windows": (lambda: walk_forward_folds(TABLE, train_size=9, test_size=9), "data must"),
+    "folds": (
+        lambda: combinatorial_folds(windows(), n_blocks=3, n_test_blocks=3),
+        "n_test_blocks must be below",
+    ),
+    "folds too many": (lambda: combinatorial_folds(windows(), n_blocks=99), "few for n_blocks=99"),
+    "embargo": (
+        lambda: combinatorial_folds(windows(), n_blocks=2, n_test_blocks=1, embargo=99),
+        "nothing is left to learn from",
+    ),
+    "scenario": (lambda: market(scenario="bull"), "scenario must be .*'bull'"),
+    "n_assets": (lambda: market(n_assets=1), "n_assets must be .*got 1"),
+    "too many bars": (lambda: market(n_steps=10**9), "n_assets times n_steps"),
+    "predictability": (lambda: market(predictability=1.0), "predictability must be"),
+    "simulate seed": (lambda: market(seed="lucky"), "seed must be .*'lucky'"),
+    "unknown option": (lambda: market(lags=3), "unknown option 'lags'"),
+    "max_lag": (lambda: market(max_lag=10**30), "max_lag must be at most"),
+    "durations": (lambda: market(scenario="regimes", regime_durations=400), "regime_durations"),
+    "bar": (lambda: market(bar="an hour"), "bar and start must be .*'an hour'"),
+    "sectors": (lambda: market(n_sectors=9), "n_sectors must be at most"),
+    "sample": (lambda: load_sample("../us_stocks"), "sample must be one of .*us_stocks"),
+    "daily bars": (lambda: date_by_sessions(None, symbol="AAPL"), "AAPL: bars must be"),
+    "device": (lambda: select_device(None), "device 'None' cannot be used"),
+    "category": (lambda: loader(category="option"), "category must be .*'option'"),
+    "timeout": (lambda: loader(timeout=NAN), "timeout must be .*got nan"),
+    **{
+        f"base_url {url!r}": (lambda url=url: loader(base_url=url), "base_url")
+        for url in ("file:///etc/hosts", "api.bybit.com", "http://host:99999", "https://h/?a=b", "")
+    },
+    "cache_dir": (lambda: loader(cache_dir=3), "cache_dir must be"),
+    "cache_dir a file": (lambda: loader(cache_dir=__file__), "is not a folder"),
+    **{
+        f"symbol {symbol!r}": (lambda symbol=symbol: klines(symbol), "symbol must be")
+        for symbol in ("", "BTC USDT", "BTC\nUSDT", "B" * 61, 7, None, ["B"])
+    },
+    "symbols a text": (lambda: loader().fetch_multi_asset("BTCUSDT"), "symbols must be a list"),
+    "symbols none": (lambda: loader().fetch_multi_asset([]), "symbols must name"),
+    "interval": (lambda: klines(interval="1h"), "interval must be .*'1h'"),
+    "interval a flag": (lambda: klines(interval=True), "interval must be"),
+    "start": (lambda: klines(start="soon"), "start must be an ISO 8601"),
+    "start missing": (lambda: klines(start=pd.NaT), "start must be"),
+    "start before 1970": (lambda: klines(start="1969-12-31"), "start must lie in"),
+    "end a list": (lambda: klines(end=[2024]), "end must be"),
+    "start after end": (lambda: klines(start="2024-02-01", end="2024-01-01"), "start must not be"),
+    "no bar between": (
+        lambda: klines(start="2024-01-01T00:10", end="2024-01-01T00:20"),
+        "no bar of interval 60",
+    ),
+    "limit": (lambda: klines(limit=10.5), "limit must be .*got 10.5"),
+    "stock symbols": (lambda: stocks("AAPL"), "symbols must be a list"),
+    "stock start": (lambda: stocks(start="soon"), "start must be"),
+    "stock order": (lambda: stocks(start="2024-03-01"), "start must not be later"),
+    "stock interval": (lambda: stocks(interval="7h"), "interval must be one of 1m, 2m"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_refused_by_name(case, refuse):
+    refuse(*CASES[case])
+
+
+@pytest.mark.parametrize(
+    "entry", [align_panel, create_multi_asset_features, prepare_cross_attention_data]
+)
+@pytest.mark.parametrize(
+    ("bad", "words"), [(lambda: bars() * 0, "BAD: open must be pos"), (list, "BAD: bars must be")]
+)
+def test_every_entry_point_refuses_bad_bars_by_symbol(entry, bad, words, refuse):
+    refuse(lambda: entry({"GOOD": bars(), "BAD": bad()}), words)
