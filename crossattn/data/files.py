@@ -1,7 +1,7 @@
-"""Bars as CSV files, one a symbol, that read back exactly.
+"""Read and write bars as CSV files, one per symbol; every number reads back exactly.
 
-A folder of ``<symbol>.csv`` is what the command line hands from one command to the next, and what a
-reader's own data comes in. What does not belong there is refused with the file and the line.
+A folder of ``<symbol>.csv`` is what one command leaves for the next, and the format for bars of
+your own. Anything else in a file is refused, by file and line.
 """
 
 from __future__ import annotations
@@ -17,8 +17,14 @@ import numpy as np
 import pandas as pd
 
 from crossattn._utils import atomic_write
-from crossattn.data.frame import FRAME_COLUMNS, PRICE_COLUMNS, Frame, Frames, check_frame
-from crossattn.data.frame import check_frames as _check_frames
+from crossattn.data.frame import (
+    FRAME_COLUMNS,
+    PRICE_COLUMNS,
+    Frame,
+    Frames,
+    check_frame,
+    check_frames,
+)
 from crossattn.errors import InvalidInputError
 
 _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
@@ -86,7 +92,7 @@ def stem_to_symbol(stem: str) -> str:
 
 
 def write_bars(frames: Mapping[str, Frame], directory: str | os.PathLike) -> list[Path]:
-    """Write one ``<symbol>.csv`` a symbol, each whole or not at all.
+    """Write one ``<symbol>.csv`` per symbol, each atomically.
 
     Parameters
     ----------
@@ -124,7 +130,8 @@ def write_bars(frames: Mapping[str, Frame], directory: str | os.PathLike) -> lis
     >>> all(back[symbol].equals(frames[symbol]) for symbol in frames)
     True
     """
-    texts = {symbol: _to_csv(frame, symbol) for symbol, frame in _check_frames(frames).items()}
+    checked = check_frames(frames)
+    texts = {symbol: _to_csv(frame, symbol) for symbol, frame in checked.items()}
     folder = Path(directory)
     paths = [folder / f"{symbol_to_stem(symbol)}.csv" for symbol in texts]
     try:
@@ -138,7 +145,7 @@ def write_bars(frames: Mapping[str, Frame], directory: str | os.PathLike) -> lis
 
 
 def read_bars(directory: str | os.PathLike) -> Frames:
-    """Read every ``<symbol>.csv`` of a folder.
+    """Read bars from a folder: every ``<symbol>.csv`` in it.
 
     Parameters
     ----------

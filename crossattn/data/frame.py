@@ -1,7 +1,7 @@
-"""A Frame: the bars of one symbol, and the moment at which each of them is known.
+"""A Frame: the bars of one symbol, validated, and the moment at which each of them is known.
 
-A bar is dated by its open, as venues date it, but nobody knows its close before it closes. All
-that follows in this package is keyed by :func:`close_times`, never by the open.
+A bar is dated by its open, as venues date it, but is known only when it closes. Everything computed
+from bars in this package is keyed by :func:`close_times`, never by the open.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ TIME_UNIT = pd.DatetimeIndex(["2024-01-01"]).unit
 
 
 def check_frame(frame: Frame, symbol: str = "frame") -> Frame:
-    """Return ``frame`` in canonical form, or say what is wrong with it.
+    """Validate the bars of one symbol and return them in canonical form.
 
-    The door through which every bar passes, whoever made it: after it the index is UTC and strictly
-    increasing, the numbers are float64, the columns stand in order.
+    Every entry point that takes bars calls this: afterwards the index is UTC and strictly
+    increasing, the numbers are float64, the columns are in order. A high or low that misses open or
+    close by a rounding error (1e-9 relative), as in adjusted prices, is set right.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ def check_frame(frame: Frame, symbol: str = "frame") -> Frame:
         are left out); index: the bars' open times, with a time zone, strictly increasing.
         Prices are positive; a NaN is a missing value, never a zero.
     symbol : str
-        How messages call the frame.
+        Name of the frame in messages.
 
     Returns
     -------
@@ -91,7 +92,7 @@ def check_frame(frame: Frame, symbol: str = "frame") -> Frame:
 
 
 def check_frames(frames: Mapping[str, Frame]) -> Frames:
-    """Return every frame in canonical form, keyed by symbol in the given order.
+    """Validate the bars of several symbols and return them in canonical form, in the given order.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ def close_times(frame: Frame, symbol: str = "frame") -> pd.DatetimeIndex:
     frame : DataFrame
         A frame as :func:`check_frame` returns it.
     symbol : str
-        How messages call the frame.
+        Name of the frame in messages.
 
     Returns
     -------

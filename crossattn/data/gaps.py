@@ -1,4 +1,4 @@
-"""Which bars are missing, by symbol and range: the first thing to ask of any source."""
+"""Missing bars, by symbol and range."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from crossattn.data.frame import Frames, check_frames, check_times, modal_spacin
 
 
 def missing_bars(frames: Frames, expected: pd.DatetimeIndex | None = None) -> pd.DataFrame:
-    """List the bars that should be there and are not, a row a run of neighbours.
+    """List missing bars: a row for each run of neighbours.
 
     Parameters
     ----------

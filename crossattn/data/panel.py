@@ -1,8 +1,8 @@
-"""A Panel: many symbols on one clock, the clock of what is known.
+"""A Panel: the bars of many symbols on one clock, keyed by the moment at which they are known.
 
 Rows are keyed by close time, so a row holds what could be known at its moment and nothing later.
 Where a symbol has no bar that closed then, its cells are NaN. Nothing is carried forward: a stale
-price that looks fresh is how leads are faked.
+price that looks new makes a lead where there is none.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import check_choice
 from crossattn.data.frame import (
     FRAME_COLUMNS,
     Frames,
@@ -28,7 +29,7 @@ PANEL_LEVELS = ["field", "symbol"]
 
 
 def align_panel(frames: Frames, *, how: str = "outer") -> Panel:
-    """Put many symbols on one clock, each bar in the row of the moment at which it is known.
+    """Align the bars of many symbols on one clock, each in the row of the moment it is known.
 
     Parameters
     ----------
@@ -69,8 +70,7 @@ def align_panel(frames: Frames, *, how: str = "outer") -> Panel:
     >>> len(align_panel(frames, how="inner"))
     4
     """
-    if not isinstance(how, str) or how not in ("outer", "inner"):
-        raise InvalidInputError(f"how must be 'outer' or 'inner', got {how!r}")
+    check_choice("how", how, ("outer", "inner"))
     checked = check_frames(frames)
     fields = [*FRAME_COLUMNS]
     if any("turnover" in frame.columns for frame in checked.values()):
@@ -103,7 +103,7 @@ def as_panel(data: Frames | Panel) -> Panel:
     Parameters
     ----------
     data : dict of str to DataFrame, or Panel
-        What a public function of later rooms was given.
+        Bars, as a public function takes them.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def as_panel(data: Frames | Panel) -> Panel:
 
 
 def check_panel(panel: Panel) -> Panel:
-    """Return ``panel`` with a checked clock, checked columns and checked values."""
+    """Validate a Panel: its clock, columns and values; return it as float64 in UTC."""
     if not isinstance(panel.columns, pd.MultiIndex) or panel.columns.nlevels != 2:
         raise InvalidInputError(
             "data: a Panel has columns (field, symbol); pass one frame as {symbol: frame}"

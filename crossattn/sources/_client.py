@@ -40,38 +40,17 @@ _BAD_CONTENT, _RATE_LIMIT = 2.0, 0.2
 
 @dataclass(frozen=True)
 class FetchLimits:
-    """How patient and how fast a source is.
+    """How patient and how fast a source is; all times in seconds."""
 
-    Parameters
-    ----------
-    give_up_s : float
-        A symbol without a valid new page for so long is given up.
-    attempts : int
-        How often one page is asked for before its fault counts as lasting; half as often where
-        the server answers, but with something that is no page.
-    first_wait_s, longest_wait_s : float
-        The wait after the first fault; it doubles up to the longest.
-    spacing_s : float
-        Between two requests, all symbols together. The venue allows 600 in 5 s.
-    workers : int
-        Symbols under way at the same time.
-    max_body_bytes : int
-        Ceiling for one answer, on the wire and unpacked.
-    asks : int
-        Requests for one window of candles before its venue counts as unusable.
-    bad_rows : int
-        Impossible candles in a page that are left out by name; with more the page is refused.
-    """
-
-    give_up_s: float = 45.0
-    attempts: int = 8
-    first_wait_s: float = 0.5
+    give_up_s: float = 45.0  # a symbol without a valid new page for so long is given up
+    attempts: int = 8  # for one page; half as many where what comes is no page
+    first_wait_s: float = 0.5  # after the first fault; it doubles
     longest_wait_s: float = 8.0
-    spacing_s: float = 0.02
-    workers: int = 6
-    max_body_bytes: int = 4 * 2**20
-    asks: int = 40
-    bad_rows: int = 10
+    spacing_s: float = 0.02  # between two requests, all symbols together; allowed: 600 in 5 s
+    workers: int = 6  # symbols under way at the same time
+    max_body_bytes: int = 4 * 2**20  # of one answer, on the wire and unpacked
+    asks: int = 40  # requests for one window before the venue counts as unusable
+    bad_rows: int = 10  # impossible candles of a page left out by name; with more it is refused
 
 
 class RateLimiter:
@@ -135,12 +114,7 @@ class KlineClient:
     ) -> Page:
         """Return the page that holds slots ``window`` (None: the newest), however often it takes.
 
-        Raises
-        ------
-        VenueError
-            A final refusal, or a fault that outlasted the attempts or the deadline.
-        Stopped
-            ``self.stop`` was set.
+        VenueError: a final refusal, or a fault that outlasted the attempts or the deadline.
         """
         params = {"category": self.category, "symbol": symbol, "interval": interval.code}
         if window is not None:
@@ -184,13 +158,9 @@ class KlineClient:
         seconds = min(self._timeout, left)
         bound_reads(seconds, self.stop)
         try:
+            options = {"timeout": seconds, "allow_redirects": False, "stream": True}
             with self._session.get(
-                self._url,
-                params=params,
-                headers=_HEADERS,
-                timeout=seconds,
-                allow_redirects=False,
-                stream=True,
+                self._url, params=params, headers=_HEADERS, **options
             ) as response:
                 body = read_body(response, self.limits.max_body_bytes)
         except TRANSFER_ERRORS as error:
@@ -198,23 +168,15 @@ class KlineClient:
         symbol, category = params["symbol"], params["category"]
         self._check_status(response, body)
         try:
-            page = parse_page(
-                body,
-                symbol=symbol,
-                category=category,
-                interval=interval,
-                window=window,
-                neighbours=neighbours,
-            )
+            page = parse_page(body, symbol, category, interval, window, neighbours)
         except BadPage as error:
             raise _PassingFault(str(error), weight=_BAD_CONTENT) from None
         except VenueCode as error:
             raise self._refusal(error, response, symbol) from None
         if response.headers.get("X-Bapi-Limit-Status") == "0":
             # the quota is spent: wait before the venue has to refuse
-            self._rate.hold(
-                min(_reset_wait(response, page.clock_ms) or 0.0, self.limits.longest_wait_s)
-            )
+            wait = _reset_wait(response, page.clock_ms) or 0.0
+            self._rate.hold(min(wait, self.limits.longest_wait_s))
         return page
 
     def _check_status(self, response: requests.Response, body: bytes) -> None:

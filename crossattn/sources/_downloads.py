@@ -41,27 +41,13 @@ class Gap:
 
 @dataclass
 class Fetched:
-    """Result of a fetch: frames, gaps, and what went wrong, by symbol.
+    """Result of a fetch: frames, gaps, and what went wrong, by symbol."""
 
-    Parameters
-    ----------
-    frames : dict of str to DataFrame
-        In the order asked for; after Ctrl-C also symbols that came in part.
-    gaps : list of Gap
-        Bars that are missing between the bounds asked for.
-    failures : dict of str to CrossAttentionError
-        Symbols that were refused or given up.
-    notices : list of str
-        Candles left out as impossible, and damaged cache files.
-    interrupted : bool
-        Ctrl-C ended it.
-    """
-
-    frames: Frames = field(default_factory=dict)
+    frames: Frames = field(default_factory=dict)  # in the order asked for
     gaps: list[Gap] = field(default_factory=list)
     failures: dict[str, CrossAttentionError] = field(default_factory=dict)
-    notices: list[str] = field(default_factory=list)
-    interrupted: bool = False
+    notices: list[str] = field(default_factory=list)  # impossible candles, damaged cache files
+    interrupted: bool = False  # Ctrl-C ended it; frames may have come in part
 
     def raise_failures(self) -> None:
         """Raise for the symbols that failed, Ctrl-C first."""

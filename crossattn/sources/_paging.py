@@ -35,17 +35,7 @@ class Range:
 
 
 class Pager:
-    """Download one symbol's candles, page by page, each kept in the cache as it comes.
-
-    Parameters
-    ----------
-    client : KlineClient
-    symbol : str
-    interval : Interval
-    wanted : Range
-    cache : BarCache, optional
-        What it holds is not asked for again.
-    """
+    """Download one symbol's candles page by page; keep them in the cache, ask for the rest only."""
 
     def __init__(
         self,

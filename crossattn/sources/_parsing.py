@@ -87,7 +87,6 @@ class Page:
 
 def parse_page(
     body: bytes,
-    *,
     symbol: str,
     category: str,
     interval: Interval,
@@ -196,18 +195,15 @@ def _impossible(values: np.ndarray) -> np.ndarray:
     """Return, for each row of open, high, low, close, volume, turnover, why it is no candle."""
     prices, sizes = values[:, :4], values[:, 4:]
     o, h, lo, c = prices.T
-    faults = np.full(len(values), "", dtype="U48")
-    # the plainest reason last: it overwrites those that follow from it
-    faults[(sizes > _SIZE_CEILING).any(axis=1)] = "of an absurd volume or turnover"
-    faults[(lo > np.minimum(o, c)) | (h < np.maximum(o, c))] = "outside of its own high and low"
-    faults[h < lo] = "of a high below its low"
-    faults[(h > _ABSURD_WICK * np.maximum(o, c)) | (lo * _ABSURD_WICK < np.minimum(o, c))] = (
-        "of an absurd high or low"
-    )
-    faults[((prices < _PRICE_FLOOR) | (prices > _PRICE_CEILING)).any(axis=1)] = (
-        "of a zero or absurd price"
-    )
-    return faults
+    top, bottom = np.maximum(o, c), np.minimum(o, c)
+    reasons = {
+        "of a zero or absurd price": ((prices < _PRICE_FLOOR) | (prices > _PRICE_CEILING)).any(1),
+        "of an absurd high or low": (h > _ABSURD_WICK * top) | (lo * _ABSURD_WICK < bottom),
+        "of a high below its low": h < lo,
+        "outside of its own high and low": (lo > bottom) | (h < top),
+        "of an absurd volume or turnover": (sizes > _SIZE_CEILING).any(axis=1),
+    }
+    return np.select(list(reasons.values()), list(reasons), "").astype("U48")
 
 
 def _detached(values: np.ndarray) -> np.ndarray:

@@ -222,7 +222,7 @@ def test_every_bit_of_the_footer_counts(cache):
 
 
 def sealed(table: pa.Table, place: str, **options) -> bytes:
-    """Return a Parquet file of a stranger who knows how this cache seals its files."""
+    """Return a foreign Parquet file that is sealed as this cache seals its files."""
     sink = io.BytesIO()
     mark = b"crossattn-sha256-"
     notes = json.dumps({"place": place, "notes": {}})
@@ -243,7 +243,7 @@ def test_foreign_files_are_no_data(cache, tmp_path):
     shutil.copy(path, other)
     times = pa.array([1, 2], pa.timestamp("ms", tz="UTC"))
     plain = pa.table({"time": times, "value": pa.array([1.0, 2.0])})
-    strangers = {
+    foreign = {
         "empty": b"",
         "text": b"time,open,high,low,close,volume\n",
         "plain Parquet": _parquet(plain),
@@ -270,7 +270,7 @@ def test_foreign_files_are_no_data(cache, tmp_path):
     }
     with pytest.raises(DamagedFileError, match="was written for"):
         cache.read(other)
-    for name, data in strangers.items():
+    for name, data in foreign.items():
         path.write_bytes(data)
         with pytest.raises(DamagedFileError):
             pytest.fail(f"{name}: read {cache.read(path)}")
