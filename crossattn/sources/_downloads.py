@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from crossattn._utils import progress
 from crossattn.data.frame import Frames
@@ -83,26 +82,16 @@ class Deadline:
         return self.ends_at - time.monotonic()
 
 
-class Download(Protocol):
-    """One symbol's download: `run` in a thread; ``failure`` says afterwards how it ended."""
-
-    symbol: str
-    failure: CrossAttentionError | None
-    deadline: Deadline
-
-    def run(self) -> None:
-        """Fetch until done, refused or stopped."""
-
-
-def run_downloads(downloads: list[Download], workers: int, stop: threading.Event) -> bool:
+def run_downloads(downloads: list, workers: int, stop: threading.Event) -> bool:
     """Run each download in a thread of its own, ``workers`` at a time; return whether Ctrl-C came.
 
-    What blocks beyond any timeout (a host name that does not resolve) is abandoned a few seconds
-    after the symbol's deadline; threads are daemons, so that it cannot hold up the process either.
+    A download has ``symbol``, ``deadline``, ``run()`` and ``failure``, which is set here. What
+    blocks beyond any timeout (a host name that does not resolve) is abandoned a few seconds after
+    the symbol's deadline; threads are daemons, so that it cannot hold up the process either.
     """
     finished: queue.SimpleQueue = queue.SimpleQueue()
 
-    def work(download: Download) -> None:
+    def work(download) -> None:
         defect = None
         try:
             download.run()

@@ -164,6 +164,18 @@ def test_a_missing_bar_and_a_zero_volume_are_no_fault():
     pd.testing.assert_frame_equal(check_frame(frame), frame, check_freq=False)
 
 
+def test_prices_off_by_rounding_are_set_right_and_no_further():
+    """Adjusted prices end a rounding error past their own high or low (yfinance issue 2857)."""
+    frame = bars()
+    frame["high"] = frame["close"] * (1 - 1e-12)
+    frame["low"] = frame["open"] * (1 + 1e-12)
+    checked = check_frame(frame)
+    assert checked["high"].equals(frame["close"].rename("high"))
+    assert checked["low"].equals(frame["open"].rename("low"))
+    with pytest.raises(InvalidInputError, match="close must be between low and high"):
+        check_frame(bars().assign(high=bars()["close"] * (1 - 1e-7), low=50.0))
+
+
 def test_without_close_time_a_bar_closes_one_modal_spacing_after_its_open():
     # daily bars over a weekend: the spacing is a day, not the mean of the gaps
     opens = pd.to_datetime(["2024-01-04", "2024-01-05", "2024-01-08", "2024-01-09"], utc=True)

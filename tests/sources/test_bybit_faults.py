@@ -94,12 +94,21 @@ def test_a_bomb_is_not_unfolded_to_find_out_that_it_is_one():
     assert peak < 16 * 2**20
 
 
-def test_no_thread_is_left_when_a_fetch_returns():
+def test_a_symbol_takes_one_thread_whatever_it_asks_and_leaves_none():
     def ours():
-        return [t for t in threading.enumerate() if t.name == "fetch-symbol"]
+        return {t.ident for t in threading.enumerate() if t.name == "fetch-symbol"}
 
+    seen = set()
     with make_server() as server:
+
+        def act(server, ask, answer):
+            seen.update(ours())
+            if ask.number % 2:
+                answer.status = 500
+
+        server.act = act
         make_loader(server, None).fetch_klines(SYMBOL, start=START, end=END)
+        assert len(server.asks) >= 4 and len(seen) == 1
         deadline = time.monotonic() + 5
         while ours() and time.monotonic() < deadline:
             time.sleep(0.01)
