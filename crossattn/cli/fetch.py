@@ -10,8 +10,7 @@ from crossattn.cli._console import echo, print_error
 from crossattn.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from crossattn.sources._client import FetchLimits
-    from crossattn.sources._downloads import Fetched
+    from crossattn.sources import Fetched, FetchLimits
 
 HELP = "fetch closed bars from Bybit or Yahoo, or write out a real sample that needs no network"
 LIMITS: FetchLimits | None = None  # None: the defaults of the loader
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _fetch_bybit(args: argparse.Namespace) -> Fetched:
-    from crossattn.sources.bybit import BybitDataLoader
+    from crossattn.sources import BybitDataLoader
 
     named = {"base_url": args.base_url, "category": args.category, "cache_dir": args.cache}
     given = {name: value for name, value in named.items() if value is not None}
@@ -72,8 +71,7 @@ def _fetch_yahoo(args: argparse.Namespace) -> Fetched:
 
 
 def _fetch_sample(args: argparse.Namespace) -> Fetched:
-    from crossattn.sources._downloads import Fetched
-    from crossattn.sources.samples import load_sample, sample_names
+    from crossattn.sources import Fetched, load_sample, sample_names
 
     if args.sample is None:
         raise InvalidInputError(f"--source sample needs --sample: {', '.join(sample_names())}")

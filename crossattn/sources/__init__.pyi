@@ -1,3 +1,5 @@
+from ._client import FetchLimits as FetchLimits
+from ._downloads import Fetched as Fetched
 from .bybit import BybitDataLoader as BybitDataLoader
 from .calendar import date_by_sessions as date_by_sessions
 from .calendar import session_times as session_times

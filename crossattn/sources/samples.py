@@ -1,7 +1,7 @@
-"""Real bars that need no network: daily US markets, from packages that carry them.
+"""Sample data: real daily bars of US markets from installed packages; no network is used.
 
-They serve where a claim must meet reality, in the book and in tests. Each bar is keyed by the
-close of its New York session, so half-days and daylight saving time are right.
+Each bar is known at the close of its New York session, so that half-days and daylight saving time
+are right.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _MARKETS = {"Index": "Indices", "Commodity": "Commodities", "Volatility": "Indic
 
 @dataclass(frozen=True)
 class Sample:
-    """What a sample holds, and how it is loaded."""
+    """Sectors by symbol, and the function that loads the frames."""
 
     sectors: dict[str, str]
     load: Callable[[], Frames]
@@ -142,7 +142,7 @@ def _sample(name: str) -> Sample:
     return _SAMPLES[name]
 
 
-def _package(name: str) -> ModuleType:
+def _import_package(name: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError:
@@ -153,22 +153,22 @@ def _package(name: str) -> ModuleType:
 
 
 def _us_stocks() -> Frames:
-    closes = _package("skfolio.datasets").load_sp500_dataset()
+    closes = _import_package("skfolio.datasets").load_sp500_dataset()
     return {symbol: _close_only(closes[symbol], symbol, "skfolio") for symbol in _STOCK_SECTORS}
 
 
 def _us_tech() -> Frames:
-    stocks = _package("bokeh_sampledata.stocks")
+    stocks = _import_package("bokeh_sampledata.stocks")
     return {symbol: _adjusted(getattr(stocks, symbol), symbol) for symbol in _TECH_SECTORS}
 
 
 def _us_indices() -> Frames:
-    oil = _package("arch.data.wti").load().iloc[:, 0].loc["1999":"2018"]
+    oil = _import_package("arch.data.wti").load().iloc[:, 0].loc["1999":"2018"]
     return {**_indices(), "WTI": _close_only(oil, "WTI", "arch")}
 
 
 def _us_volatility() -> Frames:
-    vix = _package("arch.data.vix").load()["vix"].loc["2014":"2018"]
+    vix = _import_package("arch.data.vix").load()["vix"].loc["2014":"2018"]
     since = pd.Timestamp("2014-01-01", tz="UTC")
     indices = {symbol: frame.loc[since:] for symbol, frame in _indices().items()}
     return {**indices, "VIX": _close_only(vix, "VIX", "arch")}
@@ -183,7 +183,7 @@ def _us_markets() -> Frames:
 def _indices() -> Frames:
     frames = {}
     for symbol, module in {"SPX": "sp500", "NASDAQ": "nasdaq"}.items():
-        daily = _package(f"arch.data.{module}").load().rename(columns=str.lower)
+        daily = _import_package(f"arch.data.{module}").load().rename(columns=str.lower)
         frames[symbol] = date_by_sessions(daily, symbol=symbol)
         frames[symbol].attrs["source"] = "arch"
     return frames
@@ -202,9 +202,6 @@ def _adjusted(bars: dict, symbol: str) -> Frame:
     raw = pd.DataFrame(bars).set_index(pd.to_datetime(bars["date"]))
     factor = raw["adj_close"] / raw["close"]
     prices = raw[["open", "high", "low"]].mul(factor, axis=0).assign(close=raw["adj_close"])
-    # rounding of the factor may push a price past its own high or low by one unit in the last place
-    prices["high"] = prices.max(axis=1)
-    prices["low"] = prices.min(axis=1)
     frame = date_by_sessions(prices.assign(volume=raw["volume"] / factor), symbol=symbol)
     frame.attrs["source"] = "bokeh_sampledata"
     return frame

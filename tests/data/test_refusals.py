@@ -107,7 +107,7 @@ CASES = {
     "data a text": (lambda: features("BTC"), "data must be"),
     "data empty": (lambda: prepare_cross_attention_data({}), "frames must hold"),
     "features unknown": (lambda: features(panel(), "log_returns"), "features: unknown 'log_ret"),
-    "features twice": (lambda: features(panel(), "rsi", "rsi"), "'rsi' is there more than once"),
+    "features twice": (lambda: features(panel(), "rsi", "rsi"), "'rsi' is named more than once"),
     "features none": (lambda: create_multi_asset_features(panel(), []), "features must name"),
     "features a number": (lambda: create_multi_asset_features(panel(), 3), "features must be"),
     "features nested": (lambda: create_multi_asset_features(panel(), [["rsi"]]), "unknown"),
