@@ -172,7 +172,7 @@ def test_prices_off_by_rounding_are_set_right_and_no_further():
     checked = check_frame(frame)
     assert checked["high"].equals(frame["close"].rename("high"))
     assert checked["low"].equals(frame["open"].rename("low"))
-    with pytest.raises(InvalidInputError, match="close must be between low and high"):
+    with pytest.raises(InvalidInputError, match="must be between low and high"):
         check_frame(bars().assign(high=bars()["close"] * (1 - 1e-7), low=50.0))
 
 
