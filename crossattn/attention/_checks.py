@@ -9,6 +9,12 @@ from crossattn._validation import check_float, check_int
 from crossattn.errors import InvalidInputError
 
 
+def check_sizes(**sizes: int) -> None:
+    """Refuse a size, named as its argument, that is not a positive integer."""
+    for name, size in sizes.items():
+        check_int(name, size)
+
+
 def check_heads(d_model: int, n_heads: int) -> int:
     """Return the width of one head, or refuse a width that the heads do not divide."""
     if check_int("d_model", d_model) % check_int("n_heads", n_heads):

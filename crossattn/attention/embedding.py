@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossattn._validation import check_int
+from crossattn.attention._checks import check_sizes
 from crossattn.errors import InvalidInputError
 
 
@@ -36,9 +36,7 @@ class AssetLinear(nn.Module):
 
     def __init__(self, n_assets: int, n_in: int, n_out: int) -> None:
         super().__init__()
-        check_int("n_assets", n_assets)
-        check_int("n_in", n_in)
-        check_int("n_out", n_out)
+        check_sizes(n_assets=n_assets, n_in=n_in, n_out=n_out)
         maps = [nn.Linear(n_in, n_out) for _ in range(n_assets)]
         self.weight = nn.Parameter(torch.stack([m.weight.detach().T for m in maps]))  # (N, in, out)
         self.bias = nn.Parameter(torch.stack([m.bias.detach() for m in maps]))  # (N, out)
@@ -72,8 +70,7 @@ class LinearEmbedding(nn.Module):
 
     def __init__(self, n_features: int, d_model: int, n_assets: int | None = None) -> None:
         super().__init__()
-        check_int("n_features", n_features)
-        check_int("d_model", d_model)
+        check_sizes(n_features=n_features, d_model=d_model)
         self.n_features = n_features
         self.projection = _linear(n_features, d_model, n_assets)
 
@@ -114,10 +111,9 @@ class CausalConvEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         groups = 1 if n_assets is None else n_assets
-        check_int("n_features", n_features)
-        check_int("d_model", d_model)
-        check_int("kernel_size", kernel_size)
-        check_int("n_assets", groups)
+        check_sizes(
+            n_features=n_features, d_model=d_model, kernel_size=kernel_size, n_assets=groups
+        )
         self.n_features, self.kernel_size, self.n_assets = n_features, kernel_size, n_assets
         self.convolution = nn.Conv1d(
             groups * n_features, groups * d_model, kernel_size, groups=groups
@@ -167,10 +163,9 @@ class PatchEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         stride = patch_length if stride is None else stride
-        check_int("n_features", n_features)
-        check_int("d_model", d_model)
-        check_int("patch_length", patch_length)
-        check_int("stride", stride)
+        check_sizes(
+            n_features=n_features, d_model=d_model, patch_length=patch_length, stride=stride
+        )
         self.n_features, self.patch_length, self.stride = n_features, patch_length, stride
         self.projection = nn.Linear(patch_length * n_features, d_model)
 
@@ -216,9 +211,7 @@ class InvertedEmbedding(nn.Module):
         self, lookback: int, n_features: int, d_model: int, n_assets: int | None = None
     ) -> None:
         super().__init__()
-        check_int("lookback", lookback)
-        check_int("n_features", n_features)
-        check_int("d_model", d_model)
+        check_sizes(lookback=lookback, n_features=n_features, d_model=d_model)
         self.lookback, self.n_features = lookback, n_features
         self.projection = _linear(lookback * n_features, d_model, n_assets)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from crossattn._validation import check_int
+from crossattn.attention._checks import check_sizes
 from crossattn.errors import InvalidInputError
 
 LONGEST_WAVE = 10_000.0
@@ -48,8 +48,7 @@ def sinusoidal_encoding(n_steps: int, d_model: int) -> Tensor:
 
     Built in chapter: Positions
     """
-    check_int("n_steps", n_steps)
-    check_int("d_model", d_model)
+    check_sizes(n_steps=n_steps, d_model=d_model)
     position = torch.arange(n_steps, dtype=torch.float64)[:, None]
     pair = torch.arange(0, d_model, 2, dtype=torch.float64)
     angle = position * torch.exp(-math.log(LONGEST_WAVE) * pair / d_model)  # (T, ceil(D / 2))
@@ -75,7 +74,7 @@ class SinusoidalPositions(nn.Module):
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
-        check_int("d_model", d_model)
+        check_sizes(d_model=d_model)
         self.d_model = d_model
         self.register_buffer("encoding", torch.empty(0, d_model), persistent=False)
 
@@ -107,8 +106,7 @@ class LearnedPositions(nn.Module):
 
     def __init__(self, max_steps: int, d_model: int) -> None:
         super().__init__()
-        check_int("max_steps", max_steps)
-        check_int("d_model", d_model)
+        check_sizes(max_steps=max_steps, d_model=d_model)
         self.by_age = nn.Parameter(torch.empty(max_steps, d_model))
         nn.init.normal_(self.by_age, std=0.02)
 
@@ -152,8 +150,7 @@ class RelativePositionBias(nn.Module):
 
     def __init__(self, n_heads: int, max_distance: int) -> None:
         super().__init__()
-        check_int("n_heads", n_heads)
-        check_int("max_distance", max_distance)
+        check_sizes(n_heads=n_heads, max_distance=max_distance)
         self.max_distance = max_distance
         self.by_distance = nn.Parameter(torch.zeros(n_heads, 2 * max_distance + 1))
 
@@ -192,8 +189,7 @@ class CalendarEncoding(nn.Module):
         self, d_model: int, periods: Sequence[float] = (24.0, 7.0), n_harmonics: int = 1
     ) -> None:
         super().__init__()
-        check_int("d_model", d_model)
-        check_int("n_harmonics", n_harmonics)
+        check_sizes(d_model=d_model, n_harmonics=n_harmonics)
         if not periods or not all(0 < period < math.inf for period in periods):
             raise InvalidInputError(f"periods must be positive numbers, got {periods!r}")
         waves = [[2 * math.pi * (k + 1) / period for k in range(n_harmonics)] for period in periods]
