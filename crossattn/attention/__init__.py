@@ -15,7 +15,6 @@ from crossattn.attention.embedding import (
     PatchEmbedding,
 )
 from crossattn.attention.functional import (
-    attend,
     fused_attention,
     masked_softmax,
     scaled_dot_product_attention,
@@ -53,7 +52,6 @@ __all__ = [
     "SinusoidalPositions",
     "TemporalCrossAttention",
     "TemporalSelfAttention",
-    "attend",
     "attention_entropy",
     "collapse_meter",
     "effective_number",

@@ -21,7 +21,12 @@ Normalise = Callable[[Tensor, Tensor | None], Tensor]
 
 
 def scaled_dot_product_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    *,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Softmax-weighted mean of values; in the mask True means *may attend*.
 
@@ -38,6 +43,8 @@ def scaled_dot_product_attention(
         What each key contributes.
     mask : bool Tensor broadcastable to (..., Nq, Nk), optional
         True where a query may attend to a key; everything is allowed by default.
+    bias : Tensor broadcastable to (..., Nq, Nk), optional
+        Added to the scores before softmax: relative positions, for example.
 
     Returns
     -------
@@ -84,8 +91,10 @@ def scaled_dot_product_attention(
         mask = torch.atleast_2d(mask)
         query, key, value = _without_unused_tokens(query, key, value, mask)
     scores = query @ key.mT / math.sqrt(query.shape[-1])  # (..., Nq, Nk)
-    attention = masked_softmax(scores, mask)
-    return attention @ value, attention
+    if bias is not None:
+        scores = scores + bias
+    attention = masked_softmax(scores, mask)  # (..., Nq, Nk)
+    return attention @ value, attention  # (..., Nq, Dv)
 
 
 def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -118,44 +127,6 @@ def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     return scores.masked_fill(~mask, lowest).softmax(dim=-1).masked_fill(~mask, 0.0)
 
 
-def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None = None,
-    *,
-    bias: Tensor | None = None,
-    return_attention: bool = True,
-) -> tuple[Tensor, Tensor | None]:
-    """Scaled dot-product attention with a bias, or on the fused kernel; the same output either way.
-
-    Inputs must be finite, also where they are masked.
-
-    Parameters
-    ----------
-    query, key, value : Tensor of shape (..., Nq, D), (..., Nk, D), (..., Nk, Dv)
-    mask : bool Tensor broadcastable to (..., Nq, Nk), optional
-        True where a query may attend.
-    bias : Tensor broadcastable to (..., Nq, Nk), optional
-        Added to the scores before softmax: relative positions, for example.
-    return_attention : bool
-        False takes :func:`fused_attention` and returns None in place of the attention.
-
-    Returns
-    -------
-    output : Tensor of shape (..., Nq, Dv)
-    attention : Tensor of shape (..., Nq, Nk) or None
-
-    Built in chapter: Multi-head cross-asset attention
-    """
-    if not return_attention:
-        return fused_attention(query, key, value, mask, bias=bias), None
-    scores = query @ key.mT / math.sqrt(query.shape[-1])  # (..., Nq, Nk)
-    scores = scores if bias is None else scores + bias
-    attention = masked_softmax(scores, mask)
-    return attention @ value, attention
-
-
 def fused_attention(
     query: Tensor,
     key: Tensor,
@@ -169,14 +140,16 @@ def fused_attention(
     Parameters
     ----------
     query, key, value : Tensor of shape (..., Nq, D), (..., Nk, D), (..., Nk, Dv)
-        With the same leading axes, which reach the kernel as the four that it needs.
+        With the same leading axes; finite, also where they are masked.
     mask, bias : Tensor broadcastable to (..., Nq, Nk), optional
-        As in :func:`attend`.
+        As in :func:`scaled_dot_product_attention`.
 
     Returns
     -------
     Tensor of shape (..., Nq, Dv)
         0 for fully masked queries.
+
+    Built in chapter: Multi-head cross-asset attention
     """
     empty = None
     if mask is not None:

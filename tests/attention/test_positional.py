@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from crossattn.attention import attend
+from crossattn.attention import scaled_dot_product_attention as attend
 from crossattn.attention.positional import (
     CalendarEncoding,
     LearnedPositions,
