@@ -113,7 +113,7 @@ def _rescale(
     """Multiply later bars by log-normal factors, open and close apart, high and low to match."""
     changed = frame.copy()
     count = int(later.sum())
-    bar = generator.normal(0.0, prices, count)
+    bar = generator.normal(0.0, prices, count)  # common to all prices of a bar
     factor = {name: np.exp(bar) for name in ("high", "low")}
     factor["open"] = np.exp(bar + generator.normal(0.0, 0.3 * prices, count))
     factor["close"] = np.exp(bar + generator.normal(0.0, 0.3 * prices, count))

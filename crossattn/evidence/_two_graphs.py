@@ -156,11 +156,12 @@ class TwoGraphDetector:
         return pd.Series(probability, index=returns.index, name="second_graph")
 
     def _design(self, returns: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Standardised returns (T - L, N) and, beside each row, its past (T - L, L * N)."""
+        """Standardised returns (T - L, N) and the L rows before each of them (T - L, L * N)."""
         if len(returns) <= self.max_lag:
             raise InvalidInputError(
                 f"returns: max_lag {self.max_lag} needs more rows, got {len(returns)}"
             )
+        # scaled by the volatility known one bar before, so that volatile bars do not decide alone
         variance = (returns**2).ewm(halflife=self.half_life, ignore_na=True).mean().shift(1)
         scaled = (returns / np.sqrt(variance.where(variance > 0))).clip(-6, 6).fillna(0.0)
         z = scaled.to_numpy()
@@ -181,7 +182,7 @@ class TwoGraphDetector:
             for k in range(n_blocks)
         ]
         group = KMeans(2, n_init=10, random_state=self.seed).fit_predict(np.stack(graphs))
-        second = 0.1 + 0.8 * group[block_of]
+        second = 0.1 + 0.8 * group[block_of]  # not 0 or 1: the first guess may be wrong
         return np.stack([1 - second, second], axis=1)
 
     def _expectation_maximisation(self, target, past, weight):
@@ -219,11 +220,12 @@ def _forward(log_likelihood: np.ndarray, stay: float) -> tuple[np.ndarray, float
 
 
 def _backward(filtered: np.ndarray, stay: float) -> np.ndarray:
-    """Smoothed probabilities ``(T, 2)``: what each row was, seen from the end."""
+    """Smoothed probabilities ``(T, 2)``, given all rows."""
     second = _smooth(filtered[:, 1], stay)
     return np.stack([1 - second, second], axis=1)
 
 
+# Hamilton's filter: p is the probability of the second graph given the rows so far.
 @numba.njit
 def _filter(log_likelihood, stay):
     n_rows = len(log_likelihood)
@@ -231,7 +233,7 @@ def _filter(log_likelihood, stay):
     p, total = 0.5, 0.0
     for t in range(n_rows):
         first_log, second_log = log_likelihood[t]
-        top = max(first_log, second_log)
+        top = max(first_log, second_log)  # subtracted, so that the exponentials do not underflow
         predicted = stay * p + (1 - stay) * (1 - p)
         from_first = (1 - predicted) * np.exp(first_log - top)
         from_second = predicted * np.exp(second_log - top)
@@ -241,6 +243,7 @@ def _filter(log_likelihood, stay):
     return second, total
 
 
+# Kim's smoother: backwards, each filtered probability is corrected by what came after it.
 @numba.njit
 def _smooth(filtered, stay):
     smoothed = filtered.copy()

@@ -234,6 +234,7 @@ def _share_at_least(null: np.ndarray, real: np.ndarray) -> np.ndarray:
 
 def _rotations(n_rows: int, n_assets: int, gap: int, rng: np.random.Generator) -> np.ndarray:
     """Draw one rotation per asset, in slots of a circle with a gap between neighbours."""
+    # one slot each, the last `gap` rows of a slot left free; the whole circle is then turned
     slot = n_rows // n_assets
     within = rng.integers(max(slot - gap, 1), size=n_assets)
     return rng.permutation(n_assets) * slot + within + rng.integers(n_rows)
