@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_choice, check_float, check_int
+from crossattn._validation import check_float, check_int
 from crossattn.data.frame import Frame, Frames, check_frames, close_times
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import benjamini_hochberg
@@ -24,7 +24,6 @@ from crossattn.evidence.leadlag import analyze_lead_lag_relationships, html_of_e
 from crossattn.evidence.scores import correlation
 from crossattn.windows.dataset import CrossAttentionData
 
-METHODS = ("circular_shift", "stationary_bootstrap")
 LEAST_LOOKBACKS = 3
 
 
@@ -42,15 +41,12 @@ class SurrogateNull:
         pairs and surrogates pooled), ``significant`` (``p_value <= alpha``).
     statistics : DataFrame of shape (n_surrogates, n_pairs)
         The statistics on the surrogates; columns (``leader``, ``follower``).
-    method : str
-        How the surrogates were made.
     alpha : float
         Accepted probability of any claim at all where no asset leads.
     """
 
     edges: pd.DataFrame
     statistics: pd.DataFrame
-    method: str
     alpha: float
 
     @property
@@ -61,8 +57,7 @@ class SurrogateNull:
     def __str__(self) -> str:
         count, pairs = int(self.edges["significant"].sum()), len(self.edges)
         verdict = f"{count} of {pairs} pairs" if count else "Nobody leads: no pair"
-        refits = f"{len(self.statistics)} refits, {self.method}"
-        return f"{verdict} significant at p ≤ {self.alpha:g} ({refits})"
+        return f"{verdict} significant at p ≤ {self.alpha:g} ({len(self.statistics)} refits)"
 
     def _repr_html_(self) -> str:
         return html_of_edges(str(self), self.edges)
@@ -75,7 +70,6 @@ def surrogate_null(
     test: CrossAttentionData,
     *,
     n_surrogates: int = 19,
-    method: str = "circular_shift",
     alpha: float = 0.05,
     seed: int = 0,
     n_jobs: int = 1,
@@ -91,8 +85,6 @@ def surrogate_null(
         Parts in time order, as ``data.split()`` gives them; ``val`` may be None.
     n_surrogates : int
         Refits. The smallest p-value is ``1 / (1 + n_surrogates)``, so 19 just reach 5 %.
-    method : {"circular_shift", "stationary_bootstrap"}
-        How each asset is moved in time, see :func:`surrogate_part`.
     alpha : float
         Accepted probability of any false claim.
     seed : int
@@ -107,7 +99,7 @@ def surrogate_null(
     Raises
     ------
     InvalidInputError
-        An unknown method, too few surrogates to reach alpha, parts out of order or too short.
+        Too few surrogates to reach alpha, parts out of order or too short.
 
     Notes
     -----
@@ -131,9 +123,8 @@ def surrogate_null(
     References
     ----------
     Theiler, Eubank, Longtin, Galdrikian and Farmer (1992), "Testing for Nonlinearity in Time
-    Series: The Method of Surrogate Data", Physica D 58. Politis and Romano (1994), "The Stationary
-    Bootstrap", JASA 89(428). Westfall and Young (1993), "Resampling-Based Multiple Testing", on
-    the maximum.
+    Series: The Method of Surrogate Data", Physica D 58. Westfall and Young (1993),
+    "Resampling-Based Multiple Testing", on the maximum.
 
     Examples
     --------
@@ -147,16 +138,16 @@ def surrogate_null(
     >>> null.statistics.shape, bool(null.edges["p_value"].min() >= 0.2)
     ((4, 6), True)
     """
-    _check_settings(make_model, n_surrogates, method, alpha)
+    _check_settings(make_model, n_surrogates, alpha)
     parts = _checked_parts(train, val, test)
     seeds = [None, *np.random.SeedSequence(seed).spawn(n_surrogates)]
     if n_jobs == 1:
-        measured = [_refit(make_model, parts, method, each) for each in seeds]
+        measured = [_refit(make_model, parts, each) for each in seeds]
     else:
         from joblib import Parallel, delayed
 
         measured = Parallel(n_jobs=n_jobs)(
-            delayed(_refit)(make_model, parts, method, each) for each in seeds
+            delayed(_refit)(make_model, parts, each) for each in seeds
         )
     real = measured[0]
     nulls = pd.DataFrame([each.reindex(real.index) for each in measured[1:]])
@@ -169,24 +160,20 @@ def surrogate_null(
     )
     edges["significant"] = edges["p_value"] <= alpha
     edges = edges.sort_values("statistic", ascending=False, kind="stable", ignore_index=True)
-    return SurrogateNull(edges, statistics, method, alpha)
+    return SurrogateNull(edges, statistics, alpha)
 
 
-def surrogate_part(
-    part: CrossAttentionData, method: str, rng: np.random.Generator | None
-) -> CrossAttentionData:
-    """Move each asset of a part in time independently: its features and targets together.
+def surrogate_part(part: CrossAttentionData, rng: np.random.Generator | None) -> CrossAttentionData:
+    """Rotate each asset of a part in time independently: its features and targets together.
+
+    No value changes. No two rotations are within ``lookback + horizon`` rows of each other, where
+    common moves of one moment would become a lead (in too short a part they are as far apart as it
+    allows).
 
     Parameters
     ----------
     part : CrossAttentionData
         Windows; only the rows at which they end are used.
-    method : {"circular_shift", "stationary_bootstrap"}
-        ``circular_shift`` rotates each asset by a random number of rows of its own and changes no
-        value; no two rotations are within ``lookback + horizon`` rows of each other, where common
-        moves of one moment would become a lead (in too short a part they are as far apart as it
-        allows). ``stationary_bootstrap`` joins blocks that start anywhere and last a geometric
-        number of rows, four lookbacks on average.
     rng : numpy.random.Generator or None
         None moves nothing: the real market, on the same rows.
 
@@ -198,12 +185,9 @@ def surrogate_part(
     rows = np.asarray(part.ends)
     n_rows, n_assets = len(rows), len(part.symbols)
     order = np.tile(np.arange(n_rows)[:, None], (1, n_assets))  # (n, N)
-    if rng is not None and method == "circular_shift":
+    if rng is not None:
         gap = part.lookback + part.horizon
         order = (order + _rotations(n_rows, n_assets, gap, rng)) % n_rows
-    elif rng is not None:
-        block = 4.0 * part.lookback
-        order = np.column_stack([_blocks(n_rows, block, rng) for _ in range(n_assets)])
     moved = rows[order]
     assets = np.arange(n_assets)
     return replace(
@@ -217,10 +201,10 @@ def surrogate_part(
     )
 
 
-def _refit(make_model, parts, method: str, seed) -> pd.Series:
+def _refit(make_model, parts, seed) -> pd.Series:
     """Fit and test once: the joint t by (leader, follower). Without a seed nothing is moved."""
     rng = None if seed is None else np.random.default_rng(seed)
-    train, val, test = (None if p is None else surrogate_part(p, method, rng) for p in parts)
+    train, val, test = (None if p is None else surrogate_part(p, rng) for p in parts)
     model = make_model()
     model.fit(train, val)
     details = analyze_lead_lag_relationships(model, test).details
@@ -240,22 +224,11 @@ def _rotations(n_rows: int, n_assets: int, gap: int, rng: np.random.Generator) -
     return rng.permutation(n_assets) * slot + within + rng.integers(n_rows)
 
 
-def _blocks(n_rows: int, mean_length: float, rng: np.random.Generator) -> np.ndarray:
-    """Rows of a stationary-bootstrap draw: a new block starts with probability 1 / mean_length."""
-    fresh = rng.random(n_rows) < 1 / mean_length
-    fresh[0] = True
-    starts = np.flatnonzero(fresh)
-    first = rng.integers(n_rows, size=len(starts))
-    block = np.cumsum(fresh) - 1
-    return (first[block] + np.arange(n_rows) - starts[block]) % n_rows
-
-
-def _check_settings(make_model, n_surrogates, method, alpha) -> None:
+def _check_settings(make_model, n_surrogates, alpha) -> None:
     if not callable(make_model):
         raise InvalidInputError(
             f"make_model must be a callable that gives a new model, got {type(make_model).__name__}"
         )
-    check_choice("method", method, METHODS)
     check_float("alpha", alpha, above=0, below=1)
     least = int(np.ceil(1 / alpha - 1e-9)) - 1
     if check_int("n_surrogates", n_surrogates) < least:
