@@ -119,9 +119,7 @@ def test_staggered_decisions_are_a_moving_average_of_sleeves():
     [
         lambda: weights_from_scores(np.array([np.inf])),
         lambda: weights_from_scores(np.zeros(2), max_position=0),
-        lambda: weights_from_scores(np.zeros(2), max_position="a"),
         lambda: cap_weights(np.array([-np.inf, 0.0])),
-        lambda: cap_weights(np.zeros(2), max_position=np.nan),
         lambda: staggered(np.zeros((2, 1)), 0),
     ],
 )

@@ -174,9 +174,7 @@ def test_compare_puts_all_on_the_same_costs():
     "call",
     [
         lambda p: equal_weight(p, every=0),
-        lambda p: momentum(p, window=-1),
         lambda p: momentum(p, window=5, skip=6),
-        lambda p: momentum(p, window=5, skip=-1),
         lambda p: compare({}, p),
         lambda p: equal_weight(p.tz_localize(None)),
         lambda p: mean_variance_weights(np.zeros(2), np.eye(3)),

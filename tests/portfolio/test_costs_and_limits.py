@@ -198,10 +198,7 @@ def test_limits_leave_what_is_within_them():
     [
         (lambda p, w: Costs(fixed=-1), "fixed"),
         (lambda p, w: Costs(slippage=1.0), "slippage"),
-        (lambda p, w: Costs(impact=np.nan), "impact"),
-        (lambda p, w: Costs(borrow_rate="x"), "borrow_rate"),
         (lambda p, w: Limits(max_position=-0.1), "max_position"),
-        (lambda p, w: Limits(max_gross=np.inf), "max_gross"),
         (lambda p, w: backtest_weights(w, p, costs=Costs(impact=1)), "volume"),
         (lambda p, w: backtest_weights(w, p, costs=Costs(impact=1), volume=-p), "volume"),
         (

@@ -133,7 +133,6 @@ def test_missing_bars_do_not_change_the_calendar():
         (np.array(["a", "b"]), {"periods_per_year": 252}, "numbers"),
         (np.zeros(5), {}, "periods_per_year"),
         (np.zeros(5), {"periods_per_year": 0}, "periods_per_year"),
-        (np.zeros(5), {"periods_per_year": "x"}, "periods_per_year"),
         (daily(np.zeros(5)).iloc[::-1], {}, "sorted"),
     ],
 )
