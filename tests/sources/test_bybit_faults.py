@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 import tracemalloc
@@ -9,6 +10,8 @@ import warnings
 from dataclasses import replace
 
 import pytest
+import requests
+import trustme
 from standin.bybit import BybitStandIn
 from standin.faults import FAULTS, REFUSED
 from standin.scene import (
@@ -134,3 +137,23 @@ def test_the_time_of_a_symbol_starts_with_its_turn():
         limits = replace(PATIENT, give_up_s=0.9, workers=1)
         loader = BybitDataLoader(base_url=server.url, _limits=limits)
         assert len(loader.fetch_multi_asset(list("ABCDE"), limit=5)) == 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a chunked body, well formed", "headers that drip a byte at a time", "no answer at all"],
+)
+def test_an_encrypted_answer_is_bounded_in_time_too(name, tmp_path):
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    (fault,) = [fault for fault in FAULTS if fault.name == name]
+    session = requests.Session()
+    session.trust_env, session.verify = False, str(tmp_path / "authority.pem")
+    with make_server(fault, "once") as server:
+        server.encrypt(context)
+        loader = BybitDataLoader(base_url=server.url, timeout=1.0, session=session, _limits=PATIENT)
+        frame = loader.fetch_klines(SYMBOL, start=START, end=END)
+        check_rows(frame_rows(frame), [], server, "exact")
+        assert len(server.asks) == 2 + (fault.always == REFUSED)

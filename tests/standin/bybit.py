@@ -12,6 +12,7 @@ import datetime as dt
 import hashlib
 import json
 import math
+import ssl
 import struct
 import threading
 from collections.abc import Callable
@@ -174,6 +175,11 @@ class BybitStandIn:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def encrypt(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from now on."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = self.url.replace("http:", "https:")
 
     def truth(self, symbol, interval, first_ms, last_ms, category="linear") -> list[list[str]]:
         """Return the rows that exist and have closed by now, oldest first."""
