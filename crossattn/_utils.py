@@ -99,6 +99,16 @@ def select_device(device: str | torch.device = "auto") -> torch.device:
     return chosen
 
 
+@contextlib.contextmanager
+def on_device(model: torch.nn.Module, device: torch.device) -> Iterator[torch.nn.Module]:
+    """Move a model to a device, and back to where it was."""
+    before = next(model.parameters()).device
+    try:
+        yield model.to(device)
+    finally:
+        model.to(before)
+
+
 def seed_draws(seed: int, device: torch.device) -> None:
     """Seed what torch draws on the CPU and on one device, and nothing else.
 

@@ -6,7 +6,7 @@ Built in chapter: The full model.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from crossattn._validation import check_choice, check_float, check_int, check_seed
@@ -59,8 +59,9 @@ class TrainingConfig:
         0 trains on raw returns.
     target_clip : float
         Targets are clipped at this many volatilities.
-    loss : str
-        Name of the loss (see :mod:`crossattn.training.losses`); empty: the output's own.
+    loss : str or callable
+        Name of the loss (see :mod:`crossattn.training.losses`); empty: the output's own. Or a
+        function of prediction and target (:func:`crossattn.training.losses.resolve_loss`).
     transaction_cost, risk_aversion, concentration : float
         What the losses over portfolios price: traded notional, variance, squared positions.
     next_bar : bool
@@ -85,7 +86,7 @@ class TrainingConfig:
     penalty_full: float = 0.6
     volatility_half_life: float = 12.0
     target_clip: float = 6.0
-    loss: str = ""
+    loss: str | Callable = ""
     transaction_cost: float = 0.001
     risk_aversion: float = 10.0
     concentration: float = 0.0

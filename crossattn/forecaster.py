@@ -189,7 +189,7 @@ class CrossAttentionForecaster:
         Each head counts as much as the forecast listens to it (the size of its gain), so that
         heads that training switched off do not blur the map.
         """
-        return self._mean_of("listening", data)
+        return self._mean_of("gain_weighted", data)
 
     def leaders(self, data: CrossAttentionData) -> np.ndarray:
         """Return the source with the largest pull on each asset's next bar, ``(n, N)``.

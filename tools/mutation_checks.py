@@ -96,7 +96,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the split is not purged",
-        "crossattn/windows/views.py",
+        "crossattn/windows/dataset.py",
         "self[: max(0, first_val - purge)]",
         "self[:first_val]",
         "tests/windows/test_data.py",
@@ -110,10 +110,10 @@ MUTATIONS = [
     ),
     Mutation(
         "the scaler is fitted on everything",
-        "crossattn/windows/scaling.py",
-        "first, last = int(train.ends[0]) - train.lookback + 1, int(train.ends[-1])",
-        "first, last = 0, len(train.panel) - 1",
-        "tests/windows/test_scaling.py",
+        "crossattn/windows/dataset.py",
+        "rows = self.panel[self._first_rows.start : self._end_rows.stop]",
+        "rows = self.panel[self._first_rows.start :]",
+        "tests/training/test_loop.py",
     ),
     Mutation(
         "orders act one bar late",

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossattn.errors import InvalidInputError
+from crossattn.windows.lagged import RETURN_FEATURE
 
 if TYPE_CHECKING:
     from crossattn.windows.dataset import CrossAttentionData
-
-RETURN_FEATURE = "log_return"
 
 
 class Baseline:
@@ -113,70 +112,3 @@ class Baseline:
                 f"got features {list(self.features)}"
             )
         return self.features.index(RETURN_FEATURE)
-
-
-def lagged_log_returns(data: CrossAttentionData, n_lags: int, order: np.ndarray) -> np.ndarray:
-    """Gather each window's newest log returns, a missing bar as 0 (no news).
-
-    Parameters
-    ----------
-    data : CrossAttentionData
-        Windows whose features contain ``log_return``.
-    n_lags : int
-        How many bars back, the window's own last bar included.
-    order : ndarray of shape (n_assets,)
-        Position in ``data`` of each asset wanted.
-
-    Returns
-    -------
-    ndarray of shape (n, n_assets, n_lags), float64
-        ``[k, j, l]`` is asset j's log return l bars before the last bar of window k.
-
-    Raises
-    ------
-    InvalidInputError
-        The windows are shorter than ``n_lags``, or hold no log return.
-    """
-    if n_lags > data.lookback:
-        raise InvalidInputError(
-            f"max_lag must be below the lookback of {data.lookback} bars, got {n_lags - 1}"
-        )
-    returns = np.asarray(data.panel)[:, order, _return_position(data)]
-    rows = np.asarray(data.ends)[:, None] - np.arange(n_lags)  # (n, L)
-    return np.nan_to_num(returns[rows].astype(float)).transpose(0, 2, 1)  # (n, N, L)
-
-
-def recent_volatility(data: CrossAttentionData, order: np.ndarray, half_life: float) -> np.ndarray:
-    """Estimate each asset's volatility at the last bar of each window, from the bars up to it.
-
-    Parameters
-    ----------
-    data : CrossAttentionData
-        Windows whose features contain ``log_return``.
-    order : ndarray of shape (n_assets,)
-        Position in ``data`` of each asset wanted.
-    half_life : float
-        Of the exponentially weighted mean of squared log returns, in bars.
-
-    Returns
-    -------
-    ndarray of shape (n, n_assets)
-        Standard deviation of a bar's log return, known at the window's last bar; never below a
-        hundredth of the deviation so far, and 1 where all bars so far were missing or flat.
-    """
-    import pandas as pd
-
-    column = _return_position(data)
-    squares = np.asarray(data.panel)[:, order, column].astype(float) ** 2
-    variance = pd.DataFrame(squares).ewm(halflife=half_life, ignore_na=True).mean().to_numpy()
-    known = np.isfinite(squares)
-    so_far = np.nancumsum(squares, axis=0) / np.maximum(np.cumsum(known, axis=0), 1)
-    floor = np.where(so_far > 0, 1e-4 * so_far, 1.0)
-    return np.sqrt(np.fmax(variance, floor)[np.asarray(data.ends)])
-
-
-def _return_position(data: CrossAttentionData) -> int:
-    features = list(data.features)
-    if RETURN_FEATURE not in features:
-        raise InvalidInputError(f"data must hold the feature {RETURN_FEATURE!r}, got {features}")
-    return features.index(RETURN_FEATURE)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 from sklearn.linear_model import lasso_path
 
-from crossattn.baselines.base import Baseline, lagged_log_returns, recent_volatility
+from crossattn.baselines.base import Baseline
 from crossattn.errors import InvalidInputError
+from crossattn.windows.lagged import lagged_log_returns, recent_volatility
 
 PENALTIES = ("none", "ridge", "lasso")
 CLIP = 6.0

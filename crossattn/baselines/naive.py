@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.linear_model import LinearRegression
 
-from crossattn.baselines.base import Baseline, lagged_log_returns
+from crossattn.baselines.base import Baseline
+from crossattn.windows.lagged import lagged_log_returns
 
 
 class Zero(Baseline):

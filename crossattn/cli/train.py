@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     """Train on the first 60 % of the windows, stop by the next 10 %, leave the rest unseen."""
     from crossattn.cli._run_folder import BARS_FILE, check_output_dir, write_bars_record
     from crossattn.data.files import read_bars
-    from crossattn.training.distributed import Team
+    from crossattn.training.distributed import DistributedContext
     from crossattn.windows.dataset import prepare_cross_attention_data
 
     check_output_dir(args.data, args.run_dir)
@@ -59,10 +59,10 @@ def run(args: argparse.Namespace) -> None:
         checkpoint_every=args.checkpoint_every,
         tensorboard=args.tensorboard,
     )
-    leads = Team.join().leads  # under torchrun only the main process writes
-    if leads and (run_dir / BARS_FILE).exists():
+    is_main = DistributedContext.current().is_main  # under torchrun only the main process writes
+    if is_main and (run_dir / BARS_FILE).exists():
         echo(f"already complete: {run_dir} left unchanged")
-    elif leads:
+    elif is_main:
         _write_evidence(run_dir, result, test)
         write_bars_record(run_dir, frames, train, val)
         echo(
@@ -129,7 +129,7 @@ def _walk_forward(args: argparse.Namespace, data, run_dir: Path) -> None:
     from crossattn.cli._run_folder import forecast_table
     from crossattn.figures import png_of
     from crossattn.portfolio.walkforward import walk_forward
-    from crossattn.training.distributed import Team
+    from crossattn.training.distributed import DistributedContext
 
     fold = -(-len(data) // 10)
     result = walk_forward(
@@ -139,7 +139,7 @@ def _walk_forward(args: argparse.Namespace, data, run_dir: Path) -> None:
         test_size=fold,
         val_size=max(1, fold // 2),
     )
-    if not Team.join().leads:
+    if not DistributedContext.current().is_main:
         return
     forecasts = forecast_table(result.predictions, result.timestamps, data.symbols)
     with atomic_write(run_dir / "walk_forward.csv") as temporary:

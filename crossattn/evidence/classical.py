@@ -10,7 +10,6 @@ import pandas as pd
 from scipy import stats
 
 from crossattn._validation import check_int
-from crossattn.baselines.base import lagged_log_returns
 from crossattn.data.frame import Frames, check_frames, close_times, modal_spacing
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import (
@@ -21,6 +20,7 @@ from crossattn.evidence.inference import (
 )
 from crossattn.evidence.leadlag import LeadLagReport, make_report
 from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.lagged import lagged_log_returns
 
 
 def lagged_correlation(

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from crossattn._validation import check_float
-from crossattn.baselines.base import lagged_log_returns, recent_volatility
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.contributions import (
     RETURN_FEATURE,
@@ -32,6 +31,7 @@ from crossattn.evidence.inference import (
     robust_regression,
 )
 from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.lagged import lagged_log_returns, recent_volatility
 
 if TYPE_CHECKING:
     import networkx

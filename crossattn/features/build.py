@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn.data.frame import Frames
-from crossattn.data.panel import as_panel, symbols_of
+from crossattn.data.panel import as_panel
 from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.features.registry import DEFAULT_FEATURES, FEATURES, resolve_features
 from crossattn.features.wide_bars import WideBars
@@ -68,16 +68,15 @@ def create_multi_asset_features(
     >>> table.shape, int(table["rsi"].iloc[:, 0].first_valid_index() == table.index[14])
     ((100, 6), 1)
     """
-    panel = as_panel(data)
-    names = usable_features(panel, features)
-    symbols = symbols_of(panel)
-    values = np.concatenate([array for _, array in feature_arrays(panel, names)], axis=1)
-    columns = pd.MultiIndex.from_product([names, symbols], names=["feature", "symbol"])
-    return pd.DataFrame(values, index=panel.index, columns=columns)
+    bars = WideBars(as_panel(data))
+    names = usable_features(bars, features)
+    values = np.concatenate([array for _, array in feature_arrays(bars, names)], axis=1)
+    columns = pd.MultiIndex.from_product([names, bars.symbols], names=["feature", "symbol"])
+    return pd.DataFrame(values, index=bars.index, columns=columns)
 
 
-def usable_features(panel: pd.DataFrame, features: Sequence[str]) -> tuple[str, ...]:
-    """Return those of `features` that every source in the panel can carry; warn about the others.
+def usable_features(bars: WideBars, features: Sequence[str]) -> tuple[str, ...]:
+    """Return those of `features` that the bars of every symbol can carry; warn about the others.
 
     Raises
     ------
@@ -85,13 +84,13 @@ def usable_features(panel: pd.DataFrame, features: Sequence[str]) -> tuple[str, 
         None is left, a name is unknown, or a symbol has no price at all.
     """
     names = resolve_features(features)
-    lacking = _lacking_fields(panel)
+    lacking = _lacking_fields(bars)
     dropped = {
         name: field for name in names for field in FEATURES[name].needs if lacking.get(field)
     }
     kept = tuple(name for name in names if name not in dropped)
     if dropped:
-        why = _reasons({field: lacking[field] for field in dropped.values()}, symbols_of(panel))
+        why = _reasons({field: lacking[field] for field in dropped.values()}, bars.symbols)
         if not kept:
             raise InvalidInputError(f"features: none of {', '.join(names)} can be computed ({why})")
         warnings.warn(
@@ -100,14 +99,11 @@ def usable_features(panel: pd.DataFrame, features: Sequence[str]) -> tuple[str, 
     return kept
 
 
-def feature_arrays(
-    panel: pd.DataFrame, features: Sequence[str]
-) -> Iterator[tuple[str, np.ndarray]]:
+def feature_arrays(bars: WideBars, features: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield each feature with its ``(T, N)`` values, one after the other, sharing what they share.
 
     The caller may keep them in a smaller type without ever holding all of them in float64.
     """
-    bars = WideBars(panel)
     for name in features:
         spec = FEATURES[name]
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
@@ -134,14 +130,13 @@ def _reasons(lacking: dict[str, list[str]], symbols: list[str]) -> str:
     return "; ".join(parts)
 
 
-def _lacking_fields(panel: pd.DataFrame) -> dict[str, list[str]]:
+def _lacking_fields(bars: WideBars) -> dict[str, list[str]]:
     """Which symbols do not really have a field: declared close-only, or never a value."""
-    symbols = symbols_of(panel)
-    bars = WideBars(panel)
+    symbols = bars.symbols
     empty = ~bars.present.any(axis=0)
     if empty.any():
         raise InvalidInputError(f"data: {symbols[int(empty.argmax())]} has no price at all")
-    declared = panel.attrs.get("close_only", ())
+    declared = bars.close_only
     if isinstance(declared, Mapping):
         declared = [symbol for symbol, is_so in declared.items() if is_so]
     elif isinstance(declared, bool):

@@ -26,6 +26,7 @@ class WideBars:
     def __init__(self, panel: pd.DataFrame):
         self.index = panel.index
         self.symbols = symbols_of(panel)
+        self.close_only = panel.attrs.get("close_only", ())
         self._cells = panel.to_numpy(dtype=np.float64)
         self._column = {name: position for position, name in enumerate(panel.columns)}
 

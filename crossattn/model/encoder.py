@@ -5,8 +5,6 @@ Built in chapter: The full model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -18,28 +16,10 @@ from crossattn.attention.positional import SinusoidalPositions
 from crossattn.attention.routed import RoutedCrossAttention
 from crossattn.attention.temporal import TemporalSelfAttention
 from crossattn.config import ModelConfig
+from crossattn.model.batch import Batch, by_window
 from crossattn.model.heads import raw_width
 
 LIMIT = 10.0
-
-
-@dataclass(frozen=True)
-class WindowInputs:
-    """Standardised windows ``(B, N, T, F)``, 0 where unknown.
-
-    ``exists`` is True where a bar exists ``(B, N, T)``; None where all do, so no mask is needed.
-    ``first`` is the row that ends the first window: windows of a panel are named by their last row.
-    """
-
-    x: Tensor
-    exists: Tensor | None
-    first: int = 0
-
-    def gather(self, rows: Tensor) -> WindowInputs:
-        """Return some of the windows, copied asset by asset in one piece."""
-        at = rows - self.first
-        exists = None if self.exists is None else self.exists.index_select(0, at)
-        return WindowInputs(self.x.index_select(0, at), exists)
 
 
 class ChannelScaler(nn.Module):
@@ -50,19 +30,21 @@ class ChannelScaler(nn.Module):
         self.register_buffer("mean", torch.zeros(n_assets, n_features))
         self.register_buffer("scale", torch.ones(n_assets, n_features))
 
-    def fit(self, rows: Tensor) -> None:
-        """Take mean and deviation of rows ``(R, N, F)``, skipping NaN."""
+    def fit(self, series: Tensor) -> None:
+        """Take mean and deviation over the steps of series (S, N, T, F), skipping NaN."""
+        rows = series.transpose(1, 2).flatten(0, 1)  # (S T, N, F)
         mean = rows.nanmean(0).nan_to_num(0.0)
         scale = (rows - mean).square().nanmean(0).sqrt()
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(scale > 1e-12, scale, 1.0))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return standardised ``(..., N, F)``, 0 where unknown; which bars exist (None: all)."""
-        known = x.isfinite()
-        standard = ((x - self.mean) / self.scale).clamp(-LIMIT, LIMIT)
+    def forward(self, series: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return standardised (S, N, T, F), 0 where unknown; which bars exist (None: all)."""
+        known = series.isfinite()
+        standard = (series - self.mean[:, None]) / self.scale[:, None]
+        standard = torch.where(known, standard.clamp(-LIMIT, LIMIT), 0.0)
         exists = known.any(-1)
-        return torch.where(known, standard, 0.0), None if exists.all() else exists
+        return standard.contiguous(), None if exists.all() else exists
 
 
 class EncoderLayer(nn.Module):
@@ -159,42 +141,33 @@ class EncoderBody(nn.Module):
     def follow(self, config: ModelConfig) -> None:
         """Accept any channels and any horizon: the weights learn both."""
 
-    def fit_scaling(self, x: Tensor, lookback: int, *, every_step: bool) -> None:
-        """Take scales from a panel ``(R, N, F)``, or from the last step of windows."""
-        self.scaler.fit(x if every_step else x[:, :, -1])
+    def fit_scaling(self, series: Tensor, lookback: int) -> None:
+        """Take scales from the series (S, N, T, F) of the training part."""
+        self.scaler.fit(series)
 
-    def read_windows(self, x: Tensor) -> WindowInputs:
-        """Standardise windows ``(B, N, T, F)``."""
-        standard, exists = self.scaler(x.transpose(1, 2))
-        exists = None if exists is None else exists.transpose(1, 2)
-        return WindowInputs(standard.transpose(1, 2), exists)
-
-    def store_windows(self, x: Tensor) -> WindowInputs:
-        """Standardise windows once, for batches to be gathered from."""
-        return self.read_windows(x)
-
-    def refresh(self, store: WindowInputs) -> None:
-        """Nothing in a store depends on the weights."""
-
-    def read_panel(self, panel: Tensor, lookback: int) -> WindowInputs:
-        """Standardise a panel ``(R, N, F)`` once; its windows are views, nothing is copied."""
-        standard, exists = self.scaler(panel)
-        windows = standard.transpose(0, 1).contiguous().unfold(1, lookback, 1)  # (N, R', F, T)
+    def read(self, series: Tensor, lookback: int) -> Batch:
+        """Return every window of ``lookback`` steps in series (S, N, T, F), as views."""
+        standard, exists = self.scaler(series)
+        windows = standard.unfold(2, lookback, 1).mT  # (S, N, n, T', F)
         if exists is not None:
-            exists = exists.T.contiguous().unfold(1, lookback, 1).transpose(0, 1)  # (R', N, T)
-        return WindowInputs(windows.permute(1, 0, 3, 2), exists, first=lookback - 1)
+            exists = by_window(exists.contiguous().unfold(2, lookback, 1))  # (S n, N, T')
+        return Batch(windows=by_window(windows), present=exists)
 
-    def forward(self, inputs: WindowInputs) -> Tensor:
+    def update_head_scores(self, batch: Batch) -> Batch:
+        """Return the batch as it is: no input depends on the weights."""
+        return batch
+
+    def forward(self, batch: Batch) -> Tensor:
         """Return raw numbers ``(B, N, n_out)``."""
-        return self._encode(inputs, show=False)[0]
+        return self._encode(batch, show=False)[0]
 
-    def explain(self, inputs: WindowInputs) -> list[dict[str, Tensor]]:
+    def attention_maps(self, batch: Batch) -> list[dict[str, Tensor]]:
         """Return one dict a layer: ``cross_asset`` (B, H, N, N), ``lag`` where there are lags."""
-        return self._encode(inputs, show=True)[1]
+        return self._encode(batch, show=True)[1]
 
-    def _encode(self, inputs: WindowInputs, *, show: bool):
-        exists = inputs.exists
-        tokens = self.positions(self.embedding(inputs.x)) + self.asset_embedding
+    def _encode(self, batch: Batch, *, show: bool):
+        exists = batch.present
+        tokens = self.positions(self.embedding(batch.windows)) + self.asset_embedding
         tokens = self.dropout(tokens)
         if exists is not None and tokens.shape[2] != exists.shape[2]:
             exists = exists.any(-1, keepdim=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from crossattn.config import ModelConfig
 from crossattn.errors import InvalidInputError
+from crossattn.model.batch import Batch
 from crossattn.model.encoder import EncoderBody
 from crossattn.model.heads import make_head
 from crossattn.model.lag_body import LagBody
@@ -185,23 +186,29 @@ class CrossAttentionMultiAsset(nn.Module):
             ``x`` has another shape, or fewer steps than the lags need.
         """
         self.check_windows(x)
-        x = x.to(next(self.parameters()).device)  # training may have left the model on a GPU
-        return self.answer(self.body.read_windows(x), return_attention)
+        device = self.target_scale.device
+        if x.device != device:
+            raise InvalidInputError(f"x is on {x.device} and the model on {device}: move one")
+        return self.predict_batch(self.read(x, x.shape[2]), return_attention)
 
-    def answer(self, inputs, return_attention: bool = False):
-        """Answer for inputs that :meth:`read_panel` or the body's ``read_windows`` prepared."""
-        predictions = self.head(self.body(inputs), self.target_scale)
+    def predict_batch(self, batch: Batch, return_attention: bool = False):
+        """Predict for inputs that :meth:`read` prepared; returns what :meth:`forward` does."""
+        predictions = self.head(self.body(batch), self.target_scale)
         if not return_attention:
             return predictions
-        attentions = self.body.explain(inputs)
+        attentions = self.body.attention_maps(batch)
         if "coefficient" in attentions[-1] and self.output_type == "regression":
             for name in ("coefficient", "contribution"):
                 attentions[-1][name] = attentions[-1][name] * self.target_scale[:, None, None]
         return predictions, attentions
 
-    def read_panel(self, panel: Tensor, lookback: int):
-        """Prepare every row of a raw panel ``(R, N, F)``; ``.gather(rows)`` gives a batch."""
-        return self.body.read_panel(panel, lookback)
+    def read(self, series: Tensor, lookback: int) -> Batch:
+        """Prepare every window of ``lookback`` steps in raw series (S, N, T, F), in order.
+
+        A panel (R, N, F) is one series, ``panel.transpose(0, 1)[None]``; windows given one by one
+        are series of ``lookback`` steps. :meth:`Batch.take` draws windows by number.
+        """
+        return self.body.read(series, lookback)
 
     def check_windows(self, x: Tensor) -> None:
         """Refuse windows of another shape than ``(B, n_assets, T, n_features)``."""

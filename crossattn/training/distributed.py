@@ -1,9 +1,9 @@
-"""One training in several processes: each answers for its share of every batch.
+"""Distributed training: each process predicts for its shard of every batch.
 
 ``torchrun`` starts the processes and ``torch.distributed`` carries the numbers (gloo between CPUs,
-nccl between GPUs). Answers are exchanged before the loss is taken, so that every process sees the
-loss of the whole batch, a Sharpe ratio or a correlation included; its gradients flow through its
-own rows alone, and adding them up gives the gradient that one process would have found.
+nccl between GPUs). Predictions are exchanged before the loss is taken, so that every process sees
+the loss of the whole batch, a Sharpe ratio or a correlation included; its gradients flow through
+its own rows alone, and adding them up gives the gradient that one process would have found.
 
 Built in chapter: Scale.
 """
@@ -24,8 +24,8 @@ from crossattn.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
-class Team:
-    """The processes that train one model together; one process is a team of its own.
+class DistributedContext:
+    """The processes that train one model together; by default this one alone.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Team:
     Examples
     --------
     >>> batch = torch.arange(5)
-    >>> [Team(rank, size=2).share(batch).tolist() for rank in range(2)]
+    >>> [DistributedContext(rank, size=2).shard(batch).tolist() for rank in range(2)]
     [[0, 1, 2], [3, 4]]
     """
 
@@ -45,11 +45,11 @@ class Team:
     size: int = 1
 
     @classmethod
-    def join(cls) -> Team:
-        """Return the team of this process: alone, unless torchrun or the caller made a group.
+    def current(cls) -> DistributedContext:
+        """Return the context of this process: alone, unless torchrun or the caller made a group.
 
         Workers that a process starts by itself (folds through joblib) inherit torchrun's variables
-        but are nobody's peers: each of them is alone.
+        but are not ranks: each of them is alone.
         """
         if not dist.is_available():
             return cls()
@@ -64,12 +64,12 @@ class Team:
         return cls(dist.get_rank(), dist.get_world_size())
 
     @property
-    def leads(self) -> bool:
-        """Whether this process is the one that writes."""
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes and shows progress."""
         return self.rank == 0
 
     def check_device(self, device: torch.device) -> None:
-        """Refuse devices that a team cannot share.
+        """Refuse devices that these processes cannot share.
 
         Raises
         ------
@@ -89,17 +89,17 @@ class Team:
                 f"{torch.cuda.device_count()}: start fewer, or use device='cpu'"
             )
 
-    def share(self, rows: Tensor) -> Tensor:
+    def shard(self, rows: Tensor) -> Tensor:
         """Return this process's part of a batch: consecutive entries, as even as can be."""
         return rows.tensor_split(self.size)[self.rank]
 
-    def whole(self, own: Tensor, n_rows: int) -> Tensor:
-        """Return the answers to the whole batch; gradients flow through one's own.
+    def all_gather(self, own: Tensor, n_rows: int) -> Tensor:
+        """Return the predictions for the whole batch; gradients flow through this process's own.
 
         Parameters
         ----------
         own : Tensor of shape (B', ...)
-            Answers to :meth:`share` of the batch's rows.
+            Predictions for :meth:`shard` of the batch's rows.
         n_rows : int
             Rows of the batch, B.
 
@@ -109,15 +109,15 @@ class Team:
         """
         if self.size == 1:
             return own
-        mine = self.share(torch.arange(n_rows))
+        mine = self.shard(torch.arange(n_rows))
         first = int(mine[0]) if len(mine) else n_rows
-        everyone = own.new_zeros(n_rows, *own.shape[1:])
-        everyone[first : first + len(own)] = own.detach()
-        dist.all_reduce(everyone)
-        return torch.cat([everyone[:first], own, everyone[first + len(own) :]])
+        gathered = own.new_zeros(n_rows, *own.shape[1:])
+        gathered[first : first + len(own)] = own.detach()
+        dist.all_reduce(gathered)
+        return torch.cat([gathered[:first], own, gathered[first + len(own) :]])
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by the sum over the team, in one exchange."""
+        """Replace every gradient by the sum over the processes, in one exchange."""
         if self.size == 1:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -127,15 +127,15 @@ class Team:
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
-    def agree(self, model: nn.Module) -> None:
+    def broadcast(self, model: nn.Module) -> None:
         """Give every process the first one's weights and buffers."""
         if self.size == 1:
             return
         for tensor in [*model.parameters(), *model.buffers()]:
             dist.broadcast(tensor, src=0)
 
-    def wait(self, device: torch.device) -> None:
-        """Return when all have come here: what the first wrote can be read."""
+    def barrier(self, device: torch.device) -> None:
+        """Return when all processes have come here: what the first wrote can be read."""
         if self.size > 1:
             # not dist.barrier: it picks a device by itself, and may pick a GPU that two share
             here = torch.ones(1, device=device)

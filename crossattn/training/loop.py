@@ -6,23 +6,25 @@ Built in chapter: Training.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from crossattn import _utils as runtime
 from crossattn._validation import check_int, check_seed
+from crossattn.config import TrainingConfig
 from crossattn.errors import InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
-from crossattn.training.batches import Part, as_part, fit_scaling
-from crossattn.training.checkpoint import save_models
-from crossattn.training.distributed import Team
+from crossattn.training.batches import as_data, fit_scaling
+from crossattn.training.callbacks import Callback, Checkpoint, TensorBoard
+from crossattn.training.checkpoint import CONFIG_FILE, save_models
+from crossattn.training.distributed import DistributedContext
 from crossattn.training.run_folder import RunFolder, fingerprint
-from crossattn.training.tensorboard import scalar_board
 from crossattn.training.trainer import Trainer
 from crossattn.windows.dataset import CrossAttentionData
 
@@ -79,7 +81,25 @@ def train_cross_attention_model(
     progress: bool = True,
     checkpoint_every: int | None = None,
     tensorboard: bool = False,
-    **options,
+    callbacks: Sequence[Callback] = (),
+    loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
+    lr_factors: Mapping[str, float] | None = None,
+    warmup: float | None = None,
+    schedule: str | None = None,
+    plateau_patience: int | None = None,
+    plateau_factor: float | None = None,
+    weight_decay: float | None = None,
+    clip: float | None = None,
+    gain_penalty: float | None = None,
+    penalty_from: float | None = None,
+    penalty_full: float | None = None,
+    volatility_half_life: float | None = None,
+    target_clip: float | None = None,
+    transaction_cost: float | None = None,
+    risk_aversion: float | None = None,
+    concentration: float | None = None,
+    next_bar: bool | None = None,
+    accumulate: int | None = None,
 ) -> TrainingResult:
     """Fit a model: scales on the training part, weights by its recipe, the best epoch kept.
 
@@ -91,9 +111,10 @@ def train_cross_attention_model(
         ``val_data`` must be later and purged (:meth:`CrossAttentionData.split` does both); it
         chooses the epoch.
     epochs, batch_size, lr : optional
-        None follows the model's own recipe (``model.config.recipe``).
+        None follows the model's own recipe (``model.config.recipe``), here and below.
     device : str
-        ``"auto"`` takes a GPU where there is one; there the encoder presets train in bfloat16.
+        ``"auto"`` takes a GPU where there is one; there the encoder presets train in bfloat16. The
+        model comes back to the device it was on.
     seed : int
         Of the order of rows and of dropout. Initial weights are the model's own ``seed``.
     patience : int
@@ -108,8 +129,15 @@ def train_cross_attention_model(
         Steps of the optimiser between checkpoints; one is written after every epoch in any case.
     tensorboard : bool
         Also write the history to ``run_dir/tensorboard``, epoch by epoch.
-    **options
-        Other fields of :class:`~crossattn.config.TrainingConfig`, such as ``loss`` or ``schedule``.
+    callbacks : sequence of Callback
+        Run after each step and epoch; see :class:`crossattn.training.callbacks.Callback`.
+    loss : str or callable, optional
+        A name, or a function of prediction and target that gives a scalar; see
+        :func:`crossattn.training.losses.resolve_loss`.
+    lr_factors, warmup, schedule, plateau_patience, plateau_factor, weight_decay, clip, \
+    gain_penalty, penalty_from, penalty_full, volatility_half_life, target_clip, \
+    transaction_cost, risk_aversion, concentration, next_bar, accumulate : optional
+        See :class:`~crossattn.config.TrainingConfig`.
 
     Returns
     -------
@@ -141,43 +169,46 @@ def train_cross_attention_model(
 
     Built in chapter: Training.
     """
-    recipe = model.config.recipe.with_options(
-        epochs=epochs, batch_size=batch_size, lr=lr, **options
-    )
-    check_int("patience", patience, at_least=1)
+    given = locals()
+    options = {field.name: given[field.name] for field in fields(TrainingConfig)}
+    recipe = model.config.recipe.with_options(**options)
+    check_int("patience", patience)
     check_seed("seed", seed)
     if checkpoint_every is not None:
-        check_int("checkpoint_every", checkpoint_every, at_least=1)
-    train, val = _aligned_parts(model, train_data, val_data)
+        check_int("checkpoint_every", checkpoint_every)
+    train, val = _aligned(model, train_data, val_data)
     horizon = train.horizon
     adds_up = recipe.next_bar and model.output_type == "regression" and horizon > 1
     if adds_up:
-        train, val = train.of_the_next_bar(), val.of_the_next_bar()
-    model.update_config(symbols=train.symbols, lookback=train.lookback, horizon=train.horizon)
-    team = Team.join()
-    folder = RunFolder(run_dir, resume=resume, writes=team.leads)
-    parts = {"train": train, "val": val}
+        train, val = (replace(d, targets=d.next_returns, horizon=1) for d in (train, val))
+    # arrays have no names: the model keeps those it has
+    symbols = train.symbols if isinstance(train_data, CrossAttentionData) else model.symbols
+    model.update_config(symbols=symbols, lookback=train.lookback, horizon=train.horizon)
+    context = DistributedContext.current()
+    folder = RunFolder(run_dir, resume=resume, writes=context.is_main)
     settings = {"seed": seed, "horizon": horizon}
-    mark = {} if run_dir is None else fingerprint(model, parts, recipe, **settings)
-    with _repeatable(seed):
-        device = runtime.select_device(device)
-        team.check_device(device)
-        model.to(device)
-        team.agree(model)
+    mark = {} if run_dir is None else fingerprint(model, (train, val), recipe, **settings)
+    watchers = [TensorBoard(folder)] if tensorboard and context.is_main else []
+    watchers.append(Checkpoint(folder, mark, checkpoint_every))
+    device = runtime.select_device(device)
+    context.check_device(device)
+    with _repeatable(seed), runtime.on_device(model, device):
+        context.broadcast(model)
         fit_scaling(model, train, device)
-        trainer = Trainer(model, train, val, recipe, seed, device, team)
+        trainer = Trainer(model, train, val, recipe, seed, device, context)
         trainer.load(folder.restore(mark))
-        watched = {"wanted": tensorboard and team.leads}
-        with scalar_board(folder.path, trainer.progress.epoch, **watched) as on_board:
-            shown = progress and team.leads
-            _run(trainer, folder, mark, patience, shown, checkpoint_every, on_board)
+        was_finished = trainer.progress.finished
+        _run(trainer, patience, progress and context.is_main, [*watchers, *callbacks])
+        if not was_finished:
+            folder.save(trainer.progress, trainer.tensors(), mark)
+        context.barrier(device)
     if adds_up:
         model.head.intercept.mul_(horizon)
         model.update_config(horizon=horizon)
     state = trainer.progress
-    if run_dir is not None and team.leads and not (folder.path / "config.json").exists():
+    if run_dir is not None and context.is_main and not (folder.path / CONFIG_FILE).exists():
         save_models([model], folder.path)
-    team.wait(device)
+    context.barrier(device)
     return TrainingResult(
         model=model,
         history=pd.DataFrame(state.history),
@@ -187,52 +218,38 @@ def train_cross_attention_model(
     )
 
 
-def _run(
-    trainer: Trainer,
-    folder: RunFolder,
-    mark: dict,
-    patience: int,
-    shown: bool,
-    checkpoint_every: int | None,
-    on_board: Callable[[dict], None],
-) -> None:
-    """Train until the epochs or the patience end, with checkpoints; leave the best weights."""
-    state = trainer.progress
-    total = trainer.recipe.epochs
-    bar = runtime.progress(
-        range(state.epoch, total + 1),
-        shown=shown,
-        desc="epoch",
-        total=total,
-        initial=state.epoch - 1,
+def _run(trainer: Trainer, patience: int, shown: bool, callbacks: Sequence[Callback]) -> None:
+    """Train until the epochs or the patience end; leave the best weights."""
+    state, total = trainer.progress, trainer.recipe.epochs
+    done = state.epoch - 1
+    epochs = runtime.progress(
+        range(done, total), shown=shown, desc="epoch", total=total, initial=done
     )
-    was_finished = state.finished
-    for _ in bar:
-        if state.finished:
-            break
-        for rows in trainer.remaining_batches():
-            trainer.step(rows)
-            # never between batches whose gradients wait to be added
-            due = checkpoint_every and (
-                state.batch % (checkpoint_every * trainer.recipe.accumulate) == 0
-            )
-            if due and state.batch < trainer.batches:
-                folder.save(state, trainer.tensors(), mark)
-        trainer.end_epoch()
-        on_board(state.history[-1])
-        waited = state.epoch - 1 - state.best_epoch
-        state.finished = state.epoch > total or waited >= patience
-        if not state.finished:
-            folder.save(state, trainer.tensors(), mark)
+    with contextlib.ExitStack() as stack:
+        for callback in callbacks:
+            callback.on_start(trainer)
+            stack.callback(callback.on_end)
+        for _ in epochs:
+            if state.finished:
+                break
+            for rows in trainer.remaining_batches():
+                trainer.step(rows)
+                for callback in callbacks:
+                    callback.on_step(trainer)
+            trainer.end_epoch()
+            waited = state.epoch - 1 - state.best_epoch
+            state.finished = state.epoch > total or waited >= patience
+            for callback in callbacks:
+                callback.on_epoch_end(trainer)
     if state.best_val_loss is None:
         raise InvalidInputError("val_data gave no finite loss in any epoch: is any target known?")
     trainer.model.load_state_dict(trainer.best)
     trainer.model.eval()
-    if not was_finished:
-        folder.save(state, trainer.tensors(), mark)
 
 
-def _aligned_parts(model: CrossAttentionMultiAsset, train_data, val_data) -> tuple[Part, Part]:
+def _aligned(
+    model: CrossAttentionMultiAsset, train_data, val_data
+) -> tuple[CrossAttentionData, CrossAttentionData]:
     """Return both parts in one order of symbols and features, the model told their names."""
     if isinstance(train_data, CrossAttentionData):
         if not isinstance(val_data, CrossAttentionData):
@@ -240,22 +257,17 @@ def _aligned_parts(model: CrossAttentionMultiAsset, train_data, val_data) -> tup
         names = model.resolve_features(train_data.features)
         train_data = train_data.select(features=names)
         val_data = val_data.select(symbols=train_data.symbols, features=names)
-    train, val = as_part(train_data, "train_data"), as_part(val_data, "val_data")
-    n_assets, n_features = train.targets.shape[1], train.x.shape[-1]
-    if (n_assets, n_features) != (model.config.n_assets, model.config.n_features):
-        raise InvalidInputError(
-            f"train_data must have {model.config.n_assets} assets and {model.config.n_features} "
-            f"features, got {n_assets} and {n_features}"
-        )
-    if (val.x.shape[-1], val.targets.shape[1]) != (n_features, n_assets):
-        raise InvalidInputError("val_data must have the assets and features of train_data")
+    train, val = as_data(train_data, "train_data", model), as_data(val_data, "val_data", model)
+    n_assets = model.config.n_assets
+    if len(train.symbols) != n_assets:
+        raise InvalidInputError(f"train_data must have {n_assets} assets, got {len(train.symbols)}")
     if (val.lookback, val.horizon) != (train.lookback, train.horizon):
         raise InvalidInputError(
             f"val_data must have train_data's lookback={train.lookback} and "
             f"horizon={train.horizon}, got {val.lookback} and {val.horizon}"
         )
-    for name, part in (("train_data", train), ("val_data", val)):
-        if not np.isfinite(part.targets[part.ends]).any():
+    for name, data in (("train_data", train), ("val_data", val)):
+        if not np.isfinite(data.y).any():
             raise InvalidInputError(f"{name} has no known target: nothing can be learned from it")
     model.check_lookback(train.lookback)
     return train, val

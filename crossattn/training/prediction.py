@@ -10,10 +10,12 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from crossattn._utils import select_device
+from crossattn._utils import on_device, select_device
+from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
+from crossattn.model.batch import Batch
 from crossattn.model.network import CrossAttentionMultiAsset
-from crossattn.training.batches import as_part, conform
+from crossattn.training.batches import align_to_model, as_data, series_of
 from crossattn.windows.dataset import CrossAttentionData
 
 
@@ -47,11 +49,11 @@ def predict(
     InvalidInputError
         Other symbols, features, lookback or horizon than the model's, or a wrong shape.
     """
-    parts = [p.cpu().numpy() for p in _answers(model, data_or_X, device, batch_size)]
-    answers = np.concatenate(parts)
+    parts = [p.cpu().numpy() for p in _predictions(model, data_or_X, device, batch_size)]
+    predictions = np.concatenate(parts)
     if isinstance(data_or_X, CrossAttentionData) and model.symbols is not None:
-        answers = answers[:, [model.symbols.index(symbol) for symbol in data_or_X.symbols]]
-    return answers
+        return predictions[:, [model.symbols.index(symbol) for symbol in data_or_X.symbols]]
+    return predictions
 
 
 def attention_batches(
@@ -62,36 +64,33 @@ def attention_batches(
     batch_size: int = 256,
 ) -> Iterator[list[dict[str, torch.Tensor]]]:
     """Yield the attentions of every window, a batch at a time (a whole data set may not fit)."""
-    for _, attentions in _answers(model, data_or_X, device, batch_size, return_attention=True):
+    for _, attentions in _predictions(model, data_or_X, device, batch_size, return_attention=True):
         yield attentions
 
 
-def _answers(model, data_or_X, device, batch_size, return_attention=False) -> Iterator:
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise InvalidInputError(f"batch_size must be a positive integer, got {batch_size!r}")
+def _predictions(model, data_or_X, device, batch_size, return_attention=False) -> Iterator:
+    check_int("batch_size", batch_size)
     device = select_device(device)
-    model.to(device).eval()
+    with on_device(model.eval(), device):
+        for batch in _batches(model, data_or_X, device, batch_size):
+            with torch.no_grad():  # left before the caller goes on
+                predicted = model.predict_batch(batch, return_attention)
+            yield predicted
+
+
+def _batches(model, data_or_X, device, batch_size) -> Iterator[Batch]:
     if isinstance(data_or_X, CrossAttentionData):
-        data = conform(model, data_or_X)
-        part = as_part(data, "data")
-        ends = torch.from_numpy(part.ends).to(device)
-        panel = torch.from_numpy(np.array(part.x)).to(device)
+        data = as_data(align_to_model(model, data_or_X), "data", model)
         with torch.no_grad():
-            store = model.read_panel(panel, data.lookback)
-        inputs = (store.gather(rows) for rows in ends.split(batch_size))
-    else:
-        X = np.asarray(data_or_X)
-        if X.ndim != 4 or len(X) == 0:
-            raise InvalidInputError(f"X must have shape (n, N, T, F), got {X.shape}")
-        batches = (X[start : start + batch_size] for start in range(0, len(X), batch_size))
-        inputs = (_windows(model, batch, device) for batch in batches)
-    for batch in inputs:
-        with torch.no_grad():
-            answer = model.answer(batch, return_attention)
-        yield answer
-
-
-def _windows(model, X: np.ndarray, device: torch.device):
-    x = torch.from_numpy(np.array(X, dtype=np.float32)).to(device)
-    model.check_windows(x)
-    return model.body.read_windows(x)
+            every_window = model.read(series_of(data, device), data.lookback)
+        for rows in torch.arange(len(data), device=device).split(batch_size):
+            yield every_window.take(rows)
+        return
+    X = np.asarray(data_or_X)
+    if X.ndim != 4 or len(X) == 0:
+        raise InvalidInputError(f"X must have shape (n, N, T, F), got {X.shape}")
+    for start in range(0, len(X), batch_size):
+        windows = np.array(X[start : start + batch_size], dtype=np.float32)
+        x = torch.from_numpy(windows).to(device)
+        model.check_windows(x)
+        yield model.read(x, x.shape[2])

@@ -1,8 +1,8 @@
 """A run folder: history, the last checkpoint, and at the end the model.
 
-A checkpoint is two files: tensors under a name of their own, then a sealed JSON that points to
-them. The pointer is moved last and whole, so a kill at any moment leaves the old checkpoint or the
-new one, never a mixture.
+A checkpoint is two files: tensors under a name of their own, then a checksummed JSON that points to
+them. The pointer is replaced last and atomically, so a kill at any moment leaves the old checkpoint
+or the new one, never a mixture.
 
 Built in chapter: Training.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from crossattn._utils import atomic_write
 from crossattn.config import TrainingConfig
 from crossattn.errors import DamagedFileError, InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
-from crossattn.training.batches import Part
 from crossattn.training.checkpoint import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -31,10 +30,11 @@ from crossattn.training.checkpoint import (
     write_sealed_json,
     write_tensors,
 )
+from crossattn.windows.dataset import CrossAttentionData
 
 POINTER = "checkpoint.json"
 HISTORY = "history.jsonl"
-TRACES = (POINTER, HISTORY, MODEL_FILE, CONFIG_FILE)
+RUN_FILES = (POINTER, HISTORY, MODEL_FILE, CONFIG_FILE)
 
 
 @dataclass
@@ -65,20 +65,25 @@ class Progress:
 
 
 def fingerprint(
-    model: CrossAttentionMultiAsset, parts: Mapping[str, Part], recipe: TrainingConfig, **settings
+    model: CrossAttentionMultiAsset,
+    parts: Sequence[CrossAttentionData],
+    recipe: TrainingConfig,
+    **settings,
 ) -> dict:
     """Return what must be the same for a run to go on: configuration, recipe, data, seed."""
     digest = hashlib.sha256()
-    for name in sorted(parts):
-        part = parts[name]
-        for array in (part.x, part.ends, part.targets):
+    for data in parts:
+        for array in (data.series, data.y, data.bar_returns):
             digest.update(str(array.shape).encode())
             digest.update(array.tobytes())
+    named = asdict(recipe)
+    if callable(recipe.loss):
+        named["loss"] = f"{recipe.loss.__module__}.{recipe.loss.__qualname__}"
     return json.loads(
         json.dumps(
             {
                 "model": model.config.to_dict(),
-                "recipe": asdict(recipe),
+                "recipe": named,
                 "data": digest.hexdigest(),
                 **settings,
             }
@@ -112,7 +117,7 @@ class RunFolder:
             return
         if self.path.exists() and not self.path.is_dir():
             raise InvalidInputError(f"run_dir must be a folder, got the file {self.path}")
-        if not resume and any((self.path / name).exists() for name in TRACES):
+        if not resume and any((self.path / name).exists() for name in RUN_FILES):
             raise InvalidInputError(
                 f"run_dir {self.path} holds a run: resume it (resume=True, --resume) "
                 "or choose another folder"
@@ -132,7 +137,7 @@ class RunFolder:
         digest = write_tensors(self.path / name, tensors)
         pointer = {"progress": asdict(progress), "file": name, "sha256": digest, "run": mark}
         write_sealed_json(self.path / POINTER, pointer)
-        self._settle(progress, name)
+        self._reconcile(progress, name)
 
     def restore(self, mark: dict) -> tuple[Progress, dict[str, torch.Tensor]] | None:
         """Return the last checkpoint, None where there is none.
@@ -164,11 +169,11 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 for part in self.path.glob(".*.part"):
                     part.unlink(missing_ok=True)
-            self._settle(progress, name)
+            self._reconcile(progress, name)
         return progress, tensors
 
-    def _settle(self, progress: Progress, checkpoint: str) -> None:
-        """Let the folder say what the pointer says; a kill may have come between the two."""
+    def _reconcile(self, progress: Progress, checkpoint: str) -> None:
+        """Make history and checkpoints agree with the pointer: a kill may have come in between."""
         lines = "".join(json.dumps(entry) + "\n" for entry in progress.history).encode()
         history = self.path / HISTORY
         if not history.exists() or history.read_bytes() != lines:

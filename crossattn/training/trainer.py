@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,56 +17,59 @@ from torch import Tensor
 from crossattn import _utils as runtime
 from crossattn.config import TrainingConfig
 from crossattn.errors import InvalidInputError
+from crossattn.model.batch import Batch
 from crossattn.model.network import CrossAttentionMultiAsset
-from crossattn.training.batches import Part, Rows, rows_of
-from crossattn.training.distributed import Team
-from crossattn.training.losses import Loss, loss_for
+from crossattn.training.batches import make_batch
+from crossattn.training.distributed import DistributedContext
+from crossattn.training.losses import Loss, resolve_loss
 from crossattn.training.run_folder import Progress
 from crossattn.training.schedule import make_optimizer, penalty_share, rate_share, set_rate
+from crossattn.windows.dataset import CrossAttentionData
 
 EVALUATION_BATCH = 4096
-REFRESH_EVERY = 16
+UPDATE_EVERY = 16
 
 
 class Trainer:
-    """One training in memory: model, optimiser, rows and where it stands.
+    """One training in memory: model, optimiser, batches and progress.
 
     Parameters
     ----------
     model : CrossAttentionMultiAsset
         Scales fitted, on ``device``.
-    train, val : Part
+    train, val : CrossAttentionData
+        In the model's order of symbols and features.
     recipe : TrainingConfig
     seed : int
     device : torch.device
-    team : Team, optional
+    context : DistributedContext, optional
         The processes that train together; None: this one alone.
     """
 
     def __init__(
         self,
         model: CrossAttentionMultiAsset,
-        train: Part,
-        val: Part,
+        train: CrossAttentionData,
+        val: CrossAttentionData,
         recipe: TrainingConfig,
         seed: int,
         device: torch.device,
-        team: Team | None = None,
+        context: DistributedContext | None = None,
     ):
         self.model = model
         self.recipe = recipe
         self.seed = seed
-        self.team = team or Team()
-        self.train_rows = rows_of(model, train, recipe, device)
-        self.val_rows = rows_of(model, val, recipe, device)
+        self.context = context or DistributedContext()
+        self.train = make_batch(model, train, recipe, device)  # all windows; drawn from by number
+        self.val = make_batch(model, val, recipe, device)
         # the lag preset is a few small products: nothing to gain from lower precision
         self.mixed = device.type == "cuda" and model.config.preset != "lag"
-        self.loss: Loss = loss_for(model.output_type, recipe.loss)
+        self.loss: Loss = resolve_loss(recipe.loss, model.output_type)
         self.parameters = list(model.parameters())
         self.optimizer = make_optimizer(model, recipe)
         self.progress = Progress()
         self.best = _copied(model.state_dict())
-        self.batches = math.ceil(len(self.train_rows) / recipe.batch_size)
+        self.batches = math.ceil(len(self.train) / recipe.batch_size)
 
     @property
     def share(self) -> float:
@@ -80,19 +84,20 @@ class Trainer:
         return rate_share(self.recipe, self.share, val_losses)
 
     def remaining_batches(self) -> Iterator[Tensor]:
-        """Yield the rows of each batch that the epoch still has, the same in every run.
+        """Yield the windows' numbers of each batch left in the epoch, the same in every run.
 
-        A loss over a portfolio's path needs consecutive rows: there batches are blocks of time,
-        shuffled; elsewhere single rows are.
+        A loss over a portfolio's path needs consecutive windows: there batches are blocks of time,
+        shuffled; elsewhere single windows are.
         """
         self.model.train()
-        ends, size = self.train_rows.ends, self.recipe.batch_size
+        device, size = self.train.target.device, self.recipe.batch_size
+        windows = torch.arange(len(self.train), device=device)
         rng = np.random.default_rng([self.seed, self.progress.epoch])
         if self.model.output_type == "portfolio":
-            blocks = list(ends.split(size))
+            blocks = windows.split(size)
             order = [blocks[k] for k in rng.permutation(len(blocks))]
         else:
-            order = ends[torch.from_numpy(rng.permutation(len(ends))).to(ends.device)].split(size)
+            order = windows[torch.from_numpy(rng.permutation(len(windows))).to(device)].split(size)
         yield from order[self.progress.batch :]
 
     def step(self, rows: Tensor) -> None:
@@ -104,13 +109,13 @@ class Trainer:
             The loss is not finite.
         """
         recipe, state = self.recipe, self.progress
-        if state.batch % REFRESH_EVERY == 0:
-            self.model.body.refresh(self.train_rows.store)
+        if state.batch % UPDATE_EVERY == 0:
+            self.train = self.model.body.update_head_scores(self.train)
         # rank 0 draws what one process would; the others' rows need draws of their own
-        draw = hash((self.seed, state.epoch, state.batch)) + self.team.rank
+        draw = hash((self.seed, state.epoch, state.batch)) + self.context.rank
         runtime.seed_draws(draw % 2**63, rows.device)
         set_rate(self.optimizer, self.rate_share)
-        loss = self._loss(self.train_rows, rows)
+        loss = self._loss(self.train, rows)
         value = loss.item()
         if not math.isfinite(value):
             raise InvalidInputError(
@@ -123,11 +128,11 @@ class Trainer:
         if penalty and hasattr(self.model.body, "gains"):
             gains = self.model.body.gains()
             # every process adds its part, so that their sum is the penalty
-            n_parts = self.model.config.n_assets * self.team.size
+            n_parts = self.model.config.n_assets * self.context.size
             loss = loss + penalty * gains.abs().sum() / n_parts
         (loss / recipe.accumulate).backward()
         if (state.batch + 1) % recipe.accumulate == 0 or state.batch + 1 == self.batches:
-            self.team.add_gradients(self.parameters)
+            self.context.add_gradients(self.parameters)
             torch.nn.utils.clip_grad_norm_(self.parameters, recipe.clip)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -137,12 +142,12 @@ class Trainer:
     def end_epoch(self) -> None:
         """Measure the epoch, keep its weights if they are the best."""
         state = self.progress
-        val_loss = self.evaluate(self.val_rows)
+        val_loss = self.evaluate(self.val)
         rate = self.recipe.lr * self.rate_share
         state.history.append(
             {
                 "epoch": state.epoch,
-                "train_loss": state.loss_sum / len(self.train_rows),
+                "train_loss": state.loss_sum / len(self.train),
                 "val_loss": val_loss,
                 "lr": rate,
             }
@@ -155,20 +160,20 @@ class Trainer:
         state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, 0.0
 
     @torch.no_grad()
-    def evaluate(self, rows: Rows) -> float:
-        """Return the mean loss over all rows of a part, in time order."""
+    def evaluate(self, data: Batch) -> float:
+        """Return the mean loss over all windows of a data set, in time order."""
         self.model.eval()
-        self.model.body.refresh(rows.store)
-        batches = rows.ends.split(EVALUATION_BATCH)
-        return sum(self._loss(rows, ends).item() * len(ends) for ends in batches) / len(rows)
+        data = self.model.body.update_head_scores(data)
+        windows = torch.arange(len(data), device=data.target.device)
+        batches = windows.split(EVALUATION_BATCH)
+        return sum(self._loss(data, rows).item() * len(rows) for rows in batches) / len(data)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything a checkpoint must hold."""
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
         tensors.update({f"best.{name}": t for name, t in self.best.items()})
-        record = getattr(self.train_rows.store, "record", None)
-        if record is not None:
-            tensors["store.record"] = record
+        if self.train.head_scores is not None:
+            tensors["batch.head_scores"] = self.train.head_scores
         for number, state in self.optimizer.state_dict()["state"].items():
             tensors.update({f"optimizer.{number}.{name}": t for name, t in state.items()})
         return tensors
@@ -180,22 +185,26 @@ class Trainer:
         self.progress, tensors = checkpoint
         self.model.load_state_dict(_under("model.", tensors))
         self.best = _under("best.", tensors)
-        for name, tensor in _under("store.", tensors).items():
-            setattr(self.train_rows.store, name, tensor.to(self.train_rows.ends.device))
+        device = self.train.target.device
+        self.train = replace(
+            self.train, **{k: t.to(device) for k, t in _under("batch.", tensors).items()}
+        )
         optimizer = self.optimizer.state_dict()
         for name, tensor in _under("optimizer.", tensors).items():
             number, _, field = name.partition(".")
             optimizer["state"].setdefault(int(number), {})[field] = tensor
         self.optimizer.load_state_dict(optimizer)
 
-    def _loss(self, rows: Rows, ends: Tensor) -> Tensor:
+    def _loss(self, data: Batch, rows: Tensor) -> Tensor:
+        batch = data.take(rows)
+        own = batch if self.context.size == 1 else data.take(self.context.shard(rows))
         precision = contextlib.nullcontext()
         if self.mixed:
-            precision = torch.autocast(ends.device.type, torch.bfloat16)
+            precision = torch.autocast(rows.device.type, torch.bfloat16)
         with precision:
-            answer = self.model.answer(rows.store.gather(self.team.share(ends)))
-        answer = self.team.whole(answer.float(), len(ends))
-        return self.loss(answer, rows.truth(ends, self.model, self.recipe))
+            prediction = self.model.predict_batch(own)
+        prediction = self.context.all_gather(prediction.float(), len(rows))
+        return self.loss(prediction, batch)
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,18 +1,23 @@
-"""Bars as tensors in time: windows that are views, targets that say when they are known."""
+"""Windows of features and the returns that follow them: views of one panel, cut and split in time.
+
+Nothing here copies a window. A slice, a split and the windows themselves share the panel.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import check_bool, check_float, check_int
 from crossattn.data.frame import Frames
 from crossattn.data.panel import as_panel, symbols_of
 from crossattn.errors import InvalidInputError
 from crossattn.features.build import feature_arrays, usable_features
 from crossattn.features.registry import DEFAULT_FEATURES, warm_up_of
-from crossattn.windows.views import CrossAttentionData, frozen
+from crossattn.features.wide_bars import WideBars
 
 __all__ = [
     "CrossAttentionData",
@@ -20,6 +25,284 @@ __all__ = [
     "prepare_cross_attention_data",
     "windows_of_features",
 ]
+
+
+@dataclass(frozen=True, eq=False)
+class CrossAttentionData:
+    """Windows of features (X), the returns that follow them (y), and when both are known.
+
+    Iterates as ``X, y, symbols, timestamps``. Slices and splits share the panel: a window is a
+    view, so a year of hourly windows weighs as much as a year of hours.
+
+    Attributes
+    ----------
+    panel : ndarray of shape (n_rows, n_assets, n_features), float32
+        Raw features, read-only. A row holds what was known at its close.
+    ends : ndarray of shape (n,), int64
+        Row of the last bar of each window: consecutive rows, or `lookback` apart where the windows
+        came as arrays (:meth:`from_arrays`).
+    lookback, horizon : int
+        Bars in a window; bars over which a target looks ahead.
+    symbols, features : tuple of str
+        Names along the asset and the feature axis.
+    targets : ndarray of shape (n_rows, n_assets), float64
+        Simple return over the next `horizon` bars of every row, a fraction, known `horizon` bars
+        later; NaN where either close is missing.
+    next_returns : ndarray of shape (n_rows, n_assets), float64
+        Simple return of the next bar, a fraction, known one bar later.
+    closes : ndarray of shape (n_rows, n_assets), float64
+        Close of every row; NaN where there is no bar. What an asset moved across missing bars is
+        in here only.
+    clock : DatetimeIndex of shape (n_rows,)
+        ``close_time`` of every row.
+    """
+
+    panel: np.ndarray
+    ends: np.ndarray
+    lookback: int
+    horizon: int
+    symbols: tuple[str, ...]
+    features: tuple[str, ...]
+    targets: np.ndarray
+    next_returns: np.ndarray
+    closes: np.ndarray
+    clock: pd.DatetimeIndex
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __iter__(self) -> Iterator:
+        return iter((self.X, self.y, self.symbols, self.timestamps))
+
+    def __repr__(self) -> str:
+        dates = f"{self.timestamps[0]} .. {self.timestamps[-1]}" if len(self) else "no window"
+        return (
+            f"CrossAttentionData({len(self)} windows, {len(self.symbols)} assets, "
+            f"lookback={self.lookback}, horizon={self.horizon}, "
+            f"{len(self.features)} features, {dates})"
+        )
+
+    def __getitem__(self, key: slice | tuple) -> CrossAttentionData:
+        """Return the windows ``data[a:b]``; nothing is copied."""
+        if not isinstance(key, slice):
+            raise InvalidInputError(f"data takes slices such as data[10:20], got {key!r}")
+        if key.step not in (None, 1):
+            raise InvalidInputError(f"data's slices are consecutive windows, got step {key.step!r}")
+        try:
+            return replace(self, ends=self.ends[key])
+        except TypeError:
+            raise InvalidInputError(f"data's slices take whole numbers, got {key!r}") from None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of what forecasts may attend to: the symbols."""
+        return self.symbols
+
+    @property
+    def X(self) -> np.ndarray:
+        """Windows (n, n_assets, lookback, n_features), float32: read-only views, oldest bar first.
+
+        NaN where a bar is missing.
+        """
+        views = np.lib.stride_tricks.sliding_window_view(self.panel, self.lookback, axis=0)
+        return views[self._first_rows].transpose(0, 1, 3, 2)  # (n, N, F, T) -> (n, N, T, F)
+
+    @property
+    def y(self) -> np.ndarray:
+        """Targets (n, n_assets): simple return over the next `horizon` bars, a fraction."""
+        return self.targets[self._end_rows]
+
+    @property
+    def step_targets(self) -> np.ndarray:
+        """Targets of every bar of a window (n, n_assets, lookback); the last one is `y`.
+
+        Views, a fraction each. All are known no later than the window's own target, so that a
+        causal model can learn from every step without seeing more than `y` shows.
+        """
+        views = np.lib.stride_tricks.sliding_window_view(self.targets, self.lookback, axis=0)
+        return views[self._first_rows]
+
+    @property
+    def bar_returns(self) -> np.ndarray:
+        """Simple return of the next bar (n, n_assets), a fraction: what a position earns."""
+        return self.next_returns[self._end_rows]
+
+    @property
+    def timestamps(self) -> pd.DatetimeIndex:
+        """``close_time`` of the last bar of each window: when its forecast can be made."""
+        return self.clock[self._end_rows]
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Where X is valid (n, n_assets, lookback): True where no feature of the bar is missing."""
+        if not len(self):
+            return np.empty((0, len(self.symbols), self.lookback), dtype=bool)
+        shown = self.panel[self._first_rows.start : self._end_rows.stop]
+        valid = ~np.isnan(shown).any(axis=2)
+        views = np.lib.stride_tricks.sliding_window_view(valid, self.lookback, axis=0)
+        return views[:: self._end_rows.step]
+
+    @property
+    def series(self) -> np.ndarray:
+        """The rows that the windows cover, (n_series, n_assets, n_steps, n_features), as a view.
+
+        Each window of `lookback` steps of each series is one of X, in order: one series where
+        windows overlap, a series a window where they came as arrays.
+        """
+        rows = self.panel[self._first_rows.start : self._end_rows.stop]
+        n_series = 1 if self._end_rows.step == 1 else len(self)
+        return rows.reshape(n_series, -1, *rows.shape[1:]).transpose(0, 2, 1, 3)
+
+    @property
+    def _end_rows(self) -> slice:
+        """The rows of `ends` as a slice, so that what is read with it is a view."""
+        if not len(self):
+            return slice(0, 0, 1)
+        step = int(self.ends[1] - self.ends[0]) if len(self) > 1 else 1
+        return slice(int(self.ends[0]), int(self.ends[-1]) + 1, step)
+
+    @property
+    def _first_rows(self) -> slice:
+        ends = self._end_rows
+        offset = self.lookback - 1 if len(self) else 0
+        return slice(ends.start - offset, ends.stop - offset, ends.step)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        X: np.ndarray,
+        y: np.ndarray,
+        *,
+        features: Sequence[str],
+        symbols: Sequence[str] | None = None,
+    ) -> CrossAttentionData:
+        """Wrap windows that are arrays; they are copied, and have no dates.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, n_assets, T, n_features)
+            Raw features, NaN where unknown.
+        y : ndarray of shape (n, n_assets)
+            Simple return of the next bar, a fraction; NaN where unknown.
+        features : sequence of str
+            Names along the last axis of X.
+        symbols : sequence of str, optional
+            Names of the assets; by default their positions.
+
+        Returns
+        -------
+        CrossAttentionData
+            With ``horizon=1``.
+
+        Raises
+        ------
+        InvalidInputError
+            The arrays hold no window, or their shapes do not fit each other or the names.
+        """
+        X, y = np.asarray(X, dtype=np.float32), np.asarray(y, dtype=np.float64)
+        if X.ndim != 4 or y.shape != X.shape[:2] or len(X) == 0:
+            raise InvalidInputError(
+                f"X must be (n, N, T, F) and y (n, N), got {X.shape} and {y.shape}"
+            )
+        n, n_assets, lookback, n_features = X.shape
+        symbols = tuple(map(str, range(n_assets))) if symbols is None else tuple(symbols)
+        if (len(symbols), len(features)) != (n_assets, n_features):
+            raise InvalidInputError(
+                f"X must have {len(symbols)} assets and {len(features)} features, got {X.shape}"
+            )
+        ends = np.arange(1, n + 1) * lookback - 1
+        targets = np.full((n * lookback, n_assets), np.nan)
+        targets[ends] = y
+        return cls(
+            panel=frozen(X.transpose(0, 2, 1, 3).reshape(n * lookback, n_assets, n_features)),
+            ends=frozen(ends),
+            lookback=lookback,
+            horizon=1,
+            symbols=symbols,
+            features=tuple(features),
+            targets=frozen(targets),
+            next_returns=targets,
+            closes=np.broadcast_to(np.nan, targets.shape),
+            clock=pd.DatetimeIndex(np.full(len(targets), "NaT", dtype="datetime64[ns]")),
+        )
+
+    def select(
+        self, symbols: Sequence[str] | None = None, features: Sequence[str] | None = None
+    ) -> CrossAttentionData:
+        """Return the data with these symbols and features, in this order.
+
+        Parameters
+        ----------
+        symbols, features : sequence of str, optional
+            Names that the data has; None keeps all of them as they are.
+
+        Returns
+        -------
+        CrossAttentionData
+            Itself where nothing changes, else with a panel of its own.
+
+        Raises
+        ------
+        InvalidInputError
+            A name is unknown, repeated, or there is none.
+        """
+        assets = _positions(symbols, self.symbols, "symbols")
+        columns = _positions(features, self.features, "features")
+        if assets is None and columns is None:
+            return self
+        assets = np.arange(len(self.symbols)) if assets is None else assets
+        columns = np.arange(len(self.features)) if columns is None else columns
+        return replace(
+            self,
+            panel=frozen(self.panel[:, assets[:, None], columns]),
+            symbols=tuple(self.symbols[i] for i in assets),
+            features=tuple(self.features[i] for i in columns),
+            targets=frozen(self.targets[:, assets]),
+            next_returns=frozen(self.next_returns[:, assets]),
+            closes=frozen(self.closes[:, assets]),
+        )
+
+    def split(
+        self, train: float = 0.6, val: float = 0.1
+    ) -> tuple[CrossAttentionData, CrossAttentionData, CrossAttentionData]:
+        """Split in time order into training, validation and test windows, purged by the horizon.
+
+        Parameters
+        ----------
+        train, val : float
+            Shares of the windows; the rest is the test part.
+
+        Returns
+        -------
+        train, val, test : CrossAttentionData
+            The last `horizon` windows of the first two parts are left out, so that no target in
+            one part is still open when the next part begins.
+
+        Raises
+        ------
+        InvalidInputError
+            A share is not above 0, no share is left for the test, or a part would be empty.
+        """
+        for name, share in (("train", train), ("val", val)):
+            check_float(name, share, above=0, below=1)
+        if train + val >= 1:
+            raise InvalidInputError(
+                f"train + val must leave a share for the test, got {train} + {val}"
+            )
+        n, purge = len(self), self.horizon
+        first_val, first_test = int(n * train), int(n * (train + val))
+        parts = (
+            self[: max(0, first_val - purge)],
+            self[first_val : max(first_val, first_test - purge)],
+            self[first_test:],
+        )
+        for name, part in zip(("train", "val", "test"), parts, strict=True):
+            if len(part) == 0:
+                raise InvalidInputError(
+                    f"data: {n} windows are too few to split into train={train:g}, val={val:g} and "
+                    f"the rest with horizon={purge} (the {name} part would be empty)"
+                )
+        return parts
 
 
 def prepare_cross_attention_data(
@@ -44,8 +327,8 @@ def prepare_cross_attention_data(
     features : sequence of str
         See :data:`crossattn.features.FEATURES`.
     include_latest : bool
-        Also give the newest `horizon` windows, whose targets nobody knows yet (NaN): what a
-        forecast of today needs.
+        Keep the newest `horizon` windows too, whose targets are not known yet (NaN in y): a
+        forecast of today needs them.
 
     Returns
     -------
@@ -75,17 +358,17 @@ def prepare_cross_attention_data(
     >>> X.shape, y.shape, len(timestamps) == len(data)
     ((208, 3, 48, 7), (208, 3), True)
     """
-    lookback, horizon = _at_least(1, lookback, "lookback"), _at_least(1, horizon, "horizon")
-    bars = as_panel(data)
+    lookback, horizon = check_int("lookback", lookback), check_int("horizon", horizon)
+    check_bool("include_latest", include_latest)
+    bars = WideBars(as_panel(data))
     names = usable_features(bars, features)
-    symbols = tuple(symbols_of(bars))
-    closes = bars["close"][list(symbols)]
-    ends = _window_ends(len(bars), lookback, horizon, warm_up_of(names), include_latest)
-    panel = np.empty((len(bars), len(symbols), len(names)), dtype=np.float32)
+    n_rows, symbols = len(bars.index), tuple(bars.symbols)
+    ends = _window_ends(n_rows, lookback, horizon, warm_up_of(names), include_latest)
+    panel = np.empty((n_rows, len(symbols), len(names)), dtype=np.float32)
     with np.errstate(over="ignore"):
         for column, (_, values) in enumerate(feature_arrays(bars, names)):
             panel[:, :, column] = values
-    return _assemble(panel, ends, lookback, horizon, symbols, names, closes)
+    return _assemble(panel, ends, lookback, horizon, symbols, names, bars.close, bars.index)
 
 
 def windows_of_features(
@@ -138,8 +421,9 @@ def windows_of_features(
     >>> data.X.shape, data.features
     ((91, 3, 8, 2), ('log_return', 'relative_return'))
     """
-    lookback, horizon = _at_least(1, lookback, "lookback"), _at_least(1, horizon, "horizon")
-    warm_up = _at_least(0, warm_up, "warm_up")
+    lookback, horizon = check_int("lookback", lookback), check_int("horizon", horizon)
+    warm_up = check_int("warm_up", warm_up, at_least=0)
+    check_bool("include_latest", include_latest)
     for name, table in (("features", features), ("closes", closes)):
         if not isinstance(table, pd.DataFrame):
             raise InvalidInputError(f"{name} must be a DataFrame, got {type(table).__name__}")
@@ -168,13 +452,14 @@ def windows_of_features(
         raise InvalidInputError(f"features and closes must be numbers ({error})") from None
     if np.isinf(closes).any(axis=None) or (closes <= 0).any(axis=None):
         raise InvalidInputError("closes must be positive and finite; NaN where there is no bar")
-    return _assemble(panel, ends, lookback, horizon, symbols, names, closes)
+    prices, clock = closes.to_numpy(), closes.index
+    return _assemble(panel, ends, lookback, horizon, symbols, names, prices, clock)
 
 
 def _window_ends(
     rows: int, lookback: int, horizon: int, warm_up: int, include_latest: bool
 ) -> np.ndarray:
-    """Rows at which a window may end: warmed up, and with a target to come."""
+    """Rows at which a window may end: after the warm-up, and before a known target."""
     if horizon >= rows:
         raise InvalidInputError(
             f"horizon must be shorter than the data ({rows} rows), got {horizon}"
@@ -189,11 +474,10 @@ def _window_ends(
     return frozen(np.arange(first, stop))
 
 
-def _assemble(panel, ends, lookback, horizon, symbols, names, closes) -> CrossAttentionData:
-    """Put the tensor, the targets and the clock together; nothing infinite gets in."""
+def _assemble(panel, ends, lookback, horizon, symbols, names, closes, clock) -> CrossAttentionData:
+    """Put features, targets and clock together; infinite features become NaN."""
     panel[np.isinf(panel)] = np.nan
-    prices = np.ascontiguousarray(closes.to_numpy(dtype=np.float64))
-    next_returns = frozen(forward_returns(prices, 1))
+    next_returns = frozen(forward_returns(closes, 1))
     return CrossAttentionData(
         panel=frozen(panel),
         ends=ends,
@@ -201,10 +485,10 @@ def _assemble(panel, ends, lookback, horizon, symbols, names, closes) -> CrossAt
         horizon=horizon,
         symbols=symbols,
         features=names,
-        targets=next_returns if horizon == 1 else frozen(forward_returns(prices, horizon)),
+        targets=next_returns if horizon == 1 else frozen(forward_returns(closes, horizon)),
         next_returns=next_returns,
-        closes=frozen(prices),
-        clock=closes.index,
+        closes=frozen(closes),
+        clock=clock,
     )
 
 
@@ -217,7 +501,24 @@ def forward_returns(closes: np.ndarray, horizon: int) -> np.ndarray:
     return returns
 
 
-def _at_least(least: int, value: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InvalidInputError(f"{name} must be an integer of at least {least}, got {value!r}")
-    return int(value)
+def frozen(array: np.ndarray) -> np.ndarray:
+    """Return the array row-major and read-only, so that many windows can share it."""
+    array = np.ascontiguousarray(array)
+    array.flags.writeable = False
+    return array
+
+
+def _positions(names, known: tuple[str, ...], argument: str) -> np.ndarray | None:
+    """Where each name stands in `known`; None where that changes nothing."""
+    if names is None:
+        return None
+    try:
+        names = (names,) if isinstance(names, str) else tuple(names)
+    except TypeError:
+        raise InvalidInputError(f"{argument} must be a sequence of names, got {names!r}") from None
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InvalidInputError(f"{argument}: no {unknown[0]!r} in the data ({', '.join(known)})")
+    if not names or len(set(names)) < len(names):
+        raise InvalidInputError(f"{argument} must be one or more different names, got {names}")
+    return None if names == known else np.array([known.index(name) for name in names])

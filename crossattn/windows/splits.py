@@ -8,6 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
 from crossattn.windows.dataset import CrossAttentionData
 
@@ -91,10 +92,10 @@ def walk_forward_folds(
     [(100, 50), (100, 50), (100, 50), (100, 6)]
     """
     _check_data(data)
-    train_size = _count(train_size, "train_size", 1)
-    test_size = _count(test_size, "test_size", 1)
-    step = test_size if step is None else _count(step, "step", 1)
-    embargo = _count(embargo, "embargo", 0)
+    train_size = check_int("train_size", train_size)
+    test_size = check_int("test_size", test_size)
+    step = test_size if step is None else check_int("step", step)
+    embargo = check_int("embargo", embargo, at_least=0)
     gap = data.horizon + embargo
     first_test = train_size + gap
     if first_test >= len(data):
@@ -165,11 +166,11 @@ def combinatorial_folds(
     10
     """
     _check_data(data)
-    n_blocks = _count(n_blocks, "n_blocks", 2)
-    n_test_blocks = _count(n_test_blocks, "n_test_blocks", 1)
+    n_blocks = check_int("n_blocks", n_blocks, at_least=2)
+    n_test_blocks = check_int("n_test_blocks", n_test_blocks)
     if embargo is None:
         embargo = max(0, data.lookback - 1 - data.horizon)
-    embargo = _count(embargo, "embargo", 0)
+    embargo = check_int("embargo", embargo, at_least=0)
     if n_test_blocks >= n_blocks:
         raise InvalidInputError(
             f"n_test_blocks must be below n_blocks={n_blocks}, got {n_test_blocks}"
@@ -231,9 +232,3 @@ def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
 def _check_data(data: object) -> None:
     if not isinstance(data, CrossAttentionData):
         raise InvalidInputError(f"data must be a CrossAttentionData, got {type(data).__name__}")
-
-
-def _count(value: int, name: str, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InvalidInputError(f"{name} must be an integer of at least {least}, got {value!r}")
-    return int(value)

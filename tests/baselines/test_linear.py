@@ -7,9 +7,9 @@ import pytest
 from sklearn.linear_model import Lasso, LinearRegression, Ridge
 
 from crossattn import prepare_cross_attention_data, simulate_market
-from crossattn.baselines.base import lagged_log_returns, recent_volatility
 from crossattn.baselines.linear import VAR
 from crossattn.errors import InvalidInputError
+from crossattn.windows.lagged import lagged_log_returns, recent_volatility
 
 
 def windows(n_assets=4, n_steps=900, seed=0, **options):

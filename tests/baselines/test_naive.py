@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from crossattn import prepare_cross_attention_data, simulate_market
-from crossattn.baselines.base import lagged_log_returns, recent_volatility
 from crossattn.baselines.linear import VAR
 from crossattn.baselines.naive import EqualWeight, LastValue, Momentum, OwnLagAR, Zero
 from crossattn.errors import InvalidInputError
+from crossattn.windows.lagged import lagged_log_returns, recent_volatility
 
 FEATURES = ["range", "log_return"]
 

@@ -1,5 +1,7 @@
 """The network: shapes, scaling, presets, what attention adds up to, what is refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -41,7 +43,7 @@ def make(output_type="regression", **options):
         N, F, d_model=16, n_heads=2, n_layers=3, output_type=output_type, seed=0, **options
     )
     panel = windows(1, batch=20).transpose(1, 2).flatten(0, 1)  # (R, N, F)
-    model.body.fit_scaling(panel.clone(), T, every_step=True)
+    model.body.fit_scaling(panel.transpose(0, 1)[None], T)
     return model.eval()
 
 
@@ -101,13 +103,13 @@ def test_the_last_layer_answers_the_last_step_as_it_would_among_all(options, n_s
     body = make(**options).double().body
     x = windows()[:, :, -n_steps:].double()
     x[1, 2, -2:] = torch.nan
-    inputs = body.read_windows(x)
-    tokens = body.positions(body.embedding(inputs.x)) + body.asset_embedding
+    inputs = body.read(x, n_steps)
+    tokens = body.positions(body.embedding(inputs.windows)) + body.asset_embedding
     for layer in body.layers:
-        tokens, shown = layer(tokens, inputs.exists, last_step=False, show=True)
+        tokens, shown = layer(tokens, inputs.present, last_step=False, show=True)
     expected = body.readout(body.norm(tokens[:, :, -1]))
     torch.testing.assert_close(body(inputs), expected, rtol=1e-10, atol=1e-12)
-    last = body.explain(inputs)[-1]
+    last = body.attention_maps(inputs)[-1]
     for name, attention in shown.items():
         torch.testing.assert_close(last[name], attention, rtol=1e-10, atol=1e-12)
 
@@ -152,13 +154,13 @@ def test_contributions_and_the_intercept_are_the_prediction():
 def test_a_coefficient_is_the_derivative_of_the_prediction():
     """Of the newest return of one source, all that depends on it otherwise held."""
     model = trained_like(make(features=tuple(DEFAULT_CHANNELS)))
-    inputs = model.body.read_windows(windows())
+    inputs = model.read(windows(), T)
     values = inputs.values.clone().requires_grad_()
-    held = type(inputs)(values, *[getattr(inputs, f) for f in list(vars(inputs))[1:]])
-    prediction, attentions = model.answer(held, return_attention=True)
+    held = dataclasses.replace(inputs, values=values)
+    prediction, attentions = model.predict_batch(held, return_attention=True)
     for i in range(N):
         slope = torch.autograd.grad(prediction[:, i].sum(), values, retain_graph=True)[0]
-        slope = slope / model.body.reader.value_scale[:, None]
+        slope = slope.flip(-1) / model.body.preprocessor.value_scale[:, None]
         torch.testing.assert_close(attentions[-1]["coefficient"][:, i], slope, rtol=1e-4, atol=1e-6)
 
 
@@ -169,8 +171,8 @@ def test_a_panel_and_its_windows_give_one_answer():
     panel[30, 2] = float("nan")
     ends = torch.arange(T - 1, len(panel))
     cut = torch.stack([panel[e - T + 1 : e + 1] for e in ends]).transpose(1, 2)
-    store = model.read_panel(panel, T)
-    torch.testing.assert_close(model.answer(store.gather(ends)), model(cut), rtol=1e-4, atol=1e-5)
+    found = model.predict_batch(model.read(panel.transpose(0, 1)[None], T))
+    torch.testing.assert_close(found, model(cut), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("options", PRESETS, ids=str)
@@ -179,8 +181,8 @@ def test_panel_and_windows_agree_in_every_preset(options):
     panel = windows(5, batch=4).transpose(1, 2).flatten(0, 1)
     ends = torch.arange(T - 1, len(panel), 3)
     cut = torch.stack([panel[e - T + 1 : e + 1] for e in ends]).transpose(1, 2)
-    answer = model.answer(model.read_panel(panel, T).gather(ends))
-    torch.testing.assert_close(answer, model(cut), rtol=1e-4, atol=1e-5)
+    batch = model.read(panel.transpose(0, 1)[None], T).take(ends - T + 1)
+    torch.testing.assert_close(model.predict_batch(batch), model(cut), rtol=1e-4, atol=1e-5)
 
 
 def test_permuting_the_rows_of_a_batch_permutes_the_answers():

@@ -13,7 +13,8 @@ from crossattn.errors import InvalidInputError, MissingDependencyError
 from crossattn.features.registry import DEFAULT_FEATURES
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training import loop
-from crossattn.training.batches import as_part, fit_scaling, rows_of
+from crossattn.training.batches import fit_scaling, make_batch
+from crossattn.training.callbacks import Callback
 from crossattn.training.loop import Trainer, train_cross_attention_model
 from crossattn.training.prediction import attention_batches, predict
 from crossattn.training.schedule import make_optimizer, plateau_cuts
@@ -63,10 +64,8 @@ def test_the_best_weights_are_restored(parts):
     assert result.best_val_loss == best
     recipe = result.model.config.recipe.with_options(epochs=5)
     device = torch.device("cpu")
-    trainer = Trainer(
-        result.model, as_part(parts[0], "t"), as_part(parts[1], "v"), recipe, 0, device
-    )
-    assert trainer.evaluate(trainer.val_rows) == pytest.approx(best, abs=1e-12)
+    trainer = Trainer(result.model, *parts[:2], recipe, 0, device)
+    assert trainer.evaluate(trainer.val) == pytest.approx(best, abs=1e-12)
 
 
 def test_patience_ends_training(parts):
@@ -92,13 +91,13 @@ def test_nothing_after_the_training_part_reaches_the_scales(parts, data):
     """Other prices after the training part, same scales, same drift."""
     model, other = make(data), make(data)
     device = torch.device("cpu")
-    fit_scaling(model, as_part(parts[0], "train"), device)
+    fit_scaling(model, parts[0], device)
     panel, targets = data.panel.copy(), data.targets.copy()
     last = int(parts[0].ends[-1])
     panel[last + 1 :] *= 50.0
     targets[last + 1 :] *= 50.0
     changed = dataclasses.replace(parts[0], panel=panel, targets=targets)
-    fit_scaling(other, as_part(changed, "train"), device)
+    fit_scaling(other, changed, device)
     for a, b in zip(model.buffers(), other.buffers(), strict=True):
         assert torch.equal(a, b)
 
@@ -120,6 +119,65 @@ def test_symbols_and_features_are_put_in_order_by_name(parts):
     forecast = predict(model, shuffled)
     np.testing.assert_array_equal(forecast[:, ::-1], predict(model, parts[2]))
     assert forecast.shape == shuffled.y.shape  # and beside its own targets
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [torch.nn.functional.l1_loss, lambda forecast, target: (forecast - target).square().mean()],
+    ids=["torch", "own"],
+)
+def test_a_loss_may_be_any_function_of_forecast_and_known_targets(parts, loss):
+    targets = parts[0].targets.copy()
+    targets[::3, 1] = np.nan
+    holed = (dataclasses.replace(parts[0], targets=targets), *parts[1:])
+    history = train(holed, loss=loss).history
+    assert np.isfinite(history["train_loss"]).all()
+    named = train(holed, loss="mse").history
+    assert history.equals(named) == (loss is not torch.nn.functional.l1_loss)
+
+
+@pytest.mark.parametrize("output_type", ["classification", "distribution", "portfolio"])
+def test_a_loss_of_ones_own_suits_every_output(parts, output_type):
+    def loss(prediction, target):
+        if output_type == "classification":
+            return torch.nn.functional.cross_entropy(prediction, target)
+        if output_type == "distribution":
+            return (prediction - target[:, None]).abs().mean()
+        return -(prediction * target).sum(-1).mean()
+
+    model = make(parts[0], output_type=output_type)
+    assert np.isfinite(train(parts, model=model, loss=loss).history["val_loss"]).all()
+
+
+def test_callbacks_see_every_step_and_epoch_and_may_end_training(parts):
+    seen = []
+
+    class Watch(Callback):
+        def on_start(self, trainer):
+            seen.append("start")
+
+        def on_step(self, trainer):
+            seen.append((trainer.progress.epoch, trainer.progress.batch))
+
+        def on_epoch_end(self, trainer):
+            seen.append(trainer.progress.history[-1]["epoch"])
+            trainer.progress.finished = len(trainer.progress.history) == 2
+
+        def on_end(self):
+            seen.append("end")
+
+    result = train(parts, epochs=9, batch_size=400, callbacks=[Watch()])
+    assert seen == ["start", (1, 1), (1, 2), 1, (2, 1), (2, 2), 2, "end"]
+    assert result.stopped_early and len(result.history) == 2
+
+
+def test_training_and_prediction_leave_the_model_on_its_device_and_gradients_on(parts):
+    model = train(parts).model
+    for _ in attention_batches(model, parts[2], batch_size=64):
+        assert torch.is_grad_enabled()
+    with pytest.raises(InvalidInputError, match="x is on meta"):
+        model(torch.zeros(1, 4, 16, 7, device="meta"))
+    assert next(model.parameters()).device == torch.device("cpu")
 
 
 @pytest.mark.parametrize("horizon", [1, 4])
@@ -154,14 +212,13 @@ def test_unknown_targets_are_skipped(parts):
     wild = targets.copy()
     model = make(parts[0])
     device = torch.device("cpu")
-    fit_scaling(model, as_part(holed[0], "train"), device)
+    fit_scaling(model, holed[0], device)
     recipe = model.config.recipe
-    rows = rows_of(model, as_part(holed[0], "train"), recipe, device)
-    trainer = Trainer(model, as_part(holed[0], "t"), as_part(holed[0], "v"), recipe, 0, device)
-    loss = trainer.evaluate(rows)
-    answer = model.answer(rows.store.gather(rows.ends)).detach().numpy()
-    y, noise = wild[holed[0].ends], rows.noise[rows.ends].numpy()
-    error = answer / noise - np.clip(y / noise, -6, 6)
+    batch = make_batch(model, holed[0], recipe, device)
+    loss = Trainer(model, holed[0], holed[0], recipe, 0, device).evaluate(batch)
+    forecast = model.predict_batch(batch).detach().numpy()
+    y, noise = wild[holed[0].ends], batch.noise.numpy()
+    error = forecast / noise - np.clip(y / noise, -6, 6)
     assert loss == pytest.approx(np.nanmean(error**2), rel=1e-5)
 
 
@@ -193,7 +250,6 @@ def test_one_window_trains_and_none_is_refused(parts):
         ({"seed": -1}, "seed"),
         ({"seed": 2**63}, "seed"),
         ({"loss": "sharpe"}, "loss"),
-        ({"speed": 1}, "speed"),
         ({"device": "abacus"}, "device"),
         ({"resume": True}, "run_dir"),
         ({"tensorboard": True}, "run_dir"),
@@ -236,16 +292,15 @@ def test_every_parameter_learns_at_its_own_rate(data):
 def test_labels_are_cut_by_a_band_of_the_training_part(parts):
     model = make(parts[0], output_type="classification")
     device = torch.device("cpu")
-    part = as_part(parts[0], "train")
-    fit_scaling(model, part, device)
-    labels = rows_of(model, part, model.config.recipe, device).labels
+    fit_scaling(model, parts[0], device)
+    labels = make_batch(model, parts[0], model.config.recipe, device).label.numpy()
     y = parts[0].y
     expected = np.where(y > 0, 2, 0)
     band = np.nanquantile(np.abs(y), 1 / 3, axis=0)
     expected[np.abs(y) <= band.astype(np.float32)] = 1
-    agree = (labels[part.ends].numpy() == expected).mean()
+    agree = (labels == expected).mean()
     assert agree > 0.999
-    shares = np.bincount(labels[part.ends].numpy().ravel(), minlength=3) / y.size
+    shares = np.bincount(labels.ravel(), minlength=3) / y.size
     assert (np.abs(shares - 1 / 3) < 0.03).all(), "down, neutral and up are all there to be learned"
 
 
@@ -292,11 +347,12 @@ def test_tensorboard_shows_the_history_of_a_stopped_and_resumed_run_once(
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run, options = tmp_path / "run", {"epochs": 4, "tensorboard": True}
+
     save = loop.RunFolder.save
 
     def stops_at_the_second(self, progress, *args):
         if progress.epoch == 3:
-            raise InterruptedError("after the board heard of epoch 2, before the checkpoint did")
+            raise InterruptedError("epoch 2 is on the board, and in no checkpoint")
         save(self, progress, *args)
 
     with monkeypatch.context() as patch:

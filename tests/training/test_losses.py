@@ -6,18 +6,18 @@ import torch
 from scipy.stats import pearsonr, rankdata
 
 from crossattn.errors import InvalidInputError
+from crossattn.model.batch import Batch
 from crossattn.training.losses import (
-    Truth,
     cross_entropy_loss,
     huber_loss,
     ic_loss,
-    loss_for,
     mean_return_loss,
     mean_variance_loss,
     mse_loss,
     portfolio_path,
     quantile_loss,
     rank_loss,
+    resolve_loss,
     sharpe_cost_loss,
     sharpe_loss,
 )
@@ -45,21 +45,21 @@ def arrays():
     }
 
 
-def truth_of(arrays, **options):
+def batch_of(arrays, **options):
     tensors = {k: torch.from_numpy(v) for k, v in arrays.items() if k != "forecast"}
-    return Truth(**tensors, quantiles=QUANTILES, **options)
+    return Batch(**tensors, quantiles=QUANTILES, **options)
 
 
 def test_squared_and_huber_errors(arrays):
     forecast = torch.from_numpy(arrays["forecast"])
     clipped = np.clip(arrays["target"] / arrays["noise"], -1.5, 1.5)
     error = arrays["forecast"] / arrays["noise"] - clipped
-    truth = truth_of(arrays, clip=1.5)
-    assert mse_loss(forecast, truth).item() == pytest.approx(np.nanmean(error**2), abs=1e-12)
+    batch = batch_of(arrays, clip=1.5)
+    assert mse_loss(forecast, batch).item() == pytest.approx(np.nanmean(error**2), abs=1e-12)
     reference = torch.nn.functional.huber_loss(
         torch.from_numpy(error[~np.isnan(error)]), torch.zeros(B * N - 1, dtype=torch.float64)
     )
-    assert huber_loss(forecast, truth).item() == pytest.approx(reference.item(), abs=1e-12)
+    assert huber_loss(forecast, batch).item() == pytest.approx(reference.item(), abs=1e-12)
 
 
 def test_cross_entropy_skips_unknown_labels(arrays):
@@ -67,14 +67,14 @@ def test_cross_entropy_skips_unknown_labels(arrays):
     known = arrays["label"] >= 0
     chance = logits.log_softmax(-1).numpy()[known]
     expected = -chance[np.arange(known.sum()), arrays["label"][known]].mean()
-    assert cross_entropy_loss(logits, truth_of(arrays)).item() == pytest.approx(expected)
+    assert cross_entropy_loss(logits, batch_of(arrays)).item() == pytest.approx(expected)
 
 
 def test_information_coefficient(arrays):
     known = ~np.isnan(arrays["target"])
     ratio = (arrays["forecast"] / arrays["noise"])[known]
     fact = (arrays["target"] / arrays["noise"])[known]
-    loss = ic_loss(torch.from_numpy(arrays["forecast"]), truth_of(arrays))
+    loss = ic_loss(torch.from_numpy(arrays["forecast"]), batch_of(arrays))
     assert loss.item() == pytest.approx(-pearsonr(ratio, fact).statistic, abs=1e-6)
 
 
@@ -86,7 +86,7 @@ def test_rank_loss_correlates_with_ranks_across_assets(arrays):
         known = ~np.isnan(target)
         ratio = (forecast / noise)[known]
         expected.append(pearsonr(ratio, rankdata((target / noise)[known])).statistic)
-    loss = rank_loss(torch.from_numpy(arrays["forecast"]), truth_of(arrays))
+    loss = rank_loss(torch.from_numpy(arrays["forecast"]), batch_of(arrays))
     assert loss.item() == pytest.approx(-np.mean(expected), abs=1e-6)
 
 
@@ -100,7 +100,7 @@ def test_pinball_loss_agrees_with_scikit_learn(arrays):
     expected = np.mean(
         [mean_pinball_loss(ratio, guess[:, k], alpha=q) for k, q in enumerate(QUANTILES)]
     )
-    loss = quantile_loss(torch.from_numpy(quantiles), truth_of(arrays))
+    loss = quantile_loss(torch.from_numpy(quantiles), batch_of(arrays))
     assert loss.item() == pytest.approx(expected)
 
 
@@ -118,28 +118,28 @@ def path_by_hand(positions, following, cost):
 
 def test_the_portfolio_path_drifts_and_pays(arrays):
     positions = np.random.default_rng(4).uniform(-0.3, 0.3, (B, N))
-    truth = truth_of(arrays, transaction_cost=0.002, risk_aversion=3.0, concentration=0.5)
+    batch = batch_of(arrays, transaction_cost=0.002, risk_aversion=3.0, concentration=0.5)
     net, turnover = path_by_hand(positions, arrays["next_return"], 0.002)
-    gross, traded = portfolio_path(torch.from_numpy(positions), truth)
+    gross, traded = portfolio_path(torch.from_numpy(positions), batch)
     np.testing.assert_allclose(traded, turnover, atol=1e-12)
     np.testing.assert_allclose(gross.numpy() - 0.002 * turnover, net, atol=1e-12)
     held = torch.from_numpy(positions)
     sharpe = net.mean() / net.std(ddof=1)
-    assert sharpe_cost_loss(held, truth).item() == pytest.approx(-sharpe, rel=1e-4)
+    assert sharpe_cost_loss(held, batch).item() == pytest.approx(-sharpe, rel=1e-4)
     plain = gross.numpy()
     expected = -plain.mean() / plain.std(ddof=1)
-    assert sharpe_loss(held, truth).item() == pytest.approx(expected, rel=1e-4)
+    assert sharpe_loss(held, batch).item() == pytest.approx(expected, rel=1e-4)
     unit = arrays["noise"].mean()
-    assert mean_return_loss(held, truth).item() == pytest.approx(-plain.mean() / unit)
+    assert mean_return_loss(held, batch).item() == pytest.approx(-plain.mean() / unit)
     crowding = 0.5 * (positions**2).sum(1).mean()
     expected = -net.mean() / unit + 1.5 * net.var(ddof=1) / unit + crowding
-    assert mean_variance_loss(held, truth).item() == pytest.approx(expected)
+    assert mean_variance_loss(held, batch).item() == pytest.approx(expected)
 
 
 def test_losses_suit_their_outputs():
-    assert loss_for("regression") is mse_loss
-    assert loss_for("regression", "huber") is huber_loss
+    assert resolve_loss("regression") is mse_loss
+    assert resolve_loss("regression", "huber") is huber_loss
     with pytest.raises(InvalidInputError, match="portfolio"):
-        loss_for("portfolio", "mse")
+        resolve_loss("portfolio", "mse")
     with pytest.raises(InvalidInputError, match="regression"):
-        loss_for("regression", "sharpe")
+        resolve_loss("regression", "sharpe")

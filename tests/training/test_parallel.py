@@ -14,7 +14,7 @@ from training import together
 from crossattn.errors import InvalidInputError
 from crossattn.training import loop
 from crossattn.training.checkpoint import load_models
-from crossattn.training.distributed import Team
+from crossattn.training.distributed import DistributedContext
 
 INTERRUPTED_AT = 5
 
@@ -81,14 +81,14 @@ def test_the_run_folder_of_two_is_the_one_of_one(folders):
         assert model.symbols == together.parts()[0].symbols
 
 
-class Follower(Team):
+class Follower(DistributedContext):
     """A process that does not lead, without peers to wait for."""
 
-    leads = False
+    is_main = False
 
 
 def test_a_process_that_does_not_lead_writes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(Team, "join", Follower)
+    monkeypatch.setattr(DistributedContext, "current", Follower)
     result = together.train("forecast", tmp_path, checkpoint_every=1)
     assert len(result.history) == 2
     assert list((tmp_path / "forecast").iterdir()) == []
@@ -97,15 +97,15 @@ def test_a_process_that_does_not_lead_writes_nothing(tmp_path, monkeypatch):
 def test_shares_are_the_batch_even_where_there_are_fewer_rows_than_processes():
     for n_rows in (1, 2, 3, 7, 100):
         rows = torch.arange(n_rows) + 40
-        shares = [Team(rank, 3).share(rows) for rank in range(3)]
+        shares = [DistributedContext(rank, 3).shard(rows) for rank in range(3)]
         assert torch.equal(torch.cat(shares), rows)
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_one_process_is_a_team_that_changes_nothing():
-    team, answer = Team.join(), torch.randn(3, 2)
-    assert team == Team(0, 1) and team.leads
-    assert team.whole(answer, 3) is answer
+    team, answer = DistributedContext.current(), torch.randn(3, 2)
+    assert team == DistributedContext(0, 1) and team.is_main
+    assert team.all_gather(answer, 3) is answer
     team.check_device(torch.device("cuda"))
 
 
@@ -113,4 +113,4 @@ def test_one_process_is_a_team_that_changes_nothing():
 def test_a_team_refuses_devices_that_it_cannot_share(device, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(InvalidInputError, match=r"device .*2"):
-        Team(1, 2).check_device(torch.device(device))
+        DistributedContext(1, 2).check_device(torch.device(device))

@@ -93,16 +93,16 @@ def test_a_run_stopped_at_any_step_goes_on_bit_by_bit(
 def test_a_stop_between_pointer_and_history_loses_no_line(
     parts, whole, tmp_path, monkeypatch, epoch
 ):
-    settle = loop.RunFolder._settle
+    reconcile = loop.RunFolder._reconcile
 
     def stopped(self, progress, checkpoint):
         if progress.epoch == epoch:
             raise Interrupted
-        settle(self, progress, checkpoint)
+        reconcile(self, progress, checkpoint)
 
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(loop.RunFolder, "_settle", stopped)
+        patch.setattr(loop.RunFolder, "_reconcile", stopped)
         with pytest.raises(Interrupted):
             train(parts, run, batch_size=64)
     train(parts, run, batch_size=64, resume=True)
@@ -206,7 +206,7 @@ class TestSavedModels:
         assert content["symbols"] == list(parts[0].symbols)
         assert content["features"] == list(parts[0].features)
         assert (content["lookback"], content["horizon"]) == (16, 1)
-        assert "body.reader.value_scale" in content["scaler"]
+        assert "body.preprocessor.value_scale" in content["scaler"]
 
     @pytest.mark.parametrize(
         "options",

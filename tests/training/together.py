@@ -11,7 +11,7 @@ import torch
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.simulate.market import simulate_market
 from crossattn.training.checkpoint import write_tensors
-from crossattn.training.distributed import Team
+from crossattn.training.distributed import DistributedContext
 from crossattn.training.loop import train_cross_attention_model
 from crossattn.windows.dataset import prepare_cross_attention_data
 
@@ -42,7 +42,7 @@ def train(case: str, folder: Path, data=None, **options):
     model = CrossAttentionMultiAsset(4, 7, features=train_part.features, seed=1, **shape)
     with torch.no_grad():  # the processes start apart: they must agree on the first one's weights
         for parameter in model.parameters():
-            parameter.add_(Team.join().rank)
+            parameter.add_(DistributedContext.current().rank)
     options = {"epochs": 2, "progress": False, "device": "cpu", **recipe, **options}
     return train_cross_attention_model(
         model, train_part, val_part, run_dir=folder / case, **options
@@ -55,7 +55,9 @@ def main(folder: Path) -> None:
     data = parts()
     for case in CASES:
         model = train(case, folder, data).model
-        write_tensors(folder / f"{case}-{Team.join().rank}.safetensors", model.state_dict())
+        write_tensors(
+            folder / f"{case}-{DistributedContext.current().rank}.safetensors", model.state_dict()
+        )
 
 
 if __name__ == "__main__":

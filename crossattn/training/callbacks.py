@@ -1,0 +1,117 @@
+"""Callbacks: code that runs after each step and each epoch of a training.
+
+Built in chapter: Training.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crossattn.errors import InvalidInputError, MissingDependencyError
+from crossattn.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from crossattn.training.trainer import Trainer
+
+TENSORBOARD_FOLDER = "tensorboard"
+
+
+class Callback:
+    """Something to do while a model trains; subclass it and override what you need.
+
+    ``trainer.progress`` says where the training stands, ``trainer.model`` is the model. Under
+    ``torchrun`` every process calls its own. What a method raises ends the training; a run folder
+    keeps its last checkpoint.
+
+    Examples
+    --------
+    >>> class StopAfter(Callback):
+    ...     def __init__(self, epochs):
+    ...         self.epochs = epochs
+    ...
+    ...     def on_epoch_end(self, trainer):
+    ...         if len(trainer.progress.history) >= self.epochs:
+    ...             trainer.progress.finished = True
+    """
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Run before the first step, of a resumed run too."""
+
+    def on_step(self, trainer: Trainer) -> None:
+        """Run after each batch; ``trainer.progress.batch`` of the epoch are done."""
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """Run after each epoch; ``trainer.progress.history[-1]`` is its entry."""
+
+    def on_end(self) -> None:
+        """Run when training stops, whatever the reason."""
+
+
+class Checkpoint(Callback):
+    """Write a checkpoint after each epoch, and every few steps of the optimiser.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    mark : dict
+        What must be the same for a run to go on.
+    every : int, optional
+        Steps of the optimiser between checkpoints within an epoch.
+    """
+
+    def __init__(self, folder: RunFolder, mark: dict, every: int | None = None):
+        self.folder, self.mark, self.every = folder, mark, every
+
+    def on_step(self, trainer: Trainer) -> None:
+        batch = trainer.progress.batch
+        # never between batches whose gradients wait to be added
+        due = self.every and batch % (self.every * trainer.recipe.accumulate) == 0
+        if due and batch < trainer.batches:
+            self._save(trainer)
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        if not trainer.progress.finished:  # the last one is written with the best weights
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        self.folder.save(trainer.progress, trainer.tensors(), self.mark)
+
+
+class TensorBoard(Callback):
+    """Write each entry of the history to ``run_dir/tensorboard``.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no run folder to write to.
+    MissingDependencyError
+        The package tensorboard is not installed.
+    """
+
+    def __init__(self, folder: RunFolder):
+        if folder.path is None:
+            raise InvalidInputError("tensorboard=True needs a run_dir")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise MissingDependencyError(
+                "tensorboard=True needs the package tensorboard: "
+                "pip install 'crossattn[tensorboard]'"
+            ) from None
+        self._open, self._path, self._writer = SummaryWriter, folder.path, None
+
+    def on_start(self, trainer: Trainer) -> None:
+        # what a killed run wrote of this epoch and later ones is hidden: each shows once
+        self._writer = self._open(
+            str(self._path / TENSORBOARD_FOLDER), purge_step=trainer.progress.epoch
+        )
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        entry = trainer.progress.history[-1]
+        for name in sorted(set(entry) - {"epoch"}):
+            self._writer.add_scalar(name, entry[name], entry["epoch"])
+        self._writer.flush()
+
+    def on_end(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
