@@ -3,6 +3,7 @@ from .attention.cross import MultiHeadCrossAttention as MultiHeadCrossAttention
 from .attention.functional import scaled_dot_product_attention as scaled_dot_product_attention
 from .attention.hierarchical import HierarchicalCrossAttention as HierarchicalCrossAttention
 from .attention.lagged import TemporalCrossAttention as TemporalCrossAttention
+from .config import DEFAULT_FEATURES as DEFAULT_FEATURES
 from .data.panel import align_panel as align_panel
 from .errors import CrossAttentionError as CrossAttentionError
 from .errors import CrossAttentionWarning as CrossAttentionWarning
@@ -15,7 +16,6 @@ from .evidence.maps import predict_and_visualize as predict_and_visualize
 from .features.build import create_multi_asset_features as create_multi_asset_features
 from .features.indicators import compute_macd as compute_macd
 from .features.indicators import compute_rsi as compute_rsi
-from .features.registry import DEFAULT_FEATURES as DEFAULT_FEATURES
 from .forecaster import CrossAttentionForecaster as CrossAttentionForecaster
 from .model.network import CrossAttentionMultiAsset as CrossAttentionMultiAsset
 from .portfolio.engine import BacktestResult as BacktestResult

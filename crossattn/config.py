@@ -1,4 +1,4 @@
-"""One frozen, validated configuration, and the recipe that trains each preset.
+"""Configurations of model and training, frozen and validated; the training defaults by preset.
 
 Built in chapter: The full model.
 """
@@ -14,8 +14,9 @@ from crossattn.errors import InvalidInputError
 
 OUTPUT_TYPES = ("regression", "classification", "portfolio", "distribution")
 PRESETS = ("lag", "encoder", "inverted")
+DEFAULT_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 CROSS_ATTENTIONS = ("lagged", "asset", "hierarchical", "routed")
-DEFAULT_CHANNELS = (
+DEFAULT_FEATURES = (
     "log_return",
     "intraday_return",
     "range",
@@ -28,7 +29,7 @@ DEFAULT_CHANNELS = (
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a preset is trained when the caller says nothing: the model's own defaults.
+    """Default training settings of a preset.
 
     Attributes
     ----------
@@ -200,7 +201,7 @@ class ModelConfig:
     max_lag: int = 7
     allow_short: bool = False
     max_position: float = 1.0
-    quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
+    quantiles: tuple[float, ...] = DEFAULT_QUANTILES
     embedding: str = "linear"
     per_asset_embedding: bool = False
     cross: str = "lagged"
@@ -262,8 +263,8 @@ class ModelConfig:
         """Names of the input channels, in order, assumed where none were given."""
         if self.features is not None:
             return self.features
-        if self.n_features == len(DEFAULT_CHANNELS):
-            return DEFAULT_CHANNELS
+        if self.n_features == len(DEFAULT_FEATURES):
+            return DEFAULT_FEATURES
         return ("log_return", *(f"feature_{k}" for k in range(1, self.n_features)))
 
     @property

@@ -35,3 +35,15 @@ class MissingDependencyError(CrossAttentionError, ImportError):
 
 class CrossAttentionWarning(UserWarning):
     """Something was left out or replaced, by name, and the result is still right."""
+
+
+def __getattr__(name: str):
+    """Make NotFittedError on first use: the command line must not import scikit-learn."""
+    if name != "NotFittedError":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import sklearn.exceptions
+
+    bases = (InvalidInputError, sklearn.exceptions.NotFittedError)
+    doc = "A model is used before ``fit``; scikit-learn's error of this name too."
+    error = globals()[name] = type(name, bases, {"__doc__": doc, "__module__": __name__})
+    return error

@@ -5,40 +5,36 @@ Built in chapter: Training.
 
 from __future__ import annotations
 
-import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
+from crossattn._estimator import ForecastEstimator, check_windows
 from crossattn._utils import progress as progress_bar
-from crossattn.config import ModelConfig, TrainingConfig
+from crossattn._validation import check_int, check_seed
+from crossattn.config import DEFAULT_QUANTILES, ModelConfig
 from crossattn.errors import InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training.checkpoint import load_models, save_models
 from crossattn.training.loop import TrainingResult, train_cross_attention_model
 from crossattn.training.prediction import attention_batches, predict
+from crossattn.windows.dataset import CrossAttentionData
 
 if TYPE_CHECKING:
     from crossattn.evidence.leadlag import LeadLagReport
-    from crossattn.windows.dataset import CrossAttentionData
 
 TOLERATED_EXCESS = 0.002
 # Slow members find weak leaders, fast ones tell strong leaders from noise more sharply.
 FAST = {"lr": 0.1, "gain_penalty": 0.008, "penalty_from": 0.0, "penalty_full": 0.5}
 VALIDATION_SHARE = 0.1
-MODEL_OPTIONS = {field.name for field in dataclasses.fields(ModelConfig)} - {
-    "n_assets",
-    "n_features",
-    "features",
-    "max_lag",
-    "seed",
-}
-TRAINING_OPTIONS = {field.name for field in dataclasses.fields(TrainingConfig)} | {"patience"}
 
 
-class CrossAttentionForecaster:
+class CrossAttentionForecaster(ForecastEstimator):
     """Forecast every asset from every other, by (asset, lag) attention; several initialisations.
 
     Its members are :class:`~crossattn.CrossAttentionMultiAsset` in their default preset, every
@@ -56,24 +52,33 @@ class CrossAttentionForecaster:
     device : str
     progress : bool
         Show a bar where there is a terminal.
-    **options
-        Fields of :class:`~crossattn.config.ModelConfig` and of
-        :class:`~crossattn.config.TrainingConfig`, and ``patience``.
+    d_model, n_heads, n_layers, dropout, output_type, preset, allow_short, max_position, \
+    quantiles, embedding, per_asset_embedding, cross, sectors, markets
+        See :class:`~crossattn.config.ModelConfig`.
+    patience : int
+        Epochs without a better validation loss before training stops.
+    epochs, batch_size, lr, lr_factors, warmup, schedule, plateau_patience, plateau_factor, \
+    weight_decay, clip, gain_penalty, penalty_from, penalty_full, volatility_half_life, \
+    target_clip, loss, transaction_cost, risk_aversion, concentration, next_bar, accumulate
+        See :class:`~crossattn.config.TrainingConfig`; None follows the member's recipe.
 
     Attributes
     ----------
-    models : list of CrossAttentionMultiAsset
+    models_ : list of CrossAttentionMultiAsset
         The members that were kept.
-    symbols : tuple of str
+    symbols_ : tuple of str
         Assets in the order of every axis of ``attention``, ``coefficients``, ``contributions`` and
         ``leaders``, whatever the order in the data that is asked about.
-    history : DataFrame
+    features_, lookback_, horizon_
+        Of the training data.
+    history_ : DataFrame
         ``member, epoch, train_loss, val_loss, lr``, of all members.
 
-    Raises
-    ------
-    InvalidInputError
-        An option is unknown or wrong.
+    Notes
+    -----
+    Parameters are checked by ``fit``, as in scikit-learn.
+
+    Built in chapter: Training.
 
     Examples
     --------
@@ -82,12 +87,24 @@ class CrossAttentionForecaster:
     >>> data = prepare_cross_attention_data(market.frames, lookback=16, horizon=1)
     >>> train, val, test = data.split()
     >>> forecaster = CrossAttentionForecaster(n_models=1, epochs=2).fit(train, val)
+    >>> forecaster
+    CrossAttentionForecaster(epochs=2, n_models=1)
     >>> forecaster.predict(test).shape == test.y.shape
     True
 
-    Notes
-    -----
-    Built in chapter: Training.
+    Choose ``max_lag`` on walk-forward folds, each purged by the horizon:
+
+    >>> from sklearn.base import clone
+    >>> from crossattn.windows.splits import walk_forward_folds
+    >>> folds = walk_forward_folds(train, train_size=200, test_size=60)
+    >>> scores = {}
+    >>> for max_lag in (3, 7):
+    ...     model = clone(forecaster).set_params(max_lag=max_lag)
+    ...     scores[max_lag] = np.mean(
+    ...         [model.fit(fold.train[0]).score(fold.test[0]) for fold in folds]
+    ...     )
+    >>> max(scores, key=scores.get) in (3, 7)
+    True
     """
 
     def __init__(
@@ -98,21 +115,46 @@ class CrossAttentionForecaster:
         seed: int = 0,
         device: str = "auto",
         progress: bool = True,
-        **options,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        dropout: float = 0.1,
+        output_type: str = "regression",
+        preset: str = "lag",
+        allow_short: bool = False,
+        max_position: float = 1.0,
+        quantiles: Sequence[float] = DEFAULT_QUANTILES,
+        embedding: str = "linear",
+        per_asset_embedding: bool = False,
+        cross: str = "lagged",
+        sectors: Sequence[str] | None = None,
+        markets: Sequence[str] | None = None,
+        patience: int = 10,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        lr: float | None = None,
+        lr_factors: Mapping[str, float] | None = None,
+        warmup: float | None = None,
+        schedule: str | None = None,
+        plateau_patience: int | None = None,
+        plateau_factor: float | None = None,
+        weight_decay: float | None = None,
+        clip: float | None = None,
+        gain_penalty: float | None = None,
+        penalty_from: float | None = None,
+        penalty_full: float | None = None,
+        volatility_half_life: float | None = None,
+        target_clip: float | None = None,
+        loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
+        transaction_cost: float | None = None,
+        risk_aversion: float | None = None,
+        concentration: float | None = None,
+        next_bar: bool | None = None,
+        accumulate: int | None = None,
     ):
-        if isinstance(n_models, bool) or not isinstance(n_models, int) or n_models < 1:
-            raise InvalidInputError(f"n_models must be a positive integer, got {n_models!r}")
-        unknown = sorted(set(options) - MODEL_OPTIONS - TRAINING_OPTIONS)
-        if unknown:
-            raise InvalidInputError(f"unknown option {unknown[0]!r} of CrossAttentionForecaster")
-        self.max_lag = max_lag
-        self.n_models = n_models
-        self.seed = seed
-        self.device = device
-        self.progress = progress
-        self.options = options
-        self.models: list[CrossAttentionMultiAsset] = []
-        self.history = pd.DataFrame()
+        given = locals()
+        for name in self._get_param_names():
+            setattr(self, name, given[name])
 
     def fit(
         self, train: CrossAttentionData, val: CrossAttentionData | None = None
@@ -131,44 +173,50 @@ class CrossAttentionForecaster:
         -------
         CrossAttentionForecaster
             Itself.
+
+        Raises
+        ------
+        InvalidInputError
+            A parameter is wrong or the data does not fit it.
         """
+        check_int("n_models", self.n_models)
+        check_seed("seed", self.seed)
+        check_windows("train", train)
         if val is None:
             train, val = hold_out(train)
-        model_options = {k: v for k, v in self.options.items() if k in MODEL_OPTIONS}
-        training_options = {k: v for k, v in self.options.items() if k in TRAINING_OPTIONS}
-        fast = FAST if self.options.get("preset", "lag") == "lag" else {}
+        check_windows("val", val)
         results: list[TrainingResult] = []
         for number in progress_bar(range(self.n_models), shown=self.progress, desc="member"):
-            model = CrossAttentionMultiAsset(
-                len(train.symbols),
-                len(train.features),
-                features=train.features,
-                max_lag=self.max_lag,
-                seed=self.seed + number,
-                **model_options,
-            )
-            results.append(
-                train_cross_attention_model(
-                    model,
-                    train,
-                    val,
-                    device=self.device,
-                    seed=self.seed + number,
-                    progress=self.progress,
-                    **({**fast, **training_options} if number % 2 else training_options),
-                )
-            )
+            results.append(self._train_member(number, train, val))
         best = min(result.best_val_loss for result in results)
-        self.models = [
+        self.models_ = [
             result.model for result in results if result.best_val_loss <= best + TOLERATED_EXCESS
         ]
         histories = [result.history.assign(member=k) for k, result in enumerate(results)]
-        self.history = pd.concat(histories, ignore_index=True)
+        self.history_ = pd.concat(histories, ignore_index=True)
+        self._remember(train)
         return self
+
+    def _train_member(
+        self, number: int, train: CrossAttentionData, val: CrossAttentionData
+    ) -> TrainingResult:
+        seed = self.seed + number
+        parameters = self.get_params(deep=False)
+        shape = {name: parameters[name] for name in _shared_with(ModelConfig)}
+        model = CrossAttentionMultiAsset(
+            len(train.symbols),
+            len(train.features),
+            **{**shape, "features": train.features, "lookback": train.lookback, "seed": seed},
+        )
+        options = {name: parameters[name] for name in _shared_with(train_cross_attention_model)}
+        if self.preset == "lag" and number % 2:
+            given = {name: value for name, value in options.items() if value is not None}
+            options |= {**FAST, **given}
+        return train_cross_attention_model(model, train, val, **{**options, "seed": seed})
 
     def predict(self, data: CrossAttentionData) -> np.ndarray:
         """Return the members' mean prediction ``(n, N)``: units and assets as in ``data.y``."""
-        answers = [predict(model, data, device=self.device) for model in self._fitted()]
+        answers = [predict(model, data, device=self.device) for model in self._members()]
         return np.mean(answers, axis=0)
 
     def coefficients(self, data: CrossAttentionData) -> np.ndarray:
@@ -198,7 +246,7 @@ class CrossAttentionForecaster:
         source is masked.
         """
         found = []
-        for batches in zip(*(attention_batches(m, data) for m in self._fitted()), strict=True):
+        for batches in zip(*(attention_batches(m, data) for m in self._members()), strict=True):
             coefficient = sum(batch[-1]["coefficient"] for batch in batches)
             seen = sum(batch[-1]["cross_asset"].sum((1, 3)) for batch in batches) > 0
             leader = coefficient.abs().sum(-1).argmax(-1)
@@ -213,17 +261,16 @@ class CrossAttentionForecaster:
 
     def save(self, directory: str | Path) -> None:
         """Write ``model.safetensors`` and ``config.json`` to a folder."""
-        settings = {
-            "max_lag": self.max_lag,
-            "n_models": self.n_models,
-            "seed": self.seed,
-            "options": self.options,
-        }
-        save_models(self._fitted(), directory, forecaster=settings)
+        settings = self.get_params(deep=False)
+        del settings["device"]  # that of the machine that reads
+        if callable(self.loss):
+            settings["loss"] = None  # needed by fit alone
+        history = self.history_.to_dict("records")
+        save_models(self._members(), directory, forecaster=settings, history=history)
 
     @classmethod
     def load(cls, directory: str | Path) -> CrossAttentionForecaster:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote, or the single model of a run folder.
 
         Raises
         ------
@@ -231,43 +278,33 @@ class CrossAttentionForecaster:
             A file is missing or not what was written.
         """
         models, content = load_models(directory)
-        settings = content.get("forecaster", {"max_lag": models[0].config.max_lag})
-        options = settings.pop("options", {})
-        forecaster = cls(**settings, **options)
-        forecaster.models = models
+        config = models[0].config
+        settings = {name: getattr(config, name) for name in _shared_with(ModelConfig)}
+        for name, value in content.get("forecaster", {"n_models": len(models)}).items():
+            settings[name] = tuple(value) if isinstance(value, list) else value
+        forecaster = cls(**settings)
+        forecaster.models_ = models
+        forecaster.history_ = pd.DataFrame(content.get("history", []))
+        forecaster.symbols_, forecaster.features_ = config.symbols, config.channels
+        forecaster.lookback_, forecaster.horizon_ = config.lookback, config.horizon
         return forecaster
 
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        """Symbols of the training data, in order."""
-        return self._fitted()[0].symbols
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Features of the training data, in order."""
-        return self._fitted()[0].features
-
-    @property
-    def lookback(self) -> int:
-        """Bars in a window of the training data."""
-        return self._fitted()[0].lookback
-
-    @property
-    def horizon(self) -> int:
-        """Bars over which it forecasts."""
-        return self._fitted()[0].horizon
-
-    def _fitted(self) -> list[CrossAttentionMultiAsset]:
-        if not self.models:
-            raise InvalidInputError("the forecaster is not fitted: call fit(train, val) first")
-        return self.models
+    def _members(self) -> list[CrossAttentionMultiAsset]:
+        self._check_fitted()
+        return self.models_
 
     def _mean_of(self, name: str, data: CrossAttentionData) -> np.ndarray:
         total = 0.0
-        for model in self._fitted():
+        for model in self._members():
             batches = attention_batches(model, data, device=self.device)
             total = total + np.concatenate([batch[-1][name].cpu().numpy() for batch in batches])
-        return total / len(self.models)
+        return total / len(self.models_)
+
+
+def _shared_with(target: Callable) -> list[str]:
+    """Names of the parameters that the forecaster passes on to ``target``, seed apart."""
+    names = inspect.signature(target).parameters
+    return [n for n in CrossAttentionForecaster._get_param_names() if n in names and n != "seed"]
 
 
 def hold_out(data: CrossAttentionData) -> tuple[CrossAttentionData, CrossAttentionData]:

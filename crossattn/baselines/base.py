@@ -1,26 +1,21 @@
-"""What every baseline shares: it remembers what it was fitted on, and refuses other data."""
+"""Base class of the baselines: fit, predict, and the check that data are those fitted on."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from crossattn._estimator import ForecastEstimator, check_windows
 from crossattn.errors import InvalidInputError
+from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.lagged import RETURN_FEATURE
 
-if TYPE_CHECKING:
-    from crossattn.windows.dataset import CrossAttentionData
 
-
-class Baseline:
-    """A forecaster to beat: ``fit(train, val)``, ``predict(data)``, like all that is fitted here.
+class Baseline(ForecastEstimator):
+    """A forecaster to beat: ``fit(train, val)``, ``predict(data)``, by scikit-learn's conventions.
 
     Subclasses implement ``_fit(train, val)`` and ``_predict(data, order)``, where ``order`` holds,
     for each symbol of the training data, its position in ``data``.
     """
-
-    symbols: tuple[str, ...] | None = None
 
     def fit(self, train: CrossAttentionData, val: CrossAttentionData | None = None) -> Baseline:
         """Learn from ``train``; ``val`` chooses penalties or the epoch to stop at.
@@ -40,16 +35,13 @@ class Baseline:
         Raises
         ------
         InvalidInputError
-            There is no window, or ``val`` holds other symbols or features, or another lookback or
-            horizon.
+            A parameter is wrong, ``train`` is not a CrossAttentionData or has no window, or ``val``
+            holds other symbols or features, or another lookback or horizon.
         """
-        if not len(train):
-            raise InvalidInputError("train holds no window")
-        self.symbols = tuple(train.symbols)
-        self.features = tuple(train.features)
-        self.lookback = int(train.lookback)
-        self.horizon = int(train.horizon)
+        check_windows("train", train)
+        self._remember(train)
         if val is not None:
+            check_windows("val", val)
             val = self._with_my_features(val)
             self._order_of(val, name="val")
         self._fit(train, val)
@@ -86,29 +78,30 @@ class Baseline:
 
     def _with_my_features(self, data):
         """Return the data with the features of the training data, in their order, if it can."""
-        if self.symbols is None or not set(self.features) <= set(data.features):
+        self._check_fitted()
+        if not isinstance(data, CrossAttentionData):
+            check_windows("data", data)
+        if not set(self.features_) <= set(data.features):
             return data  # refused by name in a moment
-        return data.select(features=self.features)
+        return data.select(features=self.features_)
 
     def _order_of(self, data, *, name: str = "data") -> np.ndarray:
-        if self.symbols is None:
-            raise InvalidInputError(f"{type(self).__name__} is not fitted: call fit first")
         for field in ("features", "lookback", "horizon"):
-            mine, theirs = getattr(self, field), getattr(data, field)
+            mine, theirs = getattr(self, f"{field}_"), getattr(data, field)
             theirs = tuple(theirs) if field == "features" else int(theirs)
             if mine != theirs:
                 raise InvalidInputError(f"{name}: fitted on {field} {mine}, got {theirs}")
-        if set(data.symbols) != set(self.symbols):
+        if set(data.symbols) != set(self.symbols_):
             raise InvalidInputError(
-                f"{name}: fitted on symbols {list(self.symbols)}, got {list(data.symbols)}"
+                f"{name}: fitted on symbols {list(self.symbols_)}, got {list(data.symbols)}"
             )
         position = {symbol: k for k, symbol in enumerate(data.symbols)}
-        return np.array([position[symbol] for symbol in self.symbols])
+        return np.array([position[symbol] for symbol in self.symbols_])
 
     def _return_column(self) -> int:
-        if RETURN_FEATURE not in self.features:
+        if RETURN_FEATURE not in self.features_:
             raise InvalidInputError(
                 f"{type(self).__name__} needs the feature {RETURN_FEATURE!r}, "
-                f"got features {list(self.features)}"
+                f"got features {list(self.features_)}"
             )
-        return self.features.index(RETURN_FEATURE)
+        return self.features_.index(RETURN_FEATURE)

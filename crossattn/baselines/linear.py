@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.linear_model import lasso_path
 
+from crossattn._validation import check_choice, check_int
 from crossattn.baselines.base import Baseline
 from crossattn.errors import InvalidInputError
 from crossattn.windows.lagged import lagged_log_returns, recent_volatility
@@ -41,18 +42,13 @@ class VAR(Baseline):
 
     Attributes
     ----------
-    coefficient : ndarray of shape (n_assets, n_assets, max_lag + 1)
+    coefficient_ : ndarray of shape (n_assets, n_assets, max_lag + 1)
         ``[i, j, k]``: change of asset i's target for one unit of asset j's log return k bars
         before the window's last bar, which is reported as lag k + 1.
-    intercept : ndarray of shape (n_assets,)
-    strength : float
+    intercept_ : ndarray of shape (n_assets,)
+    strength_ : float
         The chosen penalty: for the lasso as a fraction of the smallest that leaves nothing, for
         the ridge over the number of rows, 0 for "none".
-
-    Raises
-    ------
-    InvalidInputError
-        The penalty is unknown, or ``max_lag`` does not fit into the lookback.
 
     Notes
     -----
@@ -74,7 +70,7 @@ class VAR(Baseline):
     ... )
     >>> train, val, test = data.split()
     >>> model = VAR(penalty="lasso", volatility_weights=True).fit(train, val)
-    >>> model.coefficient.shape, model.predict(test).shape[1]
+    >>> model.coefficient_.shape, model.predict(test).shape[1]
     ((3, 3, 8), 3)
     """
 
@@ -86,10 +82,6 @@ class VAR(Baseline):
         volatility_weights: bool = False,
         own_lags: bool = True,
     ) -> None:
-        if penalty not in PENALTIES:
-            raise InvalidInputError(f"penalty must be one of {PENALTIES}, got {penalty!r}")
-        if max_lag < 0:
-            raise InvalidInputError(f"max_lag must not be negative, got {max_lag}")
         self.max_lag = max_lag
         self.penalty = penalty
         self.volatility_weights = volatility_weights
@@ -113,12 +105,14 @@ class VAR(Baseline):
         order = self._order_of(data)
         lags = lagged_log_returns(data, self.max_lag + 1, order)
         parts = np.empty((len(data), len(order), len(order), self.max_lag + 1))
-        parts[:, order[:, None], order[None, :]] = self.coefficient * lags[:, None]
+        parts[:, order[:, None], order[None, :]] = self.coefficient_ * lags[:, None]
         return parts
 
     def _fit(self, train, val):
+        check_choice("penalty", self.penalty, PENALTIES)
+        check_int("max_lag", self.max_lag, at_least=0)
         self._return_column()
-        order = np.arange(len(self.symbols))
+        order = np.arange(len(self.symbols_))
         if val is None and self.penalty != "none":
             train, val = _hold_out(train)
         problems = [self._problem(train, order, i) for i in order]
@@ -133,15 +127,15 @@ class VAR(Baseline):
                 largest = max(p.largest_penalty for p in problems)
                 paths = [_lasso_path(p, grid * largest) for p in problems]
             best = int(np.argmin(self._validation_errors(problems, paths, val)))
-        self.strength = 0.0 if self.penalty == "none" else float(grid[best])
+        self.strength_ = 0.0 if self.penalty == "none" else float(grid[best])
         shape = (len(order), len(order), self.max_lag + 1)
-        self.coefficient, self.intercept = np.zeros(shape), np.zeros(len(order))
+        self.coefficient_, self.intercept_ = np.zeros(shape), np.zeros(len(order))
         for i, (problem, path) in enumerate(zip(problems, paths, strict=True)):
-            self.coefficient[i], self.intercept[i] = problem.unscale(path[best], shape[1:])
+            self.coefficient_[i], self.intercept_[i] = problem.unscale(path[best], shape[1:])
 
     def _predict(self, data, order):
         lags = lagged_log_returns(data, self.max_lag + 1, order)
-        return np.einsum("kjl,ijl->ki", lags, self.coefficient) + self.intercept
+        return np.einsum("kjl,ijl->ki", lags, self.coefficient_) + self.intercept_
 
     def _rows(self, data, order, follower):
         """Regressors, target and volatility of one follower, where its target is known."""
@@ -152,7 +146,7 @@ class VAR(Baseline):
         if self.volatility_weights:
             scale = recent_volatility(data, order, VOLATILITY_HALF_LIFE)[known, follower]
             target = np.where(known, target, 0.0)[known]
-            limit = CLIP * np.sqrt(self.horizon) * scale
+            limit = CLIP * np.sqrt(self.horizon_) * scale
             target = np.clip(target, -limit, limit)
         else:
             target = target[known]

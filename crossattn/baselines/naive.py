@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.linear_model import LinearRegression
 
+from crossattn._validation import check_int
 from crossattn.baselines.base import Baseline
 from crossattn.windows.lagged import lagged_log_returns
 
@@ -56,7 +57,7 @@ class LastValue(Baseline):
 
     def _predict(self, data, order):
         self._return_column()
-        n_bars = min(self.horizon, data.lookback)
+        n_bars = min(self.horizon_, data.lookback)
         return np.expm1(lagged_log_returns(data, n_bars, order).sum(axis=2))
 
 
@@ -77,11 +78,15 @@ class Momentum(Baseline):
     def __init__(self, window: int | None = None) -> None:
         self.window = window
 
+    def _fit(self, train, val):
+        if self.window is not None:
+            check_int("window", self.window)
+
     def _predict(self, data, order):
         self._return_column()
         n_bars = min(self.window or data.lookback, data.lookback)
         mean = lagged_log_returns(data, n_bars, order).mean(axis=2)
-        return np.expm1(self.horizon * mean)
+        return np.expm1(self.horizon_ * mean)
 
 
 class OwnLagAR(Baseline):
@@ -101,12 +106,13 @@ class OwnLagAR(Baseline):
         self.max_lag = max_lag
 
     def _fit(self, train, val):
+        check_int("max_lag", self.max_lag, at_least=0)
         self._return_column()
-        lags = lagged_log_returns(train, self.max_lag + 1, np.arange(len(self.symbols)))
+        lags = lagged_log_returns(train, self.max_lag + 1, np.arange(len(self.symbols_)))
         targets = np.asarray(train.y)
         self.coefficient_ = np.zeros(lags.shape[1:])  # (N, L)
-        self.intercept_ = np.zeros(len(self.symbols))
-        for asset in range(len(self.symbols)):
+        self.intercept_ = np.zeros(len(self.symbols_))
+        for asset in range(len(self.symbols_)):
             known = np.isfinite(targets[:, asset])
             if known.sum() > self.max_lag + 2:
                 line = LinearRegression().fit(lags[known, asset], targets[known, asset])

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from crossattn._utils import progress, select_device
-from crossattn.baselines.base import Baseline, recent_volatility
+from crossattn._validation import check_float, check_int
+from crossattn.baselines.base import Baseline
 from crossattn.baselines.linear import CLIP, VOLATILITY_HALF_LIFE
 from crossattn.baselines.networks import (
     AssetLSTM,
@@ -23,7 +24,7 @@ from crossattn.baselines.networks import (
     JointLSTM,
     VariateTransformer,
 )
-from crossattn.errors import InvalidInputError
+from crossattn.windows.lagged import recent_volatility
 
 if TYPE_CHECKING:
     from crossattn.windows.dataset import CrossAttentionData
@@ -56,9 +57,9 @@ class NeuralBaseline(Baseline):
 
     Attributes
     ----------
-    network : torch.nn.Module
+    network_ : torch.nn.Module
         The fitted network, on standardised features.
-    history : list of float
+    history_ : list of float
         Validation error by epoch, as a share of the error of forecasting zero.
 
     Notes
@@ -84,9 +85,6 @@ class NeuralBaseline(Baseline):
         device: str = "auto",
         progress: bool = False,
     ) -> None:
-        for name, value in {"width": width, "epochs": epochs, "batch_size": batch_size}.items():
-            if value < 1:
-                raise InvalidInputError(f"{name} must be at least 1, got {value}")
         self.window = window
         self.width = width
         self.epochs = epochs
@@ -99,17 +97,20 @@ class NeuralBaseline(Baseline):
         self.progress = progress
 
     def _fit(self, train, val):
+        for name in ("width", "epochs", "patience", "batch_size"):
+            check_int(name, getattr(self, name))
+        check_float("lr", self.lr, above=0)
         if val is None:
             cut = len(train) - len(train) // 5
             train, val = train[: max(cut - train.horizon, 1)], train[cut:]
         self.bars_ = min(self.window or 16, train.lookback)
-        order = np.arange(len(self.symbols))
+        order = np.arange(len(self.symbols_))
         self._measure(train)
         device = select_device(self.device)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            shape = (len(self.symbols), len(self.features), self.bars_, self.width)
-            self.network = self.architecture(*shape).to(device)
+            shape = (len(self.symbols_), len(self.features_), self.bars_, self.width)
+            self.network_ = self.architecture(*shape).to(device)
             generator = np.random.default_rng(self.seed)
             batches = _Windows(self, train, order, device)
             later = _Windows(self, val, self._order_of(val, name="val"), device)
@@ -130,54 +131,54 @@ class NeuralBaseline(Baseline):
         self.target_scale_ = np.where(scale > 0, scale, 1.0)
 
     def _train(self, batches: _Windows, later: _Windows, generator: np.random.Generator) -> None:
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=self.lr)
-        stride = self.bars_ if self.network.every_step else 1
+        optimizer = torch.optim.Adam(self.network_.parameters(), lr=self.lr)
+        stride = self.bars_ if self.network_.every_step else 1
         best, best_state, stale = np.inf, None, 0
-        self.history = []
+        self.history_ = []
         for _ in progress(range(self.epochs), shown=self.progress, desc=type(self).__name__):
-            self.network.train()
+            self.network_.train()
             chosen = generator.permutation(
                 np.arange(generator.integers(stride), len(batches), stride)
             )
             size = max(self.batch_size // stride, 1)
             for start in range(0, len(chosen), size):
                 x, target, weight = batches.take(chosen[start : start + size], stride)
-                loss = _weighted_error(self.network(x), target, weight)
+                loss = _weighted_error(self.network_(x), target, weight)
                 optimizer.zero_grad()
                 loss.backward()
-                nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+                nn.utils.clip_grad_norm_(self.network_.parameters(), 1.0)
                 optimizer.step()
-            self.history.append(self._validate(later))
-            stale = 0 if self.history[-1] < best else stale + 1
+            self.history_.append(self._validate(later))
+            stale = 0 if self.history_[-1] < best else stale + 1
             if stale == 0:
-                best = self.history[-1]
-                best_state = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+                best = self.history_[-1]
+                best_state = {k: v.detach().clone() for k, v in self.network_.state_dict().items()}
             elif stale >= self.patience:
                 break
         if best_state is not None:
-            self.network.load_state_dict(best_state)
-        self.network.eval()
+            self.network_.load_state_dict(best_state)
+        self.network_.eval()
 
     @torch.no_grad()
     def _validate(self, later: _Windows) -> float:
-        self.network.eval()
+        self.network_.eval()
         error = scale = 0.0
         for start in range(0, len(later), 4 * self.batch_size):
             chosen = np.arange(start, min(start + 4 * self.batch_size, len(later)))
             x, target, weight = later.take(chosen, 1)
-            error += float((weight * (self.network(x)[..., -1:] - target) ** 2).sum())
+            error += float((weight * (self.network_(x)[..., -1:] - target) ** 2).sum())
             scale += float((weight * target**2).sum())
         return error / max(scale, 1e-30)
 
     @torch.no_grad()
     def _predict(self, data, order):
-        self.network.eval()
-        device = next(self.network.parameters()).device
+        self.network_.eval()
+        device = next(self.network_.parameters()).device
         windows = _Windows(self, data, order, device)
         forecast = np.empty((len(data), len(order)))
         for start in range(0, len(data), 4 * self.batch_size):
             chosen = np.arange(start, min(start + 4 * self.batch_size, len(data)))
-            forecast[chosen] = self.network(windows.inputs(chosen))[..., -1].cpu().numpy()
+            forecast[chosen] = self.network_(windows.inputs(chosen))[..., -1].cpu().numpy()
         return forecast * self.target_scale_
 
 
@@ -243,12 +244,12 @@ class VariateTokenTransformer(NeuralBaseline):
         """Return the last layer's attention, averaged over heads: (n, N, N), self included."""
         data = self._with_my_features(data)
         order = self._order_of(data)
-        self.network.eval()
-        windows = _Windows(self, data, order, next(self.network.parameters()).device)
+        self.network_.eval()
+        windows = _Windows(self, data, order, next(self.network_.parameters()).device)
         maps = np.empty((len(data), len(order), len(order)))
         for start in range(0, len(data), 4 * self.batch_size):
             chosen = np.arange(start, min(start + 4 * self.batch_size, len(data)))
-            _, attentions = self.network(windows.inputs(chosen), return_attention=True)
+            _, attentions = self.network_(windows.inputs(chosen), return_attention=True)
             batch = attentions[-1].mean(dim=1).cpu().numpy()
             maps[np.ix_(chosen, order, order)] = batch
         return maps
@@ -293,7 +294,7 @@ class _EveryRow:
     """A view of the data with one window end at every row, for its volatility."""
 
     def __init__(self, data) -> None:
-        self.panel, self.features = data.panel, data.features
+        self.panel, self.features_ = data.panel, data.features
         self.ends = np.arange(len(data.panel))
 
 

@@ -21,10 +21,10 @@ CHUNK = 2048  # windows at a time: all contributions of a long history would not
 
 
 class Forecaster(Protocol):
-    """A fitted model. ``contributions``, ``attention`` and ``models`` may be missing."""
+    """A fitted model. ``contributions``, ``attention`` and ``models_`` may be missing."""
 
-    symbols: tuple[str, ...]
-    models: list[CrossAttentionMultiAsset]
+    symbols_: tuple[str, ...]
+    models_: list[CrossAttentionMultiAsset]
 
     def predict(self, data: CrossAttentionData) -> np.ndarray:
         """Return forecasts (n, N) in the order of ``data``."""
@@ -38,14 +38,15 @@ class Forecaster(Protocol):
 
 def symbols_of(model, data: CrossAttentionData) -> tuple[str, ...]:
     """Return the model's own symbols, or those of the data where it has none."""
-    return tuple(getattr(model, "symbols", None) or data.symbols)
+    fitted = getattr(model, "symbols_", None) or getattr(model, "symbols", None)
+    return tuple(fitted or data.symbols)
 
 
 def networks_of(model) -> list[CrossAttentionMultiAsset]:
     """Return the networks that a model consists of; none where it is not made of networks."""
     if isinstance(model, CrossAttentionMultiAsset):
         return [model]
-    return list(getattr(model, "models", None) or [])
+    return list(getattr(model, "models_", None) or [])
 
 
 def forecasts_of(model, data: CrossAttentionData | np.ndarray, **options) -> np.ndarray:

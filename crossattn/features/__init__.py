@@ -1,9 +1,9 @@
 """Causal features of each asset, known at each bar's close, and their warm-up."""
 
+from crossattn.config import DEFAULT_FEATURES
 from crossattn.features.build import create_multi_asset_features, usable_features
 from crossattn.features.indicators import compute_macd, compute_rsi, relative_volume
 from crossattn.features.registry import (
-    DEFAULT_FEATURES,
     FEATURE_GROUPS,
     FEATURES,
     FeatureSpec,

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from crossattn.config import DEFAULT_FEATURES
 from crossattn.data.frame import Frames
 from crossattn.data.panel import as_panel
 from crossattn.errors import CrossAttentionWarning, InvalidInputError
-from crossattn.features.registry import DEFAULT_FEATURES, FEATURES, resolve_features
+from crossattn.features.registry import FEATURES, resolve_features
 from crossattn.features.wide_bars import WideBars
 
 MOST_NAMED = 3  # symbols in a message

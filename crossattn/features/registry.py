@@ -189,16 +189,6 @@ FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
     "calendar": ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos"),
 }
 
-DEFAULT_FEATURES: tuple[str, ...] = (
-    "log_return",
-    "intraday_return",
-    "range",
-    "relative_volume",
-    "volatility",
-    "rsi",
-    "macd",
-)
-
 
 def resolve_features(features: str | Sequence[str]) -> tuple[str, ...]:
     """Validate feature names and expand groups (``"calendar"``), keeping the order.

@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from crossattn.config import ModelConfig
+from crossattn.config import DEFAULT_QUANTILES, ModelConfig
 from crossattn.errors import InvalidInputError
 from crossattn.model.batch import Batch
 from crossattn.model.encoder import EncoderBody
@@ -29,16 +30,17 @@ class CrossAttentionMultiAsset(nn.Module):
     ----------
     n_assets, n_features : int
     d_model, n_heads, n_layers, dropout
-        See :class:`~crossattn.config.ModelConfig`, which says what each preset makes of them.
+        What each preset makes of them: see :class:`~crossattn.config.ModelConfig`.
     output_type : {"regression", "classification", "portfolio", "distribution"}
-    **options
-        The other fields of :class:`~crossattn.config.ModelConfig`: ``preset``, ``features``,
-        ``max_lag``, ``seed``, ...
+    preset : {"lag", "encoder", "inverted"}
+    features, max_lag, allow_short, max_position, quantiles, embedding, per_asset_embedding, \
+    cross, sectors, markets, lookback, horizon, symbols, seed
+        See :class:`~crossattn.config.ModelConfig`.
 
     Raises
     ------
     InvalidInputError
-        An option is unknown or has a wrong value.
+        A setting has a wrong value, or two do not fit together.
 
     Examples
     --------
@@ -61,19 +63,27 @@ class CrossAttentionMultiAsset(nn.Module):
         n_layers: int = 2,
         dropout: float = 0.1,
         output_type: str = "regression",
-        **options,
+        *,
+        preset: str = "lag",
+        features: Sequence[str] | None = None,
+        max_lag: int = 7,
+        allow_short: bool = False,
+        max_position: float = 1.0,
+        quantiles: Sequence[float] = DEFAULT_QUANTILES,
+        embedding: str = "linear",
+        per_asset_embedding: bool = False,
+        cross: str = "lagged",
+        sectors: Sequence[str] | None = None,
+        markets: Sequence[str] | None = None,
+        lookback: int | None = None,
+        horizon: int | None = None,
+        symbols: Sequence[str] | None = None,
+        seed: int | None = None,
     ):
+        given = locals()
         super().__init__()
-        given = {
-            "n_assets": n_assets,
-            "n_features": n_features,
-            "d_model": d_model,
-            "n_heads": n_heads,
-            "n_layers": n_layers,
-            "dropout": dropout,
-            "output_type": output_type,
-        }
-        self.config = ModelConfig.from_dict({**given, **options})
+        settings = {field.name: given[field.name] for field in dataclasses.fields(ModelConfig)}
+        self.config = ModelConfig.from_dict(settings)
         with _weights_from(self.config.seed):
             self.body = BODIES[self.config.preset](self.config)
             self.head = make_head(self.config)

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossattn._validation import check_choice
-from crossattn.config import OUTPUT_TYPES
+from crossattn.config import DEFAULT_QUANTILES, OUTPUT_TYPES
 from crossattn.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from crossattn.windows.dataset import CrossAttentionData
-
-DEFAULT_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
@@ -80,9 +78,11 @@ def as_predictor(model: Any) -> Predictor:
             f"model must have a predict method or be callable, got {type(model).__name__}"
         )
 
-    def setting(name: str) -> Any:  # of the model itself, or of its configuration
-        value = getattr(model, name, None)
-        return value if value is not None else getattr(getattr(model, "config", None), name, None)
+    def setting(name: str) -> Any:
+        """First value set: of a fitted estimator, of the model itself, of its configuration."""
+        config = getattr(model, "config", None)
+        values = (getattr(*at, None) for at in ((model, f"{name}_"), (model, name), (config, name)))
+        return next((value for value in values if value is not None), None)
 
     return Predictor(
         predict=predict,

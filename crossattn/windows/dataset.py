@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from crossattn._validation import check_bool, check_float, check_int
+from crossattn.config import DEFAULT_FEATURES
 from crossattn.data.frame import Frames
 from crossattn.data.panel import as_panel, symbols_of
 from crossattn.errors import InvalidInputError
 from crossattn.features.build import feature_arrays, usable_features
-from crossattn.features.registry import DEFAULT_FEATURES, warm_up_of
+from crossattn.features.registry import warm_up_of
 from crossattn.features.wide_bars import WideBars
 
 __all__ = [

@@ -37,8 +37,8 @@ def test_ols_equals_scikit_learn(data):
     for i in range(4):
         known = np.isfinite(data.y[:, i])
         line = LinearRegression().fit(x[known], data.y[known, i])
-        np.testing.assert_allclose(model.coefficient[i].ravel(), line.coef_, rtol=1e-7)
-        np.testing.assert_allclose(model.intercept[i], line.intercept_, rtol=1e-6)
+        np.testing.assert_allclose(model.coefficient_[i].ravel(), line.coef_, rtol=1e-7)
+        np.testing.assert_allclose(model.intercept_[i], line.intercept_, rtol=1e-6)
 
 
 def test_weighted_ols_equals_scikit_learn_with_sample_weights(data):
@@ -48,7 +48,7 @@ def test_weighted_ols_equals_scikit_learn_with_sample_weights(data):
         known = np.isfinite(data.y[:, i])
         y = np.clip(data.y[:, i], -6 * scale[:, i], 6 * scale[:, i])[known]
         line = LinearRegression().fit(x[known], y, sample_weight=scale[known, i] ** -2)
-        np.testing.assert_allclose(model.coefficient[i].ravel(), line.coef_, rtol=1e-6)
+        np.testing.assert_allclose(model.coefficient_[i].ravel(), line.coef_, rtol=1e-6)
 
 
 @pytest.mark.parametrize("penalty", ["ridge", "lasso"])
@@ -67,10 +67,10 @@ def test_penalised_fits_equal_scikit_learn_at_the_chosen_strength(data, penalty)
     for i, (z, y) in enumerate(zip(standard, targets, strict=True)):
         known = np.isfinite(train.y[:, i])
         if penalty == "ridge":
-            line = Ridge(alpha=model.strength * len(y), fit_intercept=False).fit(z, y)
+            line = Ridge(alpha=model.strength_ * len(y), fit_intercept=False).fit(z, y)
         else:
-            line = Lasso(alpha=model.strength * biggest, fit_intercept=False, tol=1e-8).fit(z, y)
-        mine = model.coefficient[i].ravel() * x[known].std(0)
+            line = Lasso(alpha=model.strength_ * biggest, fit_intercept=False, tol=1e-8).fit(z, y)
+        mine = model.coefficient_[i].ravel() * x[known].std(0)
         np.testing.assert_allclose(mine, line.coef_, atol=1e-3 * y.std())
 
 
@@ -79,7 +79,7 @@ def test_contributions_add_up_to_the_forecast_in_any_order(data):
     model = VAR(max_lag=3, penalty="ridge").fit(train, val)
     parts = model.contributions(test)
     assert parts.shape == (len(test), 4, 4, 4)
-    np.testing.assert_allclose(parts.sum(axis=(2, 3)) + model.intercept, model.predict(test))
+    np.testing.assert_allclose(parts.sum(axis=(2, 3)) + model.intercept_, model.predict(test))
     order = [2, 0, 3, 1]
     shuffled = test.select(symbols=[data.symbols[k] for k in order])
     np.testing.assert_array_equal(model.contributions(shuffled), parts[:, order][:, :, order])
@@ -87,8 +87,8 @@ def test_contributions_add_up_to_the_forecast_in_any_order(data):
 
 def test_without_own_lags_the_diagonal_is_zero(data):
     model = VAR(max_lag=1, own_lags=False).fit(data)
-    assert not model.coefficient[np.arange(4), np.arange(4)].any()
-    assert model.coefficient[0, 1].all()
+    assert not model.coefficient_[np.arange(4), np.arange(4)].any()
+    assert model.coefficient_[0, 1].all()
 
 
 def test_the_honest_linear_baseline_recovers_planted_lags_where_ols_blurs_them():
@@ -101,14 +101,14 @@ def test_the_honest_linear_baseline_recovers_planted_lags_where_ols_blurs_them()
     assert fidelity[0] > 0.93 > fidelity[1]
     for edge in market.edges.itertuples():
         i, j = (market.symbols.index(s) for s in (edge.follower, edge.leader))
-        assert np.abs(lasso.coefficient[i, j]).argmax() == edge.lag - 1
+        assert np.abs(lasso.coefficient_[i, j]).argmax() == edge.lag - 1
 
 
 def test_refusals(data):
     with pytest.raises(InvalidInputError, match="penalty"):
-        VAR(penalty="elastic")
+        VAR(penalty="elastic").fit(data)
     with pytest.raises(InvalidInputError, match="max_lag"):
-        VAR(max_lag=-1)
+        VAR(max_lag=-1).fit(data)
     with pytest.raises(InvalidInputError, match="below the lookback"):
         VAR(max_lag=10).fit(data)
     with pytest.raises(InvalidInputError, match="too short"):

@@ -73,7 +73,7 @@ def test_targets_that_are_missing_teach_nothing(data):
     targets[:, 3] = np.nan
     blind = [replace(part, targets=targets) for part in (train, val)]
     model = MultiAssetRNN(epochs=2, width=8, device="cpu").fit(*blind)
-    assert np.isfinite(model.history).all()
+    assert np.isfinite(model.history_).all()
 
 
 def test_the_joint_network_learns_a_planted_lead_and_the_single_one_cannot(data):
@@ -94,6 +94,6 @@ def test_attention_of_the_variate_transformer_sums_to_one(data):
     np.testing.assert_allclose(maps.sum(axis=2), 1.0, atol=1e-5)
 
 
-def test_refuses_a_width_of_zero():
+def test_refuses_a_width_of_zero(data):
     with pytest.raises(InvalidInputError, match="width"):
-        DLinear(width=0)
+        DLinear(width=0).fit(data)

@@ -54,7 +54,7 @@ def edges_found(forecaster, market, test):
     """AUROC of the mean size of coefficients against the true edges; share of lags named right."""
     sample = test[:1500]
     size = np.abs(forecaster.coefficients(sample)).mean(0)  # (N, N, L)
-    symbols = list(forecaster.symbols)
+    symbols = list(forecaster.symbols_)
     true = np.zeros(size.shape[:2], bool)
     right = []
     for edge in market.edges.itertuples():

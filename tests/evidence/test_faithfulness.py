@@ -47,7 +47,7 @@ def test_zeroed_edges_of_a_linear_model_are_its_contributions(data):
     model = VAR(max_lag=2, own_lags=False).fit(train)
     parts = model.contributions(test).sum(axis=3)
     mean = np.nanmean(test.panel[:, :, 0], axis=0)
-    at_mean = model.coefficient.sum(axis=2) * mean
+    at_mean = model.coefficient_.sum(axis=2) * mean
     expected = np.sqrt(((parts - at_mean) ** 2).mean(axis=0))
     np.testing.assert_allclose(zeroed_edges(model, test), expected, rtol=1e-4, atol=1e-9)
 
@@ -56,14 +56,14 @@ def test_shuffling_a_leader_costs_its_follower(data):
     train, _, test = data
     model = VAR(penalty="lasso").fit(train)
     cost = shuffled_histories(model, test)
-    size = np.abs(model.coefficient).sum(axis=2)
+    size = np.abs(model.coefficient_).sum(axis=2)
     np.fill_diagonal(size, 0.0)
     assert np.corrcoef(cost.ravel(), size.ravel())[0, 1] > 0.6
     assert cost.max() > 0.02
 
 
 def test_attributions_add_up_to_the_forecast(forecaster, data):
-    model = forecaster.models[0]
+    model = forecaster.models_[0]
     x = torch.from_numpy(np.array(data[2].X[:40]))
     parts = attributions(model, x, n_steps=40)
     start = x.mean(dim=(0, 2), keepdim=True).expand_as(x)
@@ -75,11 +75,11 @@ def test_attributions_add_up_to_the_forecast(forecaster, data):
 
 def test_uniform_attention_is_uniform_and_leaves_the_model_alone(forecaster, data):
     test = data[2][:50]
-    before = attention_maps(forecaster.models[0], test).values
-    even = attention_maps(with_uniform_attention(forecaster.models[0]), test).values
+    before = attention_maps(forecaster.models_[0], test).values
+    even = attention_maps(with_uniform_attention(forecaster.models_[0]), test).values
     others = even.sum(axis=-1)[:, :, ~np.eye(4, dtype=bool)]
     np.testing.assert_allclose(others, 1 / 3, atol=1e-6)
-    np.testing.assert_array_equal(attention_maps(forecaster.models[0], test).values, before)
+    np.testing.assert_array_equal(attention_maps(forecaster.models_[0], test).values, before)
     with pytest.raises(InvalidInputError, match="no attention"):
         with_uniform_attention(VAR())
 
@@ -109,7 +109,7 @@ def test_attention_of_a_network_that_learned_nothing_does_not_explain(data):
 
 
 def test_the_learned_map_carries_the_skill(forecaster, data):
-    model = forecaster.models[0]
+    model = forecaster.models_[0]
     before = predict(model, data[2])
     skill = frozen_attention(model, *data, epochs=6)
     assert skill["learned"] > 0.8 * skill["trained together"] > 0.1
@@ -118,7 +118,7 @@ def test_the_learned_map_carries_the_skill(forecaster, data):
 
 
 def test_attention_is_not_trained_with_the_heads(forecaster, data):
-    model = forecaster.models[0]
+    model = forecaster.models_[0]
     new = _with_new_heads(model, torch.clone, seed=5)
     layer, own = new.body.layers[-1], model.body.layers[-1]
     assert not torch.equal(layer.gain, own.gain), "heads start anew"

@@ -122,7 +122,7 @@ def test_ablation_agrees_with_the_reported_contributions(planted, lasso):
     test = planted[3][:900]
 
     class PredictOnly:
-        symbols = lasso.symbols
+        symbols_ = lasso.symbols_
         predict = staticmethod(lasso.predict)
 
     reported, found = measure_contributions(lasso, test), measure_contributions(PredictOnly, test)
@@ -143,7 +143,7 @@ def test_forecaster_and_network_give_a_report_in_any_order_of_symbols():
     order = [market.symbols[k] for k in (2, 0, 3, 1)]
     reports = [
         analyze_lead_lag_relationships(model, data)
-        for model in (forecaster, forecaster.models[0])
+        for model in (forecaster, forecaster.models_[0])
         for data in (test, test.select(symbols=order))
     ]
     for other in reports[1:]:

@@ -33,7 +33,7 @@ def forecaster(data):
 
 
 def test_map_selections_add_up(forecaster, data):
-    maps = attention_maps(forecaster.models[0], data[:70])
+    maps = attention_maps(forecaster.models_[0], data[:70])
     n, heads, n_assets, _, n_lags = maps.values.shape
     assert (n, n_assets, n_lags) == (70, 4, 8)
     whole = maps.map()
@@ -59,7 +59,7 @@ def test_a_map_at_a_date_is_the_last_one_known_by_then(forecaster, data):
 
 
 def test_thinning_takes_every_so_many_th_window(forecaster, data):
-    model = forecaster.models[0]
+    model = forecaster.models_[0]
     all_of_them = attention_maps(model, data[:600]).values
     np.testing.assert_array_equal(
         attention_maps(model, data[:600], every=7).values, all_of_them[::7]
@@ -86,7 +86,7 @@ def test_rollout_is_the_product_with_residuals():
 
 
 def test_predict_and_visualize_predicts_what_predict_does(forecaster, data, tmp_path):
-    model, X = forecaster.models[0], np.asarray(data.X[:9])
+    model, X = forecaster.models_[0], np.asarray(data.X[:9])
     path = tmp_path / "map.png"
     predictions, figure = predict_and_visualize(model, X, data.symbols, device="cpu", path=path)
     np.testing.assert_allclose(predictions, predict(model, X, device="cpu"))
@@ -109,7 +109,7 @@ def test_every_head_can_be_drawn(data, output_type):
 
 def test_refusals(forecaster, data):
     with pytest.raises(InvalidInputError, match="symbols must name 4"):
-        predict_and_visualize(forecaster.models[0], data[:3], ["A"])
+        predict_and_visualize(forecaster.models_[0], data[:3], ["A"])
     with pytest.raises(InvalidInputError, match="no attention"):
         attention_maps(Zero().fit(data), data)
     with pytest.raises(InvalidInputError, match="head"):
@@ -117,7 +117,7 @@ def test_refusals(forecaster, data):
     with pytest.raises(InvalidInputError, match="lag"):
         attention_maps(forecaster, data[:3]).map(lag=0)
     with pytest.raises(InvalidInputError, match="layer"):
-        attention_maps(forecaster.models[0], data[:3], layer=7)
+        attention_maps(forecaster.models_[0], data[:3], layer=7)
     with pytest.raises(InvalidInputError, match="every"):
         attention_maps(forecaster, data[:3], every=0)
 

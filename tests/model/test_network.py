@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from crossattn.config import DEFAULT_CHANNELS, ModelConfig, TrainingConfig
+from crossattn.config import DEFAULT_FEATURES, ModelConfig, TrainingConfig
 from crossattn.errors import InvalidInputError
 from crossattn.model.heads import PortfolioHead, QuantileHead
 from crossattn.model.network import CrossAttentionMultiAsset
@@ -33,8 +33,8 @@ PRESETS = [
 def windows(seed=0, batch=B):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((batch, N, T, F)).astype(np.float32)
-    x[..., DEFAULT_CHANNELS.index("log_return")] *= 0.01
-    x[..., DEFAULT_CHANNELS.index("range")] = 0.01 * np.exp(x[..., 2])
+    x[..., DEFAULT_FEATURES.index("log_return")] *= 0.01
+    x[..., DEFAULT_FEATURES.index("range")] = 0.01 * np.exp(x[..., 2])
     return torch.from_numpy(x)
 
 
@@ -153,7 +153,7 @@ def test_contributions_and_the_intercept_are_the_prediction():
 
 def test_a_coefficient_is_the_derivative_of_the_prediction():
     """Of the newest return of one source, all that depends on it otherwise held."""
-    model = trained_like(make(features=tuple(DEFAULT_CHANNELS)))
+    model = trained_like(make(features=tuple(DEFAULT_FEATURES)))
     inputs = model.read(windows(), T)
     values = inputs.values.clone().requires_grad_()
     held = dataclasses.replace(inputs, values=values)
@@ -247,7 +247,6 @@ class TestRefusals:
             ({"features": ("log_return",)}, "features"),
             ({"preset": "inverted"}, "lookback"),
             ({"preset": "encoder", "cross": "hierarchical"}, "sectors"),
-            ({"colour": "red"}, "colour"),
         ],
     )
     def test_wrong_options_are_named(self, options, word):
@@ -321,7 +320,7 @@ class TestStateDict:
             ({"max_lag": 3}, "max_lag"),
             ({"n_heads": 4}, "n_heads"),
             ({"output_type": "portfolio"}, "output_type"),
-            ({"features": DEFAULT_CHANNELS[::-1]}, "features"),
+            ({"features": DEFAULT_FEATURES[::-1]}, "features"),
         ],
     )
     def test_another_model_refuses(self, options, word):

@@ -2,11 +2,17 @@
 
 import dataclasses
 import json
+import pickle
 
 import numpy as np
 import pytest
+import sklearn.exceptions
+from sklearn.base import clone
+from sklearn.metrics import r2_score
+from sklearn.utils.validation import check_is_fitted
 
-from crossattn.errors import InvalidInputError
+from crossattn.baselines.linear import VAR
+from crossattn.errors import InvalidInputError, NotFittedError
 from crossattn.forecaster import CrossAttentionForecaster, hold_out
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.simulate.market import simulate_market
@@ -32,7 +38,7 @@ def test_it_recovers_the_planted_market(planted):
     market, _, _, test, forecaster = planted
     assert fidelity(forecaster.predict(test), market, test) > 0.97
     size = np.abs(forecaster.coefficients(test)).mean(0)
-    symbols = list(forecaster.symbols)
+    symbols = list(forecaster.symbols_)
     true = [
         (symbols.index(e.follower), symbols.index(e.leader), e.lag)
         for e in market.edges.itertuples()
@@ -51,7 +57,7 @@ def test_it_recovers_the_planted_market(planted):
 def test_contributions_add_up_and_attention_to_one(planted):
     *_, test, forecaster = planted
     forecast, parts = forecaster.predict(test), forecaster.contributions(test)
-    intercept = np.mean([m.head.intercept.numpy() for m in forecaster.models], axis=0)
+    intercept = np.mean([m.head.intercept.numpy() for m in forecaster.models_], axis=0)
     np.testing.assert_allclose(parts.sum((2, 3)) + intercept, forecast, atol=1e-8)
     attention = forecaster.attention(test)
     assert attention.shape == (len(test), 5, 5, 8)
@@ -74,8 +80,8 @@ def test_leaders_are_the_largest_pull_and_minus_one_where_nobody_is_known(plante
 
 def test_members_are_the_one_model_class(planted):
     *_, forecaster = planted
-    assert all(type(model) is CrossAttentionMultiAsset for model in forecaster.models)
-    assert set(forecaster.history["member"]) == {0, 1}
+    assert all(type(model) is CrossAttentionMultiAsset for model in forecaster.models_)
+    assert set(forecaster.history_["member"]) == {0, 1}
 
 
 def test_it_comes_back_from_disk(planted, tmp_path):
@@ -83,7 +89,9 @@ def test_it_comes_back_from_disk(planted, tmp_path):
     forecaster.save(tmp_path / "saved")
     back = CrossAttentionForecaster.load(tmp_path / "saved")
     np.testing.assert_array_equal(back.predict(test), forecaster.predict(test))
-    assert (back.symbols, back.lookback, back.horizon) == (test.symbols, 16, 1)
+    assert (back.symbols_, back.lookback_, back.horizon_) == (test.symbols, 16, 1)
+    assert back.get_params() == {**forecaster.get_params(), "device": "auto"}
+    assert back.history_.equals(forecaster.history_)
     content = json.loads((tmp_path / "saved" / "config.json").read_text())
     assert content["symbols"] == list(test.symbols)
 
@@ -126,16 +134,39 @@ def test_every_output_has_its_forecaster(planted, output_type):
     assert forecast.shape[:2] == test.y.shape and np.isfinite(forecast).all()
 
 
-def test_wrong_options_are_named(planted):
-    _, train, val, test, _ = planted
-    with pytest.raises(InvalidInputError, match="colour"):
+def test_wrong_parameters_are_named_by_fit(planted):
+    _, train, val, *_ = planted
+    for options, word in [
+        ({"n_models": 0}, "n_models"),
+        ({"seed": "one"}, "seed"),
+        ({"max_lag": 16}, "max_lag"),
+        ({"d_model": 30}, "d_model"),
+        ({"lr": -1.0}, "lr"),
+    ]:
+        with pytest.raises(InvalidInputError, match=word):
+            CrossAttentionForecaster(**options).fit(train, val)
+    with pytest.raises(TypeError, match="colour"):
         CrossAttentionForecaster(colour="red")
-    with pytest.raises(InvalidInputError, match="n_models"):
-        CrossAttentionForecaster(n_models=0)
-    with pytest.raises(InvalidInputError, match="not fitted"):
-        CrossAttentionForecaster().predict(test)
-    with pytest.raises(InvalidInputError, match="max_lag"):
-        CrossAttentionForecaster(max_lag=16, n_models=1).fit(train, val)
+    with pytest.raises(InvalidInputError, match=r"prepare_cross_attention_data.*got ndarray"):
+        CrossAttentionForecaster().fit(train.X, train.y)
+
+
+def test_it_follows_scikit_learn(planted, tmp_path):
+    *_, test, fitted = planted
+    forecaster = CrossAttentionForecaster(n_models=2, lr=0.2, sectors=("a", "b"))
+    assert repr(forecaster) == "CrossAttentionForecaster(lr=0.2, n_models=2, sectors=('a', 'b'))"
+    assert clone(forecaster).get_params() == forecaster.get_params()
+    assert forecaster.set_params(max_lag=3).max_lag == 3
+    with pytest.raises(NotFittedError, match="CrossAttentionForecaster is not fitted") as caught:
+        forecaster.predict(test)
+    assert isinstance(caught.value, InvalidInputError | sklearn.exceptions.NotFittedError)
+    with pytest.raises(sklearn.exceptions.NotFittedError):
+        pickle.loads(pickle.dumps(VAR())).predict(test)
+    check_is_fitted(fitted)
+    known = np.isfinite(test.y)
+    expected = r2_score(test.y[known], fitted.predict(test)[known])
+    assert fitted.score(test) == pytest.approx(expected)
+    assert 0 < fitted.score(test) < 0.1
 
 
 def test_a_longer_horizon_adds_up_what_each_bar_still_has_to_answer(planted):
@@ -154,7 +185,7 @@ def test_a_longer_horizon_adds_up_what_each_bar_still_has_to_answer(planted):
         forecast = forecaster.fit(train, val).predict(test)
         grades[next_bar] = np.corrcoef(forecast.ravel(), truth)[0, 1]
         parts = forecaster.contributions(test)
-        intercept = forecaster.models[0].head.intercept.numpy()
+        intercept = forecaster.models_[0].head.intercept.numpy()
         np.testing.assert_allclose(parts.sum((2, 3)) + intercept, forecast, atol=1e-7)
     assert grades[True] > 0.95
     assert grades[True] > grades[False] + 0.05

@@ -86,7 +86,7 @@ def test_the_forecaster_says_the_same(parts):
         )
         for device in ("cpu", "cuda")
     )
-    assert len(cpu.models) == len(gpu.models)
+    assert len(cpu.models_) == len(gpu.models_)
     assert apart(gpu.predict(test), cpu.predict(test)) < 1e-2
     assert np.abs(gpu.attention(test) - cpu.attention(test)).max() < 1e-2
     assert (gpu.leaders(test) == cpu.leaders(test)).mean() > 0.98

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from crossattn.config import DEFAULT_CHANNELS
 from crossattn.errors import InvalidInputError, MissingDependencyError
-from crossattn.features.registry import DEFAULT_FEATURES
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training import loop
 from crossattn.training.batches import fit_scaling, make_batch
@@ -31,10 +29,6 @@ def make(data, **options):
 def train(parts, epochs=3, model=None, **options):
     model = model or make(parts[0])
     return train_cross_attention_model(model, *parts[:2], epochs=epochs, progress=False, **options)
-
-
-def test_the_model_knows_the_default_features_by_heart():
-    assert DEFAULT_CHANNELS == DEFAULT_FEATURES
 
 
 @pytest.mark.parametrize(
@@ -133,7 +127,7 @@ def test_a_loss_may_be_any_function_of_forecast_and_known_targets(parts, loss):
     history = train(holed, loss=loss).history
     assert np.isfinite(history["train_loss"]).all()
     named = train(holed, loss="mse").history
-    assert history.equals(named) == (loss is not torch.nn.functional.l1_loss)
+    assert np.allclose(history, named, rtol=1e-5) == (loss is not torch.nn.functional.l1_loss)
 
 
 @pytest.mark.parametrize("output_type", ["classification", "distribution", "portfolio"])

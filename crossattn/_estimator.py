@@ -1,0 +1,56 @@
+"""scikit-learn conventions for forecasters: parameters, score, errors, fitted attributes.
+
+scikit-learn's BaseEstimator gives ``get_params``, ``set_params``, ``clone`` and a repr that shows
+what differs from the defaults. As there, constructors store their arguments and ``fit`` checks
+them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.metrics import r2_score
+
+from crossattn.errors import InvalidInputError, NotFittedError
+from crossattn.windows.dataset import CrossAttentionData
+
+
+class ForecastEstimator(BaseEstimator):
+    """Base of what is fitted with ``fit(train, val)`` and forecasts with ``predict(data)``.
+
+    Attributes
+    ----------
+    symbols_, features_ : tuple of str
+        Of the training data, in order.
+    lookback_, horizon_ : int
+        Bars in a window, bars over which it forecasts.
+    """
+
+    def score(self, data: CrossAttentionData) -> float:
+        """Return R² of the forecasts over all known targets of ``data``, pooled over assets."""
+        forecast, target = self.predict(data), data.y
+        known = np.isfinite(target) & np.isfinite(forecast)
+        return float(r2_score(target[known], forecast[known]))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "symbols_")
+
+    def _check_fitted(self) -> None:
+        if not self.__sklearn_is_fitted__():
+            raise NotFittedError(f"{type(self).__name__} is not fitted: call fit(train, val) first")
+
+    def _remember(self, train: CrossAttentionData) -> None:
+        """Set the fitted attributes that describe the training data."""
+        self.symbols_, self.features_ = tuple(train.symbols), tuple(train.features)
+        self.lookback_, self.horizon_ = int(train.lookback), int(train.horizon)
+
+
+def check_windows(name: str, data: object) -> None:
+    """Refuse what is not a CrossAttentionData with at least one window."""
+    if not isinstance(data, CrossAttentionData):
+        raise InvalidInputError(
+            f"{name} must be CrossAttentionData, as prepare_cross_attention_data(bars, ...) makes "
+            f"it, got {type(data).__name__}"
+        )
+    if not len(data):
+        raise InvalidInputError(f"{name} holds no window")
