@@ -15,7 +15,7 @@ import pandas as pd
 from torch import Tensor
 
 from crossattn._estimator import ForecastEstimator, check_windows
-from crossattn._utils import progress as progress_bar
+from crossattn._io import progress as progress_bar
 from crossattn._validation import check_int, check_seed
 from crossattn.config import DEFAULT_QUANTILES, ModelConfig
 from crossattn.errors import InvalidInputError

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
-from crossattn._utils import atomic_write
+from crossattn._io import atomic_write
 from crossattn.figures import png_of
 
 if TYPE_CHECKING:

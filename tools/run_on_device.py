@@ -24,7 +24,7 @@ LIMIT = 600  # seconds a chapter; the book's own ceiling is 90 on one core
 def device_name() -> str:
     """Name the device that ``device="auto"`` selects on this machine."""
     code = (
-        "import torch; from crossattn._utils import select_device as s; d = s();"
+        "import torch; from crossattn.runtime import select_device as s; d = s();"
         "print(torch.cuda.get_device_name(d) if d.type == 'cuda' else d.type)"
     )
     return run([sys.executable, "-c", code])[1].strip().splitlines()[-1]

@@ -15,9 +15,9 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 
-from crossattn._utils import select_device
 from crossattn.baselines.networks import VariateTransformer
 from crossattn.errors import InvalidInputError
+from crossattn.runtime import select_device
 
 Forecaster = Callable[[np.ndarray], np.ndarray]
 Fit = Callable[[np.ndarray, np.ndarray, int, int], Forecaster]

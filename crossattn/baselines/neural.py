@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossattn._utils import progress, select_device
+from crossattn._io import progress
 from crossattn._validation import check_float, check_int
 from crossattn.baselines.base import Baseline
 from crossattn.baselines.linear import CLIP, VOLATILITY_HALF_LIFE
@@ -24,6 +24,7 @@ from crossattn.baselines.networks import (
     JointLSTM,
     VariateTransformer,
 )
+from crossattn.runtime import select_device
 from crossattn.windows.lagged import recent_volatility
 
 if TYPE_CHECKING:

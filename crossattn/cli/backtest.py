@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write ``equity.csv``, ``trades.csv`` and ``metrics.json``; print the metrics."""
-    from crossattn._utils import atomic_write
+    from crossattn._io import atomic_write
     from crossattn.cli._run_folder import (
         check_output_dir,
         load_windows,

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the significant pairs, strongest evidence first; write all pairs where asked."""
-    from crossattn._utils import atomic_write
+    from crossattn._io import atomic_write
     from crossattn.cli._run_folder import (
         check_output_dir,
         load_windows,

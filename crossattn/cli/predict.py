@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write ``close_time`` and a column per symbol: the forecast made when that bar closed."""
-    from crossattn._utils import atomic_write
+    from crossattn._io import atomic_write
     from crossattn.cli._run_folder import check_output_dir, forecast_table, load_windows, open_run
     from crossattn.data.files import read_bars
     from crossattn.training.prediction import predict

@@ -106,7 +106,7 @@ def _train(args: argparse.Namespace, model, train, val, **folder):
 
 def _write_evidence(run_dir: Path, result, test) -> None:
     """Write loss curve, attention map and tested leaders into the run folder."""
-    from crossattn._utils import atomic_write
+    from crossattn._io import atomic_write
     from crossattn.evidence.leadlag import analyze_lead_lag_relationships
     from crossattn.evidence.maps import attention_maps
     from crossattn.figures import png_of, use_style
@@ -125,7 +125,7 @@ def _write_evidence(run_dir: Path, result, test) -> None:
 
 def _walk_forward(args: argparse.Namespace, data, run_dir: Path) -> None:
     """Refit on a rolling window; write scores and forecasts of every fold."""
-    from crossattn._utils import atomic_write
+    from crossattn._io import atomic_write
     from crossattn.cli._run_folder import forecast_table
     from crossattn.figures import png_of
     from crossattn.portfolio.walkforward import walk_forward

@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 import pandas as pd
 
-from crossattn._utils import atomic_write
+from crossattn._io import atomic_write
 from crossattn.data.frame import (
     FRAME_COLUMNS,
     PRICE_COLUMNS,

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crossattn._utils import atomic_write
+from crossattn._io import atomic_write
 from crossattn.data.files import symbol_to_stem
 from crossattn.errors import DamagedFileError, InvalidInputError
 

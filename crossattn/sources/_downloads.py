@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from crossattn._utils import progress
+from crossattn._io import progress
 from crossattn.data.frame import Frames
 from crossattn.errors import (
     CrossAttentionError,

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from crossattn._utils import atomic_write
+from crossattn._io import atomic_write
 from crossattn.config import ModelConfig
 from crossattn.errors import CrossAttentionError, DamagedFileError, InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset

@@ -15,11 +15,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from crossattn import _utils as runtime
+from crossattn._io import progress
 from crossattn._validation import check_int, check_seed
 from crossattn.config import TrainingConfig
 from crossattn.errors import InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
+from crossattn.runtime import on_device, select_device
 from crossattn.training.batches import as_data, fit_scaling
 from crossattn.training.callbacks import Callback, Checkpoint, TensorBoard
 from crossattn.training.checkpoint import CONFIG_FILE, save_models
@@ -190,9 +191,9 @@ def train_cross_attention_model(
     mark = {} if run_dir is None else fingerprint(model, (train, val), recipe, **settings)
     watchers = [TensorBoard(folder)] if tensorboard and context.is_main else []
     watchers.append(Checkpoint(folder, mark, checkpoint_every))
-    device = runtime.select_device(device)
+    device = select_device(device)
     context.check_device(device)
-    with _repeatable(seed), runtime.on_device(model, device):
+    with _repeatable(seed), on_device(model, device):
         context.broadcast(model)
         fit_scaling(model, train, device)
         trainer = Trainer(model, train, val, recipe, seed, device, context)
@@ -222,9 +223,7 @@ def _run(trainer: Trainer, patience: int, shown: bool, callbacks: Sequence[Callb
     """Train until the epochs or the patience end; leave the best weights."""
     state, total = trainer.progress, trainer.recipe.epochs
     done = state.epoch - 1
-    epochs = runtime.progress(
-        range(done, total), shown=shown, desc="epoch", total=total, initial=done
-    )
+    epochs = progress(range(done, total), shown=shown, desc="epoch", total=total, initial=done)
     with contextlib.ExitStack() as stack:
         for callback in callbacks:
             callback.on_start(trainer)

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from crossattn._utils import on_device, select_device
 from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
 from crossattn.model.batch import Batch
 from crossattn.model.network import CrossAttentionMultiAsset
+from crossattn.runtime import on_device, select_device
 from crossattn.training.batches import align_to_model, as_data, series_of
 from crossattn.windows.dataset import CrossAttentionData
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from crossattn._utils import atomic_write
+from crossattn._io import atomic_write
 from crossattn.config import TrainingConfig
 from crossattn.errors import DamagedFileError, InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossattn import _utils as runtime
 from crossattn.config import TrainingConfig
 from crossattn.errors import InvalidInputError
 from crossattn.model.batch import Batch
 from crossattn.model.network import CrossAttentionMultiAsset
+from crossattn.runtime import seed_draws
 from crossattn.training.batches import make_batch
 from crossattn.training.distributed import DistributedContext
 from crossattn.training.losses import Loss, resolve_loss
@@ -113,7 +113,7 @@ class Trainer:
             self.train = self.model.body.update_head_scores(self.train)
         # rank 0 draws what one process would; the others' rows need draws of their own
         draw = hash((self.seed, state.epoch, state.batch)) + self.context.rank
-        runtime.seed_draws(draw % 2**63, rows.device)
+        seed_draws(draw % 2**63, rows.device)
         set_rate(self.optimizer, self.rate_share)
         loss = self._loss(self.train, rows)
         value = loss.item()

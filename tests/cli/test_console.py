@@ -46,7 +46,7 @@ def test_work_goes_on_when_nobody_listens(tmp_path, stdout, buffered):
 
 @pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev/stdout here")
 def test_a_table_can_go_down_a_pipe():
-    write = "from crossattn._utils import atomic_write as whole\nwith whole('/dev/stdout') as file:"
+    write = "from crossattn._io import atomic_write as whole\nwith whole('/dev/stdout') as file:"
     program = f"{write} file.write_text('a,b\\n')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("a,b\n", "")
@@ -119,7 +119,7 @@ def test_speech_fits_a_stream_of_any_kind(monkeypatch):
 
 @pytest.mark.parametrize("quiet", [True, False])
 def test_the_environment_can_keep_every_bar_away(quiet):
-    asked = "import crossattn._utils as r; r._in_notebook = lambda: True"
+    asked = "import crossattn._io as r; r._in_notebook = lambda: True"
     environment = {**os.environ, "TQDM_DISABLE": "1" if quiet else ""}
     environment = {name: value for name, value in environment.items() if value}
     answer = subprocess.run(

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from crossattn._utils import atomic_write, select_device
+from crossattn._io import atomic_write
+from crossattn.runtime import select_device
 
 
 def written(path, text="new"):

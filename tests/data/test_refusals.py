@@ -20,8 +20,8 @@ from crossattn import (
     prepare_cross_attention_data,
     simulate_market,
 )
-from crossattn._utils import select_device
 from crossattn._validation import check_bool, check_choice, check_float, check_int, check_seed
+from crossattn.runtime import select_device
 from crossattn.sources.calendar import date_by_sessions
 from crossattn.windows.dataset import windows_of_features
 from crossattn.windows.splits import combinatorial_folds, walk_forward_folds

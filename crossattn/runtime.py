@@ -1,0 +1,136 @@
+"""Device, random seeds and the sample sizes of the book.
+
+Imports no other module of the package but ``errors``; torch is imported only by the functions that
+need it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossattn.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import torch
+
+SIZE_VARIABLE = "CROSSATTN_SIZE"
+
+
+def scaled_size(full: int, minimum: int = 1) -> int:
+    """Scale a sample size by the environment variable ``CROSSATTN_SIZE`` (1 by default).
+
+    Every chapter scales its numbers of bars, epochs and seeds with this function, so that one
+    variable makes the whole book smaller or larger.
+
+    Parameters
+    ----------
+    full : int
+        The size at which the chapter's claims are asserted.
+    minimum : int
+        Lower bound of the result.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    InvalidInputError
+        ``CROSSATTN_SIZE`` is not a positive number.
+
+    Examples
+    --------
+    >>> scaled_size(20_000)
+    20000
+    """
+    text = os.environ.get(SIZE_VARIABLE, "1")
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = float("nan")
+    if not 0 < scale < float("inf"):
+        raise InvalidInputError(f"{SIZE_VARIABLE} must be a positive number, got {text!r}")
+    return max(minimum, round(full * scale))
+
+
+def select_device(device: str | torch.device = "auto") -> torch.device:
+    """Return a torch device by name; ``"auto"`` takes a GPU when there is one.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    InvalidInputError
+        The name is unknown, or that device is not on this machine.
+    """
+    import torch
+
+    if str(device) == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        return torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+        if chosen.type == "meta":
+            raise RuntimeError("it holds shapes and no numbers")
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInputError(f"device {str(device)!r} cannot be used here: {reason}") from None
+    return chosen
+
+
+@contextlib.contextmanager
+def on_device(model: torch.nn.Module, device: torch.device) -> Iterator[torch.nn.Module]:
+    """Context manager: move a model to a device, and back on exit."""
+    before = next(model.parameters()).device
+    try:
+        yield model.to(device)
+    finally:
+        model.to(before)
+
+
+def seed_draws(seed: int, device: torch.device) -> None:
+    """Seed torch's random generators of the CPU and of one device.
+
+    ``torch.manual_seed`` seeds every accelerator, and queues each call with its stack trace until
+    CUDA is initialised: called once a training step, that is slow and leaks memory.
+
+    Parameters
+    ----------
+    seed : int
+        In [0, 2**63).
+    device : torch.device
+    """
+    import torch
+
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global random generators of Python, NumPy and torch (all devices)."""
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - other libraries read the global state
+    torch.manual_seed(seed)
