@@ -8,6 +8,7 @@ Built in chapter: Honest comparison.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -269,7 +270,7 @@ class _Windows:
         targets = np.asarray(data.targets, float)[rows][:, order] / model.target_scale_
         weights = np.isfinite(targets).astype(float)
         if model.volatility_weights:
-            every_row = _EveryRow(data)
+            every_row = replace(data, ends=np.arange(len(data.panel)))
             scale = recent_volatility(every_row, order, VOLATILITY_HALF_LIFE)[rows]
             scale = scale * np.sqrt(data.horizon) / model.target_scale_
             targets = np.clip(targets, -CLIP * scale, CLIP * scale)
@@ -289,14 +290,6 @@ class _Windows:
         rows = ends[:, None] - self.back[-steps:]
         target, weight = self.targets[rows], self.weights[rows]  # (B, S, N)
         return self.inputs(chosen), target.transpose(1, 2), weight.transpose(1, 2)
-
-
-class _EveryRow:
-    """A view of the data with one window end at every row, for its volatility."""
-
-    def __init__(self, data) -> None:
-        self.panel, self.features_ = data.panel, data.features
-        self.ends = np.arange(len(data.panel))
 
 
 def _weighted_error(forecast: Tensor, target: Tensor, weight: Tensor) -> Tensor:

@@ -137,9 +137,9 @@ def test_the_portfolio_path_drifts_and_pays(arrays):
 
 
 def test_losses_suit_their_outputs():
-    assert resolve_loss("regression") is mse_loss
-    assert resolve_loss("regression", "huber") is huber_loss
+    assert resolve_loss("", "regression") is mse_loss
+    assert resolve_loss("huber", "regression") is huber_loss
     with pytest.raises(InvalidInputError, match="portfolio"):
-        resolve_loss("portfolio", "mse")
+        resolve_loss("mse", "portfolio")
     with pytest.raises(InvalidInputError, match="regression"):
-        resolve_loss("regression", "sharpe")
+        resolve_loss("sharpe", "regression")
