@@ -234,7 +234,7 @@ class CrossAttentionForecaster(ForecastEstimator):
     def attention(self, data: CrossAttentionData) -> np.ndarray:
         """Return attention ``(n, N, N, L)``: over sources and lags jointly, rows sum to 1.
 
-        Each head counts as much as the forecast listens to it (the size of its gain), so that
+        Each head counts as much as its gain is large, so that
         heads that training switched off do not blur the map.
         """
         return self._mean_of("gain_weighted", data)

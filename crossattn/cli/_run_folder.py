@@ -84,7 +84,7 @@ def load_windows(
 def write_bars_record(run: Path, frames: Frames, train, val) -> None:
     """Record in the run folder, with a checksum, which bars training has used."""
     from crossattn.data.fingerprint import fingerprint_bars
-    from crossattn.training.checkpoint import write_sealed_json
+    from crossattn.training.checkpoint import write_checksummed_json
 
     record = {
         "bars_sha256": fingerprint_bars(frames),
@@ -92,17 +92,17 @@ def write_bars_record(run: Path, frames: Frames, train, val) -> None:
         "validation": [str(val.timestamps[0]), str(val.timestamps[-1])],
         "seen_until": str(val.clock[val.ends[-1] + val.horizon]),
     }
-    write_sealed_json(run / BARS_FILE, record)
+    write_checksummed_json(run / BARS_FILE, record)
 
 
 def read_bars_record(run: Path) -> dict:
     """Read the record of :func:`write_bars_record`; an altered file is refused."""
-    from crossattn.training.checkpoint import read_sealed_json
+    from crossattn.training.checkpoint import read_checksummed_json
 
     path = run / BARS_FILE
     if not path.is_file():
         raise _unfinished(run, BARS_FILE)
-    record = read_sealed_json(path)
+    record = read_checksummed_json(path)
     if "seen_until" not in record:
         raise DamagedFileError(f"{path} is another file; train the run again")
     return record

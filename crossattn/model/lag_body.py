@@ -136,7 +136,7 @@ class LagBody(nn.Module):
         return self.readout(self.signal(batch), batch.log_scale)
 
     def attention_maps(self, batch: Batch) -> list[dict[str, Tensor]]:
-        """Return one dict a layer; the last also says what adds up to the signal.
+        """Return one dict a layer; the last also holds the terms that add up to the signal.
 
         ``cross_asset`` (B, H, N, N) and ``lag`` (B, H, N, N, L) are each layer's attention: unknown
         tokens get none, the rest of a row adds to one. In the last layer ``gain_weighted``

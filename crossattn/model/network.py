@@ -1,4 +1,4 @@
-"""The network: raw windows in, forecasts, classes, positions or quantiles out.
+"""CrossAttentionMultiAsset: raw windows in, forecasts, classes, positions or quantiles out.
 
 Built in chapter: The full model.
 """
@@ -176,7 +176,7 @@ class CrossAttentionMultiAsset(nn.Module):
     def forward(
         self, x: Tensor, return_attention: bool = False
     ) -> Tensor | tuple[Tensor, list[dict[str, Tensor]]]:
-        """Answer for the last step of raw windows.
+        """Predict at the last step of raw windows.
 
         Parameters
         ----------

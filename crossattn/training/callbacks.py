@@ -19,7 +19,7 @@ TENSORBOARD_FOLDER = "tensorboard"
 class Callback:
     """Something to do while a model trains; subclass it and override what you need.
 
-    ``trainer.progress`` says where the training stands, ``trainer.model`` is the model. Under
+    ``trainer.progress`` is where the training stands, ``trainer.model`` is the model. Under
     ``torchrun`` every process calls its own. What a method raises ends the training; a run folder
     keeps its last checkpoint.
 

@@ -1,4 +1,4 @@
-"""Weights and state on disk: safetensors and JSON, sealed with digests, whole or not at all.
+"""Weights and state on disk: safetensors and JSON, checksummed, written atomically.
 
 A folder holds ``model.safetensors`` (tensors alone: no time, no path) and ``config.json`` (what the
 tensors mean, and their digest). Nothing is parsed before its digest fits, and no tensor is made
@@ -31,7 +31,7 @@ MAX_JSON_BYTES = 16 * 2**20
 MAX_TENSOR_BYTES = 8 * 2**30
 
 
-def write_sealed_json(path: Path, content: Mapping) -> None:
+def write_checksummed_json(path: Path, content: Mapping) -> None:
     """Write ``content`` as JSON with the SHA-256 of its canonical form beside it.
 
     Parameters
@@ -40,13 +40,13 @@ def write_sealed_json(path: Path, content: Mapping) -> None:
     content : mapping
         JSON values; ``digest`` is taken.
     """
-    sealed = {**content, "digest": _digest_of(content)}
+    checked = {**content, "digest": _digest_of(content)}
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(sealed, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(checked, indent=1) + "\n", encoding="utf-8")
 
 
-def read_sealed_json(path: Path) -> dict:
-    """Read what :func:`write_sealed_json` wrote.
+def read_checksummed_json(path: Path) -> dict:
+    """Read what :func:`write_checksummed_json` wrote.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def save_models(models: Sequence[CrossAttentionMultiAsset], directory: str | Pat
     }
     digest = write_tensors(directory / MODEL_FILE, tensors)
     first = models[0]
-    write_sealed_json(
+    write_checksummed_json(
         directory / CONFIG_FILE,
         {
             "format": FORMAT,
@@ -145,7 +145,7 @@ def load_models(directory: str | Path) -> tuple[list[CrossAttentionMultiAsset], 
         A file is missing, damaged, of another format, or its parts do not fit together.
     """
     directory = Path(directory)
-    content = read_sealed_json(directory / CONFIG_FILE)
+    content = read_checksummed_json(directory / CONFIG_FILE)
     if content.get("format") != FORMAT:
         raise DamagedFileError(
             f"{directory / CONFIG_FILE} has format {content.get('format')!r}; "

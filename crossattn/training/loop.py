@@ -156,7 +156,7 @@ def train_cross_attention_model(
 
     Notes
     -----
-    Where the recipe says ``next_bar``, as the default preset's does for forecasts of returns,
+    With ``next_bar``, as in the default preset's recipe for forecasts of returns,
     losses are those of the next bar at any horizon, and the forecast adds up over the horizon what
     is known of each of its bars. ``next_bar=False`` learns from the horizon's own return.
 

@@ -25,9 +25,9 @@ from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training.checkpoint import (
     CONFIG_FILE,
     MODEL_FILE,
-    read_sealed_json,
+    read_checksummed_json,
     read_tensors,
-    write_sealed_json,
+    write_checksummed_json,
     write_tensors,
 )
 from crossattn.windows.dataset import CrossAttentionData
@@ -136,7 +136,7 @@ class RunFolder:
         name = f"checkpoint-{progress.epoch:05d}-{progress.batch:07d}.safetensors"
         digest = write_tensors(self.path / name, tensors)
         pointer = {"progress": asdict(progress), "file": name, "sha256": digest, "run": mark}
-        write_sealed_json(self.path / POINTER, pointer)
+        write_checksummed_json(self.path / POINTER, pointer)
         self._reconcile(progress, name)
 
     def restore(self, mark: dict) -> tuple[Progress, dict[str, torch.Tensor]] | None:
@@ -151,7 +151,7 @@ class RunFolder:
         """
         if self.path is None or not (self.path / POINTER).exists():
             return None
-        pointer = read_sealed_json(self.path / POINTER)
+        pointer = read_checksummed_json(self.path / POINTER)
         try:
             progress = Progress(**pointer["progress"])
             name, digest, run = pointer["file"], pointer["sha256"], pointer["run"]

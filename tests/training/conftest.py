@@ -1,4 +1,4 @@
-"""A small planted market, made once for the room."""
+"""A small planted market, made once for all training tests."""
 
 import pytest
 import torch

@@ -69,7 +69,7 @@ def test_leaders_are_the_largest_pull_and_minus_one_where_nobody_is_known(plante
     pull = np.abs(forecaster.coefficients(test)).sum(-1)
     leaders = forecaster.leaders(test)
     np.testing.assert_array_equal(leaders, pull.argmax(-1))
-    assert (leaders != np.arange(5)).all(), "nobody leads itself"
+    assert (leaders != np.arange(5)).all(), "no asset leads itself"
     panel = test.panel.copy()
     panel[test.ends[0] - 7 : test.ends[0] + 1] = np.nan
     dark = dataclasses.replace(test, panel=panel)

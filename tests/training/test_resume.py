@@ -20,9 +20,9 @@ from crossattn.training.checkpoint import (
     CONFIG_FILE,
     MODEL_FILE,
     load_models,
-    read_sealed_json,
+    read_checksummed_json,
     save_models,
-    write_sealed_json,
+    write_checksummed_json,
 )
 from crossattn.training.loop import train_cross_attention_model
 from crossattn.training.prediction import predict
@@ -275,9 +275,9 @@ class TestSavedModels:
     )
     def test_a_sealed_lie_is_not_believed(self, saved, change):
         """Whoever can compute the digest still cannot make names and shapes disagree."""
-        content = read_sealed_json(saved / CONFIG_FILE)
+        content = read_checksummed_json(saved / CONFIG_FILE)
         change(content)
-        write_sealed_json(saved / CONFIG_FILE, content)
+        write_checksummed_json(saved / CONFIG_FILE, content)
         with pytest.raises(DamagedFileError):
             load_models(saved)
 
