@@ -1,1 +1,5 @@
-"""The only place where data meets model: losses, loop, checkpoints, the forecaster."""
+"""Train, predict, save and load models; losses and callbacks."""
+
+import lazy_loader
+
+__getattr__, __dir__, _ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,10 @@
+from .linear import VAR as VAR
+from .naive import EqualWeight as EqualWeight
+from .naive import LastValue as LastValue
+from .naive import Momentum as Momentum
+from .naive import OwnLagAR as OwnLagAR
+from .naive import Zero as Zero
+from .neural import DLinear as DLinear
+from .neural import MultiAssetRNN as MultiAssetRNN
+from .neural import SingleAssetLSTM as SingleAssetLSTM
+from .neural import VariateTokenTransformer as VariateTokenTransformer

@@ -1,0 +1,9 @@
+from .callbacks import Callback as Callback
+from .checkpoint import load_models as load_models
+from .checkpoint import save_models as save_models
+from .loop import TrainingResult as TrainingResult
+from .loop import train_cross_attention_model as train_cross_attention_model
+from .losses import LOSSES as LOSSES
+from .losses import resolve_loss as resolve_loss
+from .prediction import attention_batches as attention_batches
+from .prediction import predict as predict
