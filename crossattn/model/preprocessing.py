@@ -90,6 +90,8 @@ class LagPreprocessor(nn.Module):
 
     def fit(self, series: Tensor, lookback: int) -> None:
         """Take scales from the series (S, N, T, F) of the training part."""
+        # padded in front, every step ends a window: states are measured at each, on what there is
+        series = nn.functional.pad(series, (0, 0, lookback - 1, 0), value=float("nan"))
         value = self._channel(series, "log_return")
         content = self._channel(series, "relative_volume")
         self.value_scale.copy_(root_mean_square(_by_asset(value)))
