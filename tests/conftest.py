@@ -1,4 +1,4 @@
-"""Bars for tests of any room: a plain random walk, made here so that no room tests itself."""
+"""Random-walk bars for tests, made without the package so that nothing tests itself."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from crossattn.errors import CrossAttentionError
 
-# Whoever starts the tests in the background may have made them deaf to Ctrl-C, and every process
-# that they start: the tests of Ctrl-C need ears.
+# Processes started in the background may ignore SIGINT and pass that on to their children; the
+# tests of Ctrl-C need the default handler.
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

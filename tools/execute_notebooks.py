@@ -1,7 +1,7 @@
 """Execute the chapters side by side, one per core, into the cache that the build of the book reads.
 
 The build executes notebooks one after the other; done here first, it finds them executed. A chapter
-that fails is left to the build, which executes it again and says what is wrong.
+that fails is left to the build, which executes it again and reports the error.
 Usage: ``python tools/execute_notebooks.py``.
 """
 

@@ -1,4 +1,4 @@
-"""Everything a page needs comes with the book, and every output belongs to this package.
+"""Pages that load nothing from a network, and a cache of executed notebooks for each package state.
 
 - MathJax: script, fonts and TeX extensions are copied from the package ``sphinx-mathjax-offline``
   (only the parts that a page can ask for, 4 MB instead of 24).
@@ -77,7 +77,7 @@ def name_cache(app: Sphinx, config) -> None:
 
 
 def setup(app: Sphinx) -> dict:
-    """Connect."""
+    """Register."""
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("config-inited", name_cache, priority=100)
     app.connect("html-page-context", drop_thebe, priority=900)

@@ -1,7 +1,7 @@
 """``{plan}``: the whole plan of the book, with what is not written yet marked as planned.
 
 The content is one part a paragraph: its title, then one line a chapter, ``path | title | about``.
-A chapter counts as written where the table of contents lists it; nobody types a status by hand.
+A chapter counts as written where the table of contents lists it.
 A reference to a chapter that is planned becomes its title.
 """
 

@@ -1,4 +1,4 @@
-"""Solutions are folded away, and their fold says that it is one."""
+"""Label the folds of hidden solutions "Show the solution"."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sphinx.application import Sphinx
 
 
 def name_folds(app: Sphinx, doctree: nodes.document) -> None:
-    """Say "Show the solution" where a hidden cell is tagged as one."""
+    """Set the prompt of each hidden cell that is tagged as a solution."""
     for cell in doctree.findall(nodes.container):
         if "tag_solution" in cell["classes"] and cell.get("hide_mode"):
             cell["prompt_show"] = "Show the solution"

@@ -142,7 +142,7 @@ def fused_attention(
     query, key, value : Tensor of shape (..., Nq, D), (..., Nk, D), (..., Nk, Dv)
         With the same leading axes; finite, also where they are masked.
     mask, bias : Tensor broadcastable to (..., Nq, Nk), optional
-        As in :func:`scaled_dot_product_attention`.
+        As in :func:`crossattn.scaled_dot_product_attention`.
 
     Returns
     -------

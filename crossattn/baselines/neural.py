@@ -208,7 +208,7 @@ class SingleAssetLSTM(NeuralBaseline):
 
 
 class MultiAssetRNN(NeuralBaseline):
-    """An LSTM that reads all assets as one vector: it looks across, and cannot say where."""
+    """LSTM over the vector of all assets: uses other assets without saying which."""
 
     architecture = JointLSTM
 

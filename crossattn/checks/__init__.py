@@ -1,7 +1,7 @@
-"""For learners and their teachers: staged checks, markets by student, grading.
+"""Checks of learners' answers in stages, and a simulated market for each student.
 
-Stands beside the rest of the package: it may use any room, and no room uses it. Names are handed
-out on first use, so that the environment check runs where everything else is missing.
+This package may import every other one and none imports it. Names are imported on first use, so
+that the environment check runs where the dependencies are missing.
 """
 
 from importlib import import_module

@@ -2,7 +2,7 @@
 
 A check runs its stages in order and stops at the first that fails, because a wrong axis makes every
 later message misleading. Where an answer is wrong in a way that many answers are wrong, the check
-computes that wrong answer too and, if it matches, says so.
+computes that wrong answer too and, if it matches, reports it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TOLERANCE = 1e-6
 
 
 class CheckFailedError(AssertionError):
-    """A learner's answer failed a stage; the message says which and what to look at.
+    """A learner's answer failed a stage; the message names it and what to look at.
 
     Examples
     --------

@@ -57,7 +57,7 @@ def check_attention(fn: Callable, *, until: str | None = None) -> None:
     ------
     CheckFailedError
         At the first idea that is missing: shapes, the axis of the softmax, the scale, the mix of
-        values, the mask, a row with nobody to attend to, large scores, leading axes.
+        values, the mask, a fully masked row, large scores, leading axes.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def check_attention(fn: Callable, *, until: str | None = None) -> None:
         require_close(attention, expected, "masked attention", slips)
         require_close(output, expected @ value, "masked output")
 
-    def nobody():
+    def fully_masked():
         lonely = mask.copy()
         lonely[1] = False
         output, attention = ask(m=lonely)
@@ -174,7 +174,7 @@ def check_attention(fn: Callable, *, until: str | None = None) -> None:
             ("the scale", scale),
             ("the mix of values", mix),
             ("the mask", masking),
-            ("nobody to attend to", nobody),
+            ("fully masked rows", fully_masked),
             ("large scores", large),
             ("a batch in front", batches),
         ],

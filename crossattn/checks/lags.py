@@ -189,7 +189,7 @@ def check_sector_means(fn: Callable, *, until: str | None = None) -> None:
     def means():
         result = as_array(fn(torch.tensor(x), torch.tensor(sector)), "sector means")
         slips = {
-            "these are sums: a sector of three would speak three times as loud": np.stack(
+            "these are sums: a sector of three would weigh three times as much": np.stack(
                 [x[sector == s].sum(axis=0) for s in range(3)]
             ),
             "every sector has the mean of all assets": np.repeat(x.mean(0)[None], 3, axis=0),
@@ -257,10 +257,10 @@ def check_hierarchy(fn: Callable, *, until: str | None = None) -> None:
 
     def outside():
         slips = {
-            "an asset hears the mean of its own sector twice: mask its own sector here": (
+            "an asset attends to the mean of its own sector twice: mask its own sector here": (
                 softmax_by_loop(x @ means.T / 2.0, np.ones((6, 3), dtype=bool))
             ),
-            "an asset hears its own sector only: the mask is upside down": softmax_by_loop(
+            "an asset attends to its own sector only: the mask is upside down": softmax_by_loop(
                 x @ means.T / 2.0, ~foreign
             ),
         }

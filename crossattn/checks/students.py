@@ -17,7 +17,7 @@ def student_id(claimed: str) -> str:
     Parameters
     ----------
     claimed : str
-        What the notebook says.
+        The student as written in the notebook.
 
     Returns
     -------

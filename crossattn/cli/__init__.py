@@ -96,7 +96,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
-    """Whether NumPy or torch could not allocate; torch says so by a RuntimeError of many kinds."""
+    """Whether NumPy or torch could not allocate; torch raises several kinds of RuntimeError."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return "can't allocate memory" in str(error)

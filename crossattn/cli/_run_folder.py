@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from crossattn import CrossAttentionData, CrossAttentionMultiAsset
     from crossattn.data.frame import Frames
+    from crossattn.model.network import CrossAttentionMultiAsset
+    from crossattn.windows.dataset import CrossAttentionData
 
 BARS_FILE = "bars.json"
 FIGURES = {

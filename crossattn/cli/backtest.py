@@ -14,7 +14,7 @@ from crossattn.cli._run_folder import add_folders
 if TYPE_CHECKING:
     import pandas as pd
 
-    from crossattn import CrossAttentionData
+    from crossattn.windows.dataset import CrossAttentionData
 
 HELP = "trade the forecasts of a run, net of costs, on bars that it never saw"
 

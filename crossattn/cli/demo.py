@@ -12,7 +12,7 @@ from crossattn.cli._console import echo
 if TYPE_CHECKING:
     import numpy as np
 
-    from crossattn import CrossAttentionData
+    from crossattn.windows.dataset import CrossAttentionData
 
 HELP = "bars, features, training, lead-lag evidence, backtest and report.html in a minute"
 

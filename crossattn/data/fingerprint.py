@@ -15,7 +15,7 @@ def fingerprint_bars(frames: Frames) -> str:
     Parameters
     ----------
     frames : dict of str to DataFrame
-        Frames as :func:`crossattn.data.check_frames` returns them, in any order of symbols.
+        Frames as :func:`crossattn.data.frame.check_frames` returns them, in any order of symbols.
 
     Returns
     -------

@@ -198,7 +198,7 @@ def check_times(index: pd.Index, symbol: str, name: str) -> pd.DatetimeIndex:
 def absorb_rounding(open_, high, low, close) -> tuple[np.ndarray, np.ndarray]:
     """Return high and low, widened to open and close where these lie past them by rounding only.
 
-    Prices that were multiplied by a factor, adjusted ones say, may end a rounding error (1e-9
+    Prices that were multiplied by a factor, such as adjusted ones, may end a rounding error (1e-9
     relative) outside of their own high and low. Anything further away is left as it is.
     """
     top, bottom = np.fmax(open_, close), np.fmin(open_, close)

@@ -108,7 +108,7 @@ def as_panel(data: Frames | Panel) -> Panel:
     Returns
     -------
     DataFrame
-        A Panel as :func:`align_panel` makes it.
+        A Panel as :func:`crossattn.align_panel` makes it.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Lead-lag test: a model's contributions against returns that it has not seen, and its report.
 
-Attention always points somewhere, so a map is no evidence. The claim tested here can fail: what the
-model says source j adds to asset i's next return must show up in that return.
+Attention always points somewhere, so a map is no evidence. The claim tested here can fail: what
+source j adds to asset i's forecast must show up in asset i's next return.
 
 Built in chapter: Who really leads?
 """
@@ -293,7 +293,7 @@ def contribution_test(
     volatility_weights: bool = True,
     symbols: Sequence[str] | None = None,
 ) -> LeadLagReport:
-    """Test contributions measured on ``data``; see :func:`analyze_lead_lag_relationships`."""
+    """Test measured contributions, as :func:`crossattn.analyze_lead_lag_relationships` does."""
     n_assets = len(measured.symbols)
     untested = {"p_value": 1.0, "clark_west": 1.0, "slope": 0.0, "slope_error": np.nan, "t": 0.0}
     matrices = {name: np.full((n_assets, n_assets), value) for name, value in untested.items()}

@@ -125,7 +125,7 @@ def audit_leakage(
     Parameters
     ----------
     pipeline : callable
-        From bars (of the kind that ``data`` is) to a DataFrame or Series whose index says *when
+        From bars (of the kind that ``data`` is) to a DataFrame or Series whose index is *when
         each row is claimed to be known*: features, labels dated when they are known, signals,
         forecasts, positions. It must be deterministic.
     data : Frames or Panel

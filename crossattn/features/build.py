@@ -31,7 +31,7 @@ def create_multi_asset_features(
     data : Frames or Panel
         Bars by symbol, or already aligned.
     features : sequence of str
-        Names from :data:`crossattn.features.FEATURES`, or a group such as ``"calendar"``.
+        Names from :data:`~crossattn.features.registry.FEATURES`, or a group such as ``"calendar"``.
 
     Returns
     -------

@@ -45,14 +45,14 @@ def compute_rsi(prices: Prices, period: int = 14) -> Prices:
     start as the mean of the first `period` changes and go on as
     :math:`\\bar u_t = ((n - 1)\\,\\bar u_{t-1} + u_t) / n`; the index is
     :math:`100\\,\\bar u_t / (\\bar u_t + \\bar d_t)`. Equal to TA-Lib, except on a price that never
-    moved, where TA-Lib says 0. A missing bar is left out: the averages hold, and the next change is
-    counted from the last price that there was.
+    moved, where TA-Lib gives 0. A missing bar is left out: the averages hold, and the next change
+    counts from the last price that there was.
 
     Built in chapter: Features without look-ahead.
 
     References
     ----------
-    J. Welles Wilder (1978), *New Concepts in Technical Trading Systems*, Trend Research.
+    Wilder, J. W. (1978), *New Concepts in Technical Trading Systems*, Trend Research.
 
     Examples
     --------

@@ -20,7 +20,7 @@ SATURDAY, SUNDAY = 5, 6
 class WideBars:
     """A panel as wide ``(T, N)`` float64 arrays, one a field, with what several features share.
 
-    Every property is causal: row t holds what rows up to t say.
+    Every property is causal: row t depends on rows up to t only.
     """
 
     def __init__(self, panel: pd.DataFrame):

@@ -27,7 +27,8 @@ class Batch:
     log_scale : Tensor of shape (B, N)
         Log of each asset's recent volatility over its usual one.
     head_scores : Tensor of shape (B, H)
-        Recent skill of each identity head; see :meth:`LagBody.update_head_scores`.
+        Recent skill of each identity head, see
+        :meth:`~crossattn.model.lag_body.LagBody.update_head_scores`.
     history : Tensor of shape (2, S, N, T)
         Values and content of the whole series, from which head scores are computed.
     windows : Tensor of shape (B, N, T, F)

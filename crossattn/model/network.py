@@ -216,7 +216,8 @@ class CrossAttentionMultiAsset(nn.Module):
         """Prepare every window of ``lookback`` steps in raw series (S, N, T, F), in order.
 
         A panel (R, N, F) is one series, ``panel.transpose(0, 1)[None]``; windows given one by one
-        are series of ``lookback`` steps. :meth:`Batch.take` draws windows by number.
+        are series of ``lookback`` steps. :meth:`Batch.take
+        <crossattn.model.batch.Batch.take>` draws windows by number.
         """
         return self.body.read(series, lookback)
 

@@ -97,7 +97,7 @@ def _predict_of_module(module: Any) -> Callable[[Any], np.ndarray]:
     """Prediction function of a torch module: ours by name and in batches, others as they are."""
     import torch
 
-    from crossattn import CrossAttentionMultiAsset
+    from crossattn.model.network import CrossAttentionMultiAsset
     from crossattn.training.prediction import predict
 
     def predict_others(windows: np.ndarray | CrossAttentionData) -> np.ndarray:

@@ -26,8 +26,8 @@ def compute_metrics(
     returns : Series or ndarray of shape (T,)
         Net simple return of each bar, fractions, no NaN, at least two.
     periods_per_year : float, optional
-        Bars a year. None: inferred from the index (see :func:`infer_periods_per_year`) and
-        reported in the result.
+        Bars a year. None: inferred from the index (see
+        :func:`~crossattn.portfolio.metrics.infer_periods_per_year`) and reported in the result.
 
     Returns
     -------

@@ -144,7 +144,7 @@ class CrossAttentionBacktest:
         -------
         DataFrame of n + 1 rows
             A row a close: those of the windows, and the one that ends the last window's bar (left
-            out where that bar has no return yet). The columns are those of :attr:`result_`:
+            out where that bar has no return yet). The columns are those of ``result_``:
             ``timestamp``; ``capital``, the account's ``equity``, after the row's trades;
             ``return``, net, of the bar that ends at the row, the first measured from
             ``initial_capital``; ``cost`` of the row's trades, in money; ``turnover``, traded

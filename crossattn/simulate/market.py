@@ -150,7 +150,7 @@ def simulate_market(
     a slow common autoregression, a faster one of each asset, and a spill-over from two others'
     (or a GARCH). Volume follows volatility, the size of the shock, and news, which moves volatility
     too. Highs and lows are the extremes of Brownian bridges. Gates read
-    :func:`crossattn.features.relative_volume`, the definition of the feature.
+    :func:`crossattn.features.indicators.relative_volume`, the definition of the feature.
 
     In "asynchronous" no asset moves another, yet part of a late quote's next return has already
     happened: the oracle there is that part of the latent move, which the stale price shows in the
@@ -162,7 +162,7 @@ def simulate_market(
 
     References
     ----------
-    A. W. Lo, A. C. MacKinlay (1990), An econometric analysis of nonsynchronous trading.
+    Lo, A. W. and MacKinlay, A. C. (1990), An econometric analysis of nonsynchronous trading.
 
     Examples
     --------

@@ -90,6 +90,7 @@ def _crisis(options: MarketOptions) -> MarketPaths:
     return market.build(edges + edges.in_regime(1), dynamics.in_state(market.regimes))
 
 
+#: Every scenario by name: builds the paths of a market from its options.
 SCENARIOS: dict[str, Callable[[MarketOptions], MarketPaths]] = {
     "static": _static,
     "null": _null,

@@ -118,8 +118,8 @@ class Pager:
         """Ask for whatever of the closed candles ``first`` to ``last`` is not held yet."""
         now = self._interval.slot_of(time.time_ns() // 1_000_000)
         if last >= now and self._clock_ms is None and self._unknown(first, last):
-            # a page without a range tells the venue's clock, which decides what has closed; our
-            # own only says that this is the cheaper request here
+            # a page without a range gives the venue's time, which decides what has closed; local
+            # time only suggests that this request is the cheaper one here
             self._take(self._ask(None).candles)
         last = self._last_closed(last)
         may_probe = True

@@ -1,8 +1,8 @@
 """Bars of stocks, indices, currencies and coins from Yahoo, through yfinance.
 
 yfinance returns an empty frame for many a failure, dates bars by the exchange's wall clock, and
-includes the bar that is still open. Here a failure is an error that says what it was, a bar has a
-UTC open and the moment at which it was known, and an open bar is left out.
+includes the bar that is still open. Here a failure raises an error that names its cause, a bar has
+a UTC open and the moment at which it was known, and an open bar is left out.
 """
 
 from __future__ import annotations
@@ -123,13 +123,13 @@ def fetch_stock_data(
 
 
 class YahooSource:
-    """Yahoo's chart data: :func:`fetch_stock_data`, with failures and gaps beside the frames.
+    """Bars from Yahoo, as :func:`crossattn.fetch_stock_data`, with failures and gaps reported.
 
     Parameters
     ----------
     cache_dir : path, optional
     session : optional
-        See :func:`fetch_stock_data`.
+        See :func:`crossattn.fetch_stock_data`.
     timeout : float
         Seconds for one request.
     """
@@ -150,7 +150,7 @@ class YahooSource:
     def fetch(
         self, symbols: Iterable[str], start: object, end: object, interval: str = "1h"
     ) -> Fetched:
-        """Fetch like :func:`fetch_stock_data`, but return failures and gaps beside the frames."""
+        """Fetch as :func:`crossattn.fetch_stock_data`, and report failures and gaps."""
         symbols = check_symbols(symbols)
         check_choice("interval", interval, INTERVALS)
         first, last = parse_time(start, "start"), parse_time(end, "end")

@@ -183,9 +183,9 @@ def _assembled(
     model = CrossAttentionMultiAsset.from_config(config)
     model.load_state_dict(state)
     for name in ("symbols", "features", "lookback", "horizon"):
-        said, known = content[name], getattr(model, name)
-        if said != (list(known) if isinstance(known, tuple) else known):
-            raise InvalidInputError(f"{name} is {said!r} here and {known!r} in the model")
+        stored, known = content[name], getattr(model, name)
+        if stored != (list(known) if isinstance(known, tuple) else known):
+            raise InvalidInputError(f"{name} is {stored!r} here and {known!r} in the model")
     return model.eval()
 
 

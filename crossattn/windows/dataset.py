@@ -326,7 +326,7 @@ def prepare_cross_attention_data(
         Bars over which the target looks ahead: row t's target is
         ``close[t + horizon] / close[t] - 1``, a simple return, known at row ``t + horizon``.
     features : sequence of str
-        See :data:`crossattn.features.FEATURES`.
+        See :data:`crossattn.features.registry.FEATURES`.
     include_latest : bool
         Keep the newest `horizon` windows too, whose targets are not known yet (NaN in y): a
         forecast of today needs them.
@@ -391,7 +391,7 @@ def windows_of_features(
     closes : wide DataFrame
         Closes on the same index, a column a symbol; NaN where there is no bar.
     lookback, horizon, include_latest
-        As in :func:`prepare_cross_attention_data`.
+        As in :func:`crossattn.prepare_cross_attention_data`.
     warm_up : int
         Leading rows to leave out.
 

@@ -1,4 +1,4 @@
-"""Naive baselines against arithmetic, and the door that all baselines share."""
+"""Naive baselines against arithmetic, and the input checks that all baselines share."""
 
 from dataclasses import replace
 

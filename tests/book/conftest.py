@@ -46,10 +46,10 @@ def missing(what: str) -> None:
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serve files and say nothing."""
+    """Serve files without logging."""
 
     def log_message(self, *arguments) -> None:
-        """Say nothing."""
+        """Do not log."""
 
 
 class Browser:

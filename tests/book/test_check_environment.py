@@ -1,4 +1,4 @@
-"""The environment check runs where packages are missing, and says how to mend each."""
+"""The environment check runs where packages are missing, and names the remedy for each."""
 
 from __future__ import annotations
 

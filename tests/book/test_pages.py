@@ -69,7 +69,7 @@ CONTRAST = """
 
 @pytest.fixture(scope="module", params=PAGES)
 def page(request, browser, site):
-    """One page of the table of contents, open, with what the browser says of it."""
+    """One page of the table of contents, open, with its state in the browser."""
     browser.visit(site + request.param)
     browser.evaluate(LOAD_IMAGES)
     return {"name": request.param, **browser.evaluate(STATE)}

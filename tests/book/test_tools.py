@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
-import zlib
 
 import nbformat
 import pytest
@@ -14,13 +14,14 @@ from check_links import wrong_in_pages, wrong_in_styles
 from execute_notebooks import execute, is_cached
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
-from make_inventory import INVENTORIES, PROJECTS, inventory
 from notebooks import ROOT, toc_files
+
+import crossattn
 
 pytest.importorskip("sphinx")
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
-import package
 import plan
+import source
 from offline import package_digest
 
 PAGE = '<html><body><h1 id="top">A</h1>{}</body></html>'
@@ -70,13 +71,12 @@ def test_plan_knows_what_is_listed():
     assert plan.listed_files(toc) == {"a", "b/c"}
 
 
-@pytest.mark.parametrize("project", PROJECTS)
-def test_inventories_are_those_that_the_tool_writes(project):
-    written = (INVENTORIES / f"{project}.inv").read_bytes()
-    expected = inventory(project, PROJECTS[project])
-    heads, bodies = zip(*(text.split(b"zlib.\n") for text in (written, expected)), strict=True)
-    assert heads[0] == heads[1]
-    assert zlib.decompress(bodies[0]) == zlib.decompress(bodies[1])
+def test_the_reference_lists_every_public_name_once():
+    text = (ROOT / "book" / "appendices" / "api.md").read_text(encoding="utf-8")
+    listed = re.findall(
+        r"^\.\. (?:data|auto(?:function|class|exception)):: (\w+)$", text, re.MULTILINE
+    )
+    assert sorted(listed) == dir(crossattn)
 
 
 def test_source_is_the_packages_own_with_shorter_docstrings():
@@ -89,23 +89,10 @@ def test_source_is_the_packages_own_with_shorter_docstrings():
                 node.body[0] = ast.Pass()
         return ast.dump(tree)
 
-    source = inspect.getsource(functional)
-    shown = package.without_docstrings(source)
-    assert bare(shown) == bare(source)
-    assert len(shown) < len(source)
-
-
-@pytest.mark.parametrize(
-    ("name", "there"),
-    [
-        ("crossattn.attention.functional.scaled_dot_product_attention", True),
-        ("crossattn.windows.dataset.CrossAttentionData.split", True),
-        ("crossattn.attention.functional.scaled_dot_product_attenton", False),
-        ("crossattn.no_such_room", False),
-    ],
-)
-def test_names_of_the_package_are_found(name, there):
-    assert (package.find_object(name) is not None) == there
+    text = inspect.getsource(functional)
+    shown = source.without_docstrings(text)
+    assert bare(shown) == bare(text)
+    assert len(shown) < len(text)
 
 
 def test_an_executed_chapter_is_found_in_the_cache_until_its_code_changes(tmp_path):
@@ -129,16 +116,16 @@ def test_an_executed_chapter_is_found_in_the_cache_until_its_code_changes(tmp_pa
 
 
 def test_executed_chapters_are_kept_apart_by_every_file_of_the_package(tmp_path):
-    room = tmp_path / "crossattn" / "evidence"
-    (room / "__pycache__").mkdir(parents=True)
+    folder = tmp_path / "crossattn" / "evidence"
+    (folder / "__pycache__").mkdir(parents=True)
     digests = set()
     for name in ("explorer.py", "explorer.js", "explorer.css"):
-        (room / name).write_text("1")
+        (folder / name).write_text("1")
         digests.add(package_digest(tmp_path))
-    (room / "explorer.js").write_text("2")
+    (folder / "explorer.js").write_text("2")
     digests.add(package_digest(tmp_path))
     assert len(digests) == 4
-    (room / "__pycache__" / "explorer.cpython-311.pyc").write_text("3")
+    (folder / "__pycache__" / "explorer.cpython-311.pyc").write_text("3")
     assert package_digest(tmp_path) in digests
 
 

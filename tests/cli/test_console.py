@@ -17,7 +17,7 @@ UNREAD, CLOSED = "unread", "closed"
 
 
 def command(words, *, stdout, stderr=subprocess.PIPE, **environment):
-    """Run ``crossattn`` with a pipe that nobody reads, or no stream at all, where it would say."""
+    """Run ``crossattn`` with a closed pipe, or without a stream, as its output."""
     read, write = os.pipe()
     os.close(read)
     streams = {UNREAD: write, CLOSED: None}

@@ -1,4 +1,4 @@
-"""Yahoo through yfinance against a stand-in: right frames or errors that say what happened."""
+"""Yahoo through yfinance against a stand-in: right frames or errors that name the cause."""
 
 from __future__ import annotations
 

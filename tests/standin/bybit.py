@@ -1,4 +1,4 @@
-"""A server on loopback that speaks Bybit's v5 candle protocol, faithfully or with one fault.
+"""A server on loopback that implements Bybit's v5 candle protocol, faithfully or with one fault.
 
 Its candles are a function of category, symbol, interval and open time, so that any test can say
 what is true without asking the server. It shares no line with the package: the grid is computed
@@ -101,7 +101,7 @@ class Ask:
 
 @dataclass
 class Answer:
-    """What the server is about to say; a fault changes it."""
+    """The response that the server is about to send; a fault changes it."""
 
     envelope: dict = field(default_factory=dict)
     status: int = 200
@@ -177,7 +177,7 @@ class BybitStandIn:
         self._thread.join()
 
     def encrypt(self, context: ssl.SSLContext) -> None:
-        """Speak TLS from now on."""
+        """Use TLS from now on."""
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.url = self.url.replace("http:", "https:")
 

@@ -25,7 +25,7 @@ HALF_DAYS = {dt.date(2023, 11, 24)}
 
 @dataclass(frozen=True)
 class Listing:
-    """What Yahoo says of a symbol."""
+    """Yahoo's metadata of a symbol."""
 
     kind: str = "EQUITY"
     exchange: str = "NMS"

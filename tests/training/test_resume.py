@@ -274,7 +274,7 @@ class TestSavedModels:
         ],
     )
     def test_a_sealed_lie_is_not_believed(self, saved, change):
-        """Whoever can compute the digest still cannot make names and shapes disagree."""
+        """A right checksum does not let names and shapes disagree."""
         content = read_checksummed_json(saved / CONFIG_FILE)
         change(content)
         write_checksummed_json(saved / CONFIG_FILE, content)

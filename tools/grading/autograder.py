@@ -64,7 +64,7 @@ class Course:
         return CourseDirectory(config=config, log=self.log)
 
     def _convert(self, converter, assignment: str) -> None:
-        """Run nbgrader; where it fails, say what it said first."""
+        """Run nbgrader; where it fails, raise its first message."""
         self.complaints.clear()
         try:
             converter.start()

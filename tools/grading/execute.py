@@ -66,7 +66,7 @@ class SubmissionExecute(Execute):
     def preprocess_cell(
         self, cell: NotebookNode, resources: dict, index: int
     ) -> tuple[NotebookNode, dict]:
-        """Execute one cell, or say why not."""
+        """Execute one cell, or record why it was not executed."""
         if cell.cell_type != "code":
             return cell, resources
         graded = is_grade(cell)

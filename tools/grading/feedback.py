@@ -1,7 +1,7 @@
 """What a student gets back: one page, complete in itself, that loads nothing from anywhere.
 
 Every word of a submission is escaped, outputs are shown as text, and the policy of the page forbids
-scripts and requests. Hidden tests are not shown; what they said is.
+scripts and requests. Hidden tests are not shown; their messages are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ pre {{ overflow-x: auto; padding: .6rem; border: 1px solid #8886; border-radius:
 </style></head><body>
 <h1>{title}</h1>
 <p><strong>{score:g} of {points:g} points.</strong> {note}</p>
-<table><thead><tr><th scope="col">Test</th><th scope="col">Points</th><th scope="col">What it said
+<table><thead><tr><th scope="col">Test</th><th scope="col">Points</th><th scope="col">Message
 </th></tr></thead><tbody>
 {rows}
 </tbody></table>
@@ -51,7 +51,7 @@ class Question:
     name : str
     points, possible : float
     message : str
-        What the test said; "" where it passed.
+        Message of the test; "" where it passed.
     """
 
     name: str

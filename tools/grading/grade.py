@@ -31,7 +31,7 @@ ASSIGNMENTS = Path(crossattn.__file__).resolve().parent.parent / "book" / "assig
 
 @dataclass(frozen=True)
 class Graded:
-    """The result of one submission; ``note`` says what happened where it could not be graded."""
+    """The result of one submission; ``note`` is the reason where it could not be graded."""
 
     submission: Submission
     questions: list

@@ -1,7 +1,7 @@
 """The kernel that runs a submission: sets its own limits, then starts IPython.
 
 Started by :mod:`grading.sandbox` as ``python -m grading.kernel MEMORY CPU -f
-FILE``: limits set in the process itself can be lowered by nobody's code and raised by nobody's.
+FILE``: limits set in the process itself cannot be raised by the code that runs in it.
 They hold for one process, so it may start threads but no other process; nor may it ask for memory
 outside its address space, or for namespaces of its own.
 """

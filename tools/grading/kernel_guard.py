@@ -3,7 +3,7 @@
 Tests and answers share one process, so an answer can reach the tests' tools. Before a test it is
 tried whether a test that must fail still fails, and whether a function of the submission stands in
 the place of one that tests call; after it, names that the test took from the submission are given
-back. This catches what happens in passing, and not somebody who studies this file.
+back. This catches accidents, not a deliberate attack by a student who has read this file.
 """
 
 from __future__ import annotations
