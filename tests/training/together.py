@@ -19,7 +19,7 @@ ENCODER = {"preset": "encoder", "d_model": 8, "n_heads": 2, "n_layers": 1, "drop
 CASES = {  # what the model is; how it is trained
     "forecast": ({}, {"batch_size": 101}),  # 401 rows: shares of 51 and 50, last 49 and 49
     "accumulated": ({}, {"batch_size": 50, "accumulate": 4}),  # the last batch is one row
-    "path": ({"output_type": "portfolio"}, {"loss": "sharpe_cost", "batch_size": 101}),
+    "path": ({"output_type": "portfolio"}, {"loss": "sharpe_cost"}),
     "ranks": ({}, {"loss": "rank", "clip": 0.01}),
     "encoder": (ENCODER, {"batch_size": 64}),
     "resumed": ({}, {"batch_size": 101, "resume": True}),
