@@ -1,90 +1,109 @@
-"""The recommended preset with its recipe, as one object that fits, predicts and explains.
+"""The recommended forecaster: attention over (source, lag, channel) tokens, mixed from three parts.
 
-Built in chapter: Training.
+Built in chapter: The full model.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
 
 from crossattn._estimator import ForecastEstimator, check_windows
-from crossattn._io import progress as progress_bar
-from crossattn._validation import check_int, check_seed
-from crossattn.config import DEFAULT_QUANTILES, ModelConfig
+from crossattn._validation import check_choice, check_int, check_seed
 from crossattn.errors import InvalidInputError
-from crossattn.model.network import CrossAttentionMultiAsset
-from crossattn.training.checkpoint import load_models, save_models
-from crossattn.training.loop import TrainingResult, train_cross_attention_model
-from crossattn.training.prediction import attention_batches, predict
+from crossattn.runtime import select_device
+from crossattn.tokens.channels import TokenIndex, Tokenizer, TokenSeries
+from crossattn.tokens.content import EPOCHS, ContentPart
+from crossattn.tokens.mix import common_drift, mix_weights
+from crossattn.tokens.sparse import (
+    TOKENS_PER_FOLLOWER,
+    LinearMap,
+    SparseRegressions,
+    fit_ridge,
+    running_sum,
+)
+from crossattn.tokens.varying import VaryingPart
 from crossattn.windows.dataset import CrossAttentionData
 
 if TYPE_CHECKING:
     from crossattn.evidence.leadlag import LeadLagReport
 
-TOLERATED_EXCESS = 0.002
-# Slow members find weak leaders, fast ones tell strong leaders from noise more sharply.
-FAST = {"lr": 0.1, "gain_penalty": 0.008, "penalty_from": 0.0, "penalty_full": 0.5}
 VALIDATION_SHARE = 0.1
+CHUNK_CELLS = 20_000_000  # numbers of one array of coefficients held at a time
 
 
 class CrossAttentionForecaster(ForecastEstimator):
-    """Forecast every asset from every other, by (asset, lag) attention; several initialisations.
+    """Forecast every asset from every other by attention over (source, lag, channel) tokens.
 
-    Its members are :class:`~crossattn.CrossAttentionMultiAsset` in their default preset, every
-    second one trained at twice the rate: it misses weak leaders and is surer of strong ones. A
-    member whose validation loss is clearly above the best one's is dropped, the others averaged.
+    Sources are the assets and any exogenous series; channels are what is known about a source at a
+    bar: its return, the part below zero, the part that came on volume, its size, its signed root,
+    its relative volume, its distance from its own slow mean, and every feature of the data. Three
+    parts read the tokens, and non-negative least squares on validation windows mixes them:
+
+    - *static*: sparse regressions, attention on fixed leaders, strong where data are few;
+    - *varying*: coefficients that change with hour, weekday, market state, volume, size or time;
+    - *content*: attention heads that learn which source is loud, whatever its name.
 
     Parameters
     ----------
     max_lag : int
-        Tokens a source: the newest bar and ``max_lag`` older ones.
+        Oldest bar that is read, counted back from the newest: lags 1 to ``max_lag + 1``.
     n_models : int
-        Initialisations.
+        Content heads, which differ in their initial weights and are averaged.
+    target : {"return"}
+        What is forecast: ``data.y``.
     seed : int
-        Of the first member; the others follow.
+        Of the content heads; everything else is deterministic.
     device : str
+        For the content heads; ``"auto"`` takes a GPU where there is one.
     progress : bool
         Show a bar where there is a terminal.
-    d_model, n_heads, n_layers, dropout, output_type, preset, allow_short, max_position, \
-    quantiles, embedding, per_asset_embedding, cross, sectors, markets
-        See :class:`~crossattn.config.ModelConfig`.
-    patience : int
-        Epochs without a better validation loss before training stops.
-    epochs, batch_size, lr, lr_factors, warmup, schedule, plateau_patience, plateau_factor, \
-    weight_decay, clip, gain_penalty, penalty_from, penalty_full, volatility_half_life, \
-    target_clip, loss, transaction_cost, risk_aversion, concentration, next_bar, accumulate
-        See :class:`~crossattn.config.TrainingConfig`; None follows the member's recipe.
+    tokens_per_follower : int
+        Tokens that the static part keeps per follower, by marginal correlation.
+    varying, content : bool
+        Fit these parts too.
+    epochs : int
+        Passes over the training windows of the content heads.
 
     Attributes
     ----------
-    models_ : list of CrossAttentionMultiAsset
-        The members that were kept.
     symbols_ : tuple of str
-        Assets in the order of every axis of ``attention``, ``coefficients``, ``contributions`` and
-        ``leaders``, whatever the order in the data that is asked about.
+        Followers, in the order of every axis of ``attention``, ``contributions`` and ``leaders``,
+        whatever the order in the data that is asked about.
+    sources_ : tuple of str
+        The symbols, then the exogenous series.
+    channels_ : tuple of str
+        Along the last axis of ``contributions(data, by_channel=True)``.
+    weights_ : dict of str to float
+        Of every part in the mix.
+    drift_ : ndarray of shape (n_assets,)
+        Forecast where no token says anything: one drift for all assets, in units of each one's
+        volatility and shrunk by its standard error.
     features_, lookback_, horizon_
         Of the training data.
     history_ : DataFrame
-        ``member, epoch, train_loss, val_loss, lr``, of all members.
+        ``member, epoch, val_loss`` of the content heads.
 
     Notes
     -----
-    Parameters are checked by ``fit``, as in scikit-learn.
+    Parameters are checked by ``fit``, as in scikit-learn. Losses divide target and forecast by the
+    asset's recent volatility (exponential mean, half-life 12 bars). Channels read the panel behind
+    the windows, from its first row to each window's end, never beyond.
 
-    Built in chapter: Training.
+    A horizon of several bars is forecast from next-bar coefficients, added up over what is already
+    known of each bar, beside a regression on the horizon's own return; the mix chooses.
+
+    Built in chapter: The full model.
 
     Examples
     --------
     >>> from crossattn import prepare_cross_attention_data, simulate_market
-    >>> market = simulate_market(n_assets=3, n_steps=600)
-    >>> data = prepare_cross_attention_data(market.frames, lookback=16, horizon=1)
+    >>> market = simulate_market(n_assets=3, n_steps=800)
+    >>> data = prepare_cross_attention_data(market.frames, lookback=24, horizon=1)
     >>> train, val, test = data.split()
     >>> forecaster = CrossAttentionForecaster(n_models=1, epochs=2).fit(train, val)
     >>> forecaster
@@ -109,65 +128,41 @@ class CrossAttentionForecaster(ForecastEstimator):
 
     def __init__(
         self,
-        max_lag: int = 7,
+        max_lag: int = 23,
         n_models: int = 3,
         *,
+        target: str = "return",
         seed: int = 0,
         device: str = "auto",
         progress: bool = True,
-        d_model: int = 64,
-        n_heads: int = 4,
-        n_layers: int = 2,
-        dropout: float = 0.1,
-        output_type: str = "regression",
-        preset: str = "lag",
-        allow_short: bool = False,
-        max_position: float = 1.0,
-        quantiles: Sequence[float] = DEFAULT_QUANTILES,
-        embedding: str = "linear",
-        per_asset_embedding: bool = False,
-        cross: str = "lagged",
-        sectors: Sequence[str] | None = None,
-        markets: Sequence[str] | None = None,
-        patience: int = 10,
-        epochs: int | None = None,
-        batch_size: int | None = None,
-        lr: float | None = None,
-        lr_factors: Mapping[str, float] | None = None,
-        warmup: float | None = None,
-        schedule: str | None = None,
-        plateau_patience: int | None = None,
-        plateau_factor: float | None = None,
-        weight_decay: float | None = None,
-        clip: float | None = None,
-        gain_penalty: float | None = None,
-        penalty_from: float | None = None,
-        penalty_full: float | None = None,
-        volatility_half_life: float | None = None,
-        target_clip: float | None = None,
-        loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
-        transaction_cost: float | None = None,
-        risk_aversion: float | None = None,
-        concentration: float | None = None,
-        next_bar: bool | None = None,
-        accumulate: int | None = None,
+        tokens_per_follower: int = TOKENS_PER_FOLLOWER,
+        varying: bool = True,
+        content: bool = True,
+        epochs: int = EPOCHS,
     ):
-        given = locals()
-        for name in self._get_param_names():
-            setattr(self, name, given[name])
+        self.max_lag = max_lag
+        self.n_models = n_models
+        self.target = target
+        self.seed = seed
+        self.device = device
+        self.progress = progress
+        self.tokens_per_follower = tokens_per_follower
+        self.varying = varying
+        self.content = content
+        self.epochs = epochs
 
     def fit(
         self, train: CrossAttentionData, val: CrossAttentionData | None = None
     ) -> CrossAttentionForecaster:
-        """Train all members.
+        """Fit all parts on ``train`` and mix them on ``val``.
 
         Parameters
         ----------
         train : CrossAttentionData
-            Scaling and weights come from here alone.
+            Scaling and coefficients come from here; the static part is fitted once more on both.
         val : CrossAttentionData, optional
-            Later windows, which choose the epoch and the members; without them the last tenth of
-            ``train``, purged by the horizon.
+            Later windows, which choose penalties, epochs and the mix; without them the last tenth
+            of ``train``, purged by the horizon.
 
         Returns
         -------
@@ -179,78 +174,146 @@ class CrossAttentionForecaster(ForecastEstimator):
         InvalidInputError
             A parameter is wrong or the data does not fit it.
         """
-        check_int("n_models", self.n_models)
-        check_seed("seed", self.seed)
+        self._check_parameters()
         check_windows("train", train)
         if val is None:
             train, val = hold_out(train)
         check_windows("val", val)
-        results: list[TrainingResult] = []
-        for number in progress_bar(range(self.n_models), shown=self.progress, desc="member"):
-            results.append(self._train_member(number, train, val))
-        best = min(result.best_val_loss for result in results)
-        self.models_ = [
-            result.model for result in results if result.best_val_loss <= best + TOLERATED_EXCESS
-        ]
-        histories = [result.history.assign(member=k) for k, result in enumerate(results)]
-        self.history_ = pd.concat(histories, ignore_index=True)
+        if train.lookback <= self.max_lag:
+            raise InvalidInputError(
+                f"lookback must be above max_lag={self.max_lag}, got {train.lookback}"
+            )
         self._remember(train)
+        self.sources_ = train.sources
+        self._tokenizer = Tokenizer(self.max_lag).fit(train)
+        data, train_rows, val_rows = _together(train, self._aligned(val))
+        series = self._tokenizer.series(data)
+        index = TokenIndex(series.channels)
+        self.channels_ = tuple(dict.fromkeys(channel.name for channel in series.channels))
+        tokens = np.arange(len(index))
+        self._centre = _token_means(index, train_rows)
+        first, final = self._fit_static(index, series, data, train_rows, val_rows)
+        held_out = {name: part.forecast(index, val_rows) for name, part in first.items()}
+        self._varying = self._content = None
+        if self.varying:
+            self._varying = VaryingPart(self.max_lag + 1).fit(series, train_rows)
+            held_out["varying"] = self._varying_forecast(series, val_rows)
+        if self.content:
+            self._content = ContentPart.fit(
+                series,
+                train_rows,
+                val_rows,
+                n_members=self.n_models,
+                n_lags=self.max_lag + 1,
+                seed=self.seed,
+                device=select_device(self.device),
+                epochs=self.epochs,
+            )
+            held_out["content"] = self._content.forecast(series, val_rows)
+        self.history_ = pd.DataFrame(self._content.history if self.content else [])
+        target, volatility = data.targets, series.volatility * np.sqrt(self.horizon_)
+        drift = common_drift(target[train_rows], volatility[train_rows], self.horizon_)
+        self.weights_ = mix_weights(
+            held_out, target[val_rows] - drift, volatility[val_rows], self.horizon_
+        )
+        both = np.concatenate([train_rows, val_rows])
+        self.drift_ = common_drift(target[both], volatility[both], self.horizon_)
+        self._static = _mixed(final, self.weights_, len(tokens))
+        self._spread = _token_spreads(index, train_rows)
+        if not self.weights_.get("varying"):
+            self._varying = None
+        if not self.weights_.get("content"):
+            self._content = None
         return self
 
-    def _train_member(
-        self, number: int, train: CrossAttentionData, val: CrossAttentionData
-    ) -> TrainingResult:
-        seed = self.seed + number
-        parameters = self.get_params(deep=False)
-        shape = {name: parameters[name] for name in _shared_with(ModelConfig)}
-        model = CrossAttentionMultiAsset(
-            len(train.symbols),
-            len(train.features),
-            **{**shape, "features": train.features, "lookback": train.lookback, "seed": seed},
-        )
-        options = {name: parameters[name] for name in _shared_with(train_cross_attention_model)}
-        if self.preset == "lag" and number % 2:
-            given = {name: value for name, value in options.items() if value is not None}
-            options |= {**FAST, **given}
-        return train_cross_attention_model(model, train, val, **{**options, "seed": seed})
-
     def predict(self, data: CrossAttentionData) -> np.ndarray:
-        """Return the members' mean prediction ``(n, N)``: units and assets as in ``data.y``."""
-        answers = [predict(model, data, device=self.device) for model in self._members()]
-        return np.mean(answers, axis=0)
+        """Return forecasts ``(n, n_assets)`` in the units and the order of ``data.y``.
+
+        Known at each window's last close; NaN where the asset has no bar there.
+        """
+        own, series, rows = self._read(data)
+        index = TokenIndex(series.channels)
+        out = self.drift_ + self._static.forecast(index, rows)
+        if self._varying is not None:
+            out += self.weights_["varying"] * self._varying_forecast(series, rows)
+        if self._content is not None:
+            out += self.weights_["content"] * self._content.forecast(series, rows)
+        out[~series.known[rows, : len(self.symbols_)]] = np.nan
+        return out[:, [self.symbols_.index(symbol) for symbol in data.symbols]]
+
+    def intercept(self, data: CrossAttentionData) -> np.ndarray:
+        """Return what is forecast before any token is read, ``(n, n_assets)``.
+
+        The drift, plus what centring the tokens leaves.
+        """
+        self._check_fitted()
+        level = self.drift_ + self._static.offset + self._static.coefficient @ self._centre
+        return np.tile(level, (len(data), 1))
+
+    def contributions(self, data: CrossAttentionData, by_channel: bool = False) -> np.ndarray:
+        """Return what each token adds to each forecast: they and the intercept sum to it.
+
+        Returns
+        -------
+        ndarray of shape (n, n_assets, n_sources, n_lags) or (..., n_channels)
+            Lag index k is k bars before the window's last bar. Tokens are centred by their means on
+            training windows. Assets in the order of ``symbols_``.
+        """
+        return np.concatenate([part for part, _ in self.contribution_batches(data, by_channel)])
+
+    def contribution_batches(
+        self, data: CrossAttentionData, by_channel: bool = False
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield contributions and the windows they belong to, a batch at a time."""
+        n_channels = len(self.channels_) if by_channel else 1
+        for series, index, rows, place in self._batches(data, n_channels):
+            out = np.zeros((len(rows), *self._shape, n_channels))
+            returns = _lagged_at(series.returns, rows, self._shape[2])[:, None]  # (b, 1, S, L)
+            n_assets = len(self.symbols_)
+            moving = self._moving_coefficients(series, rows)
+            if moving is not None:
+                out[:, :, :n_assets, :, 0] += moving * returns[:, :, :n_assets]
+            self._add_static(out, index, rows, by_channel)
+            yield (out if by_channel else out[..., 0]), place
 
     def coefficients(self, data: CrossAttentionData) -> np.ndarray:
-        """Return the effective coefficients ``(n, N, N, L)``, mean of the members.
+        """Return what one unit of each source's log return adds to each forecast.
 
-        Element ``[t, i, j, k]`` is what one unit of source j's log return, k bars before the last
-        bar of window t, adds to the forecast of asset i: gains, gates and attention multiplied.
+        Returns
+        -------
+        ndarray of shape (n, n_assets, n_sources, n_lags)
+            Of the channel "return" alone; lag index k is k bars before the window's last bar.
         """
-        return self._mean_of("coefficient", data)
-
-    def contributions(self, data: CrossAttentionData) -> np.ndarray:
-        """Return coefficient times lagged return, ``(n, N, N, L)``: they add up to the forecast."""
-        return self._mean_of("contribution", data)
+        return np.concatenate([batch for batch, _ in self._coefficient_batches(data)])
 
     def attention(self, data: CrossAttentionData) -> np.ndarray:
-        """Return attention ``(n, N, N, L)``: over sources and lags jointly, rows sum to 1.
+        """Return attention ``(n, n_assets, n_sources, n_lags)``: over sources and lags jointly.
 
-        Each head counts as much as its gain is large, so that
-        heads that training switched off do not blur the map.
+        A token's share is the size of its coefficient times the token's standard deviation, summed
+        over channels: how much a forecast moves for a usual move of the token. Rows sum to 1, or
+        to 0 where the forecast reads no token at all.
         """
-        return self._mean_of("gain_weighted", data)
+        batches = [self._sensitivity(c, static) for c, static in self._coefficient_batches(data)]
+        size = np.concatenate(batches)
+        total = size.sum((2, 3), keepdims=True)
+        return np.divide(size, total, out=np.zeros_like(size), where=total > 0)
 
     def leaders(self, data: CrossAttentionData) -> np.ndarray:
-        """Return the source with the largest pull on each asset's next bar, ``(n, N)``.
+        """Return the source with the largest pull on each asset's next bar, ``(n, n_assets)``.
 
-        The pull is the size of the effective coefficient, summed over lags; -1 only where every
-        source is masked.
+        The pull is the attention that a source gets before it is made to sum to 1, over all lags;
+        the asset itself is left out. -1 only where every other source is missing.
         """
         found = []
-        for batches in zip(*(attention_batches(m, data) for m in self._members()), strict=True):
-            coefficient = sum(batch[-1]["coefficient"] for batch in batches)
-            seen = sum(batch[-1]["cross_asset"].sum((1, 3)) for batch in batches) > 0
-            leader = coefficient.abs().sum(-1).argmax(-1)
-            found.append(leader.where(seen, -1).cpu().numpy())
+        for batch, (series, _, rows, _) in zip(
+            self._coefficient_batches(data), self._batches(data, 1), strict=True
+        ):
+            pull = self._sensitivity(*batch).sum(-1)  # (b, N, S)
+            n_assets = pull.shape[1]
+            pull[:, np.arange(n_assets), np.arange(n_assets)] = -1.0
+            seen = np.stack([series.known[rows - k] for k in range(self._shape[2])]).any(0)
+            pull = np.where(seen[:, None, :], pull, -1.0)
+            found.append(np.where(pull.max(-1) >= 0, pull.argmax(-1), -1))
         return np.concatenate(found)
 
     def lead_lag(self, data: CrossAttentionData, alpha: float = 0.05) -> LeadLagReport:
@@ -261,50 +324,158 @@ class CrossAttentionForecaster(ForecastEstimator):
 
     def save(self, directory: str | Path) -> None:
         """Write ``model.safetensors`` and ``config.json`` to a folder."""
-        settings = self.get_params(deep=False)
-        del settings["device"]  # that of the machine that reads
-        if callable(self.loss):
-            settings["loss"] = None  # needed by fit alone
-        history = self.history_.to_dict("records")
-        save_models(self._members(), directory, forecaster=settings, history=history)
+        from crossattn.tokens.storage import save_forecaster
+
+        self._check_fitted()
+        save_forecaster(self, Path(directory))
 
     @classmethod
     def load(cls, directory: str | Path) -> CrossAttentionForecaster:
-        """Read what :meth:`save` wrote, or the single model of a run folder.
+        """Read what :meth:`save` wrote.
 
         Raises
         ------
         DamagedFileError
             A file is missing or not what was written.
         """
-        models, content = load_models(directory)
-        config = models[0].config
-        settings = {name: getattr(config, name) for name in _shared_with(ModelConfig)}
-        for name, value in content.get("forecaster", {"n_models": len(models)}).items():
-            settings[name] = tuple(value) if isinstance(value, list) else value
-        forecaster = cls(**settings)
-        forecaster.models_ = models
-        forecaster.history_ = pd.DataFrame(content.get("history", []))
-        forecaster.symbols_, forecaster.features_ = config.symbols, config.channels
-        forecaster.lookback_, forecaster.horizon_ = config.lookback, config.horizon
-        return forecaster
+        from crossattn.tokens.storage import load_forecaster
 
-    def _members(self) -> list[CrossAttentionMultiAsset]:
+        return load_forecaster(cls, Path(directory))
+
+    # ---- fitting
+
+    def _check_parameters(self) -> None:
+        check_int("max_lag", self.max_lag, at_least=0)
+        for name in ("n_models", "tokens_per_follower", "epochs"):
+            check_int(name, getattr(self, name))
+        check_seed("seed", self.seed)
+        check_choice("target", self.target, ("return",))
+
+    def _fit_static(
+        self, index: TokenIndex, series: TokenSeries, data: CrossAttentionData, train, val
+    ) -> tuple[dict[str, LinearMap], dict[str, LinearMap]]:
+        """Fit sparse and ridge regressions; return those of train, and of train and val."""
+        horizon, keep = self.horizon_, self.tokens_per_follower
+        target, volatility = series.next_returns, series.volatility
+        sparse = SparseRegressions(index, keep).fit(target, volatility, train, val)
+        ridge, final_ridge = fit_ridge(index, target, volatility, train, val)
+        first, final = {**sparse.first, "ridge": ridge}, {**sparse.final, "ridge": final_ridge}
+        first = {k: m.ahead(index, horizon, self._centre) for k, m in first.items()}
+        final = {k: m.ahead(index, horizon, self._centre) for k, m in final.items()}
+        if horizon > 1:
+            direct = SparseRegressions(index, keep, overlap=horizon).fit(
+                data.targets, volatility * np.sqrt(horizon), train, val
+            )
+            first |= {f"{name}, whole horizon": m for name, m in direct.first.items()}
+            final |= {f"{name}, whole horizon": m for name, m in direct.final.items()}
+        return first, final
+
+    # ---- reading
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        return len(self.symbols_), len(self.sources_), self.max_lag + 1
+
+    def _aligned(self, data: CrossAttentionData) -> CrossAttentionData:
+        """Return the data with the forecaster's symbols and features, in its order."""
+        if set(data.symbols) != set(self.symbols_):
+            odd = sorted(set(data.symbols) ^ set(self.symbols_))
+            raise InvalidInputError(f"data must hold the symbols of training; {odd[0]!r} differs")
+        missing = [name for name in self.features_ if name not in data.features]
+        if missing:
+            raise InvalidInputError(f"data lacks the model's feature {missing[0]!r}")
+        if data.sources[len(data.symbols) :] != self.sources_[len(self.symbols_) :]:
+            raise InvalidInputError("data must hold the exogenous series of training")
+        for name in ("lookback", "horizon"):
+            given, known = getattr(data, name), getattr(self, f"{name}_")
+            if given != known:
+                raise InvalidInputError(f"{name} must be the model's {known}, got {given}")
+        return data.select(self.symbols_, self.features_)
+
+    def _read(
+        self, data: CrossAttentionData
+    ) -> tuple[CrossAttentionData, TokenSeries, np.ndarray]:
+        """Return the data as the forecaster knows it, its series up to the last window, and rows."""
         self._check_fitted()
-        return self.models_
+        check_windows("data", data)
+        own = self._aligned(data)
+        own = own.until(int(own.ends[-1]))
+        return own, self._tokenizer.series(own), own.ends
 
-    def _mean_of(self, name: str, data: CrossAttentionData) -> np.ndarray:
-        total = 0.0
-        for model in self._members():
-            batches = attention_batches(model, data, device=self.device)
-            total = total + np.concatenate([batch[-1][name].cpu().numpy() for batch in batches])
-        return total / len(self.models_)
+    def _batches(self, data: CrossAttentionData, n_channels: int) -> Iterator[tuple]:
+        """Yield series, index, rows and places of as many windows as fit in memory."""
+        _, series, rows = self._read(data)
+        index = TokenIndex(series.channels)
+        size = max(1, CHUNK_CELLS // (int(np.prod(self._shape)) * n_channels))
+        for start in range(0, len(rows), size):
+            place = np.arange(start, min(start + size, len(rows)))
+            yield series, index, rows[place], place
 
+    def _varying_forecast(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
+        if self.horizon_ == 1:
+            return self._varying.forecast(series, rows)
+        out, (n_assets, _, n_lags) = [], self._shape
+        for part in np.array_split(rows, 1 + len(rows) * n_assets**2 * n_lags // CHUNK_CELLS):
+            moving = _over_horizon(self._varying.coefficients(series, part), self.horizon_)
+            returns = _lagged_at(series.returns[:, :n_assets], part, n_lags)
+            out.append(np.einsum("tijl,tjl->ti", moving, returns))
+        return np.concatenate(out)
 
-def _shared_with(target: Callable) -> list[str]:
-    """Names of the parameters that the forecaster passes on to ``target``, seed apart."""
-    names = inspect.signature(target).parameters
-    return [n for n in CrossAttentionForecaster._get_param_names() if n in names and n != "seed"]
+    def _moving_coefficients(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray | None:
+        """Coefficients ``(b, N, N, L)`` of the parts that change from bar to bar, weighted."""
+        moving = None
+        if self._varying is not None:
+            moving = _over_horizon(self._varying.coefficients(series, rows), self.horizon_)
+            moving *= self.weights_["varying"]
+        if self._content is not None:
+            content = self.weights_["content"] * self._content.coefficients(series, rows)
+            moving = content if moving is None else moving + content
+        return moving
+
+    def _coefficient_batches(self, data: CrossAttentionData) -> Iterator[tuple]:
+        """Yield return coefficients ``(b, N, S, L)``, and the size of the other channels' ones."""
+        n_assets = len(self.symbols_)
+        fixed = others = None
+        for series, index, rows, _ in self._batches(data, 1):
+            if fixed is None:
+                fixed, others = self._fixed_coefficients(index)
+            out = np.repeat(fixed[None], len(rows), axis=0)
+            moving = self._moving_coefficients(series, rows)
+            if moving is not None:
+                out[:, :, :n_assets] += moving
+            yield out, others
+
+    def _fixed_coefficients(self, index: TokenIndex) -> tuple[np.ndarray, np.ndarray]:
+        """Static coefficients of returns, and sizes of those of other channels, ``(N, S, L)``."""
+        returns, others = np.zeros((2, *self._shape))
+        is_return = np.array([channel.name == "return" for channel in index.channels])
+        for i in range(len(self.symbols_)):
+            tokens, beta = self._static.row(i)
+            plain = is_return[index.channel[tokens]]
+            place = index.source[tokens], index.lag[tokens] - 1
+            np.add.at(returns[i], tuple(p[plain] for p in place), beta[plain])
+            size = np.abs(beta) * self._spread[tokens]
+            np.add.at(others[i], tuple(p[~plain] for p in place), size[~plain])
+        self._return_spread = np.ones(len(self.sources_))
+        near = index.where("return")
+        newest = near[index.lag[near] == 1]
+        self._return_spread[index.source[newest]] = self._spread[newest]
+        return returns, others
+
+    def _sensitivity(self, coefficients: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """How much a usual move of each (source, lag) moves each forecast, ``(b, N, S, L)``."""
+        return np.abs(coefficients) * self._return_spread[:, None] + others
+
+    def _add_static(
+        self, out: np.ndarray, index: TokenIndex, rows: np.ndarray, by_channel: bool
+    ) -> None:
+        names = [self.channels_.index(channel.name) for channel in index.channels]
+        for i in range(len(self.symbols_)):
+            tokens, beta = self._static.row(i)
+            values = (index.values(rows, tokens) - self._centre[tokens]) * beta  # (b, K)
+            channel = np.array(names)[index.channel[tokens]] if by_channel else 0
+            place = index.source[tokens], index.lag[tokens] - 1, channel
+            np.add.at(out[:, i], (slice(None), *place), values)
 
 
 def hold_out(data: CrossAttentionData) -> tuple[CrossAttentionData, CrossAttentionData]:
@@ -320,3 +491,53 @@ def hold_out(data: CrossAttentionData) -> tuple[CrossAttentionData, CrossAttenti
     if last_train < 1:
         raise InvalidInputError(f"train has {len(data)} windows: too few to hold some out")
     return data[:last_train], data[first_val:]
+
+
+def _together(
+    train: CrossAttentionData, val: CrossAttentionData
+) -> tuple[CrossAttentionData, np.ndarray, np.ndarray]:
+    """Return one data set that holds both parts, and the rows at which their windows end."""
+    if train.panel is val.panel:
+        return train.until(int(max(train.ends[-1], val.ends[-1]))), train.ends, val.ends
+    first, second = train.until(int(train.ends[-1])), val.until(int(val.ends[-1]))
+    return first.followed_by(second), train.ends, val.ends + len(first.panel)
+
+
+def _mixed(parts: dict[str, LinearMap], weights: dict[str, float], n_tokens: int) -> LinearMap:
+    """Return the weighted sum of linear maps."""
+    used = [name for name in parts if weights[name] > 0]
+    some = next(iter(parts.values()))
+    if not used:
+        return LinearMap(0.0 * some.coefficient, np.zeros(len(some.offset)))
+    coefficient = sum(weights[name] * parts[name].coefficient for name in used)
+    coefficient.eliminate_zeros()
+    return LinearMap(coefficient, sum(weights[name] * parts[name].offset for name in used))
+
+
+def _token_means(index: TokenIndex, rows: np.ndarray) -> np.ndarray:
+    return _by_token(index, rows, lambda x: x.mean(0))
+
+
+def _token_spreads(index: TokenIndex, rows: np.ndarray) -> np.ndarray:
+    return _by_token(index, rows, lambda x: x.std(0))
+
+
+def _by_token(index: TokenIndex, rows: np.ndarray, statistic) -> np.ndarray:
+    """Return a statistic of every token; lags of one series share that of the newest."""
+    out = np.zeros(len(index))
+    for k, channel in enumerate(index.channels):
+        values = statistic(channel.values[rows].astype(float))
+        out[index.block(k)[0]] = np.repeat(values, len(channel.lags))
+    return out
+
+
+def _lagged_at(values: np.ndarray, rows: np.ndarray, n_lags: int) -> np.ndarray:
+    """Return ``(b, S, L)`` values at some rows and the bars before them, newest first."""
+    return values[rows[:, None] - np.arange(n_lags)].transpose(0, 2, 1)
+
+
+def _over_horizon(coefficients: np.ndarray, horizon: int) -> np.ndarray:
+    """Add up coefficients of later lags: what each token says of every bar of the horizon."""
+    if horizon == 1:
+        return coefficients
+    return running_sum(coefficients[..., ::-1], horizon)[..., ::-1]

@@ -56,6 +56,9 @@ class CrossAttentionData:
         in here only.
     clock : DatetimeIndex of shape (n_rows,)
         ``close_time`` of every row.
+    exogenous : ndarray of shape (n_rows, n_series) or None
+        Series that may lead and are never forecast: the newest value known at each row.
+    exogenous_names : tuple of str
     """
 
     panel: np.ndarray
@@ -68,6 +71,8 @@ class CrossAttentionData:
     next_returns: np.ndarray
     closes: np.ndarray
     clock: pd.DatetimeIndex
+    exogenous: np.ndarray | None = None
+    exogenous_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -96,8 +101,8 @@ class CrossAttentionData:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Names of what forecasts may attend to: the symbols."""
-        return self.symbols
+        """Names of what forecasts may attend to: the symbols, then the exogenous series."""
+        return self.symbols + self.exogenous_names
 
     @property
     def X(self) -> np.ndarray:
@@ -227,6 +232,39 @@ class CrossAttentionData:
             clock=pd.DatetimeIndex(np.full(len(targets), "NaT", dtype="datetime64[ns]")),
         )
 
+    def until(self, row: int) -> CrossAttentionData:
+        """Return the windows that end at or before a row, and nothing that is known later.
+
+        The panel is cut after the row, and what follows it is not in ``targets`` either.
+        """
+        stop = row + 1
+        targets = self.targets[:stop].copy()
+        targets[max(0, stop - self.horizon) :] = np.nan
+        next_returns = self.next_returns[:stop].copy()
+        next_returns[-1:] = np.nan
+        return replace(
+            self,
+            panel=self.panel[:stop],
+            ends=self.ends[self.ends <= row],
+            targets=frozen(targets),
+            next_returns=frozen(next_returns),
+            closes=self.closes[:stop],
+            clock=self.clock[:stop],
+            exogenous=None if self.exogenous is None else self.exogenous[:stop],
+        )
+
+    def followed_by(self, later: CrossAttentionData) -> CrossAttentionData:
+        """Return the rows of both, one after the other: of other bars, which are copied."""
+        arrays = ("panel", "targets", "next_returns", "closes")
+        joined = {
+            name: frozen(np.concatenate([getattr(self, name), getattr(later, name)]))
+            for name in arrays
+        }
+        if self.exogenous is not None:
+            joined["exogenous"] = np.concatenate([self.exogenous, later.exogenous])
+        ends = np.concatenate([self.ends, later.ends + len(self.panel)])
+        return replace(self, ends=ends, clock=self.clock.append(later.clock), **joined)
+
     def select(
         self, symbols: Sequence[str] | None = None, features: Sequence[str] | None = None
     ) -> CrossAttentionData:
@@ -312,6 +350,7 @@ def prepare_cross_attention_data(
     horizon: int = 24,
     features: Sequence[str] = DEFAULT_FEATURES,
     *,
+    exogenous: pd.DataFrame | None = None,
     include_latest: bool = False,
 ) -> CrossAttentionData:
     """Turn bars into windows of features and the returns that follow them.
@@ -327,6 +366,9 @@ def prepare_cross_attention_data(
         ``close[t + horizon] / close[t] - 1``, a simple return, known at row ``t + horizon``.
     features : sequence of str
         See :data:`crossattn.features.registry.FEATURES`.
+    exogenous : DataFrame, optional
+        Series that lead and are never forecast, one per column; the index is the moment (UTC) at
+        which a row is known. Each bar gets the newest row known at its close.
     include_latest : bool
         Keep the newest `horizon` windows too, whose targets are not known yet (NaN in y): a
         forecast of today needs them.
@@ -369,7 +411,8 @@ def prepare_cross_attention_data(
     with np.errstate(over="ignore"):
         for column, (_, values) in enumerate(feature_arrays(bars, names)):
             panel[:, :, column] = values
-    return _assemble(panel, ends, lookback, horizon, symbols, names, bars.close, bars.index)
+    made = _assemble(panel, ends, lookback, horizon, symbols, names, bars.close, bars.index)
+    return made if exogenous is None else _with_exogenous(made, exogenous)
 
 
 def windows_of_features(
@@ -491,6 +534,26 @@ def _assemble(panel, ends, lookback, horizon, symbols, names, closes, clock) -> 
         closes=frozen(closes),
         clock=clock,
     )
+
+
+def _with_exogenous(data: CrossAttentionData, table: pd.DataFrame) -> CrossAttentionData:
+    """Return the data with the newest row of ``table`` that is known at each close."""
+    if not isinstance(table, pd.DataFrame) or not isinstance(table.index, pd.DatetimeIndex):
+        raise InvalidInputError(
+            f"exogenous must be a DataFrame indexed by UTC times, got {type(table).__name__}"
+        )
+    if table.index.tz is None or not table.index.is_monotonic_increasing or table.index.has_duplicates:
+        raise InvalidInputError("exogenous must have UTC times that strictly increase")
+    names = tuple(map(str, table.columns))
+    if len(set(names)) < len(names) or set(names) & set(data.symbols):
+        raise InvalidInputError(f"exogenous must have columns named unlike the symbols, got {names}")
+    try:
+        values = table.to_numpy(np.float64)
+    except (TypeError, ValueError):
+        raise InvalidInputError("exogenous must hold numbers") from None
+    known = pd.DataFrame(values, index=table.index.tz_convert("UTC"))
+    known = known.replace([np.inf, -np.inf], np.nan).reindex(data.clock, method="ffill")
+    return replace(data, exogenous=frozen(known.to_numpy()), exogenous_names=names)
 
 
 def forward_returns(closes: np.ndarray, horizon: int) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Attention over (source, lag, channel) tokens: token channels and the parts that read them."""

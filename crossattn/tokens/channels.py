@@ -1,0 +1,293 @@
+"""Token channels: what is known about each source at each bar, as causal series.
+
+A token is one channel of one source at one lag. Every channel is a series ``(n_rows, n_sources)``
+whose row t uses nothing later than row t, so that the value of a token at lag l is the row l - 1
+bars earlier. Missing values are 0: no news.
+
+Built in chapter: The full model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.signal import lfilter
+
+from crossattn.errors import InvalidInputError
+from crossattn.windows.dataset import CrossAttentionData
+
+NEAR_LAGS = 8  # every channel of a return is read at these lags; later ones carry the return alone
+LEVEL_LAGS = 3
+LEVEL_LIMIT = 8.0  # standard deviations at which standardised levels are cut
+SLOW_HALF_LIVES = (12.0, 48.0, 192.0)
+FAR_PRICE = 1.15  # penalty of a token that is no recent return, relative to one that is
+VOLATILITY_HALF_LIFE = 12.0
+RETURN, VOLUME, RANGE = "log_return", "relative_volume", "range"
+RETURN_CHANNELS = ("return", "fall", "gated_return", "signed_root", "size")
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One series per source, and the lags at which it is read.
+
+    Attributes
+    ----------
+    name : str
+        As reported; ``family`` may be finer, and shares one price in the sparse regression.
+    values : ndarray of shape (n_rows, n_sources), float32
+    lags : tuple of int
+        1 is the newest known bar.
+    price : float
+        Factor of the penalty of its tokens.
+    decay : float
+        What a value is worth one bar later, where it fades by itself (0: it does not carry over).
+    """
+
+    name: str
+    family: str
+    values: np.ndarray
+    lags: tuple[int, ...]
+    price: float = FAR_PRICE
+    decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class TokenSeries:
+    """Everything that the forecaster's parts read, for every row of a panel.
+
+    Attributes
+    ----------
+    channels : list of Channel
+    returns : ndarray of shape (n_rows, n_sources), float64
+        Log return of each source, 0 where it is missing; exogenous series last, standardised.
+    known : ndarray of shape (n_rows, n_sources), bool
+    volatility : ndarray of shape (n_rows, n_assets)
+        Of the next bar's return, from bars up to the row (exponential mean, half-life 12 bars).
+    volume, log_range : ndarray of shape (n_rows, n_assets)
+        Standardised relative volume and log range; 0 where unknown.
+    next_returns : ndarray of shape (n_rows, n_assets)
+        Simple return of the next bar, NaN where unknown.
+    hour, weekday : ndarray of shape (n_rows,), int
+        Of the row's close, UTC.
+    """
+
+    channels: list[Channel]
+    returns: np.ndarray
+    known: np.ndarray
+    volatility: np.ndarray
+    volume: np.ndarray
+    log_range: np.ndarray
+    next_returns: np.ndarray
+    hour: np.ndarray
+    weekday: np.ndarray
+
+
+@dataclass
+class Tokenizer:
+    """Turn a panel of features into token channels, with scales from training rows alone.
+
+    Every feature of the data is read: ``log_return`` and ``relative_volume`` as the channels that
+    are made from them, ``range`` by the content heads, and each feature, these two apart, as a
+    channel of its own, standardised per asset.
+
+    Attributes
+    ----------
+    max_lag : int
+        Oldest bar that is read, counted back from the newest (lags 1 to ``max_lag + 1``).
+    centre, spread : dict of str to ndarray of shape (n_assets,)
+        By feature, and of the exogenous series under ``"exogenous"``.
+    """
+
+    max_lag: int
+    centre: dict[str, np.ndarray] = field(default_factory=dict)
+    spread: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def fit(self, data: CrossAttentionData) -> Tokenizer:
+        """Take means and standard deviations from the rows that windows of ``data`` end at."""
+        if RETURN not in data.features:
+            raise InvalidInputError(f"data must hold the feature {RETURN!r}, got {data.features}")
+        rows = data.ends
+        for name, values in self._levels(data).items():
+            seen = values[rows]
+            known = np.isfinite(seen)
+            count = np.maximum(known.sum(0), 1)
+            self.centre[name] = np.where(known, seen, 0.0).sum(0) / count
+            square = np.where(known, seen - self.centre[name], 0.0) ** 2
+            spread = np.sqrt(square.sum(0) / count)
+            self.spread[name] = np.where(spread > 0, spread, 1.0)
+        return self
+
+    def series(self, data: CrossAttentionData) -> TokenSeries:
+        """Return the channels for every row of the panel behind ``data``."""
+        panel = np.asarray(data.panel, float)
+        n_assets = len(data.symbols)
+        raw = panel[:, :, data.features.index(RETURN)]
+        levels = {name: self._standard(name, x) for name, x in self._levels(data).items()}
+        outside = levels.pop("exogenous", np.empty((len(panel), 0)))
+        known = np.concatenate([np.isfinite(raw), np.ones(outside.shape, bool)], 1)
+        returns = np.concatenate([np.where(np.isfinite(raw), raw, 0.0), outside], 1)
+        nothing = np.zeros((len(panel), n_assets))
+        volume, log_range = levels.get(VOLUME, nothing), levels.get("log_range", nothing)
+        return TokenSeries(
+            self._channels(returns, volume if VOLUME in levels else None, levels),
+            returns,
+            known,
+            recent_volatility(raw),
+            volume,
+            log_range,
+            data.next_returns,
+            np.asarray(data.clock.hour),
+            np.asarray(data.clock.dayofweek),
+        )
+
+    def _levels(self, data: CrossAttentionData) -> Mapping[str, np.ndarray]:
+        """Every feature but the return, the log of the range, and exogenous series, raw."""
+        levels = {
+            name: np.asarray(data.panel[:, :, k], float)
+            for k, name in enumerate(data.features)
+            if name != RETURN
+        }
+        if RANGE in levels:
+            levels["log_range"] = np.log(np.maximum(levels[RANGE], 1e-7))
+        if data.exogenous is not None:
+            levels["exogenous"] = np.asarray(data.exogenous, float)
+        return levels
+
+    def _standard(self, name: str, values: np.ndarray) -> np.ndarray:
+        scaled = (values - self.centre[name]) / self.spread[name]
+        return np.nan_to_num(np.clip(scaled, -LEVEL_LIMIT, LEVEL_LIMIT))
+
+    def _channels(self, returns, volume, levels) -> list[Channel]:
+        lags = tuple(range(1, self.max_lag + 2))
+        near, few = lags[:NEAR_LAGS], lags[:LEVEL_LAGS]
+        gate = 1.0 if volume is None else 2.0 / (1.0 + np.exp(-volume))
+        n_assets = returns.shape[1] if volume is None else volume.shape[1]
+        made = [
+            ("return", "return", returns, near, 1.0),
+            ("return", "late", returns, lags[NEAR_LAGS:], FAR_PRICE),
+            ("fall", "fall", np.minimum(returns, 0.0), near, FAR_PRICE),
+            ("signed_root", "root", np.sign(returns) * np.sqrt(np.abs(returns)), near, FAR_PRICE),
+            ("size", "size", np.abs(returns), few, FAR_PRICE),
+        ]
+        if volume is not None:
+            made.append(("gated_return", "gate", returns[:, :n_assets] * gate, near, FAR_PRICE))
+            made.append((VOLUME, VOLUME, volume, near, FAR_PRICE))
+        for name in sorted(levels):
+            if name not in (VOLUME, "log_range"):
+                made.append((name, name, levels[name], few, FAR_PRICE))
+        channels = [
+            Channel(name, family, np.ascontiguousarray(values, np.float32), at, price)
+            for name, family, values, at, price in made
+            if at
+        ]
+        for half_life in SLOW_HALF_LIVES:
+            decay = 0.5 ** (1.0 / half_life)
+            values = distance_from_mean(returns, decay).astype(np.float32)
+            channels.append(
+                Channel("distance", "distance", values, (1,), FAR_PRICE, decay)
+            )
+        return channels
+
+
+def distance_from_mean(returns: np.ndarray, decay: float) -> np.ndarray:
+    """Return how far each log price lies above its own exponentially weighted mean.
+
+    The mean gives a price k bars old the weight ``(1 - decay) * decay**k``; the distance is then
+    the sum of past returns, each multiplied by ``decay`` once per bar of its age, plus one.
+    """
+    return lfilter([decay], [1.0, -decay], returns, axis=0)
+
+
+def recent_volatility(
+    returns: np.ndarray, half_life: float = VOLATILITY_HALF_LIFE
+) -> np.ndarray:
+    """Return the standard deviation of a bar's return, from the bars up to each row.
+
+    Parameters
+    ----------
+    returns : ndarray of shape (n_rows, n_assets)
+        NaN where missing, which the exponential mean skips.
+    half_life : float
+        In bars.
+    """
+    known = np.isfinite(returns)
+    squares = np.where(known, returns, 0.0) ** 2
+    variance = exponential_mean(squares, known, half_life)
+    so_far = np.cumsum(squares, 0) / np.maximum(np.cumsum(known, 0), 1)
+    return np.sqrt(np.maximum(variance, np.where(so_far > 0, 1e-4 * so_far, 1.0)))
+
+
+def exponential_mean(values: np.ndarray, known: np.ndarray, half_life: float) -> np.ndarray:
+    """Return exponentially weighted means along the rows, over known values alone; 0 before any."""
+    decay = 0.5 ** (1.0 / half_life)
+    total = lfilter([1.0], [1.0, -decay], np.where(known, values, 0.0), axis=0)
+    mass = lfilter([1.0], [1.0, -decay], np.broadcast_to(known, values.shape).astype(float), axis=0)
+    return np.where(mass > 0, total / np.where(mass > 0, mass, 1.0), 0.0)
+
+
+class TokenIndex:
+    """The table of all tokens of some channels, and their values where asked for.
+
+    Values are gathered when needed and never held as one matrix: N sources, L lags and C channels
+    are N·L·C columns.
+
+    Attributes
+    ----------
+    channel, source, lag : ndarray of shape (n_tokens,), int
+        Sorted by channel, then source, then lag.
+        Position of the channel, of the source, and the lag (1 is the newest bar).
+    family : ndarray of shape (n_tokens,), int
+        Position of the channel's family in ``families``.
+    price : ndarray of shape (n_tokens,)
+    """
+
+    def __init__(self, channels: list[Channel]):
+        self.channels = channels
+        self.families = list(dict.fromkeys(c.family for c in channels))
+        parts = [
+            np.stack(
+                np.broadcast_arrays(k, *np.ix_(np.arange(c.values.shape[1]), c.lags)), axis=-1
+            ).reshape(-1, 3)
+            for k, c in enumerate(channels)
+        ]
+        self.channel, self.source, self.lag = np.concatenate(parts).T
+        family = [self.families.index(c.family) for c in channels]
+        self.family = np.array(family)[self.channel]
+        self.price = np.array([c.price for c in channels])[self.channel]
+
+    def __len__(self) -> int:
+        return len(self.channel)
+
+    def where(self, *families: str) -> np.ndarray:
+        """Return the positions of all tokens of some channel families."""
+        named = [k for k, c in enumerate(self.channels) if c.family in families]
+        return np.flatnonzero(np.isin(self.channel, named))
+
+    def block(self, channel: int) -> tuple[slice, int]:
+        """Return where a channel's tokens are, source by source, and how many sources it has."""
+        first = int(np.searchsorted(self.channel, channel))
+        stop = int(np.searchsorted(self.channel, channel, side="right"))
+        return slice(first, stop), self.channels[channel].values.shape[1]
+
+    def ladders(self) -> list[list[int]]:
+        """Return the channels that carry one series over consecutive lags, together."""
+        names: dict[tuple, list[int]] = {}
+        for k, channel in enumerate(self.channels):
+            names.setdefault((channel.name, channel.decay), []).append(k)
+        return list(names.values())
+
+    def splits(self, channels: list[int]) -> np.ndarray:
+        """Return where a ladder of some channels is cut into them along its lags."""
+        return np.cumsum([len(self.channels[k].lags) for k in channels])[:-1]
+
+    def values(self, rows: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """Return the values ``(n, K)`` of some tokens for forecasts made at some rows, float32."""
+        out = np.empty((len(rows), len(tokens)), np.float32)
+        pairs = np.stack([self.channel[tokens], self.lag[tokens]])
+        for channel, lag in np.unique(pairs, axis=1).T:
+            here = np.flatnonzero((pairs[0] == channel) & (pairs[1] == lag))
+            series = self.channels[channel].values
+            out[:, here] = series[np.ix_(rows - lag + 1, self.source[tokens[here]])]
+        return out

@@ -1,0 +1,200 @@
+"""Content part of the forecaster: attend to the source that volume, range or a recent move marks.
+
+Built in chapter: The full model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crossattn.attention.content import ContentHeads
+from crossattn.tokens.channels import TokenSeries
+from crossattn.tokens.sparse import TARGET_CLIP
+
+MOVE_BARS = (2, 3, 4, 6, 8, 12, 16, 24)
+RISE_BARS = (1, 6, 24)
+RECENT_BARS = (6, 24)
+LIMIT = 8.0
+EPOCHS, BATCH, WARMUP = 12, 256, 0.2
+LEARNING_RATES = {
+    "token_weight": 0.5,
+    "source_weight": 0.5,
+    "lag_bias": 0.25,
+    "own_bias": 0.05,
+    "source_scale": 0.01,
+    "gain": 0.05,
+}
+WEIGHT_PENALTY = 2e-4  # L1, on the two vectors that say what is loud
+TOLERATED_LOSS = 0.002
+CHUNK = 1024
+
+
+def content_channels(series: TokenSeries, scale: np.ndarray) -> np.ndarray:
+    """Return what may make a source loud, ``(C, n_assets, n_rows)``.
+
+    Relative volume, log range and size of the newest bar; the absolute move over 2 to 24 bars; the
+    signed move over 1, 6 and 24; mean volume and range over 6 and 24 bars.
+    """
+    returns = series.returns[:, : len(scale)] / scale
+    channels = [series.volume, series.log_range, np.abs(returns)]
+    channels += [np.abs(moving_sum(returns, k)) / math.sqrt(k) for k in MOVE_BARS]
+    channels += [moving_sum(returns, k) / math.sqrt(k) for k in RISE_BARS]
+    channels += [
+        moving_sum(x, k) / k for k in RECENT_BARS for x in (series.volume, series.log_range)
+    ]
+    return np.stack([x.T for x in channels])
+
+
+def moving_sum(values: np.ndarray, length: int) -> np.ndarray:
+    """Return the sum of the newest ``length`` rows, of as many as there are at the start."""
+    total = np.cumsum(values, 0)
+    out = total.copy()
+    out[length:] -= total[:-length]
+    return out
+
+
+@dataclass
+class ContentPart:
+    """Content heads with their scales: fitted on next-bar returns, several members averaged.
+
+    Attributes
+    ----------
+    scale : ndarray of shape (n_assets,)
+        Root mean square return of each asset on training rows.
+    centre, spread : ndarray of shape (C,)
+        Of the content channels on training rows, over all assets.
+    heads : ContentHeads
+        Members whose validation loss is within 0.002 of the best one's.
+    history : list of dict
+        ``member, epoch, val_loss``.
+    """
+
+    scale: np.ndarray
+    centre: np.ndarray
+    spread: np.ndarray
+    heads: ContentHeads
+    history: list[dict]
+
+    @classmethod
+    def fit(
+        cls,
+        series: TokenSeries,
+        train: np.ndarray,
+        val: np.ndarray,
+        *,
+        n_members: int,
+        n_lags: int,
+        seed: int,
+        device: torch.device,
+        epochs: int = EPOCHS,
+    ) -> ContentPart:
+        """Train all members together on ``train`` rows; ``val`` rows choose each one's epoch."""
+        n_assets = series.volatility.shape[1]
+        power = np.square(series.returns[train, :n_assets]).mean(0)
+        scale = np.sqrt(np.where(power > 0, power, 1.0))
+        raw = content_channels(series, scale)
+        centre, spread = raw[:, :, train].mean((1, 2)), raw[:, :, train].std((1, 2))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            heads = ContentHeads(n_members, n_assets, len(raw), n_lags).to(device)
+        spread = np.where(spread > 0, spread, 1.0)
+        part = cls(scale, centre, spread, heads, [])
+        part._train(series, train, val, seed, epochs)
+        return part
+
+    def _train(self, series, train, val, seed, epochs) -> None:
+        heads = self.heads
+        returns, content = self._inputs(series)
+        noise = series.volatility / self.scale
+        target = np.clip(series.next_returns / series.volatility, -TARGET_CLIP, TARGET_CLIP)
+        known = self._tensor(np.isfinite(target))
+        target, noise = self._tensor(np.nan_to_num(target)), self._tensor(noise)
+
+        def losses(rows: slice) -> Tensor:  # (M,)
+            span = slice(rows.start - heads.n_lags + 1, rows.stop)
+            forecast = heads(returns[:, span], content[:, :, span]) / noise[rows]
+            error = (target[rows] - forecast).square() * known[rows]
+            return error.sum((1, 2)) / known[rows].sum().clamp_min(1)
+
+        rates = [LEARNING_RATES[name] for name, _ in heads.named_parameters()]
+        groups = [{"params": [p], "lr": r} for p, r in zip(heads.parameters(), rates, strict=True)]
+        optimizer = torch.optim.Adam(groups, fused=True)
+        first, stop = max(int(train[0]), heads.n_lags - 1), int(train[-1]) + 1
+        batch = max(1, min(BATCH, (stop - first) // 4))
+        total = epochs * max(1, (stop - first) // batch)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / total))
+        generator = np.random.default_rng(seed)
+        best_loss = np.full(len(heads.gain), np.inf)
+        best = {name: t.detach().clone() for name, t in heads.state_dict().items()}
+        for epoch in range(epochs):
+            starts = np.arange(first + generator.integers(batch), stop - batch + 1, batch)
+            for start in generator.permutation(starts):
+                loss = losses(slice(int(start), int(start) + batch)).sum()
+                sizes = heads.token_weight.abs().sum() + heads.source_weight.abs().sum()
+                optimizer.zero_grad()
+                (loss + WEIGHT_PENALTY * sizes).backward()
+                optimizer.step()
+                schedule.step()
+            val_loss = self._evaluate(losses, val)
+            for member in np.flatnonzero(val_loss < best_loss):
+                best_loss[member] = val_loss[member]
+                for name, tensor in heads.state_dict().items():
+                    best[name][member] = tensor[member]
+            self.history += [
+                {"member": m, "epoch": epoch, "val_loss": float(v)} for m, v in enumerate(val_loss)
+            ]
+        kept = np.flatnonzero(best_loss <= best_loss.min() + TOLERATED_LOSS)
+        kept = kept if len(kept) else np.arange(len(best_loss))
+        shape = (len(kept), *heads.source_scale.shape[1:], heads.token_weight.shape[1], heads.n_lags)
+        self.heads = ContentHeads(*shape).to(heads.gain.device)
+        self.heads.load_state_dict({name: t[kept] for name, t in best.items()})
+
+    @torch.no_grad()
+    def _evaluate(self, losses, rows: np.ndarray) -> np.ndarray:
+        bounds = [(a, min(a + CHUNK, rows[-1] + 1)) for a in range(rows[0], rows[-1] + 1, CHUNK)]
+        sums = sum((b - a) * losses(slice(int(a), int(b))) for a, b in bounds)
+        return (sums / len(rows)).cpu().numpy()
+
+    @torch.no_grad()
+    def forecast(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
+        """Return the members' mean forecast of the next bar's return, ``(n, n_assets)``."""
+        returns, content = self._inputs(series)
+        out = [self.heads(returns[:, s], content[:, :, s]).mean(0) for s in self._spans(rows)]
+        return torch.cat(out).double().cpu().numpy() * self.scale
+
+    @torch.no_grad()
+    def coefficients(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
+        """Return coefficients ``(n, n_assets, n_assets, n_lags)`` of raw returns, newest first."""
+        _, content = self._inputs(series)
+        out = [self.heads.coefficients(content[:, :, s]).mean(0) for s in self._spans(rows)]
+        return torch.cat(out).double().cpu().numpy() * self.scale[:, None, None] / self.scale[:, None]
+
+    def _spans(self, rows: np.ndarray) -> list[slice]:
+        """Consecutive steps that answer ``rows``, which must be consecutive, in chunks."""
+        before = self.heads.n_lags - 1
+        return [
+            slice(int(part[0]) - before, int(part[-1]) + 1)
+            for part in np.array_split(rows, max(1, -(-len(rows) // CHUNK)))
+        ]
+
+    def _inputs(self, series: TokenSeries) -> tuple[Tensor, Tensor]:
+        raw = content_channels(series, self.scale)
+        content = (raw - self.centre[:, None, None]) / self.spread[:, None, None]
+        returns = series.returns[:, : len(self.scale)] / self.scale
+        return self._tensor(returns.T), self._tensor(np.clip(content, -LIMIT, LIMIT))
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        device = self.heads.gain.device
+        return torch.tensor(np.ascontiguousarray(values), dtype=torch.float32, device=device)
+
+
+def _rate(share: float) -> float:
+    """Learning rate at a share of training: a cosine rise from 4 %, then a cosine fall to 0."""
+    if share < WARMUP:
+        return 0.04 + 0.48 * (1.0 - math.cos(math.pi * share / WARMUP))
+    return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (share - WARMUP) / (1.0 - WARMUP)))

@@ -1,0 +1,174 @@
+"""Write a fitted forecaster to ``model.safetensors`` and ``config.json``, and read it back.
+
+Built in chapter: Training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.sparse import csr_array
+
+from crossattn.attention.content import ContentHeads
+from crossattn.errors import CrossAttentionError, DamagedFileError
+from crossattn.tokens.channels import Tokenizer
+from crossattn.tokens.content import ContentPart
+from crossattn.tokens.sparse import LinearMap
+from crossattn.tokens.varying import Mood, VaryingPart
+from crossattn.training.checkpoint import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    read_checksummed_json,
+    read_tensors,
+    write_checksummed_json,
+    write_tensors,
+)
+
+KIND = "forecaster, format 1"
+
+
+def save_forecaster(forecaster, directory: Path, **extra) -> None:
+    """Write a fitted forecaster, and what else describes it, to a folder."""
+    directory.mkdir(parents=True, exist_ok=True)
+    settings = forecaster.get_params(deep=False)
+    del settings["device"]  # that of the machine that reads
+    matrix, tokenizer = forecaster._static.coefficient, forecaster._tokenizer
+    arrays = {
+        "static.data": matrix.data,
+        "static.indices": matrix.indices.astype(np.int64),
+        "static.indptr": matrix.indptr.astype(np.int64),
+        "static.offset": forecaster._static.offset,
+        "centre": forecaster._centre,
+        "spread": forecaster._spread,
+        "drift": forecaster.drift_,
+        **{f"tokenizer.centre.{k}": v for k, v in tokenizer.centre.items()},
+        **{f"tokenizer.spread.{k}": v for k, v in tokenizer.spread.items()},
+    }
+    content: dict = {"varying": None, "content": None}
+    if forecaster._varying is not None:
+        content["varying"] = _varying_to_json(forecaster._varying)
+    if forecaster._content is not None:
+        part = forecaster._content
+        arrays |= {f"content.{k}": getattr(part, k) for k in ("scale", "centre", "spread")}
+        heads = {f"content.heads.{k}": t for k, t in part.heads.state_dict().items()}
+        content["content"] = [*part.heads.source_scale.shape, len(part.centre), part.heads.n_lags]
+    else:
+        heads = {}
+    tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
+    write_checksummed_json(
+        directory / CONFIG_FILE,
+        {
+            "format": KIND,
+            "forecaster": settings,
+            "symbols": list(forecaster.symbols_),
+            "sources": list(forecaster.sources_),
+            "channels": list(forecaster.channels_),
+            "features": list(forecaster.features_),
+            "lookback": forecaster.lookback_,
+            "horizon": forecaster.horizon_,
+            "weights": forecaster.weights_,
+            "history": forecaster.history_.to_dict("records"),
+            "parts": content,
+            "model_sha256": write_tensors(directory / MODEL_FILE, {**tensors, **heads}),
+            **extra,
+        },
+    )
+
+
+def load_forecaster(cls, directory: Path):
+    """Read what :func:`save_forecaster` wrote.
+
+    Raises
+    ------
+    DamagedFileError
+        A file is missing, damaged, of another format, or its parts do not fit together.
+    """
+    content = read_checksummed_json(directory / CONFIG_FILE)
+    if content.get("format") != KIND:
+        raise DamagedFileError(f"{directory / CONFIG_FILE} holds no forecaster of this version")
+    tensors = read_tensors(directory / MODEL_FILE, content.get("model_sha256", ""))
+    try:
+        return _assembled(cls, content, tensors)
+    except (CrossAttentionError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DamagedFileError(f"{directory} holds no forecaster that fits: {reason}") from None
+
+
+def _assembled(cls, content: dict, tensors: dict[str, torch.Tensor]):
+    forecaster = cls(**content["forecaster"])
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    for name in ("symbols", "sources", "channels", "features"):
+        setattr(forecaster, f"{name}_", tuple(content[name]))
+    forecaster.lookback_, forecaster.horizon_ = content["lookback"], content["horizon"]
+    forecaster.weights_ = content["weights"]
+    forecaster.history_ = pd.DataFrame(content["history"])
+    forecaster.drift_, forecaster._centre = arrays["drift"], arrays["centre"]
+    forecaster._spread = arrays["spread"]
+    matrix = [arrays[f"static.{k}"] for k in ("data", "indices", "indptr")]
+    shape = (len(forecaster.symbols_), len(forecaster._centre))
+    forecaster._static = LinearMap(csr_array(tuple(matrix), shape=shape), arrays["static.offset"])
+    scales = {
+        side: {k.split(".", 2)[2]: v for k, v in arrays.items() if k.startswith(f"tokenizer.{side}.")}
+        for side in ("centre", "spread")
+    }
+    forecaster._tokenizer = Tokenizer(forecaster.max_lag, **scales)
+    forecaster._varying = forecaster._content = None
+    if content["parts"]["varying"] is not None:
+        forecaster._varying = _varying_from_json(content["parts"]["varying"])
+    if content["parts"]["content"] is not None:
+        heads = ContentHeads(*content["parts"]["content"])
+        prefix = "content.heads."
+        heads.load_state_dict(
+            {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+        )
+        parts = [arrays[f"content.{k}"] for k in ("scale", "centre", "spread")]
+        forecaster._content = ContentPart(*parts, heads.eval(), [])
+    return forecaster
+
+
+def _varying_to_json(part: VaryingPart) -> dict:
+    mood = None
+    if part.mood is not None:
+        mood = {
+            "tokens": [list(map(int, token)) for token in part.mood.tokens],
+            **{k: getattr(part.mood, k).tolist() for k in ("weights", "constants", "solution", "edges")},
+        }
+    return {
+        "n_lags": part.n_lags,
+        **{k: getattr(part, k).tolist() for k in ("scale", "state_mean", "state_spread", "speeds")},
+        "edges": {k: v.tolist() for k, v in part.edges.items()},
+        "patterns": {k: v.tolist() for k, v in part.patterns.items()},
+        "mood": mood,
+        "groups": [
+            [i, *_group_to_json(group), np.asarray(beta).tolist(), part.widths[i, *group]]
+            for i, groups in enumerate(part.groups)
+            for group, beta in groups.items()
+        ],
+    }
+
+
+def _varying_from_json(content: dict) -> VaryingPart:
+    part = VaryingPart(content["n_lags"])
+    for name in ("scale", "state_mean", "state_spread", "speeds"):
+        setattr(part, name, np.array(content[name], float))
+    for name in ("edges", "patterns"):
+        setattr(part, name, {k: np.array(v, float) for k, v in content[name].items()})
+    if content["mood"] is not None:
+        mood = dict(content["mood"])
+        tokens = [tuple(token) for token in mood.pop("tokens")]
+        part.mood = Mood(tokens, **{k: np.array(v, float) for k, v in mood.items()})
+    part.groups = [{} for _ in part.scale]
+    for i, j, l, context, beta, width in content["groups"]:
+        group = (j, l, tuple(context) if isinstance(context, list) else context)
+        part.groups[i][group] = np.array(beta, float)
+        part.widths[i, *group] = float(width)
+    return part
+
+
+def _group_to_json(group: tuple) -> list:
+    j, l, context = group
+    context = [context[0], int(context[1]), int(context[2])] if isinstance(context, tuple) else context
+    return [int(j), int(l), context]
