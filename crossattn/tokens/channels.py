@@ -139,7 +139,7 @@ class Tokenizer:
             log_range,
             data.next_returns,
             np.asarray(data.clock.hour),
-            np.asarray(data.clock.dayofweek),
+            np.asarray(data.clock.day_of_week),
         )
 
     def _levels(self, data: CrossAttentionData) -> Mapping[str, np.ndarray]:

@@ -151,8 +151,9 @@ class ContentPart:
         kept = np.flatnonzero(best_loss <= best_loss.min() + TOLERATED_LOSS)
         kept = kept if len(kept) else np.arange(len(best_loss))
         shape = (len(kept), *heads.source_scale.shape[1:], heads.token_weight.shape[1], heads.n_lags)
-        self.heads = ContentHeads(*shape).to(heads.gain.device)
-        self.heads.load_state_dict({name: t[kept] for name, t in best.items()})
+        # forecasts are made in double precision, so that contributions add up to them
+        self.heads = ContentHeads(*shape).double()
+        self.heads.load_state_dict({name: t[kept].cpu().double() for name, t in best.items()})
 
     @torch.no_grad()
     def _evaluate(self, losses, rows: np.ndarray) -> np.ndarray:
@@ -165,14 +166,14 @@ class ContentPart:
         """Return the members' mean forecast of the next bar's return, ``(n, n_assets)``."""
         returns, content = self._inputs(series)
         out = [self.heads(returns[:, s], content[:, :, s]).mean(0) for s in self._spans(rows)]
-        return torch.cat(out).double().cpu().numpy() * self.scale
+        return torch.cat(out).numpy() * self.scale
 
     @torch.no_grad()
     def coefficients(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
         """Return coefficients ``(n, n_assets, n_assets, n_lags)`` of raw returns, newest first."""
         _, content = self._inputs(series)
         out = [self.heads.coefficients(content[:, :, s]).mean(0) for s in self._spans(rows)]
-        return torch.cat(out).double().cpu().numpy() * self.scale[:, None, None] / self.scale[:, None]
+        return torch.cat(out).numpy() * self.scale[:, None, None] / self.scale[:, None]
 
     def _spans(self, rows: np.ndarray) -> list[slice]:
         """Consecutive steps that answer ``rows``, which must be consecutive, in chunks."""
@@ -189,8 +190,8 @@ class ContentPart:
         return self._tensor(returns.T), self._tensor(np.clip(content, -LIMIT, LIMIT))
 
     def _tensor(self, values: np.ndarray) -> Tensor:
-        device = self.heads.gain.device
-        return torch.tensor(np.ascontiguousarray(values), dtype=torch.float32, device=device)
+        like = self.heads.gain
+        return torch.tensor(np.ascontiguousarray(values), dtype=like.dtype, device=like.device)
 
 
 def _rate(share: float) -> float:

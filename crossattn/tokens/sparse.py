@@ -26,12 +26,12 @@ from crossattn.tokens.channels import TokenIndex
 TARGET_CLIP = 6.0
 # In standard errors of a coefficient where nothing leads: a token enters once its correlation with
 # what is unexplained exceeds as many, times the price of its channel.
-PENALTIES = np.geomspace(8.0, 0.7, 26)
+PENALTIES = np.geomspace(8.0, 1.4, 20)
 PRICING_PENALTY = 3.3
 PRICING_ROUNDS = 2
 CONCAVITY = 2.0
 TOLERANCE, SWEEPS = 1e-3, 300
-LENIENCE = 0.75
+LENIENCE = 1.0
 TOKENS_PER_FOLLOWER = 250
 RIDGE_PENALTIES = np.logspace(2, -3, 21)
 TINY = 1e-300

@@ -119,7 +119,7 @@ def _assembled(cls, content: dict, tensors: dict[str, torch.Tensor]):
     if content["parts"]["varying"] is not None:
         forecaster._varying = _varying_from_json(content["parts"]["varying"])
     if content["parts"]["content"] is not None:
-        heads = ContentHeads(*content["parts"]["content"])
+        heads = ContentHeads(*content["parts"]["content"]).double()
         prefix = "content.heads."
         heads.load_state_dict(
             {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}

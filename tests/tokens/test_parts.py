@@ -1,0 +1,208 @@
+"""Parts of the forecaster against slow loops and other libraries."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.optimize import lsq_linear
+from sklearn.linear_model import Lasso
+
+from crossattn.attention.content import ContentHeads
+from crossattn.tokens import sparse
+from crossattn.tokens.channels import (
+    Channel,
+    TokenIndex,
+    distance_from_mean,
+    exponential_mean,
+    recent_volatility,
+)
+from crossattn.tokens.mix import common_drift, mix_weights
+from crossattn.tokens.varying import past, relevance_regression
+
+
+def two_channels(n_rows=60, n_sources=3, seed=0):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(2, n_rows, n_sources)).astype(np.float32)
+    return [
+        Channel("return", "return", values[0], (1, 2, 3), 1.0),
+        Channel("return", "late", values[0], (4, 5)),
+        Channel("volume", "volume", values[1], (1, 2)),
+    ]
+
+
+def test_distance_is_price_minus_its_exponential_mean():
+    returns = np.random.default_rng(0).normal(size=(300, 2)) / 100
+    price, decay = np.cumsum(returns, 0), 0.5 ** (1 / 12)
+    # a long flat past before the first row, so that pandas' mean has no start-up of its own
+    padded = pd.DataFrame(np.concatenate([np.zeros((2000, 2)), price]))
+    expected = (padded - padded.ewm(alpha=1 - decay, adjust=False).mean()).to_numpy()[2000:]
+    assert np.allclose(distance_from_mean(returns, decay), expected, atol=1e-12)
+
+
+def test_exponential_means_skip_what_is_missing():
+    rng = np.random.default_rng(1)
+    values = np.where(rng.random((200, 3)) < 0.3, np.nan, rng.normal(size=(200, 3)))
+    expected = pd.DataFrame(values).ewm(halflife=5, ignore_na=False).mean().ffill().fillna(0.0)
+    found = exponential_mean(np.nan_to_num(values), np.isfinite(values), 5.0)
+    assert np.allclose(found, expected, atol=1e-12)
+
+
+def test_volatility_never_vanishes_on_a_price_that_stands_still():
+    returns = np.zeros((50, 2))
+    returns[:10, 0] = 0.01
+    volatility = recent_volatility(returns)
+    assert (volatility > 0).all() and np.isclose(volatility[9, 0], 0.01)
+    assert np.isclose(volatility[-1, 1], 1.0), "a price that never moved has no scale"
+
+
+def test_tokens_are_the_series_at_their_lags():
+    channels = two_channels()
+    index = TokenIndex(channels)
+    assert len(index) == 3 * 3 + 3 * 2 + 3 * 2
+    rows, tokens = np.array([10, 20, 33]), np.arange(len(index))[::-2]
+    values = index.values(rows, tokens)
+    for row, got in zip(rows, values, strict=True):
+        for token, value in zip(tokens, got, strict=True):
+            channel = channels[index.channel[token]]
+            assert value == channel.values[row - index.lag[token] + 1, index.source[token]]
+
+
+def test_lasso_path_equals_scikit_learn():
+    rng = np.random.default_rng(2)
+    x, noise = rng.normal(size=(400, 7)), rng.normal(size=400)
+    x[:, 3] = 0.8 * x[:, 0] + 0.6 * x[:, 3]
+    y = x @ np.array([0.5, 0, 0, -0.3, 0, 0.05, 0]) + noise
+    size = np.sqrt((x**2).sum(0))
+    unit = x / size
+    for penalty in (8.0, 3.0, 0.5):
+        beta = sparse.coordinate_descent(
+            unit.T @ unit, unit.T @ y, np.ones(7), np.array([penalty]), 0.0, 1e-12, 2000
+        )[0]
+        reference = Lasso(penalty / len(y), fit_intercept=False, tol=1e-12, max_iter=10**5)
+        assert np.allclose(beta, reference.fit(unit, y).coef_, atol=1e-6)
+
+
+def test_concave_penalty_leaves_large_coefficients_alone():
+    moment = np.array([5.0, 1.5, 0.8])
+    beta = sparse.coordinate_descent(np.eye(3), moment, np.ones(3), np.array([1.0]), 2.0, 1e-9, 50)
+    assert np.allclose(beta[0], [5.0, (1.5 - 1.0) / (1 - 0.5), 0.0])
+
+
+def test_the_compiled_descent_is_the_readable_one():
+    assert sparse.compiled_descent().py_func is sparse.coordinate_descent
+
+
+def test_regressions_find_the_planted_tokens_and_forecast_by_them():
+    rng = np.random.default_rng(3)
+    channels = two_channels(3000, seed=4)
+    channels.append(Channel("distance", "distance", channels[0].values * 0, (1,), decay=0.9))
+    index = TokenIndex(channels)
+    target = rng.normal(size=(3000, 2))
+    target[4:, 0] += 0.4 * channels[0].values[2:-2, 2]  # source 2, lag 3
+    target[1:, 1] -= 0.4 * channels[2].values[:-1, 0]  # volume of source 0, lag 2
+    rows = np.arange(10, 2990)
+    fit = sparse.SparseRegressions(index).fit(target, np.ones_like(target), rows[:2000], rows[2000:])
+    found = fit.final["tokens"]
+    strongest = [found.row(i)[0][np.abs(found.row(i)[1]).argmax()] for i in (0, 1)]
+    assert [(index.channel[t], index.source[t], index.lag[t]) for t in strongest] == [
+        (0, 2, 3),
+        (2, 0, 2),
+    ]
+    by_hand = found.offset[1] + index.values(rows, found.row(1)[0]) @ found.row(1)[1]
+    assert np.allclose(found.forecast(index, rows)[:, 1], by_hand)
+
+
+def test_a_longer_horizon_adds_up_what_is_known_of_each_bar():
+    index = TokenIndex(two_channels())
+    matrix = np.random.default_rng(5).normal(size=(2, len(index)))
+    one = sparse.LinearMap(sparse.csr_array(matrix), np.zeros(2))
+    three = one.ahead(index, 3, np.zeros(len(index))).coefficient.toarray()
+    at = {
+        (index.channels[c].name, s, lag): k
+        for k, (c, s, lag) in enumerate(zip(index.channel, index.source, index.lag, strict=True))
+    }
+    for (name, source, lag), k in at.items():
+        later = [at[name, source, lag + s] for s in range(3) if (name, source, lag + s) in at]
+        assert np.allclose(three[:, k], matrix[:, later].sum(1)), (name, source, lag)
+
+
+def test_mix_is_bounded_least_squares_where_nothing_is_doubted(monkeypatch):
+    monkeypatch.setattr("crossattn.tokens.mix.CAUTION", 0.0)
+    rng = np.random.default_rng(6)
+    parts = {name: rng.normal(size=(500, 3)) for name in "abc"}
+    target = 0.5 * parts["a"] - 0.3 * parts["b"] + 2.0 * parts["c"] + rng.normal(size=(500, 3))
+    weights = mix_weights(parts, target, np.ones((500, 3)))
+    design = np.stack([p.ravel() for p in parts.values()], 1)
+    clipped = np.clip(target, -6, 6).ravel()
+    expected = lsq_linear(design, clipped, (0, 1.25)).x
+    assert np.allclose(list(weights.values()), expected, atol=1e-4)
+    assert weights["b"] < 1e-6 and weights["c"] == pytest.approx(1.25)
+
+
+def test_mix_gives_nothing_to_a_lucky_forecast():
+    rng = np.random.default_rng(7)
+    kept = [
+        sum(mix_weights({"a": rng.normal(size=(400, 4))}, rng.normal(size=(400, 4)), 1.0).values())
+        for _ in range(60)
+    ]
+    assert np.mean(np.array(kept) > 0) < 0.1
+
+
+def test_drift_is_common_and_shrunk():
+    rng = np.random.default_rng(8)
+    noise, volatility = rng.normal(size=(2000, 3)), np.array([1.0, 2.0, 4.0])
+    assert np.allclose(common_drift(noise * volatility, np.tile(volatility, (2000, 1))), 0.0)
+    drift = common_drift((noise + 0.2) * volatility, np.tile(volatility, (2000, 1)))
+    assert np.allclose(drift / volatility, drift[0]) and 0.15 < drift[0] < 0.25
+
+
+def test_content_heads_equal_one_joint_softmax():
+    torch.manual_seed(0)
+    members, n, channels, lags, steps = 2, 4, 3, 5, 6
+    heads = ContentHeads(members, n, channels, lags).double()
+    with torch.no_grad():
+        for parameter in heads.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    content = torch.randn(channels, n, lags - 1 + steps, dtype=torch.double)
+    returns = torch.randn(n, lags - 1 + steps, dtype=torch.double)
+    found, coefficients = heads(returns, content), heads.coefficients(content)
+    for m in range(members):
+        for t in range(steps):
+            now = t + lags - 1
+            for i in range(n):
+                score = torch.empty(n, lags, dtype=torch.double)
+                for j in range(n):
+                    for k in range(lags):
+                        score[j, k] = (
+                            heads.token_weight[m] @ content[:, j, now - k]
+                            + heads.source_weight[m] @ content[:, j, now]
+                            + heads.lag_bias[m, k]
+                            + (heads.own_bias[m] if j == i else 0.0)
+                        )
+                attention = score.flatten().softmax(0).view(n, lags)
+                attention[i] = 0.0
+                value = heads.source_scale[m].exp()[:, None] * returns[:, now - torch.arange(lags)]
+                expected = heads.gain[m, i] * (attention * value).sum()
+                assert torch.isclose(found[m, t, i], expected, atol=1e-12)
+                read = (coefficients[m, t, i] * returns[:, now - torch.arange(lags)]).sum()
+                assert torch.isclose(read, expected, atol=1e-12)
+
+
+def test_past_sums_leave_out_their_own_row():
+    values = np.random.default_rng(9).normal(size=(40, 2))
+    weights = 0.5 ** (np.arange(40) / 7.0)
+    for t in range(40):
+        expected = (weights[:t][::-1, None] * values[:t]).sum(0)
+        assert np.allclose(past(values, 7.0)[t], expected)
+
+
+def test_relevance_regression_keeps_groups_that_matter():
+    rng = np.random.default_rng(10)
+    x = rng.normal(size=(800, 9)).astype(np.float32)
+    y = x[:, :3] @ [0.5, -0.4, 0.3] + rng.normal(size=800)
+    beta, width, _ = relevance_regression(x, [3, 3, 3], y)
+    ridge = np.linalg.solve(
+        x.T @ x + np.diag(np.repeat((y - x @ beta).var() / width, 3)), x.T @ y
+    )
+    assert np.allclose(beta, ridge, atol=5e-3), "a ridge with the variances that it found"
+    assert width[0] > 20 * width[1:].max()
