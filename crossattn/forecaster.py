@@ -231,7 +231,7 @@ class CrossAttentionForecaster(ForecastEstimator):
 
         Known at each window's last close; NaN where the asset has no bar there.
         """
-        own, series, rows = self._read(data)
+        series, rows = self._read(data)
         index = TokenIndex(series.channels)
         out = self.drift_ + self._static.forecast(index, rows)
         if self._varying is not None:
@@ -392,19 +392,17 @@ class CrossAttentionForecaster(ForecastEstimator):
                 raise InvalidInputError(f"{name} must be the model's {known}, got {given}")
         return data.select(self.symbols_, self.features_)
 
-    def _read(
-        self, data: CrossAttentionData
-    ) -> tuple[CrossAttentionData, TokenSeries, np.ndarray]:
-        """Return the data as the forecaster knows it, its series up to the last window, and rows."""
+    def _read(self, data: CrossAttentionData) -> tuple[TokenSeries, np.ndarray]:
+        """Return the token series up to the last window, and the rows that windows end at."""
         self._check_fitted()
         check_windows("data", data)
         own = self._aligned(data)
         own = own.until(int(own.ends[-1]))
-        return own, self._tokenizer.series(own), own.ends
+        return self._tokenizer.series(own), own.ends
 
     def _batches(self, data: CrossAttentionData, n_channels: int) -> Iterator[tuple]:
         """Yield series, index, rows and places of as many windows as fit in memory."""
-        _, series, rows = self._read(data)
+        series, rows = self._read(data)
         index = TokenIndex(series.channels)
         size = max(1, CHUNK_CELLS // (int(np.prod(self._shape)) * n_channels))
         for start in range(0, len(rows), size):

@@ -185,9 +185,7 @@ class Tokenizer:
         for half_life in SLOW_HALF_LIVES:
             decay = 0.5 ** (1.0 / half_life)
             values = distance_from_mean(returns, decay).astype(np.float32)
-            channels.append(
-                Channel("distance", "distance", values, (1,), FAR_PRICE, decay)
-            )
+            channels.append(Channel("distance", "distance", values, (1,), FAR_PRICE, decay))
         return channels
 
 
@@ -200,9 +198,7 @@ def distance_from_mean(returns: np.ndarray, decay: float) -> np.ndarray:
     return lfilter([decay], [1.0, -decay], returns, axis=0)
 
 
-def recent_volatility(
-    returns: np.ndarray, half_life: float = VOLATILITY_HALF_LIFE
-) -> np.ndarray:
+def recent_volatility(returns: np.ndarray, half_life: float = VOLATILITY_HALF_LIFE) -> np.ndarray:
     """Return the standard deviation of a bar's return, from the bars up to each row.
 
     Parameters

@@ -150,7 +150,12 @@ class ContentPart:
             ]
         kept = np.flatnonzero(best_loss <= best_loss.min() + TOLERATED_LOSS)
         kept = kept if len(kept) else np.arange(len(best_loss))
-        shape = (len(kept), *heads.source_scale.shape[1:], heads.token_weight.shape[1], heads.n_lags)
+        shape = (
+            len(kept),
+            *heads.source_scale.shape[1:],
+            heads.token_weight.shape[1],
+            heads.n_lags,
+        )
         # forecasts are made in double precision, so that contributions add up to them
         self.heads = ContentHeads(*shape).double()
         self.heads.load_state_dict({name: t[kept].cpu().double() for name, t in best.items()})

@@ -92,7 +92,7 @@ class LinearMap:
             ladder = running_sum(ladder[..., ::-1], horizon)[..., ::-1]
             if decay := index.channels[channels[0]].decay:
                 ladder = ladder * (1.0 - decay**horizon) / (1.0 - decay)
-            for (block, n), part in zip(
+            for (block, _), part in zip(
                 blocks, np.split(ladder, index.splits(channels), 2), strict=True
             ):
                 out[:, block] = part.reshape(len(out), -1)
@@ -266,7 +266,9 @@ class SparseRegressions:
         for _ in range(PRICING_ROUNDS):
             entered = np.zeros(len(size))
             for i, tokens in enumerate(self.screened):
-                path = penalty_path(self.moments[i][0], self._own_price(i, price), strict, CONCAVITY)
+                path = penalty_path(
+                    self.moments[i][0], self._own_price(i, price), strict, CONCAVITY
+                )
                 tokens = np.concatenate([tokens, tokens[self.gaps[i][1]]])
                 np.add.at(entered, self.index.family[tokens[path[-1] != 0]], 1)
             level = np.sqrt(2 * np.log((size + 1) / (entered + 0.5)))
@@ -308,7 +310,9 @@ class SparseRegressions:
 
     def _as_map(self, coefficients: list[np.ndarray], moments: list[Moments]) -> LinearMap:
         used = [np.flatnonzero(beta) for beta in coefficients]
-        offset = [-(beta @ m.mean[: len(beta)]) for beta, m in zip(coefficients, moments, strict=True)]
+        offset = [
+            -(beta @ m.mean[: len(beta)]) for beta, m in zip(coefficients, moments, strict=True)
+        ]
         tokens = [top[u] for top, u in zip(self.screened, used, strict=True)]
         data = [beta[u] for beta, u in zip(coefficients, used, strict=True)]
         pointer = np.concatenate([[0], np.cumsum([len(u) for u in used])])

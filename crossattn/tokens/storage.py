@@ -111,7 +111,9 @@ def _assembled(cls, content: dict, tensors: dict[str, torch.Tensor]):
     shape = (len(forecaster.symbols_), len(forecaster._centre))
     forecaster._static = LinearMap(csr_array(tuple(matrix), shape=shape), arrays["static.offset"])
     scales = {
-        side: {k.split(".", 2)[2]: v for k, v in arrays.items() if k.startswith(f"tokenizer.{side}.")}
+        side: {
+            k.split(".", 2)[2]: v for k, v in arrays.items() if k.startswith(f"tokenizer.{side}.")
+        }
         for side in ("centre", "spread")
     }
     forecaster._tokenizer = Tokenizer(forecaster.max_lag, **scales)
@@ -134,7 +136,10 @@ def _varying_to_json(part: VaryingPart) -> dict:
     if part.mood is not None:
         mood = {
             "tokens": [list(map(int, token)) for token in part.mood.tokens],
-            **{k: getattr(part.mood, k).tolist() for k in ("weights", "constants", "solution", "edges")},
+            **{
+                k: getattr(part.mood, k).tolist()
+                for k in ("weights", "constants", "solution", "edges")
+            },
         }
     return {
         "n_lags": part.n_lags,
@@ -170,5 +175,7 @@ def _varying_from_json(content: dict) -> VaryingPart:
 
 def _group_to_json(group: tuple) -> list:
     j, l, context = group
-    context = [context[0], int(context[1]), int(context[2])] if isinstance(context, tuple) else context
+    context = (
+        [context[0], int(context[1]), int(context[2])] if isinstance(context, tuple) else context
+    )
     return [int(j), int(l), context]

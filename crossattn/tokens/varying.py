@@ -243,9 +243,11 @@ class VaryingPart:
     # ---- reading
 
     def _factor(self, view: View, j: int, l: int, context) -> np.ndarray:
-        """Return ``(n_rows, K)``: what a group's coefficients are multiplied by, beside the token."""
+        """Return what a group's coefficients are multiplied by beside the token, ``(n_rows, K)``."""
         if isinstance(context, tuple):
-            return np.clip(view.tokens[:, context[1], context[2], None], -FACTOR_LIMIT, FACTOR_LIMIT)
+            return np.clip(
+                view.tokens[:, context[1], context[2], None], -FACTOR_LIMIT, FACTOR_LIMIT
+            )
         name = context.removeprefix(SHARED)
         bins, index = view.contexts[name]
         index = index if index.ndim == 1 else index[:, j, l]
@@ -357,7 +359,12 @@ class _Fit:
                 here = here.reshape(len(x), -1)
                 moment, spread = (x * here).T @ weighted, (squares * here).T @ weighted2
             spread = spread + 1e-9
-            chi, total, power, used = chi + moment**2 / spread, total + moment, power + spread, used + 1
+            chi, total, power, used = (
+                chi + moment**2 / spread,
+                total + moment,
+                power + spread,
+                used + 1,
+            )
             if pattern is not None:
                 p = pattern[b]
                 sums = sums + np.stack([p * moment, p * spread, p**2 * spread])
@@ -386,9 +393,7 @@ class _Fit:
                     found[*token, name] = z[token]
             if name.startswith(SHARED):
                 plain = name.removeprefix(SHARED)
-                found |= {
-                    (*e, name): z[e] for e in used if z[e] > SHARED_Z or (*e, plain) in have
-                }
+                found |= {(*e, name): z[e] for e in used if z[e] > SHARED_Z or (*e, plain) in have}
         # hours lie within sessions, and blocks within eras: keep the strongest of each family
         for family in (CLOCK, DRIFT):
             for group in [g for g in found if g[2] in family]:

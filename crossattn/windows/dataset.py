@@ -542,11 +542,17 @@ def _with_exogenous(data: CrossAttentionData, table: pd.DataFrame) -> CrossAtten
         raise InvalidInputError(
             f"exogenous must be a DataFrame indexed by UTC times, got {type(table).__name__}"
         )
-    if table.index.tz is None or not table.index.is_monotonic_increasing or table.index.has_duplicates:
+    if (
+        table.index.tz is None
+        or not table.index.is_monotonic_increasing
+        or table.index.has_duplicates
+    ):
         raise InvalidInputError("exogenous must have UTC times that strictly increase")
     names = tuple(map(str, table.columns))
     if len(set(names)) < len(names) or set(names) & set(data.symbols):
-        raise InvalidInputError(f"exogenous must have columns named unlike the symbols, got {names}")
+        raise InvalidInputError(
+            f"exogenous must have columns named unlike the symbols, got {names}"
+        )
     try:
         values = table.to_numpy(np.float64)
     except (TypeError, ValueError):

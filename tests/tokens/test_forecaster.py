@@ -154,7 +154,7 @@ def test_an_exogenous_series_leads_and_is_never_forecast():
 
 
 def test_a_longer_horizon_is_forecast_from_next_bars():
-    market, (train, val, test) = windows(horizon=4, n_steps=6000, predictability=0.05, seed=7)
+    _, (train, val, test) = windows(horizon=4, n_steps=6000, predictability=0.05, seed=7)
     forecaster = CrossAttentionForecaster(**QUICK).fit(train, val)
     forecast = forecaster.predict(test)
     assert np.corrcoef(forecast.ravel(), test.y.ravel())[0, 1] > 0.1

@@ -101,7 +101,9 @@ def test_regressions_find_the_planted_tokens_and_forecast_by_them():
     target[4:, 0] += 0.4 * channels[0].values[2:-2, 2]  # source 2, lag 3
     target[1:, 1] -= 0.4 * channels[2].values[:-1, 0]  # volume of source 0, lag 2
     rows = np.arange(10, 2990)
-    fit = sparse.SparseRegressions(index).fit(target, np.ones_like(target), rows[:2000], rows[2000:])
+    fit = sparse.SparseRegressions(index).fit(
+        target, np.ones_like(target), rows[:2000], rows[2000:]
+    )
     found = fit.final["tokens"]
     strongest = [found.row(i)[0][np.abs(found.row(i)[1]).argmax()] for i in (0, 1)]
     assert [(index.channel[t], index.source[t], index.lag[t]) for t in strongest] == [
@@ -201,8 +203,6 @@ def test_relevance_regression_keeps_groups_that_matter():
     x = rng.normal(size=(800, 9)).astype(np.float32)
     y = x[:, :3] @ [0.5, -0.4, 0.3] + rng.normal(size=800)
     beta, width, _ = relevance_regression(x, [3, 3, 3], y)
-    ridge = np.linalg.solve(
-        x.T @ x + np.diag(np.repeat((y - x @ beta).var() / width, 3)), x.T @ y
-    )
+    ridge = np.linalg.solve(x.T @ x + np.diag(np.repeat((y - x @ beta).var() / width, 3)), x.T @ y)
     assert np.allclose(beta, ridge, atol=5e-3), "a ridge with the variances that it found"
     assert width[0] > 20 * width[1:].max()
