@@ -243,7 +243,7 @@ class VaryingPart:
     # ---- reading
 
     def _factor(self, view: View, j: int, l: int, context) -> np.ndarray:
-        """Return what a group's coefficients are multiplied by beside the token, ``(n_rows, K)``."""
+        """Return ``(n_rows, K)``: what multiplies a group's coefficients beside the token."""
         if isinstance(context, tuple):
             return np.clip(
                 view.tokens[:, context[1], context[2], None], -FACTOR_LIMIT, FACTOR_LIMIT
