@@ -214,7 +214,7 @@ class CrossAttentionForecaster(ForecastEstimator):
         target, volatility = data.targets, series.volatility * np.sqrt(self.horizon_)
         drift = common_drift(target[train_rows], volatility[train_rows], self.horizon_)
         self.weights_ = mix_weights(
-            held_out, target[val_rows] - drift, volatility[val_rows], self.horizon_
+            held_out, target[val_rows] - drift, volatility[val_rows], self.horizon_, first
         )
         both = np.concatenate([train_rows, val_rows])
         self.drift_ = common_drift(target[both], volatility[both], self.horizon_)

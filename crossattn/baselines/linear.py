@@ -153,7 +153,7 @@ class VAR(Baseline):
         if not self.own_lags:
             lags = lags.copy()
             lags[:, follower] = 0.0
-        return lags[known].reshape(len(target), -1), target, scale
+        return lags[known].reshape(len(target), lags[0].size), target, scale
 
     def _problem(self, data, order, follower) -> _LeastSquares:
         return _LeastSquares(*self._rows(data, order, follower))

@@ -5,7 +5,7 @@ Built in chapter: Honest comparison.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -21,6 +21,7 @@ def mix_weights(
     target: np.ndarray,
     volatility: np.ndarray,
     overlap: int = 1,
+    versions: Collection[str] = (),
 ) -> dict[str, float]:
     """Return the weight of each forecast in the mix, 0 to 1.25.
 
@@ -33,6 +34,8 @@ def mix_weights(
         six of them.
     overlap : int
         Rows over which one target extends: standard errors grow by its root.
+    versions : collection of str
+        Forecasts that are versions of one another: their weights sum to 1.25 at most.
 
     Returns
     -------
@@ -63,7 +66,9 @@ def mix_weights(
             weight[m] = np.clip(weight[m] + step, 0.0, limit[m])
         if np.abs(weight - before).max() < 1e-9 * (1 + np.abs(wanted).max()):
             break
-    return dict(zip(forecasts, (weight / size).tolist(), strict=True))
+    weights = dict(zip(forecasts, (weight / size).tolist(), strict=True))
+    excess = max(1.0, sum(weights[name] for name in versions) / LARGEST_WEIGHT)
+    return {k: w / excess if k in versions else w for k, w in weights.items()}
 
 
 def common_drift(target: np.ndarray, volatility: np.ndarray, overlap: int = 1) -> np.ndarray:

@@ -113,3 +113,12 @@ def test_refusals(data):
         VAR(max_lag=10).fit(data)
     with pytest.raises(InvalidInputError, match="too short"):
         VAR(penalty="lasso").fit(data[:3])
+
+
+def test_an_asset_without_a_training_row_is_forecast_as_zero(make_frames):
+    frames = make_frames(400, 3, seed=2)
+    frames["S1"] = frames["S1"].iloc[300:]
+    data = prepare_cross_attention_data(frames, lookback=10, horizon=1, features=["log_return"])
+    train, val, test = data.split(train=0.5, val=0.1)
+    forecast = VAR(max_lag=3, penalty="lasso").fit(train, val).predict(test)
+    assert np.isfinite(forecast).all() and (forecast[:, 1] == 0).all()

@@ -206,3 +206,15 @@ def test_relevance_regression_keeps_groups_that_matter():
     ridge = np.linalg.solve(x.T @ x + np.diag(np.repeat((y - x @ beta).var() / width, 3)), x.T @ y)
     assert np.allclose(beta, ridge, atol=5e-3), "a ridge with the variances that it found"
     assert width[0] > 20 * width[1:].max()
+
+
+def test_versions_of_one_forecast_share_one_weight():
+    rng = np.random.default_rng(11)
+    signal = rng.normal(size=(600, 3))
+    parts = {name: signal + 0.01 * rng.normal(size=signal.shape) for name in "ab"}
+    target = 4.0 * signal + rng.normal(size=signal.shape)
+    alone = mix_weights(parts, target, np.ones_like(target))
+    together = mix_weights(parts, target, np.ones_like(target), versions="ab")
+    assert sum(alone.values()) == pytest.approx(2.5) and sum(together.values()) == pytest.approx(
+        1.25
+    )
