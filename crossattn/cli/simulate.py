@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn simulate``."""
     add = parser.add_argument
     add("--out", type=folder, required=True, metavar="DIR", help="one CSV a symbol")
-    add("--scenario", default="static", metavar="NAME", help="default: static")
+    add("--scenario", default="static", metavar="NAME", help="default: static; an unknown name shows all")
     add("--assets", type=positive_int, default=10, metavar="N", help="default: 10")
     add("--steps", type=positive_int, default=20_000, metavar="N", help="default: 20000")
     add("--seed", type=nonnegative_int, default=0, metavar="N", help="default: 0")
@@ -30,8 +30,10 @@ def run(args: argparse.Namespace) -> None:
     )
     write_bars(market.frames, args.out)
     echo(f"wrote: {len(market.frames)} symbols x {args.steps} bars to {args.out}")
-    for edge in market.edges.itertuples():
+    details = market.edges.columns[5:]
+    for edge in market.edges.to_dict("records"):
         echo(
-            f"planted: {edge.leader} leads {edge.follower} "
-            f"lag {edge.lag} strength {edge.strength:+.3f}"
+            f"planted: {edge['leader']} leads {edge['follower']} "
+            f"lag {edge['lag']} strength {edge['strength']:+.3f}"
+            + "".join(f" {name} {edge[name]}" for name in details)
         )
