@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn simulate``."""
     add = parser.add_argument
     add("--out", type=folder, required=True, metavar="DIR", help="one CSV a symbol")
-    add("--scenario", default="static", metavar="NAME", help="default: static; an unknown name shows all")
+    add("--scenario", default="static", metavar="NAME", help="default: static")
     add("--assets", type=positive_int, default=10, metavar="N", help="default: 10")
     add("--steps", type=positive_int, default=20_000, metavar="N", help="default: 20000")
     add("--seed", type=nonnegative_int, default=0, metavar="N", help="default: 0")
