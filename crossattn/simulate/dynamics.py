@@ -269,8 +269,7 @@ def sector_ring(rng: np.random.Generator, sector: np.ndarray, lags: np.ndarray) 
     lag, sign = rng.choice(lags, n_sectors), rng.choice([-1.0, 1.0], n_sectors)
     leader, follower = np.nonzero((sector[:, None] + 1) % n_sectors == sector)
     led = sector[follower]
-    weight = sign[led] / np.bincount(sector)[sector[leader]]
-    return Edges(leader, follower, lag[led], weight, np.zeros(leader.size, int))
+    return Edges(leader, follower, lag[led], sign[led], np.zeros(leader.size, int))
 
 
 def _with_lags_and_signs(

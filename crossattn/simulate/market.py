@@ -188,8 +188,8 @@ def simulate_market(
       volatility.
 
     In "mover" the leader is the asset with the largest absolute return of the last ``mover_window``
-    bars, in units of its ordinary volatility; in "sectors" the edges into an asset have its
-    sector's lag, and weights that make a mean of them.
+    bars, in units of its ordinary volatility; in "sectors" the edges into an asset have one
+    lag and one strength.
 
     Below 100 bars the strengths are set by their expectation, not calibrated on the path.
 

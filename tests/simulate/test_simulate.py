@@ -248,6 +248,10 @@ def test_new_scenarios_are_what_their_docstrings_say(markets):
     assert edges["delays"]["lag"].nunique() > 5
     falls = markets["falls"]
     assert 0.1 < (falls.leaders == -1).mean() < 0.4, "no leader fell"
+    place = {symbol: i for i, symbol in enumerate(falls.symbols)}
+    for e in falls.edges.itertuples():
+        leads = falls.leaders[e.lag - 1 :, place[e.follower]] == place[e.leader]
+        assert (falls.returns[: 6_001 - e.lag, place[e.leader]][leads] < 0).all()
     assert np.abs(falls.oracle.mean(axis=0)).max() < 0.05 * falls.oracle.std(), "no drift"
     followers = set(edges["levels"]["follower"])
     assert not followers & set(edges["levels"]["leader"])
