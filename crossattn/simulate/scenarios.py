@@ -227,6 +227,11 @@ def _products(options: MarketOptions) -> MarketPaths:
 def describe_scenarios() -> dict[str, str]:
     """What each scenario of the simulator plants, in a sentence, by name.
 
+    Returns
+    -------
+    dict of str to str
+        First sentence of each scenario's docstring, in the order of ``SCENARIOS``.
+
     Examples
     --------
     >>> from crossattn.simulate import describe_scenarios
