@@ -14,8 +14,8 @@ import pandas as pd
 from crossattn.errors import InvalidInputError
 from crossattn.evidence._models import contribution_batches, forecasts_of, symbols_of
 from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.lagged import RETURN_FEATURE
 
-RETURN_FEATURE = "log_return"
 ABLATED_LAGS = 8
 LAG_WINDOWS = 400  # windows on which single lags are ablated
 

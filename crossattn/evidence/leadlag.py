@@ -18,11 +18,7 @@ import pandas as pd
 
 from crossattn._validation import check_float
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.contributions import (
-    RETURN_FEATURE,
-    Contributions,
-    measure_contributions,
-)
+from crossattn.evidence.contributions import Contributions, measure_contributions
 from crossattn.evidence.inference import (
     Overlap,
     benjamini_hochberg,
@@ -31,7 +27,7 @@ from crossattn.evidence.inference import (
     robust_regression,
 )
 from crossattn.windows.dataset import CrossAttentionData
-from crossattn.windows.lagged import lagged_log_returns, recent_volatility
+from crossattn.windows.lagged import RETURN_FEATURE, lagged_log_returns, recent_volatility
 
 if TYPE_CHECKING:
     import networkx

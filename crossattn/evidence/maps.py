@@ -260,7 +260,9 @@ def predict_and_visualize(
     if n_lags > 1:
         colours = {"vmin": 0, "vmax": 1, "cmap": "cividis", "cbar_kws": {"label": "attention"}}
         heatmap(maps.by_lag(), ax=panels[1], **colours)
-        panels[1].set(xlabel="lag (bars)", ylabel="query asset (follower)", title="By lag")
+        title = "Attention by lag"
+        panels[1].set(xlabel="lag (bars)", ylabel="query asset (follower)", title=title)
+        panels[1].tick_params(axis="y", rotation=0)
     classes = getattr(model, "output_type", "") == "classification"
     _draw_latest(predictions[-1], symbols, classes, panels[-1])
     if path is not None:
