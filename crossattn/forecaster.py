@@ -1,4 +1,4 @@
-"""The recommended preset with its recipe, as one object that fits, predicts and explains.
+"""CrossAttentionForecaster: fit, predict and explain with the recommended preset.
 
 Built in chapter: Training.
 """

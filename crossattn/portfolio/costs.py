@@ -1,4 +1,4 @@
-"""What trading costs: fees, spread, impact, borrowed stock, funding and idle cash.
+"""Trading costs: fees, spread, impact, borrowed stock, funding and idle cash.
 
 Every cost here is money of the account's currency, computed from the *traded notional* of an order:
 shares times price, always in absolute value.

@@ -98,7 +98,7 @@ def test_missing_bars_do_not_lower_the_correlation():
     assert levels[1] == pytest.approx(levels[0], abs=0.02)
 
 
-def test_an_asset_that_never_moves_says_nothing_about_graphs():
+def test_an_asset_that_never_moves_changes_no_state_probability():
     returns, _, _ = graph_market(5, rows=2_000)
     idle = returns.assign(flat=0.0, absent=np.nan)
     options = {"max_lag": 1, "persistence": 0.99, "n_iterations": 5}

@@ -301,7 +301,7 @@ def test_predictability_is_hit(name, wanted):
         np.testing.assert_allclose(each, wanted, rtol=1e-3)
 
 
-def test_the_largest_predictability_settles_or_says_so():
+def test_the_largest_predictability_is_reached_or_refused():
     market = simulate_market("static", n_steps=2_000, predictability=MAX_PREDICTABILITY)
     assert market.predictability == pytest.approx(MAX_PREDICTABILITY, rel=1e-3)
 
