@@ -1,4 +1,4 @@
-"""What goes wrong, by kind.
+"""Exceptions and warnings of the package.
 
 Whatever a bad input, a server or a damaged file causes is a :class:`CrossAttentionError`; the
 command line turns each into one line and exit code 2. Anything else that escapes is a defect.

@@ -1,4 +1,4 @@
-"""One look for every figure: Axes in, Axes out, safe for colour-blind eyes.
+"""Plot style and heatmaps: functions take and return Axes; colours are colour-blind-safe.
 
 Attention is drawn on a sequential map fixed to [0, 1], signed values on a diverging map centred on
 zero, so that two figures of the book can be compared by eye.

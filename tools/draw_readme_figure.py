@@ -48,10 +48,10 @@ def main() -> int:
     axes[1].scatter(*rings, s=330, facecolors="none", edgecolors="black", linewidths=1.4)
     axes[1].set_title(f"found on unseen bars: {len(claims)} leaders")
     _, null_test, null_forecaster = fitted("null")
-    nobody = null_forecaster.lead_lag(null_test)
+    null_report = null_forecaster.lead_lag(null_test)
     attention = null_forecaster.attention(null_test).mean(axis=0).sum(axis=-1)
     attention_heatmap(attention, symbols, annotate=False, ax=axes[2])
-    verdict = "nobody leads" if nobody.nobody_leads else "false leaders"
+    verdict = "nobody leads" if null_report.nobody_leads else "false leaders"
     axes[2].set_title(f"attention; test: {verdict}")
     figure.savefig(OUT, dpi=110, bbox_inches="tight", metadata={"Software": None})
     found = set(map(tuple, claims[["leader", "follower"]].to_numpy()))

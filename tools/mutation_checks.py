@@ -160,8 +160,8 @@ MUTATIONS = [
     Mutation(
         "the smoothed state passes for the filtered one",
         "crossattn/evidence/_two_graphs.py",
-        "probability[self.max_lag :] = forward[:, 1]",
-        "probability[self.max_lag :] = _backward(forward, self.persistence)[:, 1]",
+        "probability[self.max_lag :], _ = _filter(likelihood, self.persistence)",
+        "probability[self.max_lag :] = _smooth(_filter(likelihood, self.persistence)[0], 0.99)",
         "tests/evidence/test_regimes.py",
     ),
 ]

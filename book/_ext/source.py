@@ -15,6 +15,7 @@ from pathlib import Path
 
 from docutils import nodes
 from plan import planned_titles
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -72,8 +73,20 @@ def link_chapters(app: Sphinx, what, name, found, options, lines: list[str]) -> 
             lines[place] = f"{built[1]}*Built in chapter* :doc:`/{path}`."
 
 
+def add_anchors(app: Sphinx, doctree: nodes.document) -> None:
+    """Give each object the anchor ``crossattn.NAME``, to which pages of viewcode link back."""
+    taken = set()
+    for signature in doctree.findall(addnodes.desc_signature):
+        taken.update(signature["ids"])
+        anchor = f"crossattn.{signature.get('fullname')}"
+        if anchor not in taken:
+            signature["ids"].append(anchor)
+            taken.add(anchor)
+
+
 def setup(app: Sphinx) -> dict:
     """Register."""
     app.add_directive("source", Source)
+    app.connect("doctree-read", add_anchors)
     app.connect("autodoc-process-docstring", link_chapters, priority=100)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

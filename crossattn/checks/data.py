@@ -1,4 +1,4 @@
-"""Checks of data: features that know no future, splits that share no bar."""
+"""Checks of features and splits: no look-ahead, no shared bar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of evidence: p-values of many pairs, and a permutation that keeps what must be kept."""
+"""Checks of p-values of many pairs and of permutation tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of money: a loss that is a Sharpe ratio, an account that adds up, honest figures."""
+"""Checks of a Sharpe ratio loss, a backtest account and its metrics."""
 
 from __future__ import annotations
 

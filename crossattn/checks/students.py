@@ -1,4 +1,4 @@
-"""A market for every student: the student's id gives the seed, and the grader knows the truth."""
+"""A simulated market for every student, seeded by the student's id."""
 
 from __future__ import annotations
 

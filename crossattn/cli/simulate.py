@@ -30,8 +30,10 @@ def run(args: argparse.Namespace) -> None:
     )
     write_bars(market.frames, args.out)
     echo(f"wrote: {len(market.frames)} symbols x {args.steps} bars to {args.out}")
-    for edge in market.edges.itertuples():
+    details = market.edges.columns[5:]
+    for edge in market.edges.to_dict("records"):
         echo(
-            f"planted: {edge.leader} leads {edge.follower} "
-            f"lag {edge.lag} strength {edge.strength:+.3f}"
+            f"planted: {edge['leader']} leads {edge['follower']} "
+            f"lag {edge['lag']} strength {edge['strength']:+.3f}"
+            + "".join(f" {name} {edge[name]}" for name in details)
         )

@@ -1,4 +1,4 @@
-"""What a bar is and when it is known: frames of one symbol, panels of many, files, gaps."""
+"""Bars of one symbol (frames) or many (panels), when each is known, files and gaps."""
 
 from crossattn.data.files import read_bars, write_bars
 from crossattn.data.fingerprint import fingerprint_bars

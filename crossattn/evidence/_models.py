@@ -2,13 +2,13 @@
 
 The only module of this package that asks what kind of model it was given. A network
 (:class:`~crossattn.CrossAttentionMultiAsset`) is read through :mod:`crossattn.training.prediction`;
-everything else through the methods of :class:`Forecaster`.
+everything else through ``symbols_`` and ``predict(data)`` and, where it has them, ``models_``,
+``contributions(data)`` (n, N, N, L) and ``attention(data)`` (n, N, N, L).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
 
 import numpy as np
 
@@ -18,22 +18,6 @@ from crossattn.training.prediction import attention_batches, predict
 from crossattn.windows.dataset import CrossAttentionData
 
 CHUNK = 2048  # windows at a time: all contributions of a long history would not fit
-
-
-class Forecaster(Protocol):
-    """A fitted model. ``contributions``, ``attention`` and ``models_`` may be missing."""
-
-    symbols_: tuple[str, ...]
-    models_: list[CrossAttentionMultiAsset]
-
-    def predict(self, data: CrossAttentionData) -> np.ndarray:
-        """Return forecasts (n, N) in the order of ``data``."""
-
-    def contributions(self, data: CrossAttentionData) -> np.ndarray:
-        """Return what each source adds to each forecast, (n, N, N, L)."""
-
-    def attention(self, data: CrossAttentionData) -> np.ndarray:
-        """Return attention averaged over heads, (n, N, N, L)."""
 
 
 def symbols_of(model, data: CrossAttentionData) -> tuple[str, ...]:
@@ -71,16 +55,12 @@ def contribution_batches(model, data: CrossAttentionData) -> Iterator[np.ndarray
     return (model.contributions(data[start : start + CHUNK]) for start in starts)
 
 
-def attention_of(
-    model, data: CrossAttentionData | np.ndarray, layer: int = -1
-) -> Iterator[np.ndarray]:
-    """Iterate over the attention of one layer, (b, H, N, N, L) with L = 1 where it has no lags."""
+def attention_of(model, data: CrossAttentionData | np.ndarray) -> Iterator[np.ndarray]:
+    """Iterate over the last layer's attention, (b, H, N, N, L) with L = 1 where it has no lags."""
     if isinstance(model, CrossAttentionMultiAsset):
         for layers in attention_batches(model, data, batch_size=256):
-            if not -len(layers) <= layer < len(layers):
-                raise InvalidInputError(f"layer must be one of {len(layers)}, got {layer}")
-            found = layers[layer]
-            values = found["lag"] if "lag" in found else found["cross_asset"][..., None]
+            last = layers[-1]
+            values = last["lag"] if "lag" in last else last["cross_asset"][..., None]
             yield values.cpu().numpy()
     elif hasattr(model, "attention"):
         # heads of different members cannot be matched, so their mean counts as one head

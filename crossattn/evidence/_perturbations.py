@@ -1,110 +1,89 @@
 """Perturbations of future bars, for the leakage audit: unchanged up to a moment, changed after it.
 
-Every function takes bars as a Panel or as Frames and returns the same kind.
+A Panel is audited as frames of its columns and joined again before the pipeline sees it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial, reduce
 
 import numpy as np
 import pandas as pd
 
 from crossattn.data.frame import PRICE_COLUMNS, Frame, Frames, close_times, modal_spacing
-from crossattn.data.panel import Panel
+from crossattn.data.panel import Panel, symbols_of
 
-Bars = Frames | Panel
 FrameChange = Callable[[Frame, np.ndarray, np.random.Generator], Frame]
 
 
-def known_times(data: Bars) -> pd.DatetimeIndex:
-    """Return all close times of ``data``, in order."""
-    if isinstance(data, pd.DataFrame):
-        return pd.DatetimeIndex(data.index)
-    clocks = [close_times(frame) for frame in data.values()]
-    times = clocks[0]
-    for clock in clocks[1:]:
-        times = times.union(clock)
-    return times
+def frames_of(panel: Panel) -> Frames:
+    """Split a panel into frames by symbol, each row known at its own time."""
+    return {
+        symbol: panel.xs(symbol, axis=1, level=1).assign(close_time=panel.index)
+        for symbol in symbols_of(panel)
+    }
 
 
-def perturb(data: Bars, after: pd.Timestamp, generator: np.random.Generator) -> Bars:
+def panel_of(frames: Frames, columns: pd.MultiIndex) -> Panel:
+    """Join the frames of :func:`frames_of` to a panel with these columns."""
+    joined = pd.concat(frames, axis=1, sort=True).swaplevel(axis=1)
+    return joined.reindex(columns=columns).astype(float)
+
+
+def known_times(frames: Frames) -> pd.DatetimeIndex:
+    """Return all close times of ``frames``, in order."""
+    return reduce(pd.Index.union, (close_times(frame) for frame in frames.values()))
+
+
+def perturb(frames: Frames, after: pd.Timestamp, generator: np.random.Generator) -> Frames:
     """Move every price and volume known after ``after`` by a few per cent, bar by bar."""
-    return _change(data, after, generator, _perturb_frame)
+    return _change(frames, after, generator, partial(_rescale, prices=0.03, volumes=0.3))
 
 
-def shuffle(data: Bars, after: pd.Timestamp, generator: np.random.Generator) -> Bars:
+def shuffle(frames: Frames, after: pd.Timestamp, generator: np.random.Generator) -> Frames:
     """Permute the bars known after ``after`` in time."""
-    return _change(data, after, generator, _shuffle_frame)
+    return _change(frames, after, generator, _shuffle_frame)
 
 
-def poison(data: Bars, after: pd.Timestamp, generator: np.random.Generator) -> Bars:
+def poison(frames: Frames, after: pd.Timestamp, generator: np.random.Generator) -> Frames:
     """Make the bars known after ``after`` absurd: prices and volumes off by up to a thousand."""
-    return _change(data, after, generator, _poison_frame)
+    return _change(frames, after, generator, partial(_rescale, prices=3.0, volumes=3.0))
 
 
-def delete(data: Bars, after: pd.Timestamp, generator: np.random.Generator) -> Bars:
+def delete(frames: Frames, after: pd.Timestamp, generator: np.random.Generator) -> Frames:
     """Drop every bar known after ``after``, and symbols that have no other bar."""
-    if isinstance(data, pd.DataFrame):
-        return data[data.index <= after].copy()
-    kept = {symbol: frame[close_times(frame) <= after].copy() for symbol, frame in data.items()}
+    kept = {symbol: frame[close_times(frame) <= after].copy() for symbol, frame in frames.items()}
     return {symbol: frame for symbol, frame in kept.items() if len(frame)}
 
 
-def extend(data: Bars, after: pd.Timestamp, generator: np.random.Generator) -> Bars:
+def extend(frames: Frames, after: pd.Timestamp, generator: np.random.Generator) -> Frames:
     """Add invented bars, all known later than ``after``, as a longer download would."""
-    if isinstance(data, pd.DataFrame):
-        return _extend_table(data, _future_rows(data, generator))
     longer = {}
-    for symbol, frame in data.items():
-        extended = _extend_table(frame, _future_rows(frame, generator))
+    for symbol, frame in frames.items():
+        extended = pd.concat([frame, _future_rows(frame, generator)])
+        extended.attrs = dict(frame.attrs)
         later = np.asarray(close_times(extended) > after)  # a symbol may have ended before others
         later[: len(frame)] = True
         longer[symbol] = extended[later]
     return longer
 
 
-def punch_holes(data: Bars, moments: pd.DatetimeIndex) -> Bars:
+def punch_holes(frames: Frames, moments: pd.DatetimeIndex) -> Frames:
     """Remove the bars of every second symbol at ``moments``, to see how gaps are filled."""
-    if isinstance(data, pd.DataFrame):
-        holed = data.copy()
-        for symbol in _symbols(data)[::2]:
-            columns = holed.columns.get_level_values(1) == symbol
-            holed.loc[holed.index.isin(moments), columns] = np.nan
-        return holed
     return {
         symbol: frame if k % 2 else frame[~close_times(frame).isin(moments)]
-        for k, (symbol, frame) in enumerate(data.items())
+        for k, (symbol, frame) in enumerate(frames.items())
     }
 
 
 def _change(
-    data: Bars, after: pd.Timestamp, generator: np.random.Generator, change: FrameChange
-) -> Bars:
-    if isinstance(data, pd.DataFrame):
-        later = np.asarray(data.index > after)
-        changed = data.copy()
-        for symbol in _symbols(data):
-            columns = changed.columns[changed.columns.get_level_values(1) == symbol]
-            frame = data[columns].droplevel(1, axis=1)
-            changed[columns] = change(frame, later, generator).to_numpy()
-        return changed
+    frames: Frames, after: pd.Timestamp, generator: np.random.Generator, change: FrameChange
+) -> Frames:
     return {
         symbol: change(frame, np.asarray(close_times(frame) > after), generator)
-        for symbol, frame in data.items()
+        for symbol, frame in frames.items()
     }
-
-
-def _symbols(panel: Panel) -> list[str]:
-    return list(dict.fromkeys(panel.columns.get_level_values(1)))
-
-
-def _perturb_frame(frame: Frame, later: np.ndarray, generator: np.random.Generator) -> Frame:
-    return _rescale(frame, later, generator, prices=0.03, volumes=0.3)
-
-
-def _poison_frame(frame: Frame, later: np.ndarray, generator: np.random.Generator) -> Frame:
-    return _rescale(frame, later, generator, prices=3.0, volumes=3.0)
 
 
 def _rescale(
@@ -142,25 +121,15 @@ def _shuffle_frame(frame: Frame, later: np.ndarray, generator: np.random.Generat
     return changed
 
 
-def _future_rows(table: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
+def _future_rows(frame: Frame, generator: np.random.Generator) -> Frame:
     """Repeat the newest rows with a random drift, at the times that would follow."""
-    count = min(len(table), 50)
-    rows = table.iloc[-count:].copy()
-    step = modal_spacing(table.index)
-    rows.index = pd.DatetimeIndex(
-        [table.index[-1] + step * (k + 1) for k in range(count)], name=table.index.name
-    ).as_unit(table.index.unit)
+    count = min(len(frame), 50)
+    rows = frame.iloc[-count:].copy()
+    steps = modal_spacing(frame.index) * np.arange(1, count + 1)
+    rows.index = (frame.index[-1] + pd.TimedeltaIndex(steps)).as_unit(frame.index.unit)
     drift = np.exp(np.cumsum(generator.normal(0.0, 0.02, count)))
-    for name in rows.columns:
-        if name != "close_time":
-            rows[name] = rows[name].to_numpy(float) * drift
+    for name in rows.columns.difference(["close_time"]):
+        rows[name] = rows[name].to_numpy(float) * drift
     if "close_time" in rows.columns:
-        delay = table["close_time"].iloc[-1] - table.index[-1]
-        rows["close_time"] = rows.index + delay
-    return rows
-
-
-def _extend_table(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    longer = pd.concat([table, rows])
-    longer.attrs = dict(table.attrs)
-    return longer
+        rows["close_time"] = rows.index + (frame["close_time"].iloc[-1] - frame.index[-1])
+    return rows.rename_axis(frame.index.name)

@@ -74,7 +74,8 @@ def to_signals(
     known = np.isfinite(strength)
     side = np.where(known, side, 0)
     exposure = side * np.where(known, strength, 0.0)
-    weight = values if output_type == "portfolio" else _unit_gross(exposure)
+    scaled = exposure / (np.abs(exposure).sum() or 1.0)
+    weight = values if output_type == "portfolio" else scaled
     return pd.DataFrame(
         {
             "signal": [SIGNALS[s + 1] for s in side],
@@ -128,8 +129,8 @@ def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10
 
     Notes
     -----
-    The intervals assume independent cells. Assets that move together and overlapping horizons make
-    them too narrow: thin the windows by the horizon first.
+    Assets that move together and overlapping horizons make the intervals too narrow: thin the
+    windows by the horizon first.
 
     References
     ----------
@@ -171,8 +172,3 @@ def plot_reliability(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="predicted probability", ylabel="observed frequency")
     ax.legend()
     return ax
-
-
-def _unit_gross(exposure: np.ndarray) -> np.ndarray:
-    gross = np.abs(exposure).sum()
-    return exposure / gross if gross > 0 else np.zeros_like(exposure, dtype=float)

@@ -5,6 +5,8 @@ Built in chapter: Who really leads?
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -47,8 +49,7 @@ def lagged_correlation(
 
     Notes
     -----
-    Pair by pair, so an asset that moves with a leader looks like one (a proxy): the past of one is
-    *correlated* with the future of the other, whether or not it adds anything to the others.
+    Pair by pair, so an asset that moves with a leader looks like one (a proxy).
     """
     lags, target = _lags_and_target(data, max_lag)
     n, n_assets, n_lags = lags.shape
@@ -56,17 +57,17 @@ def lagged_correlation(
     correlation = np.zeros_like(t)
     for i in range(n_assets):
         known = np.isfinite(target[:, i])
-        y = _standard(target[known, i])
-        for j in range(n_assets):
-            if j == i or known.sum() < 10:
-                continue
-            for lag in range(n_lags):
-                product = y * _standard(lags[known, j, lag])
-                correlation[i, j, lag] = r = product.mean()
-                if robust:
-                    t[i, j, lag] = robust_mean_t(product, newey_west_lags(n, data.horizon))
-                else:
-                    t[i, j, lag] = r * np.sqrt((known.sum() - 2) / max(1 - r * r, 1e-12))
+        if known.sum() < 10:
+            continue
+        # products of standardised returns (n, N, L): their mean is the correlation
+        product = _standard(target[known, i])[:, None, None] * _standard(lags[known])
+        correlation[i] = r = product.mean(axis=0)
+        if robust:
+            width = newey_west_lags(n, data.horizon)
+            t[i] = np.apply_along_axis(robust_mean_t, 0, product, width)
+        else:
+            t[i] = r * np.sqrt((known.sum() - 2) / np.maximum(1 - r * r, 1e-12))
+        t[i, i] = 0.0
     best = np.abs(t).argmax(axis=2)
     strongest = np.take_along_axis(np.abs(t), best[..., None], 2)[..., 0]
     p = 2 * stats.norm.sf(strongest) * (n_lags if robust else 1)
@@ -111,8 +112,7 @@ def granger(
 
     References
     ----------
-    Granger (1969), "Investigating Causal Relations by Econometric Models and Cross-spectral
-    Methods", Econometrica 37(3).
+    Granger (1969), Econometrica 37(3).
     """
     lags, target = _lags_and_target(data, max_lag)
     n, n_assets, n_lags = lags.shape
@@ -130,13 +130,12 @@ def granger(
             continue
         fit = robust_regression(y, x, lags=newey_west_lags(len(y), data.horizon), leverage=True)
         if not robust:
-            residual = y - y.mean() - (x - x.mean(axis=0)) @ fit.slope
             centred = x - x.mean(axis=0)
+            residual = y - y.mean() - centred @ fit.slope
             noise = residual @ residual / (len(y) - x.shape[1] - 1)
             covariance = noise * np.linalg.pinv(centred.T @ centred, hermitian=True)
-            fit = RobustFit(
-                fit.slope, np.sqrt(np.diag(covariance)), covariance, np.full(x.shape[1], np.inf)
-            )
+            error, freedom = np.sqrt(np.diag(covariance)), np.full(x.shape[1], np.inf)
+            fit = RobustFit(fit.slope, error, covariance, freedom)
         for j in range(n_assets):
             block = np.arange(j * n_lags, (j + 1) * n_lags)
             if j == i or not x[:, block].any():
@@ -194,17 +193,15 @@ def hayashi_yoshida(
 
     Notes
     -----
-    Neighbouring intervals that overlap in real time carry plain simultaneous correlation into a
-    shifted sum. Its expected size, the covariance at shift 0 times the share of real overlap, is
-    subtracted block by block. The p-value is that of the mean over blocks (Newey-West) times the
-    number of shifts tried. Quote times are taken as the times of the prices: a venue that reports
-    late still looks led.
+    Intervals that overlap in real time carry simultaneous correlation into a shifted sum. Its
+    expected size, the covariance at shift 0 times the share of real overlap, is subtracted block by
+    block. The p-value is that of the mean over blocks (Newey-West) times the number of shifts
+    tried. A venue that reports its quotes late still looks led.
 
     References
     ----------
-    Hayashi and Yoshida (2005), "On Covariance Estimation of Non-synchronously Observed Diffusion
-    Processes", Bernoulli 11(2). Hoffmann, Rosenbaum and Yoshida (2013), "Estimation of the Lead-Lag
-    Parameter from Non-synchronous Data", Bernoulli 19(2).
+    Hayashi and Yoshida (2005), Bernoulli 11(2). Hoffmann, Rosenbaum and Yoshida (2013), Bernoulli
+    19(2).
 
     Examples
     --------
@@ -232,17 +229,14 @@ def hayashi_yoshida(
     n_lags, n_assets = max_lag + 1, len(symbols)
     p, effect = np.ones((n_assets, n_assets)), np.zeros((n_assets, n_assets))
     best = np.zeros((n_assets, n_assets), int)
-    for i, follower in enumerate(symbols):
-        for j, leader in enumerate(symbols):
-            if i == j:
-                continue
-            shifts = unit * np.arange(1, n_lags + 1)
-            # excess: by shift and block; a lead shows in the same sign block after block
-            excess, level = _shifted_covariance(quotes[leader], quotes[follower], shifts, edges)
-            t = np.array([robust_mean_t(block, 2) for block in excess])
-            best[i, j] = np.abs(t).argmax()
-            p[i, j] = min(1.0, n_lags * 2 * stats.t.sf(np.abs(t).max(), n_blocks - 1))
-            effect[i, j] = excess[best[i, j]].sum() / level if level > 0 else 0.0
+    shifts = unit * np.arange(1, n_lags + 1)
+    for i, j in permutations(range(n_assets), 2):
+        # excess: by shift and block; a lead shows in the same sign block after block
+        excess, level = _shifted_covariance(quotes[symbols[j]], quotes[symbols[i]], shifts, edges)
+        t = np.array([robust_mean_t(block, 2) for block in excess])
+        best[i, j] = np.abs(t).argmax()
+        p[i, j] = min(1.0, n_lags * 2 * stats.t.sf(np.abs(t).max(), n_blocks - 1))
+        effect[i, j] = excess[best[i, j]].sum() / level if level > 0 else 0.0
     return make_report(
         symbols,
         lag=best + 1,
@@ -295,5 +289,6 @@ def _lags_and_target(data: CrossAttentionData, max_lag: int) -> tuple[np.ndarray
 
 
 def _standard(values: np.ndarray) -> np.ndarray:
-    spread = values.std()
-    return (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
+    """Standardise along the first axis; zeros where nothing varies."""
+    spread = values.std(axis=0)
+    return (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
 from crossattn.errors import InvalidInputError
 from crossattn.evidence._models import contribution_batches, forecasts_of, symbols_of
 from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.lagged import RETURN_FEATURE
 
-RETURN_FEATURE = "log_return"
+ABLATED_LAGS = 8
 LAG_WINDOWS = 400  # windows on which single lags are ablated
 
 
@@ -41,7 +43,7 @@ class Contributions:
     symbols: tuple[str, ...]
 
 
-def measure_contributions(model, data: CrossAttentionData, *, max_lag: int = 7) -> Contributions:
+def measure_contributions(model, data: CrossAttentionData) -> Contributions:
     """Split a model's forecasts into the contributions of their sources.
 
     Parameters
@@ -52,8 +54,6 @@ def measure_contributions(model, data: CrossAttentionData, *, max_lag: int = 7) 
         past is replaced by its mean over ``data`` and the forecasts are compared.
     data : CrossAttentionData
         Windows to measure on.
-    max_lag : int
-        How far back single lags are ablated, where the model has to be ablated.
 
     Returns
     -------
@@ -66,25 +66,21 @@ def measure_contributions(model, data: CrossAttentionData, *, max_lag: int = 7) 
 
     Notes
     -----
-    Ablation compares with the forecast that the model *would have* made, so contributions of
-    sources that act only together do not add up to the forecast. It costs one prediction per
-    source, and for the lags one per source and lag on a thinned sample.
+    Contributions of ablated sources that act only together do not add up to the forecast. Ablation
+    costs one prediction per source, and one per source and lag (1 to 8) on a thinned sample.
     """
     symbols = symbols_of(model, data)
     if set(symbols) != set(data.symbols):
         raise InvalidInputError(f"data: the model knows {list(symbols)}, got {list(data.symbols)}")
     data = data.select(symbols=symbols)
     batches = contribution_batches(model, data)
-    return _ablate(model, data, max_lag) if batches is None else _accumulate(batches, data)
+    return _ablate(model, data) if batches is None else _accumulate(batches, data)
 
 
 def without_source(data: CrossAttentionData, source: int, rows=slice(None)) -> CrossAttentionData:
     """Return the data with one asset's features replaced by their means, in ``rows``."""
     panel = np.array(data.panel)
-    with np.errstate(invalid="ignore"):
-        known = np.isfinite(panel[:, source]).any(axis=0)
-        means = np.where(known, np.nanmean(np.where(known, panel[:, source], 0.0), axis=0), np.nan)
-    panel[rows, source] = means
+    panel[rows, source] = pd.DataFrame(panel[:, source]).mean()  # NaN where nothing is known
     return replace(data, panel=panel)
 
 
@@ -109,9 +105,13 @@ def _accumulate(parts: Iterator[np.ndarray], data: CrossAttentionData) -> Contri
     )
 
 
-def _ablate(model, data: CrossAttentionData, max_lag: int) -> Contributions:
-    n_assets, n_lags = len(data.symbols), min(max_lag + 1, data.lookback)
-    base = _checked(forecasts_of(model, data), data)
+def _ablate(model, data: CrossAttentionData) -> Contributions:
+    n_assets, n_lags = len(data.symbols), min(ABLATED_LAGS, data.lookback)
+    base = np.asarray(forecasts_of(model, data), float)
+    if base.shape != (len(data), n_assets):
+        raise InvalidInputError(
+            f"model must predict one return an asset, {(len(data), n_assets)}, got {base.shape}"
+        )
     total = np.empty((len(data), n_assets, n_assets))
     for source in range(n_assets):
         total[:, :, source] = base - forecasts_of(model, without_source(data, source))
@@ -129,16 +129,6 @@ def _ablate(model, data: CrossAttentionData, max_lag: int) -> Contributions:
             by_lag[:, source, lag] = np.sqrt((added**2).mean(axis=0))
             slope[:, source, lag] = lagged @ added / max(float(lagged @ lagged), 1e-300)
     return Contributions(total, by_lag, slope, tuple(data.symbols))
-
-
-def _checked(forecast: np.ndarray, data: CrossAttentionData) -> np.ndarray:
-    forecast = np.asarray(forecast, float)
-    if forecast.shape != (len(data), len(data.symbols)):
-        raise InvalidInputError(
-            "model must predict one return an asset: expected shape "
-            f"{(len(data), len(data.symbols))}, got {forecast.shape}"
-        )
-    return forecast
 
 
 def _returns(data: CrossAttentionData) -> np.ndarray:

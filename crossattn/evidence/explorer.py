@@ -13,11 +13,11 @@ from importlib.resources import files
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.maps import AttentionMaps
 
 MAX_NUMBERS = 180_000
+MAX_WINDOWS = 200
 FEW_WINDOWS = 24
 
 
@@ -44,26 +44,23 @@ class AttentionExplorer:
         return self.html
 
 
-def explore_attention(maps: AttentionMaps, *, max_windows: int = 200) -> AttentionExplorer:
+def explore_attention(maps: AttentionMaps) -> AttentionExplorer:
     """Make an interactive HTML view of attention maps, for a notebook or a static page.
 
     Parameters
     ----------
     maps : AttentionMaps
-    max_windows : int
-        Largest number of windows, evenly spread from the first to the last.
 
     Returns
     -------
     AttentionExplorer
-        Below 300 KB: where the maps are larger, windows are thinned; where fewer than 24 would
-        be left, heads are averaged, then lags added up.
+        At most 200 windows, evenly spread, and below 300 KB: where the maps are larger, windows
+        are thinned; where fewer than 24 would be left, heads are averaged, then lags added up.
 
     Raises
     ------
     InvalidInputError
-        ``max_windows`` is below 1, there is no map, or one map alone is too large (above 424
-        assets).
+        There is no map, or one map alone is too large (above 424 assets).
 
     Notes
     -----
@@ -81,10 +78,9 @@ def explore_attention(maps: AttentionMaps, *, max_windows: int = 200) -> Attenti
     >>> len(explorer.html) < 300_000
     True
     """
-    check_int("max_windows", max_windows)
     if not len(maps.values):
         raise InvalidInputError("maps must hold at least one window, got none")
-    values, times = _thinned(maps, max_windows)
+    values, times = _thinned(maps)
     codes = np.round(255 * np.sqrt(np.clip(np.nan_to_num(values), 0, 1))).astype(np.uint8)
     n, heads, _, _, lags = values.shape
     content = {
@@ -96,25 +92,22 @@ def explore_attention(maps: AttentionMaps, *, max_windows: int = 200) -> Attenti
     return AttentionExplorer(_fragment(content), values.shape)
 
 
-def _thinned(maps: AttentionMaps, max_windows: int) -> tuple[np.ndarray, list[str]]:
+def _thinned(maps: AttentionMaps) -> tuple[np.ndarray, list[str]]:
     values, limit = maps.values, MAX_NUMBERS
-    wanted = min(len(values), max_windows, FEW_WINDOWS)
+    wanted = min(len(values), MAX_WINDOWS, FEW_WINDOWS)
     for shrink in (lambda v: v.mean(axis=1, keepdims=True), lambda v: v.sum(axis=4, keepdims=True)):
         if wanted * values[0].size > limit:
             values = shrink(values)
-    count = min(len(values), max_windows, limit // values[0].size)
+    count = min(len(values), MAX_WINDOWS, limit // values[0].size)
     if not count:
         raise InvalidInputError(
             f"maps: {len(maps.symbols)} assets are too many for one page; show fewer"
         )
     rows = np.linspace(0, len(values) - 1, count).round().astype(int)
-    return values[rows], [_time_label(t) for t in maps.timestamps[rows]]
-
-
-def _time_label(time) -> str:
-    if isinstance(time, pd.Timestamp):
-        return time.strftime("%Y-%m-%d %H:%M")
-    return f"window {time}"
+    dated = isinstance(maps.timestamps, pd.DatetimeIndex)
+    times = maps.timestamps[rows]
+    times = times.strftime("%Y-%m-%d %H:%M") if dated else [f"window {k}" for k in times]
+    return values[rows], list(times)
 
 
 def _fragment(content: dict) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 AGREEMENT = 0.7  # least correlation of a map with the effect of an intervention
+GRADIENT_WINDOWS = 128
 RELIANCE = 0.1  # least share of the forecast that uniform attention costs
 # by name: what decides attention scores, beside the keys below
 SCORE_PARAMETERS = (
@@ -83,13 +84,10 @@ class FaithfulnessReport:
         from crossattn.figures import PALETTE, new_axes
 
         ax = new_axes(ax)
-        places = np.arange(len(self.tests))
-        explains = self.tests["verdict"] == "explains"
-        colours = [PALETTE[2] if e else PALETTE[5] for e in explains]
-        ax.barh(places, self.tests["statistic"], color=colours)
-        ax.plot(self.tests["threshold"], places, "k|", markersize=14)
         labels = self.tests["test"] + " (" + self.tests["map"] + ")"
-        ax.set_yticks(places, labels)
+        colours = np.where(self.tests["verdict"] == "explains", PALETTE[2], PALETTE[5])
+        ax.barh(labels, self.tests["statistic"], color=colours)
+        ax.plot(self.tests["threshold"], labels, "k|", markersize=14)
         ax.invert_yaxis()
         ax.set(xlabel="agreement, or skill lost (bar: threshold)", title=str(self))
         return ax
@@ -119,12 +117,11 @@ def audit_faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Fai
     Notes
     -----
     *Zeroed edge*: how far the forecast of i moves when j's past is replaced by its mean.
-    *Shuffled history*: how much larger the follower's squared error gets when j's bars are
-    permuted in time. *Integrated gradients*: attribution along the path from the mean to the
-    window. Each gives a map of follower by leader, and a map explains if its correlation with that
-    one, over all ordered pairs, is at least 0.7. *Uniform attention*: all scores are set equal and
-    the rest of the model is kept; attention that can be made uniform at less than a tenth of the
-    forecast's variance explained nothing.
+    *Shuffled history*: how much the follower's squared error grows when j's bars are permuted in
+    time. *Integrated gradients*: attribution along the path from the mean to the window. A map
+    explains if its correlation with each, over all ordered pairs, is at least 0.7. *Uniform
+    attention*: all scores are set equal; attention explains if that costs at least a tenth of the
+    forecast's variance.
 
     References
     ----------
@@ -141,17 +138,20 @@ def audit_faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Fai
         "shuffled history": shuffled_histories(model, data, seed=seed),
         "integrated gradients": integrated_gradients(model, data),
     }
-    rows = []
     off = ~np.eye(len(symbols), dtype=bool)
-    for test, effect in observed.items():
-        for name, claimed in {"attention": attention, "influence": influence}.items():
-            agreement = correlation(claimed[off], effect[off])
-            rows.append(_row(test, name, agreement, AGREEMENT))
-    rows.append(_row("uniform attention", "attention", uniform_cost(model, data), RELIANCE))
+    rows = [
+        (test, name, correlation(claimed[off], effect[off]), AGREEMENT)
+        for test, effect in observed.items()
+        for name, claimed in {"attention": attention, "influence": influence}.items()
+    ]
+    rows.append(("uniform attention", "attention", uniform_cost(model, data), RELIANCE))
+    tests = pd.DataFrame(rows, columns=["test", "map", "statistic", "threshold"])
+    explains = tests["statistic"] >= tests["threshold"]
+    tests["verdict"] = np.where(explains, "explains", "does not explain")
     index = pd.Index(symbols, name="follower")
     tables = {"attention": attention, "influence": influence, **observed}
     return FaithfulnessReport(
-        tests=pd.DataFrame(rows),
+        tests=tests,
         maps={
             name: pd.DataFrame(values, index=index, columns=index.rename("leader"))
             for name, values in tables.items()
@@ -168,10 +168,7 @@ def zeroed_edges(model, data: CrossAttentionData) -> np.ndarray:
 
 
 def shuffled_histories(model, data: CrossAttentionData, *, seed: int = 0) -> np.ndarray:
-    """Cost to each follower of shuffling each source's bars in time (N, N).
-
-    In shares of the follower's mean squared return; negative where the shuffle helped by chance.
-    """
+    """Cost of shuffling each source's bars in time (N, N), in shares of the follower's power."""
     generator = np.random.default_rng(seed)
     target = data.y
     power = np.nanmean(target**2, axis=0)
@@ -187,31 +184,15 @@ def shuffled_histories(model, data: CrossAttentionData, *, seed: int = 0) -> np.
     return cost
 
 
-def integrated_gradients(
-    model, data: CrossAttentionData, *, n_windows: int = 128, n_steps: int = 12
-) -> np.ndarray:
-    """Integrated gradients of each forecast by source: root mean square (N, N).
-
-    Parameters
-    ----------
-    model : CrossAttentionMultiAsset or CrossAttentionForecaster
-    data : CrossAttentionData
-    n_windows : int
-        Windows, evenly spread.
-    n_steps : int
-        Points on the path from each feature's mean to the window (midpoint rule).
-
-    Returns
-    -------
-    ndarray of shape (n_assets, n_assets)
-    """
+def integrated_gradients(model, data: CrossAttentionData) -> np.ndarray:
+    """Integrated gradients of each forecast by source: root mean square (N, N)."""
     members = networks_of(model)
     if not members:
         raise InvalidInputError(f"model has no gradients: {type(model).__name__}")
-    chosen = np.linspace(0, len(data) - 1, min(n_windows, len(data))).round().astype(int)
+    chosen = np.linspace(0, len(data) - 1, min(GRADIENT_WINDOWS, len(data))).round().astype(int)
     data = data.select(features=members[0].features)
     x = torch.from_numpy(np.nan_to_num(np.array(data.X[chosen], dtype=np.float32)))
-    total = np.mean([attributions(member, x, n_steps=n_steps) for member in members], axis=0)
+    total = np.mean([attributions(member, x) for member in members], axis=0)
     return np.sqrt((total**2).mean(axis=0))
 
 
@@ -228,9 +209,9 @@ def attributions(model, x: torch.Tensor, *, n_steps: int = 12) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n, N, N)
-        ``[k, i, j]``: attribution of forecast i to everything of asset j. Over j they add up to
-        the forecast minus that of the mean window, as the number of steps grows, but for what the
-        network computes outside of its gradients (a few per cent in the lag preset).
+        ``[k, i, j]``: attribution of forecast i to asset j. Over j they add up to the forecast
+        minus that of the mean window, but for what the network computes outside of its gradients
+        (a few per cent in the lag preset).
     """
     device = next(model.parameters()).device
     x = x.to(device)
@@ -248,15 +229,7 @@ def attributions(model, x: torch.Tensor, *, n_steps: int = 12) -> np.ndarray:
 
 
 def with_uniform_attention(model):
-    """Return a copy of a network or forecaster whose attention scores are all equal.
-
-    Values, gains and heads stay; queries and content weights are zero, so every softmax is even.
-
-    Raises
-    ------
-    InvalidInputError
-        The model has no attention scores.
-    """
+    """Return a copy of a network or forecaster whose attention scores are all equal."""
     uniform = copy.deepcopy(model)
     scores = [
         parameter
@@ -268,7 +241,7 @@ def with_uniform_attention(model):
         raise InvalidInputError(f"model has no attention scores: {type(model).__name__}")
     with torch.no_grad():
         for parameter in scores:
-            parameter.zero_()
+            parameter.zero_()  # every softmax is even; values, gains and heads stay
     return uniform
 
 
@@ -288,7 +261,7 @@ def frozen_attention(
     seed: int = 0,
     **options,
 ) -> pd.Series:
-    """Retrain all but the attention: for the learned map and two control maps (uniform, shuffled).
+    """Retrain all but the attention, three times: for the learned map and for two control maps.
 
     Parameters
     ----------
@@ -306,19 +279,14 @@ def frozen_attention(
     -------
     Series
         Correlation of forecast and return on ``test``, by what was frozen: ``trained together``
-        (nothing: the model as given), ``learned`` (its own attention, new gains and gates),
-        ``uniform`` (all scores equal) and ``shuffled`` (its parameters permuted: maps are as
-        sharp but of other assets).
+        (nothing), ``learned`` (its own attention), ``uniform`` (all scores equal) and ``shuffled``
+        (its parameters permuted: maps are as sharp but of other assets). If one of the last two
+        does as well as ``learned``, the skill is in the heads and the map shows nothing.
 
     Raises
     ------
     InvalidInputError
         Another preset than ``lag``.
-
-    Notes
-    -----
-    If ``uniform`` or ``shuffled`` does as well as ``learned``, the skill is in the heads and the
-    map shows nothing. Costs three trainings.
 
     References
     ----------
@@ -369,14 +337,3 @@ def _with_new_heads(
 
 def _skill(model: CrossAttentionMultiAsset, test: CrossAttentionData) -> float:
     return correlation(forecasts_of(model, test), test.y)
-
-
-def _row(test: str, name: str, statistic: float, threshold: float) -> dict:
-    verdict = "explains" if statistic >= threshold else "does not explain"
-    return {
-        "test": test,
-        "map": name,
-        "statistic": statistic,
-        "threshold": threshold,
-        "verdict": verdict,
-    }

@@ -45,10 +45,7 @@ class RobustFit:
         return np.where(self.error > 0, stats.t.sf(self.t, self.freedom), 1.0)
 
     def wald(self, columns: ArrayLike) -> float:
-        """Return the p-value of "these slopes are all zero", two-sided.
-
-        An F test with the mean of their degrees of freedom; chi-squared where those are infinite.
-        """
+        """Return the p-value of "these slopes are all zero": an F test, or chi-squared."""
         columns = np.asarray(columns)
         part, slope = self.covariance[np.ix_(columns, columns)], self.slope[columns]
         statistic = float(slope @ np.linalg.pinv(part, hermitian=True) @ slope)
@@ -77,26 +74,20 @@ class Overlap:
     horizon: int
 
     def scores(self, design: np.ndarray) -> np.ndarray:
-        """Score each bar by the rows of ``design`` (n, K) whose targets contain it: (n_bars, K).
-
-        Missing bars score 0, and the others are scaled up accordingly.
-        """
+        """Score each bar by the rows of ``design`` (n, K) whose targets contain it: (n_bars, K)."""
         # running sum: a row enters at its target's first bar and leaves after the last
         steps = np.zeros((len(self.bars) + 1, design.shape[1]))
         steps[self.first] += design
         steps[self.first + self.horizon] -= design
         held = np.cumsum(steps[:-1], axis=0)
         surprise = self.bars - np.nanmean(self.bars)
-        rate = np.isfinite(surprise).mean()
+        rate = np.isfinite(surprise).mean()  # missing bars score 0, the others more
         return held * np.nan_to_num(surprise / np.sqrt(rate))[:, None]
 
 
 def newey_west_lags(n_rows: int, horizon: int = 1) -> int:
-    """Number of autocovariances: a rule by length, and beyond the overlap of targets.
-
-    Targets over ``horizon`` bars share ``horizon - 1`` of them with their neighbour, so their
-    errors are correlated that far; the triangular kernel halves the far ones, so half again.
-    """
+    """Number of autocovariances: a rule by length, and beyond the overlap of targets."""
+    # the triangular kernel halves the far autocovariances of overlapping targets, so half again
     return max(int(4 * (n_rows / 100) ** (2 / 9)), int(np.ceil(1.5 * (horizon - 1))))
 
 
@@ -135,11 +126,10 @@ def robust_regression(
     With fat tails a few rows carry most of an error's estimate. ``freedom`` is Satterthwaite's
     count of them, ``2 (sum s²)² / (sum s⁴ - (sum s²)² / n)`` for the score ``s`` of each row.
 
-    Targets over h bars and slow regressors make neighbouring scores nearly equal, and Newey-West
-    errors come out too small: on noise with h = 24 they reject at 5 % in 9 % of cases, and at
-    0.1 % in .5 %. With ``overlap`` the same sum of scores is taken bar by bar, each bar's surprise
-    times all rows whose target contains it. Under the null these terms are uncorrelated, so no
-    autocovariance has to be estimated (Hodrick's errors 1B).
+    Targets over h bars and slow regressors make Newey-West errors too small: on noise with h = 24
+    they reject at 5 % in 9 % of cases. With ``overlap`` the scores are summed bar by bar, each
+    bar's surprise times all rows whose target contains it. Under the null these terms are
+    uncorrelated, so no autocovariance has to be estimated (Hodrick's errors 1B).
 
     Raises
     ------
@@ -148,13 +138,8 @@ def robust_regression(
 
     References
     ----------
-    White (1980), "A Heteroskedasticity-Consistent Covariance Matrix Estimator", Econometrica 48.
-    Newey and West (1987), "A Simple, Positive Semi-Definite, Heteroskedasticity and
-    Autocorrelation Consistent Covariance Matrix", Econometrica 55.
-    MacKinnon and White (1985), "Some Heteroskedasticity-consistent Covariance Matrix Estimators
-    with Improved Finite Sample Properties", Journal of Econometrics 29.
-    Hodrick (1992), "Dividend Yields and Expected Stock Returns: Alternative Procedures for
-    Inference and Measurement", Review of Financial Studies 5(3).
+    White (1980), Econometrica 48. MacKinnon and White (1985), Journal of Econometrics 29. Newey
+    and West (1987), Econometrica 55. Hodrick (1992), Review of Financial Studies 5(3).
 
     Examples
     --------
@@ -203,36 +188,9 @@ def robust_mean_t(values: ArrayLike, lags: int = 0) -> float:
 
 
 def clark_west(target: ArrayLike, smaller: ArrayLike, larger: ArrayLike, lags: int = 0) -> float:
-    """Clark-West test: does a nested, larger model forecast better than the smaller one?
-
-    Parameters
-    ----------
-    target, smaller, larger : array-like of shape (n,)
-        Realised values and both forecasts.
-    lags : int
-        Autocovariances counted.
-
-    Returns
-    -------
-    float
-        One-sided p-value of "the larger model adds nothing".
-
-    Notes
-    -----
-    The larger model's squared error is reduced by (smaller - larger)², the estimation noise of
-    what it adds, without which equal models would look unequal.
-
-    References
-    ----------
-    Clark and West (2007), "Approximately Normal Tests for Equal Predictive Accuracy in Nested
-    Models", Journal of Econometrics 138.
-
-    Examples
-    --------
-    >>> clark_west([1.0, -1.0, 2.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0])
-    0.5
-    """
+    """One-sided p-value of "the larger, nesting model forecasts no better" (Clark, West, 2007)."""
     target, smaller, larger = (np.asarray(v, float) for v in (target, smaller, larger))
+    # less the estimation noise of what the larger adds, without which equal models look unequal
     gain = (target - smaller) ** 2 - (target - larger) ** 2 + (smaller - larger) ** 2
     return float(stats.norm.sf(robust_mean_t(gain, lags)))
 

@@ -11,18 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from crossattn._validation import check_float
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.contributions import (
-    RETURN_FEATURE,
-    Contributions,
-    measure_contributions,
-)
+from crossattn.evidence.contributions import Contributions, measure_contributions
 from crossattn.evidence.inference import (
     Overlap,
     benjamini_hochberg,
@@ -31,7 +27,7 @@ from crossattn.evidence.inference import (
     robust_regression,
 )
 from crossattn.windows.dataset import CrossAttentionData
-from crossattn.windows.lagged import lagged_log_returns, recent_volatility
+from crossattn.windows.lagged import RETURN_FEATURE, lagged_log_returns, recent_volatility
 
 if TYPE_CHECKING:
     import networkx
@@ -44,8 +40,35 @@ METHOD = "contributions on held-out bars, jointly per follower, robust errors"
 EDGE_COLUMNS = ["leader", "follower", "lag", "effect", "p_value", "q_value", "significant"]
 
 
+class PairReport:
+    """Verdict and HTML of a report whose ``edges`` are tested pairs, significant or not."""
+
+    edges: pd.DataFrame
+    alpha: float
+    criterion: ClassVar[str] = "q"
+
+    @property
+    def nobody_leads(self) -> bool:
+        """Whether no pair is significant: an answer, not a failure."""
+        return not self.edges["significant"].any()
+
+    @property
+    def _significant(self) -> pd.DataFrame:
+        return self.edges[self.edges["significant"]]
+
+    def _verdict(self) -> str:
+        count = len(self._significant)
+        pairs = f"{count} of {len(self.edges)} pairs" if count else "Nobody leads: no pair"
+        return f"{pairs} significant at {self.criterion} ≤ {self.alpha:g}"
+
+    def _repr_html_(self) -> str:
+        shown = self.edges.head(3) if self.nobody_leads else self._significant
+        table = shown.to_html(index=False, float_format="{:.4g}".format)
+        return f"<p><strong>{escape(str(self))}</strong></p>{table}"
+
+
 @dataclass(frozen=True)
-class LeadLagReport:
+class LeadLagReport(PairReport):
     """Lead-lag report: every ordered pair with lag, effect, p-value and q-value.
 
     Attributes
@@ -75,11 +98,6 @@ class LeadLagReport:
     n_windows: int
 
     @property
-    def nobody_leads(self) -> bool:
-        """Whether no pair is significant: an answer, not a failure."""
-        return not self.edges["significant"].any()
-
-    @property
     def leadership(self) -> pd.DataFrame:
         """By symbol: number of pairs led and followed, and the sum of its effects as a leader.
 
@@ -88,23 +106,19 @@ class LeadLagReport:
         """
         found = self._significant
         size = found["effect"].abs()
-        sent = size.groupby(found["leader"]).sum()
-        received = size.groupby(found["follower"]).sum()
-        table = pd.DataFrame(
-            {
-                "leads": found["leader"].value_counts(),
-                "follows": found["follower"].value_counts(),
-                "strength": sent,
-                "net": sent.sub(received, fill_value=0.0),
-            }
-        ).reindex(pd.Index(self.symbols, name="symbol"))
+        led, followed = size.groupby(found["leader"]), size.groupby(found["follower"])
+        columns = {
+            "leads": led.size(),
+            "follows": followed.size(),
+            "strength": led.sum(),
+            "net": led.sum().sub(followed.sum(), fill_value=0.0),
+        }
+        table = pd.DataFrame(columns, index=pd.Index(self.symbols, name="symbol"))
         return table.fillna(0.0).astype({"leads": int, "follows": int})
 
-    def matrix(self, column: str = "effect") -> pd.DataFrame:
-        """Return one column of ``edges`` as a table, followers in rows, NaN on the diagonal."""
-        table = self.edges.pivot_table(
-            index="follower", columns="leader", values=column, dropna=False
-        )
+    def matrix(self) -> pd.DataFrame:
+        """Return the effects as a table, followers in rows, NaN on the diagonal."""
+        table = self.edges.pivot_table("effect", "follower", "leader")
         return table.reindex(index=list(self.symbols), columns=list(self.symbols))
 
     def graph(self) -> networkx.DiGraph:
@@ -113,9 +127,8 @@ class LeadLagReport:
 
         graph = networkx.DiGraph()
         graph.add_nodes_from(self.symbols)
-        for row in self._significant.itertuples():
-            facts = {"lag": row.lag, "effect": row.effect, "q_value": row.q_value}
-            graph.add_edge(row.leader, row.follower, **facts)
+        facts = self._significant.set_index(["leader", "follower"])[["lag", "effect", "q_value"]]
+        graph.add_edges_from((*pair, fact) for pair, fact in facts.to_dict("index").items())
         return graph
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -129,27 +142,8 @@ class LeadLagReport:
         ax.scatter(x, y, s=900, facecolors="none", edgecolors="black", linewidths=1.4)
         return ax
 
-    @property
-    def _significant(self) -> pd.DataFrame:
-        return self.edges[self.edges["significant"]]
-
-    def _verdict(self) -> str:
-        count = len(self._significant)
-        pairs = f"{count} of {len(self.edges)} pairs" if count else "Nobody leads: no pair"
-        return f"{pairs} significant at q ≤ {self.alpha:g}"
-
     def __str__(self) -> str:
         return f"{self._verdict()} ({self.method}; {self.n_windows} windows)"
-
-    def _repr_html_(self) -> str:
-        return html_of_edges(str(self), self.edges)
-
-
-def html_of_edges(title: str, edges: pd.DataFrame) -> str:
-    """Return HTML of the significant pairs, or of the first three where none is."""
-    shown = edges[edges["significant"]] if edges["significant"].any() else edges.head(3)
-    table = shown.to_html(index=False, float_format="{:.4g}".format)
-    return f"<p><strong>{escape(title)}</strong></p>{table}"
 
 
 def make_report(
@@ -163,11 +157,7 @@ def make_report(
     n_windows: int,
     **details: np.ndarray,
 ) -> LeadLagReport:
-    """Make a report of matrices (follower, leader), with q-values over all ordered pairs.
-
-    Every matrix has shape (N, N); diagonals are left out. ``details`` become columns of
-    ``report.details``.
-    """
+    """Make a report of matrices (follower, leader), with q-values over all ordered pairs."""
     follower, leader = np.nonzero(~np.eye(len(symbols), dtype=bool))
     names = np.asarray(symbols, dtype=object)
     p = np.where(np.isfinite(p_value), p_value, 1.0)[follower, leader]
@@ -195,8 +185,6 @@ def analyze_lead_lag_relationships(
     symbols: Sequence[str] | None = None,
     *,
     alpha: float = 0.05,
-    volatility_weights: bool = True,
-    max_lag: int = 7,
 ) -> LeadLagReport:
     """Test who leads whom: does source j's contribution predict asset i out of sample?
 
@@ -213,11 +201,6 @@ def analyze_lead_lag_relationships(
         q-values count the reported pairs only.
     alpha : float
         False discovery rate: accepted share of false claims among the claims made.
-    volatility_weights : bool
-        Divide both sides by the follower's volatility known at the window's end, and clip the
-        target at ±6 of them, so that a few wild bars do not decide alone.
-    max_lag : int
-        Longest lag of the ablation, for models that do not report contributions.
 
     Returns
     -------
@@ -239,16 +222,16 @@ def analyze_lead_lag_relationships(
 
     .. math:: y_i = a_i + \\sum_j b_{ij} c_{ij} + e_i,
 
-    and each b is tested against 0, one-sided, with robust errors: Newey-West with
-    leverage-corrected residuals, or Hodrick's where the horizon is longer than a bar and targets
-    overlap, and a t distribution with as many degrees of freedom as bars carry the error. Testing
-    one source at a time doubles the false discoveries: assets share a factor, so the contribution
-    of an idle source is correlated with that of the true leader left out. The follower's own past
-    is a control too, as the model reports it or, where the model does not use it, as its own last
-    returns: else a price that bounces looks led by all assets that move with it.
+    both sides divided by the follower's volatility known at the window's end and the target
+    clipped at ±6 of them, and each b is tested against 0, one-sided, with robust errors:
+    Newey-West with leverage-corrected residuals, or Hodrick's where targets overlap, and a t
+    distribution with as many degrees of freedom as bars carry the error. One source at a time, an
+    idle one would be a proxy of the true leader left out. The follower's own past is a control
+    too, as the model reports it or as its own last returns: else a price that bounces looks led by
+    all assets that move with it.
 
-    The lag was chosen when the model was fitted, on other bars, so the p-value needs no further
-    correction for it. A source whose contribution never varies is untestable: p = 1.
+    The lag was chosen when the model was fitted, on other bars, so p needs no correction for it. A
+    source whose contribution never varies is untestable: p = 1.
 
     Limits: a common driver outside of the data makes its slower followers look led by its faster
     ones; a proxy that moves with the true leader can take its place; stale quotes make the asset
@@ -275,14 +258,13 @@ def analyze_lead_lag_relationships(
     if not isinstance(data, CrossAttentionData):
         raise InvalidInputError(f"data must be CrossAttentionData, got {type(data).__name__}")
     check_float("alpha", alpha, above=0, below=1)
-    measured = measure_contributions(model, data, max_lag=max_lag)
-    return contribution_test(
-        measured,
-        data.select(symbols=measured.symbols),
-        alpha=alpha,
-        volatility_weights=volatility_weights,
-        symbols=_chosen(symbols, measured.symbols),
-    )
+    measured = measure_contributions(model, data)
+    known = measured.symbols
+    chosen = tuple(dict.fromkeys(known if symbols is None else symbols))
+    if not set(chosen) <= set(known) or len(chosen) < min(2, len(known)):
+        raise InvalidInputError(f"symbols must be two or more of {list(known)}, got {symbols}")
+    data = data.select(symbols=known)
+    return contribution_test(measured, data, alpha=alpha, symbols=chosen)
 
 
 def contribution_test(
@@ -290,7 +272,6 @@ def contribution_test(
     data: CrossAttentionData,
     *,
     alpha: float = 0.05,
-    volatility_weights: bool = True,
     symbols: Sequence[str] | None = None,
 ) -> LeadLagReport:
     """Test measured contributions, as :func:`crossattn.analyze_lead_lag_relationships` does."""
@@ -298,12 +279,12 @@ def contribution_test(
     untested = {"p_value": 1.0, "clark_west": 1.0, "slope": 0.0, "slope_error": np.nan, "t": 0.0}
     matrices = {name: np.full((n_assets, n_assets), value) for name, value in untested.items()}
     for follower in range(n_assets):
-        _test_follower(follower, measured, data, volatility_weights, matrices)
+        _test_follower(follower, measured, data, matrices)
     # The lag with the largest contribution. It was chosen when the model was fitted, on other
     # bars, so no correction for the choice is due.
     lag_index = measured.by_lag.argmax(axis=2)
     at_lag = np.take_along_axis(measured.slope, lag_index[..., None], axis=2)[..., 0]
-    spread = _deviations(data.bar_returns)
+    spread = pd.DataFrame(data.bar_returns).std(ddof=0).fillna(0.0).to_numpy()
     ratio = spread[None, :] / np.where(spread > 0, spread, 1.0)[:, None]  # (follower, leader)
     ratio = ratio / np.sqrt(data.horizon)
     # What the model claims (slope at the lag) times how much of it comes true (tested slope).
@@ -336,7 +317,6 @@ def _test_follower(
     follower: int,
     measured: Contributions,
     data: CrossAttentionData,
-    volatility_weights: bool,
     matrices: dict[str, np.ndarray],
 ) -> None:
     """Regress one follower's returns on all contributions; fill its row of every matrix."""
@@ -355,14 +335,12 @@ def _test_follower(
     if known.sum() < 10 * (len(active) + controls.shape[1] + 2) or not len(active):
         return  # too few windows per coefficient: stays untested, p = 1
     bars = data.next_returns[data.ends[0] : data.ends[-1] + data.horizon, follower]
-    scale = np.ones(len(target))
-    if volatility_weights:
-        scale = recent_volatility(data, np.array([follower]), VOLATILITY_HALF_LIFE)[:, 0]
-        # Clip single bars as the targets are clipped: Hodrick's errors are made of bars.
-        reach = CLIP * np.pad(scale, (0, data.horizon - 1), mode="edge")[: len(bars)]
-        bars = np.clip(bars, -reach, reach)
-        scale = scale * np.sqrt(data.horizon)
-        target = np.clip(target, -CLIP * scale, CLIP * scale)
+    scale = recent_volatility(data, np.array([follower]), VOLATILITY_HALF_LIFE)[:, 0]
+    # Clip single bars as the targets are clipped: Hodrick's errors are made of bars.
+    reach = CLIP * np.pad(scale, (0, data.horizon - 1), mode="edge")[: len(bars)]
+    bars = np.clip(bars, -reach, reach)
+    scale = scale * np.sqrt(data.horizon)
+    target = np.clip(target, -CLIP * scale, CLIP * scale)
     target, scale = target[known], scale[known]
     regressors = np.hstack([parts[:, active], controls])[known]
     overlap = None
@@ -386,11 +364,8 @@ def _test_follower(
 def _clark_west_of_each(
     target: np.ndarray, parts: np.ndarray, scale: np.ndarray, lags: int, n_sources: int
 ) -> np.ndarray:
-    """Clark-West p-value of each source beside the others, against the others at their best fit.
-
-    With the others at the model's own weights, an idle source would be credited with correcting
-    their errors, which are correlated with it.
-    """
+    """Clark-West p-value of each source beside the others, against the others at their best fit."""
+    # at the model's own weights, an idle source would be credited with correcting their errors
     size = parts.std(axis=0)
     parts = parts / np.where(size > 0, size, 1.0)
     design = np.column_stack([parts, np.ones(len(parts))]) / scale[:, None]
@@ -402,22 +377,3 @@ def _clark_west_of_each(
         smaller, shared = (rest @ (bread @ (rest.T @ values)) for values in (target, own))
         p_values[source] = clark_west(target, smaller, smaller + own - shared, lags)
     return p_values
-
-
-def _deviations(returns: np.ndarray) -> np.ndarray:
-    """Standard deviation (N,) over the bars that exist, 0 where there are none."""
-    spread = np.zeros(returns.shape[1])
-    there = np.isfinite(returns).any(axis=0)
-    spread[there] = np.nanstd(returns[:, there], axis=0)
-    return spread
-
-
-def _chosen(symbols: Sequence[str] | None, known: tuple[str, ...]) -> tuple[str, ...] | None:
-    if symbols is None:
-        return None
-    unknown = [symbol for symbol in symbols if symbol not in known]
-    if unknown or len(set(symbols)) < 2:
-        raise InvalidInputError(
-            f"symbols must be two or more of {list(known)}, got {list(symbols)}"
-        )
-    return tuple(dict.fromkeys(symbols))

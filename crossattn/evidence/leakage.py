@@ -18,18 +18,18 @@ import numpy as np
 import pandas as pd
 
 from crossattn._validation import check_int
-from crossattn.data.frame import check_frames
-from crossattn.data.panel import check_panel
+from crossattn.data.frame import Frames, check_frames
+from crossattn.data.panel import Panel, check_panel
 from crossattn.errors import InvalidInputError
 from crossattn.evidence import _perturbations as perturbations
-from crossattn.evidence._perturbations import Bars
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CHECKS = ("perturb", "shuffle", "poison", "delete", "extend", "gaps")
 _FINDING = ["column", "first_moved", "last_moved", "n_moved", "largest_change"]
-Pipeline = Callable[[Bars], "pd.DataFrame | pd.Series"]
+TOLERANCE = 1e-6  # relative to the size of the column
+Pipeline = Callable[[Frames | Panel], "pd.DataFrame | pd.Series"]
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,7 @@ class LeakageReport:
     @property
     def passed(self) -> bool:
         """Whether nothing moved and every kind of check ran."""
-        ran = self.checks[self.checks["outcome"] != "not run"]
-        return self.violations.empty and set(ran["check"]) == set(self.checks["check"])
-
-    @property
-    def first_moved(self) -> pd.Timestamp | None:
-        """The earliest output row that moved; None where none did."""
-        return None if self.violations.empty else self.violations["first_moved"].min()
+        return self.violations.empty and not self._idle()
 
     def __str__(self) -> str:
         if not self.violations.empty:
@@ -70,16 +64,15 @@ class LeakageReport:
                 f"leak: {worst['column']} at {worst['first_moved']} moved when bars known after "
                 f"{worst['cut']} changed ({worst['check']}; {len(self.violations)} findings)"
             )
-        idle = sorted(set(self.checks["check"]) - set(self._ran()))
-        if idle:
-            return f"undecided: {', '.join(idle)} could not run ({self._first_reason()})"
+        if self._idle():
+            reason = self.checks.loc[self.checks["outcome"] == "not run", "reason"].iloc[0]
+            return f"undecided: {', '.join(self._idle())} could not run ({reason})"
         return f"passed: {len(self.checks)} changed futures, no earlier row moved"
 
-    def _ran(self) -> list[str]:
-        return self.checks.loc[self.checks["outcome"] != "not run", "check"].tolist()
-
-    def _first_reason(self) -> str:
-        return str(self.checks.loc[self.checks["outcome"] == "not run", "reason"].iloc[0])
+    def _idle(self) -> list[str]:
+        """Kinds of check that never ran."""
+        ran = self.checks.groupby("check")["outcome"].agg(lambda found: (found != "not run").any())
+        return ran.index[~ran].tolist()
 
     def _repr_html_(self) -> str:
         table = "" if self.violations.empty else self.violations.head(20).to_html(index=False)
@@ -87,34 +80,28 @@ class LeakageReport:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw each check at each moment: same, moved or not run."""
+        import seaborn as sns
+
         from crossattn.figures import PALETTE, new_axes
 
         ax = new_axes(ax)
-        kinds = list(dict.fromkeys(self.checks["check"]))
-        styles = {
-            "same": (PALETTE[2], "o"),
-            "moved": (PALETTE[5], "X"),
-            "not run": ("#999999", "."),
-        }
-        for outcome, (colour, marker) in styles.items():
-            rows = self.checks[self.checks["outcome"] == outcome]
-            heights = [kinds.index(kind) for kind in rows["check"]]
-            ax.scatter(rows["cut"], heights, color=colour, marker=marker, s=60, label=outcome)
-        ax.set_yticks(range(len(kinds)), kinds)
+        colours = {"same": PALETTE[2], "moved": PALETTE[5], "not run": "#999999"}
+        markers = {"same": "o", "moved": "X", "not run": "s"}
+        look = {"palette": colours, "markers": markers, "s": 60}
+        look |= {"hue": "outcome", "style": "outcome"}
+        sns.scatterplot(self.checks, x="cut", y="check", ax=ax, **look)
         ax.set(xlabel="moment after which the bars were changed (UTC)", title=str(self)[:90])
-        ax.legend(ncols=3, loc="upper left", bbox_to_anchor=(0, -0.2))
+        sns.move_legend(ax, "upper left", bbox_to_anchor=(0, -0.2), ncols=3, title=None)
         ax.tick_params(axis="x", rotation=20)
         return ax
 
 
 def audit_leakage(
     pipeline: Pipeline,
-    data: Bars,
+    data: Frames | Panel,
     *,
     cuts: int | Sequence[pd.Timestamp] = 8,
     checks: Sequence[str] = CHECKS,
-    tolerance: float = 1e-6,
-    seed: int = 0,
 ) -> LeakageReport:
     """Audit a pipeline for look-ahead: values dated before they could be known.
 
@@ -129,16 +116,12 @@ def audit_leakage(
         each row is claimed to be known*: features, labels dated when they are known, signals,
         forecasts, positions. It must be deterministic.
     data : Frames or Panel
-        Bars to run it on; each bar counts as known at its close time.
+        Frames | Panel to run it on; each bar counts as known at its close time.
     cuts : int or sequence of Timestamp
         Moments after which the future is changed: your own, or a number of them, chosen among the
         dates of the output (its first and last rows, where splits leak, and evenly between).
     checks : sequence of str
         Of "perturb", "shuffle", "poison", "delete", "extend", "gaps".
-    tolerance : float
-        Largest change that counts as none, relative to the size of the column.
-    seed : int
-        Seed of the changes.
 
     Returns
     -------
@@ -152,11 +135,10 @@ def audit_leakage(
 
     Notes
     -----
-    A row that appears or vanishes counts as moved. A split at a *fraction* of the rows is therefore
-    reported by "delete" and "extend": its date depends on the length of the download. A pipeline
-    that raises on a changed future is reported as "not run", never as clean. The audit runs the
-    pipeline about ``4 * cuts + 9`` times; it can prove a leak, and cannot prove that there is none
-    between the moments tried.
+    A row that appears or vanishes counts as moved, so a split at a *fraction* of the rows is
+    reported by "delete" and "extend". A pipeline that raises on a changed future is reported as
+    "not run", never as clean. The audit runs the pipeline about ``4 * cuts + 9`` times; it cannot
+    prove that there is no leak between the moments tried.
 
     References
     ----------
@@ -176,12 +158,22 @@ def audit_leakage(
     unknown = [check for check in checks if check not in CHECKS]
     if unknown or not len(checks):
         raise InvalidInputError(f"checks must be of {CHECKS}, got {list(checks)}")
-    data = check_panel(data) if isinstance(data, pd.DataFrame) else check_frames(data)
-    generator = np.random.default_rng(seed)
-    reference = _dated(pipeline(_copy(data)))
-    if _compare(reference, _dated(pipeline(_copy(data))), reference.index.max(), 0.0):
+    panel = check_panel(data) if isinstance(data, pd.DataFrame) else None
+    frames = check_frames(data) if panel is None else perturbations.frames_of(panel)
+
+    def output_of(frames: Frames) -> pd.DataFrame:
+        bars = {symbol: frame.copy() for symbol, frame in frames.items()}  # it may write into them
+        return _dated(
+            pipeline(bars if panel is None else perturbations.panel_of(bars, panel.columns))
+        )
+
+    generator = np.random.default_rng(0)
+    reference = output_of(frames)
+    if _compare(reference, output_of(frames), reference.index.max(), 0.0):
         raise InvalidInputError("pipeline gives different results on the same bars: fix its seed")
-    moments = _choose_cuts(cuts, reference, data)
+    known = perturbations.known_times(frames)
+    last = known[-1]
+    moments = _choose_cuts(cuts, reference, last)
     outcomes: list[dict] = []
     violations: list[dict] = []
 
@@ -197,20 +189,17 @@ def audit_leakage(
         outcomes.append(row)
 
     def change_future(check: str, cut: pd.Timestamp) -> list[dict]:
-        bars = getattr(perturbations, check)(_copy(data), cut, generator)
-        return _compare(reference, _dated(pipeline(bars)), cut, tolerance)
+        changed = getattr(perturbations, check)(frames, cut, generator)
+        return _compare(reference, output_of(changed), cut)
 
     def change_after_gap(cut: pd.Timestamp) -> list[dict]:
-        known = perturbations.known_times(data)
         at = known[known <= cut][-1:]
-        holed = perturbations.punch_holes(_copy(data), at)
-        past = _dated(pipeline(_copy(holed)))
-        bars = perturbations.perturb(holed, at[-1], generator)
-        return _compare(past, _dated(pipeline(bars)), at[-1], tolerance)
+        holed = perturbations.punch_holes(frames, at)
+        changed = perturbations.perturb(holed, at[-1], generator)
+        return _compare(output_of(holed), output_of(changed), at[-1])
 
     for check in checks:
         if check == "extend":
-            last = perturbations.known_times(data)[-1]
             examine(check, last, partial(change_future, check, last))
         elif check == "gaps":
             for cut in moments[:: max(len(moments) // 3, 1)][:3]:
@@ -222,12 +211,6 @@ def audit_leakage(
         violations=pd.DataFrame(violations, columns=["check", "cut", *_FINDING]),
         checks=pd.DataFrame(outcomes, columns=["check", "cut", "outcome", "reason"]),
     )
-
-
-def _copy(data: Bars) -> Bars:
-    if isinstance(data, pd.DataFrame):
-        return data.copy()
-    return {symbol: frame.copy() for symbol, frame in data.items()}
 
 
 def _dated(output) -> pd.DataFrame:
@@ -255,7 +238,7 @@ def _dated(output) -> pd.DataFrame:
     return table.sort_index()
 
 
-def _choose_cuts(cuts, reference: pd.DataFrame, data: Bars) -> list[pd.Timestamp]:
+def _choose_cuts(cuts, reference: pd.DataFrame, last: pd.Timestamp) -> list[pd.Timestamp]:
     if not isinstance(cuts, int):
         return [pd.Timestamp(cut) for cut in cuts]
     check_int("cuts", cuts)
@@ -265,21 +248,17 @@ def _choose_cuts(cuts, reference: pd.DataFrame, data: Bars) -> list[pd.Timestamp
     even = np.linspace(0, len(dates) - 1, max(cuts - 2, 1) + 1).round().astype(int)
     places = dict.fromkeys([0, 1, *even, len(dates) - 2])
     chosen = sorted({dates[k] for k in places if 0 <= k < len(dates)})
-    last = perturbations.known_times(data)[-1]
     return [cut for cut in chosen if cut < last][: cuts + 2] or [dates[0]]
 
 
 def _compare(
-    past: pd.DataFrame, changed: pd.DataFrame, cut: pd.Timestamp, tolerance: float
+    past: pd.DataFrame, changed: pd.DataFrame, cut: pd.Timestamp, tolerance: float = TOLERANCE
 ) -> list[dict]:
     """Compare rows dated at or before ``cut``; missing rows and columns count as NaN."""
-    past, changed = past[past.index <= cut], changed[changed.index <= cut]
-    rows = past.index.union(changed.index)
-    findings = []
-    for column in dict.fromkeys([*past.columns, *changed.columns]):
-        before = past[column].reindex(rows) if column in past else pd.Series(np.nan, rows)
-        after = changed[column].reindex(rows) if column in changed else pd.Series(np.nan, rows)
-        change = _change_of(before, after, tolerance)
+    past, changed = past[past.index <= cut].align(changed[changed.index <= cut])
+    rows, findings = past.index, []
+    for column in past.columns:
+        change = _change_of(past[column], changed[column], tolerance)
         if change.any():
             where = rows[change > 0]
             found = (column, where[0], where[-1], len(where), float(change.max()))

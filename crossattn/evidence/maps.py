@@ -48,8 +48,8 @@ class AttentionMaps:
     symbols: tuple[str, ...]
     timestamps: pd.Index
 
-    def map(self, *, head: int | None = None, lag: int | None = None, at=None) -> pd.DataFrame:
-        """Return one map (followers in rows) of a head or their mean, of a lag or their sum.
+    def map(self, *, head: int | None = None, lag: int | None = None) -> pd.DataFrame:
+        """Return the mean map over windows (followers in rows) of a head and a lag, or of all.
 
         Parameters
         ----------
@@ -57,20 +57,12 @@ class AttentionMaps:
             From 0; by default the mean over heads.
         lag : int, optional
             As reported, from 1 (the newest known bar); by default the sum over lags.
-        at : timestamp, optional
-            The last map known by then; by default the mean over all windows.
 
         Returns
         -------
         DataFrame of shape (n_assets, n_assets)
         """
-        values = self.values
-        if at is not None:
-            row = self.timestamps.searchsorted(pd.Timestamp(at), side="right") - 1
-            if row < 0:
-                raise InvalidInputError(f"at: the first map is of {self.timestamps[0]}, got {at}")
-            values = values[row : row + 1]
-        values = values.mean(axis=0)  # (H, N, N, L)
+        values = self.values.mean(axis=0)  # (H, N, N, L)
         heads, lags = values.shape[0], values.shape[-1]
         if head is not None and not 0 <= head < heads:
             raise InvalidInputError(f"head must be 0 to {heads - 1}, got {head}")
@@ -78,7 +70,7 @@ class AttentionMaps:
             raise InvalidInputError(f"lag must be 1 to {lags}, got {lag}")
         values = values.mean(axis=0) if head is None else values[head]
         values = values.sum(axis=-1) if lag is None else values[..., lag - 1]
-        return self._table(values)
+        return pd.DataFrame(values, self._index("follower"), self._index("leader"))
 
     def by_lag(self) -> pd.DataFrame:
         """Return attention by lag: followers in rows, lags from 1 in columns."""
@@ -101,24 +93,19 @@ class AttentionMaps:
     def _index(self, name: str) -> pd.Index:
         return pd.Index(self.symbols, name=name)
 
-    def _table(self, values: np.ndarray) -> pd.DataFrame:
-        return pd.DataFrame(values, index=self._index("follower"), columns=self._index("leader"))
-
 
 def attention_maps(
-    model, data: CrossAttentionData | np.ndarray, *, layer: int = -1, every: int = 1
+    model, data: CrossAttentionData | np.ndarray, *, every: int = 1
 ) -> AttentionMaps:
-    """Collect a model's attention maps over windows.
+    """Collect the attention maps of a model's last layer over windows.
 
     Parameters
     ----------
     model : CrossAttentionMultiAsset or CrossAttentionForecaster
         Of a forecaster, whose members' heads cannot be matched, the members' mean is one head.
     data : CrossAttentionData or ndarray of shape (n, N, T, F)
-    layer : int
-        Which layer; the last by default. A forecaster has only that.
     every : int
-        Take each ``every``-th window: maps of a long history are large.
+        Take each ``every``-th window: the maps hold n · H · N² · L numbers.
 
     Returns
     -------
@@ -127,11 +114,7 @@ def attention_maps(
     Raises
     ------
     InvalidInputError
-        The model gives no attention, the layer does not exist, or ``every`` is below 1.
-
-    Notes
-    -----
-    Holds n · H · N² · L numbers; thin with ``every``.
+        The model gives no attention, or ``every`` is below 1.
     """
     check_int("every", every)
     if isinstance(data, CrossAttentionData):
@@ -140,7 +123,7 @@ def attention_maps(
         symbols = tuple(str(k) for k in range(np.shape(data)[1]))
         stamps = pd.RangeIndex(len(data))[::every]
     parts, start = [], 0
-    for values in attention_of(model, data, layer):
+    for values in attention_of(model, data):
         parts.append(values[(-start) % every :: every])
         start += len(values)
     return AttentionMaps(np.concatenate(parts), symbols, stamps)
@@ -191,11 +174,10 @@ def leadership_scores(model, data: CrossAttentionData) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By symbol: ``attention`` (mean attention that it gets from the other assets),
-        ``as_follower`` (mean of its own row, which is 1/N whatever was learned, since a softmax
-        sums to 1), ``influence`` (root mean square of what it adds to the others' forecasts, as a
-        multiple of the average asset's) and ``influenced`` (the same of what others add to its
-        own).
+        By symbol: ``attention`` (mean attention that it gets from the others), ``as_follower``
+        (mean of its own row: 1/N whatever was learned), ``influence`` (root mean square of what it
+        adds to the others' forecasts, as a multiple of the average asset's) and ``influenced``
+        (the same of what others add to its own).
     """
     mean = attention_maps(model, data, every=max(len(data) // 500, 1)).map()
     values = mean.to_numpy(copy=True)
@@ -261,6 +243,7 @@ def predict_and_visualize(
     ((4, 3), True)
     """
     import matplotlib.pyplot as plt
+    from seaborn import heatmap
 
     symbols = list(symbols)
     n_assets = len(X.symbols) if isinstance(X, CrossAttentionData) else np.shape(X)[1]
@@ -268,12 +251,18 @@ def predict_and_visualize(
         raise InvalidInputError(f"symbols must name {n_assets} assets, got {symbols}")
     predictions = forecasts_of(model, X, device=device)
     maps = attention_maps(model, X, every=max(len(X) // 500, 1))
-    maps = _in_order(maps, getattr(X, "symbols", maps.symbols), symbols)
+    rows = [maps.symbols.index(symbol) for symbol in getattr(X, "symbols", maps.symbols)]
+    values = maps.values[:, :, rows][:, :, :, rows]  # in the order of X
+    maps = AttentionMaps(values, tuple(symbols), maps.timestamps)
     n_lags = maps.values.shape[-1]
     figure, panels = plt.subplots(1, 3 if n_lags > 1 else 2, figsize=(15 if n_lags > 1 else 10, 4))
     attention_heatmap(maps.map(), symbols, title="Mean attention", ax=panels[0])
     if n_lags > 1:
-        _draw_lags(maps, symbols, panels[1])
+        colours = {"vmin": 0, "vmax": 1, "cmap": "cividis", "cbar_kws": {"label": "attention"}}
+        heatmap(maps.by_lag(), ax=panels[1], **colours)
+        title = "Attention by lag"
+        panels[1].set(xlabel="lag (bars)", ylabel="query asset (follower)", title=title)
+        panels[1].tick_params(axis="y", rotation=0)
     classes = getattr(model, "output_type", "") == "classification"
     _draw_latest(predictions[-1], symbols, classes, panels[-1])
     if path is not None:
@@ -282,32 +271,12 @@ def predict_and_visualize(
     return predictions, figure
 
 
-def _in_order(maps: AttentionMaps, order: Sequence[str], names: Sequence[str]) -> AttentionMaps:
-    """Return the maps with their assets in another order, under other names."""
-    rows = np.array([maps.symbols.index(symbol) for symbol in order])
-    values = maps.values[:, :, rows[:, None], rows]
-    return AttentionMaps(values, tuple(names), maps.timestamps)
-
-
-def _draw_lags(maps: AttentionMaps, symbols: list[str], ax: Axes) -> None:
-    table = maps.by_lag()
-    image = ax.imshow(table, vmin=0, vmax=1, cmap="cividis", aspect="auto")
-    ax.set_xticks(range(table.shape[1]), table.columns)
-    ax.set_yticks(range(len(symbols)), symbols)
-    ax.set(xlabel="lag (bars)", ylabel="query asset (follower)", title="Attention by lag")
-    ax.figure.colorbar(image, ax=ax, label="attention", shrink=0.8)
-
-
 def _draw_latest(latest: np.ndarray, symbols: list[str], classes: bool, ax: Axes) -> None:
     """Draw returns or weights as bars, quantiles as ranges, logits as stacked probabilities."""
     places = np.arange(len(symbols))
     if classes:
-        odds = softmax(latest, axis=1)
-        left = np.zeros(len(symbols))
-        for name, share in zip(SIGNALS, odds.T, strict=True):
-            ax.barh(places, share, left=left, label=name)
-            left += share
-        ax.legend(ncols=3, loc="upper left", bbox_to_anchor=(0, -0.15))
+        odds = pd.DataFrame(softmax(latest, axis=1), symbols, SIGNALS)
+        odds.plot.barh(stacked=True, ax=ax).legend(ncols=3, bbox_to_anchor=(1, -0.15))
     elif latest.ndim == 2:
         ax.hlines(places, latest.min(axis=1), latest.max(axis=1))
         ax.plot(np.median(latest, axis=1), places, "o")
@@ -342,20 +311,17 @@ def information_flow(report, sectors: dict[str, str] | None = None, ax: Axes | N
 
     graph = report.graph()
     ax = new_axes(ax, figsize=(6, 6))
-    places = networkx.circular_layout(graph)
-    groups = sorted({(sectors or {}).get(s, "") for s in graph.nodes})
-    colours = [PALETTE[2 + groups.index((sectors or {}).get(s, "")) % 6] for s in graph.nodes]
-    networkx.draw_networkx_nodes(graph, places, node_color=colours, node_size=900, ax=ax, alpha=0.5)
-    networkx.draw_networkx_labels(graph, places, font_size=8, ax=ax)
-    effects = [edge["effect"] for _, _, edge in graph.edges(data=True)]
-    biggest = max((abs(e) for e in effects), default=1.0) or 1.0
-    networkx.draw_networkx_edges(
+    effects = pd.Series(networkx.get_edge_attributes(graph, "effect"), dtype=float)
+    sector = pd.Series([(sectors or {}).get(symbol, "") for symbol in graph.nodes])
+    networkx.draw_networkx(
         graph,
-        places,
+        networkx.circular_layout(graph),
         ax=ax,
+        font_size=8,
         node_size=900,
-        width=[0.6 + 2.5 * abs(e) / biggest for e in effects],
-        edge_color=[PALETTE[0] if e >= 0 else PALETTE[1] for e in effects],
+        node_color=[PALETTE[2 + k % 6] for k in pd.factorize(sector, sort=True)[0]],
+        width=list(0.6 + 2.5 * effects.abs() / effects.abs().max()),
+        edge_color=list(np.where(effects >= 0, PALETTE[0], PALETTE[1])),
         connectionstyle="arc3,rad=0.12",
     )
     ax.set_title(str(report).split(" (")[0])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from crossattn._validation import check_float, check_int
 from crossattn.data.frame import Frame, Frames, check_frames, close_times
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import benjamini_hochberg
-from crossattn.evidence.leadlag import analyze_lead_lag_relationships, html_of_edges
+from crossattn.evidence.leadlag import PairReport, analyze_lead_lag_relationships
 from crossattn.evidence.scores import correlation
 from crossattn.windows.dataset import CrossAttentionData
 
@@ -28,7 +29,7 @@ LEAST_LOOKBACKS = 3
 
 
 @dataclass(frozen=True)
-class SurrogateNull:
+class SurrogateNull(PairReport):
     """Statistic of each pair beside the largest statistics of surrogate markets without leaders.
 
     Attributes
@@ -49,18 +50,10 @@ class SurrogateNull:
     statistics: pd.DataFrame
     alpha: float
 
-    @property
-    def nobody_leads(self) -> bool:
-        """Whether no pair exceeds the surrogates."""
-        return not self.edges["significant"].any()
+    criterion: ClassVar[str] = "p"
 
     def __str__(self) -> str:
-        count, pairs = int(self.edges["significant"].sum()), len(self.edges)
-        verdict = f"{count} of {pairs} pairs" if count else "Nobody leads: no pair"
-        return f"{verdict} significant at p ≤ {self.alpha:g} ({len(self.statistics)} refits)"
-
-    def _repr_html_(self) -> str:
-        return html_of_edges(str(self), self.edges)
+        return f"{self._verdict()} ({len(self.statistics)} refits)"
 
 
 def surrogate_null(
@@ -103,27 +96,24 @@ def surrogate_null(
 
     Notes
     -----
-    The statistic is the joint t of :func:`crossattn.evidence.leadlag.contribution_test`, taken the
-    same way on the market and on each surrogate: fitted on ``train`` and ``val``, tested on
-    ``test``, every part without its first ``lookback - 1`` windows, which reach into the part
-    before. With :math:`m_s` the largest t over all pairs of surrogate s,
+    The statistic is the joint t of :func:`crossattn.evidence.leadlag.contribution_test`, fitted on
+    ``train`` and ``val`` and tested on ``test``, every part without its first ``lookback - 1``
+    windows, which reach into the part before. With :math:`m_s` the largest t of surrogate s,
 
     .. math:: p_{ij} = \\frac{1 + \\#\\{s : m_s \\ge t_{ij}\\}}{1 + n}.
 
     The maximum accounts for the number of pairs, so that p needs no further correction. The
-    q-value pools all pairs, which assumes that t has the same null law for all of them.
+    q-value assumes that t has the same null law for all pairs.
 
-    Limits. Moving assets apart breaks their common volatility, factors and hours along with any
-    lead: the null is independence of the assets, and a small p-value rejects that, not only the
-    absence of leaders. The regression with robust errors in
-    :func:`crossattn.analyze_lead_lag_relationships` keeps all of it and remains the main test;
-    this one checks that fitting and selection have not biased it. A few windows per part span the
+    Moving assets apart breaks their common volatility, factors and hours along with any lead: a
+    small p-value rejects the independence of the assets, not only the absence of leaders.
+    :func:`crossattn.analyze_lead_lag_relationships` keeps all of it and remains the main test; this
+    one checks that fitting and selection have not biased it. A few windows per part span the
     wrap-around point, where two distant moments meet.
 
     References
     ----------
-    Theiler, Eubank, Longtin, Galdrikian and Farmer (1992), "Testing for Nonlinearity in Time
-    Series: The Method of Surrogate Data", Physica D 58. Westfall and Young (1993),
+    Theiler et al. (1992), Physica D 58, on surrogates. Westfall and Young (1993),
     "Resampling-Based Multiple Testing", on the maximum.
 
     Examples
@@ -138,17 +128,18 @@ def surrogate_null(
     >>> null.statistics.shape, bool(null.edges["p_value"].min() >= 0.2)
     ((4, 6), True)
     """
-    _check_settings(make_model, n_surrogates, alpha)
-    parts = _checked_parts(train, val, test)
-    seeds = [None, *np.random.SeedSequence(seed).spawn(n_surrogates)]
-    if n_jobs == 1:
-        measured = [_refit(make_model, parts, each) for each in seeds]
-    else:
-        from joblib import Parallel, delayed
+    from joblib import Parallel, delayed
 
-        measured = Parallel(n_jobs=n_jobs)(
-            delayed(_refit)(make_model, parts, each) for each in seeds
-        )
+    if not callable(make_model):
+        raise InvalidInputError(f"make_model must be callable, got {type(make_model).__name__}")
+    check_float("alpha", alpha, above=0, below=1)
+    least = int(np.ceil(1 / alpha - 1e-9)) - 1  # to reach alpha at all
+    check_int("n_surrogates", n_surrogates, at_least=max(least, 1))
+    parts = (train, val, test)
+    _check_parts(*parts)
+    seeds = [None, *np.random.SeedSequence(seed).spawn(n_surrogates)]
+    tasks = (delayed(_refit)(make_model, parts, each) for each in seeds)
+    measured = Parallel(n_jobs=n_jobs)(tasks)
     real = measured[0]
     nulls = pd.DataFrame([each.reindex(real.index) for each in measured[1:]])
     statistics = nulls.reset_index(drop=True).rename_axis("surrogate")
@@ -166,21 +157,9 @@ def surrogate_null(
 def surrogate_part(part: CrossAttentionData, rng: np.random.Generator | None) -> CrossAttentionData:
     """Rotate each asset of a part in time independently: its features and targets together.
 
-    No value changes. No two rotations are within ``lookback + horizon`` rows of each other, where
-    common moves of one moment would become a lead (in too short a part they are as far apart as it
-    allows).
-
-    Parameters
-    ----------
-    part : CrossAttentionData
-        Windows; only the rows at which they end are used.
-    rng : numpy.random.Generator or None
-        None moves nothing: the real market, on the same rows.
-
-    Returns
-    -------
-    CrossAttentionData
-        With its own copy of the panel, and ``lookback - 1`` windows fewer than ``part``.
+    No value changes; ``lookback - 1`` windows are lost. Without ``rng`` nothing moves. No two
+    rotations are within ``lookback + horizon`` rows of each other, where common moves of one moment
+    would become a lead (in too short a part they are as far apart as it allows).
     """
     rows = np.asarray(part.ends)
     n_rows, n_assets = len(rows), len(part.symbols)
@@ -224,21 +203,8 @@ def _rotations(n_rows: int, n_assets: int, gap: int, rng: np.random.Generator) -
     return rng.permutation(n_assets) * slot + within + rng.integers(n_rows)
 
 
-def _check_settings(make_model, n_surrogates, alpha) -> None:
-    if not callable(make_model):
-        raise InvalidInputError(
-            f"make_model must be a callable that gives a new model, got {type(make_model).__name__}"
-        )
-    check_float("alpha", alpha, above=0, below=1)
-    least = int(np.ceil(1 / alpha - 1e-9)) - 1
-    if check_int("n_surrogates", n_surrogates) < least:
-        raise InvalidInputError(
-            f"n_surrogates must be at least {least} to reach alpha={alpha:g}, got {n_surrogates!r}"
-        )
-
-
-def _checked_parts(train, val, test) -> tuple:
-    """Return the three parts, in time order and long enough to be moved."""
+def _check_parts(train, val, test) -> None:
+    """Refuse parts that are out of time order or too short to be moved."""
     latest = None
     for name, part in (("train", train), ("val", val), ("test", test)):
         if part is None and name == "val":
@@ -254,7 +220,6 @@ def _checked_parts(train, val, test) -> tuple:
         if latest is not None and part.timestamps[0] <= latest:
             raise InvalidInputError(f"{name} must begin after the part before it has ended")
         latest = part.timestamps[-1]
-    return train, val, test
 
 
 @dataclass(frozen=True)
@@ -285,20 +250,7 @@ class ShuffleControl:
 
 
 def shuffle_labels(data: CrossAttentionData, *, seed: int = 0) -> CrossAttentionData:
-    """Return the data with the targets of its windows permuted in time.
-
-    All assets of a row move together, so that their correlation stays.
-
-    Parameters
-    ----------
-    data : CrossAttentionData
-    seed : int
-
-    Returns
-    -------
-    CrossAttentionData
-        Rows outside of the windows of ``data`` have no target.
-    """
+    """Return the data with the rows of its windows' targets permuted, NaN outside of them."""
     order = np.random.default_rng(seed).permutation(data.ends)
     targets = np.full_like(data.targets, np.nan)
     targets[data.ends] = data.targets[order]
@@ -337,8 +289,8 @@ def label_shuffle(
 
     Notes
     -----
-    Skill that survives the shuffle was not learned from the labels: the target is inside X, or the
-    test part was used before.
+    Skill that survives was not learned from the labels: the target is inside X, or the test part
+    was used before.
 
     Examples
     --------
@@ -355,10 +307,8 @@ def label_shuffle(
     check_int("n_shuffles", n_shuffles, at_least=2)
     score = correlation(make_model().fit(train, val).predict(test), test.y)
     shuffled = []
-    for number in range(n_shuffles):
-        wrong = [
-            shuffle_labels(part, seed=seed + 2 * number + k) for k, part in ((0, train), (1, val))
-        ]
+    for start in range(seed, seed + 2 * n_shuffles, 2):
+        wrong = shuffle_labels(train, seed=start), shuffle_labels(val, seed=start + 1)
         shuffled.append(correlation(make_model().fit(*wrong).predict(test), test.y))
     return ShuffleControl(score, np.array(shuffled))
 
@@ -366,10 +316,9 @@ def label_shuffle(
 def reverse_time(frames: Frames) -> Frames:
     """Return the bars with time reversed, between the first open and the last close of all.
 
-    Each bar opens where and when it closed, so simultaneous bars stay simultaneous, also where some
-    are missing. A true lead changes direction, since the follower's bar now comes first. A pair
-    that is as strong in the *same* direction both ways is no lead but a simultaneous effect, or a
-    target inside the features.
+    Simultaneous bars stay simultaneous, also where some are missing. A true lead changes direction.
+    A pair that is as strong in the *same* direction both ways is no lead but a simultaneous effect,
+    or a target inside the features.
 
     Parameters
     ----------
@@ -388,19 +337,14 @@ def reverse_time(frames: Frames) -> Frames:
     True
     """
     frames = check_frames(frames)
-    clocks = {symbol: close_times(frame) for symbol, frame in frames.items()}
     first = min(frame.index[0] for frame in frames.values())
-    last = max(clock[-1] for clock in clocks.values())
-    return {
-        symbol: _backwards(frame, clocks[symbol], first, last) for symbol, frame in frames.items()
-    }
+    last = max(close_times(frame)[-1] for frame in frames.values())
+    return {symbol: _backwards(frame, first, last) for symbol, frame in frames.items()}
 
 
-def _backwards(
-    frame: Frame, closes: pd.DatetimeIndex, first: pd.Timestamp, last: pd.Timestamp
-) -> Frame:
+def _backwards(frame: Frame, first: pd.Timestamp, last: pd.Timestamp) -> Frame:
     """Mirror the bars of one symbol between the first open and the last close of all."""
-    opens = (first + (last - closes))[::-1].rename(frame.index.name)
+    opens = (first + (last - close_times(frame)))[::-1].rename(frame.index.name)
     swap = {"open": "close", "close": "open"}
     turned = frame.iloc[::-1].rename(columns=swap)[list(frame.columns)].set_axis(opens)
     if "close_time" in turned:

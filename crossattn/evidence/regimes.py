@@ -24,6 +24,8 @@ __all__ = [
     "volatility_level",
 ]
 
+SHORTEST = 50  # rows between two change points
+
 
 def volatility_level(returns: pd.DataFrame, *, half_life: float = 24.0) -> pd.Series:
     """Volatility of the market: mean log volatility of its assets, exponentially weighted.
@@ -48,7 +50,6 @@ def volatility_level(returns: pd.DataFrame, *, half_life: float = 24.0) -> pd.Se
     Notes
     -----
     Known at the row's close time: row t weighs the returns up to t.
-    Built in chapter: Regimes and walk-forward.
 
     Examples
     --------
@@ -85,8 +86,7 @@ def correlation_level(returns: pd.DataFrame, *, half_life: float = 96.0) -> pd.S
     Notes
     -----
     Returns are first divided by the volatility known one bar before, so that a volatile day does
-    not count as a correlated one (Forbes and Rigobon, 2002). With weights of effective length n
-    the score has a standard error of about 1/sqrt(n) under independence.
+    not count as a correlated one.
 
     References
     ----------
@@ -162,10 +162,8 @@ def correlation_breakdown(
     )
 
 
-def refit_times(
-    alarms: pd.Series, *, at_least: int = 500, at_most: int | None = None
-) -> pd.DatetimeIndex:
-    """Choose refit times from alarms, with a least and a largest distance between them.
+def refit_times(alarms: pd.Series, *, at_least: int = 500) -> pd.DatetimeIndex:
+    """Choose refit times from alarms, with a least distance between them.
 
     Parameters
     ----------
@@ -174,8 +172,6 @@ def refit_times(
         :func:`~crossattn.evidence.regimes.correlation_breakdown`.
     at_least : int
         Bars between two refits.
-    at_most : int, optional
-        Refit after this many bars without an alarm; never by default.
 
     Returns
     -------
@@ -185,7 +181,7 @@ def refit_times(
     Raises
     ------
     InvalidInputError
-        ``alarms`` is something else, or a bound is out of range.
+        ``alarms`` is something else, or ``at_least`` is below 1.
 
     Examples
     --------
@@ -197,24 +193,15 @@ def refit_times(
     if not isinstance(alarms, pd.Series) or alarms.dtype != bool:
         kind = getattr(alarms, "dtype", type(alarms).__name__)
         raise InvalidInputError(f"alarms must be a Series of bool, got {kind}")
-    if at_least < 1 or (at_most is not None and at_most < at_least):
-        raise InvalidInputError(
-            f"at_least must be 1 or more and at_most not below it, got {at_least} and {at_most}"
-        )
+    check_int("at_least", at_least)
     chosen: list[int] = []
-    last = None
-    for row, alarm in enumerate(np.asarray(alarms, bool)):
-        since = at_least if last is None else row - last
-        overdue = at_most is not None and (row if last is None else since) >= at_most
-        if (alarm and since >= at_least) or overdue:
+    for row in np.flatnonzero(alarms):
+        if not chosen or row - chosen[-1] >= at_least:
             chosen.append(row)
-            last = row
     return alarms.index[chosen]
 
 
-def hindsight_change_points(
-    score: pd.Series, *, penalty: float = 10.0, min_size: int = 50
-) -> pd.DatetimeIndex:
+def hindsight_change_points(score: pd.Series, *, penalty: float = 10.0) -> pd.DatetimeIndex:
     """Change points of the mean of a whole series: for analysis, never for trading.
 
     Parameters
@@ -223,8 +210,6 @@ def hindsight_change_points(
         Any score of this module, without NaN.
     penalty : float
         Cost of one more change, in variances of the score.
-    min_size : int
-        Shortest segment, in rows.
 
     Returns
     -------
@@ -248,12 +233,12 @@ def hindsight_change_points(
             "change points need the package ruptures: pip install 'crossattn[book]'"
         ) from None
     values = np.asarray(score, float)
-    if values.ndim != 1 or len(values) < 2 * min_size or not np.isfinite(values).all():
+    if values.ndim != 1 or len(values) < 2 * SHORTEST or not np.isfinite(values).all():
         raise InvalidInputError(
-            f"score must be at least {2 * min_size} finite numbers, got shape {values.shape}"
+            f"score must be at least {2 * SHORTEST} finite numbers, got shape {values.shape}"
         )
     scaled = (values - values.mean()) / (values.std() or 1.0)
-    search = ruptures.KernelCPD(kernel="linear", min_size=min_size).fit(scaled[:, None])
+    search = ruptures.KernelCPD(kernel="linear", min_size=SHORTEST).fit(scaled[:, None])
     return score.index[search.predict(pen=penalty)[:-1]]
 
 

@@ -70,11 +70,6 @@ def score_forecasts(
         than zero; NaN where nothing moved), ``hit_rate`` (share of signs that were right, of
         non-zero forecasts) and, with an oracle, ``fidelity`` (correlation with the oracle).
 
-    Notes
-    -----
-    The information coefficient cannot exceed the oracle's: with an oracle of R squared 2 % it is at
-    most about .14.
-
     References
     ----------
     Grinold, R. and Kahn, R. (1999), "Active Portfolio Management".

@@ -1,4 +1,4 @@
-"""From bars to features: every column at once, on wide frames, known at each row's close."""
+"""Build features from bars: every column at once, on wide frames, known at each row's close."""
 
 from __future__ import annotations
 

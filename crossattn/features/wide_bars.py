@@ -1,4 +1,4 @@
-"""A panel as wide arrays, and what causal features ask of it: which bar was before, over a gap?"""
+"""A panel as wide arrays, with each asset's previous bar found across gaps."""
 
 from __future__ import annotations
 

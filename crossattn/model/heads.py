@@ -1,4 +1,4 @@
-"""From what the body knows of each asset to returns, classes, positions or quantiles.
+"""Output heads: returns, classes, portfolio weights or quantiles of each asset.
 
 A readout turns the body's tokens into raw numbers, one head gives them their meaning and units.
 

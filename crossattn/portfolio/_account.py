@@ -46,7 +46,7 @@ class BacktestInputs(NamedTuple):
     targets : ndarray of shape (M, N)
         Target weights; NaN gives no instruction.
     years : ndarray of shape (T,)
-        Time since the row before, in years.
+        Time since the row before, in years; NaN in the first.
     funding, impact : ndarray of shape (N, T) or (N, 0)
         Funding rate that a long pays at this row, and the coefficient of the impact law; empty for
         none.
@@ -167,10 +167,9 @@ def _financing(inputs, row, cash, shares):
 
 
 def _trade(inputs, row, value, cash, shares, waiting, trades, count):
-    """Bring the assets that can be traded to their waiting targets.
+    """Bring assets to their waiting targets: changes ``shares`` and ``trades``.
 
-    Changes ``shares`` and ``trades``; returns the new cash, the costs, the traded notional and the
-    number of trades so far.
+    Returns the new cash, the costs, the traded notional and the number of trades so far.
     """
     n_assets = len(shares)
     held, impact = np.empty(n_assets), np.zeros(n_assets)
@@ -222,33 +221,12 @@ def order_cost(size, rate, impact):
 
 
 def value_after_costs(value, targets, held, active, rate, impact, fixed):
-    """Account value V' that is left after trading to ``targets`` of V' itself.
+    """Account value V' that is left after trading to ``targets`` of V' itself; 0 where none is.
 
     The costs depend on the orders, the orders on what is left after the costs: V' solves
     ``V' + costs(|targets V' - held|) = value``, summed over the active assets. The left side is
     convex in V', so Newton's method from ``value`` walks down to the root without overshooting;
     with proportional costs alone it is piecewise linear, and the root is met in a few steps.
-
-    Parameters
-    ----------
-    value : float
-        Account value before the trade, at the marks.
-    targets, held, active, impact : ndarray of shape (N,)
-        Target weights, money now held, which assets trade, and their impact coefficients in
-        1 / sqrt(money).
-    rate, fixed : float
-        Fraction of the notional, and money per order.
-
-    Returns
-    -------
-    float
-        V', or 0 where the costs exceed everything there is.
-
-    Examples
-    --------
-    >>> one, none = np.ones(1), np.zeros(1)
-    >>> round(float(value_after_costs(100.0, one, none, one > 0, 0.01, none, 0.0)), 6)
-    99.009901
     """
     budget = value
     for j in range(len(targets)):

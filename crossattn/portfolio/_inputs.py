@@ -17,25 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_table(table: pd.DataFrame, name: str) -> np.ndarray:
-    """Return the numbers of a wide table, (T, N) in column order, or raise an error that names it.
-
-    Parameters
-    ----------
-    table : DataFrame
-        One column a symbol, index UTC times, strictly increasing.
-    name : str
-        Argument to name in an error.
-
-    Returns
-    -------
-    ndarray of shape (T, N), float64, Fortran order
-        A view where pandas allows it.
-
-    Raises
-    ------
-    InvalidInputError
-        Not a DataFrame of numbers; tz-naive, missing, repeated or unsorted times; repeated symbols.
-    """
+    """Return the numbers of a wide table, (T, N) in column order, or raise what is wrong."""
     if not isinstance(table, pd.DataFrame):
         raise InvalidInputError(f"{name} must be a DataFrame, got {type(table).__name__}")
     check_times(table.index, name)
@@ -67,14 +49,7 @@ def check_times(index: pd.Index, name: str) -> None:
 
 
 def check_prices(prices: pd.DataFrame, name: str = "prices") -> np.ndarray:
-    """Return closing prices (T, N), positive and finite or NaN, or raise.
-
-    Raises
-    ------
-    InvalidInputError
-        As :func:`check_table`; an empty table; a price that is not positive and finite; an asset
-        without any.
-    """
+    """Return closing prices (T, N), positive and finite or NaN, each asset with one, or raise."""
     table = check_table(prices, name)
     if not table.size:
         raise InvalidInputError(f"{name} must have rows and columns, got shape {table.shape}")
@@ -97,13 +72,7 @@ def check_prices(prices: pd.DataFrame, name: str = "prices") -> np.ndarray:
 
 
 def check_weights(weights: pd.DataFrame, prices: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return targets (M, N) in the order of the prices' columns, and their rows in the prices.
-
-    Raises
-    ------
-    InvalidInputError
-        As :func:`check_table`; an infinite weight; a symbol or a time that the prices lack.
-    """
+    """Return finite targets (M, N) in the order of the prices' columns, and their rows there."""
     table = check_table(weights, "weights")
     if np.isinf(table).any():
         row, column = np.argwhere(np.isinf(table))[0]
@@ -118,13 +87,7 @@ def check_weights(weights: pd.DataFrame, prices: pd.DataFrame) -> tuple[np.ndarr
 
 
 def reindex_like_prices(table: pd.DataFrame, prices: pd.DataFrame, name: str) -> np.ndarray:
-    """Return a table's numbers at every cell of the prices (T, N), NaN where it has none.
-
-    Raises
-    ------
-    InvalidInputError
-        As :func:`check_table`; an infinite value; a symbol or a time that the prices lack.
-    """
+    """Return a table's finite numbers at every cell of the prices (T, N), NaN where it has none."""
     values = check_table(table, name)
     if np.isinf(values).any():
         raise InvalidInputError(f"{name} must be finite or NaN, got an infinite value")
@@ -147,11 +110,7 @@ def last_known(table: np.ndarray) -> np.ndarray:
 def prices_of_returns(
     returns: np.ndarray, timestamps: pd.DatetimeIndex, symbols: pd.Index
 ) -> pd.DataFrame:
-    """Price index (n + 1, N) of next-bar returns (n, N), 1 at first.
-
-    NaN at rows that no known return touches. A last row without any is left out: that bar has not
-    closed.
-    """
+    """Price index (n + 1, N) of next-bar returns (n, N), NaN where no known return touches it."""
     known = ~np.isnan(returns)
     table = np.ones((len(returns) + 1, returns.shape[1]))
     np.cumprod(np.where(known, 1 + returns, 1.0), axis=0, out=table[1:])
@@ -162,7 +121,7 @@ def prices_of_returns(
     spacing = timestamps[-1] - timestamps[-2] if len(timestamps) > 1 else pd.Timedelta(hours=1)
     closes = timestamps.append(pd.DatetimeIndex([timestamps[-1] + spacing]))
     prices = pd.DataFrame(table, closes, symbols)
-    return prices if known[-1].any() else prices.iloc[:-1]
+    return prices if known[-1].any() else prices.iloc[:-1]  # the last bar has not closed
 
 
 def prices_of_data(data: CrossAttentionData) -> pd.DataFrame:

@@ -21,27 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predictor:
-    """What a backtest uses of a model.
-
-    Attributes
-    ----------
-    predict : callable
-        From windows, (n, N, T, F) or CrossAttentionData, to one prediction a window.
-    symbols : sequence of str or None
-        Order of assets that the model expects; None: that of the data.
-    output_type : str or None
-        One of :data:`crossattn.config.OUTPUT_TYPES`; None: told from the shape of the predictions.
-    quantiles : sequence of float
-        Levels of a distribution's predictions.
-    horizon : int or None
-        Bars that a forecast covers.
-    """
+    """What a backtest uses of a model: its function, order of assets, kind of output, horizon."""
 
     predict: Callable[[Any], np.ndarray]
-    symbols: tuple[str, ...] | None
-    output_type: str | None
+    symbols: tuple[str, ...] | None  # None: those of the data
+    output_type: str | None  # None: told from the shape of the predictions
     quantiles: tuple[float, ...]
-    horizon: int | None
+    horizon: int | None  # bars
 
     def predict_rows(self, X: np.ndarray | CrossAttentionData, rows: np.ndarray) -> np.ndarray:
         """Predictions at ``rows`` of X, in the order of its assets."""
@@ -60,13 +46,7 @@ class Predictor:
 
 
 def as_predictor(model: Any) -> Predictor:
-    """Wrap an object with ``predict``, a torch module, or a function.
-
-    Raises
-    ------
-    InvalidInputError
-        The model is none of these.
-    """
+    """Wrap an object with ``predict``, a torch module or a function; refuse anything else."""
     if hasattr(model, "predict"):
         predict = model.predict
     elif hasattr(model, "state_dict"):

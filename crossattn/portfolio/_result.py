@@ -5,7 +5,6 @@ Built in chapter: Backtesting.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from crossattn.errors import InvalidInputError
 from crossattn.portfolio._account import ORDER, TRADE_KINDS
 from crossattn.portfolio.metrics import compute_metrics
 
@@ -43,8 +41,6 @@ class BacktestResult:
     initial_capital : float
         Money at the start.
 
-    Notes
-    -----
     Built in chapter: Backtesting.
     """
 
@@ -99,12 +95,6 @@ class BacktestResult:
         )
 
     @property
-    def ruined_at(self) -> pd.Timestamp | None:
-        """First time at which nothing was left, or None."""
-        lost = self.equity.to_numpy() <= 0
-        return self.equity.index[lost.argmax()] if lost.any() else None
-
-    @property
     def gross_returns(self) -> pd.Series:
         """Return of each row before trading costs and financing, on the same positions."""
         paid = (self.costs + self.financing).to_numpy()
@@ -144,31 +134,15 @@ class BacktestResult:
             "break_even_cost": float(gain / notional) if notional else float("inf"),
         }
 
-    def attribution(self, groups: Mapping[str, str] | None = None) -> pd.DataFrame:
-        """Split the account's gain by asset, or by groups of assets.
-
-        Parameters
-        ----------
-        groups : mapping of symbol to label, optional
-            For example sectors; every symbol must have one.
+    def attribution(self) -> pd.DataFrame:
+        """Split the account's gain by asset.
 
         Returns
         -------
-        DataFrame, a row an asset or a group
+        DataFrame, a row an asset
             Money: ``gain`` of the positions before costs, ``cost`` of their trades, ``net``; and
             ``turnover``, the traded notional over the mean equity. The gains less all costs and
-            the account's ``financing`` add up to the change of its equity.
-
-        Raises
-        ------
-        InvalidInputError
-            A symbol has no group.
-
-        Notes
-        -----
-        Interest, borrow and funding belong to the account and are in ``financing``.
-
-        Built in chapter: From paper to practice.
+            the account's ``financing`` (interest, borrow, funding) are the change of its equity.
 
         Examples
         --------
@@ -189,15 +163,7 @@ class BacktestResult:
                 "turnover": trades["value"].abs() / (equity if equity > 0 else np.nan),
             }
         )
-        table = (
-            money.groupby(trades["symbol"], sort=False).sum().reindex(self.symbols, fill_value=0.0)
-        )
-        if groups is None:
-            return table
-        missing = [symbol for symbol in self.symbols if symbol not in groups]
-        if missing:
-            raise InvalidInputError(f"groups must name every symbol, got none for {missing}")
-        return table.groupby([groups[symbol] for symbol in self.symbols], sort=True).sum()
+        return money.groupby(trades["symbol"]).sum().reindex(self.symbols, fill_value=0.0)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Plot the equity over time and return the axes."""

@@ -1,4 +1,4 @@
-"""Portfolio weights from model outputs: returns, classes, quantiles, weights; position limits.
+"""Portfolio weights from model outputs: returns, classes, quantiles, weights.
 
 All functions take and return arrays whose last axis is assets. All but :func:`trailing_risk` and
 :func:`staggered`, which use earlier rows too, read only the row that they allocate, so a row's
@@ -9,9 +9,8 @@ Built in chapter: Portfolio heads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-
 import numpy as np
+import pandas as pd
 from scipy.special import softmax
 from scipy.stats import norm
 
@@ -36,20 +35,13 @@ def weights_from_scores(
     Returns
     -------
     ndarray of shape (..., N)
-        Scores cut at ±max_position, then scaled *down* where their absolute sum exceeds 1, so that
-        both limits hold. The rest is cash. NaN where the score is.
+        Scores cut at ±max_position, then scaled *down* where their absolute sum exceeds 1. The rest
+        is cash: a forecast of 1e-6 does not invest everything. NaN where the score is.
 
     Raises
     ------
     InvalidInputError
         ``max_position`` is not positive, or a score is infinite.
-
-    Notes
-    -----
-    Dividing by the sum of absolute scores, as is often done, invests everything on a forecast of
-    1e-6, and pushes weights past a limit that was applied before.
-
-    Built in chapter: Portfolio heads.
 
     Examples
     --------
@@ -70,9 +62,8 @@ def cap_weights(
 ) -> np.ndarray:
     """Weights under a position limit, with the excess moved to the other assets.
 
-    Cutting at the limit and dividing by the sum again breaks the limit: of (.8, .1, .1) cut at .5
-    and renormalised, .71 is in the first asset. Here the excess goes to the assets below the limit,
-    in proportion to their weights, until all hold.
+    Cut at .5 and renormalised, (.8, .1, .1) has .71 in its first asset. Here the excess goes to the
+    assets below the limit, in proportion to their weights (in equal parts where all have none).
 
     Parameters
     ----------
@@ -92,12 +83,6 @@ def cap_weights(
     ------
     InvalidInputError
         The gross weight does not fit: it exceeds ``max_position`` times the assets there are.
-
-    Notes
-    -----
-    Assets with weight 0 receive excess only when all others are full, in equal parts.
-
-    Built in chapter: Portfolio heads.
 
     Examples
     --------
@@ -173,12 +158,6 @@ def forecast_scores(forecast: np.ndarray, risk: np.ndarray) -> np.ndarray:
     ndarray of shape (..., N)
         forecast / risk; 0 where the risk is unknown, NaN where the forecast is.
 
-    Notes
-    -----
-    A forecast that explains 2 % of the variance is worth about .14 standard deviations, so ten such
-    assets fill the account; one of 1e-6 an hour, of an asset that moves .5 % an hour, is worth
-    .0002 of it.
-
     Examples
     --------
     >>> forecast_scores(np.array([0.001, 0.001]), np.array([0.01, np.nan]))
@@ -234,13 +213,13 @@ def trailing_risk(returns: np.ndarray, half_life: float = 24.0, *, least: int = 
     half_life : float
         Of the exponentially weighted mean of squares, in bars.
     least : int
-        Fewer known returns than this: NaN. So is the risk of a price that has stood still for as
-        many bars: a halt does not tell the risk of what follows it.
+        NaN before as many returns are known, and where a price has stood still for as many bars: a
+        halt does not tell the risk of what follows it.
 
     Returns
     -------
     ndarray of shape (T, N)
-        NaN returns are skipped, and so are those of a halt.
+        NaN returns and those of a halt are skipped.
 
     Examples
     --------
@@ -266,9 +245,6 @@ def trailing_risk(returns: np.ndarray, half_life: float = 24.0, *, least: int = 
 def staggered(weights: np.ndarray, sleeves: int) -> np.ndarray:
     """Average of overlapping decisions: each is held for ``sleeves`` decisions.
 
-    A forecast over 24 bars that is made every bar is not 24 bets of full size: it is 24 sleeves of
-    one 24th each, of which one is renewed at every bar.
-
     Parameters
     ----------
     weights : ndarray of shape (M, N)
@@ -292,76 +268,5 @@ def staggered(weights: np.ndarray, sleeves: int) -> np.ndarray:
     array([0.5, 0.5, 0. ])
     """
     sleeves = check_int("sleeves", sleeves)
-    filled = np.array(weights, dtype=float)
-    for row in range(len(filled)):
-        before = filled[row - 1] if row else 0.0
-        filled[row] = np.where(np.isnan(filled[row]), before, filled[row])
-    total = np.cumsum(np.vstack([np.zeros((1, filled.shape[1])), filled]), axis=0)
-    start = np.maximum(np.arange(len(filled)) + 1 - sleeves, 0)
-    return (total[1:] - total[start]) / sleeves
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Position, gross and net limits on target weights.
-
-    Parameters
-    ----------
-    max_position : float, optional
-        Largest absolute weight of an asset.
-    max_gross : float, optional
-        Largest sum of absolute weights: 1 is unlevered.
-    max_net : float, optional
-        Largest absolute sum of weights: 0 is a market-neutral book.
-
-    Raises
-    ------
-    InvalidInputError
-        A limit is negative, infinite or NaN.
-
-    Notes
-    -----
-    Weights are only ever made smaller: cut at ``max_position``, scaled down to ``max_gross``, then
-    the heavier side scaled down to ``max_net``. No step undoes an earlier one. Limits hold for the
-    targets; between trades prices move, and weights with them.
-
-    Built in chapter: Portfolio heads.
-
-    Examples
-    --------
-    >>> Limits(max_position=0.5, max_net=0.1).apply(np.array([0.9, 0.1, -0.4]))
-    array([ 0.41666667,  0.08333333, -0.4       ])
-    """
-
-    max_position: float | None = None
-    max_gross: float | None = None
-    max_net: float | None = None
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if (value := getattr(self, field.name)) is not None:
-                check_float(field.name, value, at_least=0)
-
-    def apply(self, weights: np.ndarray) -> np.ndarray:
-        """Return weights of shape (..., N) within the limits; NaN stays NaN and counts as 0."""
-        weights = np.array(weights, dtype=float)
-        if self.max_position is not None:
-            weights = np.clip(weights, -self.max_position, self.max_position)
-        if self.max_gross is not None:
-            gross = np.nansum(np.abs(weights), axis=-1, keepdims=True)
-            weights = weights * _shrink(gross, self.max_gross)
-        if self.max_net is not None:
-            long = np.nansum(np.maximum(weights, 0), axis=-1, keepdims=True)
-            short = np.nansum(np.maximum(-weights, 0), axis=-1, keepdims=True)
-            weights = np.where(
-                weights > 0,
-                weights * _shrink(long, short + self.max_net),
-                weights * _shrink(short, long + self.max_net),
-            )
-        return weights
-
-
-def _shrink(size: np.ndarray, limit: float | np.ndarray) -> np.ndarray:
-    """Factor, at most 1, that brings ``size`` down to ``limit``."""
-    over = size > limit
-    return np.where(over, limit / np.where(over, size, 1.0), 1.0)
+    filled = pd.DataFrame(weights, dtype=float).ffill().fillna(0.0)
+    return (filled.rolling(sleeves, min_periods=1).sum() / sleeves).to_numpy(copy=True)

@@ -1,4 +1,4 @@
-"""Benchmark strategies: equal weight, buy and hold, inverse volatility, momentum.
+"""Benchmark strategies: equal weight, inverse volatility, momentum.
 
 Each function turns closing prices into target weights at every ``every``-th row, from prices up to
 that row only, ready for :func:`crossattn.backtest_weights`. A row before there is enough history is
@@ -9,7 +9,7 @@ Built in chapter: From paper to practice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -47,27 +47,8 @@ def equal_weight(prices: pd.DataFrame, *, every: int = 1) -> pd.DataFrame:
     array([[0.5, 0.5],
            [1. , 0. ]])
     """
-    return _decide(prices, every, 1, lambda history: ~np.isnan(history[-1]) * 1.0)
-
-
-def buy_and_hold(prices: pd.DataFrame) -> pd.DataFrame:
-    """Buy and hold: equal weights once, at the first row at which every asset has had a price.
-
-    Returns
-    -------
-    DataFrame of shape (1, N)
-
-    Examples
-    --------
-    >>> times = pd.date_range("2024-01-01", periods=2, tz="UTC")
-    >>> prices = pd.DataFrame({"A": [1.0, 2.0], "B": [np.nan, 1.0]}, index=times)
-    >>> buy_and_hold(prices).index[0] == times[1]
-    True
-    """
-    listed = check_prices(prices)
-    first = int(np.argmax(~np.isnan(listed), axis=0).max())
-    even = np.full((1, prices.shape[1]), 1 / prices.shape[1])
-    return pd.DataFrame(even, index=prices.index[[first]], columns=prices.columns)
+    complete = _complete(prices, every, 1)
+    return _decisions(complete * 1.0, complete, every, 1)
 
 
 def inverse_volatility(prices: pd.DataFrame, *, every: int = 1, window: int = 60) -> pd.DataFrame:
@@ -91,12 +72,9 @@ def inverse_volatility(prices: pd.DataFrame, *, every: int = 1, window: int = 60
     >>> inverse_volatility(prices, window=2).round(3).to_numpy()
     array([[0.667, 0.333]])
     """
-
-    def decide(history: np.ndarray) -> np.ndarray:
-        deviation = np.diff(np.log(history), axis=0).std(axis=0, ddof=1)
-        return np.divide(1.0, deviation, out=np.zeros(len(deviation)), where=deviation > 1e-12)
-
-    return _decide(prices, every, check_int("window", window) + 1, decide)
+    complete = _complete(prices, every, check_int("window", window) + 1)
+    deviation = np.log(prices).diff().rolling(window).std()
+    return _decisions(1.0 / deviation.where(deviation > 1e-12), complete, every, window + 1)
 
 
 def momentum(
@@ -137,19 +115,14 @@ def momentum(
     if check_int("skip", skip, at_least=0) >= check_int("window", window):
         raise InvalidInputError(f"skip must be below window={window}, got {skip!r}")
 
-    def decide(history: np.ndarray) -> np.ndarray:
-        risen = history[len(history) - 1 - skip] / history[0]
-        order = np.argsort(np.where(np.isnan(risen), -np.inf, risen), kind="stable")
-        known = int(np.isfinite(risen).sum())
-        count = max(1, known // 3) if known else 0
-        weights = np.zeros(len(risen))
-        weights[order[len(risen) - count :]] = 1.0
-        if allow_short and known >= 2:
-            worst = order[len(risen) - known :][:count]
-            weights[worst] -= 1.0
-        return weights
-
-    return _decide(prices, every, check_int("window", window) + 1, decide)
+    complete = _complete(prices, every, window + 1)
+    risen = (prices.shift(skip) / prices.shift(window)).where(complete)
+    rank, known = risen.rank(axis=1, method="first"), complete.sum(axis=1)
+    third = (known // 3).clip(lower=1)
+    chosen = rank.gt(known - third, axis=0) * 1.0
+    if allow_short:
+        chosen -= rank.le(third.where(known >= 2, 0), axis=0)
+    return _decisions(chosen, complete, every, window + 1)
 
 
 def compare(
@@ -185,40 +158,31 @@ def compare(
     Examples
     --------
     >>> times = pd.date_range("2024-01-01", periods=3, tz="UTC")
-    >>> prices = pd.DataFrame({"A": [1.0, 1.1, 1.2], "B": [1.0, 1.0, 1.0]}, index=times)
-    >>> table = compare({"equal": equal_weight(prices), "hold": buy_and_hold(prices)}, prices)
-    >>> table["total_costs"].round(2).to_dict()
-    {'equal': 109.66, 'hold': 99.9}
+    >>> prices = pd.DataFrame({"A": [1.0, 1.1, 1.2], "B": 1.0}, index=times)
+    >>> even = equal_weight(prices)
+    >>> compare({"every bar": even, "once": even[:1]}, prices)["total_costs"].round(2).to_dict()
+    {'every bar': 109.66, 'once': 99.9}
     """
     if not strategies:
         raise InvalidInputError("strategies must not be empty")
-    figures = {
-        name: backtest_weights(weights, prices, **options).metrics(periods_per_year)
-        for name, weights in strategies.items()
-    }
-    return pd.DataFrame.from_dict(figures, orient="index")
+    return pd.DataFrame(
+        {
+            name: backtest_weights(weights, prices, **options).metrics(periods_per_year)
+            for name, weights in strategies.items()
+        }
+    ).T
 
 
-def _decide(
-    prices: pd.DataFrame, every: int, need: int, decide: Callable[[np.ndarray], np.ndarray]
-) -> pd.DataFrame:
-    """Weights at every ``every``-th row that has ``need`` rows of history, its own included.
-
-    ``decide`` is given the assets with a price in the last row; its weights are scaled to a gross
-    weight of 1.
-    """
+def _complete(prices: pd.DataFrame, every: int, need: int) -> pd.DataFrame:
+    """Whether each of the last ``need`` rows, this one included, has a price; checks arguments."""
     check_int("every", every)
-    table = check_prices(prices)
-    rows, weights = [], []
-    for row in range(need - 1, len(table), every):
-        history = table[row - need + 1 : row + 1]
-        complete = ~np.isnan(history).any(axis=0)
-        if not complete.any():
-            continue
-        chosen = np.zeros(table.shape[1])
-        chosen[complete] = decide(history[:, complete])
-        gross = np.abs(chosen).sum()
-        rows.append(row)
-        weights.append(chosen / gross if gross > 0 else chosen)
-    values = np.array(weights).reshape(len(rows), table.shape[1])
-    return pd.DataFrame(values, index=prices.index[rows], columns=prices.columns)
+    check_prices(prices)
+    return prices.notna().rolling(need).sum() == need
+
+
+def _decisions(sizes: pd.DataFrame, complete: pd.DataFrame, every: int, need: int) -> pd.DataFrame:
+    """Every ``every``-th row of ``sizes`` with a complete history, at a gross weight of 1."""
+    sizes, complete = sizes[need - 1 :: every], complete[need - 1 :: every]
+    sizes = sizes[complete.any(axis=1)].where(complete, 0.0).fillna(0.0)
+    gross = sizes.abs().sum(axis=1)
+    return sizes.div(gross.where(gross > 0, 1.0), axis=0)

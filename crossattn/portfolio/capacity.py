@@ -6,10 +6,8 @@ Built in chapter: From paper to practice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
@@ -45,10 +43,7 @@ def break_even_cost(
 
     Notes
     -----
-    Found to 1e-7 by bisection over whole backtests, so compounding is counted. A strategy whose
-    break-even cost is below the fee it would pay is not one.
-
-    Built in chapter: From paper to practice.
+    Found to 1e-7 over whole backtests, so compounding is counted.
 
     Examples
     --------
@@ -76,7 +71,6 @@ def capacity_curve(
     capitals: Sequence[float],
     *,
     volume: pd.DataFrame,
-    impact: float = 1.0,
     periods_per_year: float | None = None,
     **options: Any,
 ) -> pd.DataFrame:
@@ -88,12 +82,11 @@ def capacity_curve(
         As in :func:`crossattn.backtest_weights`; ``volume`` in money per bar.
     capitals : sequence of float
         Account sizes, in the currency of ``volume``.
-    impact : float
-        Coefficient of the square-root law; about 1 in most measurements.
     periods_per_year : float, optional
         Inferred from the prices' index when None.
     **options
-        Of :func:`crossattn.backtest_weights`.
+        Of :func:`crossattn.backtest_weights`; ``costs`` is ``Costs(impact=1)`` by default, about
+        the square-root law's coefficient in most measurements.
 
     Returns
     -------
@@ -105,25 +98,14 @@ def capacity_curve(
     ------
     InvalidInputError
         No account sizes, or as :func:`crossattn.backtest_weights`.
-
-    Notes
-    -----
-    Built in chapter: From paper to practice.
     """
     if not len(capitals):
         raise InvalidInputError("capitals must not be empty")
-    costs = replace(options.pop("costs", None) or Costs(), impact=impact)
+    options = {"costs": Costs(impact=1.0), "volume": volume} | options
     rows = {}
-    for capital in capitals:
-        result = backtest_weights(
-            weights, prices, initial_capital=capital, costs=costs, volume=volume, **options
-        )
-        figures = result.metrics(periods_per_year)
-        rows[float(capital)] = {
-            "annual_return": figures["annual_return"],
-            "sharpe_ratio": figures["sharpe_ratio"],
-            "total_costs": figures["total_costs"],
-            "cost_share": figures["total_costs"] / float(capital),
-        }
-    table = pd.DataFrame.from_dict(rows, orient="index").astype(np.float64)
-    return table.rename_axis("capital")
+    for capital in map(float, capitals):
+        result = backtest_weights(weights, prices, initial_capital=capital, **options)
+        rows[capital] = result.metrics(periods_per_year)
+    table = pd.DataFrame(rows).T.rename_axis("capital")
+    table["cost_share"] = table["total_costs"] / table.index
+    return table[["annual_return", "sharpe_ratio", "total_costs", "cost_share"]]

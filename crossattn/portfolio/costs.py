@@ -1,4 +1,4 @@
-"""What trading costs: fees, spread, impact, borrowed stock, funding and idle cash.
+"""Trading costs: fees, spread, impact, borrowed stock, funding and idle cash.
 
 Every cost here is money of the account's currency, computed from the *traded notional* of an order:
 shares times price, always in absolute value.
@@ -17,21 +17,19 @@ from crossattn._validation import INFINITY, check_float
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio._inputs import reindex_like_prices
 
+WINDOW = 20  # bars of the mean volume, and of the volatility where it is not given
+
 
 @dataclass(frozen=True)
 class Costs:
     """Everything that trading and holding cost beyond the proportional fee.
-
-    A backtest that knows only a fee flatters fast strategies (impact grows faster than the order),
-    small accounts (a fixed fee does not shrink) and short books (stock is borrowed, not given).
 
     Parameters
     ----------
     fixed : float
         Money per order, whatever its size.
     slippage : float
-        Fraction of the traded notional lost to the spread: half of the quoted spread, as a
-        fraction of the price. Filling a buy at ``p * (1 + slippage)`` costs the same.
+        Fraction of the traded notional lost to the spread: half of the quoted spread.
     impact : float
         Coefficient ``Y`` of the square-root law: an order of notional ``q`` in an asset with
         volatility ``s`` per bar and traded money ``v`` per bar moves the price against itself by
@@ -52,8 +50,6 @@ class Costs:
     -----
     Rates accrue from bar to bar on the cash and the positions at the earlier bar, with the time
     between them in years of 365.25 days, and without compounding inside a bar.
-
-    Built in chapter: From paper to practice.
 
     References
     ----------
@@ -86,43 +82,22 @@ def impact_law(
     prices: pd.DataFrame,
     volume: pd.DataFrame | None,
     volatility: pd.DataFrame | None,
-    window: int = 20,
 ) -> np.ndarray:
-    """Cost of an order of one unit of money to the power 3/2, for every asset and row.
+    """Cost (T, N) of an order of one unit of money to the power 3/2: Y volatility / sqrt(volume).
 
-    Parameters
-    ----------
-    coefficient : float
-        ``Y`` of the square-root law.
-    marks : ndarray of shape (T, N)
-        Last known prices, 0 before the first.
-    prices : DataFrame of shape (T, N)
-        For its index and columns.
-    volume, volatility : DataFrame or None
-        Traded money per bar, and standard deviation of a bar's return, known at the row.
-    window : int
-        Bars over which the volume is averaged, and the volatility measured where it is not given.
-
-    Returns
-    -------
-    ndarray of shape (T, N)
-        ``Y * volatility / sqrt(mean volume)``; NaN while either is unknown or no money is traded.
-
-    Raises
-    ------
-    InvalidInputError
-        There is no volume, or a value is negative.
+    ``marks`` are the last known prices (T, N), 0 before the first. NaN while the volatility or the
+    volume, averaged over ``WINDOW`` bars, is unknown, or no money is traded.
     """
     if volume is None:
         raise InvalidInputError("volume must be given for market impact, got None")
     traded = reindex_like_prices(volume, prices, "volume")
     if (traded < 0).any():
         raise InvalidInputError(f"volume must not be negative, got {np.nanmin(traded)}")
-    mean = pd.DataFrame(traded).rolling(window, min_periods=1).mean().to_numpy()
+    mean = pd.DataFrame(traded).rolling(WINDOW, min_periods=1).mean().to_numpy()
     if volatility is None:
         known = pd.DataFrame(np.where(marks > 0, marks, np.nan))
         moves = known.pct_change(fill_method=None)
-        deviation = moves.rolling(window, min_periods=2).std().to_numpy()
+        deviation = moves.rolling(WINDOW, min_periods=2).std().to_numpy()
     else:
         deviation = reindex_like_prices(volatility, prices, "volatility")
         if (deviation < 0).any():

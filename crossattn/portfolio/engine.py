@@ -6,7 +6,6 @@ Built in chapter: Backtesting.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,6 @@ from crossattn._validation import check_choice, check_float, check_int
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio._account import (
     SIZINGS,
-    Account,
     BacktestInputs,
     compiled_account,
     simulate_account,
@@ -28,9 +26,6 @@ from crossattn.portfolio._inputs import (
 )
 from crossattn.portfolio._result import BacktestResult
 from crossattn.portfolio.costs import Costs, impact_law
-
-if TYPE_CHECKING:
-    from crossattn.portfolio.allocation import Limits
 
 __all__ = ["BacktestResult", "backtest_weights"]
 
@@ -47,7 +42,6 @@ def backtest_weights(
     execution_lag: int = 0,
     sizing: str = "after_cost",
     costs: Costs | None = None,
-    limits: Limits | None = None,
     no_trade_band: float = 0.0,
     funding: pd.DataFrame | None = None,
     volume: pd.DataFrame | None = None,
@@ -57,8 +51,8 @@ def backtest_weights(
 ) -> BacktestResult:
     """Backtest target weights on prices, net of costs.
 
-    The account holds shares and cash. Between trades nothing is touched, so the weights drift with
-    the prices; at a row with targets the shares are brought to them, and every order is paid for.
+    Between trades nothing is touched, so the weights drift with the prices; at a row with targets
+    the shares are brought to them, and every order is paid for.
 
     Parameters
     ----------
@@ -83,8 +77,6 @@ def backtest_weights(
         fee is the difference to the target before costs.
     costs : Costs, optional
         Slippage, fixed fees, market impact, borrow, cash and margin rates.
-    limits : Limits, optional
-        Position, gross and net limits, applied to each row of targets.
     no_trade_band : float
         An asset whose weight is closer than this to its target is left alone.
     funding : DataFrame, optional
@@ -103,8 +95,6 @@ def backtest_weights(
     Returns
     -------
     BacktestResult
-        ``equity``, ``returns``, ``positions``, ``turnover``, ``costs``, ``trades`` and
-        ``metrics()``.
 
     Raises
     ------
@@ -121,7 +111,6 @@ def backtest_weights(
       one replaces it; the last price marks the position.
     * Ruin is a result: when the account's value is not positive, everything is closed at the
       marks, and equity stays there for good. It is never NaN.
-    * Cost: O(T N) time and memory.
 
     Built in chapter: Backtesting.
 
@@ -135,7 +124,6 @@ def backtest_weights(
     """
     table = check_prices(prices)
     targets, rows = check_weights(weights, prices)
-    targets = limits.apply(targets) if limits is not None else targets
     costs = costs if costs is not None else Costs()
     rate = _check_rate(transaction_cost, targets, costs, sizing)
     capital = check_float("initial_capital", initial_capital, above=0)
@@ -150,26 +138,27 @@ def backtest_weights(
     if costs.impact:
         impact = impact_law(costs.impact, marks, prices, volume, volatility)
         tradable &= np.isfinite(impact)
-    account = _simulate(
-        BacktestInputs(
-            marks=_by_asset(marks),
-            tradable=_by_asset(tradable),
-            delisted_at=delisted_at,
-            decision_at=_decision_at(rows, execution_lag, n_rows),
-            targets=np.ascontiguousarray(targets),
-            years=_years(prices.index),
-            funding=_by_asset(funding_rates),
-            impact=_by_asset(impact),
-            capital=capital,
-            rate=rate,
-            fixed=costs.fixed,
-            borrow_rate=costs.borrow_rate,
-            cash_rate=costs.cash_rate,
-            margin_rate=costs.margin_rate,
-            band=check_float("no_trade_band", no_trade_band, at_least=0),
-            sizing=SIZINGS.index(sizing),
-        )
+    inputs = BacktestInputs(
+        marks=_by_asset(marks),
+        tradable=_by_asset(tradable),
+        delisted_at=delisted_at,
+        decision_at=_decision_at(rows, execution_lag, n_rows),
+        targets=np.ascontiguousarray(targets),
+        years=(prices.index.diff() / YEAR).to_numpy(),
+        funding=_by_asset(funding_rates),
+        impact=_by_asset(impact),
+        capital=capital,
+        rate=rate,
+        fixed=costs.fixed,
+        borrow_rate=costs.borrow_rate,
+        cash_rate=costs.cash_rate,
+        margin_rate=costs.margin_rate,
+        band=check_float("no_trade_band", no_trade_band, at_least=0),
+        sizing=SIZINGS.index(sizing),
     )
+    # numba takes longer to load than a short history to simulate
+    work = inputs.marks.size + 12 * inputs.targets.size
+    account = (simulate_account if work < COMPILED_FROM else compiled_account())(inputs)
     before = np.concatenate([[capital], account.equity[:-1]])
     gain = account.equity - before
     returns = np.divide(gain, before, out=np.zeros_like(gain), where=before > 0)
@@ -189,12 +178,6 @@ def backtest_weights(
         symbols=prices.columns,
         _trades=account.trades,
     )
-
-
-def _simulate(inputs: BacktestInputs) -> Account:
-    """Run the account loop, compiled where a history is long enough to be worth loading numba."""
-    work = inputs.marks.size + 12 * inputs.targets.size
-    return simulate_account(inputs) if work < COMPILED_FROM else compiled_account()(inputs)
 
 
 def _by_asset(table: np.ndarray) -> np.ndarray:
@@ -228,12 +211,6 @@ def _decision_at(rows: np.ndarray, execution_lag: int, n_rows: int) -> np.ndarra
     return decision_at
 
 
-def _years(index: pd.DatetimeIndex) -> np.ndarray:
-    """Time since the row before, in years of 365.25 days, (T,)."""
-    nanoseconds = index.as_unit("ns").asi8
-    return np.diff(nanoseconds, prepend=nanoseconds[:1]) / YEAR.value
-
-
 def _delist(
     prices: pd.DataFrame,
     marks: np.ndarray,
@@ -241,10 +218,7 @@ def _delist(
     delistings: Mapping[str, pd.Timestamp],
     delisting_return: float,
 ) -> np.ndarray:
-    """Row at which each asset is paid out, (N,), T for never.
-
-    From there on ``marks`` holds the payment for a share and ``tradable`` is False (in place).
-    """
+    """Row at which each asset is paid out, (N,), T for never; changes ``marks``, ``tradable``."""
     factor = 1 + check_float("delisting_return", delisting_return, at_least=-1)
     delisted_at = np.full(prices.shape[1], len(prices), dtype=np.int64)
     for symbol, time in delistings.items():

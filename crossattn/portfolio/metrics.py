@@ -19,8 +19,6 @@ def compute_metrics(
 ) -> dict[str, float]:
     """Performance metrics of net simple returns.
 
-    Feed it returns after costs: a gross Sharpe ratio is a statement about a market without fees.
-
     Parameters
     ----------
     returns : Series or ndarray of shape (T,)

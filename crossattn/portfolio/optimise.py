@@ -55,11 +55,6 @@ def mean_variance_weights(
     MissingDependencyError
         cvxpy is not installed (``pip install "crossattn[data]"`` brings it with skfolio).
 
-    Notes
-    -----
-    A quadratic programme, solved by cvxpy to about 1e-7 of the account; it has one solution where
-    the covariance is positive definite.
-
     References
     ----------
     Markowitz (1952), "Portfolio selection". Gârleanu and Pedersen (2013), "Dynamic trading with
@@ -80,12 +75,9 @@ def mean_variance_weights(
         )
     if not all(np.isfinite(part).all() for part in (forecast, covariance, held)):
         raise InvalidInputError("forecast, covariance and held must be finite")
-    for name, value, least in (
-        ("risk_aversion", risk_aversion, 1e-12),
-        ("transaction_cost", transaction_cost, 0.0),
-        ("max_position", max_position, 1e-12),
-    ):
-        check_float(name, value, at_least=least)
+    check_float("risk_aversion", risk_aversion, above=0)
+    check_float("transaction_cost", transaction_cost, at_least=0)
+    check_float("max_position", max_position, above=0)
     if np.linalg.eigvalsh((covariance + covariance.T) / 2)[0] < -1e-12 * np.trace(covariance):
         raise InvalidInputError("covariance must be positive semi-definite")
     try:

@@ -1,4 +1,4 @@
-"""Risk of a portfolio: value at risk, expected shortfall, contributions, diversification.
+"""Risk of a portfolio: contributions by asset, diversification, effective number of bets.
 
 Built in chapter: From paper to practice.
 """
@@ -93,67 +93,6 @@ def effective_number_of_bets(weights: np.ndarray, covariance: np.ndarray) -> flo
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def value_at_risk(returns: np.ndarray, level: float = 0.95) -> float:
-    """Historical value at risk: the loss of a bar exceeded with probability ``1 - level``.
-
-    Parameters
-    ----------
-    returns : ndarray of shape (T,)
-        Simple returns.
-    level : float
-
-    Returns
-    -------
-    float
-        A fraction of the account, positive for a loss: minus the k-th smallest return, where k is
-        T (1 - level) rounded up.
-
-    Raises
-    ------
-    InvalidInputError
-        No returns, NaN among them, or a level not between 0 and 1.
-
-    Examples
-    --------
-    >>> value_at_risk(np.array([-0.05, -0.01, 0.0, 0.02]), level=0.75)
-    0.05
-    """
-    values = _check_history(returns, level)
-    return float(-np.sort(values)[_tail(len(values), level) - 1])
-
-
-def expected_shortfall(returns: np.ndarray, level: float = 0.95) -> float:
-    """Historical expected shortfall: the mean loss of the worst ``1 - level`` of the bars.
-
-    Parameters
-    ----------
-    returns : ndarray of shape (T,)
-        Simple returns.
-    level : float
-
-    Returns
-    -------
-    float
-        A fraction of the account, positive for a loss; never below the value at risk.
-
-    Raises
-    ------
-    InvalidInputError
-        As :func:`value_at_risk`.
-
-    References
-    ----------
-    Acerbi and Tasche (2002), "On the coherence of expected shortfall".
-
-    Examples
-    --------
-    >>> expected_shortfall(np.array([-0.04, -0.02, 0.0, 0.02]), level=0.5)
-    0.03
-    """
-    values = _check_history(returns, level)
-    return float(-np.sort(values)[: _tail(len(values), level)].mean())
-
-
 def risk_by_asset(
     weights: np.ndarray, returns: pd.DataFrame, *, level: float = 0.95
 ) -> pd.DataFrame:
@@ -171,23 +110,20 @@ def risk_by_asset(
     Returns
     -------
     DataFrame, a row an asset
-        ``weight``; ``volatility``, ``value_at_risk``, ``expected_shortfall`` of the position alone
-        (a bar, fractions of the account); ``volatility_share`` and ``shortfall_share``: what it
-        adds to the portfolio's volatility and expected shortfall. The shares add up to those of
-        the portfolio (Euler), so a hedge has a negative one.
+        ``weight``; ``volatility``, ``value_at_risk`` and ``expected_shortfall`` (the loss that the
+        worst ``1 - level`` of the bars exceed, and their mean) of the position alone, a bar, in
+        fractions of the account; ``volatility_share`` and ``shortfall_share``: what it adds to
+        the portfolio's. The shares add up to the portfolio's (Euler): a hedge has a negative one.
 
     Raises
     ------
     InvalidInputError
-        Shapes disagree, or fewer than two complete rows.
-
-    Notes
-    -----
-    Built in chapter: From paper to practice.
+        Shapes disagree, fewer than two complete rows, or an infinite return.
 
     References
     ----------
-    Tasche (1999), "Risk contributions and performance measurement".
+    Tasche (1999), "Risk contributions and performance measurement". Acerbi and Tasche (2002), "On
+    the coherence of expected shortfall".
 
     Examples
     --------
@@ -203,35 +139,27 @@ def risk_by_asset(
         )
     if len(moves) < 2:
         raise InvalidInputError(f"returns must have two complete rows, got {len(moves)}")
+    if not np.isfinite(moves @ weights).all():
+        raise InvalidInputError("weights and returns must be finite")
+    check_float("level", level, above=0, below=1)
+    tail = max(1, int(np.ceil(len(moves) * (1 - level) - 1e-9)))  # rounding adds no bar
     alone = moves * weights  # (T, N)
-    together = _check_history(alone.sum(axis=1), level)
-    worst = np.argsort(together, kind="stable")[: _tail(len(moves), level)]
+    together = alone.sum(axis=1)
+    losses = -np.sort(alone, axis=0)[:tail]
+    worst = np.argsort(together, kind="stable")[:tail]
     deviation = together.std(ddof=1)
     joint = np.cov(np.column_stack([alone, together]), rowvar=False)[:-1, -1]
     return pd.DataFrame(
         {
             "weight": weights,
             "volatility": alone.std(axis=0, ddof=1),
-            "value_at_risk": [value_at_risk(column, level) for column in alone.T],
-            "expected_shortfall": [expected_shortfall(column, level) for column in alone.T],
+            "value_at_risk": losses[-1],
+            "expected_shortfall": losses.mean(axis=0),
             "volatility_share": joint / deviation if deviation > 0 else np.zeros(len(weights)),
             "shortfall_share": -alone[worst].mean(axis=0),
         },
         index=returns.columns,
     )
-
-
-def _tail(count: int, level: float) -> int:
-    """How many of ``count`` bars are the tail; a hair of rounding does not add one."""
-    return max(1, int(np.ceil(count * (1 - level) - 1e-9)))
-
-
-def _check_history(returns: np.ndarray, level: float) -> np.ndarray:
-    values = np.asarray(returns, dtype=float).ravel()
-    if not len(values) or not np.isfinite(values).all():
-        raise InvalidInputError("returns must be finite, at least one")
-    check_float("level", level, above=0, below=1)
-    return values
 
 
 def _check_covariance(weights: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

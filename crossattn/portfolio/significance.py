@@ -54,9 +54,6 @@ def sharpe_interval(
 ) -> SharpeInterval:
     """Confidence interval of a Sharpe ratio, robust to autocorrelation and fat tails.
 
-    The textbook's 1/√T assumes independent normal returns. Returns of a strategy are neither: their
-    tails are fat, their volatility clusters, and slow positions make them autocorrelated.
-
     Parameters
     ----------
     returns : Series or ndarray of shape (T,)
@@ -88,8 +85,6 @@ def sharpe_interval(
     The default lags suit the mild autocorrelation of traded returns: on 500 returns with one of .3,
     95 % intervals cover 93 % of the time. With .8, as stale marks give, it is 80 % (89 % with 40
     lags, or by bootstrap).
-
-    Built in chapter: From paper to practice.
 
     References
     ----------
@@ -276,13 +271,11 @@ def _varying(returns: pd.Series | np.ndarray) -> np.ndarray:
 
 
 def _robust_error(values: np.ndarray, lags: int | None) -> float:
-    """Standard error of S = mean / deviation, a bar: the delta method on (r, r²).
-
-    With z the standardised return, a bar moves S by (z - S / 2 (z² - 1)) / n.
-    """
+    """Standard error of S = mean / deviation, a bar: the delta method on (r, r²)."""
     n = len(values)
     lags = int(4 * (n / 100) ** (2 / 9)) if lags is None else int(lags)
     z = (values - values.mean()) / values.std()
+    # with z the standardised return, a bar moves S by (z - S / 2 (z² - 1)) / n
     moved = z - values.mean() / values.std() / 2 * (z**2 - 1)
     long_run = moved @ moved
     for lag in range(1, lags + 1):

@@ -23,7 +23,6 @@ from crossattn.portfolio.allocation import (
     trailing_risk,
     weights_from_scores,
 )
-from crossattn.portfolio.costs import Costs
 from crossattn.portfolio.engine import BacktestResult, backtest_weights
 from crossattn.portfolio.metrics import compute_metrics
 
@@ -54,8 +53,6 @@ class CrossAttentionBacktest:
     stagger : bool
         Where the model's horizon is longer than ``rebalance_freq``, hold the overlapping decisions
         as sleeves (see :func:`crossattn.portfolio.allocation.staggered`).
-    execution_lag, costs, no_trade_band
-        See :func:`crossattn.backtest_weights`.
 
     Attributes
     ----------
@@ -73,7 +70,7 @@ class CrossAttentionBacktest:
 
     * *regression*: forecast over risk, the standard deviation of the asset's return over the
       forecast's horizon as known at the decision. Cut at ``max_position``, then scaled down, never
-      up, to a gross weight of 1. A forecast of 1e-6 therefore holds almost nothing.
+      up, to a gross weight of 1.
     * *classification*: probability of up minus probability of down, cut and scaled alike.
     * *distribution*: as regression, with the median as forecast and the model's own risk: the
       distance of its outer quantiles, over that distance of a standard normal.
@@ -102,9 +99,6 @@ class CrossAttentionBacktest:
         allow_short: bool = False,
         max_position: float = 1.0,
         stagger: bool = False,
-        execution_lag: int = 0,
-        costs: Costs | None = None,
-        no_trade_band: float = 0.0,
     ) -> None:
         as_predictor(model)  # raises where it cannot predict
         self.model = model
@@ -114,9 +108,6 @@ class CrossAttentionBacktest:
         self.allow_short = bool(allow_short)
         self.max_position = check_float("max_position", max_position, above=0)
         self.stagger = bool(stagger)
-        self.execution_lag = execution_lag
-        self.costs = costs
-        self.no_trade_band = no_trade_band
         self.result_: BacktestResult | None = None
 
     def run(
@@ -145,13 +136,11 @@ class CrossAttentionBacktest:
         DataFrame of n + 1 rows
             A row a close: those of the windows, and the one that ends the last window's bar (left
             out where that bar has no return yet). The columns are those of ``result_``:
-            ``timestamp``; ``capital``, the account's ``equity``, after the row's trades;
-            ``return``, net, of the bar that ends at the row, the first measured from
-            ``initial_capital``; ``cost`` of the row's trades, in money; ``turnover``, traded
-            notional over the equity before the trades. ``.attrs["positions"]`` and
+            ``timestamp``; ``capital`` (its ``equity``); ``return``, net, of the bar that ends at
+            the row; ``cost`` of the row's trades; ``turnover``. ``.attrs["positions"]`` and
             ``.attrs["weights"]`` are wide frames, a row a timestamp and a column an asset: shares
             (of the asset's price over its first one) and fractions of the capital, after the row's
-            trades. They earn the next bar's return and drift between decisions.
+            trades.
 
         Raises
         ------
@@ -174,9 +163,6 @@ class CrossAttentionBacktest:
             prices,
             transaction_cost=self.transaction_cost,
             initial_capital=self.initial_capital,
-            execution_lag=self.execution_lag,
-            costs=self.costs,
-            no_trade_band=self.no_trade_band,
         )
         self.result_ = result
         frame = pd.DataFrame(
@@ -290,14 +276,10 @@ def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd
 
 
 def _known_risk(X: np.ndarray | CrossAttentionData, returns: np.ndarray) -> np.ndarray:
-    """Standard deviation of a bar's return known at each row, (n, N).
-
-    From the returns since the start of the run; before there are ten, from the first feature of
-    the first window, which in every data set of this package is the log return.
-    """
+    """Standard deviation of a bar's return known at each row of a run, (n, N)."""
     risk = trailing_risk(returns)
     windows = X if isinstance(X, np.ndarray) else X.X
-    if windows.ndim == 4:
+    if windows.ndim == 4:  # before ten returns: the first window's log returns, its first feature
         start = np.asarray(windows[0, :, :, 0], dtype=float)  # (N, T)
         known = np.isfinite(start)
         squares = np.where(known, start, 0.0) ** 2

@@ -41,8 +41,6 @@ class WalkForwardResult:
         the predictions are not one number an asset.
     fold : ndarray of int, shape (n_test,)
         Fold that predicted each window, -1 for none.
-    models : tuple
-        The fitted model of each fold, where they were kept.
 
     Notes
     -----
@@ -54,7 +52,6 @@ class WalkForwardResult:
     data: CrossAttentionData
     folds: pd.DataFrame
     fold: np.ndarray
-    models: tuple[Any, ...] = ()
 
     @property
     def timestamps(self) -> pd.DatetimeIndex:
@@ -86,17 +83,10 @@ class WalkForwardResult:
         from crossattn.figures import new_axes
 
         ax = new_axes(ax)
-        for k, row in enumerate(self.folds.itertuples()):
-            for start, end, colour in (
-                (row.train_start, row.train_end, "C0"),
-                (row.test_start, row.test_end, "C1"),
-            ):
-                label = {"C0": "train", "C1": "test"}[colour] if k == 0 else None
-                ax.plot(
-                    [start, end], [k, k], lw=5, color=colour, solid_capstyle="butt", label=label
-                )
-        ax.set_xlabel("close time of the windows")
-        ax.set_ylabel("fold")
+        for name, colour in (("train", "C0"), ("test", "C1")):
+            start, end = self.folds[f"{name}_start"], self.folds[f"{name}_end"]
+            ax.hlines(self.folds.index, start, end, lw=5, color=colour, label=name)
+        ax.set(xlabel="close time of the windows", ylabel="fold")
         ax.invert_yaxis()
         ax.legend()
         return ax
@@ -116,8 +106,6 @@ def walk_forward(
     embargo: int = 0,
     n_jobs: int = 1,
     val_size: int = 0,
-    warm_start: bool = False,
-    keep_models: bool = False,
 ) -> WalkForwardResult:
     """Fit on the past, predict the next windows, step forward, until the data ends.
 
@@ -127,8 +115,7 @@ def walk_forward(
         Windows in time order.
     make_model : callable
         Returns a fresh object with ``fit(train, val)`` (or ``fit(train)``) and ``predict(data)``:
-        a class will do. With ``warm_start`` it is called with the model of the fold before (None
-        for the first) and may return that.
+        a class will do.
     train_size : int
         Windows to learn from, in the first fold where ``expanding``.
     test_size : int
@@ -140,13 +127,9 @@ def walk_forward(
     embargo : int
         Windows left out between the two parts, beyond the purge.
     n_jobs : int
-        Folds fitted at the same time, in processes (joblib); -1: all cores. 1 with ``warm_start``.
+        Folds fitted at the same time, in processes (joblib); -1: all cores.
     val_size : int
         Windows at the end of each training part that are handed over as ``val``, purged alike.
-    warm_start : bool
-        See ``make_model``.
-    keep_models : bool
-        Keep the fitted models in the result.
 
     Returns
     -------
@@ -160,10 +143,10 @@ def walk_forward(
 
     Notes
     -----
-    The target of a window is known ``horizon`` bars after it. So the last ``horizon`` windows
-    before the test part are *purged*: their targets are still open when the first test forecast is
-    made. The embargo adds a distance for what else may reach across, such as slow features. The
-    folds are those of :func:`crossattn.windows.splits.walk_forward_folds`; the last may be shorter.
+    The last ``horizon`` windows before the test part are *purged*: their targets are still open
+    when the first test forecast is made. The embargo adds a distance for what else may reach
+    across, such as slow features. The last fold may be shorter
+    (:func:`crossattn.windows.splits.walk_forward_folds`).
 
     Built in chapter: Regimes and walk-forward.
 
@@ -201,29 +184,25 @@ def walk_forward(
         )
     if not callable(make_model):
         raise InvalidInputError(f"make_model must be callable, got {type(make_model).__name__}")
-    if warm_start and n_jobs != 1:
-        raise InvalidInputError(f"n_jobs must be 1 with warm_start, got {n_jobs!r}")
     parts = [_parts(fold, val_size) for fold in folds]
-    outcomes = _fit_all(parts, make_model, warm_start, n_jobs, keep_models)
+    from joblib import Parallel, delayed
 
+    tasks = (delayed(_fit_and_predict)(part, make_model) for part in parts)
+    outcomes = Parallel(n_jobs=n_jobs)(tasks)
     origin = data.timestamps.get_indexer([part[2].timestamps[0] for part in parts])
     stop = max(int(start) + len(part[2]) for start, part in zip(origin, parts, strict=True))
     tested = data[int(origin[0]) : stop]
-    shape = (len(tested), *outcomes[0][0].shape[1:])
+    shape = (len(tested), *outcomes[0].shape[1:])
     predictions, number = np.full(shape, np.nan), np.full(len(tested), -1)
-    for k, (start, (prediction, _)) in enumerate(zip(origin - origin[0], outcomes, strict=True)):
+    for k, (start, prediction) in enumerate(zip(origin - origin[0], outcomes, strict=True)):
         predictions[start : start + len(prediction)] = prediction
         number[start : start + len(prediction)] = k
-    rows = [
-        _row_of_fold(*part, prediction)
-        for part, (prediction, _) in zip(parts, outcomes, strict=True)
-    ]
+    rows = [_row_of_fold(*part, each) for part, each in zip(parts, outcomes, strict=True)]
     return WalkForwardResult(
         predictions=predictions,
         data=tested,
         folds=pd.DataFrame(rows).rename_axis("fold"),
         fold=number,
-        models=tuple(model for _, model in outcomes) if keep_models else (),
     )
 
 
@@ -236,23 +215,7 @@ def _parts(fold: Fold, val_size: int) -> tuple:
     return train[:kept], train[len(train) - val_size :], test
 
 
-def _fit_all(
-    parts: list, make_model: Callable, warm_start: bool, n_jobs: int, keep: bool
-) -> list[tuple[np.ndarray, Any]]:
-    if warm_start:
-        outcomes, model = [], None
-        for part in parts:
-            prediction, model = _fit_fold(part, lambda model=model: make_model(model), True)
-            outcomes.append((prediction, model if keep else None))
-        return outcomes
-    if n_jobs == 1:
-        return [_fit_fold(part, make_model, keep) for part in parts]
-    from joblib import Parallel, delayed
-
-    return Parallel(n_jobs=n_jobs)(delayed(_fit_fold)(part, make_model, keep) for part in parts)
-
-
-def _fit_fold(part: tuple, make_model: Callable, keep: bool) -> tuple[np.ndarray, Any]:
+def _fit_and_predict(part: tuple, make_model: Callable) -> np.ndarray:
     train, val, test = part
     model = make_model()
     known = (train, val) if _takes_validation(model) else (train,)
@@ -263,7 +226,7 @@ def _fit_fold(part: tuple, make_model: Callable, keep: bool) -> tuple[np.ndarray
         raise InvalidInputError(
             f"make_model: predict must give a row a window, {len(test)}, got {len(prediction)}"
         )
-    return prediction, model if keep else None
+    return prediction
 
 
 def _takes_validation(model: Any) -> bool:

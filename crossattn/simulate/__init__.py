@@ -5,5 +5,6 @@ one asset's whole path; a :class:`crossattn.SimulatedMarket` publishes them as (
 """
 
 from crossattn.simulate.market import SimulatedMarket, simulate_market
+from crossattn.simulate.scenarios import describe_scenarios
 
-__all__ = ["SimulatedMarket", "simulate_market"]
+__all__ = ["SimulatedMarket", "describe_scenarios", "simulate_market"]

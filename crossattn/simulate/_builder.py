@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import numpy as np
@@ -22,7 +22,7 @@ from crossattn.simulate._shocks import (
     factor_loadings,
     garch_log_volatility,
 )
-from crossattn.simulate.dynamics import Dynamics, Edges, Firing, draw_sparse, no_edges
+from crossattn.simulate.dynamics import Dynamics, Edges, Firing, Signal, draw_sparse, no_edges
 
 MAX_PREDICTABILITY = 0.4
 MAX_BARS = 50_000_000
@@ -39,11 +39,13 @@ _STREAMS = (
     "volume",
     "bridges",
     "states",
+    "activity",
 )
 _SCENARIO_DEFAULTS = {
     "factor": {"correlation": 0.6},
     "asynchronous": {"correlation": 0.6},
     "crisis": {"regime_durations": (1500, 300), "regime_volatility": 2.5},
+    "delays": {"min_lag": 9, "max_lag": 24},
 }
 _REQUIRED = ("scenario", "n_assets", "n_steps", "predictability", "seed")
 
@@ -58,6 +60,7 @@ class MarketOptions:
     predictability: float
     seed: int
     correlation: float = 0.25
+    min_lag: int = 1
     max_lag: int = 6
     leaders_per_follower: int = 2
     tail: float = 5.0
@@ -72,12 +75,17 @@ class MarketOptions:
     crisis_correlation: float = 0.7
     threshold: float = 1.5
     gate_share: float = 0.2
+    mover_window: int = 12
+    active_hours: int = 8
+    drift_half_life: float = 1000
 
     def __post_init__(self) -> None:
         least = {"n_assets": 2, "n_steps": 2, "seed": 0, "n_sectors": 0}
-        for name in ("n_assets", "n_steps", "seed", "max_lag", "leaders_per_follower", "n_sectors"):
+        for name in (*least, "min_lag", "max_lag", "leaders_per_follower"):
             value = check_int(name, getattr(self, name), at_least=least.get(name, 1))
             object.__setattr__(self, name, value)
+        for name in ("mover_window", "active_hours"):
+            object.__setattr__(self, name, check_int(name, getattr(self, name)))
         check_float("predictability", self.predictability, above=0, at_most=MAX_PREDICTABILITY)
         check_float("correlation", self.correlation, at_least=0, at_most=0.9)
         check_float("crisis_correlation", self.crisis_correlation, at_least=0, at_most=0.9)
@@ -86,6 +94,7 @@ class MarketOptions:
         check_float("regime_volatility", self.regime_volatility, above=0, at_most=10)
         check_float("threshold", self.threshold, at_least=0, at_most=10)
         check_float("gate_share", self.gate_share, above=0, at_most=1)
+        check_float("drift_half_life", self.drift_half_life, above=0)
         check_choice("volatility", self.volatility, ("stochastic", "garch", "constant"))
         check_choice("change", self.change, ("graph", "sign"))
         if self.n_assets * self.n_steps > MAX_BARS:
@@ -95,6 +104,14 @@ class MarketOptions:
             )
         if self.max_lag > MAX_LAG:
             raise InvalidInputError(f"max_lag must be at most {MAX_LAG:,}, got {self.max_lag:,}")
+        if self.min_lag > self.max_lag:
+            raise InvalidInputError(
+                f"min_lag must be at most max_lag, got {self.min_lag} > {self.max_lag}"
+            )
+        if self.active_hours > 24:
+            raise InvalidInputError(f"active_hours must be at most 24, got {self.active_hours}")
+        if self.scenario == "sectors" and self.n_sectors == 1:
+            raise InvalidInputError("n_sectors must be at least 2 in 'sectors', got 1")
         if self.n_sectors > self.n_assets:
             raise InvalidInputError(
                 f"n_sectors must be at most n_assets, got {self.n_sectors} > {self.n_assets}"
@@ -132,7 +149,8 @@ class MarketOptions:
     @cached_property
     def groups(self) -> Groups:
         """Sector and market of each asset; a third as many sectors as assets by default."""
-        return Groups.of(self.n_assets, self.n_sectors or max(1, self.n_assets // 3))
+        least = 2 if self.scenario == "sectors" else 1
+        return Groups.of(self.n_assets, self.n_sectors or max(least, self.n_assets // 3))
 
     @property
     def symbols(self) -> list[str]:
@@ -178,6 +196,8 @@ class MarketPaths:
     volatility: np.ndarray
     regimes: np.ndarray
     edges: Edges
+    edge_details: dict[str, np.ndarray] = field(default_factory=dict)
+    coefficients: np.ndarray | None = None
 
 
 class MarketBuilder:
@@ -204,7 +224,7 @@ class MarketBuilder:
 
     @property
     def lags(self) -> np.ndarray:
-        return np.arange(1, self.options.max_lag + 1)
+        return np.arange(self.options.min_lag, self.options.max_lag + 1)
 
     def draw_states(self) -> None:
         """Draw the path of the two states, before anything that depends on it."""
@@ -270,16 +290,21 @@ class MarketBuilder:
         """Relative volume (N, T), NaN in the first bar."""
         return relative_volume(pd.DataFrame(self.volume.T)).to_numpy().T
 
-    def build(self, edges: Edges, firing: Firing) -> MarketPaths:
+    @cached_property
+    def noise(self) -> np.ndarray:
+        """Returns (N, T) where no asset leads."""
+        return self.volatility * self.shocks
+
+    def build(self, edges: Edges, firing: Firing, signal: Signal = np.asarray) -> MarketPaths:
         """Return the market in which ``edges`` act when ``firing`` says, calibrated to the R²."""
-        noise = self.volatility * self.shocks
-        dynamics = Dynamics(edges, firing).calibrated(noise, self.options.predictability)
-        returns, oracle = dynamics.run(noise, noise)
+        dynamics = Dynamics(edges, firing, signal)
+        dynamics = dynamics.calibrated(self.noise, self.options.predictability)
+        returns, oracle = dynamics.run(self.noise, self.noise)
         return self.assemble(returns, oracle, dynamics.leaders(returns), dynamics.edges)
 
     def build_null(self) -> MarketPaths:
         """Return the market in which returns are noise and no asset leads."""
-        return self.assemble(self.volatility * self.shocks, np.zeros(self.shape))
+        return self.assemble(self.noise, np.zeros(self.shape))
 
     def assemble(self, returns, oracle, leaders=None, edges=None) -> MarketPaths:
         """Return the market with bars drawn around its returns; no leaders by default."""

@@ -80,8 +80,8 @@ def draw_log_volatility(
     A slow common part, a faster part of each asset's own, and a spill-over: what two other assets'
     own parts did before. ``shared`` multiplies the common part.
     """
-    common = shared * _autoregression(rng, (1, n_steps), *_COMMON)
-    own = _autoregression(rng, (n_assets, n_steps), *_OWN)
+    common = shared * draw_autoregression(rng, (1, n_steps), *_COMMON)
+    own = draw_autoregression(rng, (n_assets, n_steps), *_OWN)
     sources = np.array(
         [rng.choice(np.delete(np.arange(n_assets), i), 2) for i in range(n_assets)]
     )  # (N, 2)
@@ -116,7 +116,7 @@ def draw_regimes(rng: np.random.Generator, n_steps: int, durations: tuple[int, i
         n_stays *= 2
 
 
-def _autoregression(
+def draw_autoregression(
     rng: np.random.Generator, shape: tuple[int, int], deviation: float, half_life: float
 ) -> np.ndarray:
     """Return stationary first-order autoregressions, one a row."""

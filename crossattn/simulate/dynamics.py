@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.signal import lfilter
 
 from crossattn.errors import InvalidInputError
 
@@ -51,6 +52,7 @@ class Edges:
 
 
 Firing = Callable[[Edges, np.ndarray], np.ndarray]
+Signal = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -61,20 +63,26 @@ class Dynamics:
     ----------
     edges : Edges
         With E edges.
-    firing : callable (edges, returns (N, T)) -> bool array of shape (E, T)
-        True where the edge acts on the bar after t, from what is known at the close of bar t.
+    firing : callable (edges, returns (N, T)) -> bool or float array of shape (E, T)
+        True where the edge acts on the bar after t, or the factor on its weight there, from what is
+        known at the close of bar t.
+    signal : callable (returns (N, T)) -> array of shape (N, T)
+        What of each leader moves its followers: column t from what is known at the close of bar t.
+        The return itself by default.
     """
 
     edges: Edges
     firing: Firing
+    signal: Signal = np.asarray
 
     def drive(self, returns: np.ndarray) -> np.ndarray:
         """Return the oracle (N, T): at t, the conditional mean of the return of bar t + 1."""
         firing = self.firing(self.edges, returns)
+        signal = self.signal(returns)
         oracle = np.zeros_like(returns)
         leader, follower, lag, weight, _ = self.edges.arrays()
         for e in range(len(self.edges)):
-            oracle[follower[e]] += weight[e] * firing[e] * delayed(returns[leader[e]], lag[e] - 1)
+            oracle[follower[e]] += weight[e] * firing[e] * delayed(signal[leader[e]], lag[e] - 1)
         return oracle
 
     def run(self, shocks: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,10 +119,7 @@ class Dynamics:
         followers = np.unique(self.edges.follower)
         returns, oracle = shocks, dynamics.drive(shocks)
         for _ in range(_MAX_CALIBRATIONS):
-            total = returns[:, 1:].var(axis=1)
-            # followers carry the whole market's R²: theirs is larger where some assets follow none
-            share = total[followers].sum() / total.sum()
-            led = share * oracle[followers, :-1].var(axis=1) / total[followers]
+            led = led_share(returns, oracle, followers)
             if not led.all():
                 raise InvalidInputError(
                     f"n_steps is too small: no edge fires in {n_steps} bars for some asset"
@@ -125,9 +130,7 @@ class Dynamics:
             scale[followers] = np.sqrt(predictability / led)
             dynamics = dynamics.scaled(scale)
             returns, oracle = dynamics.run(shocks, returns)  # the last path is a good start
-        raise InvalidInputError(
-            f"predictability {predictability} cannot be reached here: choose a smaller one"
-        )
+        raise _out_of_reach(predictability)
 
     def scaled(self, scale: np.ndarray) -> Dynamics:
         """Return the same dynamics, each follower's weights times its ``scale`` (N,)."""
@@ -138,17 +141,66 @@ class Dynamics:
         """Return (N, T): the leader with the largest coefficient among firing edges, else -1."""
         firing = self.firing(self.edges, returns)
         leaders = np.full(returns.shape, -1)
-        # from the weakest edge to the strongest, so that the strongest overwrites
-        for e in np.argsort(np.abs(self.edges.weight), kind="stable"):
-            leaders[self.edges.follower[e], firing[e]] = self.edges.leader[e]
+        largest = np.zeros_like(returns)
+        for e, follower in enumerate(self.edges.follower):
+            coefficient = np.abs(self.edges.weight[e] * firing[e])
+            leaders[follower, coefficient > largest[follower]] = self.edges.leader[e]
+            largest[follower] = np.maximum(largest[follower], coefficient)
         return leaders
 
     def _first_guess(self, shocks: np.ndarray, predictability: float) -> Dynamics:
         """Return the weights that are right for equally volatile, uncorrelated assets."""
-        active = self.firing(self.edges, shocks).mean(axis=1)
+        active = (self.firing(self.edges, shocks).astype(float) ** 2).mean(axis=1)
         squares = np.zeros(len(shocks))
         np.add.at(squares, self.edges.follower, active * self.edges.weight**2)
-        return self.scaled(np.sqrt(predictability / np.where(squares > 0, squares, 1.0)))
+        scaled = self.scaled(np.sqrt(predictability / np.where(squares > 0, squares, 1.0)))
+        spread = self.signal(shocks).std(axis=1)
+        per_return = shocks.std(axis=1) / np.where(spread > 0, spread, np.inf)
+        weight = scaled.edges.weight * per_return[self.edges.leader]
+        return replace(scaled, edges=replace(scaled.edges, weight=weight))
+
+
+def led_share(returns: np.ndarray, oracle: np.ndarray, followers: np.ndarray) -> np.ndarray:
+    """Return each follower's R² as the market's R² that it would make if all were like it."""
+    total = returns[:, 1:].var(axis=1)
+    # followers carry the whole market's R²: theirs is larger where some assets follow none
+    share = total[followers].sum() / total.sum()
+    return share * oracle[followers, :-1].var(axis=1) / total[followers]
+
+
+def correct_errors(
+    edges: Edges, noise: np.ndarray, predictability: float
+) -> tuple[np.ndarray, np.ndarray, Edges]:
+    """Return (returns, oracle, edges) of followers that close part of their gap to a leader.
+
+    ``returns[i, t + 1] = weight * (price of the leader - price of i at t) + noise[i, t + 1]`` in
+    log prices counted from the first open. Leaders follow none, so each gap is an autoregression.
+    """
+    leader, follower = edges.leader, edges.follower
+    change = noise[leader] - noise[follower]
+    # for stationary gaps of independent, equally volatile assets R² is 2 weight / (2 - weight)
+    weight = np.full(len(edges), 2 * predictability / (2 + predictability))
+    for _ in range(_MAX_CALIBRATIONS):
+        gaps = [lfilter([1.0], [1.0, w - 1], path) for w, path in zip(weight, change, strict=True)]
+        oracle = np.zeros_like(noise)
+        oracle[follower] = weight[:, None] * gaps
+        returns = noise.copy()
+        returns[:, 1:] += oracle[:, :-1]
+        edges = replace(edges, weight=weight)
+        if noise.shape[1] < SHORTEST_CALIBRATED:
+            return returns, oracle, edges
+        led = led_share(returns, oracle, follower)
+        if np.abs(led / predictability - 1).max() < 1e-4:
+            return returns, oracle, edges
+        # the R² grows like the weight, or like its square on a path of fewer bars than 1 / weight
+        weight = np.minimum(weight * (predictability / led) ** 0.7, 1.9)
+    raise _out_of_reach(predictability)
+
+
+def _out_of_reach(predictability: float) -> InvalidInputError:
+    return InvalidInputError(
+        f"predictability {predictability} cannot be reached here: choose a smaller one"
+    )
 
 
 def no_edges() -> Edges:
@@ -190,6 +242,36 @@ def all_pairs(n_assets: int) -> Edges:
     return Edges(leader, follower, ones.astype(int), ones, np.zeros(leader.size, int))
 
 
+def draw_anchors(rng: np.random.Generator, n_assets: int) -> Edges:
+    """Return a graph in which a quarter of the assets lead and each other one follows one."""
+    anchors = rng.choice(n_assets, max(1, n_assets // 4), replace=False)
+    follower = np.setdiff1d(np.arange(n_assets), anchors)
+    ones = np.ones(follower.size)
+    leader = rng.choice(anchors, follower.size)
+    return Edges(leader, follower, ones.astype(int), ones, np.zeros(follower.size, int))
+
+
+def draw_partners(rng: np.random.Generator, edges: Edges, n_assets: int) -> np.ndarray:
+    """Return for each edge a third asset (E,); of two assets, the follower itself."""
+    partners = []
+    for pair in zip(edges.leader, edges.follower, strict=True):
+        others = np.setdiff1d(np.arange(n_assets), pair)
+        partners.append(rng.choice(others) if others.size else pair[1])
+    return np.array(partners)
+
+
+def sector_ring(rng: np.random.Generator, sector: np.ndarray, lags: np.ndarray) -> Edges:
+    """Return a graph in which all members of a sector lead each member of the next, alike.
+
+    ``sector`` is (N,); lag and sign are drawn for each sector; the last one leads the first.
+    """
+    n_sectors = sector.max() + 1
+    lag, sign = rng.choice(lags, n_sectors), rng.choice([-1.0, 1.0], n_sectors)
+    leader, follower = np.nonzero((sector[:, None] + 1) % n_sectors == sector)
+    led = sector[follower]
+    return Edges(leader, follower, lag[led], sign[led], np.zeros(leader.size, int))
+
+
 def _with_lags_and_signs(
     rng: np.random.Generator, leader: np.ndarray, follower: np.ndarray, lags: np.ndarray
 ) -> Edges:
@@ -215,6 +297,44 @@ def always(edges: Edges, returns: np.ndarray) -> np.ndarray:
 def in_state(regimes: np.ndarray) -> Firing:
     """An edge fires while its regime holds; ``regimes`` is (T,)."""
     return lambda edges, returns: edges.regime[:, None] == regimes
+
+
+def times(factor: np.ndarray) -> Firing:
+    """An edge acts with the strength of its ``factor`` (E, T) at the bar of the forecast."""
+    return lambda edges, returns: factor
+
+
+def times_partner(partner: np.ndarray, lag: np.ndarray, levels: np.ndarray) -> Firing:
+    """An edge acts in proportion to what its ``partner`` (E,) did ``lag`` (E,) bars before.
+
+    A move counts in units of the partner's ordinary volatility, ``levels`` (N,), saturating (tanh).
+    """
+
+    def firing(edges: Edges, returns: np.ndarray) -> np.ndarray:
+        moves = np.tanh(returns / levels[:, None])
+        return np.stack([delayed(moves[j], k - 1) for j, k in zip(partner, lag, strict=True)])
+
+    return firing
+
+
+def when_moved_most(levels: np.ndarray, window: int) -> Firing:
+    """An edge fires while its leader's price moved furthest in the last ``window`` bars.
+
+    A move counts in units of the asset's ordinary volatility, ``levels`` (N,).
+    """
+
+    def firing(edges: Edges, returns: np.ndarray) -> np.ndarray:
+        price = np.cumsum(returns, axis=1)
+        before = np.stack([delayed(path, window) for path in price])
+        leader = (np.abs(price - before) / levels[:, None]).argmax(axis=0)
+        return edges.leader[:, None] == leader
+
+    return firing
+
+
+def when_fallen(edges: Edges, returns: np.ndarray) -> np.ndarray:
+    """An edge fires if the bar that leads was a fall."""
+    return when_open(returns < 0)(edges, returns)
 
 
 def when_open(gate: np.ndarray) -> Firing:

@@ -39,10 +39,12 @@ class SimulatedMarket:
     edges : DataFrame
         One row an edge and regime: ``leader``, ``follower`` (symbols), ``lag`` (bars from the
         leader's bar to the follower's), ``strength`` (log return of the follower for a log return
-        of the leader, where the edge fires), ``regime`` (the state in which the edge holds).
+        of the leader, where the edge fires; see Notes), ``regime`` (the state in which the edge
+        holds). "hours" adds ``first_hour`` and ``last_hour``, "products" ``partner`` and
+        ``partner_lag``.
     leaders : int ndarray of shape (T, N)
         Position of each asset's true leader for the next bar: of the edges that fire, the one with
-        the largest absolute strength; -1 where none fires.
+        the largest absolute coefficient; -1 where none fires, or (in "sectors") all are equal.
     regimes : Series of int
         The state, by close time; the state of row t rules the bar after t. All 0 where there is
         only one.
@@ -50,6 +52,9 @@ class SimulatedMarket:
         Labels by symbol.
     volatility : ndarray of shape (T, N)
         Standard deviation of each bar's noise: latent, never part of the bars.
+    coefficients : ndarray of shape (T, E), or None
+        In "drift", the coefficient of each row of ``edges`` for the next bar, whose root mean
+        square is the absolute ``strength`` on average over paths; None elsewhere.
     seed : int
     """
 
@@ -64,6 +69,7 @@ class SimulatedMarket:
     sectors: dict[str, str]
     markets: dict[str, str]
     volatility: np.ndarray = field(repr=False)
+    coefficients: np.ndarray | None = None
 
     @property
     def symbols(self) -> list[str]:
@@ -113,6 +119,16 @@ def simulate_market(
         ``"threshold"``: an edge fires if the leading bar's move is large.
         ``"hub"``: one asset leads all others, each of which follows a second one by half as much.
         ``"crisis"``: a static graph, and times in which volatility and correlation jump.
+        ``"delays"``: as static, with lags of 9 to 24 bars.
+        ``"falls"``: only the falls of a leader spread.
+        ``"volume"``: a leader's relative volume moves its follower's return.
+        ``"concave"``: the response grows like the root of the leading move.
+        ``"levels"``: log prices pull together (error correction, cointegration).
+        ``"sectors"``: the mean return of a sector leads each asset of the next sector.
+        ``"mover"``: the asset that has moved furthest in the last bars leads all others.
+        ``"hours"``: each asset leads in 8 of the 24 hours of the day.
+        ``"drift"``: the coefficients drift slowly, through zero.
+        ``"products"``: the product of two assets' returns moves a third.
     n_assets : int
         N, at least 2 and more than ``leaders_per_follower``.
     n_steps : int
@@ -125,14 +141,17 @@ def simulate_market(
     seed : int
         The same seed gives the same bits; scenarios share shocks of one seed.
     **options
-        ``correlation`` (mean pairwise, .25; .6 in "factor" and "asynchronous"), ``max_lag`` (6),
-        ``leaders_per_follower`` (2), ``tail`` (degrees of freedom of the shocks, 5),
-        ``volatility`` ("stochastic", "garch", "constant"), ``bar_volatility`` (.006 a bar),
-        ``n_sectors`` (a third of the assets), ``bar`` ("1h"), ``start`` ("2022-01-01"),
+        ``correlation`` (mean pairwise, .25; .6 in "factor" and "asynchronous"), ``min_lag`` and
+        ``max_lag`` (1 and 6; 9 and 24 in "delays"), ``leaders_per_follower`` (2), ``tail``
+        (degrees of freedom of the shocks, 5), ``volatility`` ("stochastic", "garch", "constant"),
+        ``bar_volatility`` (.006 a bar), ``n_sectors`` (a third of the assets; at least 2 in
+        "sectors"), ``bar`` ("1h"; at most ``active_hours`` in "hours"), ``start`` ("2022-01-01"),
         ``change`` (of the graph between regimes: "graph" or "sign"), ``regime_durations`` (mean
         bars in either state, (400, 400); (1500, 300) in "crisis"), ``regime_volatility`` (ratio
         between the states, 1.8; 2.5 in "crisis"), ``crisis_correlation`` (.7), ``threshold``
-        (1.5 times the asset's ordinary volatility), ``gate_share`` (.2).
+        (1.5 times the asset's ordinary volatility), ``gate_share`` (.2), ``mover_window`` (12
+        bars), ``active_hours`` (8 of "hours"), ``drift_half_life`` (1000 bars, of the
+        autoregression that a coefficient of "drift" follows).
 
     Returns
     -------
@@ -155,6 +174,22 @@ def simulate_market(
     In "asynchronous" no asset moves another, yet part of a late quote's next return has already
     happened: the oracle there is that part of the latent move, which the stale price shows in the
     next bar and which the early quotes of correlated assets predict. ``leaders`` is -1.
+
+    With j the leader, k the lag, w the strength, r log returns and log prices counted from the
+    first open, an edge adds to the oracle at t, for its follower i:
+
+    - "falls": w (min(r[j, t-k+1], 0) - m), m the mean of min(noise, 0) of j over the path;
+    - "volume": w times the relative volume of j at t-k+1, 0 in the first bar;
+    - "concave": w sign(r) root(abs(r)) of r[j, t-k+1];
+    - "levels": w (log price of j - log price of i) at t;
+    - "hours": w r[j, t-k+1] if the hour of the row's close time is in the session of j;
+    - "drift": ``coefficients[t]`` times r[j, t-k+1], a stationary first-order autoregression;
+    - "products": w r[j, t-k+1] tanh(r[p, t-q+1] / v), p the partner, q its lag, v its ordinary
+      volatility.
+
+    In "mover" the leader is the asset with the largest absolute return of the last ``mover_window``
+    bars, in units of its ordinary volatility; in "sectors" the edges into an asset have one
+    lag and one strength.
 
     Below 100 bars the strengths are set by their expectation, not calibrated on the path.
 
@@ -190,6 +225,7 @@ def _publish(options: MarketOptions, paths: MarketPaths) -> SimulatedMarket:
             "lag": edges.lag.astype(int),
             "strength": edges.weight,
             "regime": edges.regime.astype(int),
+            **paths.edge_details,
         }
     )
     known = options.opens() + pd.Timedelta(options.bar)
@@ -209,4 +245,5 @@ def _publish(options: MarketOptions, paths: MarketPaths) -> SimulatedMarket:
         sectors={name: f"S{k}" for name, k in zip(symbols, groups.sector, strict=True)},
         markets={name: f"M{k}" for name, k in zip(symbols, groups.market, strict=True)},
         volatility=paths.volatility.T.copy(),
+        coefficients=None if paths.coefficients is None else paths.coefficients.T.copy(),
     )

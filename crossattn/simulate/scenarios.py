@@ -1,40 +1,51 @@
 """Scenarios of the simulator: one function each, from options to a market.
 
-To add a scenario, write a function ``MarketOptions -> MarketPaths`` here, enter it in
-:data:`SCENARIOS`, describe it in :func:`crossattn.simulate_market`, and give options of its own a
-default in ``MarketOptions``. A new random stream goes to the end of ``_builder._STREAMS``.
+To add a scenario, write a function ``MarketOptions -> MarketPaths`` here whose docstring begins
+with what is planted, enter it in :data:`SCENARIOS`, name it in :func:`crossattn.simulate_market`,
+and give options of its own a default in ``MarketOptions``. A new random stream goes to the end of
+``_builder._STREAMS``.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
+from crossattn.errors import InvalidInputError
 from crossattn.simulate import dynamics
 from crossattn.simulate._builder import MarketBuilder, MarketOptions, MarketPaths
 from crossattn.simulate._quotes import calibrated_quotes
-from crossattn.simulate._shocks import draw_shocks
+from crossattn.simulate._shocks import draw_autoregression, draw_shocks
 
 
 def _static(options: MarketOptions) -> MarketPaths:
+    """Each asset follows two others, with fixed lags and signs.
+
+    Linear in lagged returns: the exact shape of a linear model, and of a forecaster that has every
+    (leader, lag) as a token.
+    """
     market = MarketBuilder(options)
     return market.build(market.draw_graph(), dynamics.always)
 
 
 def _null(options: MarketOptions) -> MarketPaths:
+    """No asset leads; correlation and clustered volatility are shared all the same."""
     return MarketBuilder(options).build_null()
 
 
 def _factor(options: MarketOptions) -> MarketPaths:
+    """No asset leads; one strong factor, in return and in volatility."""
     market = MarketBuilder(options)
     market.shared_volatility = 1.5
     return market.build_null()
 
 
 def _asynchronous(options: MarketOptions) -> MarketPaths:
-    """Every second asset is quoted late: part of its move is printed in the next bar."""
+    """No asset leads; half of the assets are quoted late, part of each move a bar later."""
     market = MarketBuilder(options)
     late = draw_shocks(market.rng("late"), market.loadings, options.tail, options.n_steps)
     is_stale = np.arange(options.n_assets) % 2 == 1
@@ -44,6 +55,10 @@ def _asynchronous(options: MarketOptions) -> MarketPaths:
 
 
 def _switching(options: MarketOptions) -> MarketPaths:
+    """The asset with the highest relative volume leads all others' next bar.
+
+    A fixed matrix cannot describe it; attention whose scores read relative volume can, exactly.
+    """
     market = MarketBuilder(options)
     volume = market.relative_volume
     known = ~np.isnan(volume).any(axis=0)
@@ -52,6 +67,7 @@ def _switching(options: MarketOptions) -> MarketPaths:
 
 
 def _gated(options: MarketOptions) -> MarketPaths:
+    """An edge fires only if its leader's relative volume is in the asset's top fifth."""
     market = MarketBuilder(options)
     volume = market.relative_volume
     threshold = np.nanquantile(volume, 1 - options.gate_share, axis=1, keepdims=True)
@@ -59,6 +75,7 @@ def _gated(options: MarketOptions) -> MarketPaths:
 
 
 def _regimes(options: MarketOptions) -> MarketPaths:
+    """Two graphs; a Markov chain that is visible in volatility switches between them."""
     market = MarketBuilder(options)
     market.draw_states()
     rng = market.rng("graph")
@@ -72,22 +89,156 @@ def _regimes(options: MarketOptions) -> MarketPaths:
 
 
 def _threshold(options: MarketOptions) -> MarketPaths:
+    """An edge fires only if the leading move is large."""
     market = MarketBuilder(options)
     limit = options.threshold * market.levels[:, 0]
     return market.build(market.draw_graph(), dynamics.when_large(limit))
 
 
 def _hub(options: MarketOptions) -> MarketPaths:
+    """One asset leads all others, each of which follows a second one by half as much."""
     market = MarketBuilder(options)
     edges = dynamics.draw_hub(market.rng("graph"), options.n_assets, market.lags)
     return market.build(edges, dynamics.always)
 
 
 def _crisis(options: MarketOptions) -> MarketPaths:
+    """A static graph, and times in which volatility and correlation jump."""
     market = MarketBuilder(options)
     market.draw_states()
     edges = market.draw_graph()
     return market.build(edges + edges.in_regime(1), dynamics.in_state(market.regimes))
+
+
+def _delays(options: MarketOptions) -> MarketPaths:
+    """Leads that arrive late, after 9 to 24 bars.
+
+    Linear in lagged returns, like "static": the exact shape of a model that looks back far enough.
+    """
+    return _static(options)
+
+
+def _falls(options: MarketOptions) -> MarketPaths:
+    """Only falls of the leader spread; its rises move no follower.
+
+    The mean fall is taken out, so that no price drifts away. The exact shape of a linear model that
+    is given the part of each return below zero.
+    """
+    market = MarketBuilder(options)
+    mean_fall = np.minimum(market.noise, 0).mean(axis=1, keepdims=True)
+    paths = market.build(
+        market.draw_graph(), dynamics.always, lambda returns: np.minimum(returns, 0) - mean_fall
+    )
+    leaders = dynamics.Dynamics(paths.edges, dynamics.when_fallen).leaders(paths.returns)
+    return replace(paths, leaders=leaders)
+
+
+def _volume(options: MarketOptions) -> MarketPaths:
+    """A leader's relative volume, not its return, moves the follower's return.
+
+    The exact shape of a linear model that is given each asset's relative volume.
+    """
+    market = MarketBuilder(options)
+    volume = np.nan_to_num(market.relative_volume)
+    return market.build(market.draw_graph(), dynamics.always, lambda returns: volume)
+
+
+def _concave(options: MarketOptions) -> MarketPaths:
+    """The response grows like the root of the leading move: small moves count for more."""
+    market = MarketBuilder(options)
+    return market.build(
+        market.draw_graph(),
+        dynamics.always,
+        lambda returns: np.sign(returns) * np.sqrt(np.abs(returns)),
+    )
+
+
+def _levels(options: MarketOptions) -> MarketPaths:
+    """Log prices pull together: a follower closes part of its gap to a leader in every bar.
+
+    Error correction, as between cointegrated prices. A quarter of the assets are leaders, and
+    follow none.
+    """
+    market = MarketBuilder(options)
+    edges = dynamics.draw_anchors(market.rng("graph"), options.n_assets)
+    returns, oracle, edges = dynamics.correct_errors(edges, market.noise, options.predictability)
+    leaders = dynamics.Dynamics(edges, dynamics.always).leaders(returns)
+    return market.assemble(returns, oracle, leaders, edges)
+
+
+def _sectors(options: MarketOptions) -> MarketPaths:
+    """The mean return of a sector leads each asset of the next sector.
+
+    Linear in lagged returns, like "static", with many weak leaders that are all alike.
+    """
+    market = MarketBuilder(options)
+    edges = dynamics.sector_ring(market.rng("graph"), options.groups.sector, market.lags)
+    paths = market.build(edges, dynamics.always)
+    return replace(paths, leaders=np.full(market.shape, -1))
+
+
+def _mover(options: MarketOptions) -> MarketPaths:
+    """The asset whose price moved furthest in the last 12 bars leads all others' next bar."""
+    market = MarketBuilder(options)
+    firing = dynamics.when_moved_most(market.levels[:, 0], options.mover_window)
+    return market.build(dynamics.all_pairs(options.n_assets), firing)
+
+
+def _hours(options: MarketOptions) -> MarketPaths:
+    """Each asset leads only in its own session: 8 hours in a row of the 24 hours of the day."""
+    market = MarketBuilder(options)
+    hours = options.active_hours
+    if pd.Timedelta(options.bar) > pd.Timedelta(hours=hours):
+        raise InvalidInputError(f"bar must be at most {hours}h in 'hours', got {options.bar!r}")
+    edges = market.draw_graph()
+    starts = market.rng("activity").integers(24, size=options.n_assets)[edges.leader]
+    hour = (options.opens() + pd.Timedelta(options.bar)).hour.to_numpy()
+    is_active = (hour - starts[:, None]) % 24 < hours  # (E, T)
+    paths = market.build(edges, dynamics.times(is_active))
+    details = {"first_hour": starts, "last_hour": (starts + hours - 1) % 24}
+    return replace(paths, edge_details=details)
+
+
+def _drift(options: MarketOptions) -> MarketPaths:
+    """The coefficient of each edge drifts slowly through zero and changes its sign."""
+    market = MarketBuilder(options)
+    edges = market.draw_graph()
+    shape = len(edges), options.n_steps
+    path = draw_autoregression(market.rng("activity"), shape, 1.0, options.drift_half_life)
+    paths = market.build(edges, dynamics.times(path))
+    return replace(paths, coefficients=paths.edges.weight[:, None] * path)
+
+
+def _products(options: MarketOptions) -> MarketPaths:
+    """A leader's move spreads with the sign and size of what a partner did one bar before it.
+
+    The product of two assets' returns moves a third; neither return alone predicts anything.
+    """
+    market = MarketBuilder(options)
+    edges = market.draw_graph()
+    rng = market.rng("activity")
+    partner = dynamics.draw_partners(rng, edges, options.n_assets)
+    lag = edges.lag + 1
+    paths = market.build(edges, dynamics.times_partner(partner, lag, market.levels[:, 0]))
+    details = {"partner": np.array(options.symbols, object)[partner], "partner_lag": lag}
+    return replace(paths, edge_details=details)
+
+
+def describe_scenarios() -> dict[str, str]:
+    """What each scenario of the simulator plants, in a sentence, by name.
+
+    Returns
+    -------
+    dict of str to str
+        First sentence of each scenario's docstring, in the order of ``SCENARIOS``.
+
+    Examples
+    --------
+    >>> from crossattn.simulate import describe_scenarios
+    >>> describe_scenarios()["hub"]
+    'One asset leads all others, each of which follows a second one by half as much.'
+    """
+    return {name: inspect.getdoc(draw).split("\n")[0] for name, draw in SCENARIOS.items()}
 
 
 #: Every scenario by name: builds the paths of a market from its options.
@@ -102,4 +253,14 @@ SCENARIOS: dict[str, Callable[[MarketOptions], MarketPaths]] = {
     "threshold": _threshold,
     "hub": _hub,
     "crisis": _crisis,
+    "delays": _delays,
+    "falls": _falls,
+    "volume": _volume,
+    "concave": _concave,
+    "levels": _levels,
+    "sectors": _sectors,
+    "mover": _mover,
+    "hours": _hours,
+    "drift": _drift,
+    "products": _products,
 }

@@ -1,4 +1,4 @@
-"""Where bars come from: Bybit, Yahoo, samples in installed packages; calendars of exchanges."""
+"""Sources of bars: Bybit, Yahoo, samples in installed packages; calendars of exchanges."""
 
 import lazy_loader
 

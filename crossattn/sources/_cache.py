@@ -1,4 +1,4 @@
-"""Bars on disk, so that a second fetch asks only for what is missing.
+"""Disk cache of bars: a second fetch requests only what is missing.
 
 One Parquet file a symbol, interval and category. Its footer carries a SHA-256 over every other byte
 of the file, checked before anything is decoded, and the place it was written for, so that a file

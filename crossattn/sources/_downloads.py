@@ -1,4 +1,4 @@
-"""Downloads of several symbols side by side, and what came of them."""
+"""Download several symbols concurrently and collect what came of each."""
 
 from __future__ import annotations
 

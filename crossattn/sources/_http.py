@@ -1,4 +1,4 @@
-"""One HTTP answer, bounded in time and size: slow headers, slow or endless bodies, bombs.
+"""HTTP responses bounded in time and size: slow headers, slow or endless bodies, bombs.
 
 A read timeout alone bounds nothing: a server that sends a byte a second never trips it. So every
 read of a socket, headers included, may take only what is left of the request's deadline.

@@ -1,4 +1,4 @@
-"""Folds in time: what may be learned from, what it is tried on, and what must lie between."""
+"""Train, validation and test folds in time, with purge and embargo."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def command(words, *, stdout, stderr=subprocess.PIPE, **environment):
 
 @pytest.mark.parametrize("buffered", ["", "1"])
 @pytest.mark.parametrize("stdout", [UNREAD, CLOSED])
-def test_work_goes_on_when_nobody_listens(tmp_path, stdout, buffered):
+def test_work_goes_on_when_stdout_is_closed(tmp_path, stdout, buffered):
     done = command([*SAMPLE, "--out", tmp_path], stdout=stdout, PYTHONUNBUFFERED=buffered)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["NASDAQ.csv", "SPX.csv", "VIX.csv"]
@@ -53,13 +53,13 @@ def test_a_table_can_go_down_a_pipe():
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--version"]])
-def test_help_that_nobody_reads_is_no_failure(words):
+def test_help_into_a_closed_pipe_is_no_failure(words):
     done = command(words, stdout=UNREAD, PYTHONUNBUFFERED="")
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("stderr", [UNREAD, CLOSED])
-def test_a_refusal_that_nobody_reads_is_still_a_refusal(stderr):
+def test_a_refusal_into_a_closed_pipe_keeps_its_exit_code(stderr):
     done = command(["demo", "--seed", "x"], stdout=subprocess.PIPE, stderr=stderr)
     assert (done.returncode, done.stdout) == (2, "")
 

@@ -126,7 +126,7 @@ def test_backtest_writes_equity_that_adds_up(work, tmp_path, capsys):
     assert "sharpe_ratio" in capsys.readouterr().out
 
 
-def test_backtest_says_when_it_is_no_test(work, tmp_path, capsys):
+def test_backtest_warns_where_it_covers_training_bars(work, tmp_path, capsys):
     words = ["--out", str(tmp_path), "--start", "2000-01-01", "--end", "2099-01-01"]
     assert run(work, "backtest", *words) == 0
     assert "seen in training" in capsys.readouterr().out

@@ -124,7 +124,7 @@ def test_bad_frames_are_refused(frames, word):
         check_frames(frames)
 
 
-def test_the_message_says_value_row_and_count():
+def test_the_message_names_value_row_and_count():
     frame = bars()
     frame.iloc[[3, 5], frame.columns.get_loc("close")] = -2.5
     with pytest.raises(InvalidInputError, match=r"got -2\.5 at 2024-01-01 03.*row 3; 2 in all"):

@@ -85,7 +85,7 @@ def test_bars_of_different_length_meet_when_they_close():
         ("2018-11-23", "18:00"),  # half-day after Thanksgiving
     ],
 )
-def test_new_york_closes_when_its_clocks_say(day, close):
+def test_new_york_closes_by_local_time(day, close):
     daily = pd.DataFrame({name: [10.0] for name in FRAME_COLUMNS}, index=pd.DatetimeIndex([day]))
     frame = date_by_sessions(daily)
     assert frame["close_time"].iloc[0] == pd.Timestamp(f"{day} {close}", tz="UTC")

@@ -70,9 +70,9 @@ def test_large_maps_are_thinned(size, kept):
 
 def test_first_and_last_windows_stay():
     maps = some_maps(n=500)
-    times = content_of(explore_attention(maps, max_windows=7))["times"]
+    times = content_of(explore_attention(maps))["times"]
     stamps = maps.timestamps.strftime("%Y-%m-%d %H:%M")
-    assert (len(times), times[0], times[-1]) == (7, stamps[0], stamps[-1])
+    assert (len(times), times[0], times[-1]) == (200, stamps[0], stamps[-1])
 
 
 def test_the_same_maps_give_the_same_page_and_missing_attention_is_none():
@@ -86,8 +86,6 @@ def test_the_same_maps_give_the_same_page_and_missing_attention_is_none():
 def test_nothing_and_too_much_are_refused():
     with pytest.raises(InvalidInputError, match="at least one window"):
         explore_attention(some_maps(n=0))
-    with pytest.raises(InvalidInputError, match="max_windows"):
-        explore_attention(some_maps(), max_windows=0)
     values = np.zeros((1, 1, 500, 500, 1))
     wide = AttentionMaps(values, tuple(map(str, range(500))), pd.RangeIndex(1))
     with pytest.raises(InvalidInputError, match="500 assets"):

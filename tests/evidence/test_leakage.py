@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crossattn import create_multi_asset_features
 from crossattn.data.frame import close_times
 from crossattn.data.panel import align_panel
 from crossattn.errors import InvalidInputError
@@ -13,35 +14,17 @@ N_BARS, HORIZON = 240, 6
 SPLIT = pd.Timestamp("2024-01-07 00:00", tz="UTC")
 
 
-def bars(seed, n=N_BARS, start="2024-01-01", freq="h"):
-    generator = np.random.default_rng(seed)
-    index = pd.date_range(start, periods=n, freq=freq, tz="UTC", name="time")
-    close = 100 * np.exp(np.cumsum(generator.normal(0, 0.01, n)))
-    open_ = close * np.exp(generator.normal(0, 0.003, n))
-    return pd.DataFrame(
-        {
-            "open": open_,
-            "high": np.maximum(open_, close) * 1.002,
-            "low": np.minimum(open_, close) * 0.998,
-            "close": close,
-            "volume": generator.lognormal(3, 0.5, n),
-        },
-        index=index,
-    )
+@pytest.fixture
+def market(make_frames):
+    return dict(zip("ABCD", make_frames(N_BARS, 4).values(), strict=True))
 
 
-@pytest.fixture(scope="module")
-def market():
-    return {symbol: bars(seed) for seed, symbol in enumerate("ABCD")}
-
-
-@pytest.fixture(scope="module")
-def coin_and_stock():
+@pytest.fixture
+def coin_and_stock(make_frames):
     """An hourly coin, and a stock whose daily bar opens at 14:30 and is known at 21:00."""
-    stock = bars(9, n=10, freq="D")
-    stock.index = stock.index + pd.Timedelta("14h30min")
+    stock = make_frames(10, 1, seed=9, start="2024-01-01 14:30", freq="D")["S0"]
     stock["close_time"] = stock.index + pd.Timedelta("6h30min")
-    return {"COIN": bars(8), "STOCK": stock}
+    return {"COIN": make_frames(N_BARS, 1, seed=8)["S0"], "STOCK": stock}
 
 
 def closes(frames):
@@ -84,11 +67,6 @@ def joined_by_date(frames):
     return pd.Series(daily.reindex(opens).to_numpy() / coin["close"].to_numpy(), close_times(coin))
 
 
-def windows_with_target(frames):
-    r = returns(frames)
-    return pd.concat({k: r.shift(k) for k in range(-1, 3)}, axis=1)
-
-
 def scaled(frames, fitted):
     r = returns(frames)
     part = r[r.index < SPLIT] if fitted == "before" else r
@@ -107,29 +85,8 @@ LEAKS = {
         f, pd.Timestamp.max.tz_localize("UTC")
     ),
     "global quantile": lambda f: (closes(f) > closes(f).quantile(0.8)).astype(int),
-    "target inside X": windows_with_target,
+    "target inside X": lambda f: pd.concat({k: returns(f).shift(k) for k in range(-1, 3)}, axis=1),
 }
-
-
-def known_stock_close(frames):
-    prices = closes(frames)
-    return (prices["STOCK"].ffill() / prices["COIN"]).rename("ratio")
-
-
-def labels_dated_when_known(frames):
-    prices = closes(frames)
-    return prices / prices.shift(HORIZON) - 1
-
-
-def features_of_the_package(frames):
-    from crossattn import create_multi_asset_features
-
-    return create_multi_asset_features(frames)
-
-
-def expanding_quantile(frames):
-    prices = closes(frames)
-    return (prices > prices.expanding().quantile(0.8)).astype(int)
 
 
 CLEAN = {
@@ -137,12 +94,12 @@ CLEAN = {
     "trailing window": lambda f: closes(f).rolling(5).mean(),
     "scaler fitted before the split": lambda f: scaled(f, "before"),
     "forward fill": lambda f: closes(f).ffill(),
-    "labels dated when known": labels_dated_when_known,
+    "labels dated when known": lambda f: closes(f).pct_change(HORIZON),
     "purged labels": lambda f: fit_slopes(f, known_labels_only=True),
-    "close used once it is known": known_stock_close,
+    "close used once it is known": lambda f: closes(f)["STOCK"].ffill() / closes(f)["COIN"],
     "feature chosen before the split": lambda f: chosen_feature(f, SPLIT),
-    "expanding quantile": expanding_quantile,
-    "features of the package": features_of_the_package,
+    "expanding quantile": lambda f: (closes(f) > closes(f).expanding().quantile(0.8)).astype(int),
+    "features of the package": create_multi_asset_features,
 }
 
 
@@ -158,7 +115,6 @@ def test_finds_the_leak(name, market, coin_and_stock):
     moved = report.violations
     assert (moved["first_moved"] <= moved["last_moved"]).all()
     assert (moved["last_moved"] <= moved["cut"]).all()
-    assert report.first_moved == moved["first_moved"].min()
     assert str(report).startswith("leak:")
 
 
@@ -167,7 +123,6 @@ def test_passes_the_clean_pipeline(name, market, coin_and_stock):
     report = audit_leakage(CLEAN[name], bars_for(name, market, coin_and_stock), cuts=4)
     assert report.passed, f"{report}\n{report.violations}\n{report.checks}"
     assert set(report.checks["check"]) == set(CHECKS)
-    assert report.first_moved is None
 
 
 def test_names_the_first_bar_that_moved(market):

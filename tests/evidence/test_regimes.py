@@ -98,7 +98,7 @@ def test_missing_bars_do_not_lower_the_correlation():
     assert levels[1] == pytest.approx(levels[0], abs=0.02)
 
 
-def test_an_asset_that_never_moves_says_nothing_about_graphs():
+def test_an_asset_that_never_moves_changes_no_state_probability():
     returns, _, _ = graph_market(5, rows=2_000)
     idle = returns.assign(flat=0.0, absent=np.nan)
     options = {"max_lag": 1, "persistence": 0.99, "n_iterations": 5}
@@ -137,32 +137,24 @@ def test_hindsight_finds_the_change_and_knows_it_too_early():
     assert [abs(score.index.get_loc(t) - 300) < 3 for t in hindsight_change_points(score)] == [True]
 
 
-def test_refits_respect_both_bounds():
+def test_refits_keep_their_distance():
     alarms = pd.Series(False, index=clock(1_000))
     alarms.iloc[[50, 60, 400]] = True
-    rows = [alarms.index.get_loc(t) for t in refit_times(alarms, at_least=100, at_most=300)]
-    assert rows == [50, 350, 650, 950]
+    rows = [alarms.index.get_loc(t) for t in refit_times(alarms, at_least=100)]
+    assert rows == [50, 400]
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda r: volatility_level(r, half_life=0),
         lambda r: volatility_level(r["A"]),
         lambda r: volatility_level(r * np.inf),
         lambda r: volatility_level(r.astype(str) + "x"),
         lambda r: correlation_level(r[["A"]]),
         lambda r: correlation_breakdown(r, fast=50, slow=20),
-        lambda r: correlation_breakdown(r, quantile=1.5),
-        lambda r: correlation_breakdown(r, memory=0),
-        lambda r: TwoGraphDetector(max_lag=0),
-        lambda r: TwoGraphDetector(n_iterations=0),
-        lambda r: TwoGraphDetector(persistence=0.2),
-        lambda r: TwoGraphDetector(ridge=0),
         lambda r: TwoGraphDetector().filter(r),
         lambda r: TwoGraphDetector().fit(r.iloc[:20]),
         lambda r: _DETECTOR.filter(r.rename(columns={"A": "Z"})),
-        lambda r: refit_times(r["A"] > 0, at_least=0),
         lambda r: refit_times((r["A"] > 0).where(r["A"] > 0)),  # NaN is no alarm
         lambda r: refit_times([True, False]),
         lambda r: hindsight_change_points(r["A"].iloc[:20]),

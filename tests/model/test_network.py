@@ -73,7 +73,7 @@ def test_every_preset_gives_every_output(options, output_type, shape):
 
 
 @pytest.mark.parametrize("options", [PRESETS[0], PRESETS[1], PRESETS[2], PRESETS[5]], ids=str)
-def test_nobody_attends_to_itself(options):
+def test_no_asset_attends_to_itself(options):
     _, attentions = make(**options)(windows(), return_attention=True)
     for layer in attentions:
         assert (layer["cross_asset"].diagonal(dim1=-2, dim2=-1) == 0).all()

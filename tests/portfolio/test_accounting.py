@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from crossattn import backtest_weights
-from crossattn.portfolio import Costs, Limits, engine
+from crossattn.portfolio import Costs, engine
 from crossattn.portfolio._account import SIZINGS, compiled_account, simulate_account
 
 
@@ -41,7 +41,6 @@ def random_case(seed):
         "execution_lag": int(rng.integers(0, 3)),
         "sizing": sizing,
         "costs": costs,
-        "limits": rng.choice([None, Limits(max_position=0.5, max_gross=1.0, max_net=0.3)]),
         "no_trade_band": rng.choice([0.0, 0.05]),
         "volume": money,
         "volatility": None if seed % 2 else money * 0 + 0.04,
@@ -86,7 +85,7 @@ def test_two_thousand_markets_add_up(block):
         columns = prices.columns.get_indexer(trades["symbol"])
         orders = (trades["kind"] == "order").to_numpy()
         assert not unpriced[rows, columns][orders].any(), f"market {seed}: traded without a price"
-        ruined += result.ruined_at is not None
+        ruined += equity.min() <= 0
         traded += len(trades)
     assert traded > 5_000
     assert ruined > 5, "some of these accounts must be ruined, or the test is too tame"

@@ -89,7 +89,7 @@ def test_ruin_is_a_result_and_final():
     assert result.equity.tolist() == [100_000.0] + [-50_000.0] * 3
     assert result.returns.tolist() == [0.0, -1.5, 0.0, 0.0]
     assert result.trades["kind"].tolist() == ["order", "ruin"]
-    assert result.ruined_at == prices.index[1]
+    assert result.trades["time"].iloc[-1] == prices.index[1]
     assert (result.positions.iloc[1:] == 0).all(axis=None)
     figures = result.metrics()
     assert figures["annual_return"] == -1.0
@@ -240,10 +240,7 @@ def bad_calls():
         "no rows": (weights.iloc[:0], prices.iloc[:0], {}, "shape"),
         "cost": (weights, prices, {"transaction_cost": -0.1}, "transaction_cost"),
         "cost 1": (weights, prices, {"transaction_cost": 1.0}, "transaction_cost"),
-        "capital": (weights, prices, {"initial_capital": 0}, "initial_capital"),
-        "lag": (weights, prices, {"execution_lag": -1}, "execution_lag"),
         "sizing": (weights, prices, {"sizing": "magic"}, "sizing"),
-        "band": (weights, prices, {"no_trade_band": -0.1}, "no_trade_band"),
         "delisted": (weights, prices, {"delistings": {"Z": prices.index[0]}}, "delistings"),
         "delisting": (weights, prices, {"delisting_return": -2.0}, "delisting_return"),
         "leverage": (weights * 1e6, prices, {}, "gross weight"),

@@ -58,12 +58,6 @@ def test_a_loss_on_the_first_bar_is_a_drawdown():
     assert figures["win_rate"] == 0.5, "a bar without a move neither wins nor loses"
 
 
-def test_sortino_counts_all_bars():
-    returns = np.array([0.01, 0.01, -0.02, 0.01])
-    figures = compute_metrics(returns, periods_per_year=1)
-    assert figures["sortino_ratio"] == pytest.approx(0.0025 / np.sqrt(0.0004 / 4))
-
-
 def test_ratios_without_risk():
     gain = compute_metrics(np.full(5, 0.001), periods_per_year=252)
     assert gain["sharpe_ratio"] == gain["sortino_ratio"] == gain["calmar_ratio"] == np.inf

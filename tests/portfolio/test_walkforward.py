@@ -104,21 +104,6 @@ class LastReturn:
         return np.asarray(data.X[:, :, -1, 0])
 
 
-def test_warm_starts_hand_the_model_on(data):
-    made = []
-
-    def make(before):
-        made.append(before)
-        return before or Remembers()
-
-    result = walk_forward(
-        data, make, train_size=80, test_size=60, warm_start=True, keep_models=True
-    )
-    assert made[0] is None
-    assert all(model is made[1] for model in made[1:])
-    assert result.models == (made[1],) * len(result.folds)
-
-
 def test_a_result_trades(data):
     result = walk_forward(data, LastReturn, train_size=80, test_size=60)
     backtest = CrossAttentionBacktest(result, rebalance_freq=1, allow_short=True)
@@ -132,20 +117,15 @@ def test_a_result_trades(data):
 def test_the_figure_shows_every_fold(data):
     result = walk_forward(data, LastReturn, train_size=80, test_size=60)
     axes = result.plot()
-    assert len(axes.lines) == 2 * len(result.folds)
+    assert [len(bars.get_segments()) for bars in axes.collections] == [len(result.folds)] * 2
     assert "correlation" in result._repr_html_()
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"train_size": 0}, "train_size"),
         ({"train_size": 10_000}, "too few"),
-        ({"test_size": 2.5}, "test_size"),
-        ({"step": 0}, "step"),
-        ({"embargo": -1}, "embargo"),
         ({"val_size": 60}, "val_size"),
-        ({"n_jobs": 2, "warm_start": True}, "n_jobs"),
         ({"make_model": 3}, "make_model"),
     ],
 )

@@ -12,12 +12,24 @@ import pytest
 from crossattn.data.frame import check_frames, close_times
 from crossattn.errors import InvalidInputError
 from crossattn.features import relative_volume
-from crossattn.simulate import SimulatedMarket, simulate_market
+from crossattn.simulate import SimulatedMarket, describe_scenarios, simulate_market
 from crossattn.simulate._builder import MAX_PREDICTABILITY
-from crossattn.simulate.dynamics import Dynamics, Edges, always, in_state, when_large, when_open
+from crossattn.simulate.dynamics import (
+    Dynamics,
+    Edges,
+    always,
+    correct_errors,
+    in_state,
+    when_large,
+    when_open,
+)
 from crossattn.simulate.scenarios import SCENARIOS
 
-LED = ["static", "switching", "gated", "regimes", "threshold", "hub", "crisis"]
+NEW = [
+    *("delays", "falls", "volume", "concave", "levels"),
+    *("sectors", "mover", "hours", "drift", "products"),
+]
+LED = ["static", "switching", "gated", "regimes", "threshold", "hub", "crisis", *NEW]
 LOG_2 = np.log(2)
 
 
@@ -48,7 +60,10 @@ def test_shapes_and_labels(market):
     assert market.returns.shape == market.oracle.shape == market.leaders.shape == (6_000, 7)
     assert market.volatility.shape == (6_000, 7)
     assert market.symbols == list(market.sectors) == list(market.markets) == list(market.frames)
-    assert list(market.edges) == ["leader", "follower", "lag", "strength", "regime"]
+    details = {"hours": ["first_hour", "last_hour"], "products": ["partner", "partner_lag"]}
+    columns = ["leader", "follower", "lag", "strength", "regime"]
+    assert list(market.edges) == columns + details.get(market.scenario, [])
+    assert (market.edges["leader"] != market.edges["follower"]).all()
     assert market.regimes.index.equals(market.panel.index)
     assert market.regimes.name == "regime"
     # a market is made of whole sectors
@@ -132,6 +147,139 @@ def test_the_oracle_follows_from_the_published_edges():
         )
 
 
+def oracle_from_frames(market: SimulatedMarket) -> np.ndarray:
+    """The oracle of a new scenario by the formulas of the docstring: slow loops over frames."""
+    frames = market.frames.values()
+    first = np.array([f["open"].iloc[0] for f in frames])
+    price = np.log(np.stack([f["close"] for f in frames], axis=1) / first)
+    r = np.diff(price, axis=0, prepend=0.0)
+    volume = np.stack([relative_volume(f["volume"]).fillna(0.0) for f in frames], axis=1)
+    noise = r - np.vstack([np.zeros(r.shape[1]), market.oracle[:-1]])
+    mean_fall = np.minimum(noise, 0).mean(axis=0)
+    unit = simulate_market("null", n_assets=r.shape[1], n_steps=2, volatility="constant", seed=3)
+    unit = unit.volatility[0]  # ordinary volatility: of the seed alone
+    hour = market.panel.index.hour
+    position = {symbol: i for i, symbol in enumerate(market.symbols)}
+
+    def moved_most(t):
+        return np.argmax(
+            [abs(r[max(0, t - 11) : t + 1, k].sum()) / unit[k] for k in position.values()]
+        )
+
+    def product(e, s):
+        p, q = position[e.partner], s - (e.partner_lag - e.lag)
+        return np.tanh(r[q, p] / unit[p]) if q >= 0 else 0.0
+
+    in_session = [set((h + np.arange(8)) % 24) for h in market.edges.get("first_hour", ())]
+    terms = {
+        "falls": lambda e, j, i, s, t: min(r[s, j], 0.0) - mean_fall[j],
+        "volume": lambda e, j, i, s, t: volume[s, j],
+        "concave": lambda e, j, i, s, t: np.sign(r[s, j]) * abs(r[s, j]) ** 0.5,
+        "levels": lambda e, j, i, s, t: price[t, j] - price[t, i],
+        "mover": lambda e, j, i, s, t: r[s, j] * (moved_most(t) == j),
+        "hours": lambda e, j, i, s, t: r[s, j] * (hour[t] in in_session[e.Index]),
+        "drift": lambda e, j, i, s, t: r[s, j] * market.coefficients[t, e.Index] / e.strength,
+        "products": lambda e, j, i, s, t: r[s, j] * product(e, s),
+    }
+    term = terms.get(market.scenario, lambda e, j, i, s, t: r[s, j])
+    oracle = np.zeros_like(r)
+    for e in market.edges.itertuples():
+        j, i = position[e.leader], position[e.follower]
+        for t in range(e.lag - 1, len(r)):
+            oracle[t, i] += e.strength * term(e, j, i, t - e.lag + 1, t)
+    return oracle
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_the_oracle_of_a_new_scenario_follows_from_its_frames(name):
+    market = simulate_market(name, n_assets=5, n_steps=700, predictability=0.04, seed=3)
+    np.testing.assert_allclose(market.oracle, oracle_from_frames(market), atol=1e-12)
+    assert np.abs(market.oracle).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", [n for n in NEW if n != "levels"])
+def test_later_shocks_leave_the_oracle_as_it_is(name, monkeypatch):
+    seen = []
+    calibrate = Dynamics.calibrated
+    monkeypatch.setattr(
+        Dynamics, "calibrated", lambda *args: seen.append(calibrate(*args)) or seen[-1]
+    )
+    market = simulate_market(name, n_assets=5, n_steps=400, seed=6)
+    noise = market.returns.T.copy()
+    noise[:, 1:] -= market.oracle.T[:, :-1]
+    later = noise.copy()
+    later[:, 251:] = np.random.default_rng(0).permutation(later[:, 251:], axis=1)[::-1]
+    (returns, oracle), (changed, same) = (seen[0].run(path, path) for path in (noise, later))
+    np.testing.assert_allclose(oracle.T, market.oracle, atol=1e-14)
+    np.testing.assert_allclose(same[:, :251], oracle[:, :251], atol=1e-15)
+    assert (changed[:, 251:] != returns[:, 251:]).any()
+    # and what the drive says of a path does not read its later bars either
+    np.testing.assert_array_equal(seen[0].drive(later)[:, :251], seen[0].drive(noise)[:, :251])
+
+
+def test_later_shocks_leave_the_pull_of_prices_as_it_is():
+    edges = Edges(*(np.array(v) for v in ([2, 2], [0, 1], [1, 1], [1.0, 1.0], [0, 0])))
+    noise = np.random.default_rng(1).standard_normal((3, 90))  # short: not calibrated on the path
+    later = noise.copy()
+    later[:, 61:] *= -3
+    (_, oracle, _), (_, same, _) = (correct_errors(edges, path, 0.1) for path in (noise, later))
+    np.testing.assert_array_equal(same[:, :61], oracle[:, :61])
+    assert (same[:2, 61:] != oracle[:2, 61:]).any()
+
+
+@pytest.mark.parametrize("name", NEW)
+@pytest.mark.parametrize(
+    ("n_assets", "n_steps", "options"),
+    [
+        (3, 331, {"volatility": "garch", "bar": "90min", "leaders_per_follower": 1}),
+        (13, 257, {"volatility": "constant", "max_lag": 11, "n_sectors": 5, "tail": 3}),
+    ],
+)
+def test_new_scenarios_stand_odd_sizes_and_options(name, n_assets, n_steps, options):
+    market = simulate_market(name, n_assets=n_assets, n_steps=n_steps, seed=1, **options)
+    assert market.predictability == pytest.approx(0.02, rel=1e-3)
+    assert market.edges["lag"].max() <= options.get("max_lag", 24)
+
+
+def test_new_scenarios_are_what_their_docstrings_say(markets):
+    """What shows in the bars or in the published truth of each, beyond the formula."""
+    edges = {name: markets[name].edges for name in NEW}
+    assert edges["delays"]["lag"].between(9, 24).all()
+    assert edges["delays"]["lag"].nunique() > 5
+    falls = markets["falls"]
+    assert 0.1 < (falls.leaders == -1).mean() < 0.4, "no leader fell"
+    place = {symbol: i for i, symbol in enumerate(falls.symbols)}
+    for e in falls.edges.itertuples():
+        leads = falls.leaders[e.lag - 1 :, place[e.follower]] == place[e.leader]
+        assert (falls.returns[: 6_001 - e.lag, place[e.leader]][leads] < 0).all()
+    assert np.abs(falls.oracle.mean(axis=0)).max() < 0.05 * falls.oracle.std(), "no drift"
+    followers = set(edges["levels"]["follower"])
+    assert not followers & set(edges["levels"]["leader"])
+    assert len(followers) == 6
+    price = np.log(markets["levels"].panel["close"])
+    gap = [price[e.leader] - price[e.follower] for e in edges["levels"].itertuples()]
+    assert np.std(gap, axis=1).max() < price.std().median(), "prices stay together"
+    sectors = markets["sectors"].sectors
+    pairs = {(sectors[e.leader], sectors[e.follower]) for e in edges["sectors"].itertuples()}
+    assert pairs == {("S0", "S1"), ("S1", "S0")}
+    assert (markets["sectors"].leaders == -1).all()
+    assert ((edges["hours"]["last_hour"] - edges["hours"]["first_hour"]) % 24 == 7).all()
+    drift = markets["drift"].coefficients
+    assert drift.shape == (6_000, len(edges["drift"]))
+    assert (drift.min(axis=0) < 0).mean() > 0.8, "a coefficient changes its sign"
+    assert (drift.max(axis=0) > 0).mean() > 0.8, "a coefficient changes its sign"
+    three = edges["products"][["leader", "follower", "partner"]]
+    assert (three.nunique(axis=1) == 3).all()
+
+
+def test_every_scenario_is_described():
+    described = describe_scenarios()
+    assert list(described) == list(SCENARIOS)
+    for name, sentence in described.items():
+        assert sentence.endswith("."), name
+        assert f'``"{name}"``' in simulate_market.__doc__
+
+
 def test_a_threshold_looks_at_the_leading_move():
     market = simulate_market("threshold", n_assets=5, n_steps=3_000, seed=2)
     moves = np.abs(market.returns)
@@ -149,11 +297,11 @@ def test_predictability_is_hit(name, wanted):
     market = simulate_market(name, n_steps=4_000, predictability=wanted, seed=4)
     each = market.oracle[:-1].var(axis=0) / market.returns[1:].var(axis=0)
     assert market.predictability == pytest.approx(wanted, rel=1e-3)
-    if name not in ("hub", "asynchronous"):
+    if name not in ("hub", "asynchronous", "levels"):
         np.testing.assert_allclose(each, wanted, rtol=1e-3)
 
 
-def test_the_largest_predictability_settles_or_says_so():
+def test_the_largest_predictability_is_reached_or_refused():
     market = simulate_market("static", n_steps=2_000, predictability=MAX_PREDICTABILITY)
     assert market.predictability == pytest.approx(MAX_PREDICTABILITY, rel=1e-3)
 
@@ -377,6 +525,12 @@ REFUSED = [
     ("unknown option 'n_asset'", [{"n_asset": 5}]),
     ("correlation", [{"correlation": 1.0}, {"correlation": -0.1}, {"crisis_correlation": 2}]),
     ("max_lag", [{"max_lag": 0}, {"max_lag": 10_001}]),
+    ("min_lag must be at most max_lag", [{"min_lag": 7}, {"scenario": "delays", "max_lag": 8}]),
+    ("mover_window", [{"mover_window": 0}, {"mover_window": 2.5}]),
+    ("active_hours", [{"active_hours": 0}, {"active_hours": 25}]),
+    ("drift_half_life", [{"drift_half_life": 0}, {"drift_half_life": float("nan")}]),
+    ("bar must be at most 8h in 'hours'", [{"scenario": "hours", "bar": "1D"}]),
+    ("n_sectors must be at least 2", [{"scenario": "sectors", "n_sectors": 1}]),
     ("leaders_per_follower", [{"leaders_per_follower": 0}]),
     ("leaders_per_follower must be below n_assets", [{"leaders_per_follower": 10}]),
     ("tail", [{"tail": 2}, {"tail": float("nan")}, {"tail": float("inf")}]),

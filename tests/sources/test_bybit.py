@@ -148,7 +148,7 @@ def test_it_does_not_matter_which_rows_of_a_wide_window_come(server, wide):
 
 
 @pytest.mark.parametrize("hours", [-400_000, -9, -1, 0, 1, 9, 100])
-def test_the_servers_clock_says_what_has_closed(server, hours):
+def test_the_servers_clock_decides_what_has_closed(server, hours):
     server.now_ms = max(NOW + hours * 3_600_000, to_ms("2020-03-01T10:17"))
     end = pd.Timestamp(server.now_ms, unit="ms", tz="UTC") + pd.Timedelta("5h")
     frame = loader(server).fetch_klines(SYMBOL, start=end - pd.Timedelta("60h"), end=end)

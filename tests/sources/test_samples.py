@@ -17,7 +17,7 @@ from crossattn.sources.samples import sample_sectors
 
 
 @pytest.mark.parametrize("name", sample_names())
-def test_a_sample_is_valid_and_says_where_it_belongs(name):
+def test_a_sample_is_valid_and_names_its_sectors(name):
     frames = load_sample(name)
     assert sample_sectors(name).keys() == frames.keys()
     for symbol, frame in check_frames(frames).items():

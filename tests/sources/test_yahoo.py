@@ -210,7 +210,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_failure_is_an_error_that_says_so(name):
+def test_a_failure_raises_an_error_that_names_it(name):
     act, said = FAULTS[name]
     with YahooStandIn(act) as server, pytest.raises(VenueError, match=said) as refused:
         fetch(server, "AAPL", "2024-02-01", "2024-02-02")

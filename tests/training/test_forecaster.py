@@ -64,7 +64,7 @@ def test_contributions_add_up_and_attention_to_one(planted):
     np.testing.assert_allclose(attention.sum((2, 3)), 1.0, atol=1e-5)
 
 
-def test_leaders_are_the_largest_pull_and_minus_one_where_nobody_is_known(planted):
+def test_leaders_are_the_largest_pull_and_minus_one_where_none_is_known(planted):
     *_, test, forecaster = planted
     pull = np.abs(forecaster.coefficients(test)).sum(-1)
     leaders = forecaster.leaders(test)

@@ -78,7 +78,7 @@ def test_training_on_a_gpu_learns_what_the_cpu_learns(parts, name):
     )
 
 
-def test_the_forecaster_says_the_same(parts):
+def test_the_forecaster_gives_the_same_forecasts(parts):
     train_part, val, test = parts
     cpu, gpu = (
         CrossAttentionForecaster(n_models=2, epochs=3, device=device, progress=False).fit(

@@ -273,7 +273,7 @@ class TestSavedModels:
             lambda c: c.update(models="many"),
         ],
     )
-    def test_a_sealed_lie_is_not_believed(self, saved, change):
+    def test_contradictory_content_with_a_right_checksum_is_refused(self, saved, change):
         """A right checksum does not let names and shapes disagree."""
         content = read_checksummed_json(saved / CONFIG_FILE)
         change(content)

@@ -48,7 +48,7 @@ def test_windows_equal_a_slow_loop_on_ragged_bars(ragged_frames):
     assert np.isnan(y).any()
 
 
-def test_iterates_as_the_contract_says(data):
+def test_iterates_over_its_four_parts(data):
     X, y, symbols, timestamps = data
     assert X.shape == (len(data), 4, 11, 3) and X.dtype == np.float32
     assert y.shape == (len(data), 4)
@@ -229,7 +229,7 @@ def test_horizon_longer_than_the_data_is_named(make_frames):
         prepare_cross_attention_data(make_frames(60, 2), lookback=3, horizon=60)
 
 
-def test_too_few_rows_says_how_many_are_needed(make_frames):
+def test_too_few_rows_names_how_many_are_needed(make_frames):
     with pytest.raises(InvalidInputError, match=r"60 rows are too few .* at least 71 are needed"):
         prepare_cross_attention_data(make_frames(60, 2), lookback=28, horizon=10)
     assert len(prepare_cross_attention_data(make_frames(71, 2), lookback=28, horizon=10)) == 1

@@ -28,7 +28,7 @@ def positions(blocks, data) -> list[int]:
     return [int(end - data.ends[0]) for block in blocks for end in block.ends]
 
 
-def test_windows_of_the_fixture_have_the_dates_it_says(daily):
+def test_windows_of_the_fixture_have_its_dates(daily):
     assert len(daily) == 33 and days(daily) == ("01-06", "02-07")
 
 
@@ -114,7 +114,7 @@ def test_an_embargo_of_zero_leaves_only_the_purge(daily):
     assert positions(fold.train, daily) == list(range(14, 33))
 
 
-def test_fold_table_says_when_targets_are_known(daily):
+def test_fold_table_has_when_targets_are_known(daily):
     table = fold_table(walk_forward_folds(daily, train_size=10, test_size=6))
     assert table["part"].tolist()[:2] == ["train", "test"]
     first = table.iloc[0]
@@ -134,7 +134,7 @@ def test_walk_forward_refuses_wrong_sizes(daily, name, wrong):
         walk_forward_folds(daily, **sizes)
 
 
-def test_walk_forward_says_how_many_windows_it_needs(daily):
+def test_walk_forward_names_how_many_windows_it_needs(daily):
     with pytest.raises(InvalidInputError, match=r"33 windows are too few .* 36 are needed"):
         walk_forward_folds(daily, train_size=30, test_size=5, embargo=2)
     assert len(walk_forward_folds(daily, train_size=29, test_size=5)) == 1

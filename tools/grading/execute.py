@@ -1,4 +1,4 @@
-"""One submission, executed: the kernel in the sandbox, bounded output, and tests that must run.
+"""Execute one submission in the sandbox, with bounded output and tests that must run.
 
 Around each test stand a trial that an honest kernel must fail, and a proof that the test ran to
 its end; of what it shows, only what it printed and whether it failed is kept.

@@ -1,4 +1,4 @@
-"""What a student gets back: one page, complete in itself, that loads nothing from anywhere.
+"""Feedback page of one student: HTML that loads nothing from elsewhere.
 
 Every word of a submission is escaped, outputs are shown as text, and the policy of the page forbids
 scripts and requests. Hidden tests are not shown; their messages are.

@@ -1,4 +1,4 @@
-"""What the grader runs inside a submission's kernel, before and after each test.
+"""Guards inside a submission's kernel, run before and after each test.
 
 Tests and answers share one process, so an answer can reach the tests' tools. Before a test it is
 tried whether a test that must fail still fails, and whether a function of the submission stands in

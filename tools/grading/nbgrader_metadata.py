@@ -1,4 +1,4 @@
-"""The marks by which nbgrader knows cells: given back as the release has them.
+"""Restore nbgrader's cell metadata from the release.
 
 Students copy cells, delete some, paste others from elsewhere. Whatever they did, an autograded
 notebook has each marked cell of the release once, with the release's points and locks, and no

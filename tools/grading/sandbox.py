@@ -1,4 +1,4 @@
-"""Where submissions run: a kernel in bubblewrap, without network and with a file system of its own.
+"""Sandbox: a kernel in bubblewrap, without network and with a file system of its own.
 
 Only the kernel is inside. What drives it, restores the tests and writes the grades stays outside
 and talks to it through sockets in a private folder, so that code of a submission can spoil nothing

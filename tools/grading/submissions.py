@@ -1,4 +1,4 @@
-"""What was handed in: finding the notebooks of a folder, and reading them with suspicion."""
+"""Find and read the notebooks that were handed in (untrusted input)."""
 
 from __future__ import annotations
 
