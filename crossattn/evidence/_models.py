@@ -18,19 +18,13 @@ from crossattn.training.prediction import attention_batches, predict
 from crossattn.windows.dataset import CrossAttentionData
 
 CHUNK = 2048  # windows at a time: all contributions of a long history would not fit
+ATTENTION_CELLS = 20_000_000  # numbers of attention held at a time
 
 
 def symbols_of(model, data: CrossAttentionData) -> tuple[str, ...]:
     """Return the model's own symbols, or those of the data where it has none."""
     fitted = getattr(model, "symbols_", None) or getattr(model, "symbols", None)
     return tuple(fitted or data.symbols)
-
-
-def networks_of(model) -> list[CrossAttentionMultiAsset]:
-    """Return the networks that a model consists of; none where it is not made of networks."""
-    if isinstance(model, CrossAttentionMultiAsset):
-        return [model]
-    return list(getattr(model, "models_", None) or [])
 
 
 def forecasts_of(model, data: CrossAttentionData | np.ndarray, **options) -> np.ndarray:
@@ -56,15 +50,16 @@ def contribution_batches(model, data: CrossAttentionData) -> Iterator[np.ndarray
 
 
 def attention_of(model, data: CrossAttentionData | np.ndarray) -> Iterator[np.ndarray]:
-    """Iterate over the last layer's attention, (b, H, N, N, L) with L = 1 where it has no lags."""
+    """Iterate over the last layer's attention, (b, H, N, S, L) with L = 1 where it has no lags."""
     if isinstance(model, CrossAttentionMultiAsset):
         for layers in attention_batches(model, data, batch_size=256):
             last = layers[-1]
             values = last["lag"] if "lag" in last else last["cross_asset"][..., None]
             yield values.cpu().numpy()
     elif hasattr(model, "attention"):
-        # heads of different members cannot be matched, so their mean counts as one head
-        for start in range(0, len(data), 1024):
-            yield model.attention(data[start : start + 1024])[:, None]
+        cells = len(data.symbols) * len(data.sources) * data.lookback
+        size = max(1, min(CHUNK, ATTENTION_CELLS // cells))
+        for start in range(0, len(data), size):
+            yield model.attention(data[start : start + size])[:, None]
     else:
         raise InvalidInputError(f"model has no attention: {type(model).__name__}")

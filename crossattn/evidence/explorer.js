@@ -25,12 +25,13 @@
 
   function start(root) {
     root.dataset.ready = "yes";
-    const { symbols, times, size, packed } = JSON.parse(root.querySelector("script").textContent);
+    const content = JSON.parse(root.querySelector("script").textContent);
+    const { symbols, sources, times, size, packed } = content;
     const [nTimes, nHeads, nLags] = size;
-    const n = symbols.length;
+    const n = sources.length;
     const codes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
     const shareAt = (t, h, i, j, l) =>
-      (codes[(((t * nHeads + h) * n + i) * n + j) * nLags + l] / 255) ** 2;
+      (codes[(((t * nHeads + h) * symbols.length + i) * n + j) * nLags + l] / 255) ** 2;
 
     // 0 on a slider is the mean over times or heads, and the sum over lags
     const chosen = (value, count) => (value === 0 ? range(count) : [value - 1]);
@@ -55,18 +56,18 @@
         input.setAttribute("aria-valuetext", shown.textContent);
       } };
     };
-    const menu = (name) => {
+    const menu = (name, names) => {
       const label = element(controls, "label", name);
       const select = element(label, "select");
-      symbols.forEach((symbol, k) => { element(select, "option", symbol).value = k; });
+      names.forEach((symbol, k) => { element(select, "option", symbol).value = k; });
       select.addEventListener("input", update);
       return select;
     };
     const time = slider("time", nTimes, (k) => (k ? times[k - 1] : `mean of ${nTimes}`));
     const lag = slider("lag", nLags, (k) => (k ? `${k}` : `sum of ${nLags}`));
     const head = slider("head", nHeads, (k) => (k ? `${k}` : `mean of ${nHeads}`));
-    const follower = menu("follower");
-    const leader = menu("leader");
+    const follower = menu("follower", symbols);
+    const leader = menu("leader", sources);
     leader.value = Math.min(1, n - 1);
 
     const panels = element(root, "div");
@@ -74,14 +75,14 @@
     const map = element(panels, "div");
     map.className = "map";
     const table = element(map, "table");
-    table.setAttribute("aria-label", "attention: query assets in rows, key assets in columns");
+    table.setAttribute("aria-label", "attention: query assets in rows, sources in columns");
     const header = element(table, "tr");
     element(header, "th", "query \\ key");
-    for (const symbol of symbols) element(header, "th", symbol).scope = "col";
+    for (const source of sources) element(header, "th", source).scope = "col";
     const cells = symbols.map((symbol, i) => {
       const row = element(table, "tr");
       element(row, "th", symbol).scope = "row";
-      return symbols.map((_, j) => {
+      return sources.map((_, j) => {
         const cell = element(row, "td");
         cell.addEventListener("click", () => {
           follower.value = i;
@@ -125,10 +126,10 @@
         cell.style.background = `rgb(${rgb})`;
         cell.style.color = value > 0.45 ? "black" : "white";
         cell.textContent = n <= 12 ? value.toFixed(2) : "";
-        cell.title = `${symbols[a]} \u2190 ${symbols[b]}: ${value.toFixed(3)}`;
+        cell.title = `${symbols[a]} \u2190 ${sources[b]}: ${value.toFixed(3)}`;
         cell.classList.toggle("chosen", a === i && b === j);
       }));
-      const pair = `${symbols[i]} \u2190 ${symbols[j]}`;
+      const pair = `${symbols[i]} \u2190 ${sources[j]}`;
       const lags = range(nLags).map((k) => share(i, j, t, h, k + 1));
       const highest = topOf(range(nTimes).flatMap((k) =>
         range(nLags).map((m) => share(i, j, k + 1, h, m + 1))));

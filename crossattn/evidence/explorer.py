@@ -30,7 +30,7 @@ class AttentionExplorer:
     html : str
         Style, data and script, without libraries or requests; several fit on one page.
     shape : tuple of int
-        Windows, heads, assets, assets and lags after thinning.
+        Windows, heads, assets, sources and lags after thinning.
     """
 
     html: str
@@ -85,6 +85,7 @@ def explore_attention(maps: AttentionMaps) -> AttentionExplorer:
     n, heads, _, _, lags = values.shape
     content = {
         "symbols": list(map(str, maps.symbols)),
+        "sources": list(map(str, maps.sources)),
         "times": times,
         "size": [n, heads, lags],
         "packed": base64.b64encode(codes.tobytes()).decode(),

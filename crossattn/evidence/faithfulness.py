@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from crossattn.errors import InvalidInputError
-from crossattn.evidence._models import forecasts_of, networks_of, symbols_of
+from crossattn.evidence._models import forecasts_of, symbols_of
 from crossattn.evidence.contributions import measure_contributions, without_source
 from crossattn.evidence.maps import attention_maps
 from crossattn.evidence.scores import correlation
@@ -55,7 +55,7 @@ class FaithfulnessReport:
         ("explains", "does not explain").
     maps : dict of str to DataFrame
         The maps compared, followers in rows: ``attention``, ``influence``, ``zeroed edge``,
-        ``shuffled history``, ``integrated gradients``.
+        ``shuffled history`` and, of a network, ``integrated gradients``.
     """
 
     tests: pd.DataFrame
@@ -101,7 +101,7 @@ def audit_faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Fai
     model : CrossAttentionMultiAsset or CrossAttentionForecaster
         Fitted; its forecasts are returns.
     data : CrossAttentionData
-        Later windows.
+        Later windows. Exogenous series are not tested.
     seed : int
         Of the shuffles.
 
@@ -131,20 +131,26 @@ def audit_faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Fai
     """
     symbols = symbols_of(model, data)
     data = data.select(symbols=symbols)
+    assets = slice(len(symbols))
     attention = attention_maps(model, data, every=max(len(data) // 500, 1)).map().to_numpy()
-    influence = np.sqrt((measure_contributions(model, data).total ** 2).mean(axis=0))
+    total = measure_contributions(model, data).total
+    attention, total = attention[:, assets], total[:, :, assets]
+    influence = np.sqrt((total**2).mean(axis=0))
     observed = {
         "zeroed edge": zeroed_edges(model, data),
         "shuffled history": shuffled_histories(model, data, seed=seed),
-        "integrated gradients": integrated_gradients(model, data),
     }
+    network = isinstance(model, CrossAttentionMultiAsset)
+    if network:
+        observed["integrated gradients"] = integrated_gradients(model, data)
     off = ~np.eye(len(symbols), dtype=bool)
     rows = [
         (test, name, correlation(claimed[off], effect[off]), AGREEMENT)
         for test, effect in observed.items()
         for name, claimed in {"attention": attention, "influence": influence}.items()
     ]
-    rows.append(("uniform attention", "attention", uniform_cost(model, data), RELIANCE))
+    if network:
+        rows.append(("uniform attention", "attention", uniform_cost(model, data), RELIANCE))
     tests = pd.DataFrame(rows, columns=["test", "map", "statistic", "threshold"])
     explains = tests["statistic"] >= tests["threshold"]
     tests["verdict"] = np.where(explains, "explains", "does not explain")
@@ -164,7 +170,7 @@ def zeroed_edges(model, data: CrossAttentionData) -> np.ndarray:
     base = forecasts_of(model, data)
     sources = range(len(data.symbols))
     moved = [forecasts_of(model, without_source(data, j)) - base for j in sources]
-    return np.sqrt(np.mean(np.square(moved), axis=1)).T  # (follower, leader)
+    return np.sqrt(np.nanmean(np.square(moved), axis=1)).T  # (follower, leader)
 
 
 def shuffled_histories(model, data: CrossAttentionData, *, seed: int = 0) -> np.ndarray:
@@ -184,16 +190,12 @@ def shuffled_histories(model, data: CrossAttentionData, *, seed: int = 0) -> np.
     return cost
 
 
-def integrated_gradients(model, data: CrossAttentionData) -> np.ndarray:
+def integrated_gradients(model: CrossAttentionMultiAsset, data: CrossAttentionData) -> np.ndarray:
     """Integrated gradients of each forecast by source: root mean square (N, N)."""
-    members = networks_of(model)
-    if not members:
-        raise InvalidInputError(f"model has no gradients: {type(model).__name__}")
     chosen = np.linspace(0, len(data) - 1, min(GRADIENT_WINDOWS, len(data))).round().astype(int)
-    data = data.select(features=members[0].features)
+    data = data.select(features=model.features)
     x = torch.from_numpy(np.nan_to_num(np.array(data.X[chosen], dtype=np.float32)))
-    total = np.mean([attributions(member, x) for member in members], axis=0)
-    return np.sqrt((total**2).mean(axis=0))
+    return np.sqrt((attributions(model, x) ** 2).mean(axis=0))
 
 
 def attributions(model, x: torch.Tensor, *, n_steps: int = 12) -> np.ndarray:
@@ -228,20 +230,15 @@ def attributions(model, x: torch.Tensor, *, n_steps: int = 12) -> np.ndarray:
     return total.detach().cpu().numpy()
 
 
-def with_uniform_attention(model):
-    """Return a copy of a network or forecaster whose attention scores are all equal."""
-    uniform = copy.deepcopy(model)
-    scores = [
-        parameter
-        for network in networks_of(uniform)
-        for name, parameter in network.named_parameters()
-        if name.endswith(SCORE_PARAMETERS)
-    ]
-    if not scores:
+def with_uniform_attention(model: CrossAttentionMultiAsset) -> CrossAttentionMultiAsset:
+    """Return a copy of a network whose attention scores are all equal."""
+    if not isinstance(model, CrossAttentionMultiAsset):
         raise InvalidInputError(f"model has no attention scores: {type(model).__name__}")
+    uniform = copy.deepcopy(model)
     with torch.no_grad():
-        for parameter in scores:
-            parameter.zero_()  # every softmax is even; values, gains and heads stay
+        for name, parameter in uniform.named_parameters():
+            if name.endswith(SCORE_PARAMETERS):
+                parameter.zero_()  # every softmax is even; values, gains and heads stay
     return uniform
 
 

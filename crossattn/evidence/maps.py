@@ -23,6 +23,7 @@ from crossattn.evidence._models import attention_of, forecasts_of, symbols_of
 from crossattn.evidence.calibration import SIGNALS
 from crossattn.evidence.contributions import measure_contributions
 from crossattn.figures import attention_heatmap, new_axes
+from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.windows.dataset import CrossAttentionData
 
 if TYPE_CHECKING:
@@ -36,17 +37,25 @@ class AttentionMaps:
 
     Attributes
     ----------
-    values : ndarray of shape (n, n_heads, n_assets, n_assets, n_lags)
-        ``[k, h, i, j, l]``: attention of query asset i (follower) to key asset j (leader) at l bars
+    values : ndarray of shape (n, n_heads, n_assets, n_sources, n_lags)
+        ``[k, h, i, j, l]``: attention of query asset i (follower) to source j (leader) at l bars
         before the last bar of window k. One lag where the model does not resolve lags.
     symbols : tuple of str
     timestamps : DatetimeIndex
         When each map was known; row numbers where the windows have no dates.
+    exogenous : tuple of str
+        Names of the sources that follow the symbols.
     """
 
     values: np.ndarray
     symbols: tuple[str, ...]
     timestamps: pd.Index
+    exogenous: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of what is attended to: the symbols, then the exogenous series."""
+        return self.symbols + self.exogenous
 
     def map(self, *, head: int | None = None, lag: int | None = None) -> pd.DataFrame:
         """Return the mean map over windows (followers in rows) of a head and a lag, or of all.
@@ -60,9 +69,9 @@ class AttentionMaps:
 
         Returns
         -------
-        DataFrame of shape (n_assets, n_assets)
+        DataFrame of shape (n_assets, n_sources)
         """
-        values = self.values.mean(axis=0)  # (H, N, N, L)
+        values = self.values.mean(axis=0)  # (H, N, S, L)
         heads, lags = values.shape[0], values.shape[-1]
         if head is not None and not 0 <= head < heads:
             raise InvalidInputError(f"head must be 0 to {heads - 1}, got {head}")
@@ -70,28 +79,28 @@ class AttentionMaps:
             raise InvalidInputError(f"lag must be 1 to {lags}, got {lag}")
         values = values.mean(axis=0) if head is None else values[head]
         values = values.sum(axis=-1) if lag is None else values[..., lag - 1]
-        return pd.DataFrame(values, self._index("follower"), self._index("leader"))
+        return pd.DataFrame(values, *self._axes())
 
     def by_lag(self) -> pd.DataFrame:
         """Return attention by lag: followers in rows, lags from 1 in columns."""
         values = self.values.mean(axis=(0, 1)).sum(axis=1)  # (N, L)
         lags = pd.RangeIndex(1, values.shape[1] + 1, name="lag")
-        return pd.DataFrame(values, index=self._index("follower"), columns=lags)
+        return pd.DataFrame(values, self._axes()[0], lags)
 
     def through_time(self, follower: str) -> pd.DataFrame:
         """Return one follower's attention to each source through time: one row per window."""
         if follower not in self.symbols:
             raise InvalidInputError(f"follower must be one of {self.symbols}, got {follower!r}")
         i = self.symbols.index(follower)
-        values = self.values[:, :, i].mean(axis=1).sum(axis=-1)  # (n, N)
-        return pd.DataFrame(values, index=self.timestamps, columns=self._index("leader"))
+        values = self.values[:, :, i].mean(axis=1).sum(axis=-1)  # (n, S)
+        return pd.DataFrame(values, self.timestamps, self._axes()[1])
 
     def plot(self, ax: Axes | None = None, **selection) -> Axes:
         """Draw :meth:`map` of the selection."""
-        return attention_heatmap(self.map(**selection), self.symbols, ax=ax)
+        return attention_heatmap(self.map(**selection), self.symbols, self.sources, ax=ax)
 
-    def _index(self, name: str) -> pd.Index:
-        return pd.Index(self.symbols, name=name)
+    def _axes(self) -> tuple[pd.Index, pd.Index]:
+        return pd.Index(self.symbols, name="follower"), pd.Index(self.sources, name="leader")
 
 
 def attention_maps(
@@ -102,10 +111,10 @@ def attention_maps(
     Parameters
     ----------
     model : CrossAttentionMultiAsset or CrossAttentionForecaster
-        Of a forecaster, whose members' heads cannot be matched, the members' mean is one head.
+        A forecaster's attention, over all its parts and channels, counts as one head.
     data : CrossAttentionData or ndarray of shape (n, N, T, F)
     every : int
-        Take each ``every``-th window: the maps hold n · H · N² · L numbers.
+        Take each ``every``-th window: the maps hold n · H · N · S · L numbers.
 
     Returns
     -------
@@ -117,8 +126,11 @@ def attention_maps(
         The model gives no attention, or ``every`` is below 1.
     """
     check_int("every", every)
+    exogenous: tuple[str, ...] = ()
     if isinstance(data, CrossAttentionData):
         symbols, stamps = symbols_of(model, data), data.timestamps[::every]
+        if not isinstance(model, CrossAttentionMultiAsset):
+            exogenous = data.exogenous_names
     else:
         symbols = tuple(str(k) for k in range(np.shape(data)[1]))
         stamps = pd.RangeIndex(len(data))[::every]
@@ -126,7 +138,7 @@ def attention_maps(
     for values in attention_of(model, data):
         parts.append(values[(-start) % every :: every])
         start += len(values)
-    return AttentionMaps(np.concatenate(parts), symbols, stamps)
+    return AttentionMaps(np.concatenate(parts), symbols, stamps, exogenous)
 
 
 def rollout(layers: Sequence[np.ndarray], *, residual: float = 0.5) -> np.ndarray:
@@ -164,7 +176,7 @@ def rollout(layers: Sequence[np.ndarray], *, residual: float = 0.5) -> np.ndarra
 
 
 def leadership_scores(model, data: CrossAttentionData) -> pd.DataFrame:
-    """Score each asset as a leader: by attention, by influence, and by a score that cannot tell.
+    """Score each source as a leader: by attention, by influence, and by a score that cannot tell.
 
     Parameters
     ----------
@@ -174,10 +186,10 @@ def leadership_scores(model, data: CrossAttentionData) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By symbol: ``attention`` (mean attention that it gets from the others), ``as_follower``
-        (mean of its own row: 1/N whatever was learned), ``influence`` (root mean square of what it
+        By source: ``attention`` (mean attention that it gets from the others), ``as_follower``
+        (mean of its own row: 1/S whatever was learned), ``influence`` (root mean square of what it
         adds to the others' forecasts, as a multiple of the average asset's) and ``influenced``
-        (the same of what others add to its own).
+        (the same of what others add to its own). Exogenous series have no row: NaN there.
     """
     mean = attention_maps(model, data, every=max(len(data) // 500, 1)).map()
     values = mean.to_numpy(copy=True)
@@ -187,15 +199,12 @@ def leadership_scores(model, data: CrossAttentionData) -> pd.DataFrame:
     power = (measured.total**2).mean(axis=0)
     np.fill_diagonal(power, 0.0)
     level = power.sum() / len(power) or 1.0
-    return pd.DataFrame(
-        {
-            "attention": np.nanmean(values, axis=0),
-            "as_follower": as_follower,
-            "influence": np.sqrt(power.sum(axis=0) / level),
-            "influenced": np.sqrt(power.sum(axis=1) / level),
-        },
-        index=pd.Index(mean.columns, name="symbol"),
-    )
+    sources = mean.columns.rename("symbol")
+    received = {"as_follower": as_follower, "influenced": np.sqrt(power.sum(axis=1) / level)}
+    table = pd.DataFrame(received, mean.index.rename("symbol")).reindex(sources)
+    table["attention"] = np.nanmean(values, axis=0)
+    table["influence"] = np.sqrt(power.sum(axis=0) / level)
+    return table[["attention", "as_follower", "influence", "influenced"]]
 
 
 def predict_and_visualize(
@@ -209,9 +218,9 @@ def predict_and_visualize(
 
     Parameters
     ----------
-    model : CrossAttentionMultiAsset
+    model : CrossAttentionMultiAsset or CrossAttentionForecaster
     X : CrossAttentionData or ndarray of shape (n, N, T, F)
-        Windows; an array must be in the model's order.
+        Windows; an array, for networks alone, must be in the model's order.
     symbols : sequence of str
         Names of the assets, in the order of ``X``.
     device : str
@@ -252,11 +261,12 @@ def predict_and_visualize(
     predictions = forecasts_of(model, X, device=device)
     maps = attention_maps(model, X, every=max(len(X) // 500, 1))
     rows = [maps.symbols.index(symbol) for symbol in getattr(X, "symbols", maps.symbols)]
-    values = maps.values[:, :, rows][:, :, :, rows]  # in the order of X
-    maps = AttentionMaps(values, tuple(symbols), maps.timestamps)
+    columns = [*rows, *range(len(rows), len(maps.sources))]
+    values = maps.values[:, :, rows][:, :, :, columns]  # in the order of X
+    maps = AttentionMaps(values, tuple(symbols), maps.timestamps, maps.exogenous)
     n_lags = maps.values.shape[-1]
     figure, panels = plt.subplots(1, 3 if n_lags > 1 else 2, figsize=(15 if n_lags > 1 else 10, 4))
-    attention_heatmap(maps.map(), symbols, title="Mean attention", ax=panels[0])
+    attention_heatmap(maps.map(), symbols, maps.sources, title="Mean attention", ax=panels[0])
     if n_lags > 1:
         colours = {"vmin": 0, "vmax": 1, "cmap": "cividis", "cbar_kws": {"label": "attention"}}
         heatmap(maps.by_lag(), ax=panels[1], **colours)

@@ -35,11 +35,10 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def forecaster(data):
-    train, val, _ = data
-    return CrossAttentionForecaster(n_models=1, epochs=6, progress=False, device="cpu").fit(
-        train, val
-    )
+def network(data):
+    model = CrossAttentionMultiAsset(4, 1, features=("log_return",), lookback=12, seed=0)
+    train_cross_attention_model(model, *data[:2], epochs=6, progress=False, device="cpu")
+    return model
 
 
 def test_zeroed_edges_of_a_linear_model_are_its_contributions(data):
@@ -62,30 +61,29 @@ def test_shuffling_a_leader_costs_its_follower(data):
     assert cost.max() > 0.02
 
 
-def test_attributions_add_up_to_the_forecast(forecaster, data):
-    model = forecaster.models_[0]
+def test_attributions_add_up_to_the_forecast(network, data):
     x = torch.from_numpy(np.array(data[2].X[:40]))
-    parts = attributions(model, x, n_steps=40)
+    parts = attributions(network, x, n_steps=40)
     start = x.mean(dim=(0, 2), keepdim=True).expand_as(x)
     with torch.no_grad():
-        gap = (model(x) - model(start)).numpy()
+        gap = (network(x) - network(start)).numpy()
     np.testing.assert_allclose(parts.sum(axis=2), gap, atol=0.15 * np.abs(gap).max())
     assert np.corrcoef(parts.sum(axis=2).ravel(), gap.ravel())[0, 1] > 0.99
 
 
-def test_uniform_attention_is_uniform_and_leaves_the_model_alone(forecaster, data):
+def test_uniform_attention_is_uniform_and_leaves_the_model_alone(network, data):
     test = data[2][:50]
-    before = attention_maps(forecaster.models_[0], test).values
-    even = attention_maps(with_uniform_attention(forecaster.models_[0]), test).values
+    before = attention_maps(network, test).values
+    even = attention_maps(with_uniform_attention(network), test).values
     others = even.sum(axis=-1)[:, :, ~np.eye(4, dtype=bool)]
     np.testing.assert_allclose(others, 1 / 3, atol=1e-6)
-    np.testing.assert_array_equal(attention_maps(forecaster.models_[0], test).values, before)
+    np.testing.assert_array_equal(attention_maps(network, test).values, before)
     with pytest.raises(InvalidInputError, match="no attention"):
         with_uniform_attention(VAR())
 
 
-def test_report_on_a_model_that_learned(forecaster, data):
-    report = audit_faithfulness(forecaster, data[2])
+def test_report_on_a_network_that_learned(network, data):
+    report = audit_faithfulness(network, data[2])
     influence = report.tests[report.tests["map"] == "influence"]
     assert (influence["verdict"] == "explains").all(), report.tests
     assert set(report.tests["test"]) == {
@@ -98,6 +96,14 @@ def test_report_on_a_model_that_learned(forecaster, data):
     assert len(report.plot().patches) == len(report.tests)
 
 
+def test_a_forecaster_is_tested_without_gradients(data):
+    train, val, test = data
+    model = CrossAttentionForecaster(max_lag=7, varying=False, content=False).fit(train, val)
+    report = audit_faithfulness(model, test)
+    assert set(report.tests["test"]) == {"zeroed edge", "shuffled history"}
+    assert (report.tests["verdict"] == "explains").all(), report.tests
+
+
 def test_attention_of_a_network_that_learned_nothing_does_not_explain(data):
     test = data[2][:400]
     model = CrossAttentionMultiAsset(4, 1, features=("log_return",), seed=3)
@@ -108,19 +114,17 @@ def test_attention_of_a_network_that_learned_nothing_does_not_explain(data):
     assert not audit_faithfulness(model, test).attention_explains
 
 
-def test_the_learned_map_carries_the_skill(forecaster, data):
-    model = forecaster.models_[0]
-    before = predict(model, data[2])
-    skill = frozen_attention(model, *data, epochs=6)
+def test_the_learned_map_carries_the_skill(network, data):
+    before = predict(network, data[2])
+    skill = frozen_attention(network, *data, epochs=6)
     assert skill["learned"] > 0.8 * skill["trained together"] > 0.1
     assert skill[["uniform", "shuffled"]].max() < 0.6 * skill["learned"]
-    np.testing.assert_array_equal(predict(model, data[2]), before)
+    np.testing.assert_array_equal(predict(network, data[2]), before)
 
 
-def test_attention_is_not_trained_with_the_heads(forecaster, data):
-    model = forecaster.models_[0]
-    new = _with_new_heads(model, torch.clone, seed=5)
-    layer, own = new.body.layers[-1], model.body.layers[-1]
+def test_attention_is_not_trained_with_the_heads(network, data):
+    new = _with_new_heads(network, torch.clone, seed=5)
+    layer, own = new.body.layers[-1], network.body.layers[-1]
     assert not torch.equal(layer.gain, own.gain), "heads start anew"
     train_cross_attention_model(new, *data[:2], epochs=1, progress=False)
     assert torch.equal(layer.attention(), own.attention())

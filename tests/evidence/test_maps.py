@@ -10,9 +10,11 @@ from crossattn import (
     predict_and_visualize,
     prepare_cross_attention_data,
     simulate_market,
+    train_cross_attention_model,
 )
 from crossattn.baselines.naive import Zero
 from crossattn.errors import InvalidInputError
+from crossattn.evidence.explorer import explore_attention
 from crossattn.evidence.maps import attention_maps, leadership_scores, rollout
 from crossattn.figures import signed_heatmap
 
@@ -26,13 +28,21 @@ def data():
 @pytest.fixture(scope="module")
 def forecaster(data):
     train, val, _ = data.split()
-    return CrossAttentionForecaster(n_models=2, epochs=2, progress=False, device="cpu").fit(
-        train, val
-    )
+    return CrossAttentionForecaster(
+        max_lag=7, n_models=1, epochs=2, varying=False, progress=False, device="cpu"
+    ).fit(train, val)
 
 
-def test_map_selections_add_up(forecaster, data):
-    maps = attention_maps(forecaster.models_[0], data[:70])
+@pytest.fixture(scope="module")
+def network(data):
+    train, val, _ = data.split()
+    model = CrossAttentionMultiAsset(4, 7, features=data.features, lookback=16, seed=0)
+    train_cross_attention_model(model, train, val, epochs=2, progress=False, device="cpu")
+    return model
+
+
+def test_map_selections_add_up(network, data):
+    maps = attention_maps(network, data[:70])
     n, heads, n_assets, _, n_lags = maps.values.shape
     assert (n, n_assets, n_lags) == (70, 4, 8)
     whole = maps.map()
@@ -48,12 +58,27 @@ def test_map_selections_add_up(forecaster, data):
     assert (path.index == data.timestamps[:70]).all()
 
 
-def test_thinning_takes_every_nth_window(forecaster, data):
-    model = forecaster.models_[0]
-    all_of_them = attention_maps(model, data[:600]).values
+def test_thinning_takes_every_nth_window(network, data):
+    all_of_them = attention_maps(network, data[:600]).values
     np.testing.assert_array_equal(
-        attention_maps(model, data[:600], every=7).values, all_of_them[::7]
+        attention_maps(network, data[:600], every=7).values, all_of_them[::7]
     )
+
+
+def test_exogenous_series_are_columns_of_a_map(data):
+    random = np.random.default_rng(0)
+    series = pd.DataFrame({"RATE": random.normal(size=len(data.clock))}, index=data.clock)
+    market = simulate_market(n_assets=4, n_steps=900, predictability=0.2, seed=0)
+    both = prepare_cross_attention_data(market.frames, lookback=16, horizon=1, exogenous=series)
+    model = CrossAttentionForecaster(max_lag=7, varying=False, content=False).fit(both)
+    turned = both[:30].select(symbols=both.symbols[::-1])
+    maps = attention_maps(model, turned)
+    assert list(maps.map().columns) == [*both.symbols, "RATE"]
+    assert list(maps.through_time(both.symbols[0]).columns) == list(maps.sources)
+    _, figure = predict_and_visualize(model, turned, turned.symbols)
+    names = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert names == [*both.symbols[::-1], "RATE"]
+    assert '"RATE"' in explore_attention(maps).html
 
 
 def test_as_follower_is_one_over_n_and_influence_is_not(forecaster, data):
@@ -75,11 +100,11 @@ def test_rollout_is_the_product_with_residuals():
         rollout([])
 
 
-def test_predict_and_visualize_predicts_what_predict_does(forecaster, data, tmp_path):
-    model, X = forecaster.models_[0], np.asarray(data.X[:9])
+def test_predict_and_visualize_predicts_what_predict_does(network, forecaster, data, tmp_path):
+    X = np.asarray(data.X[:9])
     path = tmp_path / "map.png"
-    predictions, figure = predict_and_visualize(model, X, data.symbols, device="cpu", path=path)
-    np.testing.assert_allclose(predictions, predict(model, X, device="cpu"))
+    predictions, figure = predict_and_visualize(network, X, data.symbols, device="cpu", path=path)
+    np.testing.assert_allclose(predictions, predict(network, X, device="cpu"))
     assert path.stat().st_size > 5000
     texts = [t.get_text() for t in figure.axes[0].get_yticklabels()]
     assert texts == list(data.symbols)
@@ -97,9 +122,9 @@ def test_every_head_can_be_drawn(data, output_type):
     assert label.startswith("probability" if output_type == "classification" else "prediction")
 
 
-def test_refusals(forecaster, data):
+def test_refusals(network, forecaster, data):
     with pytest.raises(InvalidInputError, match="symbols must name 4"):
-        predict_and_visualize(forecaster.models_[0], data[:3], ["A"])
+        predict_and_visualize(network, data[:3], ["A"])
     with pytest.raises(InvalidInputError, match="no attention"):
         attention_maps(Zero().fit(data), data)
     with pytest.raises(InvalidInputError, match="head"):
@@ -112,7 +137,7 @@ def test_the_drawn_map_is_in_the_order_of_the_windows(forecaster, data, monkeypa
     drawn = []
     monkeypatch.setattr(
         "crossattn.evidence.maps.attention_heatmap",
-        lambda table, symbols, **options: drawn.append((table, symbols)),
+        lambda table, symbols, sources, **options: drawn.append((table, symbols)),
     )
     turned = data[:40].select(symbols=data.symbols[::-1])
     predict_and_visualize(forecaster, turned, turned.symbols)
