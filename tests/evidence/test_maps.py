@@ -1,6 +1,7 @@
 """Attention maps: selections add up, dates are those of the windows, row means are 1/N."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from crossattn import (
