@@ -62,8 +62,8 @@ class Source(SphinxDirective):
         return [wrapper]
 
 
-def link_chapters(app: Sphinx, what, name, found, options, lines: list[str]) -> None:
-    """Link ``Built in chapter: TITLE`` to the chapter; a title that is not planned is an error."""
+def edit_docstring(app: Sphinx, what, name, found, options, lines: list[str]) -> None:
+    """Link ``Built in chapter: TITLE`` to the chapter, and head each module by its name."""
     chapters = {title.lower(): path for path, title in planned_titles(Path(app.srcdir)).items()}
     for place, line in enumerate(lines):
         if built := re.match(r"(\s*)Built in chapter:?\s+(.+?)\.?$", line):
@@ -71,6 +71,8 @@ def link_chapters(app: Sphinx, what, name, found, options, lines: list[str]) -> 
             if path is None:
                 raise ValueError(f"{name}: no chapter is called {built[2]!r}")
             lines[place] = f"{built[1]}*Built in chapter* :doc:`/{path}`."
+    if what == "module":
+        lines[:0] = [f".. rubric:: ``{name}``", ""]
 
 
 def add_anchors(app: Sphinx, doctree: nodes.document) -> None:
@@ -88,5 +90,5 @@ def setup(app: Sphinx) -> dict:
     """Register."""
     app.add_directive("source", Source)
     app.connect("doctree-read", add_anchors)
-    app.connect("autodoc-process-docstring", link_chapters, priority=100)
+    app.connect("autodoc-process-docstring", edit_docstring, priority=100)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

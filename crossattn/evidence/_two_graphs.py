@@ -147,10 +147,7 @@ class TwoGraphDetector:
             raise InvalidInputError(
                 f"returns: max_lag {self.max_lag} needs more rows, got {len(returns)}"
             )
-        # scaled by the volatility known one bar before, so that volatile bars do not decide alone
-        variance = (returns**2).ewm(halflife=HALF_LIFE, ignore_na=True).mean().shift(1)
-        scaled = (returns / np.sqrt(variance.where(variance > 0))).clip(-6, 6).fillna(0.0)
-        z = scaled.to_numpy()
+        z = scale_by_volatility(returns, HALF_LIFE).fillna(0.0).to_numpy()
         rows = len(z) - self.max_lag
         past = [z[start : start + rows] for start in reversed(range(self.max_lag))]
         return z[self.max_lag :], np.hstack(past)  # newest first
@@ -183,6 +180,12 @@ class TwoGraphDetector:
         weighted = (past.T * weight).T
         gram = weighted.T @ past + RIDGE * np.eye(past.shape[1])
         return np.linalg.solve(gram, weighted.T @ target)  # (K, N)
+
+
+def scale_by_volatility(returns: pd.DataFrame, half_life: float) -> pd.DataFrame:
+    """Divide returns by the volatility known one bar before, so that no volatile bar dominates."""
+    variance = (returns**2).ewm(halflife=half_life, ignore_na=True).mean().shift(1)
+    return (returns / np.sqrt(variance.where(variance > 0))).clip(-6, 6)
 
 
 def _residual_variance(target, past, coefficients, weight) -> np.ndarray:

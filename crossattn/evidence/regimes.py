@@ -13,7 +13,7 @@ import pandas as pd
 
 from crossattn._validation import check_float, check_int
 from crossattn.errors import InvalidInputError, MissingDependencyError
-from crossattn.evidence._two_graphs import TwoGraphDetector
+from crossattn.evidence._two_graphs import TwoGraphDetector, scale_by_volatility
 
 __all__ = [
     "TwoGraphDetector",
@@ -40,16 +40,13 @@ def volatility_level(returns: pd.DataFrame, *, half_life: float = 24.0) -> pd.Se
     Returns
     -------
     Series of shape (T,)
-        Mean over assets of the log of the weighted root mean square; NaN before the first return.
+        Mean over assets of the log of the weighted root mean square, row t of the returns up to t;
+        NaN before the first return.
 
     Raises
     ------
     InvalidInputError
         ``returns`` is not a table of finite numbers or NaN, or ``half_life`` is not positive.
-
-    Notes
-    -----
-    Known at the row's close time: row t weighs the returns up to t.
 
     Examples
     --------
@@ -244,8 +241,7 @@ def hindsight_change_points(score: pd.Series, *, penalty: float = 10.0) -> pd.Da
 
 def _correlations(returns: pd.DataFrame, half_life: float) -> np.ndarray:
     """Exponentially weighted correlation matrices of volatility-scaled returns, ``(T, N, N)``."""
-    variance = (returns**2).ewm(halflife=half_life, ignore_na=True).mean().shift(1)
-    scaled = (returns / np.sqrt(variance.where(variance > 0))).clip(-6, 6).to_numpy()
+    scaled = scale_by_volatility(returns, half_life).to_numpy()
     mean = _weighted_mean(scaled[:, :, None] * scaled[:, None, :], half_life)
     both = np.where(np.isnan(scaled), np.nan, 1.0)[:, None, :]
     power = _weighted_mean(scaled[:, :, None] ** 2 * both, half_life)  # of i on bars of both

@@ -280,9 +280,7 @@ def _known_risk(X: np.ndarray | CrossAttentionData, returns: np.ndarray) -> np.n
     risk = trailing_risk(returns)
     windows = X if isinstance(X, np.ndarray) else X.X
     if windows.ndim == 4:  # before ten returns: the first window's log returns, its first feature
-        start = np.asarray(windows[0, :, :, 0], dtype=float)  # (N, T)
-        known = np.isfinite(start)
-        squares = np.where(known, start, 0.0) ** 2
-        first = np.sqrt(squares.sum(axis=1) / np.maximum(known.sum(axis=1), 1))
+        start = pd.DataFrame(np.asarray(windows[0, :, :, 0], dtype=float).T)  # (T, N)
+        first = np.sqrt(start.pow(2).mean().fillna(0.0).to_numpy())
         risk = np.where(np.isnan(risk), first, risk)
     return risk

@@ -43,25 +43,6 @@ def test_weights_drift_and_the_cost_is_paid_from_the_account():
     assert result.weights.iloc[1].tolist() == pytest.approx([0.55 / 1.05, 0.25 / 1.05], rel=1e-12)
 
 
-@pytest.mark.parametrize("lag", [0, 1, 3])
-def test_execution_lag_trades_at_the_later_price(lag):
-    prices = table([[1.0], [2.0], [4.0], [8.0], [16.0]], "A")
-    result = backtest_weights(
-        at(prices, [0], [[1.0]]), prices, transaction_cost=0.0, execution_lag=lag
-    )
-    bought = prices["A"].iloc[lag]
-    expected = 100_000 * np.maximum(prices["A"].to_numpy() / bought, 1.0)
-    np.testing.assert_allclose(result.equity.to_numpy(), expected, rtol=1e-14)
-    assert result.trades["time"].tolist() == [prices.index[lag]]
-
-
-def test_a_decision_that_would_execute_after_the_end_does_nothing():
-    prices = table([[1.0], [2.0]], "A")
-    result = backtest_weights(at(prices, [1], [[1.0]]), prices, execution_lag=1)
-    assert result.trades.empty
-    assert result.equity.tolist() == [100_000.0] * 2
-
-
 def test_a_nan_cell_holds_that_asset_and_an_empty_row_holds_all():
     prices = table([[10.0, 10.0], [20.0, 10.0], [20.0, 10.0], [20.0, 10.0]])
     nan = np.nan

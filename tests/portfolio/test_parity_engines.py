@@ -111,15 +111,3 @@ def test_equity_equals_bt_by_its_own_rule(bt, kind):
     weights.index = weights.index.tz_localize("UTC")
     ours = backtest_weights(weights, prices, transaction_cost=FEE, sizing="bt")
     np.testing.assert_allclose(ours.equity, theirs, rtol=1e-9)
-
-
-def test_the_three_sizings_differ_by_what_they_should():
-    """Each answers another question, and by no more than the costs."""
-    weights, prices = market("fully invested")
-    finals = [
-        backtest_weights(weights, prices, transaction_cost=FEE, sizing=sizing).equity.iloc[-1]
-        for sizing in ("after_cost", "before_cost", "bt")
-    ]
-    costs = backtest_weights(weights, prices, transaction_cost=FEE).costs.sum()
-    assert len(set(finals)) == 3
-    assert max(finals) - min(finals) < 0.1 * costs
