@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from crossattn.data.frame import Frames
+    from crossattn.forecaster import CrossAttentionForecaster
     from crossattn.model.network import CrossAttentionMultiAsset
     from crossattn.windows.dataset import CrossAttentionData
 
 BARS_FILE = "bars.json"
 FIGURES = {
-    "loss": "Training and validation loss by epoch; the weights of the best epoch are the run's.",
-    "attention": "Mean attention out of sample: a row per follower, a column per leader.",
+    "loss": "Loss by epoch, of the forecaster's content heads or of the network; the weights of "
+    "the epoch with the lowest validation loss are the run's.",
+    "attention": "Mean attention out of sample: a row per follower, a column per source.",
     "folds": "Walk-forward: how each refit did on the bars that followed it.",
     "leaders": "Effects of every pair on unseen bars; a circle marks a significant one.",
 }
@@ -33,6 +36,13 @@ def add_folders(parser: argparse.ArgumentParser, *, data: bool = True) -> None:
     add("--run", type=folder, required=True, metavar="DIR", dest="run_dir", help="run folder")
     if data:
         add("--data", type=folder, required=True, metavar="DIR", help="one CSV per symbol")
+        add(
+            "--exogenous",
+            type=Path,
+            metavar="FILE.csv",
+            help="series that lead and are not forecast: a time column (when a row is known) and "
+            "one column each",
+        )
 
 
 def check_output_dir(data: Path, output: Path) -> None:
@@ -41,19 +51,79 @@ def check_output_dir(data: Path, output: Path) -> None:
         raise InvalidInputError(f"results must not be written among the bars of --data {data}")
 
 
-def open_run(directory: Path) -> CrossAttentionMultiAsset:
-    """Read the model of a finished run."""
+@dataclass(frozen=True)
+class Run:
+    """A trained model, what it reads, and its settings.
+
+    Attributes
+    ----------
+    model : CrossAttentionForecaster or CrossAttentionMultiAsset
+    symbols, features, exogenous : tuple of str
+        What the model reads, in order; ``exogenous`` are series that are not forecast.
+    lookback, horizon : int
+    settings : dict
+        Of the model, for the report.
+    """
+
+    model: CrossAttentionForecaster | CrossAttentionMultiAsset
+    symbols: tuple[str, ...]
+    features: tuple[str, ...]
+    lookback: int
+    horizon: int
+    settings: dict
+    exogenous: tuple[str, ...] = ()
+
+    @classmethod
+    def of_forecaster(cls, model: CrossAttentionForecaster) -> Run:
+        """Describe a fitted forecaster."""
+        mix = ", ".join(f"{name} {weight:.3f}" for name, weight in model.weights_.items())
+        settings = {name: v for name, v in model.get_params().items() if name != "device"}
+        return cls(
+            model,
+            model.symbols_,
+            model.features_,
+            model.lookback_,
+            model.horizon_,
+            {**settings, "mix": mix, "channels": model.channels_},
+            model.sources_[len(model.symbols_) :],
+        )
+
+    @classmethod
+    def of_network(cls, model: CrossAttentionMultiAsset) -> Run:
+        """Describe a trained network."""
+        return cls(
+            model,
+            tuple(model.symbols),
+            tuple(model.features),
+            model.lookback,
+            model.horizon,
+            model.config.to_dict(),
+        )
+
+    def forecast(self, data: CrossAttentionData) -> np.ndarray:
+        """Forecast every window."""
+        from crossattn.training.prediction import predict
+
+        own = hasattr(self.model, "predict")
+        return self.model.predict(data) if own else predict(self.model, data)
+
+
+def open_run(directory: Path) -> Run:
+    """Read the forecaster or the network of a finished run."""
+    from crossattn.forecaster import CrossAttentionForecaster
+    from crossattn.tokens.storage import is_forecaster
     from crossattn.training.checkpoint import CONFIG_FILE, load_models
 
     if not (directory / CONFIG_FILE).is_file():
         raise _unfinished(directory, CONFIG_FILE)
+    if is_forecaster(directory):
+        return Run.of_forecaster(CrossAttentionForecaster.load(directory))
     models, _ = load_models(directory)
     if len(models) != 1:
         raise InvalidInputError(
-            f"{directory} holds a forecaster of {len(models)} members, not a run of crossattn "
-            "train; open it with CrossAttentionForecaster.load"
+            f"{directory} holds {len(models)} networks, not a run of crossattn train"
         )
-    return models[0]
+    return Run.of_network(models[0])
 
 
 def _unfinished(run: Path, lacking: str) -> InvalidInputError:
@@ -64,22 +134,45 @@ def _unfinished(run: Path, lacking: str) -> InvalidInputError:
 
 
 def load_windows(
-    model: CrossAttentionMultiAsset, frames: Frames, *, include_latest: bool = False
+    run: Run,
+    frames: Frames,
+    exogenous: Path | None = None,
+    *,
+    include_latest: bool = False,
 ) -> CrossAttentionData:
     """Make the windows that the model was trained on, from any bars of its symbols."""
     from crossattn.windows.dataset import prepare_cross_attention_data
 
-    missing = [symbol for symbol in model.symbols if symbol not in frames]
+    missing = [symbol for symbol in run.symbols if symbol not in frames]
     if missing:
         raise InvalidInputError(f"data lacks the model's symbols {', '.join(missing)}")
-    chosen = {symbol: frames[symbol] for symbol in model.symbols}
     return prepare_cross_attention_data(
-        chosen,
-        lookback=model.lookback,
-        horizon=model.horizon,
-        features=model.features,
+        {symbol: frames[symbol] for symbol in run.symbols},
+        lookback=run.lookback,
+        horizon=run.horizon,
+        features=run.features,
+        exogenous=_series_of_run(run, exogenous),
         include_latest=include_latest,
     )
+
+
+def _series_of_run(run: Run, path: Path | None) -> pd.DataFrame | None:
+    """Read the exogenous series that the run knows, in its order."""
+    from crossattn.data.files import read_exogenous
+
+    if path is None:
+        if run.exogenous:
+            raise InvalidInputError(
+                f"the run reads {', '.join(run.exogenous)}: name their file by --exogenous"
+            )
+        return None
+    table = read_exogenous(path)
+    if not run.exogenous:
+        raise InvalidInputError("the run reads no exogenous series: leave out --exogenous")
+    missing = [name for name in run.exogenous if name not in table]
+    if missing:
+        raise InvalidInputError(f"{path} lacks the run's series {', '.join(missing)}")
+    return table[list(run.exogenous)]
 
 
 def write_bars_record(run: Path, frames: Frames, train, val) -> None:

@@ -51,13 +51,13 @@ def run(args: argparse.Namespace) -> None:
     from crossattn.portfolio.strategy import CrossAttentionBacktest
 
     check_output_dir(args.data, args.out)
-    model, record = open_run(args.run_dir), read_bars_record(args.run_dir)
-    windows = load_windows(model, read_bars(args.data), include_latest=True)
+    run, record = open_run(args.run_dir), read_bars_record(args.run_dir)
+    windows = load_windows(run, read_bars(args.data), args.exogenous, include_latest=True)
     data = _between(windows, args.start, args.end) if args.start else out_of_sample(windows, record)
     if args.end and not args.start:
         data = _between(data, None, args.end)
     strategy = CrossAttentionBacktest(
-        model,
+        run.model,
         args.initial_capital,
         args.transaction_cost,
         args.rebalance_freq,

@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     echo(f"features: {len(data.symbols)} assets, {len(data)} windows of {LOOKBACK} bars")
     forecaster = CrossAttentionForecaster(seed=args.seed).fit(train, val)
-    echo("trained: three members on the first 60 % of the bars")
+    mix = " + ".join(f"{w:.2f} {name}" for name, w in forecaster.weights_.items() if w >= 0.005)
+    echo(f"trained: on the first 60 % of the bars; mixed on the next 10 % as {mix or 'nothing'}")
     forecast = forecaster.predict(test)
 
     sections = [
@@ -123,7 +124,7 @@ def _evidence_sections(forecaster, test, market):
             "Attention weights say what a forecast reads: a row sums to one even where "
             "nobody leads. They are a hint, not a finding; the test below is.",
             figure=attention_heatmap(attention, test.symbols),
-            caption="Mean attention over time, heads and lags.",
+            caption="Mean attention over time, summed over lags.",
         ),
         leaders_section(report.edges, truth=None if market is None else market.edges),
         Section("Tested effects", figure=report.plot(), caption=FIGURES["leaders"]),

@@ -34,9 +34,9 @@ def run(args: argparse.Namespace) -> None:
 
     if args.out:
         check_output_dir(args.data, args.out.parent)
-    model, record = open_run(args.run_dir), read_bars_record(args.run_dir)
-    data = out_of_sample(load_windows(model, read_bars(args.data)), record)
-    report = analyze_lead_lag_relationships(model, data, alpha=args.alpha)
+    run, record = open_run(args.run_dir), read_bars_record(args.run_dir)
+    data = out_of_sample(load_windows(run, read_bars(args.data), args.exogenous), record)
+    report = analyze_lead_lag_relationships(run.model, data, alpha=args.alpha)
     if args.out:
         with atomic_write(args.out) as temporary:
             report.edges.to_csv(temporary, index=False)

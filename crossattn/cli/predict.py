@@ -18,16 +18,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write ``close_time`` and a column per symbol: the forecast made when that bar closed."""
+    """Write ``close_time`` and a column per symbol: the forecast made when that bar closed.
+
+    The cell of a symbol that has no bar there is empty.
+    """
     from crossattn._io import atomic_write
     from crossattn.cli._run_folder import check_output_dir, forecast_table, load_windows, open_run
     from crossattn.data.files import read_bars
-    from crossattn.training.prediction import predict
 
     check_output_dir(args.data, args.out.parent)
-    model = open_run(args.run_dir)
-    data = load_windows(model, read_bars(args.data), include_latest=True)
-    table = forecast_table(predict(model, data), data.timestamps, data.symbols)
+    run = open_run(args.run_dir)
+    data = load_windows(run, read_bars(args.data), args.exogenous, include_latest=True)
+    table = forecast_table(run.forecast(data), data.timestamps, data.symbols)
     with atomic_write(args.out) as temporary:
         table.to_csv(temporary)
     echo(f"wrote: {len(table)} forecasts of {len(data.symbols)} symbols to {args.out}")

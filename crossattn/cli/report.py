@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
     from crossattn.report import Section, leaders_section, write_report
 
     run_dir = args.run_dir
-    model, record = open_run(run_dir), read_bars_record(run_dir)
+    run, record = open_run(run_dir), read_bars_record(run_dir)
     sections = []
     for name, caption in FIGURES.items():
         path = run_dir / "figures" / f"{name}.png"
@@ -44,14 +44,13 @@ def run(args: argparse.Namespace) -> None:
             sections.append(leaders_section(edges))
         except (ValueError, KeyError):
             raise DamagedFileError(f"{leaders} is damaged; train the run again") from None
-    settings = model.config.to_dict()
     facts = {
-        "symbols": ", ".join(model.symbols),
-        "lookback and horizon": f"{model.lookback} and {model.horizon} bars",
+        "symbols": ", ".join(run.symbols),
+        "lookback and horizon": f"{run.lookback} and {run.horizon} bars",
         "trained on": " to ".join(record["train"]),
         "validated on": " to ".join(record["validation"]),
         "bars (SHA-256)": record["bars_sha256"],
-        **{name: _shown(value) for name, value in settings.items() if value is not None},
+        **{name: _shown(value) for name, value in run.settings.items() if value is not None},
     }
     lead = "Attention and leaders were measured on bars that training never saw."
     write_report(args.out, f"Run {run_dir.resolve().name}", sections, lead=lead, facts=facts)

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crossattn.cli._argtypes import nonnegative_int, positive_float, positive_int
 from crossattn.cli._console import echo
 from crossattn.cli._run_folder import add_folders
+from crossattn.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from crossattn.forecaster import CrossAttentionForecaster
 
 FOLDS_FILE = "folds.csv"
+
+NETWORK_OPTIONS = (
+    "batch_size",
+    "d_model",
+    "n_heads",
+    "n_layers",
+    "lr",
+    "checkpoint_every",
+    "tensorboard",
+)  # of CrossAttentionMultiAsset and its training; the forecaster has no use for them
+FORECASTER_OPTIONS = ("n_models", "exogenous")
 
 HELP = "train a model on a folder of bars; resumes after any interruption"
 
@@ -24,54 +41,149 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output-type",
         default="regression",
         choices=("regression", "classification", "portfolio"),
+        help="default: regression, by the forecaster; the others by a network",
     )
-    for name in ("epochs", "batch-size", "d-model", "n-heads", "n-layers"):
-        add(f"--{name}", type=positive_int, metavar="N", help="default: the model's own")
-    add("--lr", type=positive_float, metavar="X", help="default: the model's own")
+    add("--target", default="return", choices=("return",), help="default: return")
+    add("--n-models", type=positive_int, metavar="N", help="content heads averaged (default: 3)")
+    add("--epochs", type=positive_int, metavar="N", help="default: the model's own")
+    for name in ("batch-size", "d-model", "n-heads", "n-layers"):
+        add(f"--{name}", type=positive_int, metavar="N", help="of a network, which it asks for")
+    add("--lr", type=positive_float, metavar="X", help="of a network, which it asks for")
     add("--seed", type=nonnegative_int, default=0, metavar="N", help="default: 0")
     add("--device", default="auto", metavar="NAME", help="default: a GPU if any")
-    add("--checkpoint-every", type=positive_int, metavar="STEPS", help="default: every epoch")
-    add("--tensorboard", action="store_true", help="also write curves to DIR/tensorboard")
+    add("--checkpoint-every", type=positive_int, metavar="STEPS", help="of a network")
+    add("--tensorboard", action="store_true", help="of a network: curves in DIR/tensorboard")
     add("--resume", action="store_true", help="continue the run in --run")
     add("--walk-forward", action="store_true", help="also refit fold by fold and score each")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train on the first 60 % of the windows, stop by the next 10 %, leave the rest unseen."""
+    """Train on the first 60 % of the windows, choose by the next 10 %, leave the rest unseen."""
     from crossattn.cli._run_folder import BARS_FILE, check_output_dir, write_bars_record
-    from crossattn.data.files import read_bars
+    from crossattn.data.files import read_bars, read_exogenous
     from crossattn.training.distributed import DistributedContext
     from crossattn.windows.dataset import prepare_cross_attention_data
 
+    is_network = _is_network(args)
     check_output_dir(args.data, args.run_dir)
     frames = read_bars(args.data)
-    data = prepare_cross_attention_data(frames, args.lookback, args.horizon)
-    train, val, test = data.split(train=0.6, val=0.1)
+    exogenous = None if args.exogenous is None else read_exogenous(args.exogenous)
+    data = prepare_cross_attention_data(frames, args.lookback, args.horizon, exogenous=exogenous)
+    parts = data.split(train=0.6, val=0.1)
+    # under torchrun all processes train a network together; a forecaster is fitted by the main one
+    is_main = DistributedContext.current().is_main
+    if is_network or is_main:
+        trained = _train_network if is_network else _fit_forecaster
+        model, plot_losses, summary = trained(args, *parts[:2])
     run_dir = args.run_dir
-    model = _new_model(args, data)
+    if is_main and (run_dir / BARS_FILE).exists():
+        echo(f"already complete: {run_dir} left unchanged")
+    elif is_main:
+        _write_evidence(run_dir, model, plot_losses, parts[2])
+        write_bars_record(run_dir, frames, *parts[:2])
+        echo(f"trained: {summary}, in {run_dir}")
+        echo(f"unseen: {len(parts[2])} windows from {parts[2].timestamps[0]}")
+    if args.walk_forward and not (run_dir / FOLDS_FILE).exists():
+        _walk_forward(args, is_network, data, run_dir)
+
+
+def _is_network(args: argparse.Namespace) -> bool:
+    """Whether the options ask for a network; those of the forecaster are then refused by name."""
+    given = [name for name in NETWORK_OPTIONS if getattr(args, name)]
+    if args.output_type != "regression":
+        reason = f"--output-type {args.output_type}"
+    elif given:
+        reason = " and ".join(_option(name) for name in given)
+        echo(f"network: {reason} given, so a network is trained instead of the forecaster")
+    else:
+        return False
+    for name in FORECASTER_OPTIONS:
+        if getattr(args, name) is not None:
+            raise InvalidInputError(
+                f"{_option(name)} is of the forecaster, but {reason} asks for a network: "
+                "leave one of them out"
+            )
+    return True
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _new_forecaster(args: argparse.Namespace) -> CrossAttentionForecaster:
+    from crossattn.forecaster import CrossAttentionForecaster
+
+    forecaster = CrossAttentionForecaster(target=args.target, seed=args.seed, device=args.device)
+    given = {"n_models": args.n_models, "epochs": args.epochs}
+    forecaster.set_params(**{name: value for name, value in given.items() if value is not None})
+    return forecaster.set_params(max_lag=min(forecaster.max_lag, args.lookback - 1))
+
+
+def _fit_forecaster(args: argparse.Namespace, train, val):
+    """Fit the forecaster into the run folder, or read the one that is finished there.
+
+    A fit that was stopped starts again: it takes seconds and gives the same files, byte for byte.
+    """
+    from crossattn.forecaster import CrossAttentionForecaster
+    from crossattn.runtime import select_device
+    from crossattn.tokens.storage import is_forecaster
+    from crossattn.training.checkpoint import CONFIG_FILE
+    from crossattn.training.run_folder import RunFolder, digest_of_windows
+
+    forecaster = _new_forecaster(args)
+    select_device(args.device)  # an unknown device is refused before anything is written
+    settings = {k: v for k, v in forecaster.get_params().items() if k not in ("device", "progress")}
+    run_folder = RunFolder(args.run_dir, resume=args.resume)
+    run_folder.claim({"forecaster": settings, "data": digest_of_windows((train, val))})
+    config = args.run_dir / CONFIG_FILE
+    if config.exists() and is_forecaster(args.run_dir):
+        forecaster = CrossAttentionForecaster.load(args.run_dir)
+    else:
+        forecaster.fit(train, val)
+        run_folder.write_history(_by_epoch(forecaster.history_))
+        forecaster.save(args.run_dir)
+    mix = " + ".join(f"{w:.2f} {name}" for name, w in forecaster.weights_.items() if w >= 0.005)
+    summary = f"mixed on validation as {mix}" if mix else "nothing beats a constant on validation"
+    return forecaster, partial(_plot_history, forecaster.history_), summary
+
+
+def _by_epoch(history) -> list[dict]:
+    """Return the validation losses of the content heads, one entry per epoch."""
+    return [
+        {"epoch": int(epoch) + 1, "val_loss": float(losses.mean()), "val_losses": losses.tolist()}
+        for epoch, losses in history.groupby("epoch")["val_loss"]
+    ]
+
+
+def _plot_history(history):
+    """Draw the validation loss of every content head; return the Axes."""
+    from crossattn.figures import new_axes
+
+    ax = new_axes(None)
+    for member, rows in history.groupby("member"):
+        ax.plot(rows["epoch"] + 1, rows["val_loss"], label=f"content head {member + 1}")
+    ax.set(xlabel="epoch", ylabel="validation loss")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend()
+    return ax
+
+
+def _train_network(args: argparse.Namespace, train, val):
     result = _train(
         args,
-        model,
+        _new_model(args, train),
         train,
         val,
-        run_dir=run_dir,
+        run_dir=args.run_dir,
         resume=args.resume,
         checkpoint_every=args.checkpoint_every,
         tensorboard=args.tensorboard,
     )
-    is_main = DistributedContext.current().is_main  # under torchrun only the main process writes
-    if is_main and (run_dir / BARS_FILE).exists():
-        echo(f"already complete: {run_dir} left unchanged")
-    elif is_main:
-        _write_evidence(run_dir, result, test)
-        write_bars_record(run_dir, frames, train, val)
-        echo(
-            f"trained: epoch {result.best_epoch} of {len(result.history)} is the best, "
-            f"validation loss {result.best_val_loss:.6g}, in {run_dir}"
-        )
-        echo(f"unseen: {len(test)} windows from {test.timestamps[0]}")
-    if args.walk_forward and not (run_dir / FOLDS_FILE).exists():
-        _walk_forward(args, data, run_dir)
+    summary = (
+        f"epoch {result.best_epoch} of {len(result.history)} is the best, "
+        f"validation loss {result.best_val_loss:.6g}"
+    )
+    return result.model, result.plot, summary
 
 
 def _new_model(args: argparse.Namespace, data):
@@ -104,7 +216,7 @@ def _train(args: argparse.Namespace, model, train, val, **folder):
     )
 
 
-def _write_evidence(run_dir: Path, result, test) -> None:
+def _write_evidence(run_dir: Path, model, plot_losses, test) -> None:
     """Write loss curve, attention map and tested leaders into the run folder."""
     from crossattn._io import atomic_write
     from crossattn.evidence.leadlag import analyze_lead_lag_relationships
@@ -112,18 +224,18 @@ def _write_evidence(run_dir: Path, result, test) -> None:
     from crossattn.figures import png_of, use_style
 
     use_style()
-    report = analyze_lead_lag_relationships(result.model, test)
+    report = analyze_lead_lag_relationships(model, test)
     with atomic_write(run_dir / "lead_lag.csv") as temporary:
         report.edges.to_csv(temporary, index=False)
-    maps = attention_maps(result.model, test, every=max(1, len(test) // 1000))
-    figures = {"loss": result.plot(), "attention": maps.plot(), "leaders": report.plot()}
+    maps = attention_maps(model, test, every=max(1, len(test) // 1000))
+    figures = {"loss": plot_losses(), "attention": maps.plot(), "leaders": report.plot()}
     (run_dir / "figures").mkdir(exist_ok=True)
     for name, axes in figures.items():
         with atomic_write(run_dir / "figures" / f"{name}.png") as temporary:
             temporary.write_bytes(png_of(axes))
 
 
-def _walk_forward(args: argparse.Namespace, data, run_dir: Path) -> None:
+def _walk_forward(args: argparse.Namespace, is_network: bool, data, run_dir: Path) -> None:
     """Refit on a rolling window; write scores and forecasts of every fold."""
     from crossattn._io import atomic_write
     from crossattn.cli._run_folder import forecast_table
@@ -134,7 +246,7 @@ def _walk_forward(args: argparse.Namespace, data, run_dir: Path) -> None:
     fold = -(-len(data) // 10)
     result = walk_forward(
         data,
-        lambda: _Refit(args),
+        lambda: _Refit(args) if is_network else _new_forecaster(args),
         train_size=5 * fold,
         test_size=fold,
         val_size=max(1, fold // 2),
@@ -152,7 +264,7 @@ def _walk_forward(args: argparse.Namespace, data, run_dir: Path) -> None:
 
 
 class _Refit:
-    """The model of ``crossattn train`` behind ``fit`` and ``predict``, for walk_forward."""
+    """The network of ``crossattn train`` behind ``fit`` and ``predict``, for walk_forward."""
 
     def __init__(self, args: argparse.Namespace):
         self.args = args

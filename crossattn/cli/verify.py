@@ -23,13 +23,12 @@ def run(args: argparse.Namespace) -> None:
     from crossattn.data.files import read_bars
     from crossattn.errors import CrossAttentionError
     from crossattn.evidence.leakage import audit_leakage
-    from crossattn.training.prediction import predict
 
-    model = open_run(args.run_dir)
+    run = open_run(args.run_dir)
 
     def forecasts(frames):
-        data = load_windows(model, frames, include_latest=True)
-        answers = predict(model, data)
+        data = load_windows(run, frames, args.exogenous, include_latest=True)
+        answers = run.forecast(data)
         return pd.DataFrame(answers.reshape(len(data), -1), index=data.timestamps)
 
     report = audit_leakage(forecasts, read_bars(args.data), cuts=4)

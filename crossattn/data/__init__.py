@@ -1,6 +1,6 @@
 """Bars of one symbol (frames) or many (panels), when each is known, files and gaps."""
 
-from crossattn.data.files import read_bars, write_bars
+from crossattn.data.files import read_bars, read_exogenous, write_bars
 from crossattn.data.fingerprint import fingerprint_bars
 from crossattn.data.frame import Frame, Frames, check_frame, check_frames, close_times
 from crossattn.data.gaps import missing_bars
@@ -18,6 +18,7 @@ __all__ = [
     "fingerprint_bars",
     "missing_bars",
     "read_bars",
+    "read_exogenous",
     "symbols_of",
     "write_bars",
 ]

@@ -196,6 +196,39 @@ def read_bars(directory: str | os.PathLike) -> Frames:
     return dict(sorted(frames.items()))
 
 
+def read_exogenous(path: str | os.PathLike) -> pd.DataFrame:
+    """Read exogenous series from a CSV: a ``time`` column and one column of numbers per series.
+
+    Parameters
+    ----------
+    path : path
+        ``time`` is the moment at which the row is known, ISO 8601 with a UTC offset.
+
+    Returns
+    -------
+    DataFrame
+        For ``prepare_cross_attention_data(..., exogenous=...)``; an empty cell is NaN.
+
+    Raises
+    ------
+    InvalidInputError
+        The file is missing or no such CSV; the message names the line.
+
+    Examples
+    --------
+    >>> read_exogenous("no/such.csv")
+    Traceback (most recent call last):
+    crossattn.errors.InvalidInputError: no/such.csv cannot be read: No such file or directory
+    """
+    path = Path(path)
+    table = _read_table(path, required=("time",))
+    names = [name for name in table.columns if name != "time"]
+    if not names:
+        raise InvalidInputError(f"{path}: the header names no series besides time")
+    times = pd.DatetimeIndex(_times(table["time"], path), name="time")
+    return pd.DataFrame({name: _numbers(table[name], path) for name in names}).set_axis(times)
+
+
 def _escape(character: str) -> str:
     return "".join(f"%{byte:02X}" for byte in character.encode("utf-8"))
 
@@ -238,7 +271,7 @@ def _read_csv(path: Path) -> Frame:
     return frame
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_table(path: Path, required: tuple[str, ...] = ("time", *FRAME_COLUMNS)) -> pd.DataFrame:
     """Read a CSV as texts, so that every fault can be named by its line."""
     try:
         text = path.read_text(encoding="utf-8-sig").rstrip()
@@ -249,7 +282,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     if not text or "\0" in text:
         raise InvalidInputError(f"{path} is {'not a text' if text else 'an empty'} file")
     header = [name.strip('"') for name in text.split("\n", 1)[0].strip().split(",")]
-    missing = [name for name in ("time", *FRAME_COLUMNS) if name not in header]
+    missing = [name for name in required if name not in header]
     if missing:
         raise InvalidInputError(f"{path}: the header lacks {','.join(missing)}")
     if len(set(header)) < len(header):
@@ -264,11 +297,11 @@ def _read_table(path: Path) -> pd.DataFrame:
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         reason = " ".join(str(error).split())
-        raise InvalidInputError(f"{path} is not a CSV of bars: {reason}") from None
+        raise InvalidInputError(f"{path} is not a CSV file: {reason}") from None
     if not isinstance(table.index, pd.RangeIndex):
-        raise InvalidInputError(f"{path} is not a CSV of bars: rows are longer than the header")
+        raise InvalidInputError(f"{path} is not a CSV file: rows are longer than the header")
     if table.empty:
-        raise InvalidInputError(f"{path} holds no bars")
+        raise InvalidInputError(f"{path} holds no rows")
     return table
 
 

@@ -38,6 +38,7 @@ class CrossAttentionBacktest:
     model : CrossAttentionForecaster, CrossAttentionMultiAsset, or anything with ``predict``
         An object with ``predict``, a torch module or a function. It takes what :meth:`run` was
         given and returns (n, N) returns or weights, (n, N, 3) class logits, or (n, N, Q) quantiles.
+        Where a prediction is NaN no order is sent: what is held of the asset stays.
         Which of them follows from ``output_type`` (of the model or its ``config``): "regression"
         (the default for two dimensions), "classification" (for three), "portfolio", "distribution".
     initial_capital : float
@@ -237,7 +238,8 @@ class CrossAttentionBacktest:
             risk = _known_risk(X, returns)[decisions] * np.sqrt(horizon)
             weights = weights_from_scores(forecast_scores(predictions, risk), **limits)
         if self.stagger and kind != "portfolio" and horizon > self.rebalance_freq:
-            weights = staggered(weights, -(-horizon // self.rebalance_freq))
+            sleeves = staggered(weights, -(-horizon // self.rebalance_freq))
+            weights = np.where(np.isnan(weights), np.nan, sleeves)  # no forecast, no order
         return weights
 
 

@@ -249,6 +249,8 @@ def _row_of_fold(train, val, test, prediction: np.ndarray) -> dict[str, Any]:
     }
     target = np.asarray(test.y, dtype=float)
     known = np.isfinite(target)
+    if prediction.shape == target.shape:
+        known &= np.isfinite(prediction)
     if prediction.shape == target.shape and known.sum() > 2:
         predicted, observed = prediction[known], target[known]
         if predicted.std() > 0 and observed.std() > 0:

@@ -69,6 +69,10 @@ def save_forecaster(forecaster, directory: Path, **extra) -> None:
             "features": list(forecaster.features_),
             "lookback": forecaster.lookback_,
             "horizon": forecaster.horizon_,
+            "scaler": {  # for a reader's eye: what is used is in the tensors
+                side: {k: np.round(v, 12).tolist() for k, v in getattr(tokenizer, side).items()}
+                for side in ("centre", "spread")
+            },
             "weights": forecaster.weights_,
             "history": forecaster.history_.to_dict("records"),
             "parts": content,
@@ -76,6 +80,17 @@ def save_forecaster(forecaster, directory: Path, **extra) -> None:
             **extra,
         },
     )
+
+
+def is_forecaster(directory: Path) -> bool:
+    """Return whether a folder's ``config.json`` is that of a forecaster.
+
+    Raises
+    ------
+    DamagedFileError
+        The file is missing or damaged.
+    """
+    return read_checksummed_json(directory / CONFIG_FILE).get("format") == KIND
 
 
 def load_forecaster(cls, directory: Path):

@@ -71,11 +71,6 @@ def fingerprint(
     **settings,
 ) -> dict:
     """Return what must be the same for a run to go on: configuration, recipe, data, seed."""
-    digest = hashlib.sha256()
-    for data in parts:
-        for array in (data.series, data.y, data.bar_returns):
-            digest.update(str(array.shape).encode())
-            digest.update(array.tobytes())
     named = asdict(recipe)
     if callable(recipe.loss):
         named["loss"] = f"{recipe.loss.__module__}.{recipe.loss.__qualname__}"
@@ -84,11 +79,25 @@ def fingerprint(
             {
                 "model": model.config.to_dict(),
                 "recipe": named,
-                "data": digest.hexdigest(),
+                "data": digest_of_windows(parts),
                 **settings,
             }
         )
     )
+
+
+def digest_of_windows(parts: Sequence[CrossAttentionData]) -> str:
+    """Return the SHA-256 of what a model learns from: features, targets, exogenous series."""
+    digest = hashlib.sha256()
+    for data in parts:
+        arrays = [data.series, data.y, data.bar_returns]
+        if data.exogenous is not None:
+            digest.update(repr(data.exogenous_names).encode())
+            arrays.append(data.exogenous)
+        for array in arrays:
+            digest.update(str(array.shape).encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 class RunFolder:
@@ -129,6 +138,28 @@ class RunFolder:
                 f"run_dir {self.path} cannot be made: {error.strerror}"
             ) from None
 
+    def claim(self, mark: dict) -> None:
+        """Write what the run is made of, before anything is finished.
+
+        Raises
+        ------
+        InvalidInputError
+            The folder holds a run of another configuration or other data.
+        """
+        if (self.path / POINTER).exists():
+            self._check_mark(read_checksummed_json(self.path / POINTER), mark)
+            self._clear_parts()
+        elif self.writes:
+            write_checksummed_json(self.path / POINTER, {"run": mark})
+
+    def write_history(self, entries: Sequence[dict]) -> None:
+        """Write one line of JSON an epoch, where the file does not hold them already."""
+        lines = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
+        history = self.path / HISTORY
+        if not history.exists() or history.read_bytes() != lines:
+            with atomic_write(history) as temporary:
+                temporary.write_bytes(lines)
+
     def save(self, progress: Progress, tensors: Mapping[str, torch.Tensor], mark: dict) -> None:
         """Write a checkpoint and drop the one before it."""
         if self.path is None or not self.writes:
@@ -152,33 +183,40 @@ class RunFolder:
         if self.path is None or not (self.path / POINTER).exists():
             return None
         pointer = read_checksummed_json(self.path / POINTER)
+        self._check_mark(pointer, mark)
         try:
             progress = Progress(**pointer["progress"])
-            name, digest, run = pointer["file"], pointer["sha256"], pointer["run"]
+            name, digest = pointer["file"], pointer["sha256"]
         except (KeyError, TypeError):
             raise DamagedFileError(f"{self.path / POINTER} is not a checkpoint") from None
+        name = Path(name).name
+        tensors = read_tensors(self.path / name, digest)
+        self._clear_parts()
+        if self.writes:
+            self._reconcile(progress, name)
+        return progress, tensors
+
+    def _check_mark(self, pointer: dict, mark: dict) -> None:
+        run = pointer.get("run")
+        if not isinstance(run, dict):
+            raise DamagedFileError(f"{self.path / POINTER} is not a checkpoint")
         changed = [key for key in mark if run.get(key) != mark[key]]
         if changed:
             raise InvalidInputError(
                 f"run_dir {self.path} holds a run with another {changed[0]}: "
                 "resume it with the settings and data it was started with"
             )
-        name = Path(name).name
-        tensors = read_tensors(self.path / name, digest)
+
+    def _clear_parts(self) -> None:
+        """Drop the temporary files that a kill left behind."""
         if self.writes:
             with contextlib.suppress(OSError):
                 for part in self.path.glob(".*.part"):
                     part.unlink(missing_ok=True)
-            self._reconcile(progress, name)
-        return progress, tensors
 
     def _reconcile(self, progress: Progress, checkpoint: str) -> None:
         """Make history and checkpoints agree with the pointer: a kill may have come in between."""
-        lines = "".join(json.dumps(entry) + "\n" for entry in progress.history).encode()
-        history = self.path / HISTORY
-        if not history.exists() or history.read_bytes() != lines:
-            with atomic_write(history) as temporary:
-                temporary.write_bytes(lines)
+        self.write_history(progress.history)
         for old in self.path.glob("checkpoint-*.safetensors"):
             if old.name != checkpoint:
                 old.unlink(missing_ok=True)

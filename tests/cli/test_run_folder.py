@@ -1,6 +1,12 @@
 """The commands one after the other on a small simulated market, as a practitioner would."""
 
 import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
 
 import numpy as np
 import pandas as pd
@@ -13,7 +19,7 @@ from crossattn.data.files import read_bars, write_bars
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    words = ["simulate", "--assets", "4", "--steps", "1500", "--seed", "3"]
+    words = ["simulate", "--assets", "4", "--steps", "3000", "--seed", "3"]
     assert main([*words, "--out", str(folder / "bars")]) == 0
     assert main(train_words(folder)) == 0
     return folder
@@ -31,7 +37,7 @@ def run(work, command, *words):
 
 def test_simulate_writes_bars_that_read_back(work):
     frames = read_bars(work / "bars")
-    assert len(frames) == 4 and all(len(frame) == 1500 for frame in frames.values())
+    assert len(frames) == 4 and all(len(frame) == 3000 for frame in frames.values())
 
 
 def test_the_run_folder_holds_what_is_promised(work):
@@ -40,7 +46,8 @@ def test_the_run_folder_holds_what_is_promised(work):
     assert config["symbols"] == sorted(read_bars(work / "bars"))
     assert config["lookback"] == 24 and config["horizon"] == 1
     assert config["features"][0] == "log_return" and "scaler" in config
-    assert len((run_dir / "history.jsonl").read_text().splitlines()) == 3
+    lines = (run_dir / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
     assert b"/" not in (run_dir / "model.safetensors").read_bytes()[:200]
     for name in ("loss", "attention", "leaders"):
         assert (run_dir / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -148,8 +155,6 @@ def test_verify_passes_an_honest_run(work, capsys):
 
 @pytest.mark.parametrize("names", [("NA", "null"), ("0700", "1e5"), ("TRUE", "nan")])
 def test_a_symbol_that_looks_like_another_value_stays_a_text(work, tmp_path, names):
-    import shutil
-
     shutil.copytree(work / "run", tmp_path / "run")
     edge = f"{names[0]},{names[1]},3,0.25,0.001,0.001,True"
     header = "leader,follower,lag,effect,p_value,q_value,significant"
@@ -160,8 +165,6 @@ def test_a_symbol_that_looks_like_another_value_stays_a_text(work, tmp_path, nam
 
 
 def test_a_run_folder_may_have_any_name(work, tmp_path, monkeypatch):
-    import shutil
-
     folder = tmp_path / "\udcff"  # a byte that is no UTF-8
     shutil.copytree(work / "run", folder)
     monkeypatch.chdir(folder)
@@ -183,8 +186,6 @@ def test_a_run_folder_may_have_any_name(work, tmp_path, monkeypatch):
     ],
 )
 def test_a_damaged_file_of_a_run_is_refused(work, tmp_path, capsys, name, change):
-    import shutil
-
     shutil.copytree(work / "run", tmp_path / "run")
     path = tmp_path / "run" / name
     path.write_bytes(change(path.read_bytes()))
@@ -193,14 +194,116 @@ def test_a_damaged_file_of_a_run_is_refused(work, tmp_path, capsys, name, change
     assert f"{path} is damaged" in capsys.readouterr().err and not (tmp_path / "page.html").exists()
 
 
-def test_a_forecaster_is_no_run(work, tmp_path, capsys):
-    from crossattn.training.checkpoint import load_models, save_models
+def test_a_saved_forecaster_forecasts_without_a_run(work, tmp_path):
+    from crossattn import CrossAttentionForecaster
 
-    models, _ = load_models(work / "run")
-    save_models(models * 3, tmp_path / "forecaster")
-    words = ["--run", str(tmp_path / "forecaster"), "--data", str(work / "bars")]
-    assert main(["predict", *words, "--out", str(tmp_path / "x.csv")]) == 2
-    assert "CrossAttentionForecaster.load" in capsys.readouterr().err
+    CrossAttentionForecaster.load(work / "run").save(tmp_path / "saved")
+    words = ["predict", "--run", str(tmp_path / "saved"), "--data", str(work / "bars")]
+    assert main([*words, "--out", str(tmp_path / "saved.csv")]) == 0
+    assert run(work, "predict", "--out", str(tmp_path / "run.csv")) == 0
+    assert (tmp_path / "saved.csv").read_bytes() == (tmp_path / "run.csv").read_bytes()
+
+
+def kill_and_resume(words, seed, kills):
+    """Run the command in a child that is killed and resumed until it has finished."""
+    rng, context, landed = random.Random(seed), multiprocessing.get_context("fork"), 0
+    while True:
+        child = context.Process(target=lambda: os._exit(main(words)))
+        child.start()
+        if landed < kills:
+            time.sleep(rng.uniform(0.05, 1.0))
+            if child.is_alive():
+                os.kill(child.pid, signal.SIGKILL)
+                landed += 1
+        child.join(300)
+        if child.exitcode == 0:
+            return landed
+        assert child.exitcode == -signal.SIGKILL
+
+
+def files_of(folder):
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_a_killed_run_ends_byte_for_byte_as_one_that_was_not(work, tmp_path):
+    (tmp_path / "bars").symlink_to(work / "bars")
+    assert main(train_words(tmp_path)) == 0
+    expected = files_of(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    landed = kill_and_resume(train_words(tmp_path, "--resume"), seed=1, kills=6)
+    assert landed >= 1
+    assert files_of(tmp_path / "run") == expected
+
+
+@pytest.mark.parametrize("missing", ["config.json", "bars.json"])
+def test_a_run_stopped_between_two_files_is_finished(work, tmp_path, missing, capsys):
+    (tmp_path / "bars").symlink_to(work / "bars")
+    assert main(train_words(tmp_path)) == 0
+    expected = files_of(tmp_path / "run")
+    (tmp_path / "run" / missing).unlink()
+    assert run(tmp_path, "leadlag") == 2 and missing in capsys.readouterr().err
+    assert main(train_words(tmp_path, "--resume")) == 0
+    assert files_of(tmp_path / "run") == expected
+
+
+@pytest.fixture(scope="module")
+def network(work, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("network")
+    (folder / "bars").symlink_to(work / "bars")
+    assert main(train_words(folder, "--d-model", "8", "--n-heads", "2")) == 0
+    return folder
+
+
+class TestNetwork:
+    def test_its_options_train_it_and_say_so(self, network, tmp_path, capsys):
+        shutil.rmtree(network / "run")
+        assert main(train_words(network, "--d-model", "8", "--n-heads", "2")) == 0
+        assert "--d-model and --n-heads given, so a network" in capsys.readouterr().out
+        config = json.loads((network / "run" / "config.json").read_text())
+        assert config["models"][0]["d_model"] == 8 and "scaler" in config
+        assert len((network / "run" / "history.jsonl").read_text().splitlines()) == 3
+
+    @pytest.mark.parametrize("command", ["predict", "backtest", "leadlag", "verify", "report"])
+    def test_every_command_reads_it(self, network, tmp_path, command, capsys):
+        out = ["--out", str(tmp_path / "out")] if command != "verify" else []
+        bars = ["--data", str(network / "bars")] if command != "report" else []
+        assert main([command, "--run", str(network / "run"), *bars, *out]) == 0
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("--d-model", "8", "--n-models", "2"),
+            ("--output-type", "portfolio", "--exogenous", "none.csv"),
+        ],
+    )
+    def test_options_of_the_forecaster_are_refused_by_name(self, work, tmp_path, capsys, words):
+        (tmp_path / "bars").symlink_to(work / "bars")
+        assert main(train_words(tmp_path, *words)) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {words[2]} is of the forecaster, but {words[0]}")
+        assert not (tmp_path / "run").exists()
+
+    def test_a_forecaster_is_not_resumed_as_a_network(self, network, capsys):
+        assert main(train_words(network, "--resume")) == 2
+        assert "another forecaster" in capsys.readouterr().err
+
+
+def test_a_symbol_without_a_bar_has_an_empty_cell_and_no_order(work, tmp_path):
+    frames = read_bars(work / "bars")
+    symbol = next(iter(frames))
+    closed = slice(-700, -640)  # out of sample
+    gone = frames[symbol].index[closed]
+    write_bars({**frames, symbol: frames[symbol].drop(gone)}, tmp_path / "bars")
+    words = ["--run", str(work / "run"), "--data", str(tmp_path / "bars"), "--out"]
+    assert main(["predict", *words, str(tmp_path / "x.csv")]) == 0
+    table = pd.read_csv(tmp_path / "x.csv", index_col="close_time", parse_dates=True)
+    empty = table.loc[gone + pd.Timedelta(hours=1)].isna()
+    assert empty[symbol].all() and not empty.drop(columns=symbol).any(axis=None)
+    assert main(["backtest", *words, str(tmp_path / "bt"), "--rebalance-freq", "1"]) == 0
+    trades = pd.read_csv(tmp_path / "bt" / "trades.csv", parse_dates=["time"])
+    during = trades[trades["time"].isin(gone + pd.Timedelta(hours=1))]
+    assert len(during) and symbol not in set(during["symbol"])
 
 
 def test_forecasts_are_dated_to_the_fraction_of_a_second(work, tmp_path):
@@ -225,8 +328,6 @@ def test_symbols_that_the_run_does_not_know_are_named(work, tmp_path, capsys):
 
 
 def test_a_damaged_run_is_refused(work, tmp_path, capsys):
-    import shutil
-
     shutil.copytree(work / "run", tmp_path / "run")
     weights = tmp_path / "run" / "model.safetensors"
     data = bytearray(weights.read_bytes())
