@@ -324,7 +324,7 @@ class SparseRegressions:
 def correlate(
     index: TokenIndex, rows: np.ndarray, weight: np.ndarray, target: np.ndarray
 ) -> np.ndarray:
-    """Return the weighted |correlation| of every token with every follower's target, up to scale.
+    """Return the absolute weighted correlation of tokens with followers' targets, up to scale.
 
     Parameters
     ----------
