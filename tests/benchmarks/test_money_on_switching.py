@@ -29,7 +29,7 @@ FEE, SEEDS = 0.0001, range(5)
 
 def net_sharpes(scenario, seed):
     market = simulate_market(scenario, predictability=0.02, seed=seed)
-    data = prepare_cross_attention_data(market.frames, lookback=12, horizon=1)
+    data = prepare_cross_attention_data(market.frames, lookback=32, horizon=1)
     train, val, test = data.split(0.6, 0.1)
     models = {
         "attention": CrossAttentionForecaster(seed=seed, progress=False),
