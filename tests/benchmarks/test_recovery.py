@@ -1,7 +1,7 @@
 """The table of the forecaster: one configuration, not told the scenario, three fresh seeds.
 
-N = 10 assets, T = 20,000 bars and an oracle R² of 2 % unless a row says otherwise; 70 % training, 10 %
-validation, the rest test. ``fidelity`` is the correlation of the forecast with the oracle's
+N = 10 assets, T = 20,000 bars and an oracle R² of 2 % unless a row says otherwise; 70 % training,
+10 % validation, the rest test. ``fidelity`` is the correlation of the forecast with the oracle's
 conditional mean on the test part. Tuning used seeds 101 to 128 on markets of generators other than
 the package's; the seeds below were drawn after it. Where a scenario has the shape of one of the
 forecaster's channels ("falls", "volume", "concave": a root, "levels": a gap of log prices), the row
@@ -158,7 +158,7 @@ def test_an_informative_column_is_used_and_useless_ones_cost_little(seed):
 
 def test_four_seeds_name_the_same_leaders():
     """Content heads differ by seed; the named edges must not."""
-    market, train, val, test = prepare("static", {}, SEEDS[0])
+    _, train, val, test = prepare("static", {}, SEEDS[0])
     named = []
     for seed in range(4):
         edges = CrossAttentionForecaster(seed=seed, progress=False).fit(train, val)
