@@ -3,7 +3,6 @@ from .attention import check_attention as check_attention
 from .attention import check_multi_head as check_multi_head
 from .data import check_features as check_features
 from .data import check_split as check_split
-from .data import moved_rows as moved_rows
 from .evidence import check_false_discovery as check_false_discovery
 from .evidence import check_p_value as check_p_value
 from .lags import check_hierarchy as check_hierarchy

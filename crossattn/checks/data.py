@@ -17,33 +17,10 @@ def _bars(seed: int = 41, steps: int = 160) -> pd.DataFrame:
     return pd.DataFrame(100 * np.exp(steps_of.cumsum(0)), index=times, columns=["A", "B", "C"])
 
 
-def moved_rows(fn: Callable, prices: pd.DataFrame, cut: int, seed: int = 42) -> np.ndarray:
-    """Rows up to ``cut`` whose features change when only later prices change.
-
-    Parameters
-    ----------
-    fn : callable
-        ``fn(prices) -> DataFrame`` or ``Series`` with the index of ``prices``.
-    prices : DataFrame of shape (T, N)
-    cut : int
-        The last row that stays as it is.
-    seed : int
-
-    Returns
-    -------
-    int ndarray
-        Positions of rows that knew something of the future, ascending.
-
-    Examples
-    --------
-    >>> prices = pd.DataFrame({"A": [1.0, 2.0, 3.0, 4.0, 5.0]})
-    >>> moved_rows(lambda p: p.shift(-1), prices, cut=2).tolist()
-    [2]
-
-    Built in chapter: Features without look-ahead
-    """
+def _moved_rows(fn: Callable, prices: pd.DataFrame, cut: int) -> np.ndarray:
+    """Return the rows up to ``cut`` whose features change when only later prices change."""
     changed = prices.copy()
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(42)
     future = changed.iloc[cut + 1 :]
     changed.iloc[cut + 1 :] = future * np.exp(random.normal(scale=0.3, size=future.shape))
     before = pd.DataFrame(fn(prices.copy())).iloc[: cut + 1].to_numpy(float)
@@ -92,7 +69,7 @@ def check_features(fn: Callable) -> Iterator[str]:
     require(mine.equals(prices), "your function changes the prices it is given: copy first")
 
     yield "no future"
-    rows = moved_rows(fn, prices, cut)
+    rows = _moved_rows(fn, prices, cut)
     require(
         len(rows) <= cut // 2,
         f"{len(rows)} rows of {cut + 1} change when only later prices change: a mean, deviation, "
@@ -109,7 +86,7 @@ def check_features(fn: Callable) -> Iterator[str]:
     yield "no future across a gap"
     holed = prices.copy()
     holed.iloc[60:66, 1] = np.nan
-    rows = moved_rows(lambda p: fn(p.where(holed.notna())), prices, 63)
+    rows = _moved_rows(lambda p: fn(p.where(holed.notna())), prices, 63)
     require(
         not len(rows),
         "where bars are missing your features are filled from later ones (bfill or "

@@ -12,30 +12,16 @@ from crossattn.checks._stages import as_array, close, require, require_close, st
 def account_by_loop(
     prices: np.ndarray, targets: np.ndarray, rate: float, *, delay: int = 0, drift: bool = True
 ) -> np.ndarray:
-    """Equity after each row's trades, from shares and cash: the reference of the check.
+    """Equity (T,) after each row's trades, from shares and cash: the reference of the check.
 
-    Parameters
-    ----------
-    prices : ndarray of shape (T, N)
-    targets : ndarray of shape (T, N)
-        Target weights; a NaN row trades nothing.
-    rate : float
-        Cost, a fraction of the traded notional.
-    delay : int
-        Rows between a target and its trade.
-    drift : bool
-        False trades back to the last targets in every row.
-
-    Returns
-    -------
-    ndarray of shape (T,)
+    ``prices`` and target weights are (T, N); a NaN row trades nothing. ``rate`` is the cost, a
+    fraction of the traded notional; ``delay`` the rows between a target and its trade; without
+    ``drift`` every row trades back to the last targets.
 
     Examples
     --------
     >>> account_by_loop(np.array([[1.0], [2.0]]), np.array([[1.0], [np.nan]]), 0.0).tolist()
     [1.0, 2.0]
-
-    Built in chapter: Backtesting
     """
     cash, shares, latest = 1.0, np.zeros(prices.shape[1]), None
     equity = []
