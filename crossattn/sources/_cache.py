@@ -77,7 +77,7 @@ class BarCache:
             with FileLock(path.with_suffix(".lock"), poll_interval=0.01):
                 for left_over in path.parent.glob(f".{path.name[:60]}.*.part"):
                     left_over.unlink(missing_ok=True)
-                attrs = bars.attrs
+                attrs, bars = bars.attrs, bars.set_axis(bars.index.as_unit("ms"))
                 if merge:
                     with contextlib.suppress(DamagedFileError):
                         older = self.read(path)
@@ -98,12 +98,11 @@ class BarCache:
 
 def merge_rows(older: pd.DataFrame, newer: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of both, sorted; where both hold a row, ``newer`` counts."""
-    if older.empty or newer.empty:
-        return older if newer.empty else newer
-    if older.index[-1] < newer.index[0]:
-        return pd.concat([older, newer])
-    both = pd.concat([older, newer])
-    return both[~both.index.duplicated(keep="last")].sort_index()
+    extra = older[~older.index.isin(newer.index)]
+    if extra.empty or newer.empty:
+        return newer if extra.empty else older
+    both = pd.concat([extra, newer])
+    return both if extra.index[-1] < newer.index[0] else both.sort_index()
 
 
 def _encode(bars: pd.DataFrame, about: dict) -> bytes:

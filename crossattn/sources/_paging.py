@@ -48,7 +48,7 @@ class Pager(Download):
         # recent candles are few, so that a page does not copy all that are held
         self._held, self._recent = NO_CANDLES, NO_CANDLES
         self._absent: list[Slots] = []  # found empty; the next fetch asks again
-        self._cache, self._pages, self._saved_pages = cache, 0, 0
+        self._cache, self._pages, self._saved_pages, self._unsaved = cache, 0, 0, False
         if cache is not None:
             self._path = cache.path(client.host, client.category, interval.code, symbol)
 
@@ -194,7 +194,9 @@ class Pager(Download):
         self.notices += [notice for notice in notices if notice not in self.notices]
         if len(candles):
             known = self._within(candles.index[0], candles.index[-1]).index
-            self._recent = merge_rows(candles[~candles.index.isin(known)], self._recent)
+            new = candles[~candles.index.isin(known)]
+            self._recent = merge_rows(new, self._recent)
+            self._unsaved |= len(new) > 0
         if len(self._recent) > _PIECE:
             self._merge_recent()
         # a fifth of the pages so far is the most that a crash can cost
@@ -245,12 +247,12 @@ class Pager(Download):
             self.notices.append(f"{self.symbol}: cache file fetched anew: {printable(error, 300)}")
 
     def _save(self) -> None:
-        self._merge_recent()
-        if self._cache is None or self._held.empty or self._pages == self._saved_pages:
+        if self._cache is None or not self._unsaved:
             return
+        self._merge_recent()
         opens = from_ms(self._interval.open_of(self._held.index.to_numpy()))
         self._cache.write(self._path, self._held.set_axis(opens), merge=True)
-        self._saved_pages = self._pages
+        self._saved_pages, self._unsaved = self._pages, False
 
 
 def missing_ranges(slots, first: int, last: int) -> list[Slots]:

@@ -112,16 +112,18 @@ def _refuse_constant(name: str):
 def _parse_rows(
     rows: list, interval: Interval, window: tuple[int, int] | None
 ) -> tuple[pd.DataFrame, list[str]]:
-    problems = [
-        f"a row does not begin with seven numbers as texts: {printable(row, 120)}"
-        for row in rows
-        if not _is_numeric(row)
-    ]
-    # columns that the venue may add behind the ones it documents are ignored
-    numeric = [row[:7] for row in rows if _is_numeric(row)]
+    numeric, problems = [], []
+    for row in rows:
+        if _is_numeric(row):
+            numeric.append(row[:7])  # columns that the venue may add behind these are ignored
+        else:
+            text = printable(row, 120)
+            problems.append(f"a row does not begin with seven numbers as texts: {text}")
     if not numeric:
         return NO_CANDLES, problems
-    table = np.unique(np.array(numeric).astype(np.float64), axis=0)  # by start; no row twice
+    table = np.array(numeric).astype(np.float64)
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    table = table[np.append(True, (table[1:] != table[:-1]).any(axis=1))]  # no row twice
     ms, values = table[:, 0].astype(np.int64), table[:, 1:]
     slots = interval.slot_of(ms)
     if window is not None:
