@@ -1,6 +1,7 @@
 """Check the built book: every internal link and anchor exists, nothing is loaded from elsewhere.
 
-Links *to* other sites are fine; scripts, styles, images and frames *from* other sites are not.
+Links *to* other sites are fine; scripts, styles, images and frames *from* other sites are not: a
+difference that neither LinkChecker nor Sphinx's linkcheck makes.
 Usage: ``python tools/check_links.py _build/html``; exit code 1 where something is wrong.
 """
 

@@ -187,11 +187,9 @@ class CrossAssetAttention(nn.Module):
     Parameters
     ----------
     d_model, n_heads : int
-        Width of the tokens and number of heads, as in :class:`MultiHeadCrossAttention`.
+        Width of the tokens and number of heads, as in :class:`crossattn.MultiHeadCrossAttention`.
     dropout : float
         Dropout on the output in training.
-    n_assets : int, optional
-        Number of assets that have an embedding; ``forward`` then needs ``query_position``.
 
     Examples
     --------
@@ -203,17 +201,9 @@ class CrossAssetAttention(nn.Module):
     Built in chapter: Multi-head cross-asset attention
     """
 
-    def __init__(
-        self,
-        d_model: int,
-        n_heads: int,
-        dropout: float = 0.1,
-        *,
-        n_assets: int | None = None,
-    ) -> None:
+    def __init__(self, d_model: int, n_heads: int, dropout: float = 0.1) -> None:
         super().__init__()
-        self.n_assets = n_assets
-        self.attention = MultiHeadCrossAttention(d_model, n_heads, dropout, n_assets=n_assets)
+        self.attention = MultiHeadCrossAttention(d_model, n_heads, dropout)
 
     def forward(
         self,
@@ -222,8 +212,6 @@ class CrossAssetAttention(nn.Module):
         mask: Tensor | None = None,
         *,
         key_mask: Tensor | None = None,
-        query_position: int | None = None,
-        key_positions: Tensor | None = None,
         return_attention: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend from one asset over the others, bar by bar.
@@ -238,11 +226,6 @@ class CrossAssetAttention(nn.Module):
             True where the query asset may attend.
         key_mask : bool Tensor of shape (B, M, T), optional
             True where a token exists; the others may hold NaN.
-        query_position : int, optional
-            Which asset the query is; needed with ``n_assets``.
-        key_positions : int Tensor of shape (M,), optional
-            Which assets the keys are. By default all of them in order, or, where M is one less than
-            ``n_assets``, all but the query asset.
         return_attention : bool
             False takes the fused kernel and returns None as attention.
 
@@ -255,7 +238,7 @@ class CrossAssetAttention(nn.Module):
         Raises
         ------
         InvalidInputError
-            Shapes do not fit, or ``query_position`` is missing.
+            Shapes do not fit.
         """
         if query_asset.dim() != 3 or key_value_assets.dim() != 4:
             raise InvalidInputError(
@@ -263,28 +246,14 @@ class CrossAssetAttention(nn.Module):
                 f"assets, time, width), got {tuple(query_asset.shape)} and "
                 f"{tuple(key_value_assets.shape)}"
             )
-        if mask is not None:
-            check_mask(mask)
-            if mask.dim() <= 3:  # (M,), (B, M) and (B, T, M) lack the axis of the one query
-                mask = mask.unsqueeze(-2)
-        query_assets = None
-        if self.n_assets is not None:
-            if query_position is None or not 0 <= query_position < self.n_assets:
-                raise InvalidInputError(
-                    f"query_position must be the query's asset, 0..{self.n_assets - 1}, "
-                    f"got {query_position!r}"
-                )
-            query_assets = torch.tensor([query_position])
-            if key_positions is None and key_value_assets.shape[1] == self.n_assets - 1:
-                assets = torch.arange(self.n_assets)
-                key_positions = assets[assets != query_position]
+        check_mask(mask)
+        if mask is not None and mask.dim() <= 3:
+            mask = mask.unsqueeze(-2)  # (M,), (B, M) and (B, T, M) lack the axis of the one query
         output, attention = self.attention(
             query_asset.unsqueeze(1),
             key_value_assets,
             mask,
             key_mask=key_mask,
-            query_assets=query_assets,
-            key_assets=key_positions,
             return_attention=return_attention,
         )
         return output.squeeze(1), attention

@@ -90,15 +90,13 @@ class Collapse:
     effective_per_query: Tensor
 
 
-def collapse_meter(attention: Tensor, *, head_dim: int = 1) -> Collapse:
+def collapse_meter(attention: Tensor) -> Collapse:
     """Measure attention collapse: whether all queries of a head attend to the same few keys.
 
     Parameters
     ----------
     attention : Tensor of shape (B, H, ..., Nq, Nk)
         Attention as the layers return it; sum over lags first where there are any.
-    head_dim : int
-        Which axis holds the heads.
 
     Returns
     -------
@@ -127,7 +125,7 @@ def collapse_meter(attention: Tensor, *, head_dim: int = 1) -> Collapse:
         )
     if not attention.isfinite().all():
         raise InvalidInputError("attention must be finite, got NaN or infinite entries")
-    rows = attention.detach().movedim(head_dim, 0).flatten(1, -2)  # (H, rows, Nk)
+    rows = attention.detach().movedim(1, 0).flatten(1, -2)  # (H, rows, Nk)
     used = rows.sum(dim=-1) > 0  # (H, rows)
     if not used.any(dim=-1).all():
         raise InvalidInputError("attention is masked everywhere in at least one head")

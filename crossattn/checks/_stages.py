@@ -2,12 +2,13 @@
 
 A check runs its stages in order and stops at the first that fails, because a wrong axis makes every
 later message misleading. Where an answer is wrong in a way that many answers are wrong, the check
-computes that wrong answer too and, if it matches, reports it.
+computes that wrong answer too and, if it matches, says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 
 import numpy as np
 
@@ -17,62 +18,61 @@ TOLERANCE = 1e-6
 
 
 class CheckFailedError(AssertionError):
-    """A learner's answer failed a stage; the message names it and what to look at.
-
-    Examples
-    --------
-    >>> raise CheckFailedError("stage 2 of 3, the scale: divide by the square root")
-    Traceback (most recent call last):
-        ...
-    crossattn.checks._stages.CheckFailedError: stage 2 of 3, the scale: divide by the square root
-    """
+    """A learner's answer failed a stage; the message says which and what to look at."""
 
 
-Stage = tuple[str, Callable[[], None]]
-
-
-def run_stages(check: str, stages: list[Stage], until: str | None = None) -> None:
-    """Run the stages of one check in order.
-
-    Parameters
-    ----------
-    check : str
-        Name of the check, printed with the result.
-    stages : list of (str, callable)
-        A title and a function that raises :class:`CheckFailedError` where the stage fails.
+_UNTIL = """Other Parameters
+    ----------------
     until : str, optional
-        Title of the last stage to run.
+        Title of the last stage to run; all of them by default.
 
     Raises
-    ------
-    CheckFailedError
-        At the first stage that fails, with its number and title. An exception of the learner's own
-        code is reported in the same way, with its type and text.
-    InvalidInputError
-        There is no stage of that title.
+"""
+
+
+def staged(check: Callable[[Callable], Iterator[str]]) -> Callable[..., None]:
+    """Make a check of a generator that yields the title of each stage before its code.
+
+    The check takes the learner's function and ``until``, the title of the last stage to run. It
+    raises CheckFailedError at the first stage that fails, with its number and title (an exception
+    of the learner's own code is reported in the same way), InvalidInputError where no stage is
+    called ``until``.
 
     Examples
     --------
-    >>> run_stages("check_nothing", [("it runs", lambda: None)])
-    check_nothing: 1 of 1 stages passed
+    >>> @staged
+    ... def check_nothing(fn):
+    ...     yield "it runs"
+    ...     fn()
+    >>> check_nothing(lambda: None)
+    check_nothing: 1 stages passed
     """
-    titles = [title for title, _ in stages]
-    if until is not None and until not in titles:
-        raise InvalidInputError(f"until must be one of {', '.join(titles)}, got {until!r}")
-    last = len(stages) if until is None else titles.index(until) + 1
-    for number, (title, stage) in enumerate(stages[:last], start=1):
-        where = f"{check}, stage {number} of {len(stages)} ({title})"
-        try:
-            stage()
-        except CheckFailedError as failure:
-            raise CheckFailedError(f"{where}: {failure}") from None
-        except NotImplementedError:
-            raise CheckFailedError(f"{where}: nothing is written here yet") from None
-        except Exception as error:
-            raise CheckFailedError(
-                f"{where}: your code raised {type(error).__name__}: {error}"
-            ) from error
-    print(f"{check}: {last} of {len(stages)} stages passed")
+
+    @wraps(check, assigned=("__module__", "__name__", "__qualname__"))
+    def run(fn: Callable, *, until: str | None = None) -> None:
+        stages, titles = check(fn), []
+        while True:
+            where = f"{check.__name__}, stage {len(titles)} ({', '.join(titles[-1:])})"
+            try:
+                title = next(stages, None)  # runs the stage before it
+            except CheckFailedError as failure:
+                raise CheckFailedError(f"{where}: {failure}") from None
+            except NotImplementedError:
+                raise CheckFailedError(f"{where}: nothing is written here yet") from None
+            except Exception as error:
+                raise CheckFailedError(
+                    f"{where}: your code raised {type(error).__name__}: {error}"
+                ) from error
+            if title is None or until in titles:
+                break
+            titles.append(title)
+        if until is not None and until not in titles:
+            raise InvalidInputError(f"until must be one of {', '.join(titles)}, got {until!r}")
+        print(f"{check.__name__}: {len(titles)} stages passed")
+
+    del run.__wrapped__  # whose signature lacks ``until``
+    run.__doc__ = (check.__doc__ or "").replace("Raises\n", _UNTIL, 1)
+    return run
 
 
 def require(condition: bool, message: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
 
-from crossattn.checks._stages import CheckFailedError, as_array, require, require_close, run_stages
+from crossattn.checks._stages import as_array, require, require_close, staged
 
 
 def _bars(seed: int = 41, steps: int = 160) -> pd.DataFrame:
@@ -17,33 +17,10 @@ def _bars(seed: int = 41, steps: int = 160) -> pd.DataFrame:
     return pd.DataFrame(100 * np.exp(steps_of.cumsum(0)), index=times, columns=["A", "B", "C"])
 
 
-def moved_rows(fn: Callable, prices: pd.DataFrame, cut: int, seed: int = 42) -> np.ndarray:
-    """Rows up to ``cut`` whose features change when only later prices change.
-
-    Parameters
-    ----------
-    fn : callable
-        ``fn(prices) -> DataFrame`` or ``Series`` with the index of ``prices``.
-    prices : DataFrame of shape (T, N)
-    cut : int
-        The last row that stays as it is.
-    seed : int
-
-    Returns
-    -------
-    int ndarray
-        Positions of rows that knew something of the future, ascending.
-
-    Examples
-    --------
-    >>> prices = pd.DataFrame({"A": [1.0, 2.0, 3.0, 4.0, 5.0]})
-    >>> moved_rows(lambda p: p.shift(-1), prices, cut=2).tolist()
-    [2]
-
-    Built in chapter: Features without look-ahead
-    """
+def _moved_rows(fn: Callable, prices: pd.DataFrame, cut: int) -> np.ndarray:
+    """Return the rows up to ``cut`` whose features change when only later prices change."""
     changed = prices.copy()
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(42)
     future = changed.iloc[cut + 1 :]
     changed.iloc[cut + 1 :] = future * np.exp(random.normal(scale=0.3, size=future.shape))
     before = pd.DataFrame(fn(prices.copy())).iloc[: cut + 1].to_numpy(float)
@@ -52,7 +29,8 @@ def moved_rows(fn: Callable, prices: pd.DataFrame, cut: int, seed: int = 42) -> 
     return np.flatnonzero(~same.all(axis=1))
 
 
-def check_features(fn: Callable, *, until: str | None = None) -> None:
+@staged
+def check_features(fn: Callable) -> Iterator[str]:
     """Check that ``fn(prices)`` computes features that know nothing of the future.
 
     Parameters
@@ -60,11 +38,6 @@ def check_features(fn: Callable, *, until: str | None = None) -> None:
     fn : callable
         Takes wide closing prices ``(T, N)``, index close times; returns a table with the same
         index, a row of which may use the prices up to that row and no others.
-
-    Other Parameters
-    ----------------
-    until : str, optional
-        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -75,78 +48,59 @@ def check_features(fn: Callable, *, until: str | None = None) -> None:
     Examples
     --------
     >>> check_features(lambda prices: prices.pct_change())
-    check_features: 4 of 4 stages passed
+    check_features: 4 stages passed
 
     Built in chapter: Features without look-ahead
     """
     prices = _bars()
     steps, cut = len(prices), 110
 
-    def table(values=prices):
-        return pd.DataFrame(fn(values.copy()))
+    yield "the index"
+    result = pd.DataFrame(fn(prices.copy()))
+    require(
+        result.index.equals(prices.index),
+        "the result must have the index of the prices, row for row: NaN rows stay in place "
+        f"(you have {len(result)} rows of {steps})",
+    )
 
-    def index():
-        result = table()
-        require(
-            result.index.equals(prices.index),
-            "the result must have the index of the prices, row for row: NaN rows stay in place "
-            f"(you have {len(result)} rows of {steps})",
-        )
+    yield "the argument is left alone"
+    mine = prices.copy()
+    fn(mine)
+    require(mine.equals(prices), "your function changes the prices it is given: copy first")
 
-    def untouched():
-        mine = prices.copy()
-        fn(mine)
-        require(mine.equals(prices), "your function changes the prices it is given: copy first")
+    yield "no future"
+    rows = _moved_rows(fn, prices, cut)
+    require(
+        len(rows) <= cut // 2,
+        f"{len(rows)} rows of {cut + 1} change when only later prices change: a mean, deviation, "
+        "rank or fit over the whole sample. Use expanding or rolling windows, or fit on the "
+        "training part",
+    )
+    require(
+        not len(rows),
+        f"the {len(rows)} rows before a change of later prices move too: something reaches "
+        f"{cut - min(rows, default=cut) + 1} bar(s) ahead (shift(-k), a centred window, or filling "
+        "backwards)",
+    )
 
-    def future():
-        rows = moved_rows(fn, prices, cut)
-        if not len(rows):
-            return
-        reach = cut - rows[0] + 1
-        if len(rows) > cut // 2:
-            raise CheckFailedError(
-                f"{len(rows)} rows of {cut + 1} change when only later prices change: a mean, "
-                "deviation, rank or fit over the whole sample. Use expanding or rolling windows, "
-                "or fit on the training part"
-            )
-        raise CheckFailedError(
-            f"the {len(rows)} rows before a change of later prices move too: something reaches "
-            f"{reach} bar(s) ahead (shift(-k), a centred window, or filling backwards)"
-        )
-
-    def gaps():
-        holed = prices.copy()
-        holed.iloc[60:66, 1] = np.nan
-        rows = moved_rows(lambda p: fn(p.where(holed.notna())), prices, 63)
-        require(
-            not len(rows),
-            "where bars are missing your features are filled from later ones (bfill or "
-            "interpolate): a gap stays NaN until the next bar is known",
-        )
-
-    run_stages(
-        "check_features",
-        [
-            ("the index", index),
-            ("the argument is left alone", untouched),
-            ("no future", future),
-            ("no future across a gap", gaps),
-        ],
-        until=until,
+    yield "no future across a gap"
+    holed = prices.copy()
+    holed.iloc[60:66, 1] = np.nan
+    rows = _moved_rows(lambda p: fn(p.where(holed.notna())), prices, 63)
+    require(
+        not len(rows),
+        "where bars are missing your features are filled from later ones (bfill or "
+        "interpolate): a gap stays NaN until the next bar is known",
     )
 
 
-def check_split(fn: Callable, *, until: str | None = None) -> None:
+@staged
+def check_split(fn: Callable) -> Iterator[str]:
     """Check ``fn(n_rows, train_share, horizon) -> (train, test)``, two integer index arrays.
 
     Row t has a target that covers bars t+1 .. t+horizon. No bar of a training target may be a test
     row, so the ``horizon`` rows before the first test row belong to neither part, as in
     :meth:`crossattn.CrossAttentionData.split`.
-
-    Other Parameters
-    ----------------
-    until : str, optional
-        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -162,37 +116,31 @@ def check_split(fn: Callable, *, until: str | None = None) -> None:
         require(isinstance(result, tuple) and len(result) == 2, "return the pair (train, test)")
         return [as_array(part, name) for part, name in zip(result, ["train", "test"], strict=True)]
 
-    def order():
-        train, test = ask()
-        ordered = (np.diff(train) > 0).all() and (np.diff(test) > 0).all()
-        require(
-            ordered and train.max() < test.min(),
-            "rows must stay in time order, training before test: shuffled rows put tomorrow into "
-            "the training part",
-        )
-
-    def purge():
-        train, test = ask()
-        last = int(train.max()) + horizon
-        require(
-            last < test.min(),
-            f"the last training target covers bars up to {last}, and the first test row is "
-            f"{int(test.min())}: drop the training rows whose targets reach into the test part "
-            "(purge by the horizon)",
-        )
-
-    def economy():
-        train, test = ask()
-        require(test.min() == 30 and test.max() == rows - 1, "test is rows 30 to 49 here")
-        require(
-            train.min() == 0 and train.max() == 25,
-            "with targets of 4 bars, rows 0 to 25 are safe: row 25 covers bars 26 to 29, the last "
-            f"before the first test row; your last is {int(train.max())}",
-        )
-        require_close(ask(1)[0], np.arange(29.0), "training rows for a horizon of 1")
-
-    run_stages(
-        "check_split",
-        [("time order", order), ("purge", purge), ("nothing wasted", economy)],
-        until=until,
+    yield "time order"
+    train, test = ask()
+    ordered = (np.diff(train) > 0).all() and (np.diff(test) > 0).all()
+    require(
+        ordered and train.max() < test.min(),
+        "rows must stay in time order, training before test: shuffled rows put tomorrow into "
+        "the training part",
     )
+
+    yield "purge"
+    train, test = ask()
+    last = int(train.max()) + horizon
+    require(
+        last < test.min(),
+        f"the last training target covers bars up to {last}, and the first test row is "
+        f"{int(test.min())}: drop the training rows whose targets reach into the test part "
+        "(purge by the horizon)",
+    )
+
+    yield "nothing wasted"
+    train, test = ask()
+    require(test.min() == 30 and test.max() == rows - 1, "test is rows 30 to 49 here")
+    require(
+        train.min() == 0 and train.max() == 25,
+        "with targets of 4 bars, rows 0 to 25 are safe: row 25 covers bars 26 to 29, the last "
+        f"before the first test row; your last is {int(train.max())}",
+    )
+    require_close(ask(1)[0], np.arange(29.0), "training rows for a horizon of 1")

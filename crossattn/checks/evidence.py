@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from crossattn.checks._stages import as_array, require, require_close, run_stages
+from crossattn.checks._stages import as_array, require, require_close, staged
 
 
-def check_false_discovery(fn: Callable, *, until: str | None = None) -> None:
+@staged
+def check_false_discovery(fn: Callable) -> Iterator[str]:
     """Check ``fn(p_values) -> q_values``, by Benjamini and Hochberg, in the order given.
-
-    Other Parameters
-    ----------------
-    until : str, optional
-        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -30,7 +26,7 @@ def check_false_discovery(fn: Callable, *, until: str | None = None) -> None:
     --------
     >>> from crossattn.evidence.inference import benjamini_hochberg
     >>> check_false_discovery(benjamini_hochberg)
-    check_false_discovery: 2 of 2 stages passed
+    check_false_discovery: 2 stages passed
 
     Built in chapter: Who really leads?
     """
@@ -40,35 +36,27 @@ def check_false_discovery(fn: Callable, *, until: str | None = None) -> None:
     raw[order] = p[order] * 7 / np.arange(1, 8)
     truth = np.array([min(raw[k] for k in range(7) if p[k] >= level) for level in p])
 
-    def values():
-        slips = {
-            "this is Bonferroni, p times the number of tests: it controls the chance of a single "
-            "false claim, which is stricter than the share of false claims": np.minimum(7 * p, 1),
-            "these are the p-values, unchanged: of 20 true nulls one is below .05 by luck": p,
-            "a larger p must not have a smaller q: take the smallest of this and all later "
-            "ones (running minimum from the largest p)": raw,
-            "the q-values are in sorted order: put them back where their p-values were": (
-                truth[order]
-            ),
-        }
-        require_close(as_array(fn(p.copy()), "q-values"), truth, "q-values", slips)
+    yield "seven pairs"
+    slips = {
+        "this is Bonferroni, p times the number of tests: it controls the chance of a single "
+        "false claim, which is stricter than the share of false claims": np.minimum(7 * p, 1),
+        "these are the p-values, unchanged: of 20 true nulls one is below .05 by luck": p,
+        "a larger p must not have a smaller q: take the smallest of this and all later "
+        "ones (running minimum from the largest p)": raw,
+        "the q-values are in sorted order: put them back where their p-values were": (truth[order]),
+    }
+    require_close(as_array(fn(p.copy()), "q-values"), truth, "q-values", slips)
 
-    def bounds():
-        ties = np.array([0.8, 0.8, 1.0])
-        q = as_array(fn(ties), "q-values")
-        require(bool((q <= 1).all()), "a q-value is a probability and never above 1")
-        require_close(q, np.ones(3), "q-values of three large p-values")
-
-    run_stages("check_false_discovery", [("seven pairs", values), ("bounds", bounds)], until=until)
+    yield "bounds"
+    ties = np.array([0.8, 0.8, 1.0])
+    q = as_array(fn(ties), "q-values")
+    require(bool((q <= 1).all()), "a q-value is a probability and never above 1")
+    require_close(q, np.ones(3), "q-values of three large p-values")
 
 
-def check_p_value(fn: Callable, *, until: str | None = None) -> None:
+@staged
+def check_p_value(fn: Callable) -> Iterator[str]:
     """Check ``fn(statistic, null) -> p``, one-sided, from draws of the statistic under the null.
-
-    Other Parameters
-    ----------------
-    until : str, optional
-        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -79,25 +67,23 @@ def check_p_value(fn: Callable, *, until: str | None = None) -> None:
     """
     null = np.array([0.1, 0.4, 0.2, 0.9, 0.5, 0.3, 0.8, 0.6, 0.7])
 
-    def tail():
-        slips = {
-            "this is the lower tail: count the draws that are at LEAST as large": 9 / 10,
-            "count the statistic itself among the draws: (1 + count) / (1 + draws), so that no "
-            "finite simulation ever claims a p of 0": 1 / 9,
-        }
-        value = as_array(fn(0.85, null.copy()), "p")
-        require_close(value, np.asarray(2 / 10), "p of 0.85", slips)
-        ties = as_array(fn(0.9, null.copy()), "p")
-        slips = {"a draw equal to the statistic counts": 1 / 10}
-        require_close(ties, np.asarray(2 / 10), "p of 0.9", slips)
+    yield "the upper tail"
+    slips = {
+        "this is the lower tail: count the draws that are at LEAST as large": 9 / 10,
+        "count the statistic itself among the draws: (1 + count) / (1 + draws), so that no "
+        "finite simulation ever claims a p of 0": 1 / 9,
+    }
+    value = as_array(fn(0.85, null.copy()), "p")
+    require_close(value, np.asarray(2 / 10), "p of 0.85", slips)
+    ties = as_array(fn(0.9, null.copy()), "p")
+    slips = {"a draw equal to the statistic counts": 1 / 10}
+    require_close(ties, np.asarray(2 / 10), "p of 0.9", slips)
 
-    def never_zero():
-        value = as_array(fn(5.0, null.copy()), "p")
-        require_close(
-            value,
-            np.asarray(0.1),
-            "p of 5.0",
-            {"a p-value of 0 claims certainty from nine draws: use (1 + count) / (1 + draws)": 0},
-        )
-
-    run_stages("check_p_value", [("the upper tail", tail), ("never zero", never_zero)], until=until)
+    yield "never zero"
+    value = as_array(fn(5.0, null.copy()), "p")
+    require_close(
+        value,
+        np.asarray(0.1),
+        "p of 5.0",
+        {"a p-value of 0 claims certainty from nine draws: use (1 + count) / (1 + draws)": 0},
+    )

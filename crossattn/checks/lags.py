@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from crossattn.checks._stages import as_array, require, require_close, require_shape, run_stages
+from crossattn.checks._stages import as_array, require, require_close, require_shape, staged
 from crossattn.checks.attention import _answer, softmax_by_loop
 
 
-def check_lag_tokens(fn: Callable, *, until: str | None = None) -> None:
+@staged
+def check_lag_tokens(fn: Callable) -> Iterator[str]:
     """Check ``fn(returns (T, N), n_lags) -> tokens (T, N, L)``, ``tokens[t, j, k] = r[t-k, j]``.
 
     Index k of the lag axis is k bars before the query's own bar, so index 0 is the newest bar that
     is known; where there is no bar yet, NaN.
-
-    Other Parameters
-    ----------------
-    until : str, optional
-        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -44,33 +40,30 @@ def check_lag_tokens(fn: Callable, *, until: str | None = None) -> None:
     def ask():
         return as_array(fn(returns.copy(), lags), "tokens")
 
-    def shape():
-        require_shape(ask(), (steps, assets, lags), "tokens", "(bars, assets, lags)")
+    yield "shape"
+    require_shape(ask(), (steps, assets, lags), "tokens", "(bars, assets, lags)")
 
-    def past():
-        tokens, known = ask(), ~np.isnan(truth)
-        wrapped = np.stack([np.roll(returns, k, axis=0) for k in range(lags)], axis=2)
-        slips = {
-            "index k must look k bars back; yours looks k bars ahead, into the future": shifted(
-                lambda t, k: t + k
-            ),
-            "your newest token is one bar old: index 0 is the query's own bar, which is known "
-            "at its close": shifted(lambda t, k: t - k - 1),
-            "the lag axis runs from old to new; index 0 must be the newest": truth[..., ::-1],
-            "np.roll wraps round: the first bars see the last ones, which is the future": wrapped,
-            "missing bars must stay NaN: a 0 is a return that somebody could have earned": (
-                np.nan_to_num(truth)
-            ),
-        }
-        require_close(tokens, truth, "tokens", slips)
-        require(np.isnan(tokens[~known]).all(), "bars before the first must be NaN")
-
-    run_stages(
-        "check_lag_tokens", [("shape", shape), ("the past, newest first", past)], until=until
-    )
+    yield "the past, newest first"
+    tokens, known = ask(), ~np.isnan(truth)
+    wrapped = np.stack([np.roll(returns, k, axis=0) for k in range(lags)], axis=2)
+    slips = {
+        "index k must look k bars back; yours looks k bars ahead, into the future": shifted(
+            lambda t, k: t + k
+        ),
+        "your newest token is one bar old: index 0 is the query's own bar, which is known "
+        "at its close": shifted(lambda t, k: t - k - 1),
+        "the lag axis runs from old to new; index 0 must be the newest": truth[..., ::-1],
+        "np.roll wraps round: the first bars see the last ones, which is the future": wrapped,
+        "missing bars must stay NaN: a 0 is a return that somebody could have earned": (
+            np.nan_to_num(truth)
+        ),
+    }
+    require_close(tokens, truth, "tokens", slips)
+    require(np.isnan(tokens[~known]).all(), "bars before the first must be NaN")
 
 
-def check_lag_attention(fn: Callable, *, until: str | None = None) -> None:
+@staged
+def check_lag_attention(fn: Callable) -> Iterator[str]:
     """Check ``fn(query, key, value, mask=None) -> (output, attention)`` over (asset, lag).
 
     Parameters
@@ -79,11 +72,6 @@ def check_lag_attention(fn: Callable, *, until: str | None = None) -> None:
         Takes float64 torch tensors ``query (N, D)``, ``key (M, L, D)``, ``value (M, L, Dv)`` and a
         boolean ``mask (N, M)``. Returns ``output (N, Dv)`` and ``attention (N, M, L)`` whose rows
         sum to 1 over assets and lags together.
-
-    Other Parameters
-    ----------------
-    until : str, optional
-        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -116,62 +104,43 @@ def check_lag_attention(fn: Callable, *, until: str | None = None) -> None:
         result = fn(*tensors) if allowed is None else fn(*tensors, torch.tensor(allowed))
         return _answer(result, ("output", "attention"))
 
-    def shapes():
-        output, attention = ask()
-        require_shape(attention, (n, m, lags), "attention", "(queries, key assets, lags)")
-        require_shape(output, (n, dv), "output", "(queries, width of a value)")
+    yield "shapes"
+    output, attention = ask()
+    require_shape(attention, (n, m, lags), "attention", "(queries, key assets, lags)")
+    require_shape(output, (n, dv), "output", "(queries, width of a value)")
 
-    def jointly():
-        _, attention = ask()
-        slips = {
-            "the softmax runs over lags alone, so each asset gets a whole unit of attention: "
-            "flatten assets and lags into one axis first": by_lag,
-            "the softmax runs over assets alone, once per lag: flatten assets and lags into one "
-            "axis first": by_asset,
-            "the keys are averaged over time before attending: then no lag can be told from "
-            "another": np.repeat(pooled[..., None] / lags, lags, axis=2),
-            "the scores are not divided by the square root of the width": joint(
-                scores * d**0.5, open_
-            ),
-        }
-        require_close(attention, truth, "attention", slips)
+    yield "one softmax over assets and lags"
+    _, attention = ask()
+    slips = {
+        "the softmax runs over lags alone, so each asset gets a whole unit of attention: "
+        "flatten assets and lags into one axis first": by_lag,
+        "the softmax runs over assets alone, once per lag: flatten assets and lags into one "
+        "axis first": by_asset,
+        "the keys are averaged over time before attending: then no lag can be told from "
+        "another": np.repeat(pooled[..., None] / lags, lags, axis=2),
+        "the scores are not divided by the square root of the width": joint(scores * d**0.5, open_),
+    }
+    require_close(attention, truth, "attention", slips)
 
-    def mix():
-        output, attention = ask()
-        require_close(output, np.einsum("nml,mlv->nv", attention, value), "output")
+    yield "the mix of values"
+    output, attention = ask()
+    require_close(output, np.einsum("nml,mlv->nv", attention, value), "output")
 
-    def masking():
-        output, attention = ask(mask)
-        allowed = np.repeat(mask[..., None], lags, axis=2)
-        slips = {
-            "the mask changes nothing: a masked asset is masked at all of its lags": truth,
-            "the mask is used the wrong way round: True means may attend": joint(scores, ~allowed),
-            "the mask is applied after the softmax; rows no longer sum to 1": truth * allowed,
-        }
-        require_close(attention, joint(scores, allowed), "masked attention", slips)
-        require_close(
-            output, np.einsum("nml,mlv->nv", joint(scores, allowed), value), "masked output"
-        )
-
-    run_stages(
-        "check_lag_attention",
-        [
-            ("shapes", shapes),
-            ("one softmax over assets and lags", jointly),
-            ("the mix of values", mix),
-            ("the mask", masking),
-        ],
-        until=until,
-    )
+    yield "the mask"
+    output, attention = ask(mask)
+    allowed = np.repeat(mask[..., None], lags, axis=2)
+    slips = {
+        "the mask changes nothing: a masked asset is masked at all of its lags": truth,
+        "the mask is used the wrong way round: True means may attend": joint(scores, ~allowed),
+        "the mask is applied after the softmax; rows no longer sum to 1": truth * allowed,
+    }
+    require_close(attention, joint(scores, allowed), "masked attention", slips)
+    require_close(output, np.einsum("nml,mlv->nv", joint(scores, allowed), value), "masked output")
 
 
-def check_sector_means(fn: Callable, *, until: str | None = None) -> None:
+@staged
+def check_sector_means(fn: Callable) -> Iterator[str]:
     """Check ``fn(x (N, D), sector_of (N,)) -> (S, D)``, the mean token of each sector 0..S-1.
-
-    Other Parameters
-    ----------------
-    until : str, optional
-        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -186,23 +155,22 @@ def check_sector_means(fn: Callable, *, until: str | None = None) -> None:
     sector = np.array([2, 0, 1, 0, 0, 2])
     truth = np.stack([x[sector == s].mean(axis=0) for s in range(3)])
 
-    def means():
-        result = as_array(fn(torch.tensor(x), torch.tensor(sector)), "sector means")
-        slips = {
-            "these are sums: a sector of three would weigh three times as much": np.stack(
-                [x[sector == s].sum(axis=0) for s in range(3)]
-            ),
-            "every sector has the mean of all assets": np.repeat(x.mean(0)[None], 3, axis=0),
-            "divide by the size of each sector, not by the number of assets": np.stack(
-                [x[sector == s].sum(axis=0) / 6 for s in range(3)]
-            ),
-        }
-        require_close(result, truth, "sector means", slips)
-
-    run_stages("check_sector_means", [("means by sector", means)], until=until)
+    yield "means by sector"
+    result = as_array(fn(torch.tensor(x), torch.tensor(sector)), "sector means")
+    slips = {
+        "these are sums: a sector of three would weigh three times as much": np.stack(
+            [x[sector == s].sum(axis=0) for s in range(3)]
+        ),
+        "every sector has the mean of all assets": np.repeat(x.mean(0)[None], 3, axis=0),
+        "divide by the size of each sector, not by the number of assets": np.stack(
+            [x[sector == s].sum(axis=0) / 6 for s in range(3)]
+        ),
+    }
+    require_close(result, truth, "sector means", slips)
 
 
-def check_hierarchy(fn: Callable, *, until: str | None = None) -> None:
+@staged
+def check_hierarchy(fn: Callable) -> Iterator[str]:
     """Check ``fn(x, sector_of) -> (output, within, across)``.
 
     Parameters
@@ -212,11 +180,6 @@ def check_hierarchy(fn: Callable, *, until: str | None = None) -> None:
         the members of its own sector, itself included. ``across (N, S)``: attention of each asset
         over the mean tokens of the *other* sectors. Scores are plain dot products over √D, values
         are the tokens. ``output = x + within @ x + across @ means``.
-
-    Other Parameters
-    ----------------
-    until : str, optional
-        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -239,43 +202,37 @@ def check_hierarchy(fn: Callable, *, until: str | None = None) -> None:
         names = ("output", "within", "across")
         return _answer(fn(torch.tensor(x), torch.tensor(sector)), names)
 
-    def inside():
-        slips = {
-            "assets attend to all assets: mask by sector": softmax_by_loop(
-                x @ x.T / 2.0, np.ones((6, 6), dtype=bool)
-            ),
-            "the sector mask is applied after the softmax; rows no longer sum to 1": same
-            * softmax_by_loop(x @ x.T / 2.0, np.ones((6, 6), dtype=bool)),
-            "assets attend to everybody but their own sector: the mask is upside down": (
-                softmax_by_loop(x @ x.T / 2.0, ~same)
-            ),
-            "the scores are not divided by the square root of the width": softmax_by_loop(
-                x @ x.T, same
-            ),
-        }
-        require_close(ask()[1], within, "attention within the sector", slips)
+    yield "within the sector"
+    slips = {
+        "assets attend to all assets: mask by sector": softmax_by_loop(
+            x @ x.T / 2.0, np.ones((6, 6), dtype=bool)
+        ),
+        "the sector mask is applied after the softmax; rows no longer sum to 1": same
+        * softmax_by_loop(x @ x.T / 2.0, np.ones((6, 6), dtype=bool)),
+        "assets attend to everybody but their own sector: the mask is upside down": (
+            softmax_by_loop(x @ x.T / 2.0, ~same)
+        ),
+        "the scores are not divided by the square root of the width": softmax_by_loop(
+            x @ x.T, same
+        ),
+    }
+    require_close(ask()[1], within, "attention within the sector", slips)
 
-    def outside():
-        slips = {
-            "an asset attends to the mean of its own sector twice: mask its own sector here": (
-                softmax_by_loop(x @ means.T / 2.0, np.ones((6, 3), dtype=bool))
-            ),
-            "an asset attends to its own sector only: the mask is upside down": softmax_by_loop(
-                x @ means.T / 2.0, ~foreign
-            ),
-        }
-        require_close(ask()[2], across, "attention across sectors", slips)
+    yield "across sectors"
+    slips = {
+        "an asset attends to the mean of its own sector twice: mask its own sector here": (
+            softmax_by_loop(x @ means.T / 2.0, np.ones((6, 3), dtype=bool))
+        ),
+        "an asset attends to its own sector only: the mask is upside down": softmax_by_loop(
+            x @ means.T / 2.0, ~foreign
+        ),
+    }
+    require_close(ask()[2], across, "attention across sectors", slips)
 
-    def total():
-        slips = {
-            "the token itself is missing from the sum (the residual connection)": within @ x
-            + across @ means,
-            "what comes from the other sectors is missing": x + within @ x,
-        }
-        require_close(ask()[0], x + within @ x + across @ means, "output", slips)
-
-    run_stages(
-        "check_hierarchy",
-        [("within the sector", inside), ("across sectors", outside), ("the sum", total)],
-        until=until,
-    )
+    yield "the sum"
+    slips = {
+        "the token itself is missing from the sum (the residual connection)": within @ x
+        + across @ means,
+        "what comes from the other sectors is missing": x + within @ x,
+    }
+    require_close(ask()[0], x + within @ x + across @ means, "output", slips)

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from crossattn.checks._stages import as_array, close, require, require_close, run_stages
+from crossattn.checks._stages import as_array, close, require, require_close, staged
 
 
 def account_by_loop(
     prices: np.ndarray, targets: np.ndarray, rate: float, *, delay: int = 0, drift: bool = True
 ) -> np.ndarray:
-    """Equity after each row's trades, from shares and cash: the reference of the check.
+    """Equity (T,) after each row's trades, from shares and cash: the reference of the check.
 
-    Parameters
-    ----------
-    prices : ndarray of shape (T, N)
-    targets : ndarray of shape (T, N)
-        Target weights; a NaN row trades nothing.
-    rate : float
-        Cost, a fraction of the traded notional.
-    delay : int
-        Rows between a target and its trade.
-    drift : bool
-        False trades back to the last targets in every row.
-
-    Returns
-    -------
-    ndarray of shape (T,)
+    ``prices`` and target weights are (T, N); a NaN row trades nothing. ``rate`` is the cost, a
+    fraction of the traded notional; ``delay`` the rows between a target and its trade; without
+    ``drift`` every row trades back to the last targets.
 
     Examples
     --------
     >>> account_by_loop(np.array([[1.0], [2.0]]), np.array([[1.0], [np.nan]]), 0.0).tolist()
     [1.0, 2.0]
-
-    Built in chapter: Backtesting
     """
     cash, shares, latest = 1.0, np.zeros(prices.shape[1]), None
     equity = []
@@ -52,7 +38,8 @@ def account_by_loop(
     return np.array(equity)
 
 
-def check_backtest(fn: Callable, *, until: str | None = None) -> None:
+@staged
+def check_backtest(fn: Callable) -> Iterator[str]:
     """Check ``fn(prices, targets, cost) -> equity``.
 
     Parameters
@@ -62,11 +49,6 @@ def check_backtest(fn: Callable, *, until: str | None = None) -> None:
         starts with 1. At a row with targets it is first valued at that row's prices, then brought
         to targets times that value, and each order pays ``cost`` times its size in cash. A NaN row
         trades nothing. Returns ``equity (T,)`` after each row's trades.
-
-    Other Parameters
-    ----------------
-    until : str, optional
-        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -86,92 +68,75 @@ def check_backtest(fn: Callable, *, until: str | None = None) -> None:
     def ask(cost):
         return as_array(fn(prices.copy(), targets.copy(), cost), "equity")
 
-    def one_trade():
-        only = targets.copy()
-        only[1:] = np.nan
-        equity = as_array(fn(prices.copy(), only, 0.0), "equity")
-        slips = {
-            "your account trades back to its weights in every bar, for nothing: after a trade "
-            "the shares stay and the weights drift": np.concatenate(
-                [[1.0], np.cumprod(1 + bars @ only[0])]
-            ),
-            "your trade acts one row late: it happens at its own row's price": account_by_loop(
-                prices, only, 0.0, delay=1
-            ),
-            "returns are added up; wealth compounds": np.concatenate(
-                [[1.0], 1 + np.cumsum(bars @ only[0])]
-            ),
-            "cash that is not invested is lost, or the account starts at something but 1": (
-                prices / prices[0] @ only[0] - 1
-            ),
-        }
-        require_close(equity, account_by_loop(prices, only, 0.0), "equity of one trade", slips)
+    yield "one trade, then hold"
+    only = targets.copy()
+    only[1:] = np.nan
+    equity = as_array(fn(prices.copy(), only, 0.0), "equity")
+    slips = {
+        "your account trades back to its weights in every bar, for nothing: after a trade "
+        "the shares stay and the weights drift": np.concatenate(
+            [[1.0], np.cumprod(1 + bars @ only[0])]
+        ),
+        "your trade acts one row late: it happens at its own row's price": account_by_loop(
+            prices, only, 0.0, delay=1
+        ),
+        "returns are added up; wealth compounds": np.concatenate(
+            [[1.0], 1 + np.cumsum(bars @ only[0])]
+        ),
+        "cash that is not invested is lost, or the account starts at something but 1": (
+            prices / prices[0] @ only[0] - 1
+        ),
+    }
+    require_close(equity, account_by_loop(prices, only, 0.0), "equity of one trade", slips)
 
-    def timing():
-        early = np.concatenate([[1.0], np.cumprod(1 + (bars * held[1:]).sum(1))])
-        slips = {
-            "a weight of row t earns the return that ENDS at row t, which was known when the "
-            "weight was chosen: this is the future, leaked": early,
-            "new weights act one row late: a trade happens at its own row's price": (
-                account_by_loop(prices, targets, 0.0, delay=1)
-            ),
-            "a trade acts only at the next trade: the period is earned with the OLD weights": (
-                np.concatenate([[1.0], np.cumprod(1 + (bars * _previous(held)[1:]).sum(1))])
-            ),
-            "weights never drift: you trade back to them in every bar, for nothing": (
-                account_by_loop(prices, targets, 0.0, drift=False)
-            ),
-        }
-        require_close(ask(0.0), account_by_loop(prices, targets, 0.0), "equity, no costs", slips)
+    yield "who earns which bar"
+    early = np.concatenate([[1.0], np.cumprod(1 + (bars * held[1:]).sum(1))])
+    slips = {
+        "a weight of row t earns the return that ENDS at row t, which was known when the "
+        "weight was chosen: this is the future, leaked": early,
+        "new weights act one row late: a trade happens at its own row's price": (
+            account_by_loop(prices, targets, 0.0, delay=1)
+        ),
+        "a trade acts only at the next trade: the period is earned with the OLD weights": (
+            np.concatenate([[1.0], np.cumprod(1 + (bars * _previous(held)[1:]).sum(1))])
+        ),
+        "weights never drift: you trade back to them in every bar, for nothing": (
+            account_by_loop(prices, targets, 0.0, drift=False)
+        ),
+    }
+    require_close(ask(0.0), account_by_loop(prices, targets, 0.0), "equity, no costs", slips)
 
-    def costs():
-        truth = account_by_loop(prices, targets, 0.01)
-        weights_only = account_by_loop(prices, targets, 0.0)
-        for row in (0, 3, 6):
-            before = targets[row - 3] if row else np.zeros(3)
-            weights_only[row:] *= 1 - 0.01 * np.abs(targets[row] - before).sum()
-        slips = {
-            "no cost is paid": account_by_loop(prices, targets, 0.0),
-            "the first purchase is a trade too and costs money": account_by_loop(
-                prices, targets, 0.01
-            )
-            / (1 - 0.01 * np.abs(targets[0]).sum()),
-            "costs are charged on target minus the target before; the position has drifted since, "
-            "and the order is the difference to what is HELD": weights_only,
-            "selling costs as much as buying: take the absolute value of each order": (
-                account_by_loop(prices, targets, 0.0) * 0.99
-            ),
-        }
-        require_close(ask(0.01), truth, "equity with costs", slips)
+    yield "costs"
+    truth = account_by_loop(prices, targets, 0.01)
+    weights_only = account_by_loop(prices, targets, 0.0)
+    for row in (0, 3, 6):
+        before = targets[row - 3] if row else np.zeros(3)
+        weights_only[row:] *= 1 - 0.01 * np.abs(targets[row] - before).sum()
+    slips = {
+        "no cost is paid": account_by_loop(prices, targets, 0.0),
+        "the first purchase is a trade too and costs money": account_by_loop(prices, targets, 0.01)
+        / (1 - 0.01 * np.abs(targets[0]).sum()),
+        "costs are charged on target minus the target before; the position has drifted since, "
+        "and the order is the difference to what is HELD": weights_only,
+        "selling costs as much as buying: take the absolute value of each order": (
+            account_by_loop(prices, targets, 0.0) * 0.99
+        ),
+    }
+    require_close(ask(0.01), truth, "equity with costs", slips)
 
-    def hold():
-        nothing = np.full((9, 3), np.nan)
-        equity = as_array(fn(prices.copy(), nothing, 0.01), "equity")
-        require(close(equity, np.ones(9)), "an account without trades keeps its 1 in cash")
-
-    run_stages(
-        "check_backtest",
-        [
-            ("one trade, then hold", one_trade),
-            ("who earns which bar", timing),
-            ("costs", costs),
-            ("no trade at all", hold),
-        ],
-        until=until,
-    )
+    yield "no trade at all"
+    nothing = np.full((9, 3), np.nan)
+    equity = as_array(fn(prices.copy(), nothing, 0.01), "equity")
+    require(close(equity, np.ones(9)), "an account without trades keeps its 1 in cash")
 
 
 def _previous(held: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros((3, held.shape[1])), held[:-3]])
 
 
-def check_metrics(fn: Callable, *, until: str | None = None) -> None:
+@staged
+def check_metrics(fn: Callable) -> Iterator[str]:
     """Check ``fn(returns, periods) -> dict`` with ``sharpe_ratio`` and ``max_drawdown``.
-
-    Other Parameters
-    ----------------
-    until : str, optional
-        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -182,7 +147,7 @@ def check_metrics(fn: Callable, *, until: str | None = None) -> None:
     --------
     >>> from crossattn import compute_metrics
     >>> check_metrics(lambda r, p: compute_metrics(r, periods_per_year=p))
-    check_metrics: 2 of 2 stages passed
+    check_metrics: 2 stages passed
 
     Built in chapter: Backtesting
     """
@@ -190,37 +155,34 @@ def check_metrics(fn: Callable, *, until: str | None = None) -> None:
     mean, deviation, periods = returns.mean(), returns.std(ddof=1), 365.0
     wealth = np.cumprod(1 + returns)
 
-    def sharpe():
-        value = as_array(fn(returns.copy(), periods)["sharpe_ratio"], "sharpe_ratio")
-        slips = {
-            "the ratio is of one bar: multiply by the root of the bars a year": mean / deviation,
-            "a ratio of mean to deviation grows with the ROOT of the number of bars": (
-                mean / deviation * periods
-            ),
-            "use the sample deviation, ddof=1": mean / returns.std() * periods**0.5,
-        }
-        require_close(value, np.asarray(mean / deviation * periods**0.5), "sharpe_ratio", slips)
+    yield "the Sharpe ratio"
+    value = as_array(fn(returns.copy(), periods)["sharpe_ratio"], "sharpe_ratio")
+    slips = {
+        "the ratio is of one bar: multiply by the root of the bars a year": mean / deviation,
+        "a ratio of mean to deviation grows with the ROOT of the number of bars": (
+            mean / deviation * periods
+        ),
+        "use the sample deviation, ddof=1": mean / returns.std() * periods**0.5,
+    }
+    require_close(value, np.asarray(mean / deviation * periods**0.5), "sharpe_ratio", slips)
 
-    def drawdown():
-        value = as_array(fn(returns.copy(), periods)["max_drawdown"], "max_drawdown")
-        from_one = np.concatenate([[1.0], wealth])
-        slips = {
-            "a loss on the first bar is a loss: start from a wealth of 1": (
-                wealth / np.maximum.accumulate(wealth) - 1
-            ).min(),
-            "a drawdown is at most 0 by the convention of this course": -(
-                from_one / np.maximum.accumulate(from_one) - 1
-            ).min(),
-        }
-        truth = (from_one / np.maximum.accumulate(from_one) - 1).min()
-        require_close(value, np.asarray(truth), "max_drawdown", slips)
-
-    run_stages(
-        "check_metrics", [("the Sharpe ratio", sharpe), ("the drawdown", drawdown)], until=until
-    )
+    yield "the drawdown"
+    value = as_array(fn(returns.copy(), periods)["max_drawdown"], "max_drawdown")
+    from_one = np.concatenate([[1.0], wealth])
+    slips = {
+        "a loss on the first bar is a loss: start from a wealth of 1": (
+            wealth / np.maximum.accumulate(wealth) - 1
+        ).min(),
+        "a drawdown is at most 0 by the convention of this course": -(
+            from_one / np.maximum.accumulate(from_one) - 1
+        ).min(),
+    }
+    truth = (from_one / np.maximum.accumulate(from_one) - 1).min()
+    require_close(value, np.asarray(truth), "max_drawdown", slips)
 
 
-def check_sharpe_loss(fn: Callable, *, until: str | None = None) -> None:
+@staged
+def check_sharpe_loss(fn: Callable) -> Iterator[str]:
     """Check ``fn(positions, returns, cost=0.0) -> loss``, minus the Sharpe ratio of one bar.
 
     Parameters
@@ -230,11 +192,6 @@ def check_sharpe_loss(fn: Callable, *, until: str | None = None) -> None:
         ``returns (B, N)`` (of bar t+1), consecutive in time, and a cost rate paid on the change of
         each position from the row before, the first row from nothing. Returns a scalar with a
         gradient: minus mean over standard deviation (ddof 1) of the portfolio's B returns.
-
-    Other Parameters
-    ----------------
-    until : str, optional
-        Title of the last stage to run; all of them by default.
 
     Raises
     ------
@@ -259,47 +216,41 @@ def check_sharpe_loss(fn: Callable, *, until: str | None = None) -> None:
         require(value.shape == (), f"a loss is one number, yours has shape {value.shape}")
         return value
 
-    def gross():
-        early = (positions[1:] * returns[:-1]).sum(axis=1)
-        slips = {
-            "a loss is minimised: turn the sign": ratio(earned),
-            "this is the mean of the assets' own ratios: add up the portfolio's return first, "
-            "diversification lives in the sum": -ratio(positions * returns).mean(),
-            "this is the mean return: it pays for risk and corners one asset": -earned.mean(),
-            "use the sample deviation, ddof=1": -earned.mean() / earned.std(),
-            "positions of row t are paired with the return before it: the rows already match": (
-                -ratio(early)
-            ),
-        }
-        require_close(ask(), np.asarray(-ratio(earned)), "the loss", slips)
+    yield "before costs"
+    early = (positions[1:] * returns[:-1]).sum(axis=1)
+    slips = {
+        "a loss is minimised: turn the sign": ratio(earned),
+        "this is the mean of the assets' own ratios: add up the portfolio's return first, "
+        "diversification lives in the sum": -ratio(positions * returns).mean(),
+        "this is the mean return: it pays for risk and corners one asset": -earned.mean(),
+        "use the sample deviation, ddof=1": -earned.mean() / earned.std(),
+        "positions of row t are paired with the return before it: the rows already match": (
+            -ratio(early)
+        ),
+    }
+    require_close(ask(), np.asarray(-ratio(earned)), "the loss", slips)
 
-    def net():
-        late = np.abs(np.diff(positions, axis=0)).sum(axis=1)
-        slips = {
-            "costs change nothing: subtract them from the portfolio's return, bar by bar": (
-                -ratio(earned)
-            ),
-            "the first position must be bought too": -ratio(
-                earned - 0.1 * np.concatenate([[0.0], late])
-            ),
-            "costs are paid on changes of positions, not on their size": -ratio(
-                earned - 0.1 * np.abs(positions).sum(axis=1)
-            ),
-        }
-        require_close(ask(0.1), np.asarray(-ratio(earned - 0.1 * orders)), "net loss", slips)
+    yield "after costs"
+    late = np.abs(np.diff(positions, axis=0)).sum(axis=1)
+    slips = {
+        "costs change nothing: subtract them from the portfolio's return, bar by bar": (
+            -ratio(earned)
+        ),
+        "the first position must be bought too": -ratio(
+            earned - 0.1 * np.concatenate([[0.0], late])
+        ),
+        "costs are paid on changes of positions, not on their size": -ratio(
+            earned - 0.1 * np.abs(positions).sum(axis=1)
+        ),
+    }
+    require_close(ask(0.1), np.asarray(-ratio(earned - 0.1 * orders)), "net loss", slips)
 
-    def slope():
-        leaf = torch.tensor(positions, requires_grad=True)
-        loss = fn(leaf, torch.tensor(returns))
-        require(
-            isinstance(loss, torch.Tensor) and loss.requires_grad,
-            "no gradient flows: stay in torch, without .detach(), .item() or NumPy",
-        )
-        (gradient,) = torch.autograd.grad(loss, leaf)
-        require(bool(gradient.abs().sum() > 0), "the gradient is zero everywhere")
-
-    run_stages(
-        "check_sharpe_loss",
-        [("before costs", gross), ("after costs", net), ("gradient", slope)],
-        until=until,
+    yield "gradient"
+    leaf = torch.tensor(positions, requires_grad=True)
+    loss = fn(leaf, torch.tensor(returns))
+    require(
+        isinstance(loss, torch.Tensor) and loss.requires_grad,
+        "no gradient flows: stay in torch, without .detach(), .item() or NumPy",
     )
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    require(bool(gradient.abs().sum() > 0), "the gradient is zero everywhere")

@@ -14,20 +14,6 @@ STUDENT_VARIABLE = "CROSSATTN_STUDENT"
 def student_id(claimed: str) -> str:
     """Return the student's id: while grading, the name of the submission, whatever was claimed.
 
-    Parameters
-    ----------
-    claimed : str
-        The student as written in the notebook.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    InvalidInputError
-        The id is empty.
-
     Examples
     --------
     >>> student_id(" ada ")

@@ -13,38 +13,21 @@ import io
 import json
 import os
 import re
-import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock
 
 from crossattn._io import atomic_write
 from crossattn.data.files import symbol_to_stem
 from crossattn.errors import DamagedFileError, InvalidInputError
 
-_MARK = b"crossattn-sha256-"
-_BLANK = b"0" * 64
+_MARK, _BLANK = b"crossattn-sha256-", b"0" * 64
 _PLAIN = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 _TIME = pa.timestamp("ms", tz="UTC")
-_MAX_ROWS = 50_000_000
 _ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError)
-_same_process = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns of float64 or int64, keyed by strictly increasing times, and notes beside them.
-
-    ``keys`` (n,) int64: opens in milliseconds since the epoch; ``notes``: JSON values.
-    """
-
-    keys: np.ndarray
-    columns: Mapping[str, np.ndarray]
-    notes: Mapping[str, object] = field(default_factory=dict)
 
 
 class BarCache:
@@ -71,8 +54,8 @@ class BarCache:
         ]
         return self.directory.joinpath(*folders, f"{symbol_to_stem(symbol)}.parquet")
 
-    def read(self, path: Path) -> Table | None:
-        """Return the table at ``path``, None where there is none; DamagedFileError if unusable."""
+    def read(self, path: Path) -> pd.DataFrame | None:
+        """Return the bars at ``path``, None where there are none; DamagedFileError if unusable."""
         try:
             data = path.read_bytes()
         except FileNotFoundError:
@@ -83,24 +66,24 @@ class BarCache:
             raise self._unusable(error) from None
         return _decode(data, self._place(path), path)
 
-    def merge(self, path: Path, table: Table) -> None:
-        """Add ``table`` to the file at ``path``; its rows and notes count over those there."""
-        self._write(path, table, merge=True)
+    def write(self, path: Path, bars: pd.DataFrame, *, merge: bool) -> None:
+        """Write ``bars``; with ``merge`` beside the rows that are there and not in ``bars``.
 
-    def replace(self, path: Path, table: Table) -> None:
-        """Write ``table`` to ``path``, whatever is there."""
-        self._write(path, table, merge=False)
-
-    def _write(self, path: Path, table: Table, *, merge: bool) -> None:
+        ``bars`` is indexed by strictly increasing UTC times (whole milliseconds); its columns are
+        float64 or UTC times; its ``attrs``, JSON values, replace those there.
+        """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(path.with_suffix(".lock")):
+            with FileLock(path.with_suffix(".lock"), poll_interval=0.01):
                 for left_over in path.parent.glob(f".{path.name[:60]}.*.part"):
                     left_over.unlink(missing_ok=True)
+                attrs, bars = bars.attrs, bars.set_axis(bars.index.as_unit("ms"))
                 if merge:
                     with contextlib.suppress(DamagedFileError):
-                        table = _merged(self.read(path), table)
-                data = _encode(table, self._place(path))
+                        older = self.read(path)
+                        if older is not None and list(older.columns) == list(bars.columns):
+                            bars = merge_rows(older, bars)
+                data = _encode(bars, {"place": self._place(path), "attrs": attrs})
                 with atomic_write(path) as temporary:
                     temporary.write_bytes(data)
         except OSError as error:
@@ -113,41 +96,37 @@ class BarCache:
         return InvalidInputError(f"cache_dir {self.directory} cannot be used: {error.strerror}")
 
 
-def _merged(older: Table | None, newer: Table) -> Table:
-    if older is None or set(older.columns) != set(newer.columns):
-        return newer
-    keys = np.concatenate([older.keys, newer.keys])
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    last = np.append(keys[1:] != keys[:-1], True)[: len(keys)]
-    columns = {
-        name: np.concatenate([older.columns[name], values])[order][last]
-        for name, values in newer.columns.items()
-    }
-    return Table(keys[last], columns, newer.notes)
+def merge_rows(older: pd.DataFrame, newer: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of both, sorted; where both hold a row, ``newer`` counts."""
+    extra = older[~older.index.isin(newer.index)]
+    if extra.empty or newer.empty:
+        return newer if extra.empty else older
+    both = pd.concat([extra, newer])
+    return both if extra.index[-1] < newer.index[0] else both.sort_index()
 
 
-def _encode(table: Table, place: str) -> bytes:
+def _encode(bars: pd.DataFrame, about: dict) -> bytes:
     """Return a Parquet file whose footer holds the digest of all its other bytes."""
-    times = pa.array(table.keys, pa.int64()).cast(_TIME)
-    arrow = pa.table({"time": times, **table.columns})
-    sink = io.BytesIO()
+    columns = {"time": pa.array(bars.index).cast(_TIME)}
+    for name, values in bars.items():
+        is_time = isinstance(values.dtype, pd.DatetimeTZDtype)
+        columns[name] = pa.array(values).cast(_TIME) if is_time else pa.array(values.to_numpy())
+    table, sink = pa.table(columns), io.BytesIO()
     options = {"store_schema": False, "use_dictionary": False, "write_statistics": False}
-    with pq.ParquetWriter(sink, arrow.schema, compression="zstd", **options) as writer:
-        writer.write_table(arrow)
-        about = json.dumps({"place": place, "notes": dict(table.notes)})
-        writer.add_key_value_metadata({"crossattn": about, "digest": (_MARK + _BLANK).decode()})
+    with pq.ParquetWriter(sink, table.schema, compression="zstd", **options) as writer:
+        writer.write_table(table)
+        digest = (_MARK + _BLANK).decode()
+        writer.add_key_value_metadata({"crossattn": json.dumps(about), "digest": digest})
     data = bytearray(sink.getvalue())
     at = data.rfind(_MARK + _BLANK) + len(_MARK)
     data[at : at + 64] = hashlib.sha256(data).hexdigest().encode("ascii")
     return bytes(data)
 
 
-def _decode(data: bytes, place: str, path: Path) -> Table:
+def _decode(data: bytes, place: str, path: Path) -> pd.DataFrame:
     at = data.rfind(_MARK) + len(_MARK)
-    digest = data[at : at + 64]
     blank = hashlib.sha256(data[:at] + _BLANK + data[at + 64 :]).hexdigest()
-    if at < len(_MARK) or digest != blank.encode("ascii"):
+    if at < len(_MARK) or data[at : at + 64] != blank.encode("ascii"):
         raise DamagedFileError(f"{path} is damaged or foreign")
     if b"ARROW:schema" in data:
         raise DamagedFileError(f"{path} carries an Arrow schema, which this cache never writes")
@@ -156,44 +135,15 @@ def _decode(data: bytes, place: str, path: Path) -> Table:
         about = json.loads(stored.metadata.metadata[b"crossattn"])
         if about["place"] != place:
             raise DamagedFileError(f"{path} was written for {about['place']!r}")
-        if stored.metadata.num_rows > _MAX_ROWS:
-            raise DamagedFileError(f"{path} holds more rows than this cache writes")
-        arrow = stored.read(use_threads=False)
-        if arrow.schema.field("time").type != _TIME:
-            raise DamagedFileError(f"{path} is not dated as this cache dates")
-        times = arrow["time"].cast(pa.int64())
-        columns = {name: arrow[name].to_numpy() for name in arrow.column_names if name != "time"}
-        keys = times.to_numpy()
-        notes = dict(about["notes"])
+        table = stored.read(use_threads=False)
+        if not set(table.schema.types) <= {_TIME, pa.float64()}:
+            raise DamagedFileError(f"{path} does not hold bars")
+        bars = table.to_pandas().set_index("time")
+        bars.attrs = dict(about["attrs"])
     except _ARROW_ERRORS as error:
         raise DamagedFileError(f"{path} is foreign: {type(error).__name__}") from None
-    numbers = all(values.dtype in (np.int64, np.float64) for values in columns.values())
-    if keys.dtype != np.int64 or not numbers or (np.diff(keys) <= 0).any():
-        raise DamagedFileError(f"{path} does not hold bars")
-    return Table(keys, columns, notes)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock file ``path``: one writer at a time, in this process and among all."""
-    with _same_process, path.open("ab") as handle:
-        _lock(handle.fileno())
-        yield
-
-
-try:
-    import fcntl
-
-    def _lock(descriptor: int) -> None:
-        """Wait for an exclusive lock; closing the file, or the end of the process, frees it."""
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-except ImportError:
-    import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        """Wait for an exclusive lock; closing the file, or the end of the process, frees it."""
-        while True:
-            with contextlib.suppress(OSError):
-                msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
-                return
+    index = bars.index
+    dated = isinstance(index, pd.DatetimeIndex) and not index.hasnans
+    if not dated or not (index.is_monotonic_increasing and index.is_unique):
+        raise DamagedFileError(f"{path} is not dated as this cache dates")
+    return bars

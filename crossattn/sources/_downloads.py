@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from crossattn._io import progress
-from crossattn.data.frame import Frames
+from crossattn.data.frame import Frame, Frames
 from crossattn.errors import (
     CrossAttentionError,
     CrossAttentionWarning,
     InvalidInputError,
+    MissingDependencyError,
     VenueError,
 )
 from crossattn.sources._http import Stopped, printable
@@ -66,32 +67,69 @@ class Fetched:
         return self.frames
 
 
-class Deadline:
-    """When one symbol is given up: so many seconds after its last valid page."""
+class Download:
+    """One symbol's download: fetched by ``run()``, given up ``give_up_s`` after its last page."""
 
-    def __init__(self, seconds: float):
-        self.seconds = seconds
+    def __init__(self, symbol: str, give_up_s: float):
+        self.symbol, self.give_up_s = symbol, give_up_s
+        self.failure: CrossAttentionError | None = None
+        self.notices: list[str] = []
         self.renew()
 
     def renew(self) -> None:
         """Grant the whole time again."""
-        self.ends_at = time.monotonic() + self.seconds
+        self.ends_at = time.monotonic() + self.give_up_s
 
-    def left(self) -> float:
-        """Return the seconds that are left."""
+    def seconds_left(self) -> float:
+        """Return how long the next page may take."""
         return self.ends_at - time.monotonic()
 
+    def gave_up(self, problem: str) -> VenueError:
+        """Return the error that names ``problem`` as the last of a symbol that ran out of time."""
+        last = f"; last: {problem}" if problem else ""
+        seconds = f"{self.give_up_s:g} s without a valid new page"
+        return VenueError(f"{self.symbol}: gave up after {seconds}{last}")
 
-def run_downloads(downloads: list, workers: int, stop: threading.Event) -> bool:
+    def run(self) -> None:
+        """Fetch until done, refused or stopped."""
+        raise NotImplementedError
+
+    def result(self) -> tuple[Frame | None, list[Gap]]:
+        """Return what came, None where nothing can be said yet, and the gaps in it."""
+        raise NotImplementedError
+
+
+def fetch_all(downloads: list[Download], workers: int, stop: threading.Event) -> Fetched:
+    """Run downloads side by side and collect what came of them."""
+    fetched = Fetched(interrupted=_run(downloads, workers, stop))
+    while downloads:
+        download = downloads.pop(0)  # its bars are freed before the next frame is made
+        fetched.notices += download.notices
+        try:
+            if download.failure is not None:
+                raise download.failure
+            frame, gaps = download.result()
+        except MissingDependencyError:
+            raise
+        except CrossAttentionError as failure:
+            if not fetched.interrupted or download.failure is not None:
+                fetched.failures[download.symbol] = failure
+            continue
+        fetched.gaps += gaps
+        if frame is not None:
+            fetched.frames[download.symbol] = frame
+    return fetched
+
+
+def _run(downloads: list[Download], workers: int, stop: threading.Event) -> bool:
     """Run each download in a thread of its own, ``workers`` at a time; return whether Ctrl-C came.
 
-    A download has ``symbol``, ``deadline``, ``run()`` and ``failure``, which is set here. What
-    blocks beyond any timeout (a host name that does not resolve) is abandoned a few seconds after
-    the symbol's deadline; threads are daemons, so that it cannot hold up the process either.
+    What blocks beyond any timeout (a host name that does not resolve) is abandoned a few seconds
+    after its time; threads are daemons, so that it cannot hold up the process either.
     """
     finished: queue.SimpleQueue = queue.SimpleQueue()
 
-    def work(download) -> None:
+    def work(download: Download) -> None:
         defect = None
         try:
             download.run()
@@ -109,8 +147,7 @@ def run_downloads(downloads: list, workers: int, stop: threading.Event) -> bool:
         while waiting or running:
             while waiting and len(running) < workers:
                 download = waiting.pop(0)
-                # its time starts with its turn, not with the fetch
-                download.deadline.renew()
+                download.renew()  # its time starts with its turn, not with the fetch
                 running[download] = threading.Thread(
                     target=work, args=(download,), name="fetch-symbol", daemon=True
                 )
@@ -118,15 +155,10 @@ def run_downloads(downloads: list, workers: int, stop: threading.Event) -> bool:
             try:
                 done, defect = finished.get(timeout=0.2)
             except queue.Empty:
-                overdue = [d for d in running if d.deadline.left() < -_GRACE_S]
-                for download in overdue:
-                    seconds = f"{download.deadline.seconds:g} s"
-                    download.failure = VenueError(
-                        f"{download.symbol}: gave up after {seconds} without a valid new page; "
-                        "last: the network does not return from a call"
-                    )
+                for download in [d for d in running if d.seconds_left() < -_GRACE_S]:
+                    download.failure = download.gave_up("the network does not return from a call")
                     del running[download]
-                bar.update(len(overdue))
+                    bar.update()
                 continue
             if defect is not None:
                 raise defect

@@ -16,7 +16,11 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-TRANSFER_ERRORS = (
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "crossattn"}
+_CHUNK = 65_536
+_POLL_S = 0.05  # how soon a blocked read notices that the caller wants to stop
+_request = threading.local()  # .ends_at, .stop: the request that this thread is waiting for
+_ERRORS = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
     http.client.HTTPException,
@@ -24,34 +28,86 @@ TRANSFER_ERRORS = (
     zlib.error,
     ValueError,
 )
-_CHUNK = 65_536
-_POLL_S = 0.05  # how soon a blocked read notices that the caller wants to stop
-_request = threading.local()  # .ends_at, .stop: the request that this thread is waiting for
+_REASONS = {
+    "refused": "connection refused",
+    "timed out": "no whole answer in time",
+    "resol": "the host name does not resolve",
+    "reset": "connection reset",
+    "without response": "connection closed without an answer",
+    "IncompleteRead": "the body was cut",
+    "decompressing": "the compressed body is damaged",
+}
 
 
 class Stopped(Exception):
     """The caller asked to stop while a request or a wait was under way."""
 
 
-class BadBody(ValueError):
-    """A body that is too large, cut, damaged, or encoded in a way that was not asked for."""
+class PassingFault(Exception):
+    """A fault that may pass: asked again after a wait, up to a number of times."""
+
+    weight = 1  # how much of the attempts it uses up
+    wait_s: float | None = None  # as the server asked for
 
 
-class BoundedAdapter(HTTPAdapter):
-    """An adapter of requests whose connections read until the deadline set by `bound_reads`."""
+def bounded_get(
+    session: requests.Session,
+    url: str,
+    params: dict[str, str],
+    *,
+    seconds: float,
+    max_bytes: int,
+    stop: threading.Event,
+) -> tuple[requests.Response, bytes]:
+    """Return a response and its unpacked body, or raise PassingFault, or Stopped."""
+    _request.ends_at, _request.stop = time.monotonic() + seconds, stop
+    options = {"timeout": seconds, "allow_redirects": False, "stream": True}
+    try:
+        with session.get(url, params=params, headers=_HEADERS, **options) as response:
+            return response, _read_body(response, max_bytes)
+    except _ERRORS as error:
+        text = str(error)
+        reasons = [reason for sign, reason in _REASONS.items() if sign in text]
+        cause = printable(text.rpartition("Caused by ")[2], 120)
+        raise PassingFault([*reasons, f"the transfer failed: {cause}"][0]) from None
 
+
+def _read_body(response: requests.Response, max_bytes: int) -> bytes:
+    """Unpack the body piece by piece under a ceiling, so that a small bomb stays small."""
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower() or "identity"
+    if encoding not in ("identity", "gzip", "x-gzip", "deflate"):
+        raise PassingFault(f"the body is encoded as {printable(encoding, 20)}, unasked")
+    unpack = None if encoding == "identity" else zlib.decompressobj(wbits=47)  # zlib or gzip
+    body, on_wire = bytearray(), 0
+    while chunk := response.raw.read(_CHUNK, decode_content=False):
+        on_wire += len(chunk)
+        body += unpack.decompress(chunk, max_bytes + 1 - len(body)) if unpack else chunk
+        if max(len(body), on_wire) > max_bytes:
+            raise PassingFault(f"the body is larger than {max_bytes} bytes")
+    if unpack and (not unpack.eof or unpack.unused_data):
+        raise PassingFault("the compressed body is cut or followed by something else")
+    return bytes(body)
+
+
+def bounded_session(session: requests.Session | None, base_url: str) -> requests.Session:
+    """Return ``session``, or a new one, whose answers from ``base_url`` are read until a deadline.
+
+    An adapter of the caller's own making stays: its reads are bounded one by one, by the timeout.
+    """
+    session = session if session is not None else requests.Session()
+    adapter = session.get_adapter(base_url)
+    if type(adapter) is HTTPAdapter:
+        session.mount(base_url.lower(), _BoundedAdapter(max_retries=adapter.max_retries))
+    return session
+
+
+class _BoundedAdapter(HTTPAdapter):
     def get_connection_with_tls_context(self, *args, **kwargs):
-        """Return the pool that requests would use, with connections that read as bounded here."""
         pool = super().get_connection_with_tls_context(*args, **kwargs)
         base = pool.ConnectionCls
         if not issubclass(base, _BoundedReads):
             pool.ConnectionCls = type("BoundedConnection", (_BoundedReads, base), {})
         return pool
-
-
-def bound_reads(seconds: float, stop: threading.Event) -> None:
-    """Let this thread's reads end, from now on, after ``seconds`` or when ``stop`` is set."""
-    _request.ends_at, _request.stop = time.monotonic() + seconds, stop
 
 
 class _BoundedReader(io.RawIOBase):
@@ -68,7 +124,7 @@ class _BoundedReader(io.RawIOBase):
             if _request.stop.is_set():
                 raise Stopped
             if left <= 0:
-                raise TimeoutError("the deadline has passed")
+                raise TimeoutError("timed out")
             self._sock.settimeout(min(left, _POLL_S))
             try:
                 return self._sock.recv_into(buffer)
@@ -89,49 +145,6 @@ class _BoundedResponse(http.client.HTTPResponse):
 
 class _BoundedReads:
     response_class = _BoundedResponse  # what http.client reads an answer with
-
-
-def read_body(response: requests.Response, max_bytes: int) -> bytes:
-    """Return the unpacked body of a streamed response, or raise BadBody.
-
-    It is unpacked here, piece by piece under a ceiling, so that a small bomb stays small.
-    """
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower() or "identity"
-    if encoding not in ("identity", "gzip", "x-gzip", "deflate"):
-        raise BadBody(f"the body is encoded as {printable(encoding, 20)}, unasked")
-    unpack = None if encoding == "identity" else zlib.decompressobj(wbits=47)  # zlib or gzip
-    body, on_wire = bytearray(), 0
-    while chunk := response.raw.read(_CHUNK, decode_content=False):
-        on_wire += len(chunk)
-        body += unpack.decompress(chunk, max_bytes + 1 - len(body)) if unpack else chunk
-        if max(len(body), on_wire) > max_bytes:
-            raise BadBody(f"the body is larger than {max_bytes} bytes")
-    if unpack and (not unpack.eof or unpack.unused_data):
-        raise BadBody("the compressed body is cut or followed by something else")
-    return bytes(body)
-
-
-def describe(error: BaseException) -> str:
-    """Return in a few words what went wrong with a transfer."""
-    text = str(error)
-    if isinstance(error, BadBody):
-        return text
-    if isinstance(error, requests.exceptions.SSLError):
-        return f"TLS failed: {printable(error)}"
-    if isinstance(error, (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)):
-        return "no whole answer in time"
-    for sign, reason in (
-        ("refused", "connection refused"),
-        ("timed out", "no whole answer in time"),
-        ("resol", "the host name does not resolve"),
-        ("reset", "connection reset"),
-        ("without response", "connection closed without an answer"),
-        ("IncompleteRead", "the body was cut"),
-        ("decompressing", "the compressed body is damaged"),
-    ):
-        if sign in text:
-            return reason
-    return f"the transfer failed: {printable(text, 120)}"
 
 
 def printable(value: object, length: int = 160) -> str:

@@ -1,4 +1,4 @@
-"""Paging through one symbol's candles: what the cache lacks, newest first, and what is missing.
+"""Paged download of one symbol: held candles, the windows still to ask for, what is missing.
 
 Windows are asked for from the newest to the oldest, so that the venue's clock is known first and
 the listing is met last. An empty or short answer may be a fault: a range is asked for again before
@@ -7,104 +7,96 @@ it is believed to be missing.
 
 from __future__ import annotations
 
-import os
 import time
-from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
-from crossattn.errors import CrossAttentionError, DamagedFileError, VenueError
-from crossattn.sources._cache import BarCache, Table
+from crossattn.data.frame import Frame, check_frame
+from crossattn.errors import DamagedFileError, VenueError
+from crossattn.sources._cache import BarCache, merge_rows
 from crossattn.sources._client import PAGE_CANDLES, KlineClient
-from crossattn.sources._downloads import Deadline, Gap
+from crossattn.sources._downloads import Download, Gap
 from crossattn.sources._http import printable
-from crossattn.sources._intervals import Interval, format_time
-from crossattn.sources._parsing import FIELDS, Candles, Page
+from crossattn.sources._intervals import Interval, format_time, from_ms, to_ms
+from crossattn.sources._parsing import FIELDS, NO_CANDLES, Page
 
 Slots = tuple[int, int]  # first and last, both included
-_PIECE = 20_000  # candles that are merged into the large arrays at a time
+_PIECE = 20_000  # candles that are merged into the large table at a time
 
 
-@dataclass(frozen=True)
-class Range:
-    """Which candles are asked for: ``first`` None means the newest ``limit`` up to ``last``."""
+class Pager(Download):
+    """Download one symbol's candles page by page; keep them in the cache, ask for the rest only.
 
-    first: int | None
-    last: int
-    limit: int
-
-
-class Pager:
-    """Download one symbol's candles page by page; keep them in the cache, ask for the rest only."""
+    Asked for are slots ``first`` to ``last``; with ``first`` None the newest ``limit`` up to
+    ``last``.
+    """
 
     def __init__(
         self,
         client: KlineClient,
         symbol: str,
         interval: Interval,
-        wanted: Range,
+        wanted: tuple[int | None, int, int],
         cache: BarCache | None = None,
     ):
-        self.symbol, self._client, self._interval, self._wanted = symbol, client, interval, wanted
-        self.failure: CrossAttentionError | None = None
-        self.notices: list[str] = []
-        self.deadline = Deadline(client.limits.give_up_s)
+        super().__init__(symbol, client.limits.give_up_s)
+        self._client, self._interval = client, interval
+        self._first, self._last, self._limit = wanted
         self._bounds: Slots | None = None
         self._clock_ms: int | None = None  # the venue's, as of its newest answer
         # recent candles are few, so that a page does not copy all that are held
-        self._held, self._recent = Candles.none(), Candles.none()
-        self._absent: list[Slots] = []  # found empty by the fetch under way
-        self._cache, self._pages, self._saved_pages = cache, 0, 0
+        self._held, self._recent = NO_CANDLES, NO_CANDLES
+        self._absent: list[Slots] = []  # found empty; the next fetch asks again
+        self._cache, self._pages, self._saved_pages, self._unsaved = cache, 0, 0, False
         if cache is not None:
             self._path = cache.path(client.host, client.category, interval.code, symbol)
-        self._saved = self._state()
 
     def run(self) -> None:
         """Fetch until done, refused or stopped; what came is in the cache at the end."""
         self._load()
         try:
-            if self._wanted.first is None:
+            if self._first is None:
                 self._collect_newest()
             else:
-                self._bounds = (self._wanted.first, self._wanted.last)
+                self._bounds = (self._first, self._last)
                 self._collect(*self._bounds)
-            # the next fetch asks again for what this one did not find
-            self._absent.clear()
         finally:
             self._save()
 
-    def result(self) -> Candles | None:
-        """Return the candles within the bounds asked for; None where there is no result."""
-        if self.failure is not None or self._bounds is None:
-            return None
-        candles = self._all().within(*self._bounds)
-        if self._wanted.first is not None:
-            return candles
-        return candles.pick(np.arange(len(candles)) >= len(candles) - self._wanted.limit)
+    def result(self) -> tuple[Frame | None, list[Gap]]:
+        """Return the frame within the bounds asked for, and the missing ranges of closed candles.
 
-    def gaps(self, candles: Candles) -> list[Gap]:
-        """Return the missing ranges of closed candles, oldest first."""
+        VenueError: there is no candle at all.
+        """
+        if self._bounds is None:
+            return None, []
         first, last = self._bounds
-        last = self._last_closed(last)
-        if self._clock_ms is None:
-            # stopped before the venue told its time: name nothing that our clock calls open
-            last = min(last, self._interval.closed_before(time.time_ns() // 1_000_000))
-        if self._wanted.first is None and len(candles):
-            first = int(candles.slots[0])
-        opened = self._interval.open_of
-        return [
-            Gap(self.symbol, opened(a), opened(b), b - a + 1)
-            for a, b in missing_ranges(candles.slots, first, last)
-        ]
+        candles = self._within(first, last)
+        if not len(candles):
+            raise VenueError(
+                f"{self.symbol}: {self._client.host} has no closed {self._client.category} bar of "
+                f"interval {self._interval.code} in the range asked for"
+            )
+        if self._first is None:
+            candles = candles.tail(self._limit)
+            first = int(candles.index[0])
+        # stopped before the venue told its time: name nothing that our clock calls open
+        clock_ms = self._clock_ms or time.time_ns() // 1_000_000
+        last = min(last, self._interval.closed_before(clock_ms))
+        slots, opened = candles.index.to_numpy(), self._interval.open_of
+        frame = candles.set_axis(from_ms(opened(slots)).rename("time"))
+        frame["close_time"] = from_ms(opened(slots + 1))
+        missing = missing_ranges(slots, first, last)
+        gaps = [Gap(self.symbol, opened(a), opened(b), b - a + 1) for a, b in missing]
+        return check_frame(frame, self.symbol), gaps
 
     def _collect_newest(self) -> None:
         """Fetch the newest ``limit`` candles; where some are missing, look further back."""
-        limit = self._wanted.limit
-        newest = self._ask(None, min(limit + 1, PAGE_CANDLES)).candles  # one may still be open
-        self._take(newest)
-        newest = newest.within(0, self._wanted.last)
-        last = self._last_closed(self._wanted.last)
-        first = max(0, (int(newest.slots[-1]) if len(newest) else last) - limit + 1)
+        limit = self._limit
+        newest = self._ask(None, min(limit + 1, PAGE_CANDLES)).candles.loc[: self._last]
+        last = self._last_closed(self._last)
+        first = max(0, (int(newest.index[-1]) if len(newest) else last) - limit + 1)
         self._bounds = (first, last)
         came, before = len(self._within(first, last)), -1
         # each round reaches back by what was missing, until a round brings nothing new
@@ -118,102 +110,105 @@ class Pager:
         """Ask for whatever of the closed candles ``first`` to ``last`` is not held yet."""
         now = self._interval.slot_of(time.time_ns() // 1_000_000)
         if last >= now and self._clock_ms is None and self._unknown(first, last):
-            # a page without a range gives the venue's time, which decides what has closed; local
-            # time only suggests that this request is the cheaper one here
-            self._take(self._ask(None).candles)
+            # a page without a range tells the venue's clock, which decides what has closed; our
+            # own only says that this is the cheaper request here
+            self._ask(None)
         last = self._last_closed(last)
-        may_probe = True
+        may_look_back = True
         for lo, hi in plan_windows(self._unknown(first, last)):
-            before = self._count()
-            self._fill(lo, hi)
-            if self._count() > before:
-                may_probe = True
-            elif may_probe and hi - lo + 1 == PAGE_CANDLES and lo > first:
+            if self._fill(lo, hi):
+                may_look_back = True
+            elif (
+                may_look_back
+                and hi - lo + 1 == PAGE_CANDLES
+                and lo > first
+                and self._within(first, lo - 1).empty
+            ):
                 # a whole page of nothing: perhaps the listing. Asking for all that is older in one
                 # request spares a young symbol thousands of empty pages; asked once a dry spell
-                may_probe = False
-                if self._is_empty(first, lo - 1):
-                    self._note_absent([(first, lo - 1)])
+                may_look_back = False
+                pages = (self._ask((first, lo - 1)) for _ in range(2))
+                if not any(len(page.candles) or page.problems for page in pages):
+                    self._absent.append((first, lo - 1))
                     return
 
-    def _fill(self, lo: int, hi: int) -> None:
-        """Ask until every slot of the window is held or believed to be missing.
+    def _fill(self, lo: int, hi: int) -> bool:
+        """Ask for a window until every slot came or is believed to be missing; did anything come?
 
-        A venue may leave rows out by mistake, cap a page below the limit, or answer a window that
-        starts before the listing with nothing at all. So: ask for all that is wanted; after a
-        second answer without anything new, believe it where it held other candles, or where a
-        single slot was asked for. Otherwise probe the newest slot alone, double the probe while it
-        finds something (the listing is being approached from above), halve it when it does not.
+        A venue may leave rows out by mistake or cap a page below the limit, so what is missing is
+        asked for again, until two answers in a row bring nothing new.
         """
-        wanted = self._slots_wanted(lo, hi)
-        fresh = Candles.none()
-        dry = 0  # answers in a row, to the whole window, that brought nothing
-        probe = 0  # how many of the newest wanted slots to ask for; 0: all of them
+        fresh, dry = NO_CANDLES, 0
         for _ in range(self._client.limits.asks):
-            if not wanted.size:
-                return
-            newest = int(wanted[-1])
-            oldest = max(int(wanted[0]), newest - probe + 1) if probe else int(wanted[0])
-            page = self._ask((oldest, newest))
-            self._refuse_contradiction(fresh, page.candles)
-            fresh = fresh.merge(page.candles)
-            before = wanted.size
-            wanted = wanted[~np.isin(wanted, fresh.slots) & (wanted <= self._last_closed(hi))]
-            self._take(page.candles)
+            unknown = self._unknown(lo, self._last_closed(hi))
+            if dry == 2 or not unknown:
+                break
+            page = self._ask((unknown[0][0], unknown[-1][1]), earlier=fresh)
             if page.problems:
                 # the client has asked often enough: these rows stay faulty, and are left out
-                self.notices += [f"{self.symbol}: left out, {problem}" for problem in page.problems]
-                return
-            if wanted.size < before:
-                dry, probe = 0, 2 * probe
-            elif probe == 1:
-                break
-            elif probe:
-                probe //= 2
-            else:
-                dry += 1
-                if dry == 2 and (len(page.candles) or wanted.size == 1):
-                    break
-                probe = int(dry == 2)
+                return True
+            dry = dry + 1 if page.candles.index.isin(fresh.index).all() else 0
+            fresh = merge_rows(fresh, page.candles)
         else:
             raise VenueError(
                 f"{self.symbol}: {self._client.host} hands out too few candles an answer to be used"
             )
-        self._note_absent(self._unknown(int(wanted[0]), int(wanted[-1])))
+        came = len(fresh) > 0
+        if unknown and not came:
+            came = self._approach_listing(unknown[0][0], unknown[-1][1])
+        self._absent += self._unknown(lo, hi)
+        return came
 
-    def _is_empty(self, first: int, last: int) -> bool:
-        """Whether the venue says, twice, that a wide range holds no candle at all."""
-        if len(self._within(first, last)):
-            return False
-        for _ in range(2):
-            page = self._ask((first, last))
-            self._take(page.candles)
-            if len(page.candles) or page.problems:
-                return False
-        return True
+    def _approach_listing(self, lo: int, hi: int) -> bool:
+        """Ask for the newest slots of a window that was answered with nothing; did anything come?
 
-    def _ask(self, window: Slots | None, limit: int = PAGE_CANDLES) -> Page:
-        around = None if window is None else self._within(window[0] - 3, window[1] + 3)
-        page = self._client.get_page(
-            self.symbol, self._interval, window, self.deadline, limit=limit, neighbours=around
-        )
+        A venue may have no answer for a window that starts before the listing, so the listing is
+        approached from above: in steps that double while they find something, and halve after.
+        """
+        step, top = 1, hi
+        for _ in range(self._client.limits.asks):
+            if not step or top < lo:
+                break
+            candles = self._ask((max(lo, top - step + 1), top)).candles
+            step = 2 * step if len(candles) else step // 2
+            top = int(candles.index[0]) - 1 if len(candles) else top
+        return top < hi
+
+    def _ask(
+        self,
+        window: Slots | None,
+        limit: int = PAGE_CANDLES,
+        earlier: pd.DataFrame = NO_CANDLES,
+    ) -> Page:
+        """Return one page and keep its candles; of a slot held already, what is held counts.
+
+        A venue that contradicts its ``earlier`` candles of the window is refused.
+        """
+        around = NO_CANDLES if window is None else self._within(window[0] - 3, window[1] + 3)
+        page = self._client.get_page(self, self._interval, window, limit=limit, neighbours=around)
         self._clock_ms = page.clock_ms
         self._pages += 1
+        candles = page.candles
+        self._refuse_contradiction(earlier, candles)
+        notices = [f"{self.symbol}: left out, {problem}" for problem in page.problems]
+        self.notices += [notice for notice in notices if notice not in self.notices]
+        if len(candles):
+            known = self._within(candles.index[0], candles.index[-1]).index
+            new = candles[~candles.index.isin(known)]
+            self._recent = merge_rows(new, self._recent)
+            self._unsaved |= len(new) > 0
+        if len(self._recent) > _PIECE:
+            self._merge_recent()
+        # a fifth of the pages so far is the most that a crash can cost
+        if self._cache and self._pages - self._saved_pages >= max(1, self._pages // 5):
+            self._save()
         return page
 
-    def _take(self, candles: Candles) -> None:
-        """Keep ``candles``; of a slot that is held already, what is held counts."""
-        if not len(candles):
-            return
-        known = self._held.within(int(candles.slots[0]), int(candles.slots[-1])).slots
-        self._recent = self._recent.merge(candles.pick(~np.isin(candles.slots, known)))
-        if len(self._recent) > _PIECE:
-            self._all()
-        self._save_now_and_then()
+    def _merge_recent(self) -> None:
+        self._held, self._recent = merge_rows(self._recent, self._held), NO_CANDLES
 
-    def _note_absent(self, ranges: list[Slots]) -> None:
-        self._absent += ranges
-        self._save_now_and_then()
+    def _within(self, first: int, last: int) -> pd.DataFrame:
+        return merge_rows(self._recent.loc[first:last], self._held.loc[first:last])
 
     def _last_closed(self, last: int) -> int:
         """Return ``last``, or the newest slot that has closed by the venue's clock if earlier."""
@@ -223,29 +218,14 @@ class Pager:
 
     def _unknown(self, first: int, last: int) -> list[Slots]:
         """Return the ranges that are neither held nor known to be absent."""
-        missing = missing_ranges(self._within(first, last).slots, first, last)
+        missing = missing_ranges(self._within(first, last).index, first, last)
         return subtract_ranges(missing, self._absent)
 
-    def _slots_wanted(self, lo: int, hi: int) -> np.ndarray:
-        ranges = [np.arange(a, b + 1) for a, b in self._unknown(lo, hi)]
-        return np.concatenate(ranges) if ranges else np.empty(0, np.int64)
-
-    def _within(self, first: int, last: int) -> Candles:
-        return self._held.within(first, last).merge(self._recent.within(first, last))
-
-    def _all(self) -> Candles:
-        self._held, self._recent = self._held.merge(self._recent), Candles.none()
-        return self._held
-
-    def _count(self) -> int:
-        return len(self._held) + len(self._recent)
-
-    def _refuse_contradiction(self, earlier: Candles, later: Candles) -> None:
-        """Refuse a venue that gives a closed candle different values within one window."""
-        slots, a, b = np.intersect1d(earlier.slots, later.slots, return_indices=True)
-        differ = (earlier.values[a] != later.values[b]).any(axis=1)
-        if differ.any():
-            when = format_time(self._interval.open_of(int(slots[differ][0])))
+    def _refuse_contradiction(self, earlier: pd.DataFrame, later: pd.DataFrame) -> None:
+        both = earlier.index.intersection(later.index)
+        differs = (earlier.loc[both] != later.loc[both]).any(axis=1).to_numpy()
+        if differs.any():
+            when = format_time(self._interval.open_of(int(both[differs][0])))
             raise VenueError(
                 f"{self.symbol}: {self._client.host} gives the closed candle of {when} with "
                 "different values in two answers"
@@ -255,42 +235,27 @@ class Pager:
         if self._cache is None:
             return
         try:
-            table = self._cache.read(self._path)
-            if table is None:
+            bars = self._cache.read(self._path)
+            if bars is None:
                 return
-            self._held = _from_table(table, self._interval, self._path)
-            self._absent = [(int(a), int(b)) for a, b in table.notes.get("absent", [])]
+            opens = to_ms(bars.index)
+            slots = self._interval.slot_of(opens)
+            if list(bars.columns) != FIELDS or (self._interval.open_of(slots) != opens).any():
+                raise DamagedFileError(f"{self._path} does not hold candles of this interval")
+            self._held = bars.set_axis(slots)
         except DamagedFileError as error:
             self.notices.append(f"{self.symbol}: cache file fetched anew: {printable(error, 300)}")
-        self._saved = self._state()
-
-    def _save_now_and_then(self) -> None:
-        # a fifth of the pages so far is the most that a crash can cost
-        if self._pages - self._saved_pages >= max(1, self._pages // 5):
-            self._save()
 
     def _save(self) -> None:
-        if self._cache is None or self._state() == self._saved:
+        if self._cache is None or not self._unsaved:
             return
-        candles = self._all()
-        columns = {name: candles.values[:, i] for i, name in enumerate(FIELDS)}
-        opens = self._interval.open_of(candles.slots)
-        self._cache.merge(self._path, Table(opens, columns, {"absent": self._absent}))
-        self._saved, self._saved_pages = self._state(), self._pages
-
-    def _state(self) -> tuple[int, list]:
-        return self._count(), list(self._absent)
+        self._merge_recent()
+        opens = from_ms(self._interval.open_of(self._held.index.to_numpy()))
+        self._cache.write(self._path, self._held.set_axis(opens), merge=True)
+        self._saved_pages, self._unsaved = self._pages, False
 
 
-def _from_table(table: Table, interval: Interval, path: os.PathLike) -> Candles:
-    slots = interval.slot_of(table.keys)
-    if list(table.columns) != list(FIELDS) or (interval.open_of(slots) != table.keys).any():
-        raise DamagedFileError(f"{path} does not hold candles of this interval")
-    values = np.column_stack([table.columns[name] for name in FIELDS])
-    return Candles(slots, np.ascontiguousarray(values, dtype=np.float64))
-
-
-def missing_ranges(slots: np.ndarray, first: int, last: int) -> list[Slots]:
+def missing_ranges(slots, first: int, last: int) -> list[Slots]:
     """Return the ranges of ``first``..``last`` that ``slots`` (increasing) lacks, oldest first.
 
     Examples
@@ -298,7 +263,7 @@ def missing_ranges(slots: np.ndarray, first: int, last: int) -> list[Slots]:
     >>> missing_ranges(np.array([3, 4, 7]), 2, 9)
     [(2, 2), (5, 6), (8, 9)]
     """
-    inside = slots[np.searchsorted(slots, first) : np.searchsorted(slots, last, "right")]
+    inside = slots[(slots >= first) & (slots <= last)]
     edges = np.concatenate([[first - 1], inside, [last + 1]])
     holes = np.flatnonzero(np.diff(edges) > 1)
     return [(int(edges[i]) + 1, int(edges[i + 1]) - 1) for i in holes]
@@ -313,17 +278,11 @@ def plan_windows(ranges: list[Slots], size: int = PAGE_CANDLES) -> list[Slots]:
     [(16, 25), (9, 15), (1, 2)]
     """
     windows: list[Slots] = []
-    for lo, hi in reversed(ranges):
-        if windows and hi > windows[-1][1] - size:
-            # the window above has room: let it reach down into this range
-            top = windows[-1][1]
-            bottom = max(lo, top - size + 1)
-            windows[-1] = (bottom, top)
-            hi = bottom - 1
-        while hi >= lo:
-            bottom = max(lo, hi - size + 1)
-            windows.append((bottom, hi))
-            hi = bottom - 1
+    while ranges:
+        top = ranges[-1][1]
+        reach = top - size + 1
+        windows.append((min(max(lo, reach) for lo, hi in ranges if hi >= reach), top))
+        ranges = subtract_ranges(ranges, [(reach, top)])
     return windows
 
 

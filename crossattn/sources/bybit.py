@@ -5,22 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-import numpy as np
-import pandas as pd
 import requests
 
 from crossattn._validation import check_choice, check_float, check_int
-from crossattn.data.frame import TIME_UNIT, Frame, Frames, check_frame
-from crossattn.errors import InvalidInputError, VenueError
+from crossattn.data.frame import Frame, Frames
+from crossattn.errors import InvalidInputError
 from crossattn.sources._cache import BarCache
-from crossattn.sources._client import FetchLimits, KlineClient, bounded_session, check_base_url
-from crossattn.sources._downloads import Fetched, check_symbols, run_downloads
-from crossattn.sources._intervals import INTERVALS, Interval, parse_time
-from crossattn.sources._paging import Pager, Range
-from crossattn.sources._parsing import FIELDS, Candles
+from crossattn.sources._client import FetchLimits, KlineClient, check_base_url
+from crossattn.sources._downloads import Fetched, check_symbols, fetch_all
+from crossattn.sources._http import bounded_session
+from crossattn.sources._intervals import INTERVALS, Interval, parse_span
+from crossattn.sources._paging import Pager
 
 CATEGORIES = ("spot", "linear", "inverse")
-_FAR_FUTURE_MS = 7_258_118_400_000  # 2200
 
 
 class BybitDataLoader:
@@ -159,56 +156,20 @@ class BybitDataLoader:
         symbols = check_symbols(symbols)
         code = str(interval) if type(interval) is int else interval
         grid = INTERVALS[check_choice("interval", code, INTERVALS)]
-        wanted = _parse_range(grid, start, end, check_int("limit", limit))
+        wanted = _slots_asked_for(grid, start, end, check_int("limit", limit))
         client = KlineClient(
             self.base_url, self.category, self.timeout, self._session, self._limits
         )
         pagers = [Pager(client, symbol, grid, wanted, self._cache) for symbol in symbols]
-        fetched = Fetched()
-        fetched.interrupted = run_downloads(pagers, self._limits.workers, client.stop)
-        while pagers:
-            pager = pagers.pop(0)  # its candles are freed before the next frame is made
-            fetched.notices += pager.notices
-            if pager.failure is not None:
-                fetched.failures[pager.symbol] = pager.failure
-            candles = pager.result()
-            if candles is None:
-                continue
-            fetched.gaps += pager.gaps(candles)
-            if len(candles):
-                fetched.frames[pager.symbol] = _to_frame(candles, grid, pager.symbol)
-            elif not fetched.interrupted:
-                fetched.failures[pager.symbol] = VenueError(
-                    f"{pager.symbol}: {client.host} has no closed {self.category} bar of interval "
-                    f"{grid.code} in the range asked for"
-                )
-        return fetched
+        return fetch_all(pagers, self._limits.workers, client.stop)
 
 
-def _parse_range(grid: Interval, start: object, end: object, limit: int) -> Range:
-    end_ms = _FAR_FUTURE_MS if end is None else parse_time(end, "end")
-    last = grid.slot_of(end_ms)
-    if start is None:
-        return Range(None, last, limit)
-    start_ms = parse_time(start, "start")
-    first = grid.first_slot_from(start_ms)
-    if start_ms > end_ms:
-        raise InvalidInputError(f"start must not be later than end, got {start!r} and {end!r}")
+def _slots_asked_for(grid: Interval, start, end, limit: int) -> tuple[int | None, int, int]:
+    begin, until = "1970-01-01" if start is None else start, "2200-01-01" if end is None else end
+    first_ms, last_ms = parse_span(begin, until)
+    first, last = grid.first_slot_from(first_ms), grid.slot_of(last_ms)
     if first > last:
         raise InvalidInputError(
             f"no bar of interval {grid.code} opens between start={start!r} and end={end!r}"
         )
-    return Range(first, last, limit)
-
-
-def _to_frame(candles: Candles, grid: Interval, symbol: str) -> Frame:
-    columns = dict(zip(FIELDS, candles.values.T, strict=True))
-    turnover = columns.pop("turnover")
-    frame = pd.DataFrame(columns, index=_times(grid.open_of(candles.slots)).rename("time"))
-    frame["close_time"] = _times(grid.open_of(candles.slots + 1))
-    frame["turnover"] = turnover
-    return check_frame(frame, symbol)
-
-
-def _times(ms: np.ndarray) -> pd.DatetimeIndex:
-    return pd.DatetimeIndex(ms.astype("M8[ms]"), tz="UTC").as_unit(TIME_UNIT)
+    return (None if start is None else first), last, limit

@@ -21,25 +21,18 @@ from crossattn._validation import check_choice
 from crossattn.data.frame import (
     FRAME_COLUMNS,
     PRICE_COLUMNS,
-    TIME_UNIT,
     Frame,
     Frames,
     absorb_rounding,
     check_frame,
 )
 from crossattn.data.gaps import missing_bars
-from crossattn.errors import (
-    CrossAttentionError,
-    DamagedFileError,
-    InvalidInputError,
-    MissingDependencyError,
-    VenueError,
-)
-from crossattn.sources._cache import BarCache, Table
+from crossattn.errors import DamagedFileError, MissingDependencyError, VenueError
+from crossattn.sources._cache import BarCache
 from crossattn.sources._client import FetchLimits
-from crossattn.sources._downloads import Deadline, Fetched, Gap, check_symbols, run_downloads
-from crossattn.sources._http import Stopped, printable
-from crossattn.sources._intervals import parse_time
+from crossattn.sources._downloads import Download, Fetched, Gap, check_symbols, fetch_all
+from crossattn.sources._http import PassingFault, Stopped, printable
+from crossattn.sources._intervals import from_ms, parse_span, to_ms
 from crossattn.sources.calendar import TradingHours, expected_opens, place_bars
 
 # Yahoo's name of an interval -> its length, how far back its bars reach
@@ -125,13 +118,7 @@ def fetch_stock_data(
 class YahooSource:
     """Bars from Yahoo, as :func:`crossattn.fetch_stock_data`, with failures and gaps reported.
 
-    Parameters
-    ----------
-    cache_dir : path, optional
-    session : optional
-        See :func:`crossattn.fetch_stock_data`.
-    timeout : float
-        Seconds for one request.
+    ``timeout`` holds for one request, in seconds.
     """
 
     def __init__(
@@ -153,72 +140,57 @@ class YahooSource:
         """Fetch as :func:`crossattn.fetch_stock_data`, and report failures and gaps."""
         symbols = check_symbols(symbols)
         check_choice("interval", interval, INTERVALS)
-        first, last = parse_time(start, "start"), parse_time(end, "end")
-        if first > last:
-            raise InvalidInputError(f"start must not be later than end, got {start!r} and {end!r}")
-        span = tuple(pd.Timestamp(ms, unit="ms", tz="UTC") for ms in (first, last))
+        span = from_ms(np.array(parse_span(start, end)))
         stop = threading.Event()
         downloads = [_YahooDownload(self, symbol, span, interval, stop) for symbol in symbols]
-        fetched = Fetched()
         # one at a time: yfinance keeps its settings in globals
-        fetched.interrupted = run_downloads(downloads, 1, stop)
-        for download in downloads:
-            fetched.notices += download.notices
-            if isinstance(download.failure, MissingDependencyError):
-                raise download.failure
-            if download.failure is not None:
-                fetched.failures[download.symbol] = download.failure
-            elif download.frame is not None:
-                fetched.frames[download.symbol] = download.frame
-                fetched.gaps += download.gaps
-        return fetched
+        return fetch_all(downloads, 1, stop)
 
 
-class _YahooDownload:
+class _YahooDownload(Download):
     """The bars of one symbol, from the cache or from Yahoo."""
 
     def __init__(self, source: YahooSource, symbol: str, span, interval: str, stop):
-        self.symbol, self._source, self._span, self._interval = symbol, source, span, interval
-        self._step, self._stop = INTERVALS[interval][0], stop
-        self.deadline = Deadline(source.limits.give_up_s)
-        self.failure: CrossAttentionError | None = None
-        self.notices: list[str] = []
-        self.frame: Frame | None = None
-        self.gaps: list[Gap] = []
+        super().__init__(symbol, source.limits.give_up_s)
+        self._source, self._span, self._interval, self._stop = source, span, interval, stop
+        self._step, self._reach = INTERVALS[interval]
+        self._result: tuple[Frame | None, list[Gap]] = None, []
         if source.cache is not None:
             self._path = source.cache.path("yahoo", "adjusted", interval, symbol)
 
     def run(self) -> None:
-        """Fetch until done, refused or stopped."""
         frame, hours = self._load() or self._ask()
         frame = frame[(frame.index >= self._span[0]) & (frame.index <= self._span[1])]
         if not len(frame):
-            reach = INTERVALS[self._interval][1]
-            hint = f"; its {self._interval} bars reach back {reach}" if reach else ""
+            hint = f"; its {self._interval} bars reach back {self._reach}" if self._reach else ""
             raise VenueError(f"{self.symbol}: Yahoo has no closed bar in the range asked for{hint}")
-        frame = check_frame(frame, self.symbol)
+        frame, gaps = check_frame(frame, self.symbol), []
         expected = expected_opens(hours, self._step, self._span, self._source.now())
         if expected is not None and len(expected):
-            self.gaps = [
-                Gap(symbol, _ms(first), _ms(last), int(count))
+            gaps = [
+                Gap(symbol, to_ms(first), to_ms(last), int(count))
                 for symbol, first, last, count in missing_bars(
                     {self.symbol: frame}, expected
                 ).itertuples(index=False)
             ]
-        self.frame = frame
+        self._result = frame, gaps
+
+    def result(self) -> tuple[Frame | None, list[Gap]]:
+        """Return what :meth:`run` found."""
+        return self._result
 
     def _ask(self) -> tuple[Frame, TradingHours]:
         """Return closed, possible bars and the symbol's hours; retry what may pass."""
         limits, problem = self._source.limits, ""
         for attempt in range(limits.attempts):
             wait = limits.first_wait_s * 2 ** (attempt - 1) if attempt else 0.0
-            if wait > self.deadline.left():
+            if wait > self.seconds_left():
                 break
             if self._stop.wait(wait):
                 raise Stopped
             try:
                 raw, hours = self._call_yfinance()
-            except _PassingFault as fault:
+            except PassingFault as fault:
                 problem = str(fault)
                 continue
             frame = self._to_frame(raw, hours)
@@ -250,12 +222,12 @@ class _YahooDownload:
                 )
                 about = dict(ticker.history_metadata) if len(raw) else {}
         except exceptions.YFRateLimitError:
-            raise _PassingFault("Yahoo limits the rate of requests") from None
+            raise PassingFault("Yahoo limits the rate of requests") from None
         except exceptions.YFTickerMissingError as error:
             raise VenueError(f"{self.symbol}: Yahoo refuses: {printable(error)}") from None
         except Exception as error:
             # yfinance parses pages that change without notice: any error in it is the venue's
-            raise _PassingFault(f"{type(error).__name__}: {printable(error, 120)}") from None
+            raise PassingFault(f"{type(error).__name__}: {printable(error, 120)}") from None
         return raw, TradingHours.from_metadata(about)
 
     def _to_frame(self, raw: pd.DataFrame, hours: TradingHours) -> Frame:
@@ -275,8 +247,8 @@ class _YahooDownload:
         open_, high, low, close = (frame[name].to_numpy() for name in prices)
         frame["high"], frame["low"] = absorb_rounding(open_, high, low, close)
         good = ((frame[prices] > 0) & np.isfinite(frame[prices])).all(axis=1)
-        good &= (frame["high"] >= frame[["open", "close"]].max(axis=1)) & ~(frame["volume"] < 0)
-        good &= frame["low"] <= frame[["open", "close"]].min(axis=1)
+        good &= (frame["high"] == frame[prices].max(axis=1)) & ~(frame["volume"] < 0)
+        good &= frame["low"] == frame[prices].min(axis=1)
         self.notices += [
             f"{self.symbol}: left out, the bar of {t} is impossible" for t in frame.index[~good]
         ]
@@ -287,35 +259,26 @@ class _YahooDownload:
         if self._source.cache is None:
             return None
         try:
-            table = self._source.cache.read(self._path)
+            frame = self._source.cache.read(self._path)
         except DamagedFileError as error:
             self.notices.append(f"{self.symbol}: cache file fetched anew: {printable(error, 300)}")
             return None
-        first, last = map(_ms, self._span)
-        if table is None or not table.notes["from"] <= first <= last <= table.notes["to"]:
+        first, last = map(to_ms, self._span)
+        if frame is None or not frame.attrs["from"] <= first <= last <= frame.attrs["to"]:
             return None
-        frame = pd.DataFrame({name: table.columns[name] for name in FRAME_COLUMNS})
-        frame.index = _times(table.keys).rename("time")
-        frame["close_time"] = _times(table.columns["close_time"])
-        return frame, TradingHours(**table.notes["hours"])
+        hours = TradingHours(**frame.attrs["hours"])
+        frame.attrs = {}
+        return frame, hours
 
     def _save(self, frame: Frame, hours: TradingHours) -> None:
         if self._source.cache is None or not len(frame):
             return
-        columns = {name: frame[name].to_numpy() for name in FRAME_COLUMNS}
-        columns["close_time"] = pd.DatetimeIndex(frame["close_time"]).as_unit("ms").asi8
-        first, last = map(_ms, self._span)
         # Yahoo may still add bars of the last days: what lies behind the newest bar is not known
-        settled = last < _ms(self._source.now() - pd.Timedelta("7D"))
-        known_to = last if settled else min(last, _ms(frame.index[-1]))
-        notes = {"from": first, "to": known_to, "hours": vars(hours)}
-        self._source.cache.replace(
-            self._path, Table(frame.index.as_unit("ms").asi8, columns, notes)
-        )
-
-
-class _PassingFault(Exception):
-    """A fault that may pass."""
+        settled = self._span[1] < self._source.now() - pd.Timedelta("7D")
+        known_to = self._span[1] if settled else min(self._span[1], frame.index[-1])
+        kept = frame.copy()
+        kept.attrs = {"from": to_ms(self._span[0]), "to": to_ms(known_to), "hours": vars(hours)}
+        self._source.cache.write(self._path, kept, merge=False)
 
 
 @contextlib.contextmanager
@@ -337,11 +300,3 @@ def _raise_instead_of_log(yfinance) -> Iterator[None]:
     finally:
         config.hide_exceptions = before[0]
         logger.setLevel(before[1])
-
-
-def _times(ms: np.ndarray) -> pd.DatetimeIndex:
-    return pd.DatetimeIndex(ms.astype("M8[ms]"), tz="UTC").as_unit(TIME_UNIT)
-
-
-def _ms(moment: pd.Timestamp) -> int:
-    return int(moment.as_unit("ns").value // 1_000_000)

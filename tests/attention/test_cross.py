@@ -175,30 +175,6 @@ def test_exclude_self_empties_the_diagonal_by_asset_and_not_by_position():
     assert (attention == 0).all() and (output == 0).all(), "no other asset: no attention"
 
 
-def test_missing_tokens_may_hold_nan_and_leave_no_trace():
-    layer, (x_query, x_key_value) = layer_of(n_assets=NK), tokens()
-    generator = torch.Generator().manual_seed(3)
-    query_mask = torch.rand(B, NQ, T, generator=generator) > 0.3
-    key_mask = torch.rand(B, NK, T, generator=generator) > 0.3
-    key_mask[0, :, 2] = False
-    masks = {"query_mask": query_mask, "key_mask": key_mask}
-    clean, shown = layer(x_query, x_key_value, **masks)
-    holes = [
-        x.masked_fill(~m[..., None], math.nan).requires_grad_()
-        for x, m in [(x_query, query_mask), (x_key_value, key_mask)]
-    ]
-    for return_attention in (True, False):
-        layer.zero_grad()
-        output, _ = layer(*holes, **masks, return_attention=return_attention)
-        torch.testing.assert_close(output, clean, rtol=0, atol=1e-6)
-        output.square().sum().backward()
-        leaves = [*holes, *layer.parameters()]
-        assert all(leaf.grad.isfinite().all() for leaf in leaves)
-    assert (clean[~query_mask] == 0).all() and (clean[0, :, 2] == 0).all()
-    hidden = ~(key_mask.transpose(1, 2)[:, None, :, None, :].expand_as(shown))
-    assert (shown[hidden] == 0).all()
-
-
 @torch.no_grad()
 def test_a_market_that_is_padded_gives_what_the_smaller_market_gives():
     layer, (x_query, x_key_value) = layer_of(), tokens()
@@ -241,21 +217,6 @@ def test_one_query_asset_is_a_row_of_many(shape):
     fused, nothing = single(x_query[:, 2], x_key_value, mask, return_attention=False)
     assert nothing is None
     torch.testing.assert_close(fused, output, rtol=0, atol=1e-6)
-
-
-@torch.no_grad()
-def test_one_query_asset_gets_the_other_assets_embeddings():
-    torch.manual_seed(0)
-    layer = CrossAssetAttention(D, H, 0.0, n_assets=NK)
-    x, _ = tokens(NK, NK)
-    others = torch.tensor([0, 1, 3, 4])
-    implied, _ = layer(x[:, 2], x[:, others], query_position=2)
-    given, _ = layer(x[:, 2], x[:, others], query_position=2, key_positions=others)
-    all_assets, _ = layer.attention(x, x, mask=~torch.eye(NK, dtype=torch.bool))
-    torch.testing.assert_close(implied, given, rtol=0, atol=0)
-    torch.testing.assert_close(implied, all_assets[:, 2], rtol=0, atol=1e-6)
-    with pytest.raises(InvalidInputError, match="query_position"):
-        layer(x[:, 2], x[:, others])
 
 
 @pytest.mark.parametrize(

@@ -84,10 +84,6 @@ CASES = [
     "report --run IN/nothing --out IN/nothing",
     "report --run IN/nothing --out IN/a_file/x.html",
     "fetch --source nowhere --out OUT",
-    "fetch --source sample --sample no_such_sample --out OUT",
-    "fetch --source sample --out OUT",
-    "fetch --source bybit --symbols BTCUSDT --interval 7 --out OUT",
-    "fetch --source bybit --interval 60 --out OUT",
 ]
 
 

@@ -220,12 +220,6 @@ def test_a_bad_panel_is_refused(case):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("how", ["left", "", None, 1])
-def test_an_unknown_join_is_refused(how):
-    with pytest.raises(InvalidInputError, match="how must be"):
-        align_panel({"A": hourly(3)}, how=how)
-
-
 def test_symbols_that_never_close_together_are_refused_by_inner():
     with pytest.raises(InvalidInputError, match="A, B"):
         align_panel({"A": hourly(3), "B": hourly(3, start="2025-01-01")}, how="inner")

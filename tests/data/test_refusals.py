@@ -16,7 +16,6 @@ from crossattn import (
     compute_rsi,
     create_multi_asset_features,
     fetch_stock_data,
-    load_sample,
     prepare_cross_attention_data,
     simulate_market,
 )
@@ -170,7 +169,6 @@ CASES = {
     "durations": (lambda: market(scenario="regimes", regime_durations=400), "regime_durations"),
     "bar": (lambda: market(bar="an hour"), "bar and start must be .*'an hour'"),
     "sectors": (lambda: market(n_sectors=9), "n_sectors must be at most"),
-    "sample": (lambda: load_sample("../us_stocks"), "sample must be one of .*us_stocks"),
     "daily bars": (lambda: date_by_sessions(None, symbol="AAPL"), "AAPL: bars must be"),
     "device": (lambda: select_device(None), "device 'None' cannot be used"),
     "category": (lambda: loader(category="option"), "category must be .*'option'"),

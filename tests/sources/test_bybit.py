@@ -19,9 +19,9 @@ from standin.scene import FOREVER, PATIENT, SYMBOL, frame_rows, true_rows
 
 from crossattn.data.frame import check_frame
 from crossattn.errors import CrossAttentionWarning, VenueError
-from crossattn.sources._client import KlineClient, RateLimiter, bounded_session
-from crossattn.sources._downloads import Deadline
-from crossattn.sources._http import Stopped
+from crossattn.sources._client import KlineClient, RateLimiter
+from crossattn.sources._downloads import Download
+from crossattn.sources._http import Stopped, bounded_session
 from crossattn.sources._intervals import INTERVALS as GRIDS
 from crossattn.sources.bybit import BybitDataLoader
 
@@ -382,5 +382,5 @@ def test_a_client_stops_waiting_when_told(server):
     threading.Timer(0.1, client.stop.set).start()
     began = time.monotonic()
     with pytest.raises(Stopped):
-        client.get_page(SYMBOL, GRIDS["60"], None, Deadline(20))
+        client.get_page(Download(SYMBOL, 20), GRIDS["60"], None)
     assert time.monotonic() - began < 2

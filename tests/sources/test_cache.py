@@ -33,16 +33,21 @@ from standin.scene import (
 
 from crossattn.data.files import read_bars
 from crossattn.errors import CrossAttentionWarning, DamagedFileError, InvalidInputError
-from crossattn.sources._cache import BarCache, Table
+from crossattn.sources._cache import BarCache
 from crossattn.sources.bybit import BybitDataLoader
 
 PLACE = ("venue", "linear", "60", "BTCUSDT")
 
 
-def same(a: Table, b: Table) -> bool:
-    columns = list(a.columns) == list(b.columns)
-    values = all(np.array_equal(a.columns[name], b.columns[name]) for name in b.columns)
-    return columns and values and np.array_equal(a.keys, b.keys) and a.notes == b.notes
+def same(a: pd.DataFrame, b: pd.DataFrame) -> bool:
+    return a.equals(b) and list(a.columns) == list(b.columns) and a.attrs == b.attrs
+
+
+def table(ms, attrs=None, **columns) -> pd.DataFrame:
+    times = pd.DatetimeIndex(np.asarray(ms).astype("M8[ms]"), tz="UTC", name="time")
+    frame = pd.DataFrame(columns, index=times)
+    frame.attrs = attrs or {}
+    return frame
 
 
 @pytest.fixture
@@ -62,29 +67,26 @@ def test_a_table_reads_back_to_the_last_bit(cache):
     rng = np.random.default_rng(1)
     keys = np.cumsum(rng.integers(1, 5, 500))
     values = rng.lognormal(0, 50, 500)
-    table = Table(keys, {"value": values, "when": keys * 3_600_000}, {"absent": [[3, 9]]})
+    values[7] = np.nan
+    when = pd.DatetimeIndex((keys * 3_600_000).astype("M8[ms]"), tz="UTC")
+    written = table(keys, {"absent": [[3, 9]]}, value=values, when=when)
     path = cache.path(*PLACE)
     assert cache.read(path) is None
-    cache.merge(path, table)
-    assert same(cache.read(path), table)
+    cache.write(path, written, merge=True)
+    assert same(cache.read(path), written)
     # any Parquet reader can look into it
     plain = pd.read_parquet(path)
-    assert plain["value"].tolist() == values.tolist()
+    assert np.array_equal(plain["value"], values, equal_nan=True)
     assert plain["time"].iloc[0] == pd.Timestamp(int(keys[0]), unit="ms", tz="UTC")
 
 
-def test_merging_adds_and_the_newer_rows_and_notes_count(cache):
+def test_merging_adds_and_the_newer_rows_and_attrs_count(cache):
     path = cache.path(*PLACE)
-    cache.merge(
-        path, Table(np.array([1, 3]), {"value": np.array([1.0, 3.0])}, {"absent": [[2, 2]]})
-    )
-    cache.merge(path, Table(np.array([2, 3]), {"value": np.array([2.0, 30.0])}))
-    table = cache.read(path)
-    assert table.keys.tolist() == [1, 2, 3]
-    assert table.columns["value"].tolist() == [1.0, 2.0, 30.0]
-    assert table.notes == {}
-    cache.replace(path, Table(np.array([9]), {"value": np.array([9.0])}))
-    assert cache.read(path).keys.tolist() == [9]
+    cache.write(path, table([1, 3], {"absent": [[2, 2]]}, value=[1.0, 3.0]), merge=True)
+    cache.write(path, table([2, 3], value=[2.0, 30.0]), merge=True)
+    assert same(cache.read(path), table([1, 2, 3], value=[1.0, 2.0, 30.0]))
+    cache.write(path, table([9], value=[9.0]), merge=False)
+    assert same(cache.read(path), table([9], value=[9.0]))
 
 
 def test_no_symbol_leaves_the_folder_or_collides(cache):
@@ -108,7 +110,7 @@ def test_no_symbol_leaves_the_folder_or_collides(cache):
         assert path.parent == cache.directory.resolve() / paths[0].parent.relative_to(
             cache.directory
         )
-        cache.merge(path, processes.table_of(np.arange(3)))
+        cache.write(path, processes.table_of(np.arange(3)), merge=True)
     assert len(list(paths[0].parent.glob("*.parquet"))) == len(names)
 
 
@@ -195,8 +197,8 @@ def corruptions(data: bytes, count: int):
 def test_none_of_400_corruptions_is_silent(cache):
     path = cache.path(*PLACE)
     rng = np.random.default_rng(2)
-    table = Table(np.arange(1000, 2234), {"value": rng.normal(size=1234)}, {"absent": []})
-    cache.merge(path, table)
+    written = table(np.arange(1000, 2234), {"absent": []}, value=rng.normal(size=1234))
+    cache.write(path, written, merge=True)
     data = path.read_bytes()
     tried = 0
     for name, damaged in corruptions(data, 420):
@@ -206,12 +208,12 @@ def test_none_of_400_corruptions_is_silent(cache):
         tried += 1
     assert tried >= 400
     path.write_bytes(data)
-    assert same(cache.read(path), table)
+    assert same(cache.read(path), written)
 
 
 def test_every_bit_of_the_footer_counts(cache):
     path = cache.path(*PLACE)
-    cache.merge(path, processes.table_of(np.arange(4)))
+    cache.write(path, processes.table_of(np.arange(4)), merge=True)
     data = path.read_bytes()
     for bit in range(8 * (len(data) - 700), 8 * len(data), 7):
         damaged = bytearray(data)
@@ -221,13 +223,13 @@ def test_every_bit_of_the_footer_counts(cache):
             cache.read(path)
 
 
-def sealed(table: pa.Table, place: str, **options) -> bytes:
+def sealed(arrow: pa.Table, place: str, **options) -> bytes:
     """Return a foreign Parquet file that is sealed as this cache seals its files."""
     sink = io.BytesIO()
     mark = b"crossattn-sha256-"
-    notes = json.dumps({"place": place, "notes": {}})
-    with pq.ParquetWriter(sink, table.schema, **options) as writer:
-        writer.write_table(table)
+    notes = json.dumps({"place": place, "attrs": {}})
+    with pq.ParquetWriter(sink, arrow.schema, **options) as writer:
+        writer.write_table(arrow)
         writer.add_key_value_metadata({"crossattn": notes, "digest": mark.decode() + "0" * 64})
     data = bytearray(sink.getvalue())
     at = data.rfind(mark) + len(mark)
@@ -238,7 +240,7 @@ def sealed(table: pa.Table, place: str, **options) -> bytes:
 def test_foreign_files_are_no_data(cache, tmp_path):
     path = cache.path(*PLACE)
     place = path.relative_to(cache.directory).as_posix()
-    cache.merge(path, processes.table_of(np.arange(9)))
+    cache.write(path, processes.table_of(np.arange(9)), merge=True)
     other = path.with_name("ETHUSDT.parquet")
     shutil.copy(path, other)
     times = pa.array([1, 2], pa.timestamp("ms", tz="UTC"))
@@ -319,8 +321,8 @@ def test_four_writers_of_thirty_rounds_lose_nothing(cache):
         writer.join(120)
         assert writer.exitcode == 0
     for number in range(30):
-        table = cache.read(cache.path("venue", "linear", "60", f"S{number}"))
-        assert same(table, processes.table_of(np.arange(1200)))
+        merged = cache.read(cache.path("venue", "linear", "60", f"S{number}"))
+        assert same(merged, processes.table_of(np.arange(1200)))
     assert not list(cache.directory.rglob("*.part"))
 
 
@@ -330,7 +332,7 @@ def test_threads_of_one_process_lose_nothing(cache):
 
     def write(part):
         for piece in np.array_split(part, 4):
-            cache.merge(path, processes.table_of(np.sort(piece)))
+            cache.write(path, processes.table_of(np.sort(piece)), merge=True)
 
     threads = [threading.Thread(target=write, args=(part,)) for part in parts]
     for thread in threads:

@@ -78,7 +78,7 @@ def test_samples_need_no_network(tmp_path):
     assert done.stdout.strip() == "[20, 5, 3, 3, 23]"
 
 
-@pytest.mark.parametrize("name", ["", "crypto", "US_STOCKS", None, 3, ["us_tech"]])
+@pytest.mark.parametrize("name", ["", "crypto", "../us_stocks", None, 3, ["us_tech"]])
 def test_an_unknown_sample_is_refused_with_the_names_there_are(name):
     with pytest.raises(InvalidInputError, match="us_stocks, us_tech"):
         load_sample(name)

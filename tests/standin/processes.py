@@ -6,6 +6,7 @@ import multiprocessing
 import os
 
 import numpy as np
+import pandas as pd
 
 
 def context():
@@ -28,9 +29,8 @@ def fetch(words: list[str]) -> None:
 
 def table_of(slots: np.ndarray):
     """Return the one true table of some slots: every value follows from its slot."""
-    from crossattn.sources._cache import Table
-
-    return Table(slots, {"value": slots * 0.5, "other": slots + 7.0}, {})
+    times = pd.DatetimeIndex(slots.astype("M8[ms]"), tz="UTC")
+    return pd.DataFrame({"value": slots * 0.5, "other": slots + 7.0}, index=times)
 
 
 def write_rounds(directory: str, writer: int, rounds: int, barrier) -> None:
@@ -46,4 +46,4 @@ def write_rounds(directory: str, writer: int, rounds: int, barrier) -> None:
         barrier.wait(60)
         path = cache.path("venue", "linear", "60", f"S{number}")
         for part in np.array_split(rng.permutation(slots), 3):
-            cache.merge(path, table_of(np.sort(part)))
+            cache.write(path, table_of(np.sort(part)), merge=True)

@@ -1,0 +1,17 @@
+from ._stages import CheckFailedError as CheckFailedError
+from .attention import check_attention as check_attention
+from .attention import check_multi_head as check_multi_head
+from .data import check_features as check_features
+from .data import check_split as check_split
+from .evidence import check_false_discovery as check_false_discovery
+from .evidence import check_p_value as check_p_value
+from .lags import check_hierarchy as check_hierarchy
+from .lags import check_lag_attention as check_lag_attention
+from .lags import check_lag_tokens as check_lag_tokens
+from .lags import check_sector_means as check_sector_means
+from .money import check_backtest as check_backtest
+from .money import check_metrics as check_metrics
+from .money import check_sharpe_loss as check_sharpe_loss
+from .students import market_for as market_for
+from .students import seed_of as seed_of
+from .students import student_id as student_id
