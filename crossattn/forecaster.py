@@ -262,19 +262,46 @@ class CrossAttentionForecaster(ForecastEstimator):
         return np.concatenate([part for part, _ in self.contribution_batches(data, by_channel)])
 
     def contribution_batches(
-        self, data: CrossAttentionData, by_channel: bool = False
+        self,
+        data: CrossAttentionData,
+        by_channel: bool = False,
+        followers: np.ndarray | None = None,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield contributions and the windows they belong to, a batch at a time."""
+        """Yield contributions and the windows they belong to, a batch at a time.
+
+        ``followers`` are positions in ``symbols_``: only their forecasts are split.
+        """
+        n_assets, n_sources, n_lags = self._shape
+        chosen = np.arange(n_assets) if followers is None else np.asarray(followers)
         n_channels = len(self.channels_) if by_channel else 1
-        for series, index, rows, place in self._batches(data, n_channels):
-            out = np.zeros((len(rows), *self._shape, n_channels))
-            returns = _lagged_at(series.returns, rows, self._shape[2])[:, None]  # (b, 1, S, L)
-            n_assets = len(self.symbols_)
+        share = len(chosen) * n_channels / n_assets
+        for series, index, rows, place in self._batches(data, share):
+            out = np.zeros((len(rows), len(chosen), n_sources, n_lags, n_channels))
+            returns = _lagged_at(series.returns, rows, n_lags)[:, None]  # (b, 1, S, L)
             moving = self._moving_coefficients(series, rows)
             if moving is not None:
-                out[:, :, :n_assets, :, 0] += moving * returns[:, :, :n_assets]
-            self._add_static(out, index, rows, by_channel)
+                out[:, :, :n_assets, :, 0] += moving[:, chosen] * returns[:, :, :n_assets]
+            self._add_static(out, index, rows, by_channel, chosen)
             yield (out if by_channel else out[..., 0]), place
+
+    def channel_values(self, data: CrossAttentionData) -> np.ndarray:
+        """Return the value of every channel of every source at every row of the panel.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_sources, n_channels), float32
+            Up to the row of the last window; 0 where it is missing. Where several series share a
+            name, their mean, each in standard deviations.
+        """
+        series, _ = self._read(data)
+        out = np.zeros((len(series.returns), len(self.sources_), len(self.channels_)), np.float32)
+        for k, name in enumerate(self.channels_):
+            same = [c for c in series.channels if c.name == name and c.lags[0] == 1]
+            for channel in same:
+                spread = channel.values.std(0) if len(same) > 1 else 1.0
+                values = channel.values / np.where(spread > 0, spread, 1.0) / len(same)
+                out[:, : values.shape[1], k] += values
+        return out
 
     def coefficients(self, data: CrossAttentionData) -> np.ndarray:
         """Return what one unit of each source's log return adds to each forecast.
@@ -400,11 +427,14 @@ class CrossAttentionForecaster(ForecastEstimator):
         own = own.until(int(own.ends[-1]))
         return self._tokenizer.series(own), own.ends
 
-    def _batches(self, data: CrossAttentionData, n_channels: int) -> Iterator[tuple]:
-        """Yield series, index, rows and places of as many windows as fit in memory."""
+    def _batches(self, data: CrossAttentionData, share: float) -> Iterator[tuple]:
+        """Yield series, index, rows and places of as many windows as fit in memory.
+
+        ``share`` is the size of what is made of each window, of all contributions without channels.
+        """
         series, rows = self._read(data)
         index = TokenIndex(series.channels)
-        size = max(1, CHUNK_CELLS // (int(np.prod(self._shape)) * n_channels))
+        size = max(1, int(CHUNK_CELLS / (np.prod(self._shape) * share)))
         for start in range(0, len(rows), size):
             place = np.arange(start, min(start + size, len(rows)))
             yield series, index, rows[place], place
@@ -465,15 +495,23 @@ class CrossAttentionForecaster(ForecastEstimator):
         return np.abs(coefficients) * self._return_spread[:, None] + others
 
     def _add_static(
-        self, out: np.ndarray, index: TokenIndex, rows: np.ndarray, by_channel: bool
+        self,
+        out: np.ndarray,
+        index: TokenIndex,
+        rows: np.ndarray,
+        by_channel: bool,
+        followers: np.ndarray,
     ) -> None:
-        names = [self.channels_.index(channel.name) for channel in index.channels]
-        for i in range(len(self.symbols_)):
+        names = np.array([self.channels_.index(channel.name) for channel in index.channels])
+        cells = out.reshape(*out.shape[:2], -1)  # (b, F, S * L * C), a view
+        for k, i in enumerate(followers):
             tokens, beta = self._static.row(i)
             values = (index.values(rows, tokens) - self._centre[tokens]) * beta  # (b, K)
-            channel = np.array(names)[index.channel[tokens]] if by_channel else 0
+            channel = names[index.channel[tokens]] if by_channel else 0 * tokens
             place = index.source[tokens], index.lag[tokens] - 1, channel
-            np.add.at(out[:, i], (slice(None), *place), values)
+            place = np.ravel_multi_index(place, out.shape[2:])
+            place, which = np.unique(place, return_inverse=True)
+            cells[:, k, place] += values @ (which[:, None] == np.arange(len(place)))
 
 
 def hold_out(data: CrossAttentionData) -> tuple[CrossAttentionData, CrossAttentionData]:

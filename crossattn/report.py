@@ -108,17 +108,24 @@ def leaders_section(edges: pd.DataFrame, *, truth: pd.DataFrame | None = None) -
     Section
     """
     found = edges[edges["significant"]].drop(columns="significant")
+    tested = edges.get("tested", edges["p_value"].notna())
+    n_tested, left = int(tested.sum()), int((~tested).sum())
     how = (
         "after correcting for all of them (Benjamini-Hochberg); a p-value is valid after the "
         "choice of the lag."
     )
     if len(found):
         text = (
-            f"{len(found)} of {len(edges)} ordered pairs are significant {how} An effect is in "
-            "standard deviations of the follower's return for one of the leader's."
+            f"{len(found)} of {n_tested} ordered pairs tested are significant {how} An effect is "
+            "in standard deviations of the follower's return for one of the leader's channel."
         )
+    elif n_tested:
+        text = f"Nobody leads: none of {n_tested} ordered pairs tested is significant {how}"
     else:
-        text = f"Nobody leads: none of {len(edges)} ordered pairs is significant {how}"
+        text = "No pair could be tested."
+    if left:
+        text += f" {n_tested} tested, {left} not testable: too few independent days."
+    found = found.drop(columns="tested", errors="ignore")
     if truth is not None:
         planted = set(zip(truth["leader"], truth["follower"], strict=True))
         pairs = list(zip(found["leader"], found["follower"], strict=True))

@@ -40,11 +40,11 @@ def run(args: argparse.Namespace) -> None:
     if args.out:
         with atomic_write(args.out) as temporary:
             report.edges.to_csv(temporary, index=False)
-    found = report.edges[report.edges["significant"]].sort_values("q_value")
-    for edge in found.itertuples():
+    for edge in report.edges[report.edges["significant"]].sort_values("q_value").itertuples():
         echo(
-            f"{edge.leader} leads {edge.follower} lag {edge.lag} "
-            f"effect {edge.effect:+.4f} q {edge.q_value:.2g}"
+            f"{edge.leader} leads {edge.follower} lag {edge.lag} effect {edge.effect:+.4f} "
+            f"q {edge.q_value:.2g} channel {edge.channel}"
         )
-    if report.nobody_leads:
-        echo(f"nobody leads: no pair of {len(report.edges)} at q <= {args.alpha:g}")
+    verdict = report.verdict.replace("≤", "<=")
+    if report.nobody_leads or not report.edges["tested"].all():
+        echo(verdict[0].lower() + verdict[1:])

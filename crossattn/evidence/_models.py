@@ -2,8 +2,9 @@
 
 The only module of this package that asks what kind of model it was given. A network
 (:class:`~crossattn.CrossAttentionMultiAsset`) is read through :mod:`crossattn.training.prediction`;
-everything else through ``symbols_`` and ``predict(data)`` and, where it has them, ``models_``,
-``contributions(data)`` (n, N, N, L) and ``attention(data)`` (n, N, N, L).
+everything else through ``symbols_`` and ``predict(data)`` and, where it has them,
+``attention(data)`` and ``contributions(data)``, both (n, N, S, L), or the forecaster's
+``contribution_batches`` (by channel and for some followers) and ``channel_values``.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from crossattn.errors import InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training.prediction import attention_batches, predict
 from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.lagged import RETURN_FEATURE
 
 CHUNK = 2048  # windows at a time: all contributions of a long history would not fit
-ATTENTION_CELLS = 20_000_000  # numbers of attention held at a time
+CHUNK_CELLS = 20_000_000  # numbers of contributions or attention held at a time
+RETURN_CHANNEL = "return"  # what contributions belong to where a model has no other channel
 
 
 def symbols_of(model, data: CrossAttentionData) -> tuple[str, ...]:
@@ -36,17 +39,54 @@ def forecasts_of(model, data: CrossAttentionData | np.ndarray, **options) -> np.
     return model.predict(data)
 
 
-def contribution_batches(model, data: CrossAttentionData) -> Iterator[np.ndarray] | None:
-    """Iterate over contributions (b, N, N, L); None where the model cannot split its forecasts."""
+def contribution_batches(
+    model,
+    data: CrossAttentionData,
+    followers: np.ndarray | None = None,
+    *,
+    by_channel: bool = False,
+) -> Iterator[np.ndarray] | None:
+    """Iterate over contributions (b, F, S, L, C); None where the model cannot split its forecasts.
+
+    Parameters
+    ----------
+    model, data
+        As in :func:`crossattn.evidence.contributions.measure_contributions`.
+    followers : ndarray of int, optional
+        Positions of the followers wanted; all by default.
+    by_channel : bool
+        Apart by channel, for models that have channels; else C is 1.
+    """
+    chosen = slice(None) if followers is None else followers
     if isinstance(model, CrossAttentionMultiAsset):
         if model.config.preset != "lag":
             return None
         batches = attention_batches(model, data, batch_size=CHUNK)
-        return (layers[-1]["contribution"].cpu().numpy() for layers in batches)
+        return (x[-1]["contribution"].cpu().numpy()[:, chosen, ..., None] for x in batches)
+    if hasattr(model, "contribution_batches"):
+        found = model.contribution_batches(data, by_channel, followers)
+        return (part if by_channel else part[..., None] for part, _ in found)
     if not hasattr(model, "contributions"):
         return None
-    starts = range(0, len(data), CHUNK)
-    return (model.contributions(data[start : start + CHUNK]) for start in starts)
+    size = int(max(1, min(CHUNK, CHUNK_CELLS // (len(data.symbols) ** 2 * data.lookback))))
+    starts = range(0, len(data), size)
+    return (model.contributions(data[s : s + size])[:, chosen, ..., None] for s in starts)
+
+
+def channels_of(model, data: CrossAttentionData) -> tuple[np.ndarray, np.ndarray]:
+    """Return the names (C,) and values (n_rows, S, C) of a model's channels, NaN without a bar.
+
+    One channel, the log return, for models without channels: zeros where the data has none.
+    """
+    shape = (len(data.panel), len(data.symbols))
+    place = data.features.index(RETURN_FEATURE) if RETURN_FEATURE in data.features else None
+    returns = np.zeros(shape) if place is None else data.panel[:, :, place].astype(float)
+    if not hasattr(model, "channel_values"):
+        return np.array([RETURN_CHANNEL]), returns[..., None]
+    values = model.channel_values(data)
+    assets = values[:, : shape[1]]
+    assets[np.isnan(returns[: len(values)])] = np.nan
+    return np.array(model.channels_), values
 
 
 def attention_of(model, data: CrossAttentionData | np.ndarray) -> Iterator[np.ndarray]:
@@ -58,7 +98,7 @@ def attention_of(model, data: CrossAttentionData | np.ndarray) -> Iterator[np.nd
             yield values.cpu().numpy()
     elif hasattr(model, "attention"):
         cells = len(data.symbols) * len(data.sources) * data.lookback
-        size = max(1, min(CHUNK, ATTENTION_CELLS // cells))
+        size = max(1, min(CHUNK, CHUNK_CELLS // cells))
         for start in range(0, len(data), size):
             yield model.attention(data[start : start + size])[:, None]
     else:

@@ -5,45 +5,59 @@ Built in chapter: Attention is not explanation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from crossattn.errors import InvalidInputError
-from crossattn.evidence._models import contribution_batches, forecasts_of, symbols_of
+from crossattn.evidence._models import (
+    RETURN_CHANNEL,
+    channels_of,
+    contribution_batches,
+    forecasts_of,
+    symbols_of,
+)
 from crossattn.windows.dataset import CrossAttentionData
-from crossattn.windows.lagged import RETURN_FEATURE
 
 ABLATED_LAGS = 8
 LAG_WINDOWS = 400  # windows on which single lags are ablated
+STRETCHES = 4  # parts of the data whose windows name lag and channel
+NAMING_CELLS = 1e9  # numbers that may be read for it, which decides how many windows that are
+NAMING_WINDOWS = (100, 2000)  # least and most of them
 
 
 @dataclass(frozen=True)
 class Contributions:
-    """Contributions of sources to forecasts, window by window and summed up by lag.
+    """Contributions of sources to forecasts, window by window, and the token that carries each.
 
     Attributes
     ----------
-    total : ndarray of shape (n, n_assets, n_assets)
-        ``[k, i, j]``: what source j adds to the forecast of asset i in window k, over all lags, in
-        units of the target. The diagonal holds what an asset's own past adds, where known.
-    by_lag : ndarray of shape (n_assets, n_assets, n_lags)
-        Root mean square of what each lag adds.
-    slope : ndarray of shape (n_assets, n_assets, n_lags)
-        Mean change of the forecast of i for one unit of j's return at that lag.
-    symbols : tuple of str
-        Names along the asset axes.
+    total : ndarray of shape (n, n_followers, n_sources)
+        ``[k, i, j]``: what source j adds to the forecast of follower i in window k, over all lags
+        and channels, in units of the target. An asset is a source of its own forecasts too.
+    lag : ndarray of int, shape (n_followers, n_sources)
+        Lag with the largest share of the contribution; 1 is the newest known bar.
+    channel : ndarray of str, shape (n_followers, n_sources)
+        Channel with the largest share at that lag; ``"return"`` where the model has no others.
+    response : ndarray of shape (n_followers, n_sources)
+        Mean change of the forecast for one standard deviation of that channel at that lag.
+    symbols, sources : tuple of str
+        Followers and sources, along their axes.
     """
 
     total: np.ndarray
-    by_lag: np.ndarray
-    slope: np.ndarray
+    lag: np.ndarray
+    channel: np.ndarray
+    response: np.ndarray
     symbols: tuple[str, ...]
+    sources: tuple[str, ...]
 
 
-def measure_contributions(model, data: CrossAttentionData) -> Contributions:
+def measure_contributions(
+    model, data: CrossAttentionData, *, followers: Sequence[str] | None = None
+) -> Contributions:
     """Split a model's forecasts into the contributions of their sources.
 
     Parameters
@@ -54,6 +68,8 @@ def measure_contributions(model, data: CrossAttentionData) -> Contributions:
         past is replaced by its mean over ``data`` and the forecasts are compared.
     data : CrossAttentionData
         Windows to measure on.
+    followers : sequence of str, optional
+        Assets whose forecasts are split; all by default.
 
     Returns
     -------
@@ -66,6 +82,10 @@ def measure_contributions(model, data: CrossAttentionData) -> Contributions:
 
     Notes
     -----
+    The share of a (lag, channel) is the covariance of what it adds with all that the source adds,
+    over the variance of the latter: shares sum to 1, and parts that cancel each other cancel here
+    too. They are taken on at most 2000 windows, in four stretches.
+
     Contributions of ablated sources that act only together do not add up to the forecast. Ablation
     costs one prediction per source, and one per source and lag (1 to 8) on a thinned sample.
     """
@@ -73,8 +93,15 @@ def measure_contributions(model, data: CrossAttentionData) -> Contributions:
     if set(symbols) != set(data.symbols):
         raise InvalidInputError(f"data: the model knows {list(symbols)}, got {list(data.symbols)}")
     data = data.select(symbols=symbols)
-    batches = contribution_batches(model, data)
-    return _ablate(model, data) if batches is None else _accumulate(batches, data)
+    chosen = np.array([symbols.index(name) for name in (followers or symbols)])
+    batches = contribution_batches(model, data, chosen)
+    names = tuple(symbols[i] for i in chosen)
+    if batches is None:
+        return Contributions(*_ablate(model, data, chosen), names, symbols)
+    # summed over lags batch by batch, so that (n, N, S, L) is never held
+    total = np.concatenate([part.sum(axis=(3, 4)) for part in batches])
+    sources = data.sources[: total.shape[2]]  # baselines know nothing of exogenous series
+    return Contributions(total, *_name_edges(model, data, chosen), names, sources)
 
 
 def without_source(data: CrossAttentionData, source: int, rows=slice(None)) -> CrossAttentionData:
@@ -84,55 +111,83 @@ def without_source(data: CrossAttentionData, source: int, rows=slice(None)) -> C
     return replace(data, panel=panel)
 
 
-def _accumulate(parts: Iterator[np.ndarray], data: CrossAttentionData) -> Contributions:
-    """Sum over lags batch by batch, so that (n, N, N, L) is never held."""
-    returns = _returns(data)
-    totals, square, product, power, start = [], 0.0, 0.0, 0.0, 0
-    for part in parts:  # (b, N, N, L)
-        n_lags = part.shape[3]
-        rows = data.ends[start : start + len(part), None] - np.arange(n_lags)
-        lagged = returns[rows].transpose(0, 2, 1)  # (b, N, L)
-        totals.append(part.sum(axis=3))
-        square = square + (part**2).sum(axis=0, dtype=float)
-        product = product + np.einsum("bijl,bjl->ijl", part, lagged)
-        power = power + (lagged**2).sum(axis=0)
-        start += len(part)
-    return Contributions(
-        total=np.concatenate(totals).astype(float),
-        by_lag=np.sqrt(square / len(data)),
-        slope=product / np.where(power > 0, power, 1.0),
-        symbols=tuple(data.symbols),
-    )
+def _name_edges(model, data: CrossAttentionData, followers: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Lag, channel and response of each contribution, each (F, S), from moments over windows."""
+    names, values = channels_of(model, data)  # values (n_rows, S, C), NaN where there is no bar
+    moments: dict[str, np.ndarray] = {}
+    count = 0
+    for stretch in _stretches(data, len(data.symbols) * values[0].size):
+        start = 0
+        for part in contribution_batches(model, stretch, followers, by_channel=True):
+            part = np.asarray(part, float)  # (b, F, S, L, C)
+            whole = part.sum(axis=(3, 4))
+            rows = stretch.ends[start : start + len(part), None] - np.arange(part.shape[3])
+            token = values[rows].transpose(0, 2, 1, 3)  # (b, S, L, C)
+            seen = np.isfinite(token)
+            token = np.where(seen, token, 0.0)
+            terms = {
+                "part": part.sum(axis=0),
+                "whole": whole.sum(axis=0),
+                "square": (whole**2).sum(axis=0),
+                "cross": np.einsum("bfslc,bfs->fslc", part, whole),
+                "product": np.einsum("bfslc,bslc->fslc", part, token),
+                "token": token.sum(axis=0),
+                "energy": (token**2).sum(axis=0),
+                "seen": np.maximum(seen.sum(axis=0), 1e-9),
+            }
+            moments = {name: moments.get(name, 0.0) + term for name, term in terms.items()}
+            start, count = start + len(part), count + len(part)
+    part, whole = moments["part"] / count, moments["whole"] / count
+    share = moments["cross"] / count - part * whole[..., None, None]  # times the same variance
+    lag = share.sum(axis=3).argmax(axis=2)
+    at_lag = np.take_along_axis(share, lag[:, :, None, None], axis=2)[:, :, 0]
+    channel = at_lag.argmax(axis=2)
+    f, s = np.ogrid[: len(lag), : lag.shape[1]]
+    mean = moments["token"] / count
+    varies = moments["energy"] / count - mean**2
+    slope = (moments["product"] / count - part * mean)[f, s, lag, channel]
+    slope = slope / np.where(varies > 1e-30, varies, np.inf)[s, lag, channel]
+    mean = moments["token"] / moments["seen"]  # a bar that does not exist has no deviation
+    spread = np.sqrt(np.maximum(moments["energy"] / moments["seen"] - mean**2, 0.0))
+    return lag + 1, names[channel], slope * spread[s, lag, channel]
 
 
-def _ablate(model, data: CrossAttentionData) -> Contributions:
+def _stretches(data: CrossAttentionData, cells: int) -> list[CrossAttentionData]:
+    """Windows that name the edges: all of them, or stretches spread over the data."""
+    least, most = NAMING_WINDOWS
+    length = int(np.clip(NAMING_CELLS / (cells * min(data.lookback, 24)), least, most)) // STRETCHES
+    if STRETCHES * length >= len(data):
+        return [data]
+    starts = np.linspace(0, len(data) - length, STRETCHES).astype(int)
+    return [data[start : start + length] for start in starts]
+
+
+def _ablate(model, data: CrossAttentionData, followers: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Total, lag, channel and response of every source by comparing forecasts without it."""
     n_assets, n_lags = len(data.symbols), min(ABLATED_LAGS, data.lookback)
     base = np.asarray(forecasts_of(model, data), float)
     if base.shape != (len(data), n_assets):
         raise InvalidInputError(
             f"model must predict one return an asset, {(len(data), n_assets)}, got {base.shape}"
         )
-    total = np.empty((len(data), n_assets, n_assets))
+    total = np.empty((len(data), len(followers), n_assets))
     for source in range(n_assets):
-        total[:, :, source] = base - forecasts_of(model, without_source(data, source))
+        without = forecasts_of(model, without_source(data, source))
+        total[:, :, source] = (base - without)[:, followers]
     # rows a lookback apart: a row changed for one window is not inside the next one
     thinned = data.ends[:: max(data.lookback, len(data) // LAG_WINDOWS)]
     chosen = thinned - data.ends[0]
-    returns = _returns(data)
-    by_lag = np.zeros((n_assets, n_assets, n_lags))
-    slope = np.zeros_like(by_lag)
+    _, values = channels_of(model, data)
+    returns = np.nan_to_num(values[..., 0])
+    size, slope = np.zeros((2, len(followers), n_assets, n_lags))
     for source in range(n_assets):
         for lag in range(n_lags):
             changed = forecasts_of(model, without_source(data, source, thinned - lag))
-            added = base[chosen] - changed[chosen]  # (n', N)
+            added = (base[chosen] - changed[chosen])[:, followers]  # (n', F)
             lagged = returns[thinned - lag, source]
-            by_lag[:, source, lag] = np.sqrt((added**2).mean(axis=0))
+            size[:, source, lag] = (added**2).mean(axis=0)
             slope[:, source, lag] = lagged @ added / max(float(lagged @ lagged), 1e-300)
-    return Contributions(total, by_lag, slope, tuple(data.symbols))
-
-
-def _returns(data: CrossAttentionData) -> np.ndarray:
-    """Log returns (rows, N), a missing one as 0; zeros where the data has no such feature."""
-    if RETURN_FEATURE not in data.features:
-        return np.zeros((len(data.panel), len(data.symbols)))
-    return np.nan_to_num(data.panel[:, :, data.features.index(RETURN_FEATURE)].astype(float))
+    lag = size.argmax(axis=2)
+    response = np.take_along_axis(slope, lag[..., None], axis=2)[..., 0]
+    spread = np.nan_to_num(np.nanstd(values[data.ends, :, 0], axis=0))
+    return total, lag + 1, np.full(lag.shape, RETURN_CHANNEL), response * spread

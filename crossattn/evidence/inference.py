@@ -1,4 +1,4 @@
-"""Robust regression errors, Clark-West test and false discovery rates.
+"""Out-of-sample test of contributions, robust regression errors and false discovery rates.
 
 Built in chapter: Who really leads?
 """
@@ -9,14 +9,223 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import signal, stats
 
 from crossattn.errors import InvalidInputError
+
+CLIP = 4.0  # bounds of returns and contributions, in their own standard deviations
+VOLATILITY_HALF_LIFE = 12.0  # bars
+OWN_LAGS = 3  # the follower's last returns, allowed for in every test
+MIN_EFFECTIVE = 10.0  # fewest effective days on which a p-value is given
+MIN_BLOCKS = 60  # where the test part spans fewer days, a block is a sixtieth of it
+ROWS_PER_REGRESSOR = 20
+SILENT = 1e-6  # a contribution that varies less, in standard deviations of the target, is none
+DAY = 86_400
+
+
+def contribution_scores(
+    closes: np.ndarray, starts: np.ndarray, stops: np.ndarray, clock: np.ndarray, parts: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Test whether each source's contribution predicts one follower's held-out return.
+
+    Parameters
+    ----------
+    closes : ndarray of shape (n_rows,)
+        The follower's close on every row of the clock, NaN where it has no bar. Rows before the
+        first window serve its volatility and its own lags only.
+    starts, stops : ndarray of int, shape (n,)
+        Rows at which each window ends and at which its target is known; the target is the return
+        between these two closes, unknown where ``stops`` is -1. Both increase.
+    clock : ndarray of int, shape (n_rows,)
+        Close time of every row, seconds.
+    parts : ndarray of shape (n, n_sources)
+        What each source adds to the forecast, in units of the target, known at ``starts``.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_sources,)
+        ``p_value``, one-sided, of "this contribution does not predict the return", and its ``t``;
+        ``slope`` of the return on the contribution (1 for a calibrated model) and ``slope_error``,
+        clustered by day; ``n_effective``, independent days; ``silent``, whether the contribution
+        does not vary, so that there is no claim; ``tested``, whether there are ten effective days
+        (for a silent source: days of the follower). p is 1, and t and slope are 0, where the
+        source is silent or not tested.
+
+    Notes
+    -----
+    The return is regressed on all contributions jointly, each row divided by the follower's
+    volatility as known at its time; returns and contributions are clipped at four standard
+    deviations. With x the residual of one contribution on all others, on the follower's own last
+    three returns and on the intercept, the numerator of its slope is a sum over steps
+
+    .. math:: S = \\sum_u r_u H_u, \\qquad H_u = \\sum_{t:\\,u \\in (t, t + h]} x_t / \\sigma_t,
+
+    where a step leads from one *known close to the next*: nights and missing bars are steps of
+    their own, so overlapping targets are accounted for exactly on any clock. Where nothing can be
+    forecast the terms are uncorrelated. They are summed by calendar day (by a sixtieth of the test
+    part where that spans fewer than 60), which allows for dependence within a day, and
+
+    .. math:: t = \\sum_d S_d / \\sqrt{\\sum_d S_d^2}
+
+    is compared with a t distribution. The variance is that under the null hypothesis (of returns,
+    not of residuals), so t cannot exceed the root of the number of days: few days never give a
+    small p-value. The degrees of freedom are ``n_effective - 1`` with Kish's number of days,
+    :math:`(\\sum I_d)^2 / \\sum I_d^2` for the information :math:`I = \\sum H^2 \\sigma^2` of each
+    day: it depends on contributions and volatility, not on what came, so that leaving out pairs
+    with fewer than ten days selects nothing. With more sources than a twentieth of the rows, the
+    largest contributions enter one by one and the others as one sum.
+
+    References
+    ----------
+    Hodrick (1992), "Dividend Yields and Expected Stock Returns", Review of Financial Studies 5(3).
+    Cameron, Gelbach and Miller (2008), "Bootstrap-Based Improvements for Inference with Clustered
+    Errors", Review of Economics and Statistics 90(3).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> part, idle, noise = rng.normal(size=(3, 4000))
+    >>> closes = np.exp(np.cumsum(np.append(0.0, 0.1 * part + noise)) / 100)
+    >>> rows, clock = np.arange(4000), 3600 * np.arange(4001)
+    >>> test = contribution_scores(closes, rows, rows + 1, clock, np.c_[part, idle] / 1000)
+    >>> (test["p_value"] < 0.001).tolist(), bool(abs(test["slope"][0] - 1) < 0.5)
+    ([True, False], True)
+    """
+    nothing = {"p_value": 1.0, "t": 0.0, "slope": 0.0, "slope_error": np.nan, "n_effective": 0.0}
+    result = {name: np.full(parts.shape[1], x) for name, x in nothing.items()}
+    result |= {"silent": result["p_value"] > 0, "tested": result["p_value"] < 0}
+    known = (stops >= 0) & np.isfinite(closes[starts]) & np.isfinite(closes[stops])
+    known &= np.isfinite(parts).all(axis=1)
+    if known.sum() < 2 * ROWS_PER_REGRESSOR:
+        return result
+    span = clock[starts[-1]] - clock[starts[0]]
+    starts, stops, parts = starts[known], stops[known], parts[known]
+    left, returns, volatility = _known_steps(closes)
+    returns = np.clip(returns, -CLIP * volatility, CLIP * volatility)
+    first, last = np.searchsorted(left, starts), np.searchsorted(left, stops)
+    scale = volatility[first]
+    total = np.append(0.0, np.cumsum(returns))
+    spread = ((total[last] - total[first]) / scale).std()
+
+    columns = parts / scale[:, None]
+    active = np.flatnonzero(columns.std(axis=0) > SILENT * spread)
+    own = np.append(np.zeros(OWN_LAGS), returns / volatility)
+    own = own[first[:, None] + OWN_LAGS - 1 - np.arange(OWN_LAGS)]  # newest first
+    residual = _residualised(_clipped(columns[:, active]), np.c_[1.0 / scale, own])  # (n, K)
+
+    # Each step gets the residualised contributions of all targets that hold it; the last column,
+    # of ones, counts the days of the follower itself.
+    weighted = np.c_[residual, np.ones(len(residual))] / scale[:, None]
+    running = np.vstack([np.zeros(weighted.shape[1]), np.cumsum(weighted, axis=0)])
+    step = np.arange(first[0], last.max())
+    begun, over = (np.searchsorted(edge, step, side="right") for edge in (first, last))
+    step, begun, over = (part[begun > over] for part in (step, begun, over))
+    held = running[begun] - running[over]  # (n_steps, K + 1)
+    length = DAY if span >= MIN_BLOCKS * DAY else max(span / MIN_BLOCKS, 1)
+    block = np.unique(clock[left[step]] // length, return_inverse=True)[1]
+    information = _sum_by(block, (held * volatility[step, None]) ** 2)
+    n_effective = information.sum(axis=0) ** 2 / _positive((information**2).sum(axis=0))
+    shock = returns[step] / volatility[step]
+    shock = (shock - shock.mean()) * volatility[step]
+    scores = _sum_by(block, held[:, :-1] * shock[:, None])  # (n_blocks, K)
+
+    power = np.sqrt((scores**2).sum(axis=0))
+    t = scores.sum(axis=0) / _positive(power)
+    energy = _positive((residual**2).sum(axis=0))
+    slope = scores.sum(axis=0) / energy
+    explained = np.zeros_like(scores)  # what a slope of this size explains of each day's score
+    np.add.at(explained, block[np.searchsorted(step, first)], residual**2 * slope)
+    result["silent"][active] = False
+    result["n_effective"][:] = n_effective[-1]
+    result["n_effective"][active] = n_effective[:-1]
+    result["tested"] = result["n_effective"] >= MIN_EFFECTIVE
+    use = result["tested"][active]
+    for name, values in {
+        "t": t,
+        "p_value": np.where(power > 0, stats.t.sf(t, np.maximum(n_effective[:-1] - 1, 1)), 1.0),
+        "slope": slope,
+        "slope_error": np.sqrt(((scores - explained) ** 2).sum(axis=0)) / energy,
+    }.items():
+        result[name][active[use]] = values[use]
+    return result
+
+
+def _known_steps(closes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Steps between consecutive known closes: first row, log return, volatility known before it.
+
+    A step across a gap (longer than the median step) is larger than an ordinary one; the typical
+    ratio enters its volatility.
+    """
+    rows = np.flatnonzero(np.isfinite(closes))
+    returns, width = np.diff(np.log(closes[rows])), np.diff(rows)
+    gap = width > np.median(width)
+    usual = np.ones(len(returns))
+    if gap.any():
+        across, ordinary = np.median(returns[gap] ** 2), np.median(returns[~gap] ** 2)
+        usual[gap] = max(np.sqrt(across / ordinary), 0.2) if ordinary > 0 else 1.0
+    return rows[:-1], returns, usual * _volatility_before(returns / usual)
+
+
+def _volatility_before(returns: np.ndarray) -> np.ndarray:
+    """Exponentially weighted deviation of the returns before each, at least a tenth of usual."""
+    keep = 0.5 ** (1 / VOLATILITY_HALF_LIFE)
+    squares = np.c_[returns**2, np.ones_like(returns)]
+    recent, weight = signal.lfilter([1.0], [1.0, -keep], squares, axis=0).T
+    so_far = np.cumsum(returns**2) / np.arange(1, len(returns) + 1)
+    variance = np.maximum(recent / weight, 1e-2 * so_far)
+    # the first bar has no past: it gets the estimate after one half-life
+    variance = np.append(variance[: int(VOLATILITY_HALF_LIFE) + 1][-1], variance[:-1])
+    least = variance[variance > 0].min() if (variance > 0).any() else 1.0
+    return np.sqrt(np.maximum(variance, least))
+
+
+def _clipped(columns: np.ndarray) -> np.ndarray:
+    """Clip columns at CLIP root mean squares, twice: the first ones hold the outliers."""
+    for _ in range(2):
+        bound = CLIP * np.sqrt((columns**2).mean(axis=0))
+        columns = np.clip(columns, -bound, bound)
+    return columns
+
+
+def _residualised(columns: np.ndarray, nuisance: np.ndarray) -> np.ndarray:
+    """Residual of each column on the others and on ``nuisance``.
+
+    Beyond one regressor per twenty rows, the smallest columns enter as one sum.
+    """
+    n_rows, n_columns = columns.shape
+    size = np.sqrt((columns**2).mean(axis=0))
+    room = max(n_rows // ROWS_PER_REGRESSOR - nuisance.shape[1], 1)
+    single, rest = np.split(np.argsort(-size, kind="stable"), [min(room, n_columns)])
+    total = columns[:, rest].sum(axis=1, keepdims=True)[:, : len(rest) > 0]
+    design = np.hstack([columns[:, single], nuisance, total])
+    design = design / _positive(np.sqrt((design**2).mean(axis=0)))
+    residual = np.empty_like(columns)
+    bread = np.linalg.pinv(design.T @ design, rcond=1e-10, hermitian=True)[:, : len(single)]
+    residual[:, single] = design @ bread / _positive(np.diag(bread)) * size[single]
+    if len(rest):
+        design = design[:, :-1]
+        both = np.hstack([columns[:, rest], total])
+        bread = np.linalg.pinv(design.T @ design, rcond=1e-10, hermitian=True)
+        both = both - design @ (bread @ (design.T @ both))
+        own, others = both[:, :-1], both[:, -1:] - both[:, :-1]
+        share = (own * others).sum(axis=0) / _positive((others**2).sum(axis=0))
+        residual[:, rest] = own - share * others
+    return residual
+
+
+def _positive(values: np.ndarray) -> np.ndarray:
+    """Replace what is not above 0 by 1, to divide by."""
+    return np.where(values > 0, values, 1.0)
+
+
+def _sum_by(block: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Sum the rows of each block, (n_blocks, n_columns); blocks are in order and none is empty."""
+    return np.add.reduceat(values, np.flatnonzero(np.diff(block, prepend=-1)), axis=0)
 
 
 @dataclass(frozen=True)
 class RobustFit:
-    """Weighted regression with heteroskedasticity- and autocorrelation-robust errors.
+    """Regression with heteroskedasticity- and autocorrelation-robust errors.
 
     Attributes
     ----------
@@ -39,11 +248,6 @@ class RobustFit:
             self.slope, self.error, out=np.zeros_like(self.slope), where=self.error > 0
         )
 
-    @property
-    def p_positive(self) -> np.ndarray:
-        """One-sided p-values of "this slope is not above 0"; 1 where the error is 0."""
-        return np.where(self.error > 0, stats.t.sf(self.t, self.freedom), 1.0)
-
     def wald(self, columns: ArrayLike) -> float:
         """Return the p-value of "these slopes are all zero": an F test, or chi-squared."""
         columns = np.asarray(columns)
@@ -53,36 +257,6 @@ class RobustFit:
         if np.isinf(freedom):
             return float(stats.chi2.sf(statistic, len(columns)))
         return float(stats.f.sf(statistic / len(columns), len(columns), freedom))
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Single bars of overlapping targets, for Hodrick's errors.
-
-    Attributes
-    ----------
-    bars : ndarray of shape (n_bars,)
-        Return of each bar, NaN where it is missing.
-    first : ndarray of int, shape (n,)
-        Position in ``bars`` of the first bar of each target, none twice.
-    horizon : int
-        Number of bars of each target.
-    """
-
-    bars: np.ndarray
-    first: np.ndarray
-    horizon: int
-
-    def scores(self, design: np.ndarray) -> np.ndarray:
-        """Score each bar by the rows of ``design`` (n, K) whose targets contain it: (n_bars, K)."""
-        # running sum: a row enters at its target's first bar and leaves after the last
-        steps = np.zeros((len(self.bars) + 1, design.shape[1]))
-        steps[self.first] += design
-        steps[self.first + self.horizon] -= design
-        held = np.cumsum(steps[:-1], axis=0)
-        surprise = self.bars - np.nanmean(self.bars)
-        rate = np.isfinite(surprise).mean()  # missing bars score 0, the others more
-        return held * np.nan_to_num(surprise / np.sqrt(rate))[:, None]
 
 
 def newey_west_lags(n_rows: int, horizon: int = 1) -> int:
@@ -95,41 +269,27 @@ def robust_regression(
     target: ArrayLike,
     regressors: ArrayLike,
     *,
-    scale: ArrayLike | None = None,
     lags: int = 0,
     leverage: bool = False,
-    overlap: Overlap | None = None,
 ) -> RobustFit:
-    """Regression with intercept and Newey-West errors, or Hodrick's where targets overlap.
+    """Regression with intercept and White's or Newey-West errors.
 
     Parameters
     ----------
     target : array-like of shape (n,)
         Finite numbers.
     regressors : array-like of shape (n, n_regressors)
-    scale : array-like of shape (n,), optional
-        Standard deviation of each row's noise, known before it; each row is divided by it.
     lags : int
         Autocovariances counted, with the triangular (Bartlett) kernel; 0 is White's estimator.
     leverage : bool
         Divide each residual by one minus its leverage (HC3): a wild bar pulls the fit towards
         itself and would hide its own error.
-    overlap : Overlap, optional
-        The bars of targets over several bars; ``lags`` and ``leverage`` are then not used.
 
     Returns
     -------
     RobustFit
-
-    Notes
-    -----
-    With fat tails a few rows carry most of an error's estimate. ``freedom`` is Satterthwaite's
-    count of them, ``2 (sum s²)² / (sum s⁴ - (sum s²)² / n)`` for the score ``s`` of each row.
-
-    Targets over h bars and slow regressors make Newey-West errors too small: on noise with h = 24
-    they reject at 5 % in 9 % of cases. With ``overlap`` the scores are summed bar by bar, each
-    bar's surprise times all rows whose target contains it. Under the null these terms are
-    uncorrelated, so no autocovariance has to be estimated (Hodrick's errors 1B).
+        ``freedom`` is Satterthwaite's count of the rows that carry most of the error,
+        ``2 (sum s²)² / (sum s⁴ - (sum s²)² / n)`` for the score ``s`` of each row.
 
     Raises
     ------
@@ -138,8 +298,8 @@ def robust_regression(
 
     References
     ----------
-    White (1980), Econometrica 48. MacKinnon and White (1985), Journal of Econometrics 29. Newey
-    and West (1987), Econometrica 55. Hodrick (1992), Review of Financial Studies 5(3).
+    White (1980), Econometrica 48. Newey and West (1987), Econometrica 55. MacKinnon and White
+    (1985), Journal of Econometrics 29.
 
     Examples
     --------
@@ -151,15 +311,12 @@ def robust_regression(
     n_rows, n_slopes = x.shape
     if n_rows <= n_slopes + 1:
         raise InvalidInputError(f"{n_rows} rows cannot determine {n_slopes + 1} coefficients")
-    weight = 1.0 if scale is None else 1.0 / np.asarray(scale, float)
     spread = x.std(axis=0)
     # standardise for a well-conditioned inverse; a constant column gets slope and error 0
     idle = spread <= 1e-12 * np.abs(x).max(axis=0)
     spread = np.where(idle, 1.0, spread)
     centred = np.where(idle, 0.0, (x - x.mean(axis=0)) / spread)
-    weight = np.broadcast_to(np.reshape(weight, (-1, 1)), (n_rows, 1))
-    design = np.column_stack([centred, np.ones(n_rows)]) * weight
-    y = y * weight[:, 0]
+    design = np.column_stack([centred, np.ones(n_rows)])
     bread = np.linalg.pinv(design.T @ design, hermitian=True)
     coefficient = bread @ (design.T @ y)
     coefficient[:-1][idle] = 0.0
@@ -169,8 +326,6 @@ def robust_regression(
         pull = np.einsum("ij,jk,ik->i", design, bread, design)
         residual, inflation = residual / (1 - np.minimum(pull, 0.99)), 1.0
     moments = design * residual[:, None]
-    if overlap is not None:
-        moments, lags, inflation = overlap.scores(design * weight), 0, 1.0
     covariance = bread @ _long_run(moments, lags) @ bread * inflation
     freedom = _effective_freedom(moments @ bread)[:-1]
     covariance = covariance[:-1, :-1] / np.outer(spread, spread)
@@ -185,14 +340,6 @@ def robust_mean_t(values: ArrayLike, lags: int = 0) -> float:
     centred = values - values.mean()
     variance = float(_long_run(centred[:, None], lags)[0, 0])
     return float(values.sum() / np.sqrt(variance)) if variance > 0 else 0.0
-
-
-def clark_west(target: ArrayLike, smaller: ArrayLike, larger: ArrayLike, lags: int = 0) -> float:
-    """One-sided p-value of "the larger, nesting model forecasts no better" (Clark, West, 2007)."""
-    target, smaller, larger = (np.asarray(v, float) for v in (target, smaller, larger))
-    # less the estimation noise of what the larger adds, without which equal models look unequal
-    gain = (target - smaller) ** 2 - (target - larger) ** 2 + (smaller - larger) ** 2
-    return float(stats.norm.sf(robust_mean_t(gain, lags)))
 
 
 def benjamini_hochberg(p_values: ArrayLike) -> np.ndarray:

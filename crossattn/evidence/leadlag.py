@@ -18,26 +18,22 @@ import pandas as pd
 
 from crossattn._validation import check_float
 from crossattn.errors import InvalidInputError
+from crossattn.evidence._models import symbols_of
 from crossattn.evidence.contributions import Contributions, measure_contributions
-from crossattn.evidence.inference import (
-    Overlap,
-    benjamini_hochberg,
-    clark_west,
-    newey_west_lags,
-    robust_regression,
-)
+from crossattn.evidence.inference import MIN_EFFECTIVE, benjamini_hochberg, contribution_scores
 from crossattn.windows.dataset import CrossAttentionData
-from crossattn.windows.lagged import RETURN_FEATURE, lagged_log_returns, recent_volatility
 
 if TYPE_CHECKING:
     import networkx
     from matplotlib.axes import Axes
 
-VOLATILITY_HALF_LIFE = 12.0  # bars
-CLIP = 6.0  # a return beyond this many volatilities counts as this many
-IDLE = 1e-6  # a contribution that varies less than this share of the target is not tested
-METHOD = "contributions on held-out bars, jointly per follower, robust errors"
-EDGE_COLUMNS = ["leader", "follower", "lag", "effect", "p_value", "q_value", "significant"]
+METHOD = "contributions on held-out bars, jointly per follower, scores by day"
+GROUP_CELLS = 2e7  # numbers of contributions held at a time, which decides how many followers
+MOMENTS = 300  # numbers kept for the lag and channel of a pair: about 25 lags of 12 channels
+EDGE_COLUMNS = [
+    *("leader", "follower", "lag", "effect", "p_value", "q_value", "significant"),
+    *("channel", "n_effective", "tested", "break_even_cost"),
+]
 
 
 class PairReport:
@@ -49,17 +45,27 @@ class PairReport:
 
     @property
     def nobody_leads(self) -> bool:
-        """Whether no pair is significant: an answer, not a failure."""
+        """Whether no pair is significant; ``verdict`` says whether any could be tested."""
         return not self.edges["significant"].any()
 
     @property
     def _significant(self) -> pd.DataFrame:
         return self.edges[self.edges["significant"]]
 
-    def _verdict(self) -> str:
-        count = len(self._significant)
-        pairs = f"{count} of {len(self.edges)} pairs" if count else "Nobody leads: no pair"
-        return f"{pairs} significant at {self.criterion} ≤ {self.alpha:g}"
+    @property
+    def verdict(self) -> str:
+        """The outcome in a sentence; pairs that could not be tested are counted apart."""
+        found, pairs = len(self._significant), len(self.edges)
+        tested = int(self.edges.get("tested", pd.Series(1, self.edges.index)).sum())
+        level = f"at {self.criterion} ≤ {self.alpha:g}"
+        untested = f"{pairs - tested} not testable (fewer than {MIN_EFFECTIVE:g} independent days)"
+        if not tested:
+            return f"No pair could be tested: {untested}"
+        if tested == pairs:
+            of = f"{found} of {pairs}" if found else f"Nobody leads: none of {pairs}"
+            return f"{of} pairs significant {level}"
+        claim = f"{found} pairs significant" if found else "Nobody leads among the pairs tested"
+        return f"{claim} {level}: {tested} tested, {untested}"
 
     def _repr_html_(self) -> str:
         shown = self.edges.head(3) if self.nobody_leads else self._significant
@@ -74,14 +80,24 @@ class LeadLagReport(PairReport):
     Attributes
     ----------
     edges : DataFrame
-        One row per ordered pair, most significant first: ``leader``, ``follower``, ``lag`` (bars
-        from the leader's bar to the first bar of the horizon, 1 the newest known), ``effect``
-        (change of the follower's return, in its own standard deviations, for one of the leader's),
-        ``p_value`` (valid after the choice of lag; 1 where untestable), ``q_value`` (over all
-        pairs), ``significant`` (``q_value <= alpha``).
+        One row per ordered pair, most significant first:
+
+        - ``leader``, ``follower``: an asset or an exogenous series, and an asset;
+        - ``lag``: bars from the leader's bar to the first bar of the horizon, 1 the newest known;
+        - ``effect``: change of the follower's return, in its own standard deviations, for one
+          standard deviation of the leader's return, or of its ``channel``, at that lag;
+        - ``p_value``: valid after the choice of lag and channel; 1 where untestable or silent;
+        - ``q_value``: over tested pairs of which the model claims anything, 1 elsewhere;
+        - ``significant``: ``q_value <= alpha``;
+        - ``channel``: what about the leader carries the lead, such as ``"return"``;
+        - ``n_effective``: independent days (bars, where those are longer) behind the test;
+        - ``tested``: False where fewer than ten of them leave nothing to test;
+        - ``break_even_cost``: fraction of the traded notional at which trading this lead alone
+          earns nothing, 0 without trades; not in reports of the classical tests.
     details : DataFrame
         The same rows with the further columns of the method.
-    symbols : tuple of str
+    symbols, sources : tuple of str
+        Followers; leaders: the symbols, then exogenous series.
     alpha : float
         False discovery rate: accepted share of false claims among the claims made.
     method : str
@@ -93,6 +109,7 @@ class LeadLagReport(PairReport):
     edges: pd.DataFrame
     details: pd.DataFrame
     symbols: tuple[str, ...]
+    sources: tuple[str, ...]
     alpha: float
     method: str
     n_windows: int
@@ -113,20 +130,20 @@ class LeadLagReport(PairReport):
             "strength": led.sum(),
             "net": led.sum().sub(followed.sum(), fill_value=0.0),
         }
-        table = pd.DataFrame(columns, index=pd.Index(self.symbols, name="symbol"))
+        table = pd.DataFrame(columns, index=pd.Index(self.sources, name="symbol"))
         return table.fillna(0.0).astype({"leads": int, "follows": int})
 
     def matrix(self) -> pd.DataFrame:
         """Return the effects as a table, followers in rows, NaN on the diagonal."""
         table = self.edges.pivot_table("effect", "follower", "leader")
-        return table.reindex(index=list(self.symbols), columns=list(self.symbols))
+        return table.reindex(index=list(self.symbols), columns=list(self.sources))
 
     def graph(self) -> networkx.DiGraph:
         """Return the significant pairs as a directed graph, leader to follower."""
         import networkx
 
         graph = networkx.DiGraph()
-        graph.add_nodes_from(self.symbols)
+        graph.add_nodes_from(self.sources)
         facts = self._significant.set_index(["leader", "follower"])[["lag", "effect", "q_value"]]
         graph.add_edges_from((*pair, fact) for pair, fact in facts.to_dict("index").items())
         return graph
@@ -136,18 +153,21 @@ class LeadLagReport(PairReport):
         from crossattn.figures import signed_heatmap
 
         effects, label = self.matrix().fillna(0.0), "effect (standard deviations)"
-        ax = signed_heatmap(effects, self.symbols, label=label, title=self._verdict(), ax=ax)
-        position = {symbol: k + 0.5 for k, symbol in enumerate(self.symbols)}
+        ax = signed_heatmap(
+            effects, self.symbols, self.sources, label=label, title=self.verdict, ax=ax
+        )
+        position = {name: k + 0.5 for k, name in enumerate(self.sources)}
         x, y = (self._significant[side].map(position) for side in ("leader", "follower"))
         ax.scatter(x, y, s=900, facecolors="none", edgecolors="black", linewidths=1.4)
         return ax
 
     def __str__(self) -> str:
-        return f"{self._verdict()} ({self.method}; {self.n_windows} windows)"
+        return f"{self.verdict} ({self.method}; {self.n_windows} windows)"
 
 
 def make_report(
     symbols: tuple[str, ...],
+    sources: tuple[str, ...] | None = None,
     *,
     lag: np.ndarray,
     effect: np.ndarray,
@@ -155,28 +175,36 @@ def make_report(
     alpha: float,
     method: str,
     n_windows: int,
+    family: np.ndarray | bool = True,
     **details: np.ndarray,
 ) -> LeadLagReport:
-    """Make a report of matrices (follower, leader), with q-values over all ordered pairs."""
-    follower, leader = np.nonzero(~np.eye(len(symbols), dtype=bool))
-    names = np.asarray(symbols, dtype=object)
-    p = np.where(np.isfinite(p_value), p_value, 1.0)[follower, leader]
-    q = benjamini_hochberg(p)
+    """Make a report of matrices (follower, leader), with q-values over the pairs of ``family``.
+
+    Every matrix has shape (n_symbols, n_sources); an asset and itself are left out. ``details``
+    become columns of ``report.details``, those named so also of ``report.edges``.
+    """
+    sources = symbols if sources is None else sources
+    pairs = np.array([[a != b for b in sources] for a in symbols])
+    follower, leader = np.nonzero(pairs)
+    known = {"channel": "return", "n_effective": float(n_windows), "tested": True} | details
+    p = np.where(np.isfinite(p_value), p_value, 1.0)[pairs]
+    q, family = np.ones(len(p)), np.broadcast_to(family, pairs.shape)[pairs]
+    if family.any():
+        q[family] = benjamini_hochberg(p[family])
     table = pd.DataFrame(
         {
-            "leader": names[leader],
-            "follower": names[follower],
-            "lag": lag[follower, leader].astype(int),
-            "effect": np.nan_to_num(effect[follower, leader]),
+            "leader": np.asarray(sources, object)[leader],
+            "follower": np.asarray(symbols, object)[follower],
+            "lag": lag[pairs].astype(int),
+            "effect": np.nan_to_num(effect[pairs]),
             "p_value": p,
             "q_value": q,
             "significant": q <= alpha,
-            **{name: values[follower, leader] for name, values in details.items()},
+            **{name: np.broadcast_to(x, pairs.shape)[pairs] for name, x in known.items()},
         }
-    )
-    table = table.sort_values("p_value", kind="stable", ignore_index=True)
-    edges = table[EDGE_COLUMNS].copy()
-    return LeadLagReport(edges, table, tuple(symbols), alpha, method, n_windows)
+    ).sort_values("p_value", kind="stable", ignore_index=True)
+    edges = table[[name for name in EDGE_COLUMNS if name in table]].copy()
+    return LeadLagReport(edges, table, tuple(symbols), tuple(sources), alpha, method, n_windows)
 
 
 def analyze_lead_lag_relationships(
@@ -197,8 +225,8 @@ def analyze_lead_lag_relationships(
         Windows that the model was **not** fitted or selected on: the test part. On training
         windows every p-value is too small.
     symbols : sequence of str, optional
-        Assets of the report; all by default. The others stay in the model and serve as controls;
-        q-values count the reported pairs only.
+        Assets, and exogenous series, of the report; all by default. The others stay in the model
+        and serve as controls; q-values count the reported pairs only.
     alpha : float
         False discovery rate: accepted share of false claims among the claims made.
 
@@ -206,15 +234,13 @@ def analyze_lead_lag_relationships(
     -------
     LeadLagReport
         ``.details`` adds ``slope`` (of the return on the contribution: 1 for a calibrated model,
-        0 for an idle source) with its ``slope_error``, ``t``, ``share`` (of the follower's absolute
-        contributions), ``effect_low`` and ``effect_high`` (95 %), and ``clark_west``, the p-value
-        of a forecast with the source against one without, the other sources at their best
-        weights on these bars.
+        0 for an idle source) with its ``slope_error``, ``t``, ``effect_low`` and ``effect_high``
+        (95 %), and ``silent``, whether the model attributes nothing to the pair.
 
     Raises
     ------
     InvalidInputError
-        Unknown symbols, alpha outside of (0, 1), or too few windows with known targets.
+        Unknown symbols, or alpha outside of (0, 1).
 
     Notes
     -----
@@ -222,26 +248,38 @@ def analyze_lead_lag_relationships(
 
     .. math:: y_i = a_i + \\sum_j b_{ij} c_{ij} + e_i,
 
-    both sides divided by the follower's volatility known at the window's end and the target
-    clipped at ±6 of them, and each b is tested against 0, one-sided, with robust errors:
-    Newey-West with leverage-corrected residuals, or Hodrick's where targets overlap, and a t
-    distribution with as many degrees of freedom as bars carry the error. One source at a time, an
-    idle one would be a proxy of the true leader left out. The follower's own past is a control
-    too, as the model reports it or as its own last returns: else a price that bounces looks led by
-    all assets that move with it.
+    and each b is tested against 0, one-sided, with errors by day
+    (:func:`crossattn.evidence.inference.contribution_scores`). Testing one source at a time
+    doubles the false discoveries: assets share a factor, so the contribution of an idle source is
+    correlated with that of the true leader left out. The follower's own last returns are controls
+    too: else a price that bounces looks led by all assets that move with it.
 
-    The lag was chosen when the model was fitted, on other bars, so p needs no correction for it. A
-    source whose contribution never varies is untestable: p = 1.
+    Lag and channel were chosen when the model was fitted, on other bars, so the p-value needs no
+    further correction for them. Unknown targets are left out. A contribution that never varies is
+    no claim, and on fewer than ten effective days nothing can be tested: p = q = 1 and no place
+    among the q-values. Both follow from the model, not from the returns tested.
+
+    The effect is the forecast's response to the channel times the tested slope. The break-even
+    cost is the gross gain per unit of notional traded, over windows t, with the follower's simple
+    return r from each known close to its next one:
+
+    .. math:: \\sum_t s_t r_{t+1} \\Big/ \\sum_t |s_t - s_{t-1}|, \\qquad s_t = sign(c_{ij,t}).
+
+    Measured on 800 null markets of 8 assets and 6,000 hourly bars (Gaussian, heavy tails, session
+    clocks, resampled real bars; horizons 1 and 24): 4.6 % of p-values below .05, .6 % below .01,
+    .02 % below .001; a leader named in 1 % of markets. Of two planted leaders an asset on 20,000
+    bars, 99-100 % are found at an oracle R² of 2 %, 91-100 % at 1 %. Strong skewness on fewer than
+    30 effective days is a known limit (8 % below .05).
 
     Limits: a common driver outside of the data makes its slower followers look led by its faster
     ones; a proxy that moves with the true leader can take its place; stale quotes make the asset
     that trades more often "lead" (:func:`crossattn.evidence.classical.hayashi_yoshida` uses quotes
-    at their own times).
+    at their own times); an autocorrelation of the follower beyond three bars that its model misses.
 
     References
     ----------
-    Newey and West (1987), Econometrica 55. Hodrick (1992), Review of Financial Studies 5(3).
-    Clark and West (2007), Journal of Econometrics 138. Benjamini and Hochberg (1995), JRSS B 57(1).
+    Benjamini and Hochberg (1995), JRSS B 57(1). Bourgon, Gentleman and Huber (2010), "Independent
+    Filtering Increases Detection Power for High-throughput Experiments", PNAS 107(21).
 
     Examples
     --------
@@ -258,122 +296,83 @@ def analyze_lead_lag_relationships(
     if not isinstance(data, CrossAttentionData):
         raise InvalidInputError(f"data must be CrossAttentionData, got {type(data).__name__}")
     check_float("alpha", alpha, above=0, below=1)
-    measured = measure_contributions(model, data)
-    known = measured.symbols
-    chosen = tuple(dict.fromkeys(known if symbols is None else symbols))
-    if not set(chosen) <= set(known) or len(chosen) < min(2, len(known)):
-        raise InvalidInputError(f"symbols must be two or more of {list(known)}, got {symbols}")
-    data = data.select(symbols=known)
-    return contribution_test(measured, data, alpha=alpha, symbols=chosen)
+    known = symbols_of(model, data)
+    chosen = _chosen(symbols, known, data.exogenous_names)
+    followers = [name for name in known if name in (chosen or known)]
+    at_once = max(1, int(GROUP_CELLS / len(data.sources) / (len(data) + MOMENTS)))
+    parts = []
+    for k in range(0, len(followers), at_once):
+        some = followers[k : k + at_once]
+        measured = measure_contributions(model, data, followers=some)
+        parts.append((measured.symbols, measured.sources, _test(measured, data)))
+    return _report(parts, data, alpha, chosen)
 
 
 def contribution_test(
-    measured: Contributions,
-    data: CrossAttentionData,
-    *,
-    alpha: float = 0.05,
-    symbols: Sequence[str] | None = None,
+    measured: Contributions, data: CrossAttentionData, *, alpha: float = 0.05
 ) -> LeadLagReport:
     """Test measured contributions, as :func:`crossattn.analyze_lead_lag_relationships` does."""
-    n_assets = len(measured.symbols)
-    untested = {"p_value": 1.0, "clark_west": 1.0, "slope": 0.0, "slope_error": np.nan, "t": 0.0}
-    matrices = {name: np.full((n_assets, n_assets), value) for name, value in untested.items()}
-    for follower in range(n_assets):
-        _test_follower(follower, measured, data, matrices)
-    # The lag with the largest contribution. It was chosen when the model was fitted, on other
-    # bars, so no correction for the choice is due.
-    lag_index = measured.by_lag.argmax(axis=2)
-    at_lag = np.take_along_axis(measured.slope, lag_index[..., None], axis=2)[..., 0]
-    spread = pd.DataFrame(data.bar_returns).std(ddof=0).fillna(0.0).to_numpy()
-    ratio = spread[None, :] / np.where(spread > 0, spread, 1.0)[:, None]  # (follower, leader)
-    ratio = ratio / np.sqrt(data.horizon)
-    # What the model claims (slope at the lag) times how much of it comes true (tested slope).
-    effect = at_lag * ratio * np.where(matrices["p_value"] < 1, matrices["slope"], 0.0)
-    half = 1.96 * np.abs(at_lag * ratio) * matrices["slope_error"]
-    size = np.abs(measured.total).mean(axis=0)
-    np.fill_diagonal(size, 0.0)
-    share = size / np.where(size.sum(axis=1) > 0, size.sum(axis=1), 1.0)[:, None]
-    # All assets were in the regressions; q-values are over the pairs of the report alone.
-    report_on = tuple(symbols or measured.symbols)
-    places = np.ix_(*[[measured.symbols.index(s) for s in report_on]] * 2)
-    columns = {
-        "lag": lag_index + 1,
-        "effect": effect,
-        "effect_low": effect - half,
-        "effect_high": effect + half,
-        "share": share,
-        **matrices,
-    }
+    parts = [(measured.symbols, measured.sources, _test(measured, data))]
+    return _report(parts, data, alpha, None)
+
+
+def _test(measured: Contributions, data: CrossAttentionData) -> pd.DataFrame:
+    """Test some followers: one row for each, in every cell an array over sources."""
+    starts, clock = np.asarray(data.ends), data.clock.as_unit("s").asi8
+    stops = starts + data.horizon
+    stops = np.where(stops < len(data.closes), stops, -1)
+    rows = []
+    for k, follower in enumerate(measured.symbols):
+        i, parts = data.symbols.index(follower), measured.total[:, k].astype(float)
+        closes, y = data.closes[:, i], data.y[:, i]
+        row = contribution_scores(closes, starts, stops, clock, parts)
+        # what the model claims (its response) times how much of it comes true (the tested slope)
+        spread = y[np.isfinite(y)].std() if np.isfinite(y).any() else 0.0
+        unit = measured.response[k] / (spread or np.inf)
+        effect, half = unit * row["slope"], 1.96 * np.nan_to_num(np.abs(unit) * row["slope_error"])
+        row |= {"effect": effect, "effect_low": effect - half, "effect_high": effect + half}
+        row |= {"lag": measured.lag[k], "channel": measured.channel[k]}
+        rows.append(row | {"break_even_cost": _break_even_cost(closes, starts, parts)})
+    return pd.DataFrame(rows)
+
+
+def _report(parts: list[tuple], data, alpha: float, chosen) -> LeadLagReport:
+    """Put groups of followers together, and leave out the pairs not asked about."""
+    symbols, (sources, *_), tables = zip(*parts, strict=True)
+    symbols = [name for some in symbols for name in some]
+    order = tuple(name for name in chosen or sources if name in sources)
+    rows = [symbols.index(name) for name in order if name in symbols]
+    columns = [sources.index(name) for name in order]
+    table = pd.concat(tables, ignore_index=True)
+    matrices = {name: np.stack(table[name])[np.ix_(rows, columns)] for name in table}
     return make_report(
-        report_on,
+        tuple(symbols[i] for i in rows),
+        order,
         alpha=alpha,
         method=METHOD,
         n_windows=len(data),
-        **{name: values[places] for name, values in columns.items()},
+        family=matrices["tested"] & ~matrices["silent"],
+        **matrices,
     )
 
 
-def _test_follower(
-    follower: int,
-    measured: Contributions,
-    data: CrossAttentionData,
-    matrices: dict[str, np.ndarray],
-) -> None:
-    """Regress one follower's returns on all contributions; fill its row of every matrix."""
-    target = np.asarray(data.y[:, follower], float)
-    parts = measured.total[:, follower]  # (n, N)
-    known = np.isfinite(target) & np.isfinite(parts).all(axis=1)
-    if not known.any():
-        return
-    active = np.flatnonzero(parts[known].std(axis=0) > IDLE * max(target[known].std(), 1e-300))
-    controls = np.empty((len(parts), 0))
-    if follower not in active and RETURN_FEATURE in data.features:
-        # The model does not use the follower's own past. Without it as a control, a price that
-        # bounces would look led by every asset that moves with it.
-        n_lags = min(measured.by_lag.shape[2], data.lookback)
-        controls = lagged_log_returns(data, n_lags, np.array([follower]))[:, 0]  # (n, L)
-    if known.sum() < 10 * (len(active) + controls.shape[1] + 2) or not len(active):
-        return  # too few windows per coefficient: stays untested, p = 1
-    bars = data.next_returns[data.ends[0] : data.ends[-1] + data.horizon, follower]
-    scale = recent_volatility(data, np.array([follower]), VOLATILITY_HALF_LIFE)[:, 0]
-    # Clip single bars as the targets are clipped: Hodrick's errors are made of bars.
-    reach = CLIP * np.pad(scale, (0, data.horizon - 1), mode="edge")[: len(bars)]
-    bars = np.clip(bars, -reach, reach)
-    scale = scale * np.sqrt(data.horizon)
-    target = np.clip(target, -CLIP * scale, CLIP * scale)
-    target, scale = target[known], scale[known]
-    regressors = np.hstack([parts[:, active], controls])[known]
-    overlap = None
-    if data.horizon > 1 and np.isfinite(bars).mean() > 0.5:  # else too few bars of the targets
-        overlap = Overlap(bars, np.flatnonzero(known), data.horizon)
-    lags = newey_west_lags(len(target), data.horizon)
-    options = {"scale": scale, "lags": lags, "leverage": True, "overlap": overlap}
-    fit = robust_regression(target, regressors, **options)
-    found = {
-        "slope": fit.slope,
-        "slope_error": fit.error,
-        "t": fit.t,
-        "p_value": fit.p_positive,
-        "clark_west": _clark_west_of_each(target / scale, regressors, scale, lags, len(active)),
-    }
-    others = np.flatnonzero(active != follower)
-    for name, values in found.items():
-        matrices[name][follower, active[others]] = values[others]
+def _break_even_cost(closes: np.ndarray, starts: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """Gross gain of trading each contribution's sign, per unit of notional traded, (S,)."""
+    rows = np.flatnonzero(np.isfinite(closes))
+    here = np.isin(starts, rows[:-1])  # where the follower can be traded, and has a next close
+    now = np.searchsorted(rows, starts[here])
+    sign = np.sign(np.nan_to_num(parts[here]))
+    gain = (closes[rows[now + 1]] / closes[rows[now]] - 1) @ sign
+    traded = np.abs(np.diff(sign, axis=0, prepend=0)).sum(axis=0)
+    return np.divide(gain, traded, out=np.zeros_like(gain), where=traded > 0)
 
 
-def _clark_west_of_each(
-    target: np.ndarray, parts: np.ndarray, scale: np.ndarray, lags: int, n_sources: int
-) -> np.ndarray:
-    """Clark-West p-value of each source beside the others, against the others at their best fit."""
-    # at the model's own weights, an idle source would be credited with correcting their errors
-    size = parts.std(axis=0)
-    parts = parts / np.where(size > 0, size, 1.0)
-    design = np.column_stack([parts, np.ones(len(parts))]) / scale[:, None]
-    p_values = np.empty(n_sources)
-    for source in range(n_sources):
-        # regress target and source on the rest; the larger forecast adds what is left of the source
-        rest, own = np.delete(design, source, axis=1), design[:, source]
-        bread = np.linalg.pinv(rest.T @ rest, hermitian=True)
-        smaller, shared = (rest @ (bread @ (rest.T @ values)) for values in (target, own))
-        p_values[source] = clark_west(target, smaller, smaller + own - shared, lags)
-    return p_values
+def _chosen(symbols: Sequence[str] | None, known, exogenous) -> tuple[str, ...] | None:
+    if symbols is None:
+        return None
+    chosen = tuple(dict.fromkeys(symbols))
+    if len(chosen) < 2 or not set(chosen) <= {*known, *exogenous} or set(chosen) <= {*exogenous}:
+        raise InvalidInputError(
+            f"symbols must be two or more of {[*known, *exogenous]}, got {list(symbols)}"
+        )
+    return chosen

@@ -53,7 +53,7 @@ class SurrogateNull(PairReport):
     criterion: ClassVar[str] = "p"
 
     def __str__(self) -> str:
-        return f"{self._verdict()} ({len(self.statistics)} refits)"
+        return f"{self.verdict} ({len(self.statistics)} refits)"
 
 
 def surrogate_null(

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.signal import lfilter
 from sklearn.metrics import roc_auc_score
 
 from crossattn import (
@@ -17,6 +18,7 @@ from crossattn import (
 )
 from crossattn.baselines.linear import VAR
 from crossattn.evidence import granger, lagged_correlation, surrogate_null
+from crossattn.windows.dataset import windows_of_features
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -86,6 +88,59 @@ NULLS = {
     "factor": {"scenario": "factor"},
     "garch": {"scenario": "null", "volatility": "garch"},
 }
+
+
+def shocks(kind, n_rows, n_assets, generator):
+    """Hourly log returns with a common factor, in which nothing can be forecast."""
+    common, own = generator.normal(size=(n_rows, 1)), generator.normal(size=(n_rows, n_assets))
+    noise = 0.01 * (0.6 * common + 0.8 * own)
+    if kind == "gaussian":
+        return noise
+    storms = np.exp(lfilter([0.15], [1, -0.98], generator.normal(size=n_rows)))  # shared
+    tails = np.sqrt(3 / generator.chisquare(3, size=(n_rows, n_assets)))
+    return noise * storms[:, None] * tails
+
+
+def null_part(kind, horizon, seed, n_assets=8, n_rows=6000):
+    """Train and test windows of a market made here; ``sessions`` trades nine hours on weekdays."""
+    generator = np.random.default_rng(seed)
+    clock = pd.date_range("2023-01-02", periods=n_rows, freq="h", tz="UTC", name="close_time")
+    symbols = [f"A{k}" for k in range(n_assets)]
+    closes = np.exp(shocks(kind, n_rows, n_assets, generator).cumsum(axis=0))
+    if kind == "sessions":
+        opens = 3 * (np.arange(n_assets) % 3) + 6  # three exchanges, which overlap
+        hours = (clock.hour.to_numpy()[:, None] - opens) % 24
+        closes[(hours > 8) | (clock.day_of_week >= 5)[:, None]] = np.nan
+        keep = np.isfinite(closes).any(axis=1)
+        closes, clock = closes[keep], clock[keep]
+        horizon = min(horizon, 15)  # rows to the same time of the next day
+    closes = pd.DataFrame(closes, clock, symbols)
+    features = pd.concat({"log_return": np.log(closes).diff()}, axis=1)
+    train, _, test = windows_of_features(features, closes, 9, horizon).split(0.5, 0.1)
+    return train, test
+
+
+@pytest.mark.parametrize("horizon", [1, 24])
+@pytest.mark.parametrize("kind", ["gaussian", "heavy tails", "sessions"])
+def test_size_on_clocks_and_tails(kind, horizon):
+    """No leader, by construction: p-values are uniform, and one market in twenty names one."""
+    p, named, untested, smallest = [], 0, 0, 1.0
+    for seed in range(9000, 9060):
+        train, test = null_part(kind, horizon, seed)
+        model = VAR(volatility_weights=True).fit(train)
+        edges = analyze_lead_lag_relationships(model, test).edges
+        p.extend(edges.loc[edges["tested"], "p_value"])
+        named += edges["significant"].any()
+        untested += (~edges["tested"]).sum()
+        smallest = min(smallest, edges["q_value"].min())
+    p = np.array(p)
+    shares = {level: round(float((p < level).mean()), 4) for level in (0.05, 0.01, 0.001)}
+    print(
+        f"\n{kind}, horizon {horizon}: {len(p)} pairs tested, {untested} not testable, p below "
+        f"{shares}, a leader named on {named} of 60 markets, smallest q {smallest:.2g}"
+    )
+    assert 0.03 <= shares[0.05] <= 0.065 and shares[0.01] <= 0.015 and shares[0.001] <= 0.002
+    assert named <= 7, "three are expected, eight have a chance of one in a hundred"
 
 
 def test_null_markets():
