@@ -95,7 +95,8 @@ class CrossAttentionForecaster(ForecastEstimator):
     the windows, from its first row to each window's end, never beyond.
 
     A horizon of several bars is forecast from next-bar coefficients, added up over what is already
-    known of each bar, beside a regression on the horizon's own return; the mix chooses.
+    known of each bar, mixed on next bars; a regression on the horizon's own return adds what it
+    can show on validation.
 
     Built in chapter: The full model.
 
@@ -192,12 +193,12 @@ class CrossAttentionForecaster(ForecastEstimator):
         self.channels_ = tuple(dict.fromkeys(channel.name for channel in series.channels))
         tokens = np.arange(len(index))
         self._centre = _token_means(index, train_rows)
-        first, final = self._fit_static(index, series, data, train_rows, val_rows)
+        first, final = self._fit_static(index, series, train_rows, val_rows)
         held_out = {name: part.forecast(index, val_rows) for name, part in first.items()}
         self._varying = self._content = None
         if self.varying:
             self._varying = VaryingPart(self.max_lag + 1).fit(series, train_rows)
-            held_out["varying"] = self._varying_forecast(series, val_rows)
+            held_out["varying"] = self._varying.forecast(series, val_rows)
         if self.content:
             self._content = ContentPart.fit(
                 series,
@@ -211,11 +212,32 @@ class CrossAttentionForecaster(ForecastEstimator):
             )
             held_out["content"] = self._content.forecast(series, val_rows)
         self.history_ = pd.DataFrame(self._content.history if self.content else [])
-        target, volatility = data.targets, series.volatility * np.sqrt(self.horizon_)
-        drift = common_drift(target[train_rows], volatility[train_rows], self.horizon_)
+        # Next bars choose the mix, for any horizon: targets of 24 bars overlap, and hold 24 times
+        # the noise with hardly more of what is forecast.
+        following, volatility = series.next_returns, series.volatility
+        drift = common_drift(following[train_rows], volatility[train_rows])
         self.weights_ = mix_weights(
-            held_out, target[val_rows] - drift, volatility[val_rows], self.horizon_, first
+            held_out, following[val_rows] - drift, volatility[val_rows], 1, first
         )
+        first, final = (
+            {k: m.ahead(index, self.horizon_, self._centre) for k, m in maps.items()}
+            for maps in (first, final)
+        )
+        target, volatility = data.targets, volatility * np.sqrt(self.horizon_)
+        if self.horizon_ > 1:
+            base = self._mix(_mixed(first, self.weights_, len(tokens)), index, series, val_rows)
+            drift = common_drift(target[train_rows], volatility[train_rows], self.horizon_)
+            direct = SparseRegressions(index, self.tokens_per_follower, overlap=self.horizon_)
+            direct.fit(target, volatility, train_rows, val_rows)
+            whole = {f"{name}, whole horizon": m for name, m in direct.first.items()}
+            self.weights_ |= mix_weights(
+                {name: m.forecast(index, val_rows) for name, m in whole.items()},
+                target[val_rows] - drift - base,
+                volatility[val_rows],
+                self.horizon_,
+                whole,
+            )
+            final |= {f"{name}, whole horizon": m for name, m in direct.final.items()}
         both = np.concatenate([train_rows, val_rows])
         self.drift_ = common_drift(target[both], volatility[both], self.horizon_)
         self._static = _mixed(final, self.weights_, len(tokens))
@@ -233,11 +255,7 @@ class CrossAttentionForecaster(ForecastEstimator):
         """
         series, rows = self._read(data)
         index = TokenIndex(series.channels)
-        out = self.drift_ + self._static.forecast(index, rows)
-        if self._varying is not None:
-            out += self.weights_["varying"] * self._varying_forecast(series, rows)
-        if self._content is not None:
-            out += self.weights_["content"] * self._content.forecast(series, rows)
+        out = self.drift_ + self._mix(self._static, index, series, rows)
         out[~series.known[rows, : len(self.symbols_)]] = np.nan
         return out[:, [self.symbols_.index(symbol) for symbol in data.symbols]]
 
@@ -379,23 +397,25 @@ class CrossAttentionForecaster(ForecastEstimator):
         check_choice("target", self.target, ("return",))
 
     def _fit_static(
-        self, index: TokenIndex, series: TokenSeries, data: CrossAttentionData, train, val
+        self, index: TokenIndex, series: TokenSeries, train, val
     ) -> tuple[dict[str, LinearMap], dict[str, LinearMap]]:
-        """Fit sparse and ridge regressions; return those of train, and of train and val."""
-        horizon, keep = self.horizon_, self.tokens_per_follower
+        """Fit regressions of the next bar; return those of train, and of train and val."""
         target, volatility = series.next_returns, series.volatility
-        sparse = SparseRegressions(index, keep).fit(target, volatility, train, val)
+        sparse = SparseRegressions(index, self.tokens_per_follower)
+        sparse.fit(target, volatility, train, val)
         ridge, final_ridge = fit_ridge(index, target, volatility, train, val)
-        first, final = {**sparse.first, "ridge": ridge}, {**sparse.final, "ridge": final_ridge}
-        first = {k: m.ahead(index, horizon, self._centre) for k, m in first.items()}
-        final = {k: m.ahead(index, horizon, self._centre) for k, m in final.items()}
-        if horizon > 1:
-            direct = SparseRegressions(index, keep, overlap=horizon).fit(
-                data.targets, volatility * np.sqrt(horizon), train, val
-            )
-            first |= {f"{name}, whole horizon": m for name, m in direct.first.items()}
-            final |= {f"{name}, whole horizon": m for name, m in direct.final.items()}
-        return first, final
+        return {**sparse.first, "ridge": ridge}, {**sparse.final, "ridge": final_ridge}
+
+    def _mix(
+        self, static: LinearMap, index: TokenIndex, series: TokenSeries, rows: np.ndarray
+    ) -> np.ndarray:
+        """Forecast the horizon's return, without the drift."""
+        out = static.forecast(index, rows)
+        if self._varying is not None:
+            out += self.weights_["varying"] * self._varying_forecast(series, rows)
+        if self._content is not None:
+            out += self.weights_["content"] * self._content.forecast(series, rows)
+        return out
 
     # ---- reading
 
