@@ -289,6 +289,65 @@ class TestNetwork:
         assert "another forecaster" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def survey(work, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exogenous")
+    (folder / "bars").symlink_to(work / "bars")
+    frames = read_bars(work / "bars")
+    closes = pd.DataFrame({symbol: frame["close"] for symbol, frame in frames.items()})
+    following = np.log(closes).diff().mean(axis=1).shift(-1).fillna(0.0)
+    noise = np.random.default_rng(0).normal(size=len(following)) * following.std()
+    table = pd.DataFrame({"survey": following + noise, "idle": noise[::-1]})
+    table.index = (table.index + pd.Timedelta(hours=1)).rename("time")
+    table.to_csv(folder / "x.csv", date_format="%Y-%m-%dT%H:%M:%SZ")
+    assert main(train_words(folder, "--exogenous", str(folder / "x.csv"))) == 0
+    return folder
+
+
+class TestExogenous:
+    def test_the_series_is_in_the_run_and_improves_the_forecast(self, survey, tmp_path):
+        config = json.loads((survey / "run" / "config.json").read_text())
+        assert config["sources"][-2:] == ["survey", "idle"]
+        out = tmp_path / "x.csv"
+        words = ["--exogenous", str(survey / "x.csv"), "--out", str(out)]
+        assert run(survey, "predict", *words) == 0
+        table = pd.read_csv(out, index_col="close_time", parse_dates=True)
+        closes = {symbol: frame["close"] for symbol, frame in read_bars(survey / "bars").items()}
+        following = pd.DataFrame(closes).pct_change().shift(-1)
+        following.index += pd.Timedelta(hours=1)
+        late = table.index[-800:-1]
+        together = table.loc[late].mean(axis=1), following.loc[late].mean(axis=1)
+        assert np.corrcoef(*together)[0, 1] > 0.4
+
+    @pytest.mark.parametrize("command", ["leadlag", "backtest", "verify"])
+    def test_every_command_takes_it(self, survey, tmp_path, command):
+        out = ["--out", str(tmp_path / "out")] if command != "verify" else []
+        assert run(survey, command, "--exogenous", str(survey / "x.csv"), *out) == 0
+
+    def test_it_is_asked_for_by_name(self, work, survey, tmp_path, capsys):
+        out = ["--out", str(tmp_path / "out")]
+        assert run(survey, "predict", *out) == 2
+        assert "survey, idle: name their file by --exogenous" in capsys.readouterr().err
+        assert run(work, "predict", "--exogenous", str(survey / "x.csv"), *out) == 2
+        assert "leave out --exogenous" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("survey\n1\n", "the header lacks time"),
+            ("time\n2024-01-01T00:00:00Z\n", "names no series"),
+            ("time,survey\n2024-01-01,1\n", "line 2: time must be ISO 8601 with a UTC offset"),
+            ("time,survey\n2024-01-01T00:00:00Z,one\n", "line 2: survey must be a number"),
+            ("time,other\n2024-01-01T00:00:00Z,1\n", "lacks the run's series survey, idle"),
+        ],
+    )
+    def test_a_wrong_file_is_refused(self, survey, tmp_path, text, reason, capsys):
+        (tmp_path / "x.csv").write_text(text)
+        words = ["--exogenous", str(tmp_path / "x.csv"), "--out", str(tmp_path / "out")]
+        assert run(survey, "predict", *words) == 2
+        assert reason in capsys.readouterr().err
+
+
 def test_a_symbol_without_a_bar_has_an_empty_cell_and_no_order(work, tmp_path):
     frames = read_bars(work / "bars")
     symbol = next(iter(frames))
