@@ -301,7 +301,7 @@ def _read_table(path: Path, required: tuple[str, ...] = ("time", *FRAME_COLUMNS)
     if not isinstance(table.index, pd.RangeIndex):
         raise InvalidInputError(f"{path} is not a CSV file: rows are longer than the header")
     if table.empty:
-        raise InvalidInputError(f"{path} holds no rows")
+        raise InvalidInputError(f"{path} holds no {'bars' if 'close' in required else 'rows'}")
     return table
 
 

@@ -211,7 +211,7 @@ class RunFolder:
         """Drop the temporary files that a kill left behind."""
         if self.writes:
             with contextlib.suppress(OSError):
-                for part in self.path.glob(".*.part"):
+                for part in self.path.rglob(".*.part"):
                     part.unlink(missing_ok=True)
 
     def _reconcile(self, progress: Progress, checkpoint: str) -> None:

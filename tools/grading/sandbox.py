@@ -26,6 +26,7 @@ import crossattn
 from crossattn.checks.students import STUDENT_VARIABLE
 from crossattn.errors import InvalidInputError
 
+GRADER = Path(__file__).resolve().parent
 SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
 MESSAGE_BYTES = 4 * 2**20
 SCRATCH_BYTES = 64 * 2**20
@@ -117,9 +118,10 @@ def sandbox_command(folder: str, student: str) -> list[str]:
 
     Notes
     -----
-    Visible: system libraries, Python with its packages and the folder of :mod:`crossattn`, all
-    read-only. Not visible: assignments with their hidden tests, other submissions, home folders.
-    What is written to ``/tmp`` and ``/dev/shm`` lies in memory, within bounds, and is forgotten.
+    Visible: system libraries, Python with its packages, and the folders of :mod:`crossattn` and
+    of the grader, all read-only. Not visible: assignments with their hidden tests, other
+    submissions, home folders. What is written to ``/tmp`` and ``/dev/shm`` lies in memory, within
+    bounds, and is forgotten.
     """
     package = Path(crossattn.__file__).resolve().parent
     site = [path for path in map(Path, sys.path) if path.name == "site-packages" and path.is_dir()]
@@ -130,7 +132,9 @@ def sandbox_command(folder: str, student: str) -> list[str]:
         command += ["--size", str(SCRATCH_BYTES), "--tmpfs", scratch]
     for path in dict.fromkeys(visible):
         command += ["--ro-bind-try", str(path), str(path)]
-    command += ["--ro-bind", str(package), str(package), "--bind", folder, folder]
+    for code in (package, GRADER):
+        command += ["--ro-bind", str(code), str(code)]
+    command += ["--bind", folder, folder]
     for name, value in environment("/tmp", student).items():
         command += ["--setenv", name, value]
     command += ["--remount-ro", "/dev", "--remount-ro", "/"]
@@ -142,7 +146,7 @@ def environment(home: str, student: str) -> dict[str, str]:
     package = Path(crossattn.__file__).resolve().parent
     return {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"]),
-        "PYTHONPATH": str(package.parent),
+        "PYTHONPATH": os.pathsep.join([str(package.parent), str(GRADER.parent)]),
         "HOME": home,
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": "1",
