@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from crossattn.cli import main
 from crossattn.data.files import read_bars, write_bars
@@ -227,6 +228,7 @@ def files_of(folder):
 
 
 def test_a_killed_run_ends_byte_for_byte_as_one_that_was_not(work, tmp_path):
+    torch.set_num_threads(1)  # a forked child cannot use its parent's threads
     (tmp_path / "bars").symlink_to(work / "bars")
     assert main(train_words(tmp_path)) == 0
     expected = files_of(tmp_path / "run")
