@@ -5,7 +5,7 @@ Built in chapter: The full model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -191,7 +191,6 @@ class CrossAttentionForecaster(ForecastEstimator):
         series = self._tokenizer.series(data)
         index = TokenIndex(series.channels)
         self.channels_ = tuple(dict.fromkeys(channel.name for channel in series.channels))
-        tokens = np.arange(len(index))
         self._centre = _token_means(index, train_rows)
         first, final = self._fit_static(index, series, train_rows, val_rows)
         held_out = {name: part.forecast(index, val_rows) for name, part in first.items()}
@@ -225,7 +224,7 @@ class CrossAttentionForecaster(ForecastEstimator):
         )
         target, volatility = data.targets, volatility * np.sqrt(self.horizon_)
         if self.horizon_ > 1:
-            base = self._mix(_mixed(first, self.weights_, len(tokens)), index, series, val_rows)
+            base = self._mix(_mixed(first, self.weights_), index, series, val_rows)
             drift = common_drift(target[train_rows], volatility[train_rows], self.horizon_)
             direct = SparseRegressions(index, self.tokens_per_follower, overlap=self.horizon_)
             direct.fit(target, volatility, train_rows, val_rows)
@@ -240,7 +239,7 @@ class CrossAttentionForecaster(ForecastEstimator):
             final |= {f"{name}, whole horizon": m for name, m in direct.final.items()}
         both = np.concatenate([train_rows, val_rows])
         self.drift_ = common_drift(target[both], volatility[both], self.horizon_)
-        self._static = _mixed(final, self.weights_, len(tokens))
+        self._static = _mixed(final, self.weights_)
         self._spread = _token_spreads(index, train_rows)
         if not self.weights_.get("varying"):
             self._varying = None
@@ -293,10 +292,12 @@ class CrossAttentionForecaster(ForecastEstimator):
         chosen = np.arange(n_assets) if followers is None else np.asarray(followers)
         n_channels = len(self.channels_) if by_channel else 1
         share = len(chosen) * n_channels / n_assets
+        moving_at = None
         for series, index, rows, place in self._batches(data, share):
+            moving_at = moving_at or self._moving_coefficients(series)
             out = np.zeros((len(rows), len(chosen), n_sources, n_lags, n_channels))
             returns = _lagged_at(series.returns, rows, n_lags)[:, None]  # (b, 1, S, L)
-            moving = self._moving_coefficients(series, rows)
+            moving = moving_at(rows)
             if moving is not None:
                 out[:, :, :n_assets, :, 0] += moving[:, chosen] * returns[:, :, :n_assets]
             self._add_static(out, index, rows, by_channel, chosen)
@@ -329,7 +330,7 @@ class CrossAttentionForecaster(ForecastEstimator):
         ndarray of shape (n, n_assets, n_sources, n_lags)
             Of the channel "return" alone; lag index k is k bars before the window's last bar.
         """
-        return np.concatenate([batch for batch, _ in self._coefficient_batches(data)])
+        return np.concatenate([batch[0] for batch in self._coefficient_batches(data)])
 
     def attention(self, data: CrossAttentionData) -> np.ndarray:
         """Return attention ``(n, n_assets, n_sources, n_lags)``: over sources and lags jointly.
@@ -338,7 +339,7 @@ class CrossAttentionForecaster(ForecastEstimator):
         over channels: how much a forecast moves for a usual move of the token. Rows sum to 1, or
         to 0 where the forecast reads no token at all.
         """
-        batches = [self._sensitivity(c, static) for c, static in self._coefficient_batches(data)]
+        batches = [self._sensitivity(*batch[:2]) for batch in self._coefficient_batches(data)]
         size = np.concatenate(batches)
         total = size.sum((2, 3), keepdims=True)
         return np.divide(size, total, out=np.zeros_like(size), where=total > 0)
@@ -350,10 +351,8 @@ class CrossAttentionForecaster(ForecastEstimator):
         the asset itself is left out. -1 only where every other source is missing.
         """
         found = []
-        for batch, (series, _, rows, _) in zip(
-            self._coefficient_batches(data), self._batches(data, 1), strict=True
-        ):
-            pull = self._sensitivity(*batch).sum(-1)  # (b, N, S)
+        for coefficients, others, series, rows in self._coefficient_batches(data):
+            pull = self._sensitivity(coefficients, others).sum(-1)  # (b, N, S)
             n_assets = pull.shape[1]
             pull[:, np.arange(n_assets), np.arange(n_assets)] = -1.0
             seen = np.stack([series.known[rows - k] for k in range(self._shape[2])]).any(0)
@@ -462,36 +461,50 @@ class CrossAttentionForecaster(ForecastEstimator):
     def _varying_forecast(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
         if self.horizon_ == 1:
             return self._varying.forecast(series, rows)
-        out, (n_assets, _, n_lags) = [], self._shape
+        view, out, (n_assets, _, n_lags) = self._varying.view(series), [], self._shape
         for part in np.array_split(rows, 1 + len(rows) * n_assets**2 * n_lags // CHUNK_CELLS):
-            moving = _over_horizon(self._varying.coefficients(series, part), self.horizon_)
+            moving = _over_horizon(self._varying.coefficients(view, part), self.horizon_)
             returns = _lagged_at(series.returns[:, :n_assets], part, n_lags)
             out.append(np.einsum("tijl,tjl->ti", moving, returns))
         return np.concatenate(out)
 
-    def _moving_coefficients(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray | None:
-        """Coefficients ``(b, N, N, L)`` of the parts that change from bar to bar, weighted."""
-        moving = None
-        if self._varying is not None:
-            moving = _over_horizon(self._varying.coefficients(series, rows), self.horizon_)
-            moving *= self.weights_["varying"]
-        if self._content is not None:
-            content = self.weights_["content"] * self._content.coefficients(series, rows)
-            moving = content if moving is None else moving + content
-        return moving
+    def _moving_coefficients(
+        self, series: TokenSeries
+    ) -> Callable[[np.ndarray], np.ndarray | None]:
+        """Return a function of rows that reads the parts which change from bar to bar.
+
+        It gives weighted coefficients ``(b, N, N, L)``, or None where no such part is in the mix.
+        What the parts read of the whole panel is made here, once for all batches of rows.
+        """
+        varying, content = self._varying, self._content
+        view = None if varying is None else varying.view(series)
+        loudness = None if content is None else content.inputs(series)[1]
+
+        def at(rows: np.ndarray) -> np.ndarray | None:
+            moving = None
+            if varying is not None:
+                moving = _over_horizon(varying.coefficients(view, rows), self.horizon_)
+                moving *= self.weights_["varying"]
+            if content is not None:
+                pulls = self.weights_["content"] * content.coefficients(loudness, rows)
+                moving = pulls if moving is None else moving + pulls
+            return moving
+
+        return at
 
     def _coefficient_batches(self, data: CrossAttentionData) -> Iterator[tuple]:
-        """Yield return coefficients ``(b, N, S, L)``, and the size of the other channels' ones."""
+        """Yield return coefficients ``(b, N, S, L)``, sizes of the others', series and rows."""
         n_assets = len(self.symbols_)
-        fixed = others = None
+        fixed = others = moving_at = None
         for series, index, rows, _ in self._batches(data, 1):
             if fixed is None:
                 fixed, others = self._fixed_coefficients(index)
+                moving_at = self._moving_coefficients(series)
             out = np.repeat(fixed[None], len(rows), axis=0)
-            moving = self._moving_coefficients(series, rows)
+            moving = moving_at(rows)
             if moving is not None:
                 out[:, :, :n_assets] += moving
-            yield out, others
+            yield out, others, series, rows
 
     def _fixed_coefficients(self, index: TokenIndex) -> tuple[np.ndarray, np.ndarray]:
         """Static coefficients of returns, and sizes of those of other channels, ``(N, S, L)``."""
@@ -559,7 +572,7 @@ def _together(
     return first.followed_by(second), train.ends, val.ends + len(first.panel)
 
 
-def _mixed(parts: dict[str, LinearMap], weights: dict[str, float], n_tokens: int) -> LinearMap:
+def _mixed(parts: dict[str, LinearMap], weights: dict[str, float]) -> LinearMap:
     """Return the weighted sum of linear maps."""
     used = [name for name in parts if weights[name] > 0]
     some = next(iter(parts.values()))

@@ -109,7 +109,7 @@ class ContentPart:
 
     def _train(self, series, train, val, seed, epochs) -> None:
         heads = self.heads
-        returns, content = self._inputs(series)
+        returns, content = self.inputs(series)
         noise = series.volatility / self.scale
         target = np.clip(series.next_returns / series.volatility, -TARGET_CLIP, TARGET_CLIP)
         known = self._tensor(np.isfinite(target))
@@ -169,14 +169,13 @@ class ContentPart:
     @torch.no_grad()
     def forecast(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
         """Return the members' mean forecast of the next bar's return, ``(n, n_assets)``."""
-        returns, content = self._inputs(series)
+        returns, content = self.inputs(series)
         out = [self.heads(returns[:, s], content[:, :, s]).mean(0) for s in self._spans(rows)]
         return torch.cat(out).numpy() * self.scale
 
     @torch.no_grad()
-    def coefficients(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
+    def coefficients(self, content: Tensor, rows: np.ndarray) -> np.ndarray:
         """Return coefficients ``(n, n_assets, n_assets, n_lags)`` of raw returns, newest first."""
-        _, content = self._inputs(series)
         out = [self.heads.coefficients(content[:, :, s]).mean(0) for s in self._spans(rows)]
         return torch.cat(out).numpy() * self.scale[:, None, None] / self.scale[:, None]
 
@@ -188,7 +187,8 @@ class ContentPart:
             for part in np.array_split(rows, max(1, -(-len(rows) // CHUNK)))
         ]
 
-    def _inputs(self, series: TokenSeries) -> tuple[Tensor, Tensor]:
+    def inputs(self, series: TokenSeries) -> tuple[Tensor, Tensor]:
+        """Return what the heads read of every row: returns ``(N, T)``, content ``(C, N, T)``."""
         raw = content_channels(series, self.scale)
         content = (raw - self.centre[:, None, None]) / self.spread[:, None, None]
         returns = series.returns[:, : len(self.scale)] / self.scale

@@ -129,12 +129,11 @@ class VaryingPart:
             out[:, i] += self.speeds @ self._tracked(view, i)
         return out[rows] * self.scale
 
-    def coefficients(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
+    def coefficients(self, view: View, rows: np.ndarray) -> np.ndarray:
         """Return coefficients of raw returns ``(n, n_assets, n_assets, n_lags)``, newest first.
 
         Times the returns they sum to the forecast; a product counts for its first token.
         """
-        view = self.view(series)
         n_assets = len(self.groups)
         out = np.zeros((len(rows), n_assets, n_assets, self.n_lags))
         for i, groups in enumerate(self.groups):
