@@ -134,6 +134,18 @@ class CrossAttentionData:
         return self.next_returns[self._end_rows]
 
     @property
+    def realised_volatility(self) -> np.ndarray:
+        """Realised volatility over the next `horizon` bars (n, n_assets), a fraction.
+
+        Root of the sum of squared log returns, known when `y` is and NaN where `y` is. A return
+        across missing bars counts once, at the bar that ends it.
+        """
+        if self.horizon == 1:
+            return np.abs(np.log1p(self.y))
+        moved = forward_volatility(self.closes, self.horizon)[self._end_rows]
+        return np.where(np.isnan(self.y), np.nan, moved)
+
+    @property
     def timestamps(self) -> pd.DatetimeIndex:
         """``close_time`` of the last bar of each window: when its forecast can be made."""
         return self.clock[self._end_rows]
@@ -569,6 +581,20 @@ def forward_returns(closes: np.ndarray, horizon: int) -> np.ndarray:
         returns[:-horizon] = closes[horizon:] / closes[:-horizon] - 1
     returns[np.isinf(returns)] = np.nan
     return returns
+
+
+def forward_volatility(closes: np.ndarray, horizon: int) -> np.ndarray:
+    """Root of the sum of squared log returns over the next `horizon` rows, ``(T, N)``.
+
+    NaN where either end is missing; a return across missing bars counts once, at its end.
+    """
+    prices, squares = pd.DataFrame(closes).ffill().to_numpy(), np.zeros_like(closes)
+    squares[1:] = np.nan_to_num(np.diff(np.log(prices), axis=0)) ** 2
+    ahead = np.lib.stride_tricks.sliding_window_view(squares[1:], horizon, axis=0)
+    moved = np.full_like(closes, np.nan)
+    moved[:-horizon] = np.sqrt(ahead.sum(axis=2))
+    moved[:-horizon][np.isnan(closes[horizon:]) | np.isnan(closes[:-horizon])] = np.nan
+    return moved
 
 
 def frozen(array: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 from crossattn import align_panel, create_multi_asset_features, prepare_cross_attention_data
 from crossattn.errors import CrossAttentionError, CrossAttentionWarning, InvalidInputError
 from crossattn.features import warm_up_of
-from crossattn.windows.dataset import windows_of_features
+from crossattn.windows.dataset import CrossAttentionData, windows_of_features
 
 NAMES = ["log_return", "rsi", "range"]
 
@@ -46,6 +46,32 @@ def test_windows_equal_a_slow_loop_on_ragged_bars(ragged_frames):
     np.testing.assert_array_equal(data.mask, ~np.isnan(X).any(axis=3))
     assert not data.mask.all() and data.mask.any()
     assert np.isnan(y).any()
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_realised_volatility_equals_a_slow_loop_on_ragged_bars(ragged_frames, horizon):
+    frames = {symbol: frame.iloc[:110] for symbol, frame in ragged_frames.items()}
+    data = prepare_cross_attention_data(
+        frames, lookback=7, horizon=horizon, features=NAMES, include_latest=True
+    )
+    close = align_panel(frames)["close"]
+    wanted = np.full(data.y.shape, np.nan)
+    for k, last in enumerate(data.ends):
+        for i, symbol in enumerate(frames):
+            ahead = close[symbol].iloc[last : last + horizon + 1]
+            if len(ahead) == horizon + 1 and ahead.iloc[[0, -1]].notna().all():
+                wanted[k, i] = np.sqrt((np.log(ahead.dropna()).diff() ** 2).sum())
+    np.testing.assert_allclose(data.realised_volatility, wanted, rtol=1e-12, atol=1e-14)
+    np.testing.assert_array_equal(np.isnan(wanted), np.isnan(data.y))
+    known = data.until(int(data.ends[-20]))
+    np.testing.assert_array_equal(np.isnan(known.realised_volatility), np.isnan(known.y))
+
+
+def test_realised_volatility_of_arrays_is_the_size_of_their_log_return():
+    y = np.array([[0.1, np.nan], [-0.1, 0.0]])
+    data = CrossAttentionData.from_arrays(np.zeros((2, 2, 3, 1)), y, features=["log_return"])
+    wanted = [[np.log(1.1), np.nan], [-np.log(0.9), 0.0]]
+    np.testing.assert_allclose(data.realised_volatility, wanted)
 
 
 def test_iterates_over_its_four_parts(data):
