@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: setup book test lint lab demo bench assignments grade clean help
+.PHONY: setup book test lint lab demo bench robustness assignments grade clean help
 
 setup: $(STAMP)  ## make .venv and install everything
 $(STAMP): pyproject.toml constraints.txt
@@ -41,6 +41,11 @@ demo: $(STAMP)  ## crossattn demo: bars to report.html, on a simulated market
 
 bench: $(STAMP)  ## benchmarks and studies: speed against peers, recovery, error rates
 	@$(BIN)/python -m pytest tests/benchmarks -q -s -p no:cacheprovider --timeout=0
+
+CHAPTERS ?=
+SEEDS ?= 10
+robustness: $(STAMP)  ## which claims hold on fresh seeds: make robustness CHAPTERS="05 13" SEEDS=10
+	@$(BIN)/python tools/robustness.py $(CHAPTERS) --seeds $(SEEDS)
 
 assignments: $(STAMP)  ## what students get, generated from book/assignments/source
 	@$(BIN)/python tools/assignments.py
