@@ -8,3 +8,4 @@ from .neural import DLinear as DLinear
 from .neural import MultiAssetRNN as MultiAssetRNN
 from .neural import SingleAssetLSTM as SingleAssetLSTM
 from .neural import VariateTokenTransformer as VariateTokenTransformer
+from .trees import BoostedTrees as BoostedTrees

@@ -26,6 +26,7 @@ COMMANDS = (
     "backtest",
     "report",
     "verify",
+    "bench",
 )
 
 

@@ -1,0 +1,408 @@
+"""LeadLagBench: a benchmark of lead-lag models on markets with known truth and on real bars.
+
+One protocol for any object with ``fit(train, val)`` and ``predict(data)``, with ``lead_lag(data)``,
+or with both. Built in chapter: Scale.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from crossattn._io import atomic_write
+from crossattn._validation import check_int
+from crossattn.baselines.linear import VAR
+from crossattn.baselines.naive import OwnLagAR, Zero
+from crossattn.baselines.neural import DLinear, MultiAssetRNN, VariateTokenTransformer
+from crossattn.baselines.trees import BoostedTrees
+from crossattn.errors import InvalidInputError
+from crossattn.evidence.classical import granger, lagged_correlation
+from crossattn.evidence.leadlag import LeadLagReport, analyze_lead_lag_relationships
+from crossattn.evidence.scores import correlation
+from crossattn.forecaster import CrossAttentionForecaster
+from crossattn.portfolio.strategy import CrossAttentionBacktest
+from crossattn.simulate.market import simulate_market
+from crossattn.simulate.scenarios import SCENARIOS
+from crossattn.sources.samples import load_sample, sample_names
+from crossattn.windows.dataset import CrossAttentionData, prepare_cross_attention_data
+
+VERSION = "1"
+SEEDS = tuple(range(90_001, 90_011))  # of version 1, frozen: nothing was tuned on them
+SCORES = {  # and whether more is better
+    "fidelity": True,
+    "r_squared": True,
+    "edge_auroc": True,
+    "lags_right": True,
+    "power": True,
+    "false_discovery": False,
+    "edges_named": None,
+    "net_sharpe": True,
+    "cpu_seconds": False,
+    "peak_memory_mb": False,
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Settings of the benchmark; results of different settings do not mix.
+
+    Attributes
+    ----------
+    n_assets, n_steps : int
+        Size of the simulated markets.
+    predictability : float
+        R² of the oracle.
+    lookback : int
+        Bars of a window; the horizon is one bar.
+    train, val : float
+        Shares of the windows; all scores are of the rest.
+    alpha : float
+        False discovery rate asked for.
+    transaction_cost : float
+        Fraction of traded notional, for ``net_sharpe``.
+    """
+
+    n_assets: int = 10
+    n_steps: int = 20_000
+    predictability: float = 0.02
+    lookback: int = 48
+    train: float = 0.7
+    val: float = 0.1
+    alpha: float = 0.05
+    transaction_cost: float = 1e-4
+
+
+class EdgeTest:
+    """A classical lead-lag test in the place of a model: it names edges and forecasts nothing."""
+
+    def __init__(self, test: Callable[..., LeadLagReport], **options):
+        self.test, self.options = test, options
+
+    def fit(self, train: CrossAttentionData, val: CrossAttentionData) -> EdgeTest:
+        """Nothing is fitted."""
+        return self
+
+    def lead_lag(self, data: CrossAttentionData, alpha: float) -> LeadLagReport:
+        """Test the pairs."""
+        return self.test(data, alpha=alpha, **self.options)
+
+
+MODELS: dict[str, Callable[[int], Any]] = {
+    "forecaster": lambda seed: CrossAttentionForecaster(seed=seed, device="cpu", progress=False),
+    "static_part": lambda seed: CrossAttentionForecaster(varying=False, content=False),
+    "lasso_var": lambda seed: VAR(23, penalty="lasso", volatility_weights=True),
+    "ridge_var": lambda seed: VAR(23, penalty="ridge", volatility_weights=True),
+    "own_lags": lambda seed: OwnLagAR(),
+    "zero": lambda seed: Zero(),
+    "boosted_trees": lambda seed: BoostedTrees(seed=seed),
+    "lstm": lambda seed: MultiAssetRNN(volatility_weights=True, seed=seed, device="cpu"),
+    "dlinear": lambda seed: DLinear(volatility_weights=True, seed=seed, device="cpu"),
+    "itransformer": lambda seed: VariateTokenTransformer(
+        volatility_weights=True, seed=seed, device="cpu"
+    ),
+    "lagged_correlation": lambda seed: EdgeTest(lagged_correlation, max_lag=23),
+    "granger": lambda seed: EdgeTest(granger),
+}
+
+
+def lead_lag_bench(
+    models: Sequence[str] | Mapping[str, Callable[[int], Any]] = tuple(MODELS),
+    scenarios: Sequence[str] | None = None,
+    seeds: int | Sequence[int] = 3,
+    *,
+    out: str | Path | None = None,
+    protocol: Protocol = Protocol(),
+    n_jobs: int = 1,
+    echo: Callable[[str], None] = lambda line: None,
+) -> pd.DataFrame:
+    """Benchmark lead-lag models: fit each on each market, score forecasts, edges and money.
+
+    Parameters
+    ----------
+    models : sequence of str or mapping of str to callable
+        Names in :data:`MODELS`, or factories: ``make(seed)`` returns an object with
+        ``fit(train, val)`` and with ``predict(data)`` of shape (n, N), ``lead_lag(data, alpha)``,
+        or both. Forecasts of models without ``lead_lag`` are tested by their contributions, where
+        they have them.
+    scenarios : sequence of str, optional
+        Scenarios of the simulator and names of packaged samples of real bars; by default all
+        scenarios.
+    seeds : int or sequence of int
+        How many of the benchmark's frozen seeds, or seeds of your own.
+    out : path, optional
+        Folder for one results file a model, ``results/<model>.json``. Cells that it holds already
+        are not run again, so that an interrupted benchmark goes on where it stopped.
+    protocol : Protocol
+    n_jobs : int
+        Cells side by side, through joblib: within ``joblib.parallel_config(backend="dask")`` they
+        run on a cluster, with the same results.
+    echo : callable
+        Receives a line per cell.
+
+    Returns
+    -------
+    DataFrame
+        A row per (model, scenario, seed): ``fidelity`` (correlation with the oracle; NaN on real
+        bars), ``r_squared`` against forecasting zero, ``edge_auroc`` (ranking pairs by p-value),
+        ``lags_right``, ``power`` and ``false_discovery`` at ``alpha``, ``edges_named``,
+        ``net_sharpe`` (annual, after costs), ``cpu_seconds`` of fit, forecast and test,
+        ``peak_memory_mb`` beyond the start (Linux), ``error`` ("" where all went well).
+
+    Raises
+    ------
+    InvalidInputError
+        An unknown model or scenario, no seed, or a results file of another protocol.
+
+    Examples
+    --------
+    >>> table = lead_lag_bench(
+    ...     ["zero", "lasso_var"], ["static"], seeds=1, protocol=Protocol(n_assets=3, n_steps=900)
+    ... )
+    >>> table["model"].tolist()
+    ['zero', 'lasso_var']
+    """
+    models = _factories(models)
+    scenarios = tuple(SCENARIOS) if scenarios is None else tuple(scenarios)
+    for name in scenarios:
+        if name not in SCENARIOS and name not in sample_names():
+            known = ", ".join([*SCENARIOS, *sample_names()])
+            raise InvalidInputError(f"scenarios: {name!r} is none of {known}")
+    seeds = _seeds(seeds)
+    parts = []
+    for name, make in models.items():
+        path = None if out is None else Path(out) / "results" / f"{name}.json"
+        done = _read(path, protocol)
+        cells = [(s, seed) for s in scenarios for seed in seeds if (s, seed) not in done]
+        run = joblib.Parallel(n_jobs, return_as="generator")(
+            joblib.delayed(run_cell)(name, make, scenario, seed, protocol)
+            for scenario, seed in cells
+        )
+        for cell, row in zip(cells, run, strict=True):
+            done[cell] = row
+            _write(path, name, protocol, done)
+            echo(_line(row))
+        parts += [done[s, seed] for s in scenarios for seed in seeds]
+    return pd.DataFrame(parts)
+
+
+def run_cell(name: str, make: Callable[[int], Any], scenario: str, seed: int, protocol: Protocol):
+    """Fit and score one model on one market; return a row of :func:`lead_lag_bench`.
+
+    What a model raises becomes the row's ``error``: one failure does not end a benchmark.
+    """
+    row = {"model": name, "scenario": scenario, "seed": seed} | dict.fromkeys(SCORES, np.nan)
+    market, data = _market_and_windows(scenario, seed, protocol)
+    train, val, test = data.split(protocol.train, protocol.val)
+    before, start = _peak_memory(reset=True), time.process_time()
+    try:
+        model = make(seed).fit(train, val)
+        forecast = model.predict(test) if hasattr(model, "predict") else None
+        report = _edges_of(model, test, protocol.alpha)
+    except Exception as error:  # a model under test may fail in any way
+        return row | {"error": f"{type(error).__name__}: {error}"}
+    row |= {"cpu_seconds": time.process_time() - start, "error": ""}
+    row["peak_memory_mb"] = _peak_memory() - before
+    if forecast is not None:
+        row |= _forecast_scores(forecast, test, market, protocol)
+    if report is not None:
+        row |= _edge_scores(report, None if market is None else market.edges)
+    return row
+
+
+def leaderboard(table: pd.DataFrame, score: str = "fidelity") -> pd.DataFrame:
+    """Rank models by the mean of a score over scenarios, best first.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of :func:`lead_lag_bench`.
+    score : str
+        One of its columns.
+
+    Returns
+    -------
+    DataFrame
+        A row per model: ``mean`` over scenarios, then for each scenario the mean over seeds, with
+        its 95 % interval (t over seeds) as text where there are two seeds or more.
+    """
+    if score not in SCORES:
+        raise InvalidInputError(f"score must be one of {', '.join(SCORES)}, got {score!r}")
+    cells = table.groupby(["model", "scenario"], sort=False)[score].agg(["mean", "sem", "count"])
+    cells["half"] = cells["sem"] * stats.t.ppf(0.975, np.maximum(cells["count"] - 1, 1))
+    cells["text"] = [_interval(*cell) for cell in zip(cells["mean"], cells["half"], strict=True)]
+    cells = cells.reset_index()
+    board = cells.pivot_table("text", "model", "scenario", aggfunc="first")
+    board = board.reindex(columns=table["scenario"].unique())
+    board.insert(0, "mean", cells.groupby("model")["mean"].mean())
+    return board.sort_values("mean", ascending=SCORES[score] is False, na_position="last")
+
+
+def _interval(mean: float, half: float) -> str:
+    if mean != mean:
+        return "–"
+    return f"{mean:.3g}" + (f" ± {half:.2g}" if half == half else "")
+
+
+def _factories(models) -> dict[str, Callable[[int], Any]]:
+    if isinstance(models, Mapping):
+        chosen = dict(models)
+    else:
+        unknown = [name for name in models if name not in MODELS]
+        if unknown:
+            raise InvalidInputError(f"models: {unknown[0]!r} is none of {', '.join(MODELS)}")
+        chosen = {name: MODELS[name] for name in models}
+    for name in chosen:
+        if not name.replace("_", "").replace("-", "").isalnum():
+            raise InvalidInputError(f"models: names are letters, digits, - and _, got {name!r}")
+    if not chosen:
+        raise InvalidInputError("models: at least one is needed")
+    return chosen
+
+
+def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    if isinstance(seeds, (int, np.integer)):
+        if not 1 <= seeds <= len(SEEDS):
+            raise InvalidInputError(f"seeds must be 1 to {len(SEEDS)} or a list, got {seeds}")
+        return SEEDS[:seeds]
+    if not len(seeds):
+        raise InvalidInputError("seeds: at least one is needed")
+    return tuple(check_int("seeds", seed, at_least=0) for seed in seeds)
+
+
+def _market_and_windows(scenario: str, seed: int, protocol: Protocol):
+    """Return a simulated market and its windows, or None and those of a packaged sample."""
+    if scenario not in SCENARIOS:
+        return None, prepare_cross_attention_data(load_sample(scenario), protocol.lookback, 1)
+    size = {k: getattr(protocol, k) for k in ("n_assets", "n_steps", "predictability")}
+    market = simulate_market(scenario, **size, seed=seed)
+    return market, prepare_cross_attention_data(market.frames, protocol.lookback, 1)
+
+
+def _edges_of(model, test: CrossAttentionData, alpha: float) -> LeadLagReport | None:
+    if hasattr(model, "lead_lag"):
+        return model.lead_lag(test, alpha=alpha)
+    if hasattr(model, "contributions"):
+        return analyze_lead_lag_relationships(model, test, alpha=alpha)
+    return None
+
+
+def _forecast_scores(forecast, test: CrossAttentionData, market, protocol: Protocol) -> dict:
+    forecast, target = np.asarray(forecast, float), test.y
+    if forecast.shape != target.shape:
+        return {"error": f"predict gave {forecast.shape}, not {target.shape}"}
+    known = np.isfinite(forecast) & np.isfinite(target)
+    error, power = (target - forecast)[known], target[known]
+    scores = {"r_squared": 1 - (error @ error) / (power @ power)}
+    if market is not None and market.oracle[test.ends].any():
+        scores["fidelity"] = correlation(forecast, market.oracle[test.ends])
+    backtest = CrossAttentionBacktest(
+        lambda data: forecast,
+        transaction_cost=protocol.transaction_cost,
+        rebalance_freq=1,
+        allow_short=True,
+    )
+    results = backtest.run(test)
+    scores["net_sharpe"] = backtest.compute_metrics(results)["sharpe_ratio"]
+    return scores
+
+
+def _edge_scores(report: LeadLagReport, truth: pd.DataFrame | None) -> dict:
+    edges = report.edges
+    named = edges[edges["significant"]]
+    if truth is None:
+        return {"edges_named": len(named)}
+    lags = truth.groupby(["leader", "follower"])["lag"].agg(set).to_dict()
+    pairs = list(zip(edges["leader"], edges["follower"], strict=True))
+    planted = np.array([pair in lags for pair in pairs], bool)
+    found = planted & edges["significant"].to_numpy(bool)
+    right = [
+        lag in lags[pair] for pair, lag, f in zip(pairs, edges["lag"], found, strict=True) if f
+    ]
+    scores = {
+        "edges_named": len(named),
+        "false_discovery": 1 - found.sum() / len(named) if len(named) else 0.0,
+        "lags_right": np.mean(right) if right else np.nan,
+    }
+    if planted.any():
+        scores["power"] = found.sum() / planted.sum()
+    if 0 < planted.sum() < len(planted):
+        ranks = stats.rankdata(-edges["p_value"])
+        below = ranks[planted].sum() - planted.sum() * (planted.sum() + 1) / 2
+        scores["edge_auroc"] = below / (planted.sum() * (~planted).sum())
+    return scores
+
+
+def _peak_memory(reset: bool = False) -> float:
+    """Return the largest resident memory of this process since the last reset, in MB (Linux)."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return np.nan
+    if reset:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            return np.nan
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return float(fields["VmHWM"].split()[0]) / 1024
+
+
+def _read(path: Path | None, protocol: Protocol) -> dict[tuple[str, int], dict]:
+    """Return the rows of a results file by (scenario, seed); refuse one of another protocol."""
+    if path is None or not path.exists():
+        return {}
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        same = (held["version"], held["protocol"]) == (VERSION, asdict(protocol))
+        rows = [{k: np.nan if v is None else v for k, v in row.items()} for row in held["rows"]]
+        rows = {(row["scenario"], row["seed"]): row for row in rows}
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
+        raise InvalidInputError(f"{path} is no results file: move it away") from None
+    if not same:
+        raise InvalidInputError(f"{path} holds results of another protocol: choose another folder")
+    return rows
+
+
+def _write(path: Path | None, name: str, protocol: Protocol, rows: dict) -> None:
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain = [
+        {k: None if isinstance(v, float) and v != v else v for k, v in row.items()}
+        for row in pd.DataFrame(rows.values()).to_dict("records")
+    ]
+    packages = ("crossattn", "numpy", "pandas", "scikit-learn", "torch")
+    held = {
+        "benchmark": "LeadLagBench",
+        "version": VERSION,
+        "model": name,
+        "protocol": asdict(protocol),
+        "versions": {"python": platform.python_version()} | {p: _version(p) for p in packages},
+        "machine": f"{platform.machine()}, {joblib.cpu_count()} cores",
+        "rows": plain,
+    }
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package)
+
+
+def _line(row: dict) -> str:
+    place = f"{row['model']} on {row['scenario']}, seed {row['seed']}"
+    if row["error"]:
+        return f"failed: {place}: {row['error']}"
+    shown = [f"{k} {row[k]:.3g}" for k in SCORES if row[k] == row[k]]
+    return f"done: {place}: {', '.join(shown)}"

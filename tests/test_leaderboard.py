@@ -1,0 +1,139 @@
+"""LeadLagBench: scores by independent arithmetic, restarts, refusals, and the command."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn.cli import main
+from crossattn.errors import InvalidInputError
+from crossattn.evidence.leadlag import make_report
+from crossattn.leaderboard import (
+    MODELS,
+    SEEDS,
+    Protocol,
+    _edge_scores,
+    lead_lag_bench,
+    leaderboard,
+)
+from crossattn.simulate.market import simulate_market
+
+SMALL = Protocol(n_assets=3, n_steps=900)
+MARKET = {"n_assets": 3, "n_steps": 900, "predictability": SMALL.predictability}
+
+
+class Oracle:
+    """Knows the planted truth: the best possible entry."""
+
+    def __init__(self, seed):
+        self.market = simulate_market("static", **MARKET, seed=seed)
+
+    def fit(self, train, val):
+        return self
+
+    def predict(self, data):
+        return self.market.oracle[data.ends]
+
+    def lead_lag(self, data, alpha):
+        symbols, edges = list(self.market.frames), self.market.edges
+        p, lag = np.ones((3, 3)), np.ones((3, 3), int)
+        for edge in edges.itertuples():
+            place = symbols.index(edge.follower), symbols.index(edge.leader)
+            p[place], lag[place] = 1e-6, edge.lag
+        facts = {"effect": -p, "alpha": alpha, "method": "oracle", "n_windows": len(data)}
+        return make_report(tuple(symbols), lag=lag, p_value=p, **facts)
+
+
+class Broken(Oracle):
+    def predict(self, data):
+        raise RuntimeError("no forecast today")
+
+
+def test_the_oracle_scores_best_and_a_failure_is_a_row():
+    models = {"oracle": Oracle, "zero": MODELS["zero"], "broken": Broken}
+    table = lead_lag_bench(models, ["static"], seeds=2, protocol=SMALL)
+    oracle = table[table["model"] == "oracle"]
+    assert (oracle["fidelity"] == 1).all()
+    assert (oracle[["lags_right", "power"]] == 1).all(axis=None)
+    assert (oracle["false_discovery"] == 0).all()
+    assert (oracle["error"] == "").all() and tuple(oracle["seed"]) == SEEDS[:2]
+    broken = table[table["model"] == "broken"]
+    assert (broken["error"] == "RuntimeError: no forecast today").all()
+    assert broken["fidelity"].isna().all()
+    assert leaderboard(table).index[0] == "oracle"
+    assert leaderboard(table, "false_discovery").index[0] in ("oracle", "zero")
+
+
+def test_edge_scores_by_hand():
+    """Planted: A to B at lag 2, C to A at lag 1. Named: A to B at lag 3, B to C."""
+    p, lag = np.full((3, 3), 0.9), np.ones((3, 3), int)
+    (p[1, 0], lag[1, 0]), p[2, 1], p[0, 2] = (1e-9, 3), 1e-8, 0.5
+    facts = {"effect": p, "alpha": 0.05, "method": "", "n_windows": 9}
+    report = make_report(("A", "B", "C"), lag=lag, p_value=p, **facts)
+    truth = pd.DataFrame({"leader": ["A", "C"], "follower": ["B", "A"], "lag": [2, 1]})
+    scores = _edge_scores(report, truth)
+    right_pairs = 4 + 3  # A to B above all four others; C to A above all but B to C
+    assert scores == {
+        "edges_named": 2,
+        "false_discovery": 0.5,
+        "lags_right": 0.0,
+        "power": 0.5,
+        "edge_auroc": right_pairs / 8,
+    }
+    nothing_planted = _edge_scores(report, truth[:0])
+    assert nothing_planted["false_discovery"] == 1.0
+    assert "power" not in nothing_planted
+
+
+def test_an_interrupted_benchmark_goes_on_where_it_stopped(tmp_path):
+    done = []
+    first = lead_lag_bench(["zero"], ["static"], 1, out=tmp_path, protocol=SMALL, echo=done.append)
+    both = lead_lag_bench(["zero"], ["static"], 2, out=tmp_path, protocol=SMALL, echo=done.append)
+    assert len(done) == 2
+    pd.testing.assert_frame_equal(both.head(1), first)
+    held = json.loads((tmp_path / "results" / "zero.json").read_text())
+    assert held["version"] == "1" and held["protocol"]["n_steps"] == 900 and len(held["rows"]) == 2
+    with pytest.raises(InvalidInputError, match="another protocol"):
+        lead_lag_bench(["zero"], ["static"], 1, out=tmp_path)
+    (tmp_path / "results" / "zero.json").write_text('{"rows": 1')
+    with pytest.raises(InvalidInputError, match="no results file"):
+        lead_lag_bench(["zero"], ["static"], 1, out=tmp_path, protocol=SMALL)
+
+
+def test_side_by_side_gives_the_same_scores():
+    one, two = (
+        lead_lag_bench(["lasso_var", "zero"], ["static", "null"], 1, protocol=SMALL, n_jobs=n)
+        for n in (1, 2)
+    )
+    costs = ["cpu_seconds", "peak_memory_mb"]
+    pd.testing.assert_frame_equal(one.drop(columns=costs), two.drop(columns=costs))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"models": ["zero", "nought"]}, "'nought' is none of"),
+        ({"models": []}, "at least one"),
+        ({"models": {"../up": MODELS["zero"]}}, "'../up'"),
+        ({"scenarios": ["statics"]}, "'statics' is none of"),
+        ({"seeds": 0}, "got 0"),
+        ({"seeds": []}, "at least one"),
+        ({"seeds": [-1]}, "-1"),
+    ],
+)
+def test_refusals(arguments, message):
+    with pytest.raises(InvalidInputError, match=message):
+        lead_lag_bench(**({"models": ["zero"], "scenarios": ["static"]} | arguments))
+
+
+def test_command(tmp_path, capsys):
+    words = ["--models", "zero,lasso_var", "--scenarios", "static,null", "--seeds", "1"]
+    size = ["--assets", "3", "--steps", "900", "--out", str(tmp_path)]
+    assert main(["bench", *words, *size]) == 0
+    assert "1. lasso_var: mean fidelity" in capsys.readouterr().out
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    assert scores["model"].tolist() == ["zero", "zero", "lasso_var", "lasso_var"]
+    assert pd.read_csv(tmp_path / "leaderboard.csv")["model"].tolist() == ["lasso_var", "zero"]
+    assert "LeadLagBench 1" in (tmp_path / "report.html").read_text()
+    assert main(["bench", "--models", "nought", "--out", str(tmp_path)]) == 2
