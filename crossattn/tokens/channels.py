@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.signal import lfilter
 
 from crossattn.errors import InvalidInputError
+from crossattn.tokens.memory import Memory
 from crossattn.windows.dataset import CrossAttentionData
 
 NEAR_LAGS = 8  # every channel of a return is read at these lags; later ones carry the return alone
@@ -71,6 +71,8 @@ class TokenSeries:
         Simple return of the next bar, NaN where unknown.
     hour, weekday : ndarray of shape (n_rows,), int
         Of the row's close, UTC.
+    memory : Memory
+        Where the sums over earlier rows go on from, also those of the parts.
     """
 
     channels: list[Channel]
@@ -82,6 +84,7 @@ class TokenSeries:
     next_returns: np.ndarray
     hour: np.ndarray
     weekday: np.ndarray
+    memory: Memory
 
 
 @dataclass
@@ -119,8 +122,12 @@ class Tokenizer:
             self.spread[name] = np.where(spread > 0, spread, 1.0)
         return self
 
-    def series(self, data: CrossAttentionData) -> TokenSeries:
-        """Return the channels for every row of the panel behind ``data``."""
+    def series(self, data: CrossAttentionData, memory: Memory | None = None) -> TokenSeries:
+        """Return the channels for every row of the panel behind ``data``.
+
+        ``memory`` holds the sums over the rows before the panel's first; by default there are none.
+        """
+        memory = memory or Memory()
         panel = np.asarray(data.panel, float)
         n_assets = len(data.symbols)
         raw = panel[:, :, data.features.index(RETURN)]
@@ -131,15 +138,16 @@ class Tokenizer:
         nothing = np.zeros((len(panel), n_assets))
         volume, log_range = levels.get(VOLUME, nothing), levels.get("log_range", nothing)
         return TokenSeries(
-            self._channels(returns, volume if VOLUME in levels else None, levels),
+            self._channels(returns, volume if VOLUME in levels else None, levels, memory),
             returns,
             known,
-            recent_volatility(raw),
+            recent_volatility(raw, memory=memory),
             volume,
             log_range,
             data.next_returns,
             np.asarray(data.clock.hour),
             np.asarray(data.clock.day_of_week),
+            memory,
         )
 
     def _levels(self, data: CrossAttentionData) -> Mapping[str, np.ndarray]:
@@ -159,7 +167,7 @@ class Tokenizer:
         scaled = (values - self.centre[name]) / self.spread[name]
         return np.nan_to_num(np.clip(scaled, -LEVEL_LIMIT, LEVEL_LIMIT))
 
-    def _channels(self, returns, volume, levels) -> list[Channel]:
+    def _channels(self, returns, volume, levels, memory: Memory) -> list[Channel]:
         lags = tuple(range(1, self.max_lag + 2))
         near, few = lags[:NEAR_LAGS], lags[:LEVEL_LAGS]
         gate = 1.0 if volume is None else 2.0 / (1.0 + np.exp(-volume))
@@ -183,22 +191,29 @@ class Tokenizer:
             if at
         ]
         for half_life in SLOW_HALF_LIVES:
+            values = distance_from_mean(returns, half_life, memory).astype(np.float32)
             decay = 0.5 ** (1.0 / half_life)
-            values = distance_from_mean(returns, decay).astype(np.float32)
             channels.append(Channel("distance", "distance", values, (1,), FAR_PRICE, decay))
         return channels
 
 
-def distance_from_mean(returns: np.ndarray, decay: float) -> np.ndarray:
+def distance_from_mean(
+    returns: np.ndarray, half_life: float, memory: Memory | None = None
+) -> np.ndarray:
     """Return how far each log price lies above its own exponentially weighted mean.
 
     The mean gives a price k bars old the weight ``(1 - decay) * decay**k``; the distance is then
     the sum of past returns, each multiplied by ``decay`` once per bar of its age, plus one.
     """
-    return lfilter([decay], [1.0, -decay], returns, axis=0)
+    decay, memory = 0.5 ** (1.0 / half_life), memory or Memory()
+    return decay * memory.decayed_sum(f"distance {half_life:g}", returns, half_life)
 
 
-def recent_volatility(returns: np.ndarray, half_life: float = VOLATILITY_HALF_LIFE) -> np.ndarray:
+def recent_volatility(
+    returns: np.ndarray,
+    half_life: float = VOLATILITY_HALF_LIFE,
+    memory: Memory | None = None,
+) -> np.ndarray:
     """Return the standard deviation of a bar's return, from the bars up to each row.
 
     Parameters
@@ -207,20 +222,14 @@ def recent_volatility(returns: np.ndarray, half_life: float = VOLATILITY_HALF_LI
         NaN where missing, which the exponential mean skips.
     half_life : float
         In bars.
+    memory : Memory, optional
+        Sums over earlier rows.
     """
-    known = np.isfinite(returns)
+    known, memory = np.isfinite(returns), memory or Memory()
     squares = np.where(known, returns, 0.0) ** 2
-    variance = exponential_mean(squares, known, half_life)
-    so_far = np.cumsum(squares, 0) / np.maximum(np.cumsum(known, 0), 1)
+    variance = memory.mean("volatility", squares, known, half_life)
+    so_far = memory.mean("volatility so far", squares, known, np.inf)
     return np.sqrt(np.maximum(variance, np.where(so_far > 0, 1e-4 * so_far, 1.0)))
-
-
-def exponential_mean(values: np.ndarray, known: np.ndarray, half_life: float) -> np.ndarray:
-    """Return exponentially weighted means along the rows, over known values alone; 0 before any."""
-    decay = 0.5 ** (1.0 / half_life)
-    total = lfilter([1.0], [1.0, -decay], np.where(known, values, 0.0), axis=0)
-    mass = lfilter([1.0], [1.0, -decay], np.broadcast_to(known, values.shape).astype(float), axis=0)
-    return np.where(mass > 0, total / np.where(mass > 0, mass, 1.0), 0.0)
 
 
 class TokenIndex:

@@ -23,11 +23,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import nnls
-from scipy.signal import lfilter
-from scipy.stats import norm
+from scipy.special import ndtri
 
-from crossattn.tokens.channels import TokenSeries, exponential_mean
+from crossattn.tokens.channels import TokenSeries
+from crossattn.tokens.memory import Memory
 from crossattn.tokens.sparse import TARGET_CLIP
 
 ROUNDS = 5
@@ -82,6 +81,7 @@ class View:
     noise: np.ndarray
     state: np.ndarray
     contexts: dict[str, tuple[int, np.ndarray]]
+    memory: Memory
 
 
 @dataclass
@@ -171,11 +171,11 @@ class VaryingPart:
         returns = series.returns[:, : len(self.scale)] / self.scale
         power, log_range = np.square(returns).mean(1), series.log_range.mean(1)
         known = np.ones(len(power), bool)
-        short, long = STATE_HALF_LIVES
+        memory, (short, long) = series.memory, STATE_HALF_LIVES
         columns = [
-            exponential_mean(log_range, known, short),
-            0.5 * np.log(exponential_mean(power, known, long) + 1e-12),
-            exponential_mean(log_range, known, long),
+            memory.mean("short range", log_range, known, short),
+            0.5 * np.log(memory.mean("power", power, known, long) + 1e-12),
+            memory.mean("long range", log_range, known, long),
         ]
         return np.stack(columns, 1)
 
@@ -211,6 +211,7 @@ class VaryingPart:
             noise,
             state,
             contexts,
+            series.memory,
         )
         if self.mood is not None:
             contexts["mood"] = (BINS, self._mood_bins(view))
@@ -226,7 +227,11 @@ class VaryingPart:
             level[:, i] += constant * view.tokens[:, j, l]
         pull, level = pull * view.inverse_noise, level * view.inverse_noise
         agreed, size = (pull * (view.target - level)).sum(1), (pull**2).sum(1)
-        features = [past(agreed, h) / (past(size, h) + 1 / MOOD_PRIOR) for h in MOOD_HALF_LIVES]
+        sums = [
+            [view.memory.past(f"mood {h}: {k}", x, h) for k, x in enumerate((agreed, size))]
+            for h in MOOD_HALF_LIVES
+        ]
+        features = [a / (s + 1 / MOOD_PRIOR) for a, s in sums]
         bins, index = view.contexts["state"]
         features += [index == b for b in range(bins)] + list(view.state.T)
         return np.stack(features, 1).astype(float), agreed, size
@@ -285,8 +290,10 @@ class VaryingPart:
             max(self.widths[follower, j, l, c] for c in DRIFT if (j, l, c) in self.groups[follower])
             for j, l in tokens
         ]
-        gram = past(z[:, :, None] * z[:, None, :], half_life) + np.diag(1 / np.array(width))
-        moment = past(z * self._left(view, follower)[:, None], half_life)
+        name, left = f"track {follower} {half_life}", self._left(view, follower)[:, None]
+        gram = view.memory.past(f"{name}: gram", z[:, :, None] * z[:, None, :], half_life)
+        moment = view.memory.past(f"{name}: moment", z * left, half_life)
+        gram = gram + np.diag(1 / np.array(width))
         return np.linalg.solve(gram, moment[..., None])[..., 0]
 
     def _tracked(self, view: View, follower: int) -> np.ndarray:
@@ -385,7 +392,7 @@ class _Fit:
             z[i] = 0.0  # a follower does not lead itself
             two_sided = name == "constant" or name.startswith(SHARED)
             allowed = FALSE_CONSTANTS if name == "constant" else FALSE_CONTEXTS
-            needed = norm.isf(allowed / (1 + two_sided) / z.size)
+            needed = -ndtri(allowed / (1 + two_sided) / z.size)
             for place in np.argsort(z, axis=None)[::-1][:CANDIDATES]:
                 token = divmod(int(place), z.shape[1])
                 if z[token] > needed:
@@ -413,7 +420,7 @@ class _Fit:
         own = np.arange(n_assets * lags) // lags == i
         z[own], z[:, own] = 0.0, 0.0
         z = np.triu(z, 1)
-        needed = norm.isf(FALSE_CONTEXTS / z.size)
+        needed = -ndtri(FALSE_CONTEXTS / z.size)
         found = []
         for place in np.argsort(-z, axis=None)[:3] if z.size <= 10_000 else _top(z, 3):
             a, b = divmod(int(place), n_assets * lags)
@@ -546,6 +553,8 @@ class _Fit:
 
     def choose_speeds(self) -> None:
         """Weigh the half-lives of tracking by how well each forecast the training rows."""
+        from scipy.optimize import nnls  # a second of imports that no forecast needs
+
         part, view, rows = self.part, self.view, self.rows
         drifting = part._followers_that_drift()
         if drifting:
@@ -568,12 +577,6 @@ def lagged(values: np.ndarray, n_lags: int) -> np.ndarray:
     for l in range(n_lags):
         out[l:, :, l] = values[: len(values) - l]
     return out
-
-
-def past(values: np.ndarray, half_life: float) -> np.ndarray:
-    """Return the exponentially forgotten sum of earlier rows: row t itself is left out."""
-    total = lfilter([1.0], [1.0, -(0.5 ** (1 / half_life))], values, axis=0)
-    return np.concatenate([np.zeros((1, *values.shape[1:])), total[:-1]])
 
 
 def quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:

@@ -13,11 +13,11 @@ from crossattn.tokens.channels import (
     Channel,
     TokenIndex,
     distance_from_mean,
-    exponential_mean,
     recent_volatility,
 )
+from crossattn.tokens.memory import Memory, decayed_sum
 from crossattn.tokens.mix import common_drift, mix_weights
-from crossattn.tokens.varying import past, relevance_regression
+from crossattn.tokens.varying import relevance_regression
 
 
 def two_channels(n_rows=60, n_sources=3, seed=0):
@@ -36,14 +36,14 @@ def test_distance_is_price_minus_its_exponential_mean():
     # a long flat past before the first row, so that pandas' mean has no start-up of its own
     padded = pd.DataFrame(np.concatenate([np.zeros((2000, 2)), price]))
     expected = (padded - padded.ewm(alpha=1 - decay, adjust=False).mean()).to_numpy()[2000:]
-    assert np.allclose(distance_from_mean(returns, decay), expected, atol=1e-12)
+    assert np.allclose(distance_from_mean(returns, 12), expected, atol=1e-12)
 
 
 def test_exponential_means_skip_what_is_missing():
     rng = np.random.default_rng(1)
     values = np.where(rng.random((200, 3)) < 0.3, np.nan, rng.normal(size=(200, 3)))
     expected = pd.DataFrame(values).ewm(halflife=5, ignore_na=False).mean().ffill().fillna(0.0)
-    found = exponential_mean(np.nan_to_num(values), np.isfinite(values), 5.0)
+    found = Memory().mean("", np.nan_to_num(values), np.isfinite(values), 5.0)
     assert np.allclose(found, expected, atol=1e-12)
 
 
@@ -195,7 +195,7 @@ def test_past_sums_leave_out_their_own_row():
     weights = 0.5 ** (np.arange(40) / 7.0)
     for t in range(40):
         expected = (weights[:t][::-1, None] * values[:t]).sum(0)
-        assert np.allclose(past(values, 7.0)[t], expected)
+        assert np.allclose(Memory().past("", values, 7.0)[t], expected)
 
 
 def test_relevance_regression_keeps_groups_that_matter():
@@ -218,3 +218,16 @@ def test_versions_of_one_forecast_share_one_weight():
     assert sum(alone.values()) == pytest.approx(2.5) and sum(together.values()) == pytest.approx(
         1.25
     )
+
+
+def test_a_sum_goes_on_from_the_state_that_an_earlier_row_left():
+    values = np.random.default_rng(11).normal(size=(101, 2, 3))
+    expected, state = [], 0.0
+    for row in values:
+        state = 0.9 * state + row
+        expected.append(state)
+    assert np.allclose(decayed_sum(values, 0.9), expected, atol=1e-12)
+    assert np.allclose(decayed_sum(values[37:], 0.9, expected[36]), expected[37:], atol=1e-12)
+    memory = Memory(keep=36)
+    whole = memory.past("x", values, 6.0)
+    assert np.allclose(Memory(memory.after).past("x", values[37:], 6.0), whole[37:], atol=1e-12)

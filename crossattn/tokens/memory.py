@@ -1,0 +1,75 @@
+"""Exponentially forgotten sums whose state can be kept, so that a forecast can go on from it.
+
+Every recursion of the forecaster over the rows of a panel is such a sum. Started with the state
+that an earlier row left, it gives what it would have given from the first row on.
+
+Built in chapter: The full model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+BLOCK = 64  # rows summed by one product with a triangular matrix
+
+
+@dataclass
+class Memory:
+    """The state of every exponentially forgotten sum, by name.
+
+    Attributes
+    ----------
+    before : dict of str to ndarray
+        Each sum as it stood before the first row; one that is missing was zero.
+    keep : int, optional
+        Row after which each sum is recorded.
+    after : dict of str to ndarray
+        What was recorded.
+    """
+
+    before: dict[str, np.ndarray] = field(default_factory=dict)
+    keep: int | None = None
+    after: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def decayed_sum(self, name: str, values: np.ndarray, half_life: float) -> np.ndarray:
+        """Return sums along the rows in which a value counts half after ``half_life`` rows."""
+        total = decayed_sum(values, 0.5 ** (1.0 / half_life), self.before.get(name))
+        if self.keep is not None:
+            self.after[name] = total[self.keep].copy()
+        return total
+
+    def past(self, name: str, values: np.ndarray, half_life: float) -> np.ndarray:
+        """Return the exponentially forgotten sum of earlier rows: row t itself is left out."""
+        total = self.decayed_sum(name, values, half_life)
+        first = self.before.get(name, np.zeros(values.shape[1:]))
+        return np.concatenate([first[None], total[:-1]])
+
+    def mean(
+        self, name: str, values: np.ndarray, known: np.ndarray, half_life: float
+    ) -> np.ndarray:
+        """Return exponentially weighted means along the rows, over known values; 0 before any."""
+        known = np.broadcast_to(known, values.shape)
+        total = self.decayed_sum(f"{name}: sum", np.where(known, values, 0.0), half_life)
+        mass = self.decayed_sum(f"{name}: mass", known.astype(float), half_life)
+        return np.where(mass > 0, total / np.where(mass > 0, mass, 1.0), 0.0)
+
+
+def decayed_sum(values: np.ndarray, decay: float, before: np.ndarray | None = None) -> np.ndarray:
+    """Return ``s[t] = decay * s[t - 1] + values[t]`` along the rows, from ``s[-1] = before``."""
+    n_rows, cells = len(values), values.shape[1:]
+    n_blocks = -(-n_rows // BLOCK)
+    padded = np.zeros((n_blocks * BLOCK, int(np.prod(cells))))
+    padded[:n_rows] = values.reshape(n_rows, -1)
+    by_block = padded.reshape(n_blocks, BLOCK, -1).swapaxes(0, 1)  # (BLOCK, n_blocks, cells)
+    age = np.arange(BLOCK)[:, None] - np.arange(BLOCK)
+    within = np.where(age >= 0, decay ** np.maximum(age, 0), 0.0)
+    out = (within @ by_block.reshape(BLOCK, -1)).reshape(by_block.shape)
+    states = np.empty(by_block.shape[1:])  # before each block
+    state = np.zeros(states.shape[1]) if before is None else np.asarray(before, float).ravel()
+    for block in range(n_blocks):
+        states[block] = state
+        state = decay**BLOCK * state + out[-1, block]
+    out += decay ** np.arange(1.0, BLOCK + 1)[:, None, None] * states
+    return out.swapaxes(0, 1).reshape(-1, *cells)[:n_rows]
