@@ -68,13 +68,7 @@ def check_mask(mask: Tensor | None, name: str = "mask") -> None:
 def check_asset_numbers(
     name: str, assets: Tensor | None, batch: int, n: int, n_assets: int | None
 ) -> Tensor | None:
-    """Return the asset at each of n positions, (B|1, n); None, asset i at position i, stays None.
-
-    Parameters
-    ----------
-    n_assets : int or None
-        How many assets have an embedding.
-    """
+    """Return the asset at each of n positions, (B|1, n); None (asset i at i) stays None."""
     if assets is None:
         if n_assets is not None and n > n_assets:
             raise InvalidInputError(

@@ -25,8 +25,7 @@ class HeadProjections(nn.Module):
     dropout : float
         Dropout on the output in training.
     n_assets : int, optional
-        Number of assets that have an embedding: a learned vector of each asset as a follower, added
-        to its query, and one of it as a leader, added to its key.
+        Number of assets with embeddings: one is added to an asset's query, one to its key.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Content-based lag attention: attend to whichever source is loud now, whatever its name.
+"""Content-based lag attention: scores from what tokens contain, whatever the asset.
 
 Built in chapter: Lag attention.
 """
@@ -12,7 +12,7 @@ OWN_LIMIT = 4.0
 
 
 class ContentHeads(nn.Module):
-    r"""Attention over (source, lag) tokens by content: what makes a source loud is learned.
+    r"""Attention over (source, lag) tokens by their contents, with learned weights.
 
     .. math::
 
@@ -20,11 +20,9 @@ class ContentHeads(nn.Module):
         \alpha_i = \mathrm{softmax}_{(j, l)}\; w \cdot c_j(t - l) + u \cdot c_j(t) + \pi_l
         + \kappa\, [j = i]
 
-    for content channels c such as volume, range or a recent move. A follower competes for
-    attention and carries no value: where it is the loudest itself, other sources get less.
-
-    Several members, which differ in their initial weights, are evaluated side by side: M is the
-    first axis of every parameter.
+    for content channels c such as volume or range. A follower competes for attention and carries no
+    value. M members, side by side, differ in their initial weights: the first axis of each
+    parameter.
 
     Parameters
     ----------
@@ -32,8 +30,8 @@ class ContentHeads(nn.Module):
 
     Notes
     -----
-    The joint softmax factors into one over the lags of each source and one over sources, so that a
-    forecast costs N·L per row, not N²·L.
+    The softmax factors into one over the lags of a source and one over sources: N·L a row, not
+    N²·L.
     """
 
     def __init__(self, n_members: int, n_sources: int, n_channels: int, n_lags: int):

@@ -1,7 +1,6 @@
 """Cross-asset attention: at each bar every query asset attends to the key assets of that bar.
 
-Time is never mixed here: a query at step t attends to the keys of step t and no other, so what is
-causal before these layers is causal after them. Looking back in time belongs to
+Time is not mixed: a query at step t attends to the keys of step t. Looking back in time belongs to
 :mod:`crossattn.attention.temporal` and :mod:`crossattn.attention.lagged`.
 """
 
@@ -29,9 +28,8 @@ from crossattn.errors import InvalidInputError
 class MultiHeadCrossAttention(HeadProjections):
     """Multi-head cross-attention between assets, bar by bar; in masks True means *may attend*.
 
-    Every query asset attends over the key assets of the same bar. With asset embeddings a head can
-    learn that *this* asset follows *that* one whatever the two look like at the moment; without
-    them it can only compare what the tokens contain.
+    With asset embeddings a head can learn that *this* asset follows *that* one; without them it
+    only compares what the tokens contain.
 
     Parameters
     ----------
@@ -40,11 +38,10 @@ class MultiHeadCrossAttention(HeadProjections):
     n_heads : int
         Number of heads H; each works in width d = D / H.
     dropout : float
-        Dropout on the output in training. The attention itself is never dropped: what is reported
-        is what was used, and the fused kernel stays available.
+        On the output in training; the attention itself is never dropped.
     n_assets : int, optional
-        Number of assets that have an embedding. A learned vector for each asset as a follower is
-        added to its query, one for it as a leader to its key; values carry none.
+        Number of assets with embeddings: one is added to an asset's query, one to its key, none to
+        its value.
     exclude_self : bool
         Forbid an asset to attend to itself, so that a leader is always another asset.
     normalise : callable, optional
@@ -52,20 +49,12 @@ class MultiHeadCrossAttention(HeadProjections):
         ``functools.partial(top_k_softmax, k=3)`` from :mod:`crossattn.attention.sparse`. No kernel
         fuses it.
 
-    Raises
-    ------
-    InvalidInputError
-        ``d_model`` is no multiple of ``n_heads``, or a number is out of range.
-
     Notes
     -----
-    The output projection and the key projection have no bias. A bias on the keys moves all scores
-    of a query alike, which softmax does not see; a bias on the output would make fully masked rows
-    non-zero, and the value bias does its work in the others. For the same reason there is no
-    residual connection and no normalisation inside: the block around the layer adds them.
+    There is no output or key bias, no residual connection and no normalisation inside: fully masked
+    rows are exactly zero, and the block around the layer adds the rest.
 
-    One call costs O(B T N_q N_k D) time; without ``return_attention`` it needs no memory of
-    that size.
+    Time is O(B T N_q N_k D); without ``return_attention`` no map of that size is formed.
 
     References
     ----------
@@ -118,9 +107,7 @@ class MultiHeadCrossAttention(HeadProjections):
         mask : bool Tensor of shape (Nq, Nk), (B, Nq, Nk), (B, T, Nq, Nk) or (B, H, T, Nq, Nk)
             True where a query asset may attend to a key asset; any axis may have size 1.
         query_mask, key_mask : bool Tensor of shape (B, Nq, T) and (B, Nk, T), optional
-            True where a token exists: the shape of ``CrossAttentionData.mask``. A missing token (a
-            missing bar, an asset not yet listed, padding) neither attends nor is attended to, and
-            may hold NaN.
+            True where a token exists, as ``CrossAttentionData.mask``; a missing one may hold NaN.
         query_assets, key_assets : int Tensor of shape (Nq,), (Nk,), (B, Nq) or (B, Nk), optional
             Which asset is at each position, for asset embeddings and ``exclude_self``; by default
             position i holds asset i.
@@ -133,11 +120,6 @@ class MultiHeadCrossAttention(HeadProjections):
             Exactly 0 for fully masked queries.
         attention : Tensor of shape (B, H, T, Nq, Nk) or None
             Rows sum to 1, or to 0 where all is masked.
-
-        Raises
-        ------
-        InvalidInputError
-            Shapes or types do not fit.
         """
         check_token_pair(x_query, x_key_value, self.d_model)
         x_query, x_key_value = x_query.transpose(1, 2), x_key_value.transpose(1, 2)  # (B, T, N, D)
@@ -180,9 +162,6 @@ class MultiHeadCrossAttention(HeadProjections):
 
 class CrossAssetAttention(nn.Module):
     """Cross-attention from one query asset to several key assets, bar by bar.
-
-    The query asset's token at a bar attends over the other assets' tokens *of that bar*, never of a
-    later one.
 
     Parameters
     ----------
@@ -234,11 +213,6 @@ class CrossAssetAttention(nn.Module):
         output : Tensor of shape (B, T, D)
         attention : Tensor of shape (B, H, T, 1, M) or None
             The axis of size 1 is the one query asset; rows sum to 1, or to 0 where all is masked.
-
-        Raises
-        ------
-        InvalidInputError
-            Shapes do not fit.
         """
         if query_asset.dim() != 3 or key_value_assets.dim() != 4:
             raise InvalidInputError(

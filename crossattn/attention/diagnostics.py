@@ -1,7 +1,6 @@
 """Attention diagnostics: entropy, effective number of leaders, collapse.
 
-These describe the map. Whether a model found the right leaders is another question, and the
-chapters show that a map can look healthier while the model gets worse.
+They describe the map; whether the leaders are right is another question.
 """
 
 from __future__ import annotations
@@ -97,10 +96,6 @@ def collapse_meter(attention: Tensor) -> Collapse:
     ----------
     attention : Tensor of shape (B, H, ..., Nq, Nk)
         Attention as the layers return it; sum over lags first where there are any.
-
-    Returns
-    -------
-    Collapse
 
     Raises
     ------

@@ -1,8 +1,7 @@
 """Token embeddings: linear, causal convolution, patch and inverted.
 
-Each embedding maps features (B, N, T, F) to tokens (B, N, T', D), asset by asset, with weights that
-all assets share or that each has for itself: no token depends on another asset before the
-attention, and none on a bar that closed after its own.
+Each maps features (B, N, T, F) to tokens (B, N, T', D), asset by asset, with shared or own weights:
+no token depends on another asset, and none on a bar that closed after its own.
 """
 
 from __future__ import annotations
@@ -94,8 +93,7 @@ class CausalConvEmbedding(nn.Module):
 
     Notes
     -----
-    The padding is on the left only. A convolution with ``padding="same"`` would put the next bars
-    into today's token: a leak that no later causal mask can undo.
+    The padding is on the left only: ``padding="same"`` would put the next bars into today's token.
 
     Examples
     --------
@@ -133,8 +131,8 @@ class CausalConvEmbedding(nn.Module):
 class PatchEmbedding(nn.Module):
     """Patch embedding: one token for each patch of consecutive bars.
 
-    Patches are counted from the end of the window, so that the last token always ends with the
-    last bar; where the patches do not fill the window its oldest bars are left out.
+    Patches are counted from the end, so that the last token ends with the last bar; bars left over
+    are the oldest.
 
     Parameters
     ----------

@@ -30,17 +30,11 @@ def scaled_dot_product_attention(
 ) -> tuple[Tensor, Tensor]:
     r"""Softmax-weighted mean of values; in the mask True means *may attend*.
 
-    The readable reference: all attention layers of the package compute these numbers. ``mask`` has
-    the meaning of torch's function of this name, opposite to :class:`torch.nn.MultiheadAttention`.
+    The readable reference: all attention layers of the package compute these numbers.
 
     Parameters
     ----------
-    query : Tensor of shape (..., Nq, D)
-        What each query looks for.
-    key : Tensor of shape (..., Nk, D)
-        What each key is compared by.
-    value : Tensor of shape (..., Nk, Dv)
-        What each key contributes.
+    query, key, value : Tensor of shape (..., Nq, D), (..., Nk, D) and (..., Nk, Dv)
     mask : bool Tensor broadcastable to (..., Nq, Nk), optional
         True where a query may attend to a key; everything is allowed by default.
     bias : Tensor broadcastable to (..., Nq, Nk), optional
@@ -49,7 +43,6 @@ def scaled_dot_product_attention(
     Returns
     -------
     output : Tensor of shape (..., Nq, Dv)
-        For each query the attention-weighted mean of the values.
     attention : Tensor of shape (..., Nq, Nk)
         Each row sums to 1, or to 0 for fully masked queries.
 
@@ -62,13 +55,12 @@ def scaled_dot_product_attention(
     -----
     .. math:: A = \operatorname{softmax}\left(\frac{Q K^\top}{\sqrt{D}} + M\right), \quad O = A V
 
-    with :math:`M` 0 where attending is allowed and :math:`-\infty` where it is not. For queries and
-    keys with independent entries of mean 0 and variance 1 the products have variance :math:`D`;
-    the root brings the scores back to variance 1, where softmax still has a gradient. The cost is
-    :math:`O(N_q N_k D)` time and :math:`O(N_q N_k)` memory.
+    with :math:`M` 0 where attending is allowed and :math:`-\infty` where it is not. Products of
+    independent entries of variance 1 have variance :math:`D`; the root brings scores back to
+    variance 1, where softmax still has a gradient. The cost is :math:`O(N_q N_k D)` time and
+    :math:`O(N_q N_k)` memory.
 
-    A key or value that no query may attend to may hold NaN, and so may a fully masked query:
-    neither outputs nor gradients contain it.
+    What is masked throughout may hold NaN: neither outputs nor gradients contain it.
 
     References
     ----------
@@ -106,10 +98,6 @@ def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     mask : bool Tensor broadcastable to the shape of ``scores``, optional
         True where attending is allowed.
 
-    Returns
-    -------
-    Tensor of the shape of ``scores``
-
     Examples
     --------
     >>> mask = torch.tensor([[True, True, False], [False, False, False]])
@@ -143,11 +131,6 @@ def fused_attention(
         With the same leading axes; finite, also where they are masked.
     mask, bias : Tensor broadcastable to (..., Nq, Nk), optional
         As in :func:`crossattn.scaled_dot_product_attention`.
-
-    Returns
-    -------
-    Tensor of shape (..., Nq, Dv)
-        0 for fully masked queries.
 
     Built in chapter: Multi-head cross-asset attention
     """

@@ -18,10 +18,8 @@ Labels = Mapping[int, Hashable] | Sequence[Hashable]
 class HierarchicalCrossAttention(nn.Module):
     """Cross-attention to single assets, sector means and market means, combined by one matrix.
 
-    The query is always the asset itself. A sector's token is the mean of its members' tokens, which
-    is far less noisy than any one of them, provided that the map of sectors is right: a wrong map
-    averages unrelated assets, and the layer is then worse than none. In masks True means *may
-    attend*.
+    A sector's token is the mean of its members' tokens, far less noisy than any one of them if the
+    map of sectors is right, and worse than none if it is wrong. In masks True means *may attend*.
 
     Parameters
     ----------
@@ -33,7 +31,7 @@ class HierarchicalCrossAttention(nn.Module):
         The label of each asset position 0..N-1: ``{0: "banks", 1: "oil", ...}`` or
         ``["banks", "oil", ...]``. Labels are ordered by name.
     dropout : float
-        Dropout on the output in training.
+        On the output in training.
     n_assets : int, optional
         Gives each asset an embedding at the asset level; must be the number of mapped assets.
         Sectors and markets always have one.
@@ -47,11 +45,8 @@ class HierarchicalCrossAttention(nn.Module):
 
     Notes
     -----
-    A token that no asset may attend to is left out of its sector's mean. A pair of different assets
-    that ``mask`` forbids also forbids the query the whole sector of the key: no asset gets through
-    a mean what it may not attend to directly.
-
-    Time is not mixed: each bar attends to its own bar.
+    A token that no asset may attend to is left out of its sector's mean. A forbidden pair of
+    different assets also forbids the query the key's whole sector. Time is not mixed.
 
     References
     ----------
@@ -131,11 +126,6 @@ class HierarchicalCrossAttention(nn.Module):
             ``"asset"`` (B, H, T, N, N), ``"sector"`` (B, H, T, N, S) with columns in the order of
             ``.sectors``, ``"market"`` (B, H, T, N, M) in that of ``.markets``. At each level rows
             sum to 1, or to 0 where all is masked.
-
-        Raises
-        ------
-        InvalidInputError
-            Shapes do not fit.
         """
         n_assets = len(self.sector_of)
         check_tokens("x", x, self.asset_attention.d_model)

@@ -1,9 +1,8 @@
 """Lag attention with scalar values: every head is a convex combination of lagged signals.
 
-Two layers share the formula of :mod:`crossattn.attention.lagged`: scores over (source, lag) tokens,
-one softmax for each follower, weighted values. An :class:`IdentityLagLayer` scores assets and lags,
-the same at every step; a :class:`ContentLagLayer` scores what the tokens contain, whatever the
-asset. Both give a coefficient for each token, so that a forecast is a sum a reader can check.
+An :class:`IdentityLagLayer` scores assets and lags, the same at every step; a
+:class:`ContentLagLayer` scores what the tokens contain, whatever the asset. Both give a coefficient
+for each token, so that a forecast is a sum a reader can check.
 
 Built in chapter: Lag attention.
 """
@@ -34,11 +33,6 @@ class IdentityLagLayer(nn.Module):
     ----------
     n_assets, n_lags, n_heads, width, n_states : int
         Assets, tokens of each, heads, width of an asset embedding, size of ``s``.
-
-    Notes
-    -----
-    Attention does not depend on the batch, so a forecast costs one product of
-    ``(B, N L)`` with ``(N L, H N)``.
     """
 
     def __init__(self, n_assets: int, n_lags: int, n_heads: int, width: int, n_states: int):
@@ -123,8 +117,8 @@ class ContentLagLayer(nn.Module):
         p_i = \gamma \sum_{j \ne i,\, l} \alpha_i(j, l)\, v_{jl}, \qquad
         \alpha_i = \mathrm{softmax}_{(j,l)}\; w\, c_{jl} + \pi_l + \kappa [j = i]
 
-    The follower itself competes for attention and carries no value: where its own content scores
-    highest, the other assets get little. Their total attention, below one, multiplies the gain.
+    The follower competes for attention and carries no value: where its own content scores highest,
+    the other assets get little.
 
     Parameters
     ----------
@@ -133,10 +127,10 @@ class ContentLagLayer(nn.Module):
 
     Notes
     -----
-    Later contents are not known now: the signal is for the next step, whatever ``ahead`` is.
+    The signal is for the next step, whatever ``ahead`` is: later contents are not known now.
 
-    The joint softmax factors into one over the lags of each source and one over sources (of the
-    first one's log-normalisers), so that treating the follower apart costs ``N²``, not ``N² L``.
+    The softmax factors into one over the lags of a source and one over sources: ``N²``, not ``N²
+    L``.
     """
 
     def __init__(self, n_lags: int):

@@ -1,8 +1,7 @@
 """Lag attention: one softmax over (source, lag) tokens: which asset leads, by how many bars.
 
-A query at step t attends to every source at its steps t, t-1, ..., t - max_lag. All these tokens
-compete in one softmax, so that "which source" and "how long ago" are one question with one answer.
-Nothing is averaged over time before it is attended to.
+A query at step t attends to every source at steps t, t-1, ..., t - max_lag in one softmax, so that
+"which source" and "how long ago" have one answer. Nothing is averaged over time before.
 
 Built in chapter: Lag attention.
 """
@@ -51,10 +50,6 @@ def lag_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     mask : bool Tensor broadcastable to it, optional
         True where a token may be attended to; where none may, the row is all zeros.
 
-    Returns
-    -------
-    Tensor of the shape of ``scores``
-
     Examples
     --------
     >>> lag_softmax(torch.zeros(2, 2), torch.tensor([[True, True], [False, False]]))
@@ -99,8 +94,8 @@ class TemporalCrossAttention(HeadProjections):
             G_h(x_{j,t-l})\, W^V_h x_{j,t-l} \,\big]_h
 
     Tokens, embeddings and lag decide where to attend; the gate G scales each value; the gain g,
-    which may be negative as attention cannot, scales the head's result; M makes the gain depend on
-    a state. In masks True means *may attend*.
+    which may be negative as attention cannot, scales the head's result; M makes it depend on a
+    state.
 
     Parameters
     ----------
@@ -109,30 +104,20 @@ class TemporalCrossAttention(HeadProjections):
     max_lag : int
         Oldest lag: each source has ``max_lag + 1`` tokens, 0 to ``max_lag`` bars back.
     dropout : float
-        Dropout on the output in training, never on the attention.
+        On the output in training, never on the attention.
     n_assets : int, optional
-        Number of assets that have embeddings and gains of their own. Without it permuting the
-        assets permutes the output, and gains belong to heads.
+        Number of assets with embeddings and gains of their own; without it gains belong to heads.
     exclude_self : bool
         Forbid a query to attend to its own asset's past.
     n_states : int
         Size of ``state``; 0 for none.
 
-    Raises
-    ------
-    InvalidInputError
-        ``d_model`` is no multiple of ``n_heads``, or a number is out of range.
-
     Notes
     -----
-    Two uses give the same numbers. With queries at all T steps every step gets an output, each from
-    its own past: dense labels in training. With the query at the last step alone,
-    ``x_query[:, :, -1:]``, only that one is computed: inference.
-
-    Time is O(B T Nq Nk L D). Without ``return_attention`` the fused kernel forms no map.
-
-    The recommended forecaster uses the same scores and the same softmax with returns themselves as
-    values: see :mod:`crossattn.attention.lag_signal`.
+    Queries at all T steps give every step an output from its own past (dense labels in training);
+    the last step alone, ``x_query[:, :, -1:]``, gives the same number (inference). Time is O(B T Nq
+    Nk L D). The recommended forecaster has returns themselves as values: see
+    :mod:`crossattn.attention.lag_signal`.
 
     Examples
     --------
@@ -210,11 +195,6 @@ class TemporalCrossAttention(HeadProjections):
         attention : Tensor of shape (B, H, T, Nq, Nk, L) or None
             Index k of the last axis is k bars back. A row sums to 1 over source and lag together,
             to 0 where all is masked; lags before the first step get none.
-
-        Raises
-        ------
-        InvalidInputError
-            Shapes or types do not fit.
         """
         self._check(x_query, x_key_value, key_mask, state)
         n_steps, n_keys, n_lags = x_query.shape[2], x_key_value.shape[1], self.n_lags

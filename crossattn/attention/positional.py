@@ -33,8 +33,7 @@ def sinusoidal_encoding(n_steps: int, d_model: int) -> Tensor:
     .. math:: P_{t, 2k} = \sin(t \omega_k), \quad P_{t, 2k+1} = \cos(t \omega_k), \quad
         \omega_k = 10000^{-2k/D}
 
-    An odd width ends with a sine that has no cosine. Moving by a fixed number of bars turns each
-    pair by a fixed angle, so a linear map can express "three bars ago".
+    A shift by a fixed number of bars turns each pair by a fixed angle: a linear map.
 
     References
     ----------
@@ -124,9 +123,6 @@ class LearnedPositions(nn.Module):
 class RelativePositionBias(nn.Module):
     """Relative position bias: a learned number for each head and distance, added to the scores.
 
-    Only the distance between query and key counts, so a pattern learned at one place of the window
-    holds at every other.
-
     Parameters
     ----------
     n_heads : int
@@ -136,9 +132,8 @@ class RelativePositionBias(nn.Module):
 
     References
     ----------
-    Shaw et al. (2018), "Self-Attention with Relative Position Representations"; the scalar form is
-    that of Raffel et al. (2020), "Exploring the Limits of Transfer Learning with a Unified
-    Text-to-Text Transformer".
+    Shaw et al. (2018), "Self-Attention with Relative Position Representations"; in scalar form
+    Raffel et al. (2020), "Exploring the Limits of Transfer Learning".
 
     Examples
     --------

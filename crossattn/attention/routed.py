@@ -18,9 +18,9 @@ from crossattn.errors import InvalidInputError
 class RoutedCrossAttention(HeadProjections):
     """Cross-attention in two short steps, assets to routers and routers to assets, for many assets.
 
-    A router is a learned query. First each router attends over the key assets and collects a mean
-    key and a mean value; then each query asset attends over the routers. With R routers that is
-    O(N R) work instead of O(N²), and the map between assets has rank R at most.
+    Each router, a learned query, attends over the key assets and collects a mean key and a mean
+    value; each query asset attends over the routers. R routers cost O(N R) instead of O(N²), and
+    the map between assets has rank R at most.
 
     Parameters
     ----------
@@ -33,13 +33,13 @@ class RoutedCrossAttention(HeadProjections):
     dropout : float
         Dropout on the output in training.
     n_assets : int, optional
-        Number of assets that have an embedding, as in ``MultiHeadCrossAttention``.
+        Number of assets with embeddings, as in ``MultiHeadCrossAttention``.
 
     Notes
     -----
-    The two maps multiply to one, :math:`A = A_2 A_1`, and the output is exactly
-    :math:`A` times the values: what is reported is what was used. A product of rank R cannot leave
-    out single pairs, so this layer has masks of tokens but none of pairs, and self is not excluded.
+    The two maps multiply to one, :math:`A = A_2 A_1`, and the output is exactly :math:`A` times the
+    values. Rank R cannot leave out single pairs, so there is no mask of pairs and no
+    ``exclude_self``.
 
     References
     ----------
@@ -104,11 +104,6 @@ class RoutedCrossAttention(HeadProjections):
         output : Tensor of shape (B, Nq, T, D)
         attention : Tensor of shape (B, H, T, Nq, Nk) or None
             Rows sum to 1, or to 0 where the query or every key is missing.
-
-        Raises
-        ------
-        InvalidInputError
-            Shapes do not fit.
         """
         self._check(x_query, x_key_value)
         queries = token_mask(query_mask, x_query.shape[:3], "query_mask")  # (B, T, 1, Nq)

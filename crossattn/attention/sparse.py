@@ -1,8 +1,6 @@
 """Sparse attention: alternatives to softmax that give exact zeros.
 
-Each function has the form ``normalise(scores, mask)`` that layers accept as ``normalise=``. None
-of them saves time: the scores of all pairs are computed first. They are for maps that must be read
-and for mixtures that noise would blur.
+Each is a ``normalise(scores, mask)`` for a layer. None saves time: all pairs are scored first.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ def top_k_softmax(scores: Tensor, mask: Tensor | None = None, *, k: int) -> Tens
     Returns
     -------
     Tensor of the shape of ``scores``
-        Rows sum to 1, or to 0 where all is masked. Scores that did not make it get no gradient.
+        Rows sum to 1, or to 0 where all is masked.
 
     References
     ----------
@@ -74,8 +72,7 @@ def entmax(scores: Tensor, mask: Tensor | None = None, *, alpha: float = 1.5) ->
 
     Notes
     -----
-    Entmax maximises :math:`a \cdot s` plus the Tsallis entropy of order ``alpha`` over the simplex,
-    as softmax does with Shannon's. How many keys survive is decided by the scores, row by row.
+    Entmax maximises :math:`a \cdot s` plus the Tsallis entropy of order ``alpha`` over the simplex.
 
     References
     ----------

@@ -27,11 +27,6 @@ class Baseline(ForecastEstimator):
         val : CrossAttentionData, optional
             Later windows. Without it, what needs a choice takes the last fifth of ``train``.
 
-        Returns
-        -------
-        Baseline
-            This object.
-
         Raises
         ------
         InvalidInputError

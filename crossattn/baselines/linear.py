@@ -1,7 +1,6 @@
 """Vector autoregressions on lagged log returns: the linear answer to "who leads whom".
 
-With ``penalty="lasso"`` and ``volatility_weights=True`` this is the honest linear baseline: it
-knows what the lag model knows about noise and sparsity, and lacks only the non-linear part.
+With ``penalty="lasso"`` and ``volatility_weights=True`` this is the honest linear baseline.
 
 Built in chapter: Honest comparison.
 """
@@ -35,8 +34,7 @@ class VAR(Baseline):
         the one with the least validation error.
     volatility_weights : bool
         Divide target and regressors by the follower's volatility, known at the window's last bar
-        (exponentially weighted, half-life 12 bars), and clip the target there at ±6. A quiet
-        bar then counts for more than a wild one, as its noise is smaller.
+        (exponentially weighted, half-life 12 bars), and clip the target there at ±6.
     own_lags : bool
         Let an asset's own past into its equation.
 
@@ -52,14 +50,13 @@ class VAR(Baseline):
 
     Notes
     -----
-    Missing returns enter as 0 and rows whose target is missing are skipped, follower by follower.
-    Works on one Gram matrix a follower, (N L)² numbers, so that the whole path of penalties costs
-    little more than one fit.
+    Missing returns enter as 0; rows without a target are skipped, follower by follower. One Gram
+    matrix a follower, (N L)² numbers, makes a path of penalties cost little more than one fit.
 
     References
     ----------
-    Sims (1980), "Macroeconomics and Reality", Econometrica 48(1).
-    Tibshirani (1996), "Regression Shrinkage and Selection via the Lasso", JRSS B 58(1).
+    Sims (1980), "Macroeconomics and Reality", Econometrica 48(1). Tibshirani (1996), "Regression
+    Shrinkage and Selection via the Lasso", JRSS B 58(1).
 
     Examples
     --------

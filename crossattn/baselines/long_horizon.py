@@ -1,8 +1,7 @@
-"""The published long-horizon protocol, on any table of prices: who beats repeating the last value?
+"""The published long-horizon protocol of forecasting transformers, on any table of prices.
 
-Papers on forecasting transformers report the mean squared error of hundreds of future values, after
-standardising each series by its training part. The protocol is a function here, so that a claim can
-be checked on prices that the papers did not choose.
+Papers report the mean squared error of hundreds of future values, each series standardised by its
+training part; here the protocol runs on prices that the papers did not choose.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Fit = Callable[[np.ndarray, np.ndarray, int, int], Forecaster]
 
 
 def repeat_last(train: np.ndarray, val: np.ndarray, lookback: int, horizon: int) -> Forecaster:
-    """Say that nothing will change: the forecast that a random walk makes optimal."""
+    """Repeat the last value: the optimal forecast of a random walk."""
 
     def forecast(past: np.ndarray) -> np.ndarray:  # (B, T, N) -> (B, H, N)
         return np.repeat(past[:, -1:], horizon, axis=1)
@@ -33,7 +32,7 @@ def repeat_last(train: np.ndarray, val: np.ndarray, lookback: int, horizon: int)
 
 
 def drift(train: np.ndarray, val: np.ndarray, lookback: int, horizon: int) -> Forecaster:
-    """Say that each series goes on as it has on average: a random walk with drift."""
+    """Random walk with drift: each series goes on as it has on average."""
     slope = (train[-1] - train[0]) / max(len(train) - 1, 1)  # (N,), a row
     path = np.arange(1, horizon + 1)[:, None] * slope  # (H, N)
 
@@ -44,7 +43,7 @@ def drift(train: np.ndarray, val: np.ndarray, lookback: int, horizon: int) -> Fo
 
 
 def training_mean(train: np.ndarray, val: np.ndarray, lookback: int, horizon: int) -> Forecaster:
-    """Say that everything returns to the mean of the training part (0 after standardising)."""
+    """Forecast the mean of the training part (0 after standardising)."""
 
     def forecast(past: np.ndarray) -> np.ndarray:
         return np.broadcast_to(train.mean(axis=0), (len(past), horizon, past.shape[2]))
@@ -174,9 +173,8 @@ def long_horizon_errors(
     Returns
     -------
     DataFrame
-        Mean squared error, a row a horizon, a column a model: over all series, all steps of the
-        horizon and *every* test window (implementations that drop the last incomplete batch report
-        another number).
+        Mean squared error, a row a horizon, a column a model, over all series and steps and *every*
+        test window (implementations that drop the last incomplete batch report another number).
 
     Raises
     ------
@@ -191,9 +189,8 @@ def long_horizon_errors(
 
     References
     ----------
-    Zhou et al. (2021), "Informer: Beyond Efficient Transformer for Long Sequence Time-Series
-    Forecasting", AAAI; Zeng et al. (2023), "Are Transformers Effective for Time Series
-    Forecasting?", AAAI.
+    Zhou et al. (2021), "Informer", AAAI; Zeng et al. (2023), "Are Transformers Effective for Time
+    Series Forecasting?", AAAI.
 
     Built in chapter: Honest comparison.
 

@@ -16,8 +16,7 @@ from crossattn.windows.lagged import lagged_log_returns
 class Zero(Baseline):
     """Forecast no change: for prices, repeat the last one.
 
-    The hardest baseline of all on real bars. Its mean squared error is what every R² is measured
-    against.
+    Its mean squared error is what every R² is measured against.
 
     Examples
     --------
@@ -37,8 +36,7 @@ class Zero(Baseline):
 class EqualWeight(Baseline):
     """Forecast one and the same return for every asset: the mean of all training targets.
 
-    Every rule that ranks or scales by forecasts then holds equal weights, so this is the equal
-    weight portfolio in the shape of a forecast.
+    What ranks or scales by forecasts then holds equal weights.
     """
 
     def _fit(self, train, val):
@@ -96,10 +94,6 @@ class OwnLagAR(Baseline):
     ----------
     max_lag : int
         Lags of 0 to ``max_lag`` bars before the window's last bar, so ``max_lag + 1`` regressors.
-
-    Notes
-    -----
-    Ordinary least squares, asset by asset, on the rows whose target is known.
     """
 
     def __init__(self, max_lag: int = 7) -> None:

@@ -1,7 +1,6 @@
 """Neural baselines: each of the architectures that cross-attention is usually compared with.
 
-All are small, seeded, trained with early stopping on later data and restored to their best epoch,
-so that a comparison is about the architecture and not about the care taken.
+All are small, seeded, trained with early stopping on later data and restored to their best epoch.
 
 Built in chapter: Honest comparison.
 """
@@ -66,9 +65,8 @@ class NeuralBaseline(Baseline):
 
     Notes
     -----
-    Features are standardised by the training part's mean and deviation; a missing value becomes
-    the mean. A network that forecasts at every step is trained on all steps of disjoint windows,
-    and forecasts from its last step.
+    Features are standardised on the training part; a missing value becomes the mean. A network that
+    forecasts at every step is trained on all steps of disjoint windows.
     """
 
     architecture: type[nn.Module]
@@ -230,8 +228,8 @@ class VariateTokenTransformer(NeuralBaseline):
 
     Notes
     -----
-    As in the paper a token is a linear map of the asset's whole window and has no identity; the
-    instance normalisation of the paper is left out, since returns have no level to remove.
+    A token is a linear map of the asset's whole window; the paper's instance normalisation is left
+    out, since returns have no level to remove.
 
     References
     ----------

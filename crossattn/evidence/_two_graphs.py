@@ -18,9 +18,8 @@ LEAST_NOISE = 1e-6  # of a variance near 1, for an asset that never moves
 class TwoGraphDetector:
     """Learn two lead-lag graphs from unlabelled bars, and filter which one is active.
 
-    A regime may change nothing but *who leads whom*: volatility and correlation stay, and so does
-    the attention of a model that reads only those. The likelihood of two fitted graphs still tells
-    them apart (a Markov-switching vector autoregression, fitted by EM).
+    A regime may change nothing but *who leads whom*. The likelihood of two fitted graphs still
+    tells them apart (a Markov-switching vector autoregression, fitted by EM).
 
     Parameters
     ----------
@@ -42,8 +41,7 @@ class TwoGraphDetector:
     smoothed probabilities, of the *training* bars only; :meth:`filter` uses the forward pass alone,
     so that its row t is known at t.
 
-    The persistence is fixed on purpose: left to EM, the likelihood of heavy-tailed returns prefers
-    a "regime" of scattered outliers that lasts a few bars.
+    The persistence is fixed: left to EM, heavy tails prefer a "regime" of scattered outliers.
 
     References
     ----------
@@ -123,11 +121,6 @@ class TwoGraphDetector:
         -------
         Series of shape (T,)
             Row t uses returns up to t; 0.5 until ``max_lag`` rows are known.
-
-        Raises
-        ------
-        InvalidInputError
-            The detector is not fitted, or the symbols differ.
         """
         if not hasattr(self, "graphs_"):
             raise InvalidInputError("TwoGraphDetector is not fitted: call fit first")

@@ -87,20 +87,7 @@ def to_signals(
 
 
 def up_probability(forecast: ArrayLike, volatility: ArrayLike) -> np.ndarray:
-    """Probability of a positive return, from a forecast and its volatility.
-
-    Parameters
-    ----------
-    forecast : array-like
-        Expected returns.
-    volatility : array-like
-        Standard deviation of the returns, known at the same moment; same shape.
-
-    Returns
-    -------
-    ndarray
-        Under normal noise; with fat tails the true probability is closer to one half.
-    """
+    """Probability of a positive return, from a forecast and its volatility, under normal noise."""
     return stats.norm.cdf(np.asarray(forecast, float) / np.asarray(volatility, float))
 
 
@@ -130,7 +117,7 @@ def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10
     Notes
     -----
     Assets that move together and overlapping horizons make the intervals too narrow: thin the
-    windows by the horizon first.
+    windows.
 
     References
     ----------

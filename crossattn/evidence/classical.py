@@ -43,10 +43,6 @@ def lagged_correlation(
         ``False`` is the textbook formula at the best lag, for comparison: under shared
         volatility it finds leaders where there are none.
 
-    Returns
-    -------
-    LeadLagReport
-
     Notes
     -----
     Pair by pair, so an asset that moves with a leader looks like one (a proxy).
@@ -98,12 +94,6 @@ def granger(
     robust : bool
         Newey-West errors. ``False`` is the textbook Wald test, whose size is several times its
         nominal level when volatility is shared.
-
-    Returns
-    -------
-    LeadLagReport
-        The p-value is of all lags jointly and needs no correction for the reported lag, the one
-        with the largest t statistic.
 
     Raises
     ------
@@ -165,8 +155,8 @@ def hayashi_yoshida(
 ) -> LeadLagReport:
     """Hayashi-Yoshida lead-lag covariance of asynchronous quotes, each at its own time.
 
-    On a common grid the asset that trades more often seems to lead. This estimator needs no grid:
-    two returns are multiplied where their intervals overlap after the shift.
+    Two returns are multiplied where their intervals overlap after the shift, so that the asset that
+    trades more often does not seem to lead as on a common grid.
 
     Parameters
     ----------
@@ -193,10 +183,9 @@ def hayashi_yoshida(
 
     Notes
     -----
-    Intervals that overlap in real time carry simultaneous correlation into a shifted sum. Its
-    expected size, the covariance at shift 0 times the share of real overlap, is subtracted block by
-    block. The p-value is that of the mean over blocks (Newey-West) times the number of shifts
-    tried. A venue that reports its quotes late still looks led.
+    The share of simultaneous correlation in a shifted sum (the covariance at shift 0 times the
+    share of real overlap) is subtracted block by block. The p-value is that of the mean over blocks
+    (Newey-West) times the number of shifts. A venue that reports late still looks led.
 
     References
     ----------

@@ -71,10 +71,6 @@ def measure_contributions(
     followers : sequence of str, optional
         Assets whose forecasts are split; all by default.
 
-    Returns
-    -------
-    Contributions
-
     Raises
     ------
     InvalidInputError

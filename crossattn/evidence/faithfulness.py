@@ -105,15 +105,6 @@ def audit_faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Fai
     seed : int
         Of the shuffles.
 
-    Returns
-    -------
-    FaithfulnessReport
-
-    Raises
-    ------
-    InvalidInputError
-        The model has no attention to test.
-
     Notes
     -----
     *Zeroed edge*: how far the forecast of i moves when j's past is replaced by its mean.
@@ -279,11 +270,6 @@ def frozen_attention(
         (nothing), ``learned`` (its own attention), ``uniform`` (all scores equal) and ``shuffled``
         (its parameters permuted: maps are as sharp but of other assets). If one of the last two
         does as well as ``learned``, the skill is in the heads and the map shows nothing.
-
-    Raises
-    ------
-    InvalidInputError
-        Another preset than ``lag``.
 
     References
     ----------

@@ -1,7 +1,6 @@
 """Leakage audit: change future bars, run the pipeline again, and compare the past rows.
 
-Look-ahead is hard to see in code and easy to see in this experiment: a value dated t that uses only
-what was known at t cannot depend on any bar that closed later.
+A value dated t that uses only what was known at t cannot depend on any bar that closed later.
 
 Built in chapter: The bug museum.
 """
@@ -106,8 +105,7 @@ def audit_leakage(
     """Audit a pipeline for look-ahead: values dated before they could be known.
 
     The future of the bars is perturbed, shuffled, poisoned, deleted and extended, and gaps are
-    punched and the future after them perturbed. Rows dated at or before the moment of the change
-    must not move.
+    punched; rows dated at or before the moment of the change must not move.
 
     Parameters
     ----------
@@ -123,10 +121,6 @@ def audit_leakage(
     checks : sequence of str
         Of "perturb", "shuffle", "poison", "delete", "extend", "gaps".
 
-    Returns
-    -------
-    LeakageReport
-
     Raises
     ------
     InvalidInputError
@@ -135,10 +129,9 @@ def audit_leakage(
 
     Notes
     -----
-    A row that appears or vanishes counts as moved, so a split at a *fraction* of the rows is
-    reported by "delete" and "extend". A pipeline that raises on a changed future is reported as
-    "not run", never as clean. The audit runs the pipeline about ``4 * cuts + 9`` times; it cannot
-    prove that there is no leak between the moments tried.
+    A row that appears or vanishes counts as moved. A pipeline that raises on a changed future is
+    "not run", never clean. The pipeline runs about ``4 * cuts + 9`` times; no audit proves that
+    there is no leak between the moments tried.
 
     References
     ----------

@@ -115,15 +115,6 @@ def attention_maps(
     data : CrossAttentionData or ndarray of shape (n, N, T, F)
     every : int
         Take each ``every``-th window: the maps hold n · H · N · S · L numbers.
-
-    Returns
-    -------
-    AttentionMaps
-
-    Raises
-    ------
-    InvalidInputError
-        The model gives no attention, or ``every`` is below 1.
     """
     check_int("every", every)
     exogenous: tuple[str, ...] = ()

@@ -1,8 +1,7 @@
 """Null markets and controls: surrogate refits, shuffled labels, reversed time.
 
-A p-value from a formula relies on its assumptions. Here the procedure is repeated, fitting
-included, where there is nothing to find: on assets moved in time against each other, on labels of
-other moments, or on bars that run backwards.
+A p-value from a formula relies on its assumptions. Here the procedure, fitting included, is
+repeated where there is nothing to find.
 
 Built in chapter: Who really leads?
 Built in chapter: The bug museum.
@@ -85,10 +84,6 @@ def surrogate_null(
     n_jobs : int
         Parallel refits, in processes (joblib); -1: all cores.
 
-    Returns
-    -------
-    SurrogateNull
-
     Raises
     ------
     InvalidInputError
@@ -157,9 +152,9 @@ def surrogate_null(
 def surrogate_part(part: CrossAttentionData, rng: np.random.Generator | None) -> CrossAttentionData:
     """Rotate each asset of a part in time independently: its features and targets together.
 
-    No value changes; ``lookback - 1`` windows are lost. Without ``rng`` nothing moves. No two
-    rotations are within ``lookback + horizon`` rows of each other, where common moves of one moment
-    would become a lead (in too short a part they are as far apart as it allows).
+    No value changes; ``lookback - 1`` windows are lost. Without ``rng`` nothing moves. Rotations
+    differ by at least ``lookback + horizon`` rows (if the part is long enough), lest common moves
+    become a lead.
     """
     rows = np.asarray(part.ends)
     n_rows, n_assets = len(rows), len(part.symbols)
@@ -278,15 +273,6 @@ def label_shuffle(
         At least 2.
     seed : int
 
-    Returns
-    -------
-    ShuffleControl
-
-    Raises
-    ------
-    InvalidInputError
-        Fewer than two shuffles.
-
     Notes
     -----
     Skill that survives was not learned from the labels: the target is inside X, or the test part
@@ -316,17 +302,8 @@ def label_shuffle(
 def reverse_time(frames: Frames) -> Frames:
     """Return the bars with time reversed, between the first open and the last close of all.
 
-    Simultaneous bars stay simultaneous, also where some are missing. A true lead changes direction.
-    A pair that is as strong in the *same* direction both ways is no lead but a simultaneous effect,
-    or a target inside the features.
-
-    Parameters
-    ----------
-    frames : Frames
-
-    Returns
-    -------
-    Frames
+    A true lead changes direction. A pair as strong in the *same* direction both ways is a
+    simultaneous effect, or a target inside the features.
 
     Examples
     --------

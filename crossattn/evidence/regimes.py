@@ -1,7 +1,6 @@
 """Regime detectors: volatility, correlation and lead-lag graph of a market, as known at each bar.
 
-Every score is dated by the moment at which it is known and uses nothing later, except where the
-name says ``hindsight``: a backtest that uses that has read the future.
+Every score uses nothing later than its date, except where the name says ``hindsight``.
 
 Built in chapter: Regimes and walk-forward.
 """
@@ -43,11 +42,6 @@ def volatility_level(returns: pd.DataFrame, *, half_life: float = 24.0) -> pd.Se
         Mean over assets of the log of the weighted root mean square, row t of the returns up to t;
         NaN before the first return.
 
-    Raises
-    ------
-    InvalidInputError
-        ``returns`` is not a table of finite numbers or NaN, or ``half_life`` is not positive.
-
     Examples
     --------
     >>> returns = pd.DataFrame({"A": [0.01, -0.01, 0.05]})
@@ -75,15 +69,10 @@ def correlation_level(returns: pd.DataFrame, *, half_life: float = 96.0) -> pd.S
     Series of shape (T,)
         In [-1, 1]; NaN until all pairs have returns in common.
 
-    Raises
-    ------
-    InvalidInputError
-        Fewer than two assets, or a value that is infinite.
-
     Notes
     -----
-    Returns are first divided by the volatility known one bar before, so that a volatile day does
-    not count as a correlated one.
+    Returns are first divided by the volatility known one bar before: a volatile day is not
+    correlated.
 
     References
     ----------
@@ -131,11 +120,6 @@ def correlation_breakdown(
         ``distance`` (root mean square difference of the two matrices off the diagonal),
         ``threshold`` (from rows before this one), ``alarm`` (bool).
 
-    Raises
-    ------
-    InvalidInputError
-        ``fast`` is not below ``slow``, ``quantile`` is not inside (0, 1), or there is no memory.
-
     Examples
     --------
     >>> rng = np.random.default_rng(0)
@@ -174,11 +158,6 @@ def refit_times(alarms: pd.Series, *, at_least: int = 500) -> pd.DatetimeIndex:
     -------
     DatetimeIndex
         Moments at which a refit starts, using bars up to then.
-
-    Raises
-    ------
-    InvalidInputError
-        ``alarms`` is something else, or ``at_least`` is below 1.
 
     Examples
     --------

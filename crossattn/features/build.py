@@ -23,8 +23,7 @@ def create_multi_asset_features(
 ) -> pd.DataFrame:
     """Compute causal features of every asset on one clock.
 
-    A row holds only what was known at its ``close_time``: changing anything later changes no bit
-    of it.
+    A row holds only what was known at its ``close_time``.
 
     Parameters
     ----------
@@ -53,11 +52,9 @@ def create_multi_asset_features(
 
     Notes
     -----
-    All returns are log returns, from the symbol's own previous bar. A gap is a step much longer
-    than the symbol's usual one (1.5 times the median so far) in which other symbols had bars, or of
-    a symbol that trades at weekends; a stock on its own clock has a return over the night. ``macd``
-    is the MACD line over the close, so that assets of different price share one scale. The choice
-    of columns is a property of the source as a whole; every value is a property of its past.
+    Returns are log returns from the symbol's own previous bar. A gap is a step of more than 1.5
+    times the median so far in which other symbols had bars, or of a symbol that trades at weekends;
+    a stock on its own clock has a return over the night. ``macd`` is the MACD line over the close.
 
     Built in chapter: Features without look-ahead.
 
@@ -77,13 +74,7 @@ def create_multi_asset_features(
 
 
 def usable_features(bars: WideBars, features: Sequence[str]) -> tuple[str, ...]:
-    """Return those of `features` that the bars of every symbol can carry; warn about the others.
-
-    Raises
-    ------
-    InvalidInputError
-        None is left, a name is unknown, or a symbol has no price at all.
-    """
+    """Return those of `features` that the bars of every symbol can carry; warn about the others."""
     names = resolve_features(features)
     lacking = _lacking_fields(bars)
     dropped = {
@@ -101,10 +92,7 @@ def usable_features(bars: WideBars, features: Sequence[str]) -> tuple[str, ...]:
 
 
 def feature_arrays(bars: WideBars, features: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each feature with its ``(T, N)`` values, one after the other, sharing what they share.
-
-    The caller may keep them in a smaller type without ever holding all of them in float64.
-    """
+    """Yield each feature with its ``(T, N)`` values, one after the other."""
     for name in features:
         spec = FEATURES[name]
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):

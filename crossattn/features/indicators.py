@@ -18,9 +18,6 @@ Prices = TypeVar("Prices", pd.Series, pd.DataFrame)
 def compute_rsi(prices: Prices, period: int = 14) -> Prices:
     """Relative strength index with Wilder's smoothing, in [0, 100].
 
-    How one-sided the recent changes were: 100 after nothing but rises, 0 after nothing but falls,
-    50 where rises and falls balance or the price has not moved at all.
-
     Parameters
     ----------
     prices : Series or wide DataFrame
@@ -42,11 +39,10 @@ def compute_rsi(prices: Prices, period: int = 14) -> Prices:
     Notes
     -----
     With gains :math:`u_t = \\max(p_t - p_{t-1}, 0)` and losses :math:`d_t` alike, both averages
-    start as the mean of the first `period` changes and go on as
-    :math:`\\bar u_t = ((n - 1)\\,\\bar u_{t-1} + u_t) / n`; the index is
-    :math:`100\\,\\bar u_t / (\\bar u_t + \\bar d_t)`. Equal to TA-Lib, except on a price that never
-    moved, where TA-Lib gives 0. A missing bar is left out: the averages hold, and the next change
-    counts from the last price that there was.
+    start as the mean of the first `period` changes and go on as :math:`\\bar u_t = ((n - 1)\\,\\bar
+    u_{t-1} + u_t) / n`; the index is :math:`100\\,\\bar u_t / (\\bar u_t + \\bar d_t)`, and 50 on a
+    price that never moved (TA-Lib: 0). A missing bar is left out: the averages hold, and the next
+    change counts from the last price.
 
     Built in chapter: Features without look-ahead.
 
@@ -78,8 +74,6 @@ def compute_macd(
 ) -> tuple[Prices, Prices, Prices]:
     """Moving-average convergence/divergence: the MACD line, its signal line, their difference.
 
-    A smoothed trend: the distance between a quick and a slow exponential average of the price.
-
     Parameters
     ----------
     prices : Series or wide DataFrame
@@ -104,9 +98,8 @@ def compute_macd(
     Notes
     -----
     An average of period n moves by :math:`2/(n+1)` of each surprise. Both price averages start at
-    bar ``slow - 1`` (counted from 0) as plain means of their last n prices, and the signal starts
-    as the mean of the first `signal` values of the line: TA-Lib's convention, equal to rounding.
-    A missing bar is skipped and the averages hold.
+    bar ``slow - 1`` as plain means, the signal as the mean of the first `signal` values of the line
+    (TA-Lib's convention). A missing bar is skipped and the averages hold.
 
     Built in chapter: Features without look-ahead.
 
@@ -155,8 +148,7 @@ def relative_volume(volume: Prices, half_life: float = VOLUME_HALF_LIFE) -> Pric
 
     Notes
     -----
-    A zero volume has no logarithm: it is NaN itself, and the mean skips it, as it skips missing
-    bars, so that a night without trading does not age the mean.
+    A zero volume is NaN; the mean skips it and missing bars, so a night does not age the mean.
 
     Built in chapter: Features without look-ahead.
 

@@ -75,10 +75,8 @@ class WideBars:
     def across_gap(self) -> np.ndarray:
         """True where the step from the symbol's previous bar to this one leaves bars out.
 
-        A step that is much longer than the symbol's usual one is a gap if other symbols had bars
-        in between, or if the symbol trades on Saturdays and Sundays and hence never closes. So a
-        coin beside a stock keeps its returns where the two close at different minutes, and a stock
-        on its own clock has a return over the weekend.
+        A step much longer than the symbol's usual one is a gap if other symbols had bars in
+        between, or if the symbol trades at weekends and hence never closes.
         """
         ticks = self.index.asi8
         known = self.present & (self.previous_own >= 0)

@@ -76,8 +76,7 @@ class EncoderLayer(nn.Module):
         x : Tensor of shape (B, N, T, D)
         exists : bool Tensor of shape (B, N, T) or None
         last_step : bool
-            Answer for the last step alone, (B, N, 1, D): the last layer, of which nothing else is
-            read. The numbers are those of answering all.
+            Answer for the last step alone, (B, N, 1, D): the same numbers, in the last layer.
         show : bool
         """
         shown = {}

@@ -77,14 +77,7 @@ class PortfolioHead(nn.Module):
     """Turn a score an asset into an allocation that holds its limits, the rest being cash.
 
     Long-only: softmax over the assets and cash, whose logit is learned. Long-short: tanh of each
-    score, scaled down where absolute weights add to more than one. Either way each weight is then
-    cut at ``max_position`` and what is cut stays cash, so the limit holds after normalisation.
-
-    Parameters
-    ----------
-    allow_short : bool
-    max_position : float
-        Largest absolute weight.
+    score, scaled down to a gross weight of 1. What exceeds ``max_position`` then becomes cash.
     """
 
     def __init__(self, *, allow_short: bool = False, max_position: float = 1.0):

@@ -1,8 +1,7 @@
 """Raw channels to the standardised tokens that the lag preset attends to.
 
-Everything is computed for every window of ``lookback`` steps in series (S, N, T, F): a panel is one
-long series with many windows, windows given one by one are series of one window each. A number at
-a window's end never reads a step outside the window, so that both give the same.
+A panel is one long series (S, N, T, F) with many windows; windows given one by one are series of
+one window each. No number reads a step outside its window, so both give the same.
 
 Built in chapter: The full model.
 """
@@ -61,16 +60,7 @@ def exponential_mean(x: Tensor, half_life: float, lookback: int) -> Tensor:
 
 
 class LagPreprocessor(nn.Module):
-    """Standardise raw channels with statistics that training stores in buffers.
-
-    Parameters
-    ----------
-    n_assets : int
-    n_lags : int
-    features : tuple of str
-        Channel names; ``log_return`` is needed, ``relative_volume`` and ``range`` are used
-        where they are there.
-    """
+    """Standardise raw channels with statistics that training stores in buffers."""
 
     def __init__(self, n_assets: int, n_lags: int, features: tuple[str, ...]):
         super().__init__()

@@ -1,8 +1,7 @@
 """The account loop: cash, shares and costs bar by bar, in plain Python that numba compiles.
 
-Short histories run :func:`simulate_account` as it stands. Long ones run the same statements
-compiled (:func:`compiled_account`), about a hundred times faster; numba is imported only then, and
-``compiled_account().py_func`` is :func:`simulate_account` itself.
+Short histories run :func:`simulate_account` as it stands; long ones run the same statements
+compiled by numba (:func:`compiled_account`), about a hundred times faster.
 
 Built in chapter: Backtesting.
 """

@@ -1,8 +1,7 @@
 """Portfolio weights from model outputs: returns, classes, quantiles, weights.
 
-All functions take and return arrays whose last axis is assets. All but :func:`trailing_risk` and
-:func:`staggered`, which use earlier rows too, read only the row that they allocate, so a row's
-weights are known when its predictions are.
+The last axis is assets. All but :func:`trailing_risk` and :func:`staggered` read only the row that
+they allocate, so a row's weights are known when its predictions are.
 
 Built in chapter: Portfolio heads.
 """
@@ -35,8 +34,8 @@ def weights_from_scores(
     Returns
     -------
     ndarray of shape (..., N)
-        Scores cut at ±max_position, then scaled *down* where their absolute sum exceeds 1. The rest
-        is cash: a forecast of 1e-6 does not invest everything. NaN where the score is.
+        Scores cut at ±max_position, then scaled *down* where their absolute sum exceeds 1; the rest
+        is cash. NaN where the score is.
 
     Raises
     ------
@@ -62,8 +61,9 @@ def cap_weights(
 ) -> np.ndarray:
     """Weights under a position limit, with the excess moved to the other assets.
 
-    Cut at .5 and renormalised, (.8, .1, .1) has .71 in its first asset. Here the excess goes to the
-    assets below the limit, in proportion to their weights (in equal parts where all have none).
+    The excess goes to the assets below the limit, in proportion to their weights (in equal parts
+    where all have none); to cut and renormalise would leave (.8, .1, .1) at .71 under a limit of
+    .5.
 
     Parameters
     ----------
@@ -184,8 +184,8 @@ def quantile_scores(quantiles: np.ndarray, levels: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of shape (..., N)
-        As :func:`forecast_scores`; the risk is the distance of the outer quantiles, divided by
-        that distance of a standard normal.
+        As :func:`forecast_scores`; the risk is the distance of the outer quantiles over that of a
+        standard normal.
 
     Examples
     --------
@@ -213,8 +213,8 @@ def trailing_risk(returns: np.ndarray, half_life: float = 24.0, *, least: int = 
     half_life : float
         Of the exponentially weighted mean of squares, in bars.
     least : int
-        NaN before as many returns are known, and where a price has stood still for as many bars: a
-        halt does not tell the risk of what follows it.
+        NaN before as many returns are known, and where a price stood still for as many bars (a
+        halt).
 
     Returns
     -------

@@ -1,8 +1,7 @@
 """Benchmark strategies: equal weight, inverse volatility, momentum.
 
-Each function turns closing prices into target weights at every ``every``-th row, from prices up to
-that row only, ready for :func:`crossattn.backtest_weights`. A row before there is enough history is
-left out: the account waits in cash.
+Each function gives target weights at every ``every``-th row, from prices up to that row, for
+:func:`crossattn.backtest_weights`. Before there is enough history the account waits in cash.
 
 Built in chapter: From paper to practice.
 """
@@ -149,11 +148,6 @@ def compare(
     -------
     DataFrame, a row a strategy
         The metrics of :meth:`crossattn.BacktestResult.metrics`.
-
-    Raises
-    ------
-    InvalidInputError
-        As :func:`crossattn.backtest_weights`, or there is no strategy.
 
     Examples
     --------

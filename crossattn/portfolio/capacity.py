@@ -36,11 +36,6 @@ def break_even_cost(
         Fraction of the traded notional; 0 where the strategy loses even without costs, ``inf``
         where it gains at ``highest``.
 
-    Raises
-    ------
-    InvalidInputError
-        As :func:`crossattn.backtest_weights`.
-
     Notes
     -----
     Found to 1e-7 over whole backtests, so compounding is counted.
@@ -93,11 +88,6 @@ def capacity_curve(
     DataFrame, a row an account size
         ``annual_return``, ``sharpe_ratio``, ``total_costs`` and ``cost_share`` (costs over the
         initial capital). The capacity is where the return you need is crossed.
-
-    Raises
-    ------
-    InvalidInputError
-        No account sizes, or as :func:`crossattn.backtest_weights`.
     """
     if not len(capitals):
         raise InvalidInputError("capitals must not be empty")

@@ -25,8 +25,8 @@ def diversification_ratio(weights: np.ndarray, covariance: np.ndarray) -> float:
     Returns
     -------
     float
-        1 where nothing is diversified away; √N for N equal, uncorrelated positions; 1 for an empty
-        portfolio. A hedged book can go far above √N.
+        1 where nothing is diversified away or nothing held; √N for N equal, uncorrelated positions.
+        A hedged book can go far above √N.
 
     Raises
     ------
@@ -62,16 +62,10 @@ def effective_number_of_bets(weights: np.ndarray, covariance: np.ndarray) -> flo
         exp of the entropy of the variance shares of the principal portfolios: 1 where one factor
         moves everything, N at most, 0 for an empty portfolio.
 
-    Raises
-    ------
-    InvalidInputError
-        As :func:`diversification_ratio`.
-
     Notes
     -----
-    With eigenvalues l_k and eigenvectors e_k of the covariance, the shares are
-    l_k (e_k·w)² / (w' C w). Where eigenvalues are equal, the principal portfolios, and so the
-    number, are not unique.
+    With eigenvalues l_k and eigenvectors e_k the shares are l_k (e_k·w)² / (w' C w); they are not
+    unique where eigenvalues are equal.
 
     References
     ----------

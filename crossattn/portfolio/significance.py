@@ -24,14 +24,8 @@ class SharpeInterval:
 
     Attributes
     ----------
-    sharpe_ratio, low, high : float
-        Annual estimate and the ends of the interval.
-    standard_error : float
+    sharpe_ratio, low, high, standard_error : float
         Annual.
-    level : float
-        Probability that the interval claims.
-    method : str
-        "hac" or "bootstrap".
     """
 
     sharpe_ratio: float
@@ -82,9 +76,8 @@ def sharpe_interval(
 
     Notes
     -----
-    The default lags suit the mild autocorrelation of traded returns: on 500 returns with one of .3,
-    95 % intervals cover 93 % of the time. With .8, as stale marks give, it is 80 % (89 % with 40
-    lags, or by bootstrap).
+    On 500 returns with an autocorrelation of .3, 95 % intervals cover 93 % of the time; with .8, as
+    stale marks give, 80 % (89 % with 40 lags, or by bootstrap).
 
     References
     ----------
@@ -141,11 +134,6 @@ def probabilistic_sharpe(
     -------
     float
         Between 0 and 1.
-
-    Raises
-    ------
-    InvalidInputError
-        Fewer than ten returns, or all the same.
 
     Notes
     -----
@@ -235,8 +223,8 @@ def deflated_sharpe(
 
     Notes
     -----
-    Leaving failures out of ``trials`` defeats it. Trials that resemble each other count as fewer;
-    taking all of them as independent is the cautious side.
+    Leave no failure out of ``trials``. Counting trials that resemble each other as independent is
+    the cautious side.
 
     References
     ----------

@@ -36,11 +36,10 @@ class CrossAttentionBacktest:
     Parameters
     ----------
     model : CrossAttentionForecaster, CrossAttentionMultiAsset, or anything with ``predict``
-        An object with ``predict``, a torch module or a function. It takes what :meth:`run` was
-        given and returns (n, N) returns or weights, (n, N, 3) class logits, or (n, N, Q) quantiles.
-        Where a prediction is NaN no order is sent: what is held of the asset stays.
-        Which of them follows from ``output_type`` (of the model or its ``config``): "regression"
-        (the default for two dimensions), "classification" (for three), "portfolio", "distribution".
+        An object with ``predict``, a torch module or a function from what :meth:`run` was given to
+        (n, N) returns or weights, (n, N, 3) class logits, or (n, N, Q) quantiles: which of them is
+        its ``output_type``, by default "regression" for two dimensions and "classification" for
+        three. A NaN prediction sends no order.
     initial_capital : float
         Money at the start.
     transaction_cost : float

@@ -44,8 +44,7 @@ class WalkForwardResult:
 
     Notes
     -----
-    ``result.predict`` gives the predictions back for a part of the test windows, so that the result
-    can be handed to :class:`crossattn.CrossAttentionBacktest` as a model.
+    The result can be handed to :class:`crossattn.CrossAttentionBacktest` as a model.
     """
 
     predictions: np.ndarray
@@ -59,15 +58,7 @@ class WalkForwardResult:
         return self.data.timestamps
 
     def predict(self, data: CrossAttentionData) -> np.ndarray:
-        """Predictions for windows between the first and the last that a fold tested.
-
-        NaN, as in ``predictions``, for windows that lie between two folds' test parts.
-
-        Raises
-        ------
-        InvalidInputError
-            A window lies outside of them, or the symbols are others.
-        """
+        """Predictions for windows between the first and the last that a fold tested."""
         if tuple(data.symbols) != tuple(self.data.symbols):
             raise InvalidInputError(
                 f"data must have the symbols {self.data.symbols}, got {data.symbols}"
@@ -144,9 +135,8 @@ def walk_forward(
     Notes
     -----
     The last ``horizon`` windows before the test part are *purged*: their targets are still open
-    when the first test forecast is made. The embargo adds a distance for what else may reach
-    across, such as slow features. The last fold may be shorter
-    (:func:`crossattn.windows.splits.walk_forward_folds`).
+    when the first test forecast is made. The embargo adds to that distance. The last fold may be
+    shorter.
 
     Built in chapter: Regimes and walk-forward.
 

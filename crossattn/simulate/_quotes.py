@@ -108,16 +108,8 @@ def bars_from_returns(
 ) -> dict[str, Frame]:
     """Return bars whose closes make ``returns`` and whose highs and lows are those of bridges.
 
-    A path from open to close with the bar's volatility is a Brownian bridge; the law of its maximum
-    has a closed form, so one uniform number draws it.
-
-    Parameters
-    ----------
-    rng : Generator
-    returns, volatility, volume : ndarray of shape (N, T)
-        Log return, standard deviation of a log return, and traded volume of each bar.
-    opens : DatetimeIndex of shape (T,)
-    symbols : list of N str
+    ``returns``, ``volatility`` (of a log return) and ``volume`` are (N, T). A path from open to
+    close is a Brownian bridge; its maximum has a closed form, so one uniform number draws it.
     """
     first = np.exp(rng.uniform(np.log(5), np.log(500), (len(symbols), 1)))
     close = first * np.exp(np.cumsum(returns, axis=1))

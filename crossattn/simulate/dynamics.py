@@ -23,9 +23,8 @@ _MAX_CALIBRATIONS = 60
 class Edges:
     """A directed lead-lag graph: one entry of each array (E,) is one edge.
 
-    ``lag`` counts bars from the leader's bar to the follower's; ``weight`` is relative among the
-    edges of a follower until the dynamics are calibrated; ``regime`` is the state in which the
-    edge holds.
+    ``lag`` counts bars from the leader's to the follower's; ``weight`` is relative among a
+    follower's edges until calibrated; ``regime`` is the state in which the edge holds.
     """
 
     leader: np.ndarray
@@ -88,8 +87,7 @@ class Dynamics:
     def run(self, shocks: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (returns, oracle), both (N, T), for these shocks.
 
-        A fixed point by substitution: the drive reads earlier bars only, so each round makes at
-        least one more bar exact, and small coefficients make all of them so within a few rounds.
+        A fixed point by substitution: each round makes at least one more bar exact.
         """
         returns = start
         for _ in range(_MAX_ROUNDS):

@@ -1,7 +1,7 @@
 """Simulated markets with known leaders, lags and best possible forecast.
 
-Real bars do not tell whether attention has found the right leader. Here the answer is part of the
-data, and so is the ceiling: the conditional mean given perfect knowledge of the market.
+The answer is part of the data, and so is the ceiling: the mean given perfect knowledge of the
+market.
 """
 
 from __future__ import annotations

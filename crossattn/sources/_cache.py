@@ -1,8 +1,8 @@
 """Disk cache of bars: a second fetch requests only what is missing.
 
-One Parquet file a symbol, interval and category. Its footer carries a SHA-256 over every other byte
-of the file, checked before anything is decoded, and the place it was written for, so that a file
-moved elsewhere is noticed. A file that fails any check counts as absent and is written anew.
+One Parquet file a symbol, interval and category. Its footer carries a SHA-256 over every other
+byte, checked before anything is decoded, and the place it was written for. A file that fails a
+check counts as absent.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ _ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, Re
 class BarCache:
     """A folder of checked Parquet files that several processes may share.
 
-    A write takes a lock, reads what is there, merges, and moves a synced temporary file into place:
-    writers never undo each other, and a reader or a crash sees a whole file. The lock is the
-    operating system's, so that it ends with its process. Files that carry an Arrow schema, which
-    may name extension types, are foreign and are not opened.
+    A write takes an operating-system lock, merges, and moves a synced temporary file into place:
+    writers never undo each other, and a reader or a crash sees a whole file. Files that carry an
+    Arrow schema, which may name extension types, are not opened.
     """
 
     def __init__(self, directory: str | os.PathLike):

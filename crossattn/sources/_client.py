@@ -1,7 +1,7 @@
 """HTTP client of Bybit's candles: one page, retried until it comes, is refused, or time is up.
 
-Three outcomes, and no fourth: a page; a final refusal, as VenueError; or a fault that may pass,
-which is asked again after a wait, a bounded number of times within a bounded time.
+Three outcomes: a page; a final refusal (VenueError); or a fault that may pass, asked again a
+bounded number of times within a bounded time.
 """
 
 from __future__ import annotations

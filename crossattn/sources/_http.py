@@ -1,7 +1,7 @@
 """HTTP responses bounded in time and size: slow headers, slow or endless bodies, bombs.
 
-A read timeout alone bounds nothing: a server that sends a byte a second never trips it. So every
-read of a socket, headers included, may take only what is left of the request's deadline.
+A read timeout alone bounds nothing where a server sends a byte a second, so every read of a socket,
+headers included, may take only what is left of the request's deadline.
 """
 
 from __future__ import annotations

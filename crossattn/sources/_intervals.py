@@ -1,8 +1,7 @@
 """Times and intervals of candles: where each interval opens and closes.
 
-A candle is named by an integer, its *slot*: candle 0 holds the epoch, slots count up without holes.
-On slots a range is two integers, a page of 1000 candles is a subtraction, and months of different
-lengths are as easy as minutes.
+A candle is named by an integer, its *slot*: candle 0 holds the epoch, and slots count up without
+holes, so that ranges and pages are subtractions and months are as easy as minutes.
 """
 
 from __future__ import annotations

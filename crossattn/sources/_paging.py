@@ -1,8 +1,7 @@
 """Paged download of one symbol: held candles, the windows still to ask for, what is missing.
 
-Windows are asked for from the newest to the oldest, so that the venue's clock is known first and
-the listing is met last. An empty or short answer may be a fault: a range is asked for again before
-it is believed to be missing.
+Windows are asked for newest first, so that the venue's clock is known first and the listing is met
+last. An empty or short answer is asked for again before its bars are believed missing.
 """
 
 from __future__ import annotations

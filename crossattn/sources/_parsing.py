@@ -1,8 +1,7 @@
 """Parse and validate one kline response: untrusted text to a table of closed candles.
 
-Candles are a DataFrame: its index holds slots (int64, strictly increasing: which candle of the
-interval's grid a row is), its columns `FIELDS` (float64). A row that no candle can be is never
-passed on; whether its page is asked for again is decided by the caller.
+Candles are a DataFrame indexed by slot (int64, increasing), columns `FIELDS` (float64). A row that
+no candle can be is never passed on; the caller decides whether its page is asked for again.
 """
 
 from __future__ import annotations

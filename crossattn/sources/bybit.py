@@ -23,8 +23,8 @@ CATEGORIES = ("spot", "linear", "inverse")
 class BybitDataLoader:
     """Download candles from Bybit, or from any server with its v5 protocol.
 
-    Every bar that comes back has closed by the venue's own clock and has been checked, row by row;
-    bars that the venue does not have are named; a venue that misbehaves is refused in bounded time.
+    Every bar has closed by the venue's own clock and was checked; bars that the venue does not have
+    are named; a venue that misbehaves is refused in bounded time.
 
     Parameters
     ----------
@@ -33,25 +33,18 @@ class BybitDataLoader:
     category : {"linear", "spot", "inverse"}
         Linear perpetuals (USDT, USDC), spot pairs, or inverse perpetuals.
     cache_dir : path, optional
-        Keep what came as Parquet, one file a symbol, interval and category; later fetches ask only
-        for what is missing, and one that was interrupted goes on where it stopped.
+        Keep what came as Parquet; later fetches ask only for what is missing.
     timeout : float
         Seconds for one request, from the connection to the last byte.
     session : requests.Session, optional
         For proxies or certificates. For ``base_url`` it gets an adapter that reads within a
         deadline, unless it carries one of your own.
 
-    Raises
-    ------
-    InvalidInputError
-        An argument is wrong: the message names it.
-
     Notes
     -----
-    Ranges of any length are asked for in windows of at most 1000 candles, newest first; up to six
-    symbols are under way at a time, a thread each, at most 50 requests a second together. Rate
-    limits are honoured by the venue's reset time; passing faults are asked again after waits that
-    double; a symbol without a valid new page for 45 seconds is given up. No redirect is followed.
+    Windows of at most 1000 candles are asked for newest first, six symbols at a time, at most 50
+    requests a second. Rate limits are honoured by the venue's reset time; passing faults are asked
+    again after waits that double; a symbol without a valid new page for 45 seconds is given up.
 
     References
     ----------
@@ -138,9 +131,8 @@ class BybitDataLoader:
     ) -> Frames:
         """Return the closed bars of several symbols, fetched side by side.
 
-        Parameters are those of :meth:`fetch_klines`; the result is keyed by symbol in the order
-        asked for. When a symbol fails, the others are fetched all the same (and kept in the cache)
-        before the error is raised. Ctrl-C stops within a moment; the cache keeps what came.
+        Keyed by symbol in the order asked for. When a symbol fails, the others are fetched (and
+        cached) before the error is raised. Ctrl-C stops within a moment; the cache keeps what came.
         """
         return self.fetch(symbols, interval, start, end, limit).frames_or_raise()
 

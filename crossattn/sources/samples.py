@@ -101,10 +101,9 @@ def load_sample(name: str) -> Frames:
 
     Notes
     -----
-    Oil's spot price is keyed by the stock market's close too, hours after trading in it settled;
-    it was published later still, so treat it as an example of a relation, not of a trade.
-
-    The stocks were chosen by their later survival, so long-only results on them flatter.
+    Oil's spot price is keyed by the stock market's close, hours after it settled and before it was
+    published: an example of a relation, not of a trade. The stocks were chosen by their later
+    survival, so long-only results on them flatter.
 
     Sources: scikit-folio (``skfolio``), Bokeh (``bokeh_sampledata``), ``arch``; each package's
     licence applies.

@@ -1,8 +1,8 @@
 """Bars of stocks, indices, currencies and coins from Yahoo, through yfinance.
 
-yfinance returns an empty frame for many a failure, dates bars by the exchange's wall clock, and
-includes the bar that is still open. Here a failure raises an error that names its cause, a bar has
-a UTC open and the moment at which it was known, and an open bar is left out.
+yfinance returns an empty frame for many a failure, dates bars by wall clock, and includes the open
+bar. Here a failure raises, a bar has a UTC open and the moment it was known, open bars are left
+out.
 """
 
 from __future__ import annotations

@@ -25,13 +25,7 @@ NOISE_FLOOR = 0.1
 def as_data(
     data: CrossAttentionData | tuple, name: str, model: CrossAttentionMultiAsset
 ) -> CrossAttentionData:
-    """Return data as it is, and a pair (X, y) wrapped, in the model's order of features.
-
-    Raises
-    ------
-    InvalidInputError
-        Neither, no window, or shapes that do not fit.
-    """
+    """Return data as it is, and a pair (X, y) wrapped, in the model's order of features."""
     if isinstance(data, CrossAttentionData):
         if len(data) == 0:
             raise InvalidInputError(f"{name} has no window")
@@ -134,13 +128,7 @@ def _drift(y: Tensor, horizon: int) -> Tensor:
 
 
 def align_to_model(model: CrossAttentionMultiAsset, data: CrossAttentionData) -> CrossAttentionData:
-    """Return ``data`` in the model's own order of symbols and features.
-
-    Raises
-    ------
-    InvalidInputError
-        The data has other symbols, lacks a feature, or has another lookback or horizon.
-    """
+    """Return ``data`` in the model's own order of symbols and features."""
     if model.symbols is None:
         return data
     if set(data.symbols) != set(model.symbols):

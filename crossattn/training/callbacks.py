@@ -19,9 +19,9 @@ TENSORBOARD_FOLDER = "tensorboard"
 class Callback:
     """Something to do while a model trains; subclass it and override what you need.
 
-    ``trainer.progress`` is where the training stands, ``trainer.model`` is the model. Under
-    ``torchrun`` every process calls its own. What a method raises ends the training; a run folder
-    keeps its last checkpoint.
+    ``trainer.progress`` is where the training stands, ``trainer.model`` the model. Under
+    ``torchrun`` every process calls its own. An exception ends the training; a run folder keeps its
+    last checkpoint.
 
     Examples
     --------
@@ -78,15 +78,7 @@ class Checkpoint(Callback):
 
 
 class TensorBoard(Callback):
-    """Write each entry of the history to ``run_dir/tensorboard``.
-
-    Raises
-    ------
-    InvalidInputError
-        There is no run folder to write to.
-    MissingDependencyError
-        The package tensorboard is not installed.
-    """
+    """Write each entry of the history to ``run_dir/tensorboard``."""
 
     def __init__(self, folder: RunFolder):
         if folder.path is None:

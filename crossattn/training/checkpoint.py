@@ -1,8 +1,8 @@
 """Weights and state on disk: safetensors and JSON, checksummed, written atomically.
 
-A folder holds ``model.safetensors`` (tensors alone: no time, no path) and ``config.json`` (what the
-tensors mean, and their digest). Nothing is parsed before its digest fits, and no tensor is made
-before the configuration and the file agree on every name and shape.
+A folder holds ``model.safetensors`` (tensors, no time, no path) and ``config.json`` (what they
+mean, and their digest). Nothing is parsed before its digest fits, and no tensor made before
+configuration and file agree on every name and shape.
 
 Built in chapter: Training.
 """
@@ -32,27 +32,14 @@ MAX_TENSOR_BYTES = 8 * 2**30
 
 
 def write_checksummed_json(path: Path, content: Mapping) -> None:
-    """Write ``content`` as JSON with the SHA-256 of its canonical form beside it.
-
-    Parameters
-    ----------
-    path : Path
-    content : mapping
-        JSON values; ``digest`` is taken.
-    """
+    """Write ``content`` as JSON with the SHA-256 of its canonical form beside it."""
     checked = {**content, "digest": _digest_of(content)}
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(checked, indent=1) + "\n", encoding="utf-8")
 
 
 def read_checksummed_json(path: Path) -> dict:
-    """Read what :func:`write_checksummed_json` wrote.
-
-    Raises
-    ------
-    DamagedFileError
-        The file is missing, too large, no JSON, or its digest does not fit.
-    """
+    """Read what :func:`write_checksummed_json` wrote; DamagedFileError where it is not that."""
     data = _read(path, MAX_JSON_BYTES)
     try:
         content = json.loads(data.decode("utf-8"))
@@ -76,13 +63,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def read_tensors(path: Path, digest: str) -> dict[str, torch.Tensor]:
-    """Read tensors whose file has this SHA-256.
-
-    Raises
-    ------
-    DamagedFileError
-        The file is missing, too large, altered, or no safetensors.
-    """
+    """Read tensors whose file has this SHA-256; DamagedFileError where it is missing or altered."""
     data = _read(path, MAX_TENSOR_BYTES)
     if hashlib.sha256(data).hexdigest() != digest:
         raise DamagedFileError(f"{path} is damaged: its digest does not fit")
@@ -93,17 +74,7 @@ def read_tensors(path: Path, digest: str) -> dict[str, torch.Tensor]:
 
 
 def save_models(models: Sequence[CrossAttentionMultiAsset], directory: str | Path, **extra) -> None:
-    """Write the models of one forecast, and what else describes it, to a folder.
-
-    Parameters
-    ----------
-    models : sequence of CrossAttentionMultiAsset
-        Members trained on the same data.
-    directory : path
-        Made where it is missing.
-    **extra
-        JSON values kept in ``config.json``.
-    """
+    """Write the members of one forecast, and JSON values ``extra`` about it, to a folder."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     tensors = {

@@ -1,9 +1,8 @@
 """Distributed training: each process predicts for its shard of every batch.
 
-``torchrun`` starts the processes and ``torch.distributed`` carries the numbers (gloo between CPUs,
-nccl between GPUs). Predictions are exchanged before the loss is taken, so that every process sees
-the loss of the whole batch, a Sharpe ratio or a correlation included; its gradients flow through
-its own rows alone, and adding them up gives the gradient that one process would have found.
+``torchrun`` starts the processes, ``torch.distributed`` exchanges predictions (gloo or nccl) before
+the loss is taken, so that every process sees the loss of the whole batch; gradients flow through
+its own rows, and their sum is the gradient of one process.
 
 Built in chapter: Scale.
 """
@@ -48,8 +47,7 @@ class DistributedContext:
     def current(cls) -> DistributedContext:
         """Return the context of this process: alone, unless torchrun or the caller made a group.
 
-        Workers that a process starts by itself (folds through joblib) inherit torchrun's variables
-        but are not ranks: each of them is alone.
+        joblib workers inherit torchrun's variables but are not ranks: each of them is alone.
         """
         if not dist.is_available():
             return cls()
@@ -69,13 +67,7 @@ class DistributedContext:
         return self.rank == 0
 
     def check_device(self, device: torch.device) -> None:
-        """Refuse devices that these processes cannot share.
-
-        Raises
-        ------
-        InvalidInputError
-            More processes than GPUs (nccl needs one for each), or neither CPU nor CUDA.
-        """
+        """Refuse devices that these processes cannot share."""
         if self.size == 1 or device.type == "cpu":
             return
         if device.type != "cuda":
@@ -94,19 +86,7 @@ class DistributedContext:
         return rows.tensor_split(self.size)[self.rank]
 
     def all_gather(self, own: Tensor, n_rows: int) -> Tensor:
-        """Return the predictions for the whole batch; gradients flow through this process's own.
-
-        Parameters
-        ----------
-        own : Tensor of shape (B', ...)
-            Predictions for :meth:`shard` of the batch's rows.
-        n_rows : int
-            Rows of the batch, B.
-
-        Returns
-        -------
-        Tensor of shape (B, ...)
-        """
+        """Return the predictions (B, ...) of the batch; ``own`` (B', ...) are the shard's."""
         if self.size == 1:
             return own
         mine = self.shard(torch.arange(n_rows))

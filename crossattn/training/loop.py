@@ -156,17 +156,14 @@ def train_cross_attention_model(
 
     Notes
     -----
-    With ``next_bar``, as in the default preset's recipe for forecasts of returns,
-    losses are those of the next bar at any horizon, and the forecast adds up over the horizon what
-    is known of each of its bars. ``next_bar=False`` learns from the horizon's own return.
+    With ``next_bar`` (the default preset, forecasts of returns) losses are those of the next bar at
+    any horizon, and the forecast adds up what is known of each bar in the horizon.
 
-    Unknown targets (NaN) are skipped; unknown inputs are masked by the model. Constant prices give
-    finite forecasts of zero.
+    Unknown targets are skipped, unknown inputs masked; constant prices give forecasts of zero.
 
-    Under ``torchrun`` all processes train one model: each takes its share of every batch, losses
-    and weights are those of one process up to rounding, and the first writes ``run_dir``, which all
-    must see. A run may be resumed by another number of processes. Dropout draws differ from those
-    of one process.
+    Under ``torchrun`` each process takes its share of every batch; losses and weights are those of
+    one process up to rounding (dropout draws differ), and the first writes ``run_dir``, which all
+    must see. A run may be resumed by another number of processes.
 
     Built in chapter: Training.
     """

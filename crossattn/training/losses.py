@@ -1,9 +1,8 @@
 """Training losses, each with the returns that it takes.
 
-Every loss is a function of the model's prediction and a :class:`~crossattn.model.batch.Batch` and
-gives a scalar. Unknown targets are skipped; errors are counted in volatilities known before the
-bar, so that a quiet night and a crash teach alike. A loss of your own is a function of prediction
-and target: see :func:`resolve_loss`.
+Every loss takes the prediction and a :class:`~crossattn.model.batch.Batch` and gives a scalar.
+Unknown targets are skipped; errors are in volatilities known before the bar. For a loss of your own
+see :func:`resolve_loss`.
 
 Built in chapter: Training.
 """

@@ -1,8 +1,7 @@
 """A run folder: history, the last checkpoint, and at the end the model.
 
-A checkpoint is two files: tensors under a name of their own, then a checksummed JSON that points to
-them. The pointer is replaced last and atomically, so a kill at any moment leaves the old checkpoint
-or the new one, never a mixture.
+A checkpoint is tensors under a name of their own, then a checksummed JSON that points to them,
+replaced atomically: a kill at any moment leaves the old checkpoint or the new one.
 
 Built in chapter: Training.
 """
@@ -101,21 +100,7 @@ def digest_of_windows(parts: Sequence[CrossAttentionData]) -> str:
 
 
 class RunFolder:
-    """The folder of one training run; ``None`` keeps nothing.
-
-    Parameters
-    ----------
-    directory : path or None
-    resume : bool
-        Continue what is there; without it a folder that holds a run is refused.
-    writes : bool
-        Whether this process is the one that writes; others only read.
-
-    Raises
-    ------
-    InvalidInputError
-        The folder holds a run and ``resume`` is False, or it is a file.
-    """
+    """The folder of one training run; ``None`` keeps nothing; only ``writes`` processes write."""
 
     def __init__(self, directory: str | Path | None, *, resume: bool, writes: bool = True):
         self.writes = writes
@@ -139,13 +124,7 @@ class RunFolder:
             ) from None
 
     def claim(self, mark: dict) -> None:
-        """Write what the run is made of, before anything is finished.
-
-        Raises
-        ------
-        InvalidInputError
-            The folder holds a run of another configuration or other data.
-        """
+        """Write what the run is made of, before anything is finished."""
         if (self.path / POINTER).exists():
             self._check_mark(read_checksummed_json(self.path / POINTER), mark)
             self._clear_parts()
@@ -171,15 +150,7 @@ class RunFolder:
         self._reconcile(progress, name)
 
     def restore(self, mark: dict) -> tuple[Progress, dict[str, torch.Tensor]] | None:
-        """Return the last checkpoint, None where there is none.
-
-        Raises
-        ------
-        DamagedFileError
-            The checkpoint is not what was written.
-        InvalidInputError
-            It belongs to another configuration, other data or another seed.
-        """
+        """Return the last checkpoint, None where there is none."""
         if self.path is None or not (self.path / POINTER).exists():
             return None
         pointer = read_checksummed_json(self.path / POINTER)

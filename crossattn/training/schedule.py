@@ -49,9 +49,8 @@ def plateau(progress: float, warmup: float, cuts: int, factor: float) -> float:
 def plateau_cuts(val_losses: Sequence[float], patience: int) -> int:
     """Return how often ``patience`` epochs, and then one more, passed without a better loss.
 
-    What :class:`torch.optim.lr_scheduler.ReduceLROnPlateau` does with a threshold of 0, as a
-    function of the history, so that a resumed run cuts where an uninterrupted one does. A loss that
-    is not a number is no better.
+    As :class:`torch.optim.lr_scheduler.ReduceLROnPlateau` with a threshold of 0, but a function of
+    the history, so that a resumed run cuts alike. A loss that is not a number is no better.
 
     Examples
     --------
@@ -78,8 +77,8 @@ def rate_share(recipe: TrainingConfig, progress: float, val_losses: Sequence[flo
 def penalty_share(progress: float, begins: float, full: float) -> float:
     """Return the share of the full penalty after a share ``progress`` of all steps.
 
-    A penalty from the start silences heads before they have found anything; one that never comes
-    leaves all of them talking.
+    A penalty from the start drives gains to zero before heads have learned; without one no head is
+    pruned.
 
     Examples
     --------

@@ -31,20 +31,7 @@ UPDATE_EVERY = 16
 
 
 class Trainer:
-    """One training in memory: model, optimiser, batches and progress.
-
-    Parameters
-    ----------
-    model : CrossAttentionMultiAsset
-        Scales fitted, on ``device``.
-    train, val : CrossAttentionData
-        In the model's order of symbols and features.
-    recipe : TrainingConfig
-    seed : int
-    device : torch.device
-    context : DistributedContext, optional
-        The processes that train together; None: this one alone.
-    """
+    """One training in memory: model, optimiser, batches and progress."""
 
     def __init__(
         self,
@@ -101,13 +88,7 @@ class Trainer:
         yield from order[self.progress.batch :]
 
     def step(self, rows: Tensor) -> None:
-        """Learn from one batch.
-
-        Raises
-        ------
-        InvalidInputError
-            The loss is not finite.
-        """
+        """Learn from one batch."""
         recipe, state = self.recipe, self.progress
         if state.batch % UPDATE_EVERY == 0:
             self.train = self.model.body.update_head_scores(self.train)

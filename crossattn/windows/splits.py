@@ -77,8 +77,7 @@ def walk_forward_folds(
 
     Notes
     -----
-    A window's target is known `horizon` bars after its last one. Without the purge the newest
-    targets of the training part would be computed from closes of the test part.
+    A target is known `horizon` bars after its window: hence the purge.
 
     Built in chapter: Windows, splits and leaks.
 
@@ -144,12 +143,10 @@ def combinatorial_folds(
 
     Notes
     -----
-    Training windows whose target is still open when a test block begins are purged
-    (`data.horizon` of them), and so are the windows after a test block while that block's targets
-    are open. The folds are those of ``skfolio.model_selection.CombinatorialPurgedCV`` with
-    ``purged_size=horizon``, given as windows, and for any embargo. A block learned from may come
-    after the one tried on: this measures how a rule varies over history, not what it would have
-    earned.
+    Training windows whose target is open when a test block begins are purged, and those after a
+    test block while its targets are open: ``skfolio.model_selection.CombinatorialPurgedCV`` with
+    ``purged_size=horizon``, for any embargo. A training block may come after the test: this
+    measures how a rule varies over history, not what it would have earned.
 
     Built in chapter: Windows, splits and leaks.
 
