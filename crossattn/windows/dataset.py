@@ -59,6 +59,9 @@ class CrossAttentionData:
     exogenous : ndarray of shape (n_rows, n_series) or None
         Series that may lead and are never forecast: the newest value known at each row.
     exogenous_names : tuple of str
+    bars : Frames or Panel or None
+        What the features were computed from, as it was given: a forecaster that is updated bar by
+        bar starts from its newest rows.
     """
 
     panel: np.ndarray
@@ -73,6 +76,7 @@ class CrossAttentionData:
     clock: pd.DatetimeIndex
     exogenous: np.ndarray | None = None
     exogenous_names: tuple[str, ...] = ()
+    bars: Frames | pd.DataFrame | None = None
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -275,7 +279,8 @@ class CrossAttentionData:
         if self.exogenous is not None:
             joined["exogenous"] = np.concatenate([self.exogenous, later.exogenous])
         ends = np.concatenate([self.ends, later.ends + len(self.panel)])
-        return replace(self, ends=ends, clock=self.clock.append(later.clock), **joined)
+        joined |= {"ends": ends, "clock": self.clock.append(later.clock), "bars": later.bars}
+        return replace(self, **joined)
 
     def select(
         self, symbols: Sequence[str] | None = None, features: Sequence[str] | None = None
@@ -424,6 +429,7 @@ def prepare_cross_attention_data(
         for column, (_, values) in enumerate(feature_arrays(bars, names)):
             panel[:, :, column] = values
     made = _assemble(panel, ends, lookback, horizon, symbols, names, bars.close, bars.index)
+    made = replace(made, bars=data)
     return made if exogenous is None else _with_exogenous(made, exogenous)
 
 
