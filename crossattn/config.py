@@ -29,70 +29,37 @@ DEFAULT_FEATURES = (
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Default training settings of a preset.
+    """Default training settings of a preset."""
 
-    Attributes
-    ----------
-    epochs, batch_size : int
-        Passes over the training rows, rows in a step.
-    lr : float
-        Peak learning rate.
-    schedule : {"cosine", "plateau"}
-        What follows the warm-up: half a cosine down to 0, or the peak, multiplied by
-        ``plateau_factor`` whenever ``plateau_patience`` epochs passed without a better validation
-        loss.
-    plateau_patience : int
-    plateau_factor : float
-    lr_factors : mapping of str to float
-        Multiples of ``lr`` for the parameters whose name ends so.
-    warmup : float
-        Share of all steps in which the rate rises.
-    weight_decay : float
-        Of AdamW.
-    clip : float
-        Largest norm of the gradient.
-    gain_penalty : float
-        L1 penalty on the gains, at its full height.
-    penalty_from, penalty_full : float
-        Shares of training at which the penalty begins to rise, and is at its full height.
-    volatility_half_life : float
-        Half-life, in bars, of the volatility that divides targets and forecasts in the loss;
-        0 trains on raw returns.
-    target_clip : float
-        Targets are clipped at this many volatilities.
-    loss : str or callable
-        Name of the loss (see :mod:`crossattn.training.losses`); empty: the output's own. Or a
-        function of prediction and target (:func:`crossattn.training.losses.resolve_loss`).
-    transaction_cost, risk_aversion, concentration : float
-        What the losses over portfolios price: traded notional, variance, squared positions.
-    next_bar : bool
-        Learn forecasts of a longer horizon from the next bar alone, and add up what is known of
-        each bar in the horizon. Overlapping targets repeat one another; next bars do not.
-    accumulate : int
-        Batches whose gradients are added before each step of the optimiser.
-    """
-
-    epochs: int = 15
-    batch_size: int = 256
-    lr: float = 0.1
+    epochs: int = 15  #: passes over the training rows
+    batch_size: int = 256  #: rows in a step
+    lr: float = 0.1  #: peak learning rate
+    #: multiples of ``lr`` for the parameters whose name ends so
     lr_factors: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    warmup: float = 0.2
+    warmup: float = 0.2  #: share of all steps in which the rate rises
+    #: after the warm-up: "cosine", half a cosine down to 0, or "plateau", the peak times
+    #: ``plateau_factor`` after each ``plateau_patience`` epochs without a better validation loss
     schedule: str = "cosine"
     plateau_patience: int = 2
     plateau_factor: float = 0.3
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    gain_penalty: float = 0.0
-    penalty_from: float = 0.3
-    penalty_full: float = 0.6
+    weight_decay: float = 0.0  #: of AdamW
+    clip: float = 1.0  #: largest norm of the gradient
+    gain_penalty: float = 0.0  #: L1 penalty on the gains, at its full height
+    penalty_from: float = 0.3  #: share of training at which the penalty begins to rise
+    penalty_full: float = 0.6  #: share of training at which it is at its full height
+    #: of the volatility that divides targets and forecasts in the loss, in bars; 0: raw returns
     volatility_half_life: float = 12.0
-    target_clip: float = 6.0
+    target_clip: float = 6.0  #: targets are clipped at this many volatilities
+    #: a name of :mod:`crossattn.training.losses` (empty: the output's own), or a function of
+    #: prediction and target (:func:`crossattn.training.losses.resolve_loss`)
     loss: str | Callable = ""
-    transaction_cost: float = 0.001
-    risk_aversion: float = 10.0
-    concentration: float = 0.0
+    transaction_cost: float = 0.001  #: price of traded notional in losses over portfolios
+    risk_aversion: float = 10.0  #: price of variance there
+    concentration: float = 0.0  #: price of squared positions there
+    #: learn forecasts of a longer horizon from the next bar alone, and add up what is known of each
+    #: bar in the horizon: overlapping targets repeat one another, next bars do not
     next_bar: bool = False
-    accumulate: int = 1
+    accumulate: int = 1  #: batches whose gradients are added before each step of the optimiser
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "plateau_patience"):
@@ -143,74 +110,38 @@ RECIPES = {"lag": LAG_RECIPE, "encoder": ENCODER_RECIPE, "inverted": ENCODER_REC
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides the shape of a :class:`~crossattn.CrossAttentionMultiAsset`.
+    """Everything that decides the shape of a :class:`~crossattn.CrossAttentionMultiAsset`."""
 
-    Attributes
-    ----------
-    n_assets, n_features : int
-        Second and last axis of the input ``(B, N, T, F)``.
-    d_model, n_heads, n_layers : int
-        Width, heads and layers. In the ``lag`` preset an identity is ``d_model // n_heads`` wide,
-        the last layer has ``n_heads`` identity heads, the layers before it are one content layer
-        and further identity layers (one layer: identity heads alone).
-    dropout : float
-        On residual branches; the ``lag`` preset, regularised by its gain penalty, has none.
-    output_type : {"regression", "classification", "portfolio", "distribution"}
-    preset : {"lag", "encoder", "inverted"}
-        ``lag``: attention over (asset, lag) tokens with scalar values, the recommended one.
-        ``encoder``: embedding, temporal attention, cross-asset attention, N layers.
-        ``inverted``: one token an asset.
-    features : tuple of str or None
-        Names of the channels; None: the default seven when ``n_features`` is 7, else the first
-        channel is taken as ``log_return``. Data given to training brings its own names.
-    max_lag : int
-        Newest token plus this many older ones are attended to (``max_lag + 1`` lags).
-    allow_short, max_position : bool, float
-        Portfolio head: long-short or long-only, and the largest absolute weight, which holds
-        after normalisation.
-    quantiles : tuple of float
-        Distribution head: the probabilities it predicts.
-    embedding : {"linear", "conv"}
-        Encoder: how a bar becomes a token.
-    per_asset_embedding : bool
-        Encoder, inverted: an embedding of each asset's own instead of one that all share.
-    cross : {"lagged", "asset", "hierarchical", "routed"}
-        Encoder: its cross-asset attention, over (asset, lag), over assets bar by bar, over assets,
-        sectors and markets, or through a few learned tokens.
-    sectors, markets : tuple of str or None
-        Labels of the assets, for ``cross="hierarchical"``.
-    lookback : int or None
-        Steps of a window. Only ``inverted`` needs to be told; for the others training fills it in.
-    horizon : int or None
-        Steps that a forecast is for, together; training fills it in. None counts as 1.
-    symbols : tuple of str or None
-        Names of the assets, in order; training fills them in from data that has names.
-    seed : int or None
-        Of the initial weights; None draws from torch's global generator.
-    """
-
-    n_assets: int
-    n_features: int
+    n_assets: int  #: second axis of the input ``(B, N, T, F)``
+    n_features: int  #: its last axis
+    #: width, heads and layers; in preset ``lag`` an asset embedding is ``d_model // n_heads`` wide
+    #: and each layer but the first of two or more, a content head, has ``n_heads`` identity heads
     d_model: int = 64
     n_heads: int = 4
     n_layers: int = 2
-    dropout: float = 0.1
-    output_type: str = "regression"
+    dropout: float = 0.1  #: on residual branches; none in preset ``lag``
+    output_type: str = "regression"  #: or "classification", "portfolio", "distribution"
+    #: ``lag``: attention over (asset, lag) tokens with scalar values; ``encoder``: embedding,
+    #: temporal attention, cross-asset attention, N layers; ``inverted``: one token an asset
     preset: str = "lag"
+    #: names of the channels; None: the default seven when ``n_features`` is 7, else the first is
+    #: taken as ``log_return``. Data given to training brings its own names.
     features: tuple[str, ...] | None = None
-    max_lag: int = 7
-    allow_short: bool = False
-    max_position: float = 1.0
-    quantiles: tuple[float, ...] = DEFAULT_QUANTILES
-    embedding: str = "linear"
-    per_asset_embedding: bool = False
+    max_lag: int = 7  #: the newest token plus this many older ones are attended to
+    allow_short: bool = False  #: portfolio head: long-short
+    max_position: float = 1.0  #: portfolio head: largest absolute weight, after normalisation
+    quantiles: tuple[float, ...] = DEFAULT_QUANTILES  #: distribution head: probabilities
+    embedding: str = "linear"  #: encoder: how a bar becomes a token, or "conv"
+    per_asset_embedding: bool = False  #: encoder, inverted: an embedding of each asset's own
+    #: encoder: attention over (asset, lag) ("lagged"), over assets bar by bar ("asset"), over
+    #: assets, sectors and markets ("hierarchical"), or through learned tokens ("routed")
     cross: str = "lagged"
-    sectors: tuple[str, ...] | None = None
-    markets: tuple[str, ...] | None = None
-    lookback: int | None = None
-    horizon: int | None = None
-    symbols: tuple[str, ...] | None = None
-    seed: int | None = None
+    sectors: tuple[str, ...] | None = None  #: labels of the assets, for "hierarchical"
+    markets: tuple[str, ...] | None = None  #: labels of the assets, for "hierarchical"
+    lookback: int | None = None  #: steps of a window; training fills it in, ``inverted`` needs it
+    horizon: int | None = None  #: steps of a forecast, None as 1; training fills it in
+    symbols: tuple[str, ...] | None = None  #: names of the assets, in order; training fills them in
+    seed: int | None = None  #: of the initial weights; None draws from torch's global generator
 
     def __post_init__(self) -> None:
         least = {"n_assets": 2, "n_features": 1, "d_model": 1, "n_heads": 1, "n_layers": 1}

@@ -28,6 +28,7 @@ from crossattn.tokens.sparse import (
 )
 from crossattn.tokens.varying import VaryingPart
 from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.splits import hold_out
 
 if TYPE_CHECKING:
     from crossattn.evidence.leadlag import LeadLagReport
@@ -178,7 +179,7 @@ class CrossAttentionForecaster(ForecastEstimator):
         self._check_parameters()
         check_windows("train", train)
         if val is None:
-            train, val = hold_out(train)
+            train, val = hold_out(train, VALIDATION_SHARE)
         check_windows("val", val)
         if train.lookback <= self.max_lag:
             raise InvalidInputError(
@@ -545,21 +546,6 @@ class CrossAttentionForecaster(ForecastEstimator):
             place = np.ravel_multi_index(place, out.shape[2:])
             place, which = np.unique(place, return_inverse=True)
             cells[:, k, place] += values @ (which[:, None] == np.arange(len(place)))
-
-
-def hold_out(data: CrossAttentionData) -> tuple[CrossAttentionData, CrossAttentionData]:
-    """Split off the last tenth for validation, purged by the horizon.
-
-    Raises
-    ------
-    InvalidInputError
-        Too few windows for both parts.
-    """
-    first_val = len(data) - max(1, round(VALIDATION_SHARE * len(data)))
-    last_train = first_val - data.horizon
-    if last_train < 1:
-        raise InvalidInputError(f"train has {len(data)} windows: too few to hold some out")
-    return data[:last_train], data[first_val:]
 
 
 def _together(

@@ -70,23 +70,13 @@ def effective_number(attention: Tensor, dim: int = -1) -> Tensor:
 class Collapse:
     """Attention collapse by head: how far all queries attend to the same few keys.
 
-    Attributes
-    ----------
-    leader_share : Tensor of shape (H, Nk)
-        Part of all attention of a head that each key receives.
-    effective_leaders : Tensor of shape (H,)
-        Effective number of keys that receive it; near 1 the head has collapsed on one leader.
-    largest_share : Tensor of shape (H,)
-        Share of the most attended key.
-    effective_per_query : Tensor of shape (H,)
-        Effective number of keys of a single row, averaged over rows: small here with many
-        effective leaders above means that each query has its own few, which is no collapse.
+    Few effective leaders mean collapse; few keys a query beside many leaders do not.
     """
 
-    leader_share: Tensor
-    effective_leaders: Tensor
-    largest_share: Tensor
-    effective_per_query: Tensor
+    leader_share: Tensor  #: (H, Nk) part of all attention of a head that each key receives
+    effective_leaders: Tensor  #: (H,) effective number of keys that receive it
+    largest_share: Tensor  #: (H,) share of the most attended key
+    effective_per_query: Tensor  #: (H,) effective number of keys of a row, mean over rows
 
 
 def collapse_meter(attention: Tensor) -> Collapse:

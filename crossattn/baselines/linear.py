@@ -12,8 +12,8 @@ from sklearn.linear_model import lasso_path
 
 from crossattn._validation import check_choice, check_int
 from crossattn.baselines.base import Baseline
-from crossattn.errors import InvalidInputError
 from crossattn.windows.lagged import lagged_log_returns, recent_volatility
+from crossattn.windows.splits import hold_out
 
 PENALTIES = ("none", "ridge", "lasso")
 CLIP = 6.0
@@ -111,7 +111,7 @@ class VAR(Baseline):
         self._return_column()
         order = np.arange(len(self.symbols_))
         if val is None and self.penalty != "none":
-            train, val = _hold_out(train)
+            train, val = hold_out(train)
         problems = [self._problem(train, order, i) for i in order]
         if self.penalty == "none":
             paths = [_ridge_path(p, np.zeros(1)) for p in problems]
@@ -217,11 +217,3 @@ def _lasso_path(problem: _LeastSquares, penalties: np.ndarray) -> np.ndarray:
         max_iter=5000,
     )
     return path.T
-
-
-def _hold_out(train):
-    """Split off the last fifth of the training windows, purged by the horizon."""
-    cut = len(train) - len(train) // 5
-    if cut - train.horizon < 2 or cut >= len(train):
-        raise InvalidInputError(f"train is too short to choose a penalty: {len(train)} windows")
-    return train[: cut - train.horizon], train[cut:]

@@ -26,6 +26,7 @@ from crossattn.baselines.networks import (
 )
 from crossattn.runtime import select_device
 from crossattn.windows.lagged import recent_volatility
+from crossattn.windows.splits import hold_out
 
 if TYPE_CHECKING:
     from crossattn.windows.dataset import CrossAttentionData
@@ -101,8 +102,7 @@ class NeuralBaseline(Baseline):
             check_int(name, getattr(self, name))
         check_float("lr", self.lr, above=0)
         if val is None:
-            cut = len(train) - len(train) // 5
-            train, val = train[: max(cut - train.horizon, 1)], train[cut:]
+            train, val = hold_out(train)
         self.bars_ = min(self.window or 16, train.lookback)
         order = np.arange(len(self.symbols_))
         self._measure(train)

@@ -14,6 +14,7 @@ from crossattn._validation import check_int
 from crossattn.baselines.base import Baseline
 from crossattn.baselines.linear import CLIP, VOLATILITY_HALF_LIFE
 from crossattn.windows.lagged import lagged_log_returns, recent_volatility
+from crossattn.windows.splits import hold_out
 
 
 class BoostedTrees(Baseline):
@@ -67,8 +68,7 @@ class BoostedTrees(Baseline):
     def _fit(self, train, val):
         check_int("n_trees", self.n_trees)
         if val is None:
-            cut = len(train) - len(train) // 5
-            train, val = train[: max(cut - train.horizon, 1)], train[cut:]
+            train, val = hold_out(train)
         fitted = self._scaled(train, np.arange(len(self.symbols_)))
         chosen = self._scaled(val, self._order_of(val))
         self.trees_ = [

@@ -14,61 +14,29 @@ class Batch:
 
     A whole data set is one too, whose inputs are views; :meth:`take` draws some of its windows.
     A preset fills in what it reads, training the rest; what is not used is None.
-
-    Attributes
-    ----------
-    values, content : Tensor of shape (B, N, L)
-        Preset ``lag``: standardised returns and relative volume of the newest L steps, oldest
-        first; 0 where unknown.
-    present : bool Tensor of shape (B, N, L), (B, N, T) or None
-        Where the return is known; in the other presets where a bar exists, None if all do.
-    state : Tensor of shape (B, S)
-        Standardised state of the market.
-    log_scale : Tensor of shape (B, N)
-        Log of each asset's recent volatility over its usual one.
-    head_scores : Tensor of shape (B, H)
-        Recent skill of each identity head, see
-        :meth:`~crossattn.model.lag_body.LagBody.update_head_scores`.
-    history : Tensor of shape (2, S, N, T)
-        Values and content of the whole series, from which head scores are computed.
-    windows : Tensor of shape (B, N, T, F)
-        The other presets: standardised windows, 0 where unknown.
-    target : Tensor of shape (B, N)
-        Simple return over the horizon, a fraction, known at its end; NaN unknown.
-    noise : Tensor of shape (B, N)
-        Volatility of that return, known before it.
-    next_return : Tensor of shape (B, N)
-        Simple return of the next bar: what a position earns. NaN unknown.
-    label : int Tensor of shape (B, N)
-        0 down, 1 neutral, 2 up, -1 unknown.
-    quantiles : tuple of float
-        Probabilities of a distribution head.
-    clip : float
-        Targets are cut at this many volatilities.
-    transaction_cost : float
-        Fraction of traded notional.
-    risk_aversion, concentration : float
-        Weights of variance and of the sum of squared positions in
-        :func:`crossattn.training.losses.mean_variance_loss`.
     """
 
-    values: Tensor | None = None
-    content: Tensor | None = None
+    # preset ``lag``: standardised returns and relative volume of the newest L steps, oldest first
+    values: Tensor | None = None  #: (B, N, L), 0 where unknown
+    content: Tensor | None = None  #: (B, N, L), 0 where unknown
+    state: Tensor | None = None  #: (B, S) standardised state of the market
+    log_scale: Tensor | None = None  #: (B, N) log of recent over usual volatility
+    head_scores: Tensor | None = None  #: (B, H) recent skill of each identity head
+    history: Tensor | None = None  #: (2, S, N, T) values and content, for the head scores
+    # the other presets
+    windows: Tensor | None = None  #: (B, N, T, F) standardised, 0 where unknown
+    #: bool (B, N, L) where the return is known, or (B, N, T) where a bar exists, None if all do
     present: Tensor | None = None
-    state: Tensor | None = None
-    log_scale: Tensor | None = None
-    head_scores: Tensor | None = None
-    history: Tensor | None = None
-    windows: Tensor | None = None
-    target: Tensor | None = None
-    noise: Tensor | None = None
-    next_return: Tensor | None = None
-    label: Tensor | None = None
-    quantiles: tuple[float, ...] = ()
-    clip: float = 6.0
-    transaction_cost: float = 0.001
-    risk_aversion: float = 10.0
-    concentration: float = 0.0
+    # training
+    target: Tensor | None = None  #: (B, N) simple return over the horizon, NaN unknown
+    noise: Tensor | None = None  #: (B, N) volatility of that return, known before it
+    next_return: Tensor | None = None  #: (B, N) simple return of the next bar, NaN unknown
+    label: Tensor | None = None  #: int (B, N): 0 down, 1 neutral, 2 up, -1 unknown
+    quantiles: tuple[float, ...] = ()  #: probabilities of a distribution head
+    clip: float = 6.0  #: targets are cut at this many volatilities
+    transaction_cost: float = 0.001  #: fraction of traded notional
+    risk_aversion: float = 10.0  #: weight of the variance in ``mean_variance_loss``
+    concentration: float = 0.0  #: weight of the sum of squared positions there
 
     def __len__(self) -> int:
         inputs = self.windows if self.values is None else self.values

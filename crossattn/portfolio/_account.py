@@ -28,50 +28,24 @@ TRADE = np.dtype(
 
 
 class BacktestInputs(NamedTuple):
-    """Everything that :func:`simulate_account` reads, as plain arrays and numbers.
+    """Everything that :func:`simulate_account` reads, as plain arrays and numbers."""
 
-    Attributes
-    ----------
-    marks : ndarray of shape (N, T)
-        Last known price of each asset; 0 before its first. From the row at which an asset is
-        delisted on, what is paid for a share.
-    tradable : ndarray of bool, shape (N, T)
-        There is a price in this row, and the asset is still listed.
-    delisted_at : ndarray of int, shape (N,)
-        Row at which a delisted asset is paid out, T where never.
-    decision_at : ndarray of int, shape (T,)
-        Row of ``targets`` that may be traded from this row on, -1 where none. The execution lag is
-        in here.
-    targets : ndarray of shape (M, N)
-        Target weights; NaN gives no instruction.
-    years : ndarray of shape (T,)
-        Time since the row before, in years; NaN in the first.
-    funding, impact : ndarray of shape (N, T) or (N, 0)
-        Funding rate that a long pays at this row, and the coefficient of the impact law; empty for
-        none.
-    capital, rate, fixed, borrow_rate, cash_rate, margin_rate, band : float
-        Money at the start, proportional cost (fee plus slippage), money per order, the three
-        yearly rates, and the no-trade band in weight.
-    sizing : int
-        Position in :data:`SIZINGS`.
-    """
-
-    marks: np.ndarray
-    tradable: np.ndarray
-    delisted_at: np.ndarray
-    decision_at: np.ndarray
-    targets: np.ndarray
-    years: np.ndarray
-    funding: np.ndarray
-    impact: np.ndarray
+    marks: np.ndarray  # (N, T) last known prices, 0 before the first; the payout once delisted
+    tradable: np.ndarray  # bool (N, T): a price in this row, and still listed
+    delisted_at: np.ndarray  # int (N,): row of the payout, T where never
+    decision_at: np.ndarray  # int (T,): row of targets to trade from here on (lag included), or -1
+    targets: np.ndarray  # (M, N) weights; NaN gives no instruction
+    years: np.ndarray  # (T,) time since the row before; NaN in the first
+    funding: np.ndarray  # (N, T) rate that a long pays at this row, or (N, 0)
+    impact: np.ndarray  # (N, T) coefficient of the impact law, or (N, 0)
     capital: float
-    rate: float
-    fixed: float
-    borrow_rate: float
+    rate: float  # proportional cost: fee plus slippage
+    fixed: float  # money per order
+    borrow_rate: float  # a year, like the two below
     cash_rate: float
     margin_rate: float
-    band: float
-    sizing: int
+    band: float  # no-trade band in weight
+    sizing: int  # position in SIZINGS
 
 
 class Account(NamedTuple):

@@ -20,20 +20,14 @@ EULER = 0.5772156649015329
 
 @dataclass(frozen=True)
 class SharpeInterval:
-    """An annual Sharpe ratio with its confidence interval.
-
-    Attributes
-    ----------
-    sharpe_ratio, low, high, standard_error : float
-        Annual.
-    """
+    """An annual Sharpe ratio, its confidence interval and its standard error."""
 
     sharpe_ratio: float
     low: float
     high: float
     standard_error: float
-    level: float
-    method: str
+    level: float  #: probability that the interval claims
+    method: str  #: "hac" or "bootstrap"
 
 
 def sharpe_interval(

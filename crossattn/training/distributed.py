@@ -26,13 +26,6 @@ from crossattn.errors import InvalidInputError
 class DistributedContext:
     """The processes that train one model together; by default this one alone.
 
-    Attributes
-    ----------
-    rank : int
-        This process's number; 0 writes the run folder and shows progress.
-    size : int
-        How many there are.
-
     Examples
     --------
     >>> batch = torch.arange(5)
@@ -40,8 +33,8 @@ class DistributedContext:
     [[0, 1, 2], [3, 4]]
     """
 
-    rank: int = 0
-    size: int = 1
+    rank: int = 0  #: this process's number; 0 writes the run folder and shows progress
+    size: int = 1  #: how many there are
 
     @classmethod
     def current(cls) -> DistributedContext:

@@ -32,25 +32,13 @@ from crossattn.windows.dataset import CrossAttentionData
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
-    """What training leaves besides the weights in the model.
+    """What training leaves besides the weights in the model."""
 
-    Attributes
-    ----------
-    model : CrossAttentionMultiAsset
-        With the weights of the best epoch.
-    history : DataFrame
-        One row an epoch: ``epoch, train_loss, val_loss, lr``.
-    best_epoch : int
-    best_val_loss : float
-    stopped_early : bool
-        Whether patience ended before the epochs did.
-    """
-
-    model: CrossAttentionMultiAsset
-    history: pd.DataFrame
+    model: CrossAttentionMultiAsset  #: with the weights of the best epoch
+    history: pd.DataFrame  #: a row an epoch: ``epoch, train_loss, val_loss, lr``
     best_epoch: int
     best_val_loss: float
-    stopped_early: bool
+    stopped_early: bool  #: whether patience ended before the epochs did
 
     def plot(self, ax=None):
         """Draw training and validation loss by epoch, the best one marked; return the Axes."""

@@ -38,27 +38,13 @@ RUN_FILES = (POINTER, HISTORY, MODEL_FILE, CONFIG_FILE)
 
 @dataclass
 class Progress:
-    """Where a training stands, besides its tensors.
+    """Where a training stands, besides its tensors."""
 
-    Attributes
-    ----------
-    epoch, batch : int
-        The next batch to learn from: its epoch (from 1), its number in the epoch (from 0).
-    loss_sum : float
-        Sum of the losses of the epoch's rows so far.
-    history : list of dict
-        One entry a finished epoch.
-    best_epoch : int
-        0: none yet.
-    best_val_loss : float or None
-    finished : bool
-    """
-
-    epoch: int = 1
-    batch: int = 0
-    loss_sum: float = 0.0
-    history: list[dict] = field(default_factory=list)
-    best_epoch: int = 0
+    epoch: int = 1  #: of the next batch, from 1
+    batch: int = 0  #: its number in the epoch, from 0
+    loss_sum: float = 0.0  #: over the epoch's rows so far
+    history: list[dict] = field(default_factory=list)  #: one entry a finished epoch
+    best_epoch: int = 0  #: 0: none yet
     best_val_loss: float | None = None
     finished: bool = False
 

@@ -62,7 +62,8 @@ def recent_volatility(data: CrossAttentionData, order: np.ndarray, half_life: fl
     """
     column = _return_position(data)
     squares = np.asarray(data.panel)[:, order, column].astype(float) ** 2
-    variance = pd.DataFrame(squares).ewm(halflife=half_life, ignore_na=True).mean().to_numpy()
+    # a bar counts by its age in rows, as in the forecaster's channels, missing bars included
+    variance = pd.DataFrame(squares).ewm(halflife=half_life, ignore_na=False).mean().to_numpy()
     known = np.isfinite(squares)
     so_far = np.nancumsum(squares, axis=0) / np.maximum(np.cumsum(known, axis=0), 1)
     floor = np.where(so_far > 0, 1e-4 * so_far, 1.0)

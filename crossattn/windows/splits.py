@@ -195,6 +195,23 @@ def combinatorial_folds(
     return folds
 
 
+def hold_out(
+    data: CrossAttentionData, share: float = 0.2
+) -> tuple[CrossAttentionData, CrossAttentionData]:
+    """Split off the last ``share`` of the windows for validation, purged by the horizon.
+
+    Raises
+    ------
+    InvalidInputError
+        Too few windows for both parts.
+    """
+    first_val = len(data) - max(1, round(share * len(data)))
+    last_train = first_val - data.horizon
+    if last_train < 1:
+        raise InvalidInputError(f"train has {len(data)} windows: too few to hold some out")
+    return data[:last_train], data[first_val:]
+
+
 def fold_table(folds: list[Fold]) -> pd.DataFrame:
     """Return the dates of every block of every fold, one row a block.
 

@@ -111,8 +111,8 @@ def test_refusals(data):
         VAR(max_lag=-1).fit(data)
     with pytest.raises(InvalidInputError, match="below the lookback"):
         VAR(max_lag=10).fit(data)
-    with pytest.raises(InvalidInputError, match="too short"):
-        VAR(penalty="lasso").fit(data[:3])
+    with pytest.raises(InvalidInputError, match="too few"):
+        VAR(penalty="lasso").fit(data[:2])
 
 
 def test_an_asset_without_a_training_row_is_forecast_as_zero(make_frames):

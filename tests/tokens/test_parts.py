@@ -10,6 +10,7 @@ from sklearn.linear_model import Lasso
 from crossattn.attention.content import ContentHeads
 from crossattn.tokens import sparse
 from crossattn.tokens.channels import (
+    VOLATILITY_HALF_LIFE,
     Channel,
     TokenIndex,
     distance_from_mean,
@@ -18,6 +19,8 @@ from crossattn.tokens.channels import (
 from crossattn.tokens.memory import Memory, decayed_sum
 from crossattn.tokens.mix import common_drift, mix_weights
 from crossattn.tokens.varying import relevance_regression
+from crossattn.windows import lagged
+from crossattn.windows.dataset import prepare_cross_attention_data
 
 
 def two_channels(n_rows=60, n_sources=3, seed=0):
@@ -53,6 +56,13 @@ def test_volatility_never_vanishes_on_a_price_that_stands_still():
     volatility = recent_volatility(returns)
     assert (volatility > 0).all() and np.isclose(volatility[9, 0], 0.01)
     assert np.isclose(volatility[-1, 1], 1.0), "a price that never moved has no scale"
+
+
+def test_the_baselines_measure_the_same_volatility_where_bars_are_missing(ragged_frames):
+    data = prepare_cross_attention_data(ragged_frames, 8, 1, features=["log_return"])
+    returns = np.asarray(data.panel[:, :, 0], float)
+    found = lagged.recent_volatility(data, np.arange(4), VOLATILITY_HALF_LIFE)
+    np.testing.assert_allclose(found, recent_volatility(returns)[data.ends], rtol=1e-9)
 
 
 def test_tokens_are_the_series_at_their_lags():

@@ -12,9 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from crossattn.baselines.linear import VAR
 from crossattn.errors import InvalidInputError, NotFittedError
-from crossattn.forecaster import CrossAttentionForecaster, hold_out
+from crossattn.forecaster import CrossAttentionForecaster
 from crossattn.simulate.market import simulate_market
 from crossattn.windows.dataset import prepare_cross_attention_data
+from crossattn.windows.splits import hold_out
 
 SMALL = {"max_lag": 7, "n_models": 1, "epochs": 2, "progress": False}
 
@@ -70,7 +71,7 @@ def test_returns_are_needed_and_enough(planted):
 
 def test_validation_is_held_out_where_none_is_given(planted):
     _, train, _, test, _ = planted
-    first, second = hold_out(train)
+    first, second = hold_out(train, 0.1)
     assert first.ends[-1] + train.horizon < second.ends[0] + 1
     assert second.ends[-1] == train.ends[-1]
     explicit = CrossAttentionForecaster(**SMALL).fit(first, second)
