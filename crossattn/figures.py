@@ -7,6 +7,7 @@ zero, so that two figures of the book can be compared by eye.
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 SEQUENTIAL = "cividis"
 DIVERGING = "RdBu_r"
 PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#555555"]
+
+LARGE_MAP = 12  # assets; beyond them a heatmap keeps its size and its labels shrink
+MAP_INCHES = 9.0
+MOST_LABELS = 60
 
 
 def use_style() -> None:
@@ -73,6 +78,7 @@ def attention_heatmap(
     *,
     title: str = "",
     annotate: bool | None = None,
+    limit: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw one attention map: a row is a query asset (follower), a column a key asset (leader).
@@ -87,6 +93,9 @@ def attention_heatmap(
         Left-aligned title.
     annotate : bool, optional
         Print the numbers; by default where there are at most 12 columns.
+    limit : float, optional
+        Attention at the upper end of the colour bar: by default 1, so that maps can be compared,
+        or the largest one where more than 12 keys share it.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
 
@@ -94,6 +103,10 @@ def attention_heatmap(
     -------
     matplotlib Axes
     """
+    if limit is None:
+        attention = np.asarray(attention, float)
+        largest = float(np.nanmax(attention, initial=0.0))
+        limit = largest if attention.shape[1] > LARGE_MAP and largest > 0 else 1.0
     return _heatmap(
         attention,
         queries,
@@ -104,7 +117,7 @@ def attention_heatmap(
         label="attention",
         cmap=SEQUENTIAL,
         vmin=0.0,
-        vmax=1.0,
+        vmax=limit,
     )
 
 
@@ -148,21 +161,32 @@ def _heatmap(values, queries, keys, *, title, annotate, ax, label, **colours) ->
     keys = queries if keys is None else keys
     if annotate is None:
         annotate = values.shape[1] <= 12
-    side = 0.55 * max(values.shape) + 2.0
+    count = max(values.shape)
+    side = 0.55 * count + 2.0 if count <= LARGE_MAP else MAP_INCHES
     ax = new_axes(ax, figsize=(side + 1.2, side))
     sns.heatmap(
         values,
-        xticklabels=[plain(key) for key in keys],
-        yticklabels=[plain(query) for query in queries],
+        xticklabels=_labels(keys),
+        yticklabels=_labels(queries),
         annot=np.round(values, 2) + 0.0 if annotate else False,  # no "-0.00"
         fmt=".2f",
         annot_kws={"size": 8},
-        linewidths=0.5,
+        linewidths=0.5 if count <= LARGE_MAP else 0.0,
         square=True,
         cbar_kws={"label": label, "shrink": 0.8},
         ax=ax,
         **colours,
     )
-    ax.set(xlabel="key asset (leader)", ylabel="query asset (follower)", title=title)
+    ax.set(xlabel="key asset (leader)", ylabel="query asset (follower)")
+    ax.set_title("\n".join(textwrap.wrap(title, int(12 * side))))
     ax.tick_params(axis="y", rotation=0)
+    if count > LARGE_MAP:
+        ax.tick_params(labelsize=max(5.0, min(9.0, 270 / count)))  # points: nine on 30 assets
+        ax.tick_params(axis="x", rotation=90)
     return ax
+
+
+def _labels(names: Sequence[str]) -> list[str]:
+    """Return tick labels; of more than fit, every second, third, ... name."""
+    every = -(-len(names) // MOST_LABELS)
+    return ["" if k % every else plain(name) for k, name in enumerate(names)]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
 from typing import TYPE_CHECKING
 
 from crossattn.cli._argtypes import folder, fraction, positive_float, positive_int, utc_datetime
@@ -38,8 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write ``equity.csv``, ``trades.csv`` and ``metrics.json``; print the metrics."""
+    """Write equity, trades, metrics and a figure; print the metrics beside equal weights."""
     from crossattn._io import atomic_write
+    from crossattn.cli._money import METRICS_FILE, draw_equity, lines_of, metrics_of, write_metrics
     from crossattn.cli._run_folder import (
         check_output_dir,
         load_windows,
@@ -48,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
         read_bars_record,
     )
     from crossattn.data.files import read_bars
+    from crossattn.figures import png_of, use_style
     from crossattn.portfolio.strategy import CrossAttentionBacktest
 
     check_output_dir(args.data, args.out)
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
         max_position=args.max_position,
     )
     results = strategy.run(data)
-    metrics = strategy.compute_metrics(results)
+    metrics = metrics_of(strategy)
     seen = int((data.timestamps <= record["seen_until"]).sum())
     metrics["bars_seen_in_training"] = seen
 
@@ -75,11 +75,12 @@ def run(args: argparse.Namespace) -> None:
         equity.to_csv(temporary, index=False)
     with atomic_write(args.out / "trades.csv") as temporary:
         _at_closes(strategy.result_.trades, data).to_csv(temporary, index=False)
-    written = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-    with atomic_write(args.out / "metrics.json") as temporary:  # JSON knows no infinity
-        temporary.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
-    for name, value in metrics.items():
-        echo(f"{name}: {value:.6g}")
+    write_metrics(args.out / METRICS_FILE, metrics)
+    use_style()
+    with atomic_write(args.out / "equity.png") as temporary:
+        temporary.write_bytes(png_of(draw_equity(strategy)))
+    for line in lines_of(metrics):
+        echo(line)
     if seen:
         echo(f"warning: {seen} of {len(data)} bars were seen in training; this is no test")
 

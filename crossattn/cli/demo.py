@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import TYPE_CHECKING
 
 from crossattn.cli._argtypes import folder, nonnegative_int
 from crossattn.cli._console import echo
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from crossattn.windows.dataset import CrossAttentionData
 
 HELP = "bars, features, training, lead-lag evidence, backtest and report.html in a minute"
 
@@ -20,7 +14,10 @@ LOOKBACK = 48
 N_STEPS = 12_000
 TRANSACTION_COST = 0.0001
 REBALANCE = 1
-METRICS = ("total_return", "sharpe_ratio", "max_drawdown", "average_turnover", "total_costs")
+METRICS = (
+    *("total_return", "sharpe_ratio", "sharpe_ratio_low", "sharpe_ratio_high", "max_drawdown"),
+    *("gross_exposure", "average_turnover", "n_trades", "total_costs", "break_even_cost"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -133,46 +130,27 @@ def _evidence_sections(forecaster, test, market):
 
 def _backtest_section(forecaster, test):
     """Trade the forecasts beside equal weights, at the same costs and at none."""
-    import matplotlib.pyplot as plt
     import pandas as pd
 
+    from crossattn.portfolio.benchmarks import plot_equity
     from crossattn.portfolio.strategy import CrossAttentionBacktest
     from crossattn.report import Section
 
-    strategies = {"cross-attention": forecaster, "equal weight": _EqualWeight(len(test.symbols))}
-    _, ax = plt.subplots()
-    rows = {}
-    for name, model in strategies.items():
-        for cost in (0.0, TRANSACTION_COST):
-            backtest = CrossAttentionBacktest(
-                model, transaction_cost=cost, rebalance_freq=REBALANCE, allow_short=True
-            )
-            results = backtest.run(test)
-            metrics = backtest.compute_metrics(results)
-            label = f"{name}, {'net' if cost else 'gross'}"
-            rows[label] = {key: metrics[key] for key in METRICS}
-            ax.plot(results["timestamp"], results["capital"], label=label)
-    ax.set(xlabel="time (UTC)", ylabel="capital", yscale="log", title="out of sample")
-    ax.legend()
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
+    results = {}
+    for label, cost in (("gross", 0.0), ("net", TRANSACTION_COST)):
+        backtest = CrossAttentionBacktest(
+            forecaster, transaction_cost=cost, rebalance_freq=REBALANCE, allow_short=True
+        )
+        backtest.run(test)
+        results[f"cross-attention, {label}"] = backtest.result_
+        results[f"equal weight, {label}"] = backtest.benchmark_
+    rows = {name: result.metrics() for name, result in results.items()}
+    table = pd.DataFrame.from_dict(rows, orient="index")[list(METRICS)].rename_axis("strategy")
     text = (
         f"Decided at each close, earned over the next bar; net means {TRANSACTION_COST:.2%} of "
         "everything traded. On a simulated market the predictability is planted: read the gap "
         "between gross and net, not the level."
     )
-    caption = "Capital of both strategies, before and after costs."
-    return Section("After costs", text, table=table, figure=ax, caption=caption)
-
-
-class _EqualWeight:
-    """Equal-weight benchmark portfolio, rebalanced as often."""
-
-    output_type = "portfolio"
-
-    def __init__(self, n_assets: int):
-        self.n_assets = n_assets
-
-    def predict(self, data: CrossAttentionData) -> np.ndarray:
-        import numpy as np
-
-        return np.full((len(data), self.n_assets), 1 / self.n_assets)
+    caption = "Equity and drawdown of both strategies, before and after costs."
+    figure = plot_equity(results)
+    return Section("After costs", text, table=table, figure=figure, caption=caption)

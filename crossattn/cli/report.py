@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 from pathlib import Path
 
 from crossattn.cli._argtypes import new_file
@@ -24,6 +25,7 @@ def run(args: argparse.Namespace) -> None:
     """Collect what the run folder holds into a page."""
     import pandas as pd
 
+    from crossattn.cli._money import METRICS_FILE, money_section
     from crossattn.cli._run_folder import FIGURES, open_run, read_bars_record
     from crossattn.errors import DamagedFileError
     from crossattn.report import Section, leaders_section, write_report
@@ -44,6 +46,13 @@ def run(args: argparse.Namespace) -> None:
             sections.append(leaders_section(edges))
         except (ValueError, KeyError):
             raise DamagedFileError(f"{leaders} is damaged; train the run again") from None
+    metrics = run_dir / METRICS_FILE
+    if metrics.is_file():
+        try:
+            figure = _read_png(run_dir / "figures" / "equity.png")
+            sections.append(money_section(json.loads(metrics.read_text("utf-8")), figure))
+        except (OSError, TypeError, ValueError, KeyError):
+            raise DamagedFileError(f"{metrics} is damaged; train the run again") from None
     facts = {
         "symbols": ", ".join(run.symbols),
         "lookback and horizon": f"{run.lookback} and {run.horizon} bars",

@@ -217,11 +217,13 @@ def _train(args: argparse.Namespace, model, train, val, **folder):
 
 
 def _write_evidence(run_dir: Path, model, plot_losses, test) -> None:
-    """Write loss curve, attention map and tested leaders into the run folder."""
+    """Write losses, attention, tested leaders and a backtest into the run folder."""
     from crossattn._io import atomic_write
+    from crossattn.cli._money import METRICS_FILE, draw_equity, metrics_of, write_metrics
     from crossattn.evidence.leadlag import analyze_lead_lag_relationships
     from crossattn.evidence.maps import attention_maps
     from crossattn.figures import png_of, use_style
+    from crossattn.portfolio.strategy import CrossAttentionBacktest
 
     use_style()
     report = analyze_lead_lag_relationships(model, test)
@@ -229,6 +231,11 @@ def _write_evidence(run_dir: Path, model, plot_losses, test) -> None:
         report.edges.to_csv(temporary, index=False)
     maps = attention_maps(model, test, every=max(1, len(test) // 1000))
     figures = {"loss": plot_losses(), "attention": maps.plot(), "leaders": report.plot()}
+    if getattr(model, "target", "return") == "return":  # others are no reason to trade
+        strategy = CrossAttentionBacktest(model)
+        strategy.run(test)
+        write_metrics(run_dir / METRICS_FILE, metrics_of(strategy))
+        figures["equity"] = draw_equity(strategy)
     (run_dir / "figures").mkdir(exist_ok=True)
     for name, axes in figures.items():
         with atomic_write(run_dir / "figures" / f"{name}.png") as temporary:

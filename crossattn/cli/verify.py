@@ -29,7 +29,10 @@ def run(args: argparse.Namespace) -> None:
     def forecasts(frames):
         data = load_windows(run, frames, args.exogenous, include_latest=True)
         answers = run.forecast(data)
-        return pd.DataFrame(answers.reshape(len(data), -1), index=data.timestamps)
+        names = data.symbols
+        if answers.ndim == 3:
+            names = [f"{symbol} output {k}" for symbol in names for k in range(answers.shape[2])]
+        return pd.DataFrame(answers.reshape(len(data), -1), data.timestamps, names)
 
     report = audit_leakage(forecasts, read_bars(args.data), cuts=4)
     if not report.passed:

@@ -67,13 +67,16 @@ class PairReport:
         claim = f"{found} pairs significant" if found else "Nobody leads among the pairs tested"
         return f"{claim} {level}: {tested} tested, {untested}"
 
+    def __repr__(self) -> str:
+        return f"{self}\n{self.edges}"
+
     def _repr_html_(self) -> str:
         shown = self.edges.head(3) if self.nobody_leads else self._significant
         table = shown.to_html(index=False, float_format="{:.4g}".format)
         return f"<p><strong>{escape(str(self))}</strong></p>{table}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LeadLagReport(PairReport):
     """Lead-lag report: every ordered pair with lag, effect, p-value and q-value.
 
@@ -158,7 +161,9 @@ class LeadLagReport(PairReport):
         )
         position = {name: k + 0.5 for k, name in enumerate(self.sources)}
         x, y = (self._significant[side].map(position) for side in ("leader", "follower"))
-        ax.scatter(x, y, s=900, facecolors="none", edgecolors="black", linewidths=1.4)
+        cell = 72 * ax.figure.get_size_inches()[0] / (len(self.sources) + 6)  # points
+        width = float(np.clip(cell / 20, 0.6, 1.4))
+        ax.scatter(x, y, s=cell**2, facecolors="none", edgecolors="black", linewidths=width)
         return ax
 
     def __str__(self) -> str:

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CHECKS = ("perturb", "shuffle", "poison", "delete", "extend", "gaps")
-_FINDING = ["column", "first_moved", "last_moved", "n_moved", "largest_change"]
-TOLERANCE = 1e-6  # relative to the size of the column
+_FINDING = ["column", "first_moved", "last_moved", "n_moved", "largest_change", "usual_size"]
+# Of the column's usual size over all of its rows. Sums in float32 are rounded differently in
+# batches of another length: by some units in the last place (1.2e-7) of what is summed.
+TOLERANCE = 4e-6
 Pipeline = Callable[[Frames | Panel], "pd.DataFrame | pd.Series"]
 
 
@@ -40,7 +42,8 @@ class LeakageReport:
     violations : DataFrame
         One row per check, moment and column that moved: ``check``, ``cut`` (bars known later were
         changed), ``column``, ``first_moved`` and ``last_moved`` (dates of output rows, all at or
-        before ``cut``), ``n_moved``, ``largest_change``.
+        before ``cut``), ``n_moved``, ``largest_change`` (inf where a value appeared, vanished or is
+        no number) and the column's ``usual_size``: median magnitude of its values other than 0.
     checks : DataFrame
         One row per check and moment: ``check``, ``cut``, ``outcome`` ("same", "moved", "not run"),
         ``reason`` (the pipeline's error where it could not run).
@@ -59,9 +62,11 @@ class LeakageReport:
     def __str__(self) -> str:
         if not self.violations.empty:
             worst = self.violations.sort_values("first_moved", kind="stable").iloc[0]
+            size, usual = worst["largest_change"], worst["usual_size"]
+            by = f"by {size:.2g} (usual size {usual:.2g})" if np.isfinite(size) else "in value"
             return (
-                f"leak: {worst['column']} at {worst['first_moved']} moved when bars known after "
-                f"{worst['cut']} changed ({worst['check']}; {len(self.violations)} findings)"
+                f"leak: {worst['column']} at {worst['first_moved']} moved {by} when bars known "
+                f"after {worst['cut']} changed ({worst['check']}; {len(self.violations)} findings)"
             )
         if self._idle():
             reason = self.checks.loc[self.checks["outcome"] == "not run", "reason"].iloc[0]
@@ -129,9 +134,10 @@ def audit_leakage(
 
     Notes
     -----
-    A row that appears or vanishes counts as moved. A pipeline that raises on a changed future is
-    "not run", never clean. The pipeline runs about ``4 * cuts + 9`` times; no audit proves that
-    there is no leak between the moments tried.
+    A value moved if it changes by more than 4e-6 of its own and of the column's usual size, which
+    leaves room for rounding in float32. A row that appears or vanishes counts as moved. A pipeline
+    that raises on a changed future is "not run", never clean. The pipeline runs about
+    ``4 * cuts + 9`` times; no audit proves that there is no leak between the moments tried.
 
     References
     ----------
@@ -248,25 +254,33 @@ def _compare(
     past: pd.DataFrame, changed: pd.DataFrame, cut: pd.Timestamp, tolerance: float = TOLERANCE
 ) -> list[dict]:
     """Compare rows dated at or before ``cut``; missing rows and columns count as NaN."""
+    usual = {name: _usual_size(past[name]) for name in past}
     past, changed = past[past.index <= cut].align(changed[changed.index <= cut])
     rows, findings = past.index, []
     for column in past.columns:
-        change = _change_of(past[column], changed[column], tolerance)
+        size = usual.get(column, 0.0)
+        change = _change_of(past[column], changed[column], tolerance, size)
         if change.any():
             where = rows[change > 0]
-            found = (column, where[0], where[-1], len(where), float(change.max()))
+            found = (column, where[0], where[-1], len(where), float(change.max()), size)
             findings.append(dict(zip(_FINDING, found, strict=True)))
     return findings
 
 
-def _change_of(before: pd.Series, after: pd.Series, tolerance: float) -> np.ndarray:
+def _usual_size(column: pd.Series) -> float:
+    """Median magnitude of a column's finite values other than 0; 0 where there is none."""
+    size = np.abs(column.to_numpy(float)) if pd.api.types.is_numeric_dtype(column) else np.empty(0)
+    size = size[np.isfinite(size) & (size > 0)]
+    return float(np.median(size)) if size.size else 0.0
+
+
+def _change_of(before: pd.Series, after: pd.Series, tolerance: float, usual: float) -> np.ndarray:
     """Size of each change beyond the tolerance: 0 where none, inf where a value became NaN."""
     both = before.isna() & after.isna()
     if not (pd.api.types.is_numeric_dtype(before) and pd.api.types.is_numeric_dtype(after)):
         return np.where(both | (before == after), 0.0, np.inf)
     old, new = before.to_numpy(float), after.to_numpy(float)
-    finite = np.abs(old[np.isfinite(old)])
-    allowed = tolerance * np.fmax(np.abs(old), finite.mean() if finite.size else 0.0)
+    allowed = tolerance * np.fmax(np.abs(old), usual)
     with np.errstate(invalid="ignore"):
         change = np.where(old == new, 0.0, np.abs(new - old))
     change = np.where(np.isnan(change), np.inf, change)

@@ -9,6 +9,7 @@ from .benchmarks import compare as compare
 from .benchmarks import equal_weight as equal_weight
 from .benchmarks import inverse_volatility as inverse_volatility
 from .benchmarks import momentum as momentum
+from .benchmarks import plot_equity as plot_equity
 from .capacity import break_even_cost as break_even_cost
 from .capacity import capacity_curve as capacity_curve
 from .costs import Costs as Costs

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from crossattn.errors import InvalidInputError
 from crossattn.portfolio._account import ORDER, TRADE_KINDS
 from crossattn.portfolio.metrics import compute_metrics
+from crossattn.portfolio.significance import sharpe_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,7 +116,9 @@ class BacktestResult:
         Returns
         -------
         dict
-            Those of :func:`crossattn.compute_metrics`, and ``average_turnover`` (a bar),
+            Those of :func:`crossattn.compute_metrics`, and ``sharpe_ratio_low`` and
+            ``sharpe_ratio_high`` (95 % interval of :func:`~crossattn.portfolio.sharpe_interval`,
+            NaN on fewer than ten returns or equal ones), ``average_turnover`` (a bar),
             ``total_costs`` and ``total_financing`` (money), ``n_trades``, ``gross_exposure`` and
             ``net_exposure`` (means over the bars), ``break_even_cost`` (the cost per traded
             notional at which the gain before costs is used up).
@@ -124,7 +128,10 @@ class BacktestResult:
         orders = self._trades[self._trades["kind"] == ORDER]
         notional = np.abs(orders["shares"] * self.marks[orders["row"], orders["column"]]).sum()
         gain = self.equity.iloc[-1] - self.initial_capital + self.costs.sum()
+        low, high = _interval(self.returns, figures["periods_per_year"])
         return figures | {
+            "sharpe_ratio_low": low,
+            "sharpe_ratio_high": high,
             "average_turnover": float(self.turnover.mean()),
             "total_costs": float(self.costs.sum()),
             "total_financing": float(self.financing.sum()),
@@ -178,3 +185,12 @@ class BacktestResult:
     def _repr_html_(self) -> str:
         table = pd.Series(self.metrics(), name="net of costs").to_frame()
         return table.to_html(float_format=lambda value: f"{value:.4g}")
+
+
+def _interval(returns: pd.Series, periods: float) -> tuple[float, float]:
+    """Ends of the 95 % interval of the Sharpe ratio; NaN where it cannot be estimated."""
+    try:
+        found = sharpe_interval(returns, periods_per_year=periods)
+    except InvalidInputError:
+        return float("nan"), float("nan")
+    return found.low, found.high

@@ -9,7 +9,7 @@ Built in chapter: From paper to practice.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,10 @@ import pandas as pd
 from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio._inputs import check_prices
-from crossattn.portfolio.engine import backtest_weights
+from crossattn.portfolio.engine import BacktestResult, backtest_weights
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def equal_weight(prices: pd.DataFrame, *, every: int = 1) -> pd.DataFrame:
@@ -165,6 +168,34 @@ def compare(
             for name, weights in strategies.items()
         }
     ).T
+
+
+def plot_equity(results: Mapping[str, BacktestResult]) -> Axes:
+    """Plot equity over initial capital, and the drawdown below it, of several backtests.
+
+    Parameters
+    ----------
+    results : mapping of name to BacktestResult
+
+    Returns
+    -------
+    matplotlib Axes
+        Of the equity, on a log scale; the drawdown has axes of its own in the same figure.
+    """
+    import matplotlib.pyplot as plt
+
+    _, (above, below) = plt.subplots(
+        2, sharex=True, figsize=(7.0, 4.6), height_ratios=(3, 1), constrained_layout=True
+    )
+    for name, result in results.items():
+        wealth = result.equity / result.initial_capital
+        drawdown = wealth / wealth.cummax().clip(lower=1.0) - 1
+        above.plot(wealth.index, wealth.to_numpy(), label=name)
+        below.fill_between(drawdown.index, 100 * drawdown.to_numpy(), alpha=0.4, linewidth=0)
+    above.set(ylabel="equity / initial capital", yscale="log")
+    above.legend()
+    below.set(xlabel="time (UTC)", ylabel="drawdown (%)")
+    return above
 
 
 def _complete(prices: pd.DataFrame, every: int, need: int) -> pd.DataFrame:

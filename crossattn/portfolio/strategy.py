@@ -58,6 +58,9 @@ class CrossAttentionBacktest:
     ----------
     result_ : BacktestResult
         The account of the last run, with its trades.
+    benchmark_ : BacktestResult
+        Equal weights in all assets that have begun trading, over the same rows, decided as often
+        and at the same costs.
 
     Raises
     ------
@@ -109,6 +112,7 @@ class CrossAttentionBacktest:
         self.max_position = check_float("max_position", max_position, above=0)
         self.stagger = bool(stagger)
         self.result_: BacktestResult | None = None
+        self.benchmark_: BacktestResult | None = None
 
     def run(
         self,
@@ -156,15 +160,15 @@ class CrossAttentionBacktest:
         prices = (
             prices_of_data(X) if has_closes else prices_of_returns(returns, timestamps, symbols)
         )
-        never = prices.isna().to_numpy().all(axis=0)  # no price at all: marked, never traded
+        known = prices.notna()
+        listed = known.cummax()  # so far: what has not begun trading gets no share
+        equal = listed.div(listed.sum(axis=1).clip(lower=1), axis=0).where(known)
+        never = ~known.to_numpy().any(axis=0)  # no price at all: marked, never traded
         targets[:, never], prices.iloc[0, never] = np.nan, 1.0
-        result = backtest_weights(
-            pd.DataFrame(targets, timestamps[decisions], symbols),
-            prices,
-            transaction_cost=self.transaction_cost,
-            initial_capital=self.initial_capital,
+        self.result_ = result = self._trade(
+            pd.DataFrame(targets, timestamps[decisions], symbols), prices
         )
-        self.result_ = result
+        self.benchmark_ = self._trade(equal.iloc[decisions], prices)
         frame = pd.DataFrame(
             {
                 "timestamp": prices.index,
@@ -179,6 +183,14 @@ class CrossAttentionBacktest:
         run = object()
         frame.attrs = {"run": run, "positions": result.positions, "weights": result.weights}
         return frame
+
+    def _trade(self, weights: pd.DataFrame, prices: pd.DataFrame) -> BacktestResult:
+        return backtest_weights(
+            weights,
+            prices,
+            transaction_cost=self.transaction_cost,
+            initial_capital=self.initial_capital,
+        )
 
     def compute_metrics(
         self, results: pd.DataFrame, periods_per_year: float | None = None

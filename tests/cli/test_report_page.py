@@ -1,7 +1,9 @@
 """Symbol names are data: nothing in a report becomes markup, and figures draw them as they are."""
 
 from html.parser import HTMLParser
+from itertools import pairwise
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -56,6 +58,20 @@ def test_a_symbol_name_is_never_markup(name):
 @pytest.mark.parametrize("name", [n for n in HOSTILE if "$" in n])
 def test_a_symbol_name_is_never_mathematics(name):
     assert png_of(attention_heatmap(np.eye(2), [name, "B"])).startswith(b"\x89PNG")
+
+
+def test_a_map_of_thirty_assets_can_be_read():
+    names = [f"ASSET{k:02d}" for k in range(30)]
+    ax = attention_heatmap(np.full((30, 30), 1 / 30), names, title="A verdict of a line " * 8)
+    ax.figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in ax.get_yticklabels()]
+    assert len(boxes) == 30 and not any(a.overlaps(b) for a, b in pairwise(boxes))
+    inches, shown = ax.figure.get_size_inches()[0], 900  # the page shows an image 900 px wide
+    assert min(label.get_size() for label in ax.get_xticklabels()) / 72 * shown / inches > 8
+    assert ax.collections[0].get_clim() == (0, pytest.approx(1 / 30))
+    page, title = ax.figure.bbox, ax.title.get_window_extent()
+    plt.close(ax.figure)
+    assert title.x0 >= page.x0 and title.x1 <= page.x1
 
 
 def test_a_missing_number_is_a_dash_and_a_symbol_called_nan_is_a_symbol():

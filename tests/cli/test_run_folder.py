@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from crossattn import backtest_weights
 from crossattn.cli import main
 from crossattn.data.files import read_bars, write_bars
 
@@ -124,14 +125,29 @@ def test_backtest_writes_equity_that_adds_up(work, tmp_path, capsys):
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["total_return"] == pytest.approx(equity["capital"].iloc[-1] / 100_000 - 1)
     assert metrics["bars_seen_in_training"] == 0
+    assert metrics["start"] == pd.to_datetime(equity["timestamp"]).iloc[0].isoformat()
+    assert metrics["bars"] == len(equity) - 1
+    assert metrics["sharpe_ratio_low"] < metrics["sharpe_ratio"] < metrics["sharpe_ratio_high"]
+    assert metrics["average_turnover"] == pytest.approx(equity["turnover"].mean())
     trades = pd.read_csv(out / "trades.csv")
+    assert metrics["n_trades"] == len(trades) and 0 < metrics["gross_exposure"] <= 1
+    gain = equity["capital"].iloc[-1] - 100_000 + trades["cost"].sum()
+    assert metrics["break_even_cost"] == pytest.approx(gain / trades["value"].abs().sum())
     assert trades["cost"].sum() == pytest.approx(equity["cost"].sum())
     closes = {symbol: frame["close"] for symbol, frame in read_bars(work / "bars").items()}
     opens = pd.to_datetime(trades["time"]) - pd.Timedelta(hours=1)
     known = [closes[symbol][time] for symbol, time in zip(trades["symbol"], opens, strict=True)]
     np.testing.assert_allclose(trades["price"], known, rtol=1e-12)
     np.testing.assert_allclose(trades["shares"] * trades["price"], trades["value"], rtol=1e-12)
-    assert "sharpe_ratio" in capsys.readouterr().out
+    prices = pd.DataFrame(closes)  # the same span, costs and decisions, by the engine alone
+    prices = prices.set_axis(prices.index + pd.Timedelta(hours=1))[metrics["start"] :]
+    even = pd.DataFrame(0.25, prices.index[:-1:4], prices.columns)
+    equal = backtest_weights(even, prices, transaction_cost=0.0005).metrics()
+    for name in ("total_return", "sharpe_ratio", "max_drawdown", "total_costs"):
+        assert metrics[f"benchmark_{name}"] == pytest.approx(equal[name], rel=1e-9)
+    said = capsys.readouterr().out
+    assert f"(equal weight {equal['total_return']:.6g})" in said and "break_even_cost" in said
+    assert (out / "equity.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_backtest_warns_where_it_covers_training_bars(work, tmp_path, capsys):
@@ -145,7 +161,8 @@ def test_report_is_one_page_without_requests(work, tmp_path):
     assert main(["report", "--run", str(work / "run"), "--out", str(out)]) == 0
     page = out.read_text()
     assert "<script" not in page and "http://" not in page and "https://" not in page
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 5
+    assert "drawdown" in page and "<th>break_even_cost</th>" in page and "equal weight" in page
     assert "SHA-256" in page
 
 

@@ -20,7 +20,7 @@ from crossattn.baselines.naive import OwnLagAR, Zero
 from crossattn.errors import InvalidInputError
 from crossattn.evidence import leadlag
 from crossattn.evidence.contributions import Contributions, measure_contributions
-from crossattn.evidence.leadlag import contribution_test
+from crossattn.evidence.leadlag import contribution_test, make_report
 from crossattn.windows.dataset import windows_of_features
 
 COLUMNS = [
@@ -308,6 +308,14 @@ def test_pairs_without_enough_days_are_counted_apart(planted, lasso):
     assert few.nobody_leads and not few.edges["tested"].any()
     assert few.verdict.startswith("No pair could be tested: 20 not testable")
     assert few.edges.notna().all(axis=None)
+
+
+def test_repr_shows_each_pair_once():
+    eye = np.ones((2, 2))
+    report = make_report(
+        ("AA", "BB"), lag=eye, effect=eye, p_value=eye, alpha=0.05, method="m", n_windows=9
+    )
+    assert repr(report).count("AA") == repr(report).count("BB") == 2
 
 
 def test_break_even_cost_by_hand():

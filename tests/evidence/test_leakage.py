@@ -149,6 +149,24 @@ def test_a_symbol_that_ended_before_the_others_is_no_leak(market, with_close_tim
     assert "extend" in set(by_length.violations["check"])
 
 
+@pytest.mark.parametrize("relative", [1e-6, 1e-4])
+def test_tells_rounding_from_a_leak_by_the_size_of_the_whole_column(market, relative):
+    """The first rows are far smaller than the column: rounding is measured against all of it."""
+
+    def quiet_start(frames):
+        r = returns(frames)
+        r.iloc[:40] *= 1e-6
+        return r + relative * returns(market).abs().median() * (len(r) % 2)  # depends on length
+
+    report = audit_leakage(quiet_start, market, checks=["delete"], cuts=4)
+    assert report.passed == (relative < 1e-5)
+    if not report.passed:
+        worst = report.violations.iloc[0]
+        assert worst["column"] in market and worst["column"] in str(report)
+        assert worst["usual_size"] == quiet_start(market)[worst["column"]].abs().median()
+        assert f"by {worst['largest_change']:.2g} (usual size" in str(report)
+
+
 def test_works_on_a_panel(market):
     panel = align_panel(market)
     assert audit_leakage(lambda p: np.log(p["close"]).diff(), panel, cuts=3).passed

@@ -66,6 +66,18 @@ def test_a_row_is_marked_then_trades_then_earns_the_next_bar():
     np.testing.assert_array_equal(results["capital"], backtest.result_.equity)
 
 
+def test_the_benchmark_gives_no_share_to_what_has_not_begun():
+    X, returns, times = windows()
+    returns[:20, 0] = np.nan  # listed after row 20
+    returns[30:33, 1] = np.nan  # a gap: its target waits
+    backtest = CrossAttentionBacktest(Fixed(np.zeros((ROWS, N))), rebalance_freq=10)
+    backtest.run(X, returns, times)
+    weights = backtest.benchmark_.weights
+    np.testing.assert_allclose(weights.iloc[[0, 20]], [[0, 0.5, 0.5], [1 / 3] * 3], atol=2e-3)
+    assert backtest.benchmark_.equity.index.equals(backtest.result_.equity.index)
+    assert backtest.benchmark_.trades["time"].isin(times[::10]).all()
+
+
 def test_frames_of_runs_can_be_joined():
     backtest = CrossAttentionBacktest(Fixed(np.full((ROWS, N), 0.1)))
     one, two = backtest.run(*windows()), backtest.run(*windows(seed=1))

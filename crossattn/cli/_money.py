@@ -1,0 +1,87 @@
+"""Metrics, table and figure of a backtest, as commands write and reports show them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossattn.portfolio.strategy import CrossAttentionBacktest
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from crossattn.report import Section
+
+METRICS_FILE = "metrics.json"
+BENCHMARK = "equal weight"
+CAPTION = (
+    "Equity and drawdown on unseen bars, net of costs, beside equal weights that are rebalanced as "
+    "often and pay the same."
+)
+SHOWN = (
+    *("total_return", "annual_return", "volatility", "sharpe_ratio", "sharpe_ratio_low"),
+    *("sharpe_ratio_high", "max_drawdown", "gross_exposure", "average_turnover", "n_trades"),
+    *("total_costs", "break_even_cost"),
+)
+
+
+def metrics_of(strategy: CrossAttentionBacktest) -> dict[str, float | str]:
+    """Return the metrics of a run, those of equal weights (``benchmark_``...), and the span."""
+    own, equal = strategy.result_, strategy.benchmark_
+    times = own.equity.index
+    beside = {f"benchmark_{name}": value for name, value in equal.metrics().items()}
+    span = {"start": times[0].isoformat(), "end": times[-1].isoformat(), "bars": len(times) - 1}
+    settings = {name: getattr(strategy, name) for name in ("transaction_cost", "rebalance_freq")}
+    return own.metrics() | {n: v for n, v in beside.items() if n[10:] in SHOWN} | span | settings
+
+
+def write_metrics(path: Path, metrics: dict[str, float | str]) -> None:
+    """Write metrics as JSON, which knows neither infinity nor NaN: null."""
+    from crossattn._io import atomic_write
+
+    written = {
+        name: value if isinstance(value, str) or math.isfinite(value) else None
+        for name, value in metrics.items()
+    }
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+
+
+def lines_of(metrics: dict[str, float | str]) -> list[str]:
+    """Return a line a metric, that of equal weights beside it."""
+    lines = []
+    for name, value in metrics.items():
+        if not name.startswith("benchmark_"):
+            beside = metrics.get(f"benchmark_{name}")
+            note = "" if beside is None else f" ({BENCHMARK} {beside:.6g})"
+            lines.append(f"{name}: {value if isinstance(value, str) else f'{value:.6g}'}{note}")
+    return lines
+
+
+def draw_equity(strategy: CrossAttentionBacktest) -> Axes:
+    """Draw the equity of a run beside that of equal weights."""
+    from crossattn.portfolio.benchmarks import plot_equity
+
+    return plot_equity({"strategy": strategy.result_, BENCHMARK: strategy.benchmark_})
+
+
+def money_section(metrics: dict, figure: Axes | bytes | None) -> Section:
+    """Return the report section on a backtest from its metrics, null where one is no number."""
+    import pandas as pd
+
+    from crossattn.report import Section
+
+    columns = {
+        name: [math.nan if (x := metrics.get(prefix + row)) is None else float(x) for row in SHOWN]
+        for name, prefix in (("strategy", ""), (BENCHMARK, "benchmark_"))
+    }
+    text = (
+        f"{metrics['bars']} unseen bars, {metrics['start']} to {metrics['end']}: a decision every "
+        f"{metrics['rebalance_freq']} bars, at {metrics['transaction_cost']:.2%} of everything "
+        "traded. The Sharpe ratio's interval holds 95 %; the break-even cost is the cost per "
+        "traded notional at which the gain before costs is used up."
+    )
+    table = pd.DataFrame(columns, index=pd.Index(SHOWN, name="metric"))
+    return Section("After costs", text, table=table, figure=figure, caption=CAPTION)
