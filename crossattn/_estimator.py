@@ -28,9 +28,13 @@ class ForecastEstimator(BaseEstimator):
 
     def score(self, data: CrossAttentionData) -> float:
         """Return R² of the forecasts over all known targets of ``data``, pooled over assets."""
-        forecast, target = self.predict(data), data.y
+        forecast, target = self.predict(data), self._target_of(data)
         known = np.isfinite(target) & np.isfinite(forecast)
         return float(r2_score(target[known], forecast[known]))
+
+    def _target_of(self, data: CrossAttentionData) -> np.ndarray:
+        """Return what is forecast, ``(n, n_assets)``."""
+        return data.y
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "symbols_")

@@ -9,3 +9,7 @@ from .neural import MultiAssetRNN as MultiAssetRNN
 from .neural import SingleAssetLSTM as SingleAssetLSTM
 from .neural import VariateTokenTransformer as VariateTokenTransformer
 from .trees import BoostedTrees as BoostedTrees
+from .volatility import GARCH as GARCH
+from .volatility import HAR as HAR
+from .volatility import ExponentialVolatility as ExponentialVolatility
+from .volatility import SpilloverVAR as SpilloverVAR

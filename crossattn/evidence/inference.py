@@ -326,7 +326,7 @@ def robust_regression(
         pull = np.einsum("ij,jk,ik->i", design, bread, design)
         residual, inflation = residual / (1 - np.minimum(pull, 0.99)), 1.0
     moments = design * residual[:, None]
-    covariance = bread @ _long_run(moments, lags) @ bread * inflation
+    covariance = bread @ long_run_covariance(moments, lags) @ bread * inflation
     freedom = _effective_freedom(moments @ bread)[:-1]
     covariance = covariance[:-1, :-1] / np.outer(spread, spread)
     covariance[idle] = covariance[:, idle] = 0.0
@@ -338,7 +338,7 @@ def robust_mean_t(values: ArrayLike, lags: int = 0) -> float:
     """t statistic of the mean with Newey-West errors; 0 where nothing varies."""
     values = np.asarray(values, float)
     centred = values - values.mean()
-    variance = float(_long_run(centred[:, None], lags)[0, 0])
+    variance = float(long_run_covariance(centred[:, None], lags)[0, 0])
     return float(values.sum() / np.sqrt(variance)) if variance > 0 else 0.0
 
 
@@ -383,7 +383,7 @@ def _effective_freedom(scores: np.ndarray) -> np.ndarray:
     return np.clip(ratio, 1.0, len(scores))
 
 
-def _long_run(moments: np.ndarray, lags: int) -> np.ndarray:
+def long_run_covariance(moments: np.ndarray, lags: int) -> np.ndarray:
     """Sum of autocovariances of the rows, with the triangular kernel."""
     total = moments.T @ moments
     for lag in range(1, min(lags, len(moments) - 1) + 1):

@@ -37,7 +37,7 @@ def lagged_log_returns(data: CrossAttentionData, n_lags: int, order: np.ndarray)
         raise InvalidInputError(
             f"max_lag must be below the lookback of {data.lookback} bars, got {n_lags - 1}"
         )
-    returns = np.asarray(data.panel)[:, order, _return_position(data)]
+    returns = np.asarray(data.panel)[:, order, return_position(data)]
     rows = np.asarray(data.ends)[:, None] - np.arange(n_lags)  # (n, L)
     return np.nan_to_num(returns[rows].astype(float)).transpose(0, 2, 1)  # (n, N, L)
 
@@ -60,7 +60,7 @@ def recent_volatility(data: CrossAttentionData, order: np.ndarray, half_life: fl
         Standard deviation of a bar's log return, known at the window's last bar; never below a
         hundredth of the deviation so far, and 1 where all bars so far were missing or flat.
     """
-    column = _return_position(data)
+    column = return_position(data)
     squares = np.asarray(data.panel)[:, order, column].astype(float) ** 2
     # a bar counts by its age in rows, as in the forecaster's channels, missing bars included
     variance = pd.DataFrame(squares).ewm(halflife=half_life, ignore_na=False).mean().to_numpy()
@@ -70,7 +70,7 @@ def recent_volatility(data: CrossAttentionData, order: np.ndarray, half_life: fl
     return np.sqrt(np.fmax(variance, floor)[np.asarray(data.ends)])
 
 
-def _return_position(data: CrossAttentionData) -> int:
+def return_position(data: CrossAttentionData) -> int:
     features = list(data.features)
     if RETURN_FEATURE not in features:
         raise InvalidInputError(f"data must hold the feature {RETURN_FEATURE!r}, got {features}")

@@ -1,0 +1,289 @@
+"""Volatility baselines: exponential mean, HAR, GARCH and a spillover VAR.
+
+All forecast ``data.realised_volatility``: the root of the sum of squared log returns over the
+horizon. Built in chapter: Forecasting risk.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.signal import lfilter
+
+from crossattn._validation import check_bool, check_choice, check_float
+from crossattn.baselines.base import Baseline
+from crossattn.errors import InvalidInputError, MissingDependencyError
+from crossattn.windows.lagged import return_position
+from crossattn.windows.splits import hold_out
+from crossattn.windows.variance import (
+    above_zero,
+    fit_log_linear,
+    mean_variances,
+    qlike,
+    squared_returns,
+)
+
+HALF_LIVES = (5.0, 8.0, 11.0, 16.0, 21.0, 28.0, 38.0, 52.0, 70.0)
+SPANS = (1, 5, 22)  # bars of the heterogeneous autoregression: day, week, month
+RIDGES = np.logspace(-3, 2, 16)
+LEAST_ROWS = 50
+
+
+def check_enough(symbol: str, known: int) -> None:
+    """Refuse to fit an asset on too few known targets."""
+    if known < LEAST_ROWS:
+        raise InvalidInputError(
+            f"train: {symbol} has {known} known targets, at least {LEAST_ROWS} are needed"
+        )
+
+
+class VolatilityBaseline(Baseline):
+    """A volatility forecaster to beat: ``predict`` answers in units of ``realised_volatility``.
+
+    Subclasses implement ``_fit(train, val)`` and ``_variance(data, order)``, the forecast variance
+    of the horizon.
+    """
+
+    def _target_of(self, data):
+        return data.realised_volatility
+
+    def _predict(self, data, order):
+        return np.sqrt(self._variance(data, order))
+
+
+class ExponentialVolatility(VolatilityBaseline):
+    """Exponentially weighted volatility (RiskMetrics): the one number to beat.
+
+    Parameters
+    ----------
+    half_life : float, optional
+        In bars; by default the one of 5 to 70 bars with the least QLIKE on the training windows.
+
+    Attributes
+    ----------
+    half_life_ : float
+
+    References
+    ----------
+    J.P. Morgan (1996), "RiskMetrics technical document".
+
+    Examples
+    --------
+    >>> from crossattn import prepare_cross_attention_data, simulate_market
+    >>> market = simulate_market("null", n_assets=3, n_steps=1500, seed=0)
+    >>> train, val, test = prepare_cross_attention_data(market.frames, 8, 1).split()
+    >>> model = ExponentialVolatility().fit(train)
+    >>> model.predict(test).shape == test.realised_volatility.shape
+    True
+    """
+
+    def __init__(self, half_life: float | None = None) -> None:
+        self.half_life = half_life
+
+    def _fit(self, train, val):
+        if self.half_life is not None:
+            self.half_life_ = check_float("half_life", self.half_life, above=0)
+            return
+        order = np.arange(len(self.symbols_))
+        losses = []
+        for self.half_life_ in HALF_LIVES:
+            forecast = np.sqrt(self._variance(train, order))
+            losses.append(np.nanmean(qlike(forecast, train.realised_volatility)))
+        self.half_life_ = HALF_LIVES[int(np.argmin(losses))]
+
+    def _variance(self, data, order):
+        squares = squared_returns(data, order)
+        recent = mean_variances(squares, self.half_life_, exponential=True)
+        return self.horizon_ * recent[data.ends]
+
+
+class HAR(VolatilityBaseline):
+    """Heterogeneous autoregression of realised variance (HAR) on its day, week and month.
+
+    Parameters
+    ----------
+    fit_to : {"variance", "log", "qlike"}
+        Least squares on variances; on their logs, with the level brought back by the mean ratio of
+        realised to fitted variance; or a log-linear fit that minimises QLIKE.
+    market : bool
+        Add the market's mean of each regressor.
+
+    Notes
+    -----
+    Fitted asset by asset. Forecasts stay between the calmest month and the largest variance seen
+    in training: a linear fit may be negative.
+
+    References
+    ----------
+    Corsi (2009), "A simple approximate long-memory model of realized volatility", Journal of
+    Financial Econometrics 7(2).
+    """
+
+    def __init__(self, fit_to: str = "variance", *, market: bool = False) -> None:
+        self.fit_to = fit_to
+        self.market = market
+
+    def _fit(self, train, val):
+        check_choice("fit_to", self.fit_to, ("variance", "log", "qlike"))
+        check_bool("market", self.market)
+        order = np.arange(len(self.symbols_))
+        regressors, target = self._regressors(train, order), train.realised_volatility**2
+        self.coefficient_, self.range_ = [], []
+        for i in order:
+            known = np.isfinite(target[:, i])
+            check_enough(self.symbols_[i], int(known.sum()))
+            x, y = regressors[known, i], above_zero(target[known, i])
+            if self.fit_to == "qlike":
+                level = np.append(np.log(y.mean()), np.zeros(x.shape[1] - 1))
+                beta = level + fit_log_linear(x, y, offset=level[0])
+            else:
+                log = self.fit_to == "log"
+                beta = np.linalg.lstsq(x, np.log(y) if log else y, rcond=None)[0]
+                beta[0] += np.log((y * np.exp(-(x @ beta))).mean()) if log else 0.0
+            calm = x[:, len(SPANS)].min()  # of the longest means
+            calm = calm if self.fit_to == "variance" else np.exp(calm)
+            self.coefficient_.append(beta)
+            self.range_.append((self.horizon_ * calm, y.max()))
+        self.coefficient_, self.range_ = np.array(self.coefficient_), np.array(self.range_)
+
+    def _variance(self, data, order):
+        fitted = np.einsum("kip,ip->ki", self._regressors(data, order), self.coefficient_)
+        return np.clip(fitted if self.fit_to == "variance" else np.exp(fitted), *self.range_.T)
+
+    def _regressors(self, data, order) -> np.ndarray:
+        squares = squared_returns(data, order)
+        means = np.stack([mean_variances(squares, span) for span in SPANS], axis=2)[data.ends]
+        means = means if self.fit_to == "variance" else np.log(means)
+        if self.market:
+            shared = np.broadcast_to(means.mean(axis=1, keepdims=True), means.shape)
+            means = np.concatenate([means, shared], axis=2)
+        return np.concatenate([np.ones((*means.shape[:2], 1)), means], axis=2)  # (n, N, P)
+
+
+class SpilloverVAR(VolatilityBaseline):
+    """Vector autoregression of log variances: every asset's day, week and month, with a ridge.
+
+    Attributes
+    ----------
+    coefficient_ : ndarray of shape (n_assets, n_assets, 3)
+        ``[i, j, k]``: change of asset i's log variance for a unit of asset j's log mean variance
+        over 1, 5 or 22 bars.
+    intercept_ : ndarray of shape (n_assets,)
+
+    Notes
+    -----
+    The ridge, on regressors of unit variance, is chosen on ``val`` (the last fifth of ``train``
+    without it) by squared error, one for all assets; the level is that of :class:`HAR`.
+
+    References
+    ----------
+    Diebold and Yilmaz (2012), "Better to give than to receive", International Journal of
+    Forecasting 28(1).
+    """
+
+    def _fit(self, train, val):
+        if val is None:
+            train, val = hold_out(train)
+        order = np.arange(len(self.symbols_))
+        x, seen = self._regressors(train, order), self._regressors(val, self._order_of(val))
+        centre, spread = x.mean(axis=0), x.std(axis=0) + 1e-12
+        x, seen = (x - centre) / spread, (seen - centre) / spread
+        y, wanted = (
+            np.log(above_zero(part.realised_volatility)) * 2.0
+            for part in (train, val.select(symbols=self.symbols_))
+        )
+        paths, errors = [], 0.0
+        for i in order:
+            known, judged = np.isfinite(y[:, i]), np.isfinite(wanted[:, i])
+            check_enough(self.symbols_[i], int(known.sum()))
+            level, own = y[known, i].mean(), x[known]
+            values, vectors = np.linalg.eigh(own.T @ own)
+            moment = vectors.T @ (own.T @ (y[known, i] - level))
+            path = (moment / (values + RIDGES[:, None] * len(own))) @ vectors.T  # (R, P)
+            missed = wanted[judged, i][:, None] - level - seen[judged] @ path.T
+            errors = errors + (missed**2).sum(axis=0)
+            paths.append((path, level))
+        best = int(np.argmin(errors))
+        beta = np.array([path[best] for path, _ in paths])  # (N, P)
+        fitted = x @ beta.T + [level for _, level in paths]
+        ratio = np.nanmean(train.realised_volatility**2 * np.exp(-fitted), axis=0)
+        slopes = beta / spread
+        self.intercept_ = np.array([level for _, level in paths]) - slopes @ centre + np.log(ratio)
+        self.coefficient_ = slopes.reshape(len(order), len(order), len(SPANS))
+
+    def _variance(self, data, order):
+        slopes = self.coefficient_.reshape(len(order), -1)
+        return np.exp(self._regressors(data, order) @ slopes.T + self.intercept_)
+
+    def _regressors(self, data, order) -> np.ndarray:
+        squares = squared_returns(data, order)
+        means = np.stack([mean_variances(squares, span) for span in SPANS], axis=2)[data.ends]
+        return np.log(means).reshape(len(means), -1)  # (n, N * 3)
+
+
+class GARCH(VolatilityBaseline):
+    """GARCH(1, 1) or GJR-GARCH volatility, fitted asset by asset by ``arch`` (Gaussian likelihood).
+
+    Parameters
+    ----------
+    kind : {"garch", "gjr"}
+        With "gjr" a fall adds more variance than a rise.
+
+    Attributes
+    ----------
+    coefficient_ : ndarray of shape (n_assets, 4)
+        Constant (of squared returns), weight of the squared return, of a squared fall on top, and
+        of the variance before.
+
+    Notes
+    -----
+    Variances beyond the next bar follow from the model: they return to its long-run level.
+
+    References
+    ----------
+    Bollerslev (1986), Journal of Econometrics 31(3). Glosten, Jagannathan and Runkle (1993),
+    Journal of Finance 48(5).
+    """
+
+    def __init__(self, kind: str = "garch") -> None:
+        self.kind = kind
+
+    def _fit(self, train, val):
+        check_choice("kind", self.kind, ("garch", "gjr"))
+        try:
+            from arch import arch_model
+        except ImportError:
+            raise MissingDependencyError(
+                "GARCH needs arch: pip install 'crossattn[data]'"
+            ) from None
+        rows = slice(int(train.ends[0]), int(train.ends[-1]) + 1)
+        returns = np.asarray(train.panel)[rows, :, return_position(train)].astype(float)
+        self.coefficient_ = np.empty((len(self.symbols_), 4))
+        for i, path in enumerate(returns.T):
+            path = path[np.isfinite(path)]
+            check_enough(self.symbols_[i], np.count_nonzero(path))
+            scale = path.std()
+            model = arch_model(
+                path / scale, mean="Zero", p=1, o=int(self.kind == "gjr"), q=1, rescale=False
+            )
+            found = model.fit(disp="off", show_warning=False).params
+            fall = found.get("gamma[1]", 0.0)
+            self.coefficient_[i] = (
+                found["omega"] * scale**2,
+                found["alpha[1]"],
+                fall,
+                found["beta[1]"],
+            )
+
+    def _variance(self, data, order):
+        returns = np.asarray(data.panel)[:, order, return_position(data)].astype(float)
+        constant, rise, fall, keep = self.coefficient_.T
+        persistence = np.minimum(rise + fall / 2 + keep, 0.9999)
+        usual = constant / (1 - persistence)
+        # a missing bar brings no news: it counts as a return of the usual size
+        squares = np.where(np.isfinite(returns), returns**2, usual)
+        news = constant + squares * (rise + fall * np.where(np.isfinite(returns), returns < 0, 0.5))
+        following = np.empty_like(news)  # variance of the bar after each row
+        for i, beta in enumerate(keep):
+            following[:, i], _ = lfilter([1.0], [1.0, -beta], news[:, i], zi=[beta * usual[i]])
+        kept = (1 - persistence**self.horizon_) / (1 - persistence)
+        return (self.horizon_ * usual + (following - usual) * kept)[data.ends]

@@ -1,0 +1,282 @@
+"""Scores of volatility forecasts: QLIKE, Diebold-Mariano, Mincer-Zarnowitz.
+
+Built in chapter: Forecasting risk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from crossattn._validation import check_choice, check_int
+from crossattn.errors import InvalidInputError
+from crossattn.evidence.inference import long_run_covariance, newey_west_lags
+from crossattn.windows.variance import above_zero, qlike
+
+LEAST_ROWS = 8
+
+
+@dataclass(frozen=True)
+class DieboldMariano:
+    """Outcome of a Diebold-Mariano test.
+
+    Attributes
+    ----------
+    difference : float
+        Mean loss of the first forecast less that of the second: below 0 the first is better.
+    t : float
+    p_value : float
+        Two-sided, of equal expected loss.
+    interval : tuple of float
+        95 % of the difference.
+    n : int
+        Rows compared.
+    """
+
+    difference: float
+    t: float
+    p_value: float
+    interval: tuple[float, float]
+    n: int
+
+
+def diebold_mariano(
+    loss: ArrayLike, rival_loss: ArrayLike, horizon: int = 1, *, lags: int | None = None
+) -> DieboldMariano:
+    """Diebold-Mariano test of equal accuracy, with HAC errors and Harvey's correction.
+
+    Parameters
+    ----------
+    loss, rival_loss : array-like of shape (n,) or (n, n_assets)
+        Losses of two forecasts of the same targets in time order, such as :func:`qlike` or squared
+        errors. Rows are averaged over assets first, as assets err together; cells that are NaN in
+        either are left out of both.
+    horizon : int
+        Rows over which one target extends.
+    lags : int, optional
+        Autocovariances in the Newey-West variance (Bartlett kernel); by default ``1.3 n^(1/2)``,
+        or two overlaps where that is more.
+
+    Returns
+    -------
+    DieboldMariano
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes differ, or fewer than eight rows are known.
+
+    Notes
+    -----
+    Harvey, Leybourne and Newbold multiply t by ``((n + 1 - 2 h + h (h - 1) / n) / n)^(1/2)`` and
+    take the t distribution of n - 1 degrees of freedom; as many lags leave ``1.5 n / (lags + 1)``
+    at most (Lazarus and others).
+
+    References
+    ----------
+    Diebold and Mariano (1995), "Comparing predictive accuracy", Journal of Business & Economic
+    Statistics 13(3). Harvey, Leybourne and Newbold (1997), "Testing the equality of prediction mean
+    squared errors", International Journal of Forecasting 13(2). Lazarus, Lewis, Stock and Watson
+    (2018), "HAR inference: recommendations for practice", same journal as the first, 36(4).
+
+    Built in chapter: Forecasting risk.
+
+    Examples
+    --------
+    >>> errors = np.random.default_rng(0).normal(size=(2, 400))
+    >>> test = diebold_mariano(errors[0] ** 2, (2 * errors[1]) ** 2)
+    >>> test.difference < 0, test.p_value < 0.001
+    (True, True)
+    """
+    first, second = np.asarray(loss, float), np.asarray(rival_loss, float)
+    if first.shape != second.shape or first.ndim not in (1, 2):
+        raise InvalidInputError(
+            f"loss and rival_loss must have one shape, got {first.shape} and {second.shape}"
+        )
+    check_int("horizon", horizon)
+    difference = first - second
+    if difference.ndim == 2:
+        known = np.isfinite(difference)
+        total = np.where(known, difference, 0.0).sum(axis=1)
+        count = known.sum(axis=1)
+        difference = total[count > 0] / count[count > 0]
+    difference = difference[np.isfinite(difference)]
+    n = len(difference)
+    if n < max(LEAST_ROWS, horizon + 1):
+        raise InvalidInputError(
+            f"at least {max(LEAST_ROWS, horizon + 1)} rows must have both losses, got {n}"
+        )
+    if lags is None:
+        lags = min(n - 1, max(int(1.3 * np.sqrt(n)), 2 * (horizon - 1)))
+    check_int("lags", lags, at_least=0)
+    mean = float(difference.mean())
+    long_run = float(long_run_covariance((difference - mean)[:, None], lags)[0, 0])
+    correction = np.sqrt((n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n)
+    error = np.sqrt(max(long_run, 0.0)) / n / correction
+    t = mean / error if error > 0 else 0.0
+    freedom = min(n - 1, 1.5 * n / (lags + 1))
+    half = float(stats.t.ppf(0.975, freedom)) * error
+    p_value = float(2 * stats.t.sf(abs(t), freedom))
+    return DieboldMariano(mean, float(t), p_value, (mean - half, mean + half), n)
+
+
+@dataclass(frozen=True)
+class MincerZarnowitz:
+    """Regression of realised on forecast variance: intercept 0 and slope 1 where it is unbiased.
+
+    Attributes
+    ----------
+    intercept : float
+        In units of the mean forecast variance.
+    slope : float
+    intercept_error, slope_error : float
+        HAC standard errors.
+    p_value : float
+        Of intercept 0 and slope 1 together (Wald).
+    """
+
+    intercept: float
+    slope: float
+    intercept_error: float
+    slope_error: float
+    p_value: float
+
+
+def mincer_zarnowitz(forecast: ArrayLike, realised: ArrayLike, horizon: int = 1) -> MincerZarnowitz:
+    """Mincer-Zarnowitz regression: is a volatility forecast unbiased, high and low?
+
+    Parameters
+    ----------
+    forecast, realised : array-like of shape (n,) or (n, n_assets)
+        Volatilities; NaN cells are left out.
+    horizon : int
+        Rows over which one target extends.
+
+    Returns
+    -------
+    MincerZarnowitz
+
+    Notes
+    -----
+    Weighted by the inverse of the squared forecast variance, as the noise of a realised variance
+    grows with it: the regression of realised / forecast on 1 / forecast and a constant. Errors are
+    Newey-West over rows, added up over assets.
+
+    References
+    ----------
+    Mincer and Zarnowitz (1969), "The evaluation of economic forecasts". Patton and Sheppard (2009),
+    "Evaluating volatility and correlation forecasts".
+
+    Built in chapter: Forecasting risk.
+    """
+    forecast, realised = _pair(forecast, realised)
+    known = np.isfinite(forecast) & np.isfinite(realised)
+    if known.sum() < LEAST_ROWS:
+        raise InvalidInputError(f"at least {LEAST_ROWS} cells must be known, got {known.sum()}")
+    variance = np.where(known, forecast, 1.0) ** 2
+    weight = np.where(known, np.mean(variance[known]) / variance, 0.0)
+    design = np.stack([weight, known.astype(float)], axis=-1)  # (n, N, 2)
+    ratio = np.where(known, realised, 0.0) ** 2 / variance
+    bread = np.linalg.pinv(np.einsum("tip,tiq->pq", design, design), hermitian=True)
+    beta = bread @ np.einsum("tip,ti->p", design, ratio)
+    scores = (design * (ratio - design @ beta)[..., None]).sum(axis=1)
+    lags = newey_west_lags(len(scores), check_int("horizon", horizon))
+    covariance = bread @ long_run_covariance(scores, lags) @ bread
+    away = beta - [0.0, 1.0]
+    wald = float(away @ np.linalg.pinv(covariance, hermitian=True) @ away)
+    errors = np.sqrt(np.diag(covariance))
+    return MincerZarnowitz(
+        *map(float, beta), *map(float, errors), p_value=float(stats.chi2.sf(wald, 2))
+    )
+
+
+def score_volatility(
+    forecasts: Mapping[str, ArrayLike],
+    realised: ArrayLike,
+    *,
+    horizon: int = 1,
+    reference: str | None = None,
+) -> pd.DataFrame:
+    """Score volatility forecasts of the same windows side by side.
+
+    Parameters
+    ----------
+    forecasts : mapping of str to array-like of shape (n, n_assets)
+        Volatilities of the horizon, each known before its window's target.
+    realised : array-like of shape (n, n_assets)
+        ``data.realised_volatility``; NaN where unknown.
+    horizon : int
+        ``data.horizon``, for the errors of overlapping targets.
+    reference : str, optional
+        The forecast that the others are tested against; the first by default.
+
+    Returns
+    -------
+    DataFrame
+        A row a forecast, over the cells that all of them forecast: ``qlike`` and ``mse_log`` (of
+        log variances) are means of losses; ``r_squared`` is that of variances; ``slope`` and
+        ``unbiased_p`` are of :func:`mincer_zarnowitz`; ``gain``, ``gain_low``, ``gain_high``,
+        ``t`` and ``p_value`` of :func:`diebold_mariano`: QLIKE of the reference less that of the
+        row, with its 95 % interval (NaN for the reference itself).
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes differ, or the reference is none of the forecasts.
+
+    Built in chapter: Forecasting risk.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> truth = np.exp(rng.normal(size=(500, 3)) / 2) / 100
+    >>> realised = np.abs(rng.normal(size=(500, 3))) * truth
+    >>> table = score_volatility({"flat": 0 * truth + 0.012, "truth": truth}, realised)
+    >>> bool(table.loc["truth", "gain_low"] > 0)
+    True
+    """
+    if not forecasts:
+        raise InvalidInputError("forecasts must hold at least one forecast")
+    reference = next(iter(forecasts)) if reference is None else reference
+    check_choice("reference", reference, tuple(forecasts))
+    pairs = {name: _pair(forecast, realised) for name, forecast in forecasts.items()}
+    known = np.all([np.isfinite(f) & np.isfinite(r) for f, r in pairs.values()], axis=0)
+    actual = np.where(known, pairs[reference][1], np.nan)
+    forecasts = {name: np.where(known, f, np.nan) for name, (f, _) in pairs.items()}
+    losses = {name: qlike(f, actual) for name, f in forecasts.items()}
+    rows = {}
+    for name, forecast in forecasts.items():
+        missed = actual**2 - forecast**2
+        spread = actual**2 - np.nanmean(actual**2)
+        unbiased = mincer_zarnowitz(forecast, actual, horizon)
+        row = {
+            "qlike": np.nanmean(losses[name]),
+            "mse_log": np.nanmean((2 * np.log(above_zero(actual) / forecast)) ** 2),
+            "r_squared": 1 - np.nansum(missed**2) / np.nansum(spread**2),
+            "slope": unbiased.slope,
+            "unbiased_p": unbiased.p_value,
+        }
+        if name != reference:
+            test = diebold_mariano(losses[reference], losses[name], horizon)
+            low, high = test.interval
+            row |= {"gain": test.difference, "gain_low": low, "gain_high": high}
+            row |= {"t": test.t, "p_value": test.p_value}
+        rows[name] = row
+    columns = ["qlike", "mse_log", "r_squared", "slope", "unbiased_p"]
+    columns += ["gain", "gain_low", "gain_high", "t", "p_value"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("forecast")
+
+
+def _pair(forecast: ArrayLike, realised: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return both as (n, N) arrays of one shape."""
+    pair = [np.asarray(x, float) for x in (forecast, realised)]
+    if pair[0].shape != pair[1].shape or pair[0].ndim not in (1, 2):
+        raise InvalidInputError(
+            f"forecast and realised must have one shape, got {pair[0].shape} and {pair[1].shape}"
+        )
+    return pair[0].reshape(len(pair[0]), -1), pair[1].reshape(len(pair[1]), -1)

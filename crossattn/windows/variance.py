@@ -1,0 +1,159 @@
+"""QLIKE loss of volatility forecasts, means of squared returns, log-linear fits by QLIKE.
+
+Built in chapter: Forecasting risk.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.linalg import cho_factor, cho_solve
+
+from crossattn.errors import InvalidInputError
+from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.lagged import return_position
+
+FIT_STEPS, SMALLEST_STEP = 50, 1e-4
+FLOOR = 0.02  # of the variance so far, below which no mean variance is counted
+
+
+def qlike(forecast: ArrayLike, realised: ArrayLike) -> np.ndarray:
+    """QLIKE loss of volatility forecasts: ``x - log(x) - 1`` of the ratio of variances.
+
+    Parameters
+    ----------
+    forecast, realised : array-like of shape (n,) or (n, n_assets)
+        Volatilities of the same span, not variances; NaN where unknown.
+
+    Returns
+    -------
+    ndarray
+        Loss of each cell, 0 where the forecast is exact, NaN where either is unknown.
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes differ, a forecast is not above 0, or a realised volatility is below 0.
+
+    Notes
+    -----
+    With x = (realised / forecast)². Ranks forecasts as the true variance would, although a
+    realised variance is but a noisy measure of it (Patton 2011); its minimum is the conditional
+    mean of the squared volatility. A realised volatility of 0 (no trade) would cost infinitely
+    much whatever the forecast: it counts as the smallest positive one of its column.
+
+    References
+    ----------
+    Patton (2011), "Volatility forecast comparison using imperfect volatility proxies", Journal of
+    Econometrics 160(1).
+
+    Built in chapter: Forecasting risk.
+
+    Examples
+    --------
+    >>> qlike([0.01, 0.02], [0.01, 0.01]).round(3).tolist()  # 1/4 - log(1/4) - 1
+    [0.0, 0.636]
+    """
+    forecast, realised = np.asarray(forecast, float), np.asarray(realised, float)
+    if forecast.shape != realised.shape:
+        raise InvalidInputError(
+            f"forecast and realised differ in shape: {forecast.shape} and {realised.shape}"
+        )
+    if (forecast <= 0).any() or (realised < 0).any():
+        raise InvalidInputError("volatilities must be above 0, realised ones not below 0")
+    ratio = (above_zero(realised) / forecast) ** 2
+    return ratio - np.log(ratio) - 1.0
+
+
+def above_zero(values: np.ndarray) -> np.ndarray:
+    """Replace zeros by the smallest positive value of their column (NaN where there is none)."""
+    least = np.where(values > 0, values, np.inf).min(axis=0, initial=np.inf)
+    return np.where(values == 0, np.where(np.isfinite(least), least, np.nan), values)
+
+
+def squared_returns(data: CrossAttentionData, order: np.ndarray) -> np.ndarray:
+    """Return squared log returns ``(n_rows, n_assets)`` of the panel, NaN where missing."""
+    return np.asarray(data.panel)[:, order, return_position(data)].astype(float) ** 2
+
+
+def mean_variances(squares: np.ndarray, span: float, *, exponential: bool = False) -> np.ndarray:
+    """Mean of the newest squared returns at every row, ``(n_rows, n_assets)``.
+
+    Parameters
+    ----------
+    squares : ndarray of shape (n_rows, n_assets)
+        NaN where missing, which means skip.
+    span : float
+        Bars, or the half-life of exponential weights.
+
+    Returns
+    -------
+    ndarray
+        At least 2 % of the mean of all rows so far; 1 before the first return that is not 0.
+    """
+    table = pd.DataFrame(squares)
+    recent = (
+        table.ewm(halflife=span, ignore_na=True)
+        if exponential
+        else table.rolling(int(span), min_periods=1)
+    )
+    so_far = table.expanding().mean().to_numpy()
+    return np.fmax(recent.mean().to_numpy(), np.where(so_far > 0, FLOOR * so_far, 1.0))
+
+
+def fit_log_linear(
+    regressors: np.ndarray,
+    variance: np.ndarray,
+    *,
+    penalty: float | np.ndarray = 0.0,
+    offset: float | np.ndarray = 0.0,
+) -> np.ndarray:
+    """Fit the log of a variance by linear regression that minimises QLIKE plus a ridge.
+
+    Parameters
+    ----------
+    regressors : ndarray of shape (n, n_regressors)
+        Of about unit size, a column of ones among them for an intercept.
+    variance : ndarray of shape (n,)
+        Realised, zeros allowed.
+    penalty : float or ndarray of shape (n_regressors,)
+        Half of it times the squared coefficient is added to the mean loss.
+    offset : float or ndarray of shape (n,)
+        Log variance that is there already.
+
+    Returns
+    -------
+    ndarray of shape (n_regressors,)
+
+    Notes
+    -----
+    A Gamma regression with log link, by Fisher scoring: the expected Hessian is the same Gram
+    matrix in every step. A step is halved until it lowers the loss, which is convex.
+    """
+    n, k = regressors.shape
+    penalty = np.broadcast_to(np.asarray(penalty, float), k)
+    gram = regressors.T @ regressors / n + np.diag(penalty + 1e-9)
+    factor = cho_factor(gram)
+
+    def loss(beta: np.ndarray) -> tuple[float, np.ndarray]:
+        log_variance = offset + regressors @ beta
+        ratio = variance * np.exp(-log_variance)
+        return float((ratio + log_variance).mean() + penalty @ beta**2 / 2), ratio
+
+    beta = np.zeros(k)
+    lowest, ratio = loss(beta)
+    for _ in range(FIT_STEPS):
+        direction = cho_solve(factor, regressors.T @ (ratio - 1.0) / n - penalty * beta)
+        step = 1.0
+        with np.errstate(over="ignore"):
+            value, new_ratio = loss(beta + direction)
+            while not value <= lowest and step > SMALLEST_STEP:
+                step /= 2
+                value, new_ratio = loss(beta + step * direction)
+        if not value < lowest:
+            break
+        gained, beta, lowest, ratio = lowest - value, beta + step * direction, value, new_ratio
+        if gained < 1e-10:
+            break
+    return beta

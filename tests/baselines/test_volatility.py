@@ -1,0 +1,111 @@
+"""Volatility baselines against loops, least squares and the arch package's own forecasts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from arch import arch_model
+
+from crossattn import prepare_cross_attention_data, simulate_market
+from crossattn.baselines import GARCH, HAR, ExponentialVolatility, SpilloverVAR
+from crossattn.errors import InvalidInputError
+from crossattn.evidence import qlike
+
+MAKERS = {
+    "exponential": ExponentialVolatility,
+    "har": HAR,
+    "log": lambda: HAR("log"),
+    "qlike": lambda: HAR("qlike", market=True),
+    "var": SpilloverVAR,
+    "garch": GARCH,
+    "gjr": lambda: GARCH("gjr"),
+}
+
+
+def windows(horizon=1, **options):
+    frames = simulate_market("null", n_assets=3, n_steps=1500, seed=2, **options).frames
+    return prepare_cross_attention_data(frames, 24, horizon, ["log_return"])
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return windows(horizon=4).split()
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def fitted(request, parts):
+    return MAKERS[request.param]().fit(*parts[:2])
+
+
+def test_forecasts_are_volatilities_and_beat_a_constant(fitted, parts):
+    train, _, test = parts
+    forecast, realised = fitted.predict(test), test.realised_volatility
+    flat = np.full_like(realised, np.sqrt((train.realised_volatility**2).mean()))
+    assert (forecast > 0).all() and forecast.shape == realised.shape
+    assert qlike(forecast, realised).mean() < qlike(flat, realised).mean()
+    r_squared = 1 - ((forecast - realised) ** 2).sum() / ((realised - realised.mean()) ** 2).sum()
+    assert fitted.score(test) == pytest.approx(r_squared)
+
+
+def test_forecasts_follow_the_order_of_the_data_and_read_no_later_row(fitted, parts):
+    test = parts[2]
+    forecast = fitted.predict(test)
+    turned = fitted.predict(test.select(symbols=test.symbols[::-1]))
+    np.testing.assert_allclose(turned, forecast[:, ::-1], rtol=1e-9)
+    known = test.until(int(test.ends[50]))
+    np.testing.assert_allclose(fitted.predict(known), forecast[:51], rtol=1e-9)
+
+
+def test_har_is_least_squares_on_day_week_and_month(parts):
+    train = parts[0]
+    model, i = HAR(market=True).fit(train), 1
+    squares = train.panel[:, :, 0].astype(float) ** 2
+    rows = []
+    for t in train.ends:
+        least = 0.02 * np.nanmean(squares[: t + 1], axis=0)
+        spans = [squares[max(0, t - span + 1) : t + 1] for span in (1, 5, 22)]
+        means = [np.fmax(np.nanmean(span, axis=0), least) for span in spans]
+        rows.append([1.0, *(m[i] for m in means), *(m.mean() for m in means)])
+    wanted = np.linalg.lstsq(rows, train.realised_volatility[:, i] ** 2, rcond=None)[0]
+    fitted = np.array(rows) @ wanted
+    np.testing.assert_allclose(model.predict(train)[:, i] ** 2, np.clip(fitted, *model.range_[i]))
+
+
+@pytest.mark.parametrize("kind", ["garch", "gjr"])
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_garch_forecasts_are_those_of_arch(kind, horizon):
+    data = windows(horizon, volatility="garch")
+    model = GARCH(kind).fit(data[:900])
+    constant, rise, fall, keep = model.coefficient_[0]
+    returns = data.panel[1:, 0, 0].astype(float) * 100
+    params = [1e4 * constant, rise, *([fall] if kind == "gjr" else []), keep]
+    spec = arch_model(returns, mean="Zero", p=1, o=int(kind == "gjr"), q=1, rescale=False)
+    found = spec.fix(params).forecast(horizon=horizon, start=data.ends[800] - 1, reindex=False)
+    wanted = np.sqrt(found.variance.sum(axis=1))[: len(data) - 800] / 100
+    np.testing.assert_allclose(model.predict(data)[800:, 0], wanted, rtol=1e-6)
+
+
+def test_exponential_half_life_is_the_best_on_training_windows(parts):
+    train = parts[0]
+    losses = {
+        half_life: qlike(
+            ExponentialVolatility(half_life).fit(train).predict(train), train.realised_volatility
+        ).mean()
+        for half_life in (5.0, 8.0, 16.0, 38.0, 70.0)
+    }
+    best = ExponentialVolatility().fit(train)
+    assert qlike(best.predict(train), train.realised_volatility).mean() <= min(losses.values())
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: ExponentialVolatility(0.0), lambda: HAR("ols"), lambda: GARCH("egarch")]
+)
+def test_unknown_settings_are_refused(make, parts):
+    with pytest.raises(InvalidInputError):
+        make().fit(parts[0])
+
+
+@pytest.mark.parametrize("name", ["har", "var", "garch"])
+def test_too_few_known_targets_are_named(name, parts):
+    with pytest.raises(InvalidInputError, match="A00 has"):
+        MAKERS[name]().fit(parts[0][:30], parts[1])

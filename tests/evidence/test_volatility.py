@@ -1,0 +1,113 @@
+"""Scores of volatility forecasts, against published figures, statsmodels and arithmetic."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+
+from crossattn.errors import InvalidInputError
+from crossattn.evidence import diebold_mariano, mincer_zarnowitz, qlike, score_volatility
+
+
+def draw_hundred() -> np.ndarray:
+    """The numbers 0 to 99 in the order in which Python 2's ``random.sample`` draws them."""
+    pool, drawn = list(range(100)), []
+    for k in range(100):
+        place = int(random.random() * (100 - k))
+        drawn.append(pool[place])
+        pool[place] = pool[99 - k]
+    return np.array(drawn)
+
+
+@pytest.mark.parametrize(
+    ("power", "t", "p_value"),
+    [
+        (1, 1.3275742446369585, 0.18737195617455585),
+        (2, 1.2112523589452902, 0.22868210381769466),
+        (4, 0.9124498079287283, 0.36374861695187799),
+    ],
+)
+def test_diebold_mariano_gives_the_published_figures(power, t, p_value):
+    # the example of github.com/johntwk/Diebold-Mariano-Test (2017)
+    random.seed(123)
+    actual, first, second = (draw_hundred() for _ in range(3))
+    losses = [np.abs(actual - f) ** power for f in (first, second)]
+    test = diebold_mariano(*losses, lags=0)
+    np.testing.assert_allclose([test.t, test.p_value], [t, p_value], rtol=1e-10)
+
+
+def test_diebold_mariano_with_overlap_is_statsmodels_hac_times_harveys_correction():
+    rng = np.random.default_rng(0)
+    gain = np.convolve(rng.normal(0.1, 1, 304), np.ones(5), "valid")  # 300 overlapping sums
+    fit = sm.OLS(gain, np.ones(300)).fit(
+        cov_type="HAC", cov_kwds={"maxlags": 6, "use_correction": False}
+    )
+    test = diebold_mariano(gain, 0 * gain, horizon=5, lags=6)
+    correction = np.sqrt((300 + 1 - 10 + 20 / 300) / 300)
+    np.testing.assert_allclose(test.t, fit.tvalues[0] * correction)
+    assert test.interval[0] < test.difference < test.interval[1]
+
+
+def test_diebold_mariano_size_with_overlapping_targets():
+    rng = np.random.default_rng(1)
+    rejected = 0
+    for _ in range(600):
+        gain = np.convolve(rng.standard_t(5, 1009), np.ones(10), "valid")
+        rejected += diebold_mariano(gain, 0 * gain, horizon=10).p_value < 0.05
+    assert 0.03 < rejected / 600 < 0.085
+
+
+def test_diebold_mariano_averages_over_assets_and_skips_unknown_cells():
+    loss = np.random.default_rng(2).normal(size=(60, 3))
+    loss[4] = loss[9, 1] = np.nan
+    wanted = diebold_mariano(np.nanmean(np.delete(loss, 4, 0), axis=1), np.zeros(59))
+    assert diebold_mariano(loss, 0 * loss) == wanted
+
+
+def test_mincer_zarnowitz_is_statsmodels_weighted_regression_with_hac_errors():
+    rng = np.random.default_rng(3)
+    forecast = np.exp(rng.normal(size=500) / 3)
+    realised = np.abs(rng.normal(size=500)) * forecast * 1.2
+    found = mincer_zarnowitz(forecast, realised)
+    weight = np.mean(forecast**2) / forecast**2
+    fit = sm.OLS((realised / forecast) ** 2, np.c_[weight, np.ones(500)]).fit(
+        cov_type="HAC", cov_kwds={"maxlags": 5, "use_correction": False}
+    )
+    np.testing.assert_allclose([found.intercept, found.slope], fit.params, rtol=1e-8)
+    np.testing.assert_allclose([found.intercept_error, found.slope_error], fit.bse, rtol=1e-8)
+    wald = fit.wald_test((np.eye(2), [0, 1]), use_f=False, scalar=True)
+    np.testing.assert_allclose(found.p_value, wald.pvalue, rtol=1e-6)
+
+
+def test_scores_stand_side_by_side_on_the_same_cells():
+    rng = np.random.default_rng(4)
+    truth = np.exp(rng.normal(size=(400, 2)) / 2)
+    realised = np.abs(rng.normal(size=(400, 2))) * truth
+    flat = np.full_like(truth, 1.2)
+    flat[:7] = np.nan
+    table = score_volatility({"flat": flat, "truth": truth}, realised, reference="flat")
+    assert table.loc["truth", "qlike"] == pytest.approx(qlike(truth[7:], realised[7:]).mean())
+    logs = 2 * np.log(realised[7:] / truth[7:])
+    assert table.loc["truth", "mse_log"] == pytest.approx((logs**2).mean())
+    assert table.loc["truth", "gain"] == pytest.approx(-table["qlike"].diff().iloc[-1])
+    assert table.loc["truth", "t"] > 3 and np.isnan(table.loc["flat", "t"])
+    assert table.loc["truth", "r_squared"] > table.loc["flat", "r_squared"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: score_volatility({}, np.ones((9, 1))),
+        lambda: score_volatility({"a": np.ones((9, 1))}, np.ones((9, 1)), reference="b"),
+        lambda: score_volatility({"a": np.ones((9, 2))}, np.ones((9, 1))),
+        lambda: diebold_mariano(np.ones(5), np.ones(5)),
+        lambda: diebold_mariano(np.ones(9), np.ones(8)),
+        lambda: mincer_zarnowitz(np.ones(3), np.ones(3)),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(wrong):
+    with pytest.raises(InvalidInputError):
+        wrong()
