@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import statistics
-import time
 
 import pytest
 import torch
+from benchmarks.measure import kept_bytes, seconds
 from torch import nn
 
 from crossattn.attention.cross import MultiHeadCrossAttention
@@ -19,45 +18,10 @@ pytestmark = pytest.mark.slow
 D, H = 64, 4
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def seconds(calls: dict, repeats=9) -> dict:
-    """Median seconds of each call, the calls taking turns so that all meet the same machine."""
-    times = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    for _ in range(repeats):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(t) for name, t in times.items()}
-
-
 def step(layer, x, **options):
     """Forward and backward."""
     layer.zero_grad(set_to_none=True)
     layer(x, x, **options)[0].square().mean().backward()
-
-
-def kept_bytes(call) -> int:
-    """Bytes that the forward pass keeps for the backward pass, each storage once."""
-    storages = {}
-
-    def note(tensor):
-        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        kept = call()
-    del kept
-    return sum(storages.values())
 
 
 def tokens(n_assets, n_steps=8, batch=1):

@@ -6,7 +6,6 @@ Every study prints what it measured, so that a figure in the book can be traced 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from scipy.signal import lfilter
 from sklearn.metrics import roc_auc_score
 
@@ -21,14 +20,6 @@ from crossattn.evidence import granger, lagged_correlation, surrogate_null
 from crossattn.windows.dataset import windows_of_features
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def parts_of(scenario, seed, **options):

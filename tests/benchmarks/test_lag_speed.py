@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import statistics
-import time
 
 import pytest
 import torch
 import torch.nn.functional as F
+from benchmarks.measure import kept_bytes, seconds
 from torch import nn
 
 from crossattn.attention.lagged import TemporalCrossAttention
@@ -60,39 +59,6 @@ def lag_by_lag(layer: TemporalCrossAttention, x):
         torch.einsum("bhtij,bjthd->bithd", attention[..., lag], values[lag]) for lag in range(L)
     )
     return layer.output_projection((heard * layer.gain[None, :, None, :, None]).flatten(-2))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def seconds(calls: dict, repeats: int = 7) -> dict:
-    """Median seconds of each call, the calls taking turns."""
-    times = {name: [] for name in calls}
-    for _ in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(taken[1:]) for name, taken in times.items()}
-
-
-def kept_bytes(call) -> int:
-    """Bytes that a forward pass keeps for the backward pass, each storage once."""
-    storages = {}
-
-    def note(tensor):
-        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        kept = call()
-    del kept
-    return sum(storages.values())
 
 
 def test_the_last_step_against_a_pooled_loop():

@@ -17,7 +17,6 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from sklearn.metrics import roc_auc_score
 
 from crossattn.baselines.linear import VAR
@@ -95,14 +94,6 @@ def study(scenario, options):
         rows.append(row)
         print(scenario, options or "", {k: round(float(v), 4) for k, v in row.items()}, flush=True)
     return pd.DataFrame(rows).set_index("seed")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("scenario", "options", "least"), STUDIES)

@@ -33,14 +33,6 @@ pytestmark = pytest.mark.slow
 N, T, WIDTH, HEADS = 20, 168, 64, 4
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def data():
     market = simulate_market(n_assets=N, n_steps=6_000, seed=0)

@@ -1,17 +1,14 @@
 """The commands one after the other on a small simulated market, as a practitioner would."""
 
 import json
-import multiprocessing
 import os
-import random
 import shutil
-import signal
-import time
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from standin.processes import kill_until_done
 
 from crossattn import backtest_weights
 from crossattn.cli import main
@@ -222,23 +219,6 @@ def test_a_saved_forecaster_forecasts_without_a_run(work, tmp_path):
     assert (tmp_path / "saved.csv").read_bytes() == (tmp_path / "run.csv").read_bytes()
 
 
-def kill_and_resume(words, seed, kills):
-    """Run the command in a child that is killed and resumed until it has finished."""
-    rng, context, landed = random.Random(seed), multiprocessing.get_context("fork"), 0
-    while True:
-        child = context.Process(target=lambda: os._exit(main(words)))
-        child.start()
-        if landed < kills:
-            time.sleep(rng.uniform(0.05, 1.0))
-            if child.is_alive():
-                os.kill(child.pid, signal.SIGKILL)
-                landed += 1
-        child.join(300)
-        if child.exitcode == 0:
-            return landed
-        assert child.exitcode == -signal.SIGKILL
-
-
 def files_of(folder):
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
@@ -250,7 +230,8 @@ def test_a_killed_run_ends_byte_for_byte_as_one_that_was_not(work, tmp_path):
     assert main(train_words(tmp_path)) == 0
     expected = files_of(tmp_path / "run")
     shutil.rmtree(tmp_path / "run")
-    landed = kill_and_resume(train_words(tmp_path, "--resume"), seed=1, kills=6)
+    words = train_words(tmp_path, "--resume")
+    landed = kill_until_done(lambda: os._exit(main(words)), seed=1, kills=6, longest=1.0)
     assert landed >= 1
     assert files_of(tmp_path / "run") == expected
 

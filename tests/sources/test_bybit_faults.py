@@ -12,21 +12,9 @@ from dataclasses import replace
 import pytest
 import requests
 import trustme
+from standin import scene
 from standin.bybit import BybitStandIn
 from standin.faults import FAULTS, REFUSED
-from standin.scene import (
-    BRISK,
-    END,
-    FOREVER,
-    NOW_MS,
-    PATIENT,
-    START,
-    SYMBOL,
-    TIMEOUT,
-    check_rows,
-    frame_rows,
-    make_server,
-)
 
 from crossattn.errors import CrossAttentionWarning, VenueError
 from crossattn.sources import _downloads
@@ -42,8 +30,10 @@ CASES = [
 
 def make_loader(server, expected, **options):
     brisk = expected == REFUSED
-    limits = BRISK if brisk else PATIENT
-    return BybitDataLoader(base_url=server.url, timeout=TIMEOUT[brisk], _limits=limits, **options)
+    limits = scene.BRISK if brisk else scene.PATIENT
+    return BybitDataLoader(
+        base_url=server.url, timeout=scene.TIMEOUT[brisk], _limits=limits, **options
+    )
 
 
 def test_the_catalogue_is_large_and_without_doubles():
@@ -56,41 +46,41 @@ def test_the_catalogue_is_large_and_without_doubles():
 
 @pytest.mark.parametrize(("fault", "form", "expected"), CASES)
 def test_fault(fault, form, expected, tmp_path):
-    with make_server(fault, form) as server:
+    with scene.make_server(fault, form) as server:
         loader = make_loader(server, expected, cache_dir=tmp_path)
         began = time.monotonic()
         if expected == REFUSED:
             with pytest.raises(VenueError) as refusal:
-                loader.fetch_klines(SYMBOL, start=START, end=END)
+                loader.fetch_klines(scene.SYMBOL, start=scene.START, end=scene.END)
             message = str(refusal.value)
             assert message.isprintable() and len(message) < 400
             assert time.monotonic() - began < 6
         else:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", CrossAttentionWarning)
-                frame = loader.fetch_klines(SYMBOL, start=START, end=END)
+                frame = loader.fetch_klines(scene.SYMBOL, start=scene.START, end=scene.END)
             told = [str(w.message) for w in caught if w.category is CrossAttentionWarning]
             lines = [text for text in told if text.startswith("missing:")]
-            check_rows(frame_rows(frame), lines, server, expected)
+            scene.check_rows(scene.frame_rows(frame), lines, server, expected)
         assert set(server.paths) == {"/v5/market/kline"}
         server.act = None
         # whatever the fault left in the cache is true: a healthy venue completes it exactly
         healed = make_loader(server, None, cache_dir=tmp_path)
-        frame = healed.fetch_klines(SYMBOL, start=START, end=END)
-        check_rows(frame_rows(frame), [], server, "exact")
+        frame = healed.fetch_klines(scene.SYMBOL, start=scene.START, end=scene.END)
+        scene.check_rows(scene.frame_rows(frame), [], server, "exact")
 
 
 def test_a_bomb_is_not_unfolded_to_find_out_that_it_is_one():
     (bomb,) = [fault for fault in FAULTS if fault.name == "a gzip bomb of 64 MB"]
-    with make_server(bomb) as server:
-        limits = replace(BRISK, give_up_s=20.0)
+    with scene.make_server(bomb) as server:
+        limits = replace(scene.BRISK, give_up_s=20.0)
         loader = BybitDataLoader(base_url=server.url, timeout=5.0, _limits=limits)
         with pytest.raises(VenueError, match="larger than"):
-            loader.fetch_klines(SYMBOL, start=START, end=END)
+            loader.fetch_klines(scene.SYMBOL, start=scene.START, end=scene.END)
         tracemalloc.start()
         try:
             with pytest.raises(VenueError, match="larger than"):
-                loader.fetch_klines(SYMBOL, start=START, end=END)
+                loader.fetch_klines(scene.SYMBOL, start=scene.START, end=scene.END)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -102,7 +92,7 @@ def test_a_symbol_takes_one_thread_whatever_it_asks_and_leaves_none():
         return {t.ident for t in threading.enumerate() if t.name == "fetch-symbol"}
 
     seen = set()
-    with make_server() as server:
+    with scene.make_server() as server:
 
         def act(server, ask, answer):
             seen.update(ours())
@@ -110,7 +100,7 @@ def test_a_symbol_takes_one_thread_whatever_it_asks_and_leaves_none():
                 answer.status = 500
 
         server.act = act
-        make_loader(server, None).fetch_klines(SYMBOL, start=START, end=END)
+        make_loader(server, None).fetch_klines(scene.SYMBOL, start=scene.START, end=scene.END)
         assert len(server.asks) >= 4 and len(seen) == 1
         deadline = time.monotonic() + 5
         while ours() and time.monotonic() < deadline:
@@ -123,18 +113,18 @@ def test_a_host_name_that_does_not_resolve_is_given_up_too(monkeypatch):
     released = threading.Event()
     monkeypatch.setattr(_downloads, "_GRACE_S", 0.3)
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: released.wait(20))
-    limits = replace(BRISK, give_up_s=0.2, workers=1)
+    limits = replace(scene.BRISK, give_up_s=0.2, workers=1)
     loader = BybitDataLoader(base_url="http://venue.invalid", _limits=limits)
-    fetched = loader.fetch(["A", "B"], start=START, end=END)
+    fetched = loader.fetch(["A", "B"], start=scene.START, end=scene.END)
     assert set(fetched.failures) == {"A", "B"}
     assert "gave up after 0.2 s" in str(fetched.failures["B"])
     released.set()
 
 
 def test_the_time_of_a_symbol_starts_with_its_turn():
-    with BybitStandIn(dict.fromkeys("ABCDE", FOREVER), NOW_MS) as server:
+    with BybitStandIn(dict.fromkeys("ABCDE", scene.FOREVER), scene.NOW_MS) as server:
         server.delay_s = 0.3
-        limits = replace(PATIENT, give_up_s=0.9, workers=1)
+        limits = replace(scene.PATIENT, give_up_s=0.9, workers=1)
         loader = BybitDataLoader(base_url=server.url, _limits=limits)
         assert len(loader.fetch_multi_asset(list("ABCDE"), limit=5)) == 5
 
@@ -151,9 +141,11 @@ def test_an_encrypted_answer_is_bounded_in_time_too(name, tmp_path):
     (fault,) = [fault for fault in FAULTS if fault.name == name]
     session = requests.Session()
     session.trust_env, session.verify = False, str(tmp_path / "authority.pem")
-    with make_server(fault, "once") as server:
+    with scene.make_server(fault, "once") as server:
         server.encrypt(context)
-        loader = BybitDataLoader(base_url=server.url, timeout=1.0, session=session, _limits=PATIENT)
-        frame = loader.fetch_klines(SYMBOL, start=START, end=END)
-        check_rows(frame_rows(frame), [], server, "exact")
+        loader = BybitDataLoader(
+            base_url=server.url, timeout=1.0, session=session, _limits=scene.PATIENT
+        )
+        frame = loader.fetch_klines(scene.SYMBOL, start=scene.START, end=scene.END)
+        scene.check_rows(scene.frame_rows(frame), [], server, "exact")
         assert len(server.asks) == 2 + (fault.always == REFUSED)

@@ -16,20 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from standin import processes
+from standin import processes, scene
 from standin.bybit import BybitStandIn, to_ms
-from standin.scene import (
-    END,
-    FOREVER,
-    NOW_MS,
-    PATIENT,
-    START,
-    SYMBOL,
-    check_rows,
-    frame_rows,
-    make_server,
-    true_rows,
-)
 
 from crossattn.data.files import read_bars
 from crossattn.errors import CrossAttentionWarning, DamagedFileError, InvalidInputError
@@ -56,8 +44,8 @@ def cache(tmp_path):
 
 
 def load(server, cache_dir, **options):
-    loader = BybitDataLoader(base_url=server.url, cache_dir=cache_dir, _limits=PATIENT)
-    return loader.fetch_klines(SYMBOL, **{"start": START, "end": END, **options})
+    loader = BybitDataLoader(base_url=server.url, cache_dir=cache_dir, _limits=scene.PATIENT)
+    return loader.fetch_klines(scene.SYMBOL, **{"start": scene.START, "end": scene.END, **options})
 
 
 # What is written reads back
@@ -124,7 +112,7 @@ def test_intervals_categories_and_venues_do_not_share_a_file(cache):
 
 
 def test_a_second_fetch_asks_for_nothing_and_a_longer_one_for_the_rest(tmp_path):
-    with make_server() as server:
+    with scene.make_server() as server:
         first = load(server, tmp_path, end="2024-02-20")
         asked = len(server.asks)
         assert load(server, tmp_path, end="2024-02-20").equals(first)
@@ -133,22 +121,22 @@ def test_a_second_fetch_asks_for_nothing_and_a_longer_one_for_the_rest(tmp_path)
         new = server.asks[asked:]
         assert len(new) == 1 or all(ask.end - ask.start < 1000 * 3_600_000 for ask in new)
         assert np.array_equal(
-            frame_rows(longer), true_rows(server, start="2024-01-05", end="2024-02-22")
+            scene.frame_rows(longer), scene.true_rows(server, start="2024-01-05", end="2024-02-22")
         )
         assert len(new) <= 2
 
 
 def test_the_open_candle_is_fetched_when_it_has_closed(tmp_path):
-    with make_server() as server:
+    with scene.make_server() as server:
         assert load(server, tmp_path).index[-1] == pd.Timestamp("2024-03-01T09:00Z")
         server.now_ms += 3_600_000
         asked = len(server.asks)
-        check_rows(frame_rows(load(server, tmp_path)), [], server, "exact")
+        scene.check_rows(scene.frame_rows(load(server, tmp_path)), [], server, "exact")
         assert len(server.asks) - asked <= 1
 
 
 def test_a_gap_is_asked_for_again_by_the_next_fetch(tmp_path):
-    with make_server() as server:
+    with scene.make_server() as server:
         server.holes = {to_ms("2024-02-01T05:00")}
         with pytest.warns(
             CrossAttentionWarning, match=r"^missing: AAAUSDT 2024-02-01T05:00:00Z\.\."
@@ -156,13 +144,13 @@ def test_a_gap_is_asked_for_again_by_the_next_fetch(tmp_path):
             load(server, tmp_path)
         server.holes = set()
         asked = len(server.asks)
-        check_rows(frame_rows(load(server, tmp_path)), [], server, "exact")
+        scene.check_rows(scene.frame_rows(load(server, tmp_path)), [], server, "exact")
         assert len(server.asks) == asked + 1
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "127.0.0.1").write_text("in the way")
-    with make_server() as server, pytest.raises(InvalidInputError, match="cache_dir"):
+    with scene.make_server() as server, pytest.raises(InvalidInputError, match="cache_dir"):
         load(server, tmp_path)
 
 
@@ -289,7 +277,7 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 def test_a_damaged_file_is_fetched_anew_and_said_so(tmp_path):
-    with make_server() as server:
+    with scene.make_server() as server:
         load(server, tmp_path)
         (path,) = tmp_path.rglob("*.parquet")
         data = path.read_bytes()
@@ -298,9 +286,9 @@ def test_a_damaged_file_is_fetched_anew_and_said_so(tmp_path):
             asked = len(server.asks)
             with pytest.warns(CrossAttentionWarning, match="fetched anew"):
                 frame = load(server, tmp_path)
-            check_rows(frame_rows(frame), [], server, "exact")
+            scene.check_rows(scene.frame_rows(frame), [], server, "exact")
             assert len(server.asks) >= asked + 2, name
-            check_rows(frame_rows(load(server, tmp_path)), [], server, "exact")
+            scene.check_rows(scene.frame_rows(load(server, tmp_path)), [], server, "exact")
 
 
 # Several writers, and crashes
@@ -344,12 +332,12 @@ def test_threads_of_one_process_lose_nothing(cache):
 
 def test_25_kills_at_random_moments_cost_at_most_half_of_the_requests(tmp_path):
     symbols = ("AAAUSDT", "BBBUSDT", "CCCUSDT", "NEWUSDT")
-    listings = dict.fromkeys(symbols, FOREVER)
-    listings["NEWUSDT"] = (to_ms("2023-10-01"), FOREVER[1])
+    listings = dict.fromkeys(symbols, scene.FOREVER)
+    listings["NEWUSDT"] = (to_ms("2023-10-01"), scene.FOREVER[1])
     words = ["--source", "bybit", "--symbols", ",".join(symbols), "--start", "2023-08-01"]
     words += ["--end", "2024-02-01"]
     context, rng = processes.context(), np.random.default_rng(5)
-    with BybitStandIn(listings, NOW_MS) as server:
+    with BybitStandIn(listings, scene.NOW_MS) as server:
         server.delay_s = 0.004
 
         def start(name):
@@ -385,6 +373,6 @@ def test_25_kills_at_random_moments_cost_at_most_half_of_the_requests(tmp_path):
             assert child.exitcode == 0
             assert len(server.asks) <= 1.5 * whole, f"killed after {last} of {whole} requests"
             for symbol, frame in read_bars(tmp_path / "out").items():
-                truth = true_rows(server, symbol, start="2023-08-01", end="2024-02-01")
-                assert np.array_equal(frame_rows(frame)[:, :7], truth[:, :7])
+                truth = scene.true_rows(server, symbol, start="2023-08-01", end="2024-02-01")
+                assert np.array_equal(scene.frame_rows(frame)[:, :7], truth[:, :7])
             assert not list((tmp_path / str(number)).rglob("*.part"))

@@ -11,22 +11,9 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from standin import scene
 from standin.bybit import BybitStandIn, to_ms
 from standin.faults import FAULTS, REFUSED
-from standin.scene import (
-    BRISK,
-    END,
-    FOREVER,
-    NOW_MS,
-    PATIENT,
-    START,
-    SYMBOL,
-    TIMEOUT,
-    check_rows,
-    frame_rows,
-    make_server,
-    true_rows,
-)
 
 from crossattn.cli import fetch, main
 from crossattn.data.files import read_bars
@@ -37,7 +24,7 @@ CASES = [
 ]
 
 
-def words(server, out, *more, symbols=SYMBOL, start=START, end=END):
+def words(server, out, *more, symbols=scene.SYMBOL, start=scene.START, end=scene.END):
     span = ["--start", start, "--end", end]
     return [
         "fetch", "--source", "bybit", "--symbols", symbols, *span,
@@ -49,7 +36,7 @@ def words(server, out, *more, symbols=SYMBOL, start=START, end=END):
 def run(capfd, monkeypatch):
     """Return a function that runs the command and returns exit code, stdout and stderr lines."""
 
-    def run_command(*arguments, limits=PATIENT):
+    def run_command(*arguments, limits=scene.PATIENT):
         monkeypatch.setattr(fetch, "LIMITS", limits)
         try:
             code = main(list(arguments))
@@ -68,10 +55,10 @@ def missing(lines):
 @pytest.mark.parametrize(("fault", "expected"), CASES)
 def test_fault(fault, expected, run, tmp_path):
     refused = expected == REFUSED
-    with make_server(fault, "once" if fault.always is None else "always") as server:
+    with scene.make_server(fault, "once" if fault.always is None else "always") as server:
         code, told, complaints = run(
-            *words(server, tmp_path / "out", "--timeout", TIMEOUT[refused]),
-            limits=BRISK if refused else PATIENT,
+            *words(server, tmp_path / "out", "--timeout", scene.TIMEOUT[refused]),
+            limits=scene.BRISK if refused else scene.PATIENT,
         )
         complaints = [line for line in complaints if not line.startswith("fetching:")]
         if refused:
@@ -81,13 +68,13 @@ def test_fault(fault, expected, run, tmp_path):
         else:
             assert code == 0
             assert all(line.startswith("warning: ") for line in complaints)
-            frame = read_bars(tmp_path / "out")[SYMBOL]
-            check_rows(frame_rows(frame), missing(told), server, expected)
+            frame = read_bars(tmp_path / "out")[scene.SYMBOL]
+            scene.check_rows(scene.frame_rows(frame), missing(told), server, expected)
 
 
 def test_what_is_written_reads_back_exactly(run, tmp_path):
-    symbols = {SYMBOL: FOREVER, "btcusdt": FOREVER, "SOL-27JUN25": FOREVER}
-    with BybitStandIn(symbols, NOW_MS) as server:
+    symbols = {scene.SYMBOL: scene.FOREVER, "btcusdt": scene.FOREVER, "SOL-27JUN25": scene.FOREVER}
+    with BybitStandIn(symbols, scene.NOW_MS) as server:
         code, told, _ = run(
             *words(server, tmp_path, "--interval", "W", "--category", "inverse",
                    symbols="btcusdt, SOL-27JUN25", start="2022-01-01", end="2024-01-01")
@@ -97,37 +84,37 @@ def test_what_is_written_reads_back_exactly(run, tmp_path):
         assert set(frames) == {"btcusdt", "SOL-27JUN25"}
         for symbol, frame in frames.items():
             where = {"start": "2022-01-01", "end": "2024-01-01", "category": "inverse"}
-            truth = true_rows(server, symbol, "W", **where)
-            assert np.array_equal(frame_rows(frame)[:, :7], truth[:, :7])
+            truth = scene.true_rows(server, symbol, "W", **where)
+            assert np.array_equal(scene.frame_rows(frame)[:, :7], truth[:, :7])
 
 
 def test_end_includes_the_bar_that_opens_then(run, tmp_path):
-    with make_server() as server:
+    with scene.make_server() as server:
         span = {"start": "2024-02-01", "end": "2024-02-03"}
         code, _, _ = run(*words(server, tmp_path, **span))
-        index = read_bars(tmp_path)[SYMBOL].index
+        index = read_bars(tmp_path)[scene.SYMBOL].index
     assert code == 0
     assert index[0] == pd.Timestamp("2024-02-01T00:00Z")
     assert index[-1] == pd.Timestamp("2024-02-03T00:00Z")
 
 
 def test_the_others_are_written_when_one_symbol_fails(run, tmp_path):
-    with make_server() as server:
-        code, told, complaints = run(*words(server, tmp_path, symbols=f"NOSUCH,{SYMBOL}"))
-    assert code == 2 and list(read_bars(tmp_path)) == [SYMBOL]
-    assert told == [f"wrote: {SYMBOL} 1234 bars"]
+    with scene.make_server() as server:
+        code, told, complaints = run(*words(server, tmp_path, symbols=f"NOSUCH,{scene.SYMBOL}"))
+    assert code == 2 and list(read_bars(tmp_path)) == [scene.SYMBOL]
+    assert told == [f"wrote: {scene.SYMBOL} 1234 bars"]
     (complaint,) = [line for line in complaints if not line.startswith("fetching:")]
     assert complaint.startswith("error: NOSUCH: ") and "10001" in complaint
 
 
 def test_a_gap_is_one_line_on_stdout(run, tmp_path):
-    with make_server() as server:
+    with scene.make_server() as server:
         server.holes = {to_ms(f"2024-02-01T0{hour}:00") for hour in (3, 4, 5, 8)}
         code, told, _ = run(*words(server, tmp_path))
     assert code == 0
     assert missing(told) == [
-        f"missing: {SYMBOL} 2024-02-01T03:00:00Z..2024-02-01T05:00:00Z 3 bars",
-        f"missing: {SYMBOL} 2024-02-01T08:00:00Z..2024-02-01T08:00:00Z 1 bars",
+        f"missing: {scene.SYMBOL} 2024-02-01T03:00:00Z..2024-02-01T05:00:00Z 3 bars",
+        f"missing: {scene.SYMBOL} 2024-02-01T08:00:00Z..2024-02-01T08:00:00Z 1 bars",
     ]
 
 
@@ -155,7 +142,7 @@ def test_a_wrong_option_is_refused_in_one_line(options, said, run, tmp_path):
 
 def test_an_out_that_is_a_file_is_refused_before_anything_is_asked(run, tmp_path):
     (tmp_path / "out").write_text("mine")
-    with make_server() as server:
+    with scene.make_server() as server:
         code, _, complaints = run(*words(server, tmp_path / "out"))
         assert code == 2 and "--out" in complaints[0] and not server.asks
 
@@ -182,7 +169,7 @@ def by_name(name):
     ["403 with a web page: the region is blocked", "302 to file:///etc/passwd", "HTTP 404"],
 )
 def test_a_process_refuses_in_one_line(name, tmp_path):
-    with make_server(by_name(name)) as server:
+    with scene.make_server(by_name(name)) as server:
         process = start_process(words(server, tmp_path / "out"))
         told, complaint = process.communicate(timeout=60)
     assert process.returncode == 2 and told == ""
@@ -191,16 +178,16 @@ def test_a_process_refuses_in_one_line(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["gzip with a flipped byte", "10006 without headers"])
 def test_a_process_recovers(name, tmp_path):
-    with make_server(by_name(name), "once") as server:
+    with scene.make_server(by_name(name), "once") as server:
         process = start_process(words(server, tmp_path / "out"))
         told, complaint = process.communicate(timeout=60)
         assert process.returncode == 0 and complaint == ""
-        frame = read_bars(tmp_path / "out")[SYMBOL]
-        check_rows(frame_rows(frame), missing(told.splitlines()), server, "exact")
+        frame = read_bars(tmp_path / "out")[scene.SYMBOL]
+        scene.check_rows(scene.frame_rows(frame), missing(told.splitlines()), server, "exact")
 
 
 def test_ctrl_c_in_a_process_exits_130_and_keeps_what_came(tmp_path):
-    with make_server() as server:
+    with scene.make_server() as server:
         server.delay_s = 0.3
         process = start_process(words(server, tmp_path / "out", start="2022-01-01"))
         deadline = time.monotonic() + 60
@@ -209,8 +196,8 @@ def test_ctrl_c_in_a_process_exits_130_and_keeps_what_came(tmp_path):
         os.kill(process.pid, signal.SIGINT)
         told, complaint = process.communicate(timeout=60)
         assert process.returncode == 130 and "Traceback" not in complaint
-        rows = frame_rows(read_bars(tmp_path / "out")[SYMBOL])
-        truth = true_rows(server, start="2022-01-01")
+        rows = scene.frame_rows(read_bars(tmp_path / "out")[scene.SYMBOL])
+        truth = scene.true_rows(server, start="2022-01-01")
         assert 0 < len(rows) < len(truth)
         assert np.array_equal(rows[:, :7], truth[-len(rows) :, :7])
         (line,) = missing(told.splitlines())

@@ -1,9 +1,12 @@
-"""What the tests run in other processes: fetches to be killed, writers that compete."""
+"""What the tests run in other processes: work to be killed, writers that compete."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import random
+import signal
+import time
 
 import numpy as np
 import pandas as pd
@@ -25,6 +28,23 @@ def fetch(words: list[str]) -> None:
 
     fetch.LIMITS = FetchLimits(first_wait_s=0.01, longest_wait_s=0.04, spacing_s=0.0)
     os._exit(main(["fetch", *words]))
+
+
+def kill_until_done(work, *, seed: int, kills: int, longest: float) -> int:
+    """Run ``work()`` in a child that is killed and started again until it ends; count the kills."""
+    rng, fork, landed = random.Random(seed), multiprocessing.get_context("fork"), 0
+    while True:
+        child = fork.Process(target=work)
+        child.start()
+        if landed < kills:
+            time.sleep(rng.uniform(0.05, longest))
+            if child.is_alive():
+                os.kill(child.pid, signal.SIGKILL)
+                landed += 1
+        child.join(300)
+        if child.exitcode == 0:
+            return landed
+        assert child.exitcode == -signal.SIGKILL
 
 
 def table_of(slots: np.ndarray):

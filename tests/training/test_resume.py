@@ -1,17 +1,14 @@
 """Runs that are killed go on as if nothing had happened; damaged files are never loaded."""
 
 import json
-import multiprocessing
-import os
 import pickle
-import random
 import shutil
-import signal
 import time
 
 import numpy as np
 import pytest
 import torch
+from standin.processes import kill_until_done
 
 from crossattn.errors import DamagedFileError, InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
@@ -112,24 +109,10 @@ def test_a_stop_between_pointer_and_history_loses_no_line(
 
 def killed_at_random(parts, run, seed, kills):
     """Train in a child that is killed again and again until it has finished; count the kills."""
-    rng, context = random.Random(seed), multiprocessing.get_context("fork")
-    landed = 0
-    while True:
-        child = context.Process(
-            target=train,
-            args=(parts, run),
-            kwargs={"batch_size": 64, "resume": True, "checkpoint_every": 1},
-        )
-        child.start()
-        if landed < kills:
-            time.sleep(rng.uniform(0.05, 0.5))
-            if child.is_alive():
-                os.kill(child.pid, signal.SIGKILL)
-                landed += 1
-        child.join(120)
-        if child.exitcode == 0:
-            return landed
-        assert child.exitcode == -signal.SIGKILL
+    options = {"batch_size": 64, "resume": True, "checkpoint_every": 1}
+    return kill_until_done(
+        lambda: train(parts, run, **options), seed=seed, kills=kills, longest=0.5
+    )
 
 
 def test_killed_runs_end_as_if_nothing_had_happened(parts, whole, tmp_path):
