@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from numbers import Integral, Real
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from crossattn.errors import InvalidInputError
 
@@ -61,6 +62,17 @@ def check_bool(name: str, value: object) -> bool:
     """Return ``value``, or refuse what is neither True nor False."""
     if not isinstance(value, bool):
         raise InvalidInputError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
+def check_time_zone(name: str, value: object) -> str:
+    """Return ``value``, or refuse what is no time zone of the IANA database."""
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+        raise InvalidInputError(
+            f"{name} must be a zone such as 'UTC' or 'America/New_York', got {value!r}"
+        ) from None
     return value
 
 

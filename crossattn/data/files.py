@@ -1,7 +1,8 @@
-"""Read and write bars as CSV files, one per symbol; every number reads back exactly.
+"""Read and write folders of bars, one file per symbol; every number reads back exactly.
 
-A folder of ``<symbol>.csv`` is what one command leaves for the next, and the format for bars of
-your own. Anything else in a file is refused, by file and line.
+A folder of ``<symbol>.csv`` is what one command leaves for the next. Parquet, Feather and the CSV
+exports of other programs are read too, where they can mean one thing only; anything else is
+refused, by file and line.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -17,6 +19,10 @@ import numpy as np
 import pandas as pd
 
 from crossattn._io import atomic_write
+from crossattn._validation import check_choice, check_time_zone
+from crossattn.data._columns import FIELDS, find_decimal, name_columns, parse_numbers
+from crossattn.data._tables import SUFFIXES, RawTable, arrow_table, csv_table, read_content
+from crossattn.data._times import UNITS, parse_times
 from crossattn.data.frame import (
     FRAME_COLUMNS,
     PRICE_COLUMNS,
@@ -30,9 +36,6 @@ from crossattn.errors import InvalidInputError
 _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _RESERVED = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\.|$)")
 _ESCAPES = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_ZONED = re.compile(r"(?:Z|[+-]\d{2}:?\d{2})$")
-_FOREIGN = re.compile(r"[^0-9eE+.-]")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$")
 _MAX_STEM = 200
 
 
@@ -144,26 +147,52 @@ def write_bars(frames: Mapping[str, Frame], directory: str | os.PathLike) -> lis
     return paths
 
 
-def read_bars(directory: str | os.PathLike) -> Frames:
-    """Read bars from a folder: every ``<symbol>.csv`` in it.
+def read_bars(
+    directory: str | os.PathLike,
+    *,
+    columns: Sequence[str] | Mapping[str, str | None] | None = None,
+    time_zone: str | None = None,
+    date_format: str | None = None,
+    unit: str | None = None,
+    decimal: str | None = None,
+) -> Frames:
+    """Read bars from a folder of CSV, Parquet or Feather files, one file per symbol.
+
+    Exports of other programs are read where they can mean one thing only; else the message shows
+    what was found and which option reads it. The options hold for every file of the folder.
 
     Parameters
     ----------
     directory : path
-        Files that do not end in ``.csv``, and hidden ones, are left alone.
+        Files ``<symbol>.csv``, ``.parquet`` or ``.feather``; others, and hidden ones, are left
+        alone.
+    columns : sequence of str or dict, optional
+        Names of all columns, for files without a header, or ``{ours: theirs}``;
+        ``{"volume": None}`` where there is no volume.
+    time_zone : str, optional
+        Whose clock times without a UTC offset show, such as ``"UTC"`` or ``"America/New_York"``.
+        Dates alone are 00:00 of that zone, and 00:00 UTC without it.
+    date_format : str, optional
+        As ``datetime.strptime`` takes it, where day and month could be exchanged.
+    unit : {"s", "ms", "us", "ns"}, optional
+        Of epochs outside of 1990 to 2100; within, each shows its own.
+    decimal : {".", ","}, optional
+        Where ``1,234`` could be a thousand or a little more than one.
 
     Returns
     -------
     dict of str to DataFrame
         Sorted by symbol. A file without any volume whose open, high, low and close agree is marked
-        ``attrs["close_only"]``.
+        ``attrs["close_only"]``. Rows without any price are left out; exports with the newest row
+        first are turned round.
 
     Raises
     ------
     InvalidInputError
-        The folder does not exist or holds no CSV; a file is not UTF-8, lacks a column, holds a
-        text where a number belongs, a missing price, a time without zone, repeated or unsorted
-        times, or prices that no bar can have. The message names file and line.
+        The folder does not exist or holds no bars; a symbol has two files, a file is a link out of
+        the folder, lacks a column, ends within a row, holds a text where a number belongs, half a
+        bar, a time without zone, repeated or unsorted times, or prices that no bar can have. The
+        message names file and line.
 
     Examples
     --------
@@ -171,38 +200,24 @@ def read_bars(directory: str | os.PathLike) -> Frames:
     Traceback (most recent call last):
     crossattn.errors.InvalidInputError: data folder no/such/folder does not exist
     """
-    folder = Path(directory)
-    if not folder.exists():
-        raise InvalidInputError(f"data folder {folder} does not exist")
-    if not folder.is_dir():
-        raise InvalidInputError(f"data folder {folder} is not a folder")
-    try:
-        paths = sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() == ".csv" and not path.name.startswith(".")
-        )
-    except OSError as error:
-        raise InvalidInputError(f"data folder {folder} cannot be read: {error.strerror}") from None
-    if not paths:
-        raise InvalidInputError(f"data folder {folder} holds no <symbol>.csv file")
+    reading = _Reading(columns, time_zone, date_format, unit, decimal)
     frames: Frames = {}
     origin: dict[str, Path] = {}
-    for path in paths:
+    for path in _files_of(Path(directory)):
         symbol = stem_to_symbol(path.stem)
         if symbol in frames:
             raise InvalidInputError(f"{path} and {origin[symbol].name} both hold {symbol!r}")
-        frames[symbol], origin[symbol] = _read_csv(path), path
+        frames[symbol], origin[symbol] = _read_frame(path, reading), path
     return dict(sorted(frames.items()))
 
 
 def read_exogenous(path: str | os.PathLike) -> pd.DataFrame:
-    """Read exogenous series from a CSV: a ``time`` column and one column of numbers per series.
+    """Read exogenous series from a file: a ``time`` column and one column of numbers per series.
 
     Parameters
     ----------
     path : path
-        ``time`` is the moment at which the row is known, ISO 8601 with a UTC offset.
+        CSV, Parquet or Feather; ``time`` is the moment at which the row is known.
 
     Returns
     -------
@@ -212,7 +227,7 @@ def read_exogenous(path: str | os.PathLike) -> pd.DataFrame:
     Raises
     ------
     InvalidInputError
-        The file is missing or no such CSV; the message names the line.
+        The file is missing or no such table; the message names the line.
 
     Examples
     --------
@@ -221,12 +236,49 @@ def read_exogenous(path: str | os.PathLike) -> pd.DataFrame:
     crossattn.errors.InvalidInputError: no/such.csv cannot be read: No such file or directory
     """
     path = Path(path)
-    table = _read_table(path, required=("time",))
-    names = [name for name in table.columns if name != "time"]
-    if not names:
+    table = _read_table(path, read_content(path))
+    if "time" not in table.names:
+        raise InvalidInputError(f"{path}: the header lacks time; it is {table.shown}")
+    if len(set(table.names)) < len(table.names):
+        raise InvalidInputError(f"{path}: the header repeats a column")
+    series = dict(zip(table.names, table.columns, strict=True))
+    times = parse_times(table, "time", series.pop("time")).rename("time")
+    if not series:
         raise InvalidInputError(f"{path}: the header names no series besides time")
-    times = pd.DatetimeIndex(_times(table["time"], path), name="time")
-    return pd.DataFrame({name: _numbers(table[name], path) for name in names}).set_axis(times)
+    decimal = find_decimal(table, list(series.values()), None)
+    numbers = {name: parse_numbers(table, name, v, decimal) for name, v in series.items()}
+    return pd.DataFrame(numbers).set_axis(times)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How to read files of bars that leave something open."""
+
+    columns: Sequence[str] | Mapping[str, str | None] | None = None
+    time_zone: str | None = None
+    date_format: str | None = None
+    unit: str | None = None
+    decimal: str | None = None
+
+    def __post_init__(self):
+        if self.unit is not None:
+            check_choice("unit", self.unit, UNITS)
+        if self.decimal is not None:
+            check_choice("decimal", self.decimal, (".", ","))
+        if self.date_format is not None and not isinstance(self.date_format, str):
+            raise InvalidInputError(f"date_format must be a text, got {self.date_format!r}")
+        if self.time_zone is not None:
+            check_time_zone("time_zone", self.time_zone)
+        if isinstance(self.columns, Mapping):
+            known = set(self.columns) <= {*FIELDS, "close_time", "turnover"}
+            named = [v for k, v in self.columns.items() if (k, v) != ("volume", None)]
+        else:
+            known = not isinstance(self.columns, str)
+            named = [] if self.columns is None or not known else list(self.columns)
+        if not known or not all(isinstance(name, str) for name in named):
+            raise InvalidInputError(
+                f"columns must be all names in order or {{ours: theirs}}, got {self.columns!r}"
+            )
 
 
 def _escape(character: str) -> str:
@@ -254,16 +306,37 @@ def iso_times(times: pd.DatetimeIndex) -> np.ndarray:
     return np.char.add(np.datetime_as_string(naive, unit=unit), "Z")
 
 
-def _read_csv(path: Path) -> Frame:
-    table = _read_table(path)
-    names = [name for name in (*FRAME_COLUMNS, "turnover") if name in table.columns]
-    columns = {name: _numbers(table[name], path) for name in names}
-    for name in PRICE_COLUMNS:
-        _refuse_line(np.isnan(columns[name]), table[name], path)
-    if "close_time" in table.columns:
-        columns["close_time"] = _times(table["close_time"], path)
-    frame = pd.DataFrame(columns)
-    frame.index = pd.DatetimeIndex(_times(table["time"], path), name="time")
+def _files_of(folder: Path) -> list[Path]:
+    """Return the files of bars in a folder, sorted; a link that leads out of it is refused."""
+    if not folder.exists():
+        raise InvalidInputError(f"data folder {folder} does not exist")
+    if not folder.is_dir():
+        raise InvalidInputError(f"data folder {folder} is not a folder")
+    try:
+        inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        paths = [path for path in inside if path.suffix.lower() in SUFFIXES]
+        for path in paths:
+            if path.is_symlink() and path.resolve().parent != folder.resolve():
+                raise InvalidInputError(f"{path} is a link out of the folder: copy the file there")
+    except OSError as error:
+        raise InvalidInputError(f"data folder {folder} cannot be read: {error.strerror}") from None
+    if not paths:
+        others = f"; it holds {', '.join(path.name for path in inside[:3])}" if inside else ""
+        raise InvalidInputError(
+            f"data folder {folder} holds no <symbol>.csv, .parquet or .feather file{others}"
+        )
+    return paths
+
+
+def _read_table(path: Path, content: bytes) -> RawTable:
+    return (csv_table if path.suffix.lower() == ".csv" else arrow_table)(path, content)
+
+
+def _read_frame(path: Path, reading: _Reading) -> Frame:
+    content = read_content(path)
+    frame = _read_own_format(content) if reading == _Reading() else None
+    if frame is None:
+        frame = _read_any_format(_read_table(path, content), reading)
     frame = check_frame(frame, str(path))
     flat = all((frame[name] == frame["close"]).all() for name in PRICE_COLUMNS)
     if flat and frame["volume"].isna().all():
@@ -271,72 +344,87 @@ def _read_csv(path: Path) -> Frame:
     return frame
 
 
-def _read_table(path: Path, required: tuple[str, ...] = ("time", *FRAME_COLUMNS)) -> pd.DataFrame:
-    """Read a CSV as texts, so that every fault can be named by its line."""
+def _read_own_format(content: bytes) -> pd.DataFrame | None:
+    """Read what :func:`write_bars` writes, fast; None for anything else, and for any fault."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    names = content[: content.find(b"\n")].decode("ascii", "replace").split(",")
+    spare = {"close_time", "turnover"}.intersection(names)
+    if sorted(names) != sorted([*FIELDS, *spare]) or not content.endswith(b"\n"):
+        return None
+    types = {name: pa.timestamp("us", "UTC") if "time" in name else pa.float64() for name in names}
     try:
-        text = path.read_text(encoding="utf-8-sig").rstrip()
-    except UnicodeDecodeError:
-        raise InvalidInputError(f"{path} is not a UTF-8 text file") from None
-    except OSError as error:
-        raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from None
-    if not text or "\0" in text:
-        raise InvalidInputError(f"{path} is {'not a text' if text else 'an empty'} file")
-    header = [name.strip('"') for name in text.split("\n", 1)[0].strip().split(",")]
-    missing = [name for name in required if name not in header]
-    if missing:
-        raise InvalidInputError(f"{path}: the header lacks {','.join(missing)}")
-    if len(set(header)) < len(header):
-        raise InvalidInputError(f"{path}: the header repeats a column")
-    try:
-        table = pd.read_csv(
-            io.StringIO(text),
-            dtype=object,
-            na_filter=False,
-            skip_blank_lines=False,
-            on_bad_lines="error",
+        table = csv.read_csv(
+            io.BytesIO(content),
+            read_options=csv.ReadOptions(use_threads=False),
+            convert_options=csv.ConvertOptions(
+                column_types=types, null_values=[""], strings_can_be_null=True
+            ),
         )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        reason = " ".join(str(error).split())
-        raise InvalidInputError(f"{path} is not a CSV file: {reason}") from None
-    if not isinstance(table.index, pd.RangeIndex):
-        raise InvalidInputError(f"{path} is not a CSV file: rows are longer than the header")
-    if table.empty:
-        raise InvalidInputError(f"{path} holds no {'bars' if 'close' in required else 'rows'}")
-    return table
+    except (pa.ArrowException, ValueError):
+        return None
+    columns = {}
+    for name in names:
+        column = table[name]
+        values = column.to_numpy()
+        if "time" in name:
+            missing = column.null_count
+            columns[name] = pd.DatetimeIndex(values).tz_localize("UTC")
+        else:
+            # texts such as "nan" are no empty cells, and a price must be there
+            missing = np.count_nonzero(~np.isfinite(values)) - column.null_count
+            missing += 0 if name in ("volume", "turnover") else column.null_count
+            columns[name] = values
+        if missing or not len(values):
+            return None
+    times = columns.pop("time").rename("time")
+    return pd.DataFrame(columns).set_axis(times)
 
 
-def _numbers(column: pd.Series, path: Path) -> np.ndarray:
-    texts = [str(text) for text in column]
-    try:
-        if _FOREIGN.search("".join(texts)):
-            raise ValueError("a character that no decimal number holds")
-        # the empty text is a missing value; float() reads every shortest form back exactly
-        values = np.array([float(text) if text else np.nan for text in texts])
-    except ValueError:
-        wrong = [text != "" and not _NUMBER.match(text) for text in texts]
-        _refuse_line(np.array(wrong), column, path)
-        raise
-    _refuse_line(np.isinf(values), column, path)
-    return values
-
-
-def _times(column: pd.Series, path: Path) -> pd.DatetimeIndex:
-    texts = [str(text) for text in column]
-    zoned = np.array([bool(_ZONED.search(text)) for text in texts])
-    times = pd.to_datetime(pd.Series(texts), format="ISO8601", utc=True, errors="coerce")
-    wrong = ~zoned | times.isna().to_numpy()
-    if wrong.any():
-        line = int(np.argmax(wrong))
-        raise InvalidInputError(
-            f"{path}, line {line + 2}: {column.name} must be ISO 8601 with a UTC offset, such as "
-            f"2024-01-31T09:00:00Z, got {texts[line]!r}"
+def _read_any_format(table: RawTable, reading: _Reading) -> pd.DataFrame:
+    """Return the bars of any export that can be read in one way only."""
+    found, in_utc = name_columns(table, reading.columns)
+    decimal = find_decimal(table, [found[name] for name in PRICE_COLUMNS], reading.decimal)
+    numbers = {
+        name: parse_numbers(table, name, found[name], decimal)
+        for name in (*FRAME_COLUMNS, "turnover")
+        if name in found
+    }
+    missing = np.array([np.isnan(numbers[name]) for name in PRICE_COLUMNS])
+    partial = missing.any(axis=0) & ~missing.all(axis=0)
+    if partial.any():
+        row = int(partial.argmax())
+        name = PRICE_COLUMNS[int(missing[:, row].argmax())]
+        table.refuse(row, name, "a number", found[name][row])
+    zone = reading.time_zone or ("UTC" if in_utc else None)
+    times = {
+        name: parse_times(
+            table,
+            name,
+            found[name],
+            time_zone=zone,
+            date_format=reading.date_format,
+            unit=reading.unit,
         )
-    return pd.DatetimeIndex(times)
+        for name in ("time", "close_time")
+        if name in found
+    }
+    frame = pd.DataFrame(numbers).set_axis(times["time"].rename("time"))
+    if "close_time" in times:
+        frame["close_time"] = _end_of(times["close_time"], found["close_time"])
+    frame = frame[~missing.all(axis=0)]
+    own_names = set(FIELDS) <= set(table.names)
+    if not own_names and frame.index.is_monotonic_decreasing and frame.index.is_unique:
+        frame = frame[::-1]  # exports of Alpha Vantage, Nasdaq and others begin with the newest
+    return frame
 
 
-def _refuse_line(wrong: np.ndarray, column: pd.Series, path: Path) -> None:
-    if wrong.any():
-        line = int(np.argmax(wrong))
-        raise InvalidInputError(
-            f"{path}, line {line + 2}: {column.name} must be a number, got {column.iloc[line]!r}"
-        )
+def _end_of(times: pd.DatetimeIndex, found) -> pd.DatetimeIndex:
+    """Return close times; an epoch one tick before a full second, as of Binance, is that second."""
+    if isinstance(found, list) and not found[0].strip().isdecimal():
+        return times
+    for tick in (1000, 1):  # microseconds
+        if ((times.asi8 + tick) % 1_000_000 == 0).all():
+            return times + pd.Timedelta(tick, "us")
+    return times

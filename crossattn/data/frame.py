@@ -11,7 +11,7 @@ from numbers import Real
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_bool_dtype, is_numeric_dtype
+from pandas.api.types import is_bool_dtype, is_datetime64_any_dtype, is_numeric_dtype
 
 from crossattn.errors import InvalidInputError
 
@@ -38,8 +38,9 @@ def check_frame(frame: Frame, symbol: str = "frame") -> Frame:
     ----------
     frame : DataFrame
         Columns ``open high low close volume``, optionally ``close_time`` and ``turnover`` (others
-        are left out); index: the bars' open times, with a time zone, strictly increasing.
-        Prices are positive; a NaN is a missing value, never a zero.
+        are left out); index, or the only other column of times: the bars' open times, with a time
+        zone, strictly increasing. Prices are positive; a NaN is a missing value, never a zero. A
+        frame of polars or Arrow is converted.
     symbol : str
         Name of the frame in messages.
 
@@ -67,17 +68,19 @@ def check_frame(frame: Frame, symbol: str = "frame") -> Frame:
     >>> check_frame(bars).index[0]
     Timestamp('2023-12-31 23:00:00+0000', tz='UTC')
     """
-    if not isinstance(frame, pd.DataFrame):
-        raise InvalidInputError(f"{symbol}: bars must be a DataFrame, got {_kind(frame)}")
+    frame = to_pandas(frame, symbol)
     if not frame.columns.is_unique:
         raise InvalidInputError(f"{symbol}: columns must be unique, got {list(frame.columns)}")
     missing = [name for name in FRAME_COLUMNS if name not in frame.columns]
     if missing:
+        lower = {str(name).strip().lower() for name in frame.columns}
+        hint = "; rename them by frame.rename(columns=str.lower)" if lower >= {*missing} else ""
         raise InvalidInputError(
-            f"{symbol}: columns {missing} are missing, got {list(frame.columns)}"
+            f"{symbol}: columns {missing} are missing, got {list(frame.columns)}{hint}"
         )
     if len(frame) == 0:
         raise InvalidInputError(f"{symbol}: there are no bars")
+    frame = _index_by_time(frame)
     index = check_times(frame.index, symbol, "time")
     columns = {name: _float_column(frame[name], symbol) for name in FRAME_COLUMNS}
     columns["high"], columns["low"] = absorb_rounding(*(columns[n] for n in PRICE_COLUMNS))
@@ -89,6 +92,64 @@ def check_frame(frame: Frame, symbol: str = "frame") -> Frame:
     check_values({name: checked[name] for name in FRAME_COLUMNS}, symbol)
     checked.attrs = dict(frame.attrs)
     return checked
+
+
+def to_pandas(table: object, name: str) -> pd.DataFrame:
+    """Return a table of polars, Arrow or another library as a pandas DataFrame.
+
+    Parameters
+    ----------
+    table : DataFrame, or any object with ``to_pandas`` or the Arrow or interchange protocol
+    name : str
+        Of the table in messages.
+
+    Returns
+    -------
+    DataFrame
+        A pandas DataFrame is returned as it is.
+
+    Raises
+    ------
+    InvalidInputError
+        It is no table, or its values cannot be converted.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> to_pandas(pa.table({"close": [1.0, 2.0]}), "A")["close"].tolist()
+    [1.0, 2.0]
+    """
+    if isinstance(table, pd.DataFrame):
+        return table
+    try:
+        if callable(getattr(table, "to_pandas", None)):
+            table = table.to_pandas()
+        elif hasattr(table, "__arrow_c_stream__"):
+            import pyarrow as pa
+
+            table = pa.table(table).to_pandas()
+        elif hasattr(table, "__dataframe__"):
+            table = pd.api.interchange.from_dataframe(table)
+    except Exception as error:  # of any library
+        raise InvalidInputError(
+            f"{name}: {_kind(table)} cannot be converted to a pandas DataFrame: {error}"
+        ) from None
+    if not isinstance(table, pd.DataFrame):
+        hint = "; collect it first" if callable(getattr(table, "collect", None)) else ""
+        raise InvalidInputError(f"{name}: bars must be a DataFrame, got {_kind(table)}{hint}")
+    return table
+
+
+def _index_by_time(frame: Frame) -> Frame:
+    """Return a frame by its only column of times where its index holds row numbers."""
+    if isinstance(frame.index, pd.DatetimeIndex):
+        return frame
+    times = [
+        name
+        for name, kind in frame.dtypes.items()
+        if is_datetime64_any_dtype(kind) and name not in OPTIONAL_COLUMNS
+    ]
+    return frame.set_index(times[0]) if len(times) == 1 else frame
 
 
 def check_frames(frames: Mapping[str, Frame]) -> Frames:
@@ -174,10 +235,14 @@ def check_times(index: pd.Index, symbol: str, name: str) -> pd.DatetimeIndex:
     """Return ``index`` in UTC, called ``name``; refuse naive, missing, unsorted, repeated times."""
     if not isinstance(index, pd.DatetimeIndex):
         raise InvalidInputError(
-            f"{symbol}: the index must hold {name} as UTC times, got {type(index).__name__}"
+            f"{symbol}: the index must hold {name} as UTC times, got {type(index).__name__}: "
+            f"set_index({name!r}) or pandas.to_datetime(..., utc=True) makes one"
         )
     if index.tz is None:
-        raise InvalidInputError(f"{symbol}: {name} must be UTC, got times without a time zone")
+        raise InvalidInputError(
+            f"{symbol}: {name} must be UTC, got times without a time zone: tz_localize('UTC') "
+            "where they are UTC"
+        )
     if index.hasnans:
         raise InvalidInputError(
             f"{symbol}: {name} is missing in row {int(np.argmax(index.isna()))}"
@@ -210,7 +275,8 @@ def absorb_rounding(open_, high, low, close) -> tuple[np.ndarray, np.ndarray]:
 def check_values(fields: Mapping[str, pd.Series | pd.DataFrame], symbol: str) -> None:
     """Refuse values that no bar can have; ``fields`` maps each name to one symbol or to many."""
     for name in PRICE_COLUMNS:
-        _refuse(~(fields[name] > 0) & fields[name].notna(), fields[name], symbol, name, "positive")
+        rule = "positive (NaN where there is none)"
+        _refuse(~(fields[name] > 0) & fields[name].notna(), fields[name], symbol, name, rule)
     for name in FRAME_COLUMNS:
         _refuse(np.isinf(fields[name]), fields[name], symbol, name, "finite")
     _refuse(fields["volume"] < 0, fields["volume"], symbol, "volume", "zero or more")

@@ -138,6 +138,12 @@ def check_panel(panel: Panel) -> Panel:
         )
     if len(panel) == 0:
         raise InvalidInputError("data: the panel has no rows")
+    if isinstance(panel.index, pd.DatetimeIndex) and panel.index.name != "close_time":
+        raise InvalidInputError(
+            "data: a Panel's index is called close_time, the moment at which a row is known, got "
+            f"{panel.index.name!r}; a table of bar opens, as yfinance downloads it, becomes frames "
+            "by {s: data.xs(s, axis=1, level=1) for s in data.columns.unique(1)}"
+        )
     if not panel.columns.is_unique:
         repeated = panel.columns[panel.columns.duplicated()][0]
         raise InvalidInputError(f"data: the panel's columns repeat {repeated}")

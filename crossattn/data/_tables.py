@@ -1,0 +1,253 @@
+"""Read a CSV, Parquet or Feather file as raw columns; every row knows the line it came from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pandas as pd
+
+from crossattn.errors import InvalidInputError
+
+SUFFIXES = (".csv", ".parquet", ".feather")
+NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+
+_MOST_BYTES = 4 * 2**30
+_MOST_ROWS = 100_000_000  # a Parquet file of a few bytes may claim any number
+_SHOWN = 90  # characters of a header in a message
+_SYMBOL_COLUMNS = ("symbol", "ticker", "<ticker>", "instrument", "pair")
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """Columns as a file holds them: texts of a CSV, arrays of a Parquet or Feather file.
+
+    Attributes
+    ----------
+    path : Path
+    names : tuple of str
+        The header without surrounding spaces; empty where the file has none.
+    columns : list of (list of str, ndarray or DatetimeIndex)
+    lines : sequence of int
+        Line of each row in a CSV, else its row number.
+    delimiter : str
+        Of a CSV, else empty.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    columns: list
+    lines: Sequence[int]
+    delimiter: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The header, or the first row of a file without one, cut short for a message."""
+        cells = self.names or [column[0] for column in self.columns]
+        text = (self.delimiter or ",").join(cells)
+        return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+
+    def refuse(self, row: int, name: str, rule: str, value: object) -> NoReturn:
+        """Raise for one value, by file and line."""
+        text = str(value)
+        where = f"{'line' if self.delimiter else 'row'} {self.lines[row]}"
+        shown = repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+        raise InvalidInputError(f"{self.path}, {where}: {name} must be {rule}, got {shown}")
+
+    def without(self, rows: np.ndarray) -> RawTable:
+        """Return the table without the rows where ``rows`` is True."""
+        if not rows.any():
+            return self
+        kept = np.flatnonzero(~rows)
+        columns = [
+            [column[i] for i in kept] if isinstance(column, list) else column[kept]
+            for column in self.columns
+        ]
+        return replace(self, columns=columns, lines=[self.lines[i] for i in kept])
+
+
+def read_content(path: Path) -> bytes:
+    """Return the content of a regular file of sane size, or refuse it by name."""
+    try:
+        size = path.stat().st_size
+        if not (path.is_file() or path.is_dir()):
+            raise InvalidInputError(f"{path} cannot be read: it is no regular file")
+        if size > _MOST_BYTES:
+            raise InvalidInputError(f"{path} cannot be read: it is larger than 4 GiB")
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from None
+    if not content.strip():
+        raise InvalidInputError(f"{path} is an empty file")
+    return content
+
+
+def csv_table(path: Path, content: bytes) -> RawTable:
+    """Parse delimited text with or without a header; blank lines and comments are left out."""
+    text = _decode(path, content)
+    delimiter, n_before = _find_delimiter(path, text)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
+    )
+    rows, lines = [], []
+    try:
+        for row in reader:
+            if any(row) and row[0][:1] != "#" and reader.line_num > n_before:
+                rows.append(row)
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        line = reader.line_num
+        raise InvalidInputError(f"{path} is not a CSV file: line {line}: {error}") from None
+    if not rows:
+        raise InvalidInputError(f"{path} holds no bars: every line is empty or a comment")
+    headless = sum(bool(NUMBER.fullmatch(cell.strip())) for cell in rows[0][1:]) >= 3
+    names = () if headless else tuple(name.strip() for name in rows.pop(0))
+    width = len(names or rows[0])
+    if names and len(names) > 1 and [row[0].lower() for row in rows[:2]] == ["ticker", "date"]:
+        names = _names_of_yfinance(path, names, *rows[:2])
+        rows, lines = rows[2:], lines[2:]
+    if not rows:
+        raise InvalidInputError(f"{path} holds no bars or other rows below the header")
+    lines = lines[len(lines) - len(rows) :]
+    if set(map(len, rows)) != {width}:
+        rows = [_cut_row(path, row, line, width) for row, line in zip(rows, lines, strict=True)]
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    table = RawTable(path, names, columns, lines, delimiter)
+    if not text.endswith(("\n", "\r")):
+        _check_last_line(table)
+    _check_one_symbol(table)
+    return table
+
+
+def arrow_table(path: Path, content: bytes) -> RawTable:
+    """Read the columns of a Parquet or Feather file; no pickled or nested type is opened."""
+    import pyarrow as pa
+    from pyarrow import feather, parquet
+
+    kind = "Parquet" if path.suffix.lower() == ".parquet" else "Feather"
+    try:
+        if kind == "Parquet":
+            file = parquet.ParquetFile(pa.BufferReader(content))
+            if file.metadata.num_rows > _MOST_ROWS:
+                raise InvalidInputError(f"{path} claims {file.metadata.num_rows} rows: too many")
+            table = file.read(use_threads=False)
+        else:
+            table = feather.read_table(pa.BufferReader(content), use_threads=False)
+        table.validate(full=True)
+        columns = [_values_of_arrow(table.column(i)) for i in range(table.num_columns)]
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        if isinstance(error, InvalidInputError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise InvalidInputError(f"{path} is not a readable {kind} file: {reason}") from None
+    if not table.num_rows:
+        raise InvalidInputError(f"{path} holds no bars: it has no rows")
+    names = tuple(name.strip() for name in table.column_names)
+    raw = RawTable(path, names, columns, range(table.num_rows))
+    _check_one_symbol(raw)
+    return raw
+
+
+def _decode(path: Path, content: bytes) -> str:
+    """Return the text of a file: UTF-8, or UTF-16 as MetaTrader and Windows write it."""
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
+    elif content[1:2] == b"\0":
+        encoding = "utf-16-le"
+    else:
+        encoding = "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        raise InvalidInputError(f"{path} is not a UTF-8 or UTF-16 text file") from None
+    if "\0" in text:
+        raise InvalidInputError(f"{path} is not a text file")
+    return text
+
+
+def _find_delimiter(path: Path, text: str) -> tuple[str, int]:
+    """Return what separates columns and how many lines stand before the first that has any."""
+    for number, line in enumerate(io.StringIO(text)):
+        if line[:1] == "#":
+            continue
+        for delimiter in "\t;|,":
+            if delimiter in line:
+                return delimiter, number
+    raise InvalidInputError(
+        f"{path} is not a CSV file: the header lacks time,open,high,low,close,volume; "
+        f"it is {text.strip()[:_SHOWN]!r}"
+    )
+
+
+def _names_of_yfinance(path: Path, names, tickers: list[str], date: list[str]) -> tuple[str, ...]:
+    """Return the header of yfinance's own CSV, which spreads it over three lines."""
+    if len(set(tickers[1:])) > 1:
+        raise _several_symbols(path, tickers[1:])
+    return (date[0], *names[1:])
+
+
+def _cut_row(path: Path, row: list[str], line: int, width: int) -> list[str]:
+    if len(row) < width:
+        raise InvalidInputError(
+            f"{path}, line {line}: the row ends after {len(row)} of {width} fields: was the file "
+            "cut short?"
+        )
+    if any(row[width:]):
+        raise InvalidInputError(
+            f"{path}, line {line}: not a CSV row: {len(row)} fields where there should be {width}"
+        )
+    return row[:width]
+
+
+def _check_last_line(table: RawTable) -> None:
+    """Refuse a last line without line end whose last number lacks the point that all others have.
+
+    A file that was cut within a number looks like this; the cut cannot be seen elsewhere.
+    """
+    *others, last = table.columns[-1]
+    if len(others) > 1 and all("." in cell for cell in others) and last and "." not in last:
+        table.refuse(-1, (table.names or ["the last column"])[-1], "a number with a point, as above (was the file cut short?)", last)
+
+
+def _check_one_symbol(table: RawTable) -> None:
+    for name, column in zip(table.names, table.columns, strict=False):
+        if name.lower() in _SYMBOL_COLUMNS and len(set(column)) > 1:
+            raise _several_symbols(table.path, column)
+
+
+def _several_symbols(path: Path, found: Sequence) -> InvalidInputError:
+    symbols = list(dict.fromkeys(map(str, found)))
+    names = ", ".join(symbols[:3]) + (", ..." if len(symbols) > 3 else "")
+    return InvalidInputError(
+        f"{path} holds {len(symbols)} symbols ({names}): write one file per symbol, such as by "
+        "write_bars({s: t.set_index('time') for s, t in table.groupby('symbol')}, folder)"
+    )
+
+
+def _values_of_arrow(column) -> list[str] | np.ndarray | pd.DatetimeIndex:
+    """Return texts, numbers or times; what is none of these becomes a text that shows it."""
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if types.is_date(column.type):
+        column = column.cast(pa.timestamp("ms"))
+    kind = column.type
+    if types.is_timestamp(kind):
+        ticks = column.cast(pa.timestamp("us", kind.tz), safe=False).cast(pa.int64())
+        times = pd.DatetimeIndex(ticks.fill_null(np.iinfo(np.int64).min).to_numpy().view("M8[us]"))
+        return times if kind.tz is None else times.tz_localize("UTC")
+    if types.is_integer(kind) and not column.null_count and not types.is_uint64(kind):
+        return column.cast(pa.int64()).to_numpy()
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+        return column.cast(pa.float64(), safe=False).to_numpy()
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return ["" if text is None else text for text in column.to_pylist()]
+    return [f"a value of type {kind}"] * len(column)

@@ -1,0 +1,223 @@
+"""Parse times of other sources: ISO 8601 and its relatives, epochs in any unit, local clocks."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from crossattn.data._tables import RawTable
+from crossattn.errors import InvalidInputError
+
+UNITS = ("s", "ms", "us", "ns")
+
+# Of the moments from 1990 to 2100 no two units share a number, so that an epoch tells its unit.
+_FROM, _TO = 631_152_000, 4_102_444_800
+_EPOCH = re.compile(r"-?\d{1,19}(?:\.\d{1,9})?", re.ASCII)
+_COMPACT = re.compile(r"[12]\d{3}[01]\d[0-3]\d(?:\d{4}(?:\d\d)?)?", re.ASCII)
+_ISO = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?", re.ASCII)
+_OFFSET = re.compile(r"\s?(?:(Z|UTC|GMT)|(?:UTC|GMT)?([+-]\d{1,2})(?::?(\d\d))?)$", re.ASCII)
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_OTHER = re.compile(
+    r"(?:(?P<ymd>\d{4}[./-]\d{1,2}[./-]\d{1,2})|(?P<compact>\d{8})"
+    r"|(?P<numbers>\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d\d))"
+    r"|(?P<dby>\d{1,2}[ -][A-Z]{3,9}[ ,-]+(?:\d{4}|\d\d))|(?P<bdy>[A-Z]{3,9}\.? \d{1,2},? \d{4}))"
+    r"(?:[ T,]*(?P<h>\d{1,2})(?::?(?P<m>\d\d)(?::?(?P<s>\d\d(?:\.\d{1,9})?))?)?"
+    r"[ -]?(?P<ap>[AP]M)?)?",
+    re.ASCII,
+)
+_STYLES = ("ymd", "compact", "numbers", "dby", "bdy")
+_RULE = "ISO 8601 with a UTC offset, such as 2024-01-31T09:00:00Z"
+
+
+def parse_times(
+    table: RawTable,
+    name: str,
+    values: list[str] | np.ndarray | pd.DatetimeIndex,
+    *,
+    time_zone: str | None = None,
+    date_format: str | None = None,
+    unit: str | None = None,
+) -> pd.DatetimeIndex:
+    """Return a column of times in UTC, or refuse the first value that is none, by line.
+
+    A date without a clock, in every row, is 00:00 UTC (or of ``time_zone``); a clock without a UTC
+    offset needs ``time_zone``.
+    """
+    if isinstance(values, pd.DatetimeIndex):
+        times = values
+    elif isinstance(values, np.ndarray):
+        times = _of_epochs(table, name, values, unit)
+    else:
+        texts = [text.strip().upper() for text in values]
+        if date_format is not None:
+            times = pd.to_datetime(pd.Series(texts), format=date_format, errors="coerce")
+            times = _index(times, table, name, values, f"like date_format {date_format!r}")
+        elif _EPOCH.fullmatch(texts[0]) and not _COMPACT.fullmatch(texts[0]):
+            times = _of_epochs(table, name, values, unit)
+        else:
+            times = _of_texts(table, name, values, texts)
+    if times.hasnans:
+        table.refuse(int(times.isna().argmax()), name, "a time", "")
+    return times if times.tz is not None else _localise(table, name, values, times, time_zone)
+
+
+def _index(times: pd.Series, table, name, values, rule: str) -> pd.DatetimeIndex:
+    wrong = times.isna().to_numpy()
+    if wrong.any():
+        row = int(wrong.argmax())
+        table.refuse(row, name, rule, values[row])
+    return pd.DatetimeIndex(times)
+
+
+def _of_epochs(table: RawTable, name: str, values, unit: str | None) -> pd.DatetimeIndex:
+    """Return moments counted since 1970; each row tells its own unit, so that files may mix them.
+
+    Binance's files, for one, count milliseconds up to 2024 and microseconds from then on.
+    """
+    rule = f"an epoch like that of the first row, or in all rows {_RULE}"
+    if not isinstance(values, np.ndarray):
+        wrong = [not _EPOCH.fullmatch(text.strip()) for text in values]
+        if any(wrong):
+            row = wrong.index(True)
+            table.refuse(row, name, rule, values[row])
+        whole = np.array([int(text.split(".")[0]) for text in values])
+        rest = np.array([float(f"0.{text.strip().partition('.')[2]}") for text in values])
+    elif not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values)))
+        table.refuse(row, name, "a time", values[row])
+    else:
+        whole = np.floor(values).astype(np.int64)
+        rest = values - whole
+    if unit is not None:
+        units = np.full(len(whole), UNITS.index(unit))
+    else:
+        size = np.array([1, 10**3, 10**6, 10**9])[:, None]
+        inside = (whole >= _FROM * size) & (whole < _TO * size)  # (units, rows)
+        seen = np.flatnonzero(inside.any(axis=1))
+        units = inside.argmax(axis=0)
+        unclear = ~inside.any(axis=0)
+        if len(seen) == 1:  # one unit: earlier moments count in it too
+            units[:] = seen[0]
+            unclear = (np.abs(whole) >= _TO * size[seen[0]]) | (whole == 0)
+        if unclear.any():
+            row = int(unclear.argmax())
+            rule = (
+                "an epoch of 1990 to 2100, whose unit shows, or be read with unit='s' (ms, us, ns)"
+            )
+            table.refuse(row, name, rule, values[row])
+    factor = np.array([1_000_000, 1000, 1, 1])[units]
+    ticks = np.where(
+        units == 3, whole // 1000, whole * factor + np.round(rest * factor).astype(int)
+    )
+    return pd.DatetimeIndex(ticks.astype(np.int64).view("M8[us]")).tz_localize("UTC")
+
+
+def _of_texts(table: RawTable, name: str, values, texts: list[str]) -> pd.DatetimeIndex:
+    """Return times written out: in UTC where every row has an offset, naive where none has."""
+    cut, offsets = [], []
+    for text in texts:
+        zone = _OFFSET.search(text) if ":" in text or text[-1:] in "ZCT" else None
+        cut.append(text[: zone.start()] if zone else text)
+        offsets.append(_minutes(zone) if zone else None)
+    zoned = np.array([offset is not None for offset in offsets])
+    if zoned.any() and not zoned.all():
+        row = int(np.argmin(zoned))
+        table.refuse(row, name, f"{_RULE}, in every row or none", values[row])
+    if not all(map(_ISO.fullmatch, cut)):
+        cut = _rewritten(table, name, values, cut)
+    times = pd.to_datetime(pd.Series(cut), format="ISO8601", errors="coerce")
+    times = _index(times, table, name, values, _RULE)
+    if zoned.all():
+        times = (times - pd.to_timedelta(offsets, unit="min")).tz_localize("UTC")
+    return times
+
+
+def _minutes(zone: re.Match) -> int:
+    if zone[1]:
+        return 0
+    hours = int(zone[2])
+    return hours * 60 + int(zone[3] or 0) * (-1 if zone[2][0] == "-" else 1)
+
+
+def _rewritten(table: RawTable, name: str, values, texts: list[str]) -> list[str]:
+    """Return dates and clocks of other habits as ISO 8601 texts, all of the first row's habit."""
+    parts = [found and found.groupdict() for found in map(_OTHER.fullmatch, texts)]
+    style = next((style for style in _STYLES if parts[0] and parts[0][style]), None)
+    wrong = [not part or not part[style] for part in parts]
+    if any(wrong):
+        row = wrong.index(True)
+        table.refuse(row, name, f"{_RULE}, or be read with date_format=", values[row])
+    if style == "compact":
+        dates = [f"{d[:4]}-{d[4:6]}-{d[6:]}" for d in (part[style] for part in parts)]
+    else:
+        dates = _join_dates(table, name, values, [re.split("[ ./,-]+", p[style]) for p in parts])
+    return [date + _clock(part) for date, part in zip(dates, parts, strict=True)]
+
+
+def _join_dates(table: RawTable, name: str, values, dates: list[list[str]]) -> list[str]:
+    """Return dates in three parts as ISO 8601, in the only order that fits all of them."""
+    if dates[0][1].isalpha() or dates[0][0].isalpha():
+        first, orders = dates[0][0], {"bdy": "mdy", "dby": "dmy"}
+        order = orders["bdy" if first.isalpha() else "dby"]
+        dates = [[_month(part) for part in date] for date in dates]
+    elif len(dates[0][0]) == 4:
+        order = "ymd"
+    else:
+        order = _order_of(table, name, values, dates)
+    year, month, day = (order.index(part) for part in "ymd")
+    return [f"{_year(date[year])}-{date[month]:0>2}-{date[day]:0>2}" for date in dates]
+
+
+def _order_of(table: RawTable, name: str, values, dates: list[list[str]]) -> str:
+    """Return the only order of day, month and year that fits all dates, or refuse."""
+    parts = np.array(dates, int)  # (rows, 3)
+    orders = ["dmy", "mdy"] if any(len(date[2]) == 4 for date in dates) else ["dmy", "mdy", "ymd"]
+    limits = {"d": 31, "m": 12, "y": 9999}
+    fitting = {
+        order: parts[:, [order.index(part) for part in "ymd"]]
+        for order in orders
+        if (parts <= [limits[part] for part in order]).all()
+    }
+    if len({read.tobytes() for read in fitting.values()}) != 1:
+        rule = "a date whose day and month cannot be exchanged, or be read with date_format="
+        table.refuse(0, name, f"{rule}'%d/%m/%Y' or the like", values[0])
+    return next(iter(fitting))
+
+
+def _month(part: str) -> str:
+    return str(_MONTHS.index(part[:3].lower()) + 1) if part[:3].lower() in _MONTHS else part
+
+
+def _year(year: str) -> str:
+    return year if len(year) == 4 else f"{20 if int(year) < 70 else 19}{year}"
+
+
+def _clock(part: dict) -> str:
+    if part["h"] is None:
+        return ""
+    hour = int(part["h"])
+    if part["ap"]:
+        hour = hour % 12 + 12 * (part["ap"] == "PM") if 1 <= hour <= 12 else 99
+    return f"T{hour:02}:{part['m'] or '00'}:{part['s'] or '00'}"
+
+
+def _localise(table: RawTable, name: str, values, times, time_zone: str | None):
+    """Return naive times as UTC: dates alone need no clock, all else needs ``time_zone``."""
+    if time_zone is None:
+        wrong = times != times.normalize()
+        if wrong.any():
+            row = int(wrong.argmax())
+            rule = f"{_RULE}, or be read with time_zone='UTC' or whose clock it is"
+            table.refuse(row, name, rule, values[row])
+        return times.tz_localize("UTC")
+    step = -1 if times[0] > times[-1] else 1  # a repeated hour is told by the order of its bars
+    try:
+        local = times[::step].tz_localize(time_zone, ambiguous="infer", nonexistent="raise")
+    except ValueError as error:
+        raise InvalidInputError(
+            f"{table.path}: {name} is no unique clock of {time_zone}: {error}; write times with "
+            "a UTC offset"
+        ) from None
+    return local[::step].tz_convert("UTC")
