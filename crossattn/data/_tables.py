@@ -212,7 +212,8 @@ def _check_last_line(table: RawTable) -> None:
     """
     *others, last = table.columns[-1]
     if len(others) > 1 and all("." in cell for cell in others) and last and "." not in last:
-        table.refuse(-1, (table.names or ["the last column"])[-1], "a number with a point, as above (was the file cut short?)", last)
+        rule = "a number with a point, as above (was the file cut short?)"
+        table.refuse(-1, (table.names or ["the last column"])[-1], rule, last)
 
 
 def _check_one_symbol(table: RawTable) -> None:

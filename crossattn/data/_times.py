@@ -103,9 +103,7 @@ def _of_epochs(table: RawTable, name: str, values, unit: str | None) -> pd.Datet
             unclear = (np.abs(whole) >= _TO * size[seen[0]]) | (whole == 0)
         if unclear.any():
             row = int(unclear.argmax())
-            rule = (
-                "an epoch of 1990 to 2100, whose unit shows, or be read with unit='s' (ms, us, ns)"
-            )
+            rule = "an epoch of 1990 to 2100, or be read with unit='s', 'ms', 'us' or 'ns'"
             table.refuse(row, name, rule, values[row])
     factor = np.array([1_000_000, 1000, 1, 1])[units]
     ticks = np.where(
