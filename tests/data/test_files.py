@@ -211,7 +211,7 @@ BAD_FILES = {
     "repeated header": ([HEADER + ",close", *(row + ",2" for row in GOOD)], "repeats"),
     "long row": ([HEADER, GOOD[0] + ",9,9,9", GOOD[1]], "not a CSV|must be"),
     "long second row": ([HEADER, GOOD[0], GOOD[1] + ",9,9,9"], "not a CSV"),
-    "short row": ([HEADER, GOOD[0], "2024-01-01T01:00:00Z,1,2"], "line 3: the row ends after 3 of 6"),
+    "short row": ([HEADER, GOOD[0], "2024-01-01T01:00:00Z,1,2"], "line 3: .*after 3 of 6"),
     "open quote": ([HEADER, GOOD[0], '"' + GOOD[1]], "not a CSV|line 3"),
     **{
         f"{name} = {text!r}": ([HEADER, GOOD[0], row(**{name: text})], f"line 3: {name} must be a")
