@@ -132,14 +132,9 @@ class KlineClient:
         """Send one request; return its page, or raise what the answer means."""
         if self.stop.is_set():
             raise Stopped
-        response, body = bounded_get(
-            self._session,
-            self._url,
-            params,
-            seconds=max(min(self._timeout, left), 1e-3),
-            max_bytes=self.limits.max_body_bytes,
-            stop=self.stop,
-        )
+        seconds = max(min(self._timeout, left), 1e-3)
+        bounds = {"seconds": seconds, "max_bytes": self.limits.max_body_bytes, "stop": self.stop}
+        response, body = bounded_get(self._session, self._url, params, **bounds)
         if response.status_code != 200:
             raise self._meaning_of_status(response, body)
         symbol, category = params["symbol"], params["category"]
@@ -159,14 +154,12 @@ class KlineClient:
             fault = (_RateLimited if status == 429 else PassingFault)(f"HTTP {status}")
             fault.wait_s = _retry_after(response)
             return fault
+        if status == 403 and body.lstrip()[:1] == b"<":
+            return self._ban("blocks requests from this region or network (HTTP 403, a web page)")
         if status == 403:
-            self._banned = f"{self.host} " + (
-                "blocks requests from this region or network (HTTP 403 with a web page)"
-                if body.lstrip()[:1] == b"<"
-                else "has banned this address for asking too often (HTTP 403); ask again in "
-                "10 minutes or later"
+            return self._ban(
+                "has banned this address for asking too often (HTTP 403); ask again in 10 minutes"
             )
-            return VenueError(self._banned)
         if 300 <= status < 400:
             return VenueError(f"{self.host} redirects elsewhere (HTTP {status}), which is refused")
         return VenueError(f"{self.host} refused the request with HTTP {status}")
@@ -179,13 +172,17 @@ class KlineClient:
         if error.code in _PASSING:
             return PassingFault(str(error))
         if error.code in _BANNED:
-            self._banned = f"{self.host} refuses this address ({error})"
-            return VenueError(self._banned)
+            return self._ban(f"refuses this address ({error})")
         if error.code in _REJECTED:
             return VenueError(
                 f"{symbol}: {self.host} does not know this symbol, category or interval ({error})"
             )
         return BadPage(f"unknown {error}")
+
+    def _ban(self, text: str) -> VenueError:
+        """Refuse this and every later request of the fetch."""
+        self._banned = f"{self.host} {text}"
+        return VenueError(self._banned)
 
     def _wait(self, fault: PassingFault, tries: int, download: Download) -> None:
         limits = self.limits
@@ -193,10 +190,7 @@ class KlineClient:
         if fault.wait_s is not None:
             wait = max(fault.wait_s, limits.first_wait_s)
         if wait > download.seconds_left():
-            raise VenueError(
-                f"{download.symbol}: gave up: {fault}, and the next try would come after the "
-                f"{download.give_up_s:g} s that a symbol may take without a valid new page"
-            )
+            raise download.gave_up(f"{fault}, to be asked again too late")
         if isinstance(fault, _RateLimited):
             self._rate.hold(wait)  # the limit is the address's: all symbols wait
         elif self.stop.wait(wait):

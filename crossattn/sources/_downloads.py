@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from crossattn._io import progress
-from crossattn.data.frame import Frame, Frames
+from crossattn.data.frame import Frames
 from crossattn.errors import (
     CrossAttentionError,
     CrossAttentionWarning,
@@ -68,7 +68,11 @@ class Fetched:
 
 
 class Download:
-    """One symbol's download: fetched by ``run()``, given up ``give_up_s`` after its last page."""
+    """One symbol's download, given up ``give_up_s`` after its last page.
+
+    Subclasses have ``run()``, which fetches until done, refused or stopped, and ``result()``, which
+    returns the frame that came, None where nothing can be said yet, and the gaps in it.
+    """
 
     def __init__(self, symbol: str, give_up_s: float):
         self.symbol, self.give_up_s = symbol, give_up_s
@@ -86,17 +90,8 @@ class Download:
 
     def gave_up(self, problem: str) -> VenueError:
         """Return the error that names ``problem`` as the last of a symbol that ran out of time."""
-        last = f"; last: {problem}" if problem else ""
-        seconds = f"{self.give_up_s:g} s without a valid new page"
-        return VenueError(f"{self.symbol}: gave up after {seconds}{last}")
-
-    def run(self) -> None:
-        """Fetch until done, refused or stopped."""
-        raise NotImplementedError
-
-    def result(self) -> tuple[Frame | None, list[Gap]]:
-        """Return what came, None where nothing can be said yet, and the gaps in it."""
-        raise NotImplementedError
+        text = f"{self.symbol}: gave up after {self.give_up_s:g} s without a valid new page"
+        return VenueError(f"{text}; last: {problem}" if problem else text)
 
 
 def fetch_all(downloads: list[Download], workers: int, stop: threading.Event) -> Fetched:
@@ -148,9 +143,8 @@ def _run(downloads: list[Download], workers: int, stop: threading.Event) -> bool
             while waiting and len(running) < workers:
                 download = waiting.pop(0)
                 download.renew()  # its time starts with its turn, not with the fetch
-                running[download] = threading.Thread(
-                    target=work, args=(download,), name="fetch-symbol", daemon=True
-                )
+                about = {"args": (download,), "name": "fetch-symbol", "daemon": True}
+                running[download] = threading.Thread(target=work, **about)
                 running[download].start()
             try:
                 done, defect = finished.get(timeout=0.2)

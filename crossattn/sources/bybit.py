@@ -79,12 +79,7 @@ class BybitDataLoader:
         self._cache = None if cache_dir is None else BarCache(cache_dir)
 
     def fetch_klines(
-        self,
-        symbol: str,
-        interval: str | int = "60",
-        start: object = None,
-        end: object = None,
-        limit: int = 1000,
+        self, symbol: str, interval: str | int = "60", start=None, end=None, limit: int = 1000
     ) -> Frame:
         """Return the closed bars of one symbol.
 
@@ -122,12 +117,7 @@ class BybitDataLoader:
         return self.fetch([symbol], interval, start, end, limit).frames_or_raise()[symbol]
 
     def fetch_multi_asset(
-        self,
-        symbols: Iterable[str],
-        interval: str | int = "60",
-        start: object = None,
-        end: object = None,
-        limit: int = 1000,
+        self, symbols: Iterable[str], interval: str | int = "60", start=None, end=None, limit=1000
     ) -> Frames:
         """Return the closed bars of several symbols, fetched side by side.
 
@@ -137,21 +127,15 @@ class BybitDataLoader:
         return self.fetch(symbols, interval, start, end, limit).frames_or_raise()
 
     def fetch(
-        self,
-        symbols: Iterable[str],
-        interval: str | int = "60",
-        start: object = None,
-        end: object = None,
-        limit: int = 1000,
+        self, symbols: Iterable[str], interval: str | int = "60", start=None, end=None, limit=1000
     ) -> Fetched:
         """Fetch like :meth:`fetch_multi_asset`, but return failures and gaps beside the frames."""
         symbols = check_symbols(symbols)
         code = str(interval) if type(interval) is int else interval
         grid = INTERVALS[check_choice("interval", code, INTERVALS)]
         wanted = _slots_asked_for(grid, start, end, check_int("limit", limit))
-        client = KlineClient(
-            self.base_url, self.category, self.timeout, self._session, self._limits
-        )
+        where = self.base_url, self.category, self.timeout
+        client = KlineClient(*where, self._session, self._limits)
         pagers = [Pager(client, symbol, grid, wanted, self._cache) for symbol in symbols]
         return fetch_all(pagers, self._limits.workers, client.stop)
 
