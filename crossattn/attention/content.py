@@ -50,7 +50,7 @@ class ContentHeads(nn.Module):
         return self.lag_bias.shape[1]
 
     def scores(self, content: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log-loudness of each source ``(M, B, N)`` and attention to its lags.
+        """Return score of each source ``(M, B, N)`` and attention to its lags.
 
         Parameters
         ----------
@@ -59,7 +59,7 @@ class ContentHeads(nn.Module):
 
         Returns
         -------
-        loudness : Tensor of shape (M, B, N)
+        source_score : Tensor of shape (M, B, N)
         lag_attention : Tensor of shape (M, N, B, L)
             Sums to 1 over lags, oldest first.
         """
@@ -68,19 +68,19 @@ class ContentHeads(nn.Module):
         windows = token.unfold(-1, self.n_lags, 1)  # (M, N, B, L)
         windows = windows + self.lag_bias.flip(-1)[:, None, None]
         total = windows.logsumexp(-1)  # (M, N, B)
-        loudness = (total + now[..., self.n_lags - 1 :]).mT  # (M, B, N)
-        return loudness, (windows - total[..., None]).exp()
+        source_score = (total + now[..., self.n_lags - 1 :]).mT  # (M, B, N)
+        return source_score, (windows - total[..., None]).exp()
 
-    def masses(self, loudness: Tensor) -> tuple[Tensor, Tensor]:
+    def masses(self, source_score: Tensor) -> tuple[Tensor, Tensor]:
         """Return each source's mass ``(M, B, N)`` and each follower's total ``(M, B, N)``."""
-        mass = (loudness - loudness.amax(-1, keepdim=True)).exp()
+        mass = (source_score - source_score.amax(-1, keepdim=True)).exp()
         own = self.own_bias.clamp(-OWN_LIMIT, OWN_LIMIT).exp()[:, None, None]
         return mass, mass.sum(-1, keepdim=True) + (own - 1.0) * mass
 
     def forward(self, returns: Tensor, content: Tensor) -> Tensor:
         """Return forecasts ``(M, B, N)`` of the next step from ``returns`` (N, L - 1 + B)."""
-        loudness, lag_attention = self.scores(content)
-        mass, total = self.masses(loudness)
+        source_score, lag_attention = self.scores(content)
+        mass, total = self.masses(source_score)
         values = (lag_attention * returns.unfold(-1, self.n_lags, 1)).sum(-1)  # (M, N, B)
         values = mass * (values * self.source_scale.exp()[..., None]).mT  # (M, B, N)
         others = values.sum(-1, keepdim=True) - values  # all sources but the follower itself
@@ -91,8 +91,8 @@ class ContentHeads(nn.Module):
 
         Axes are follower, leader and lag, newest first; times the returns they sum to the forecast.
         """
-        loudness, lag_attention = self.scores(content)
-        mass, total = self.masses(loudness)
+        source_score, lag_attention = self.scores(content)
+        mass, total = self.masses(source_score)
         follower = self.gain[:, None] / total  # (M, B, N)
         leader = mass * self.source_scale.exp()[:, None]  # (M, B, N)
         other = 1.0 - torch.eye(mass.shape[-1], device=mass.device)

@@ -134,14 +134,15 @@ def check_attention(fn: Callable) -> Iterator[str]:
     lonely[1] = False
     output, attention = ask(m=lonely)
     finite = np.isfinite(attention).all() and np.isfinite(output).all()
-    require(finite, "a query that may attend to nobody gives NaN: 0/0 inside the softmax")
+    require(finite, "a fully masked query gives NaN: 0/0 inside the softmax")
     require_close(
         attention[1],
         np.zeros(5),
-        "the row of a query that may attend to nobody",
+        "the row of a fully masked query",
         {
-            "a query that may attend to nobody must receive 0, yours attends evenly to "
-            "everybody it was forbidden": np.full(5, 0.2)
+            "a fully masked query must receive 0, yours attends evenly to all forbidden keys": (
+                np.full(5, 0.2)
+            )
         },
     )
     require_close(output, softmax_by_loop(scores / 2.0, lonely) @ value, "masked output")
@@ -246,7 +247,7 @@ def check_multi_head(fn: Callable) -> Iterator[str]:
     yield "joining the heads"
     output, _ = ask()
     slips = {
-        "the output projection is missing: the heads must be able to talk to each other": (joined),
+        "the output projection is missing: nothing mixes the heads": joined,
         "the heads are joined along the wrong axis: put them back beside each other, "
         "(N, H, D/H), before the last reshape": np.stack(parts).reshape(n, d) @ projections[3],
         "the projection is applied from the wrong side (use joined @ w_output)": joined

@@ -54,7 +54,7 @@ def check_lag_tokens(fn: Callable) -> Iterator[str]:
         "at its close": shifted(lambda t, k: t - k - 1),
         "the lag axis runs from old to new; index 0 must be the newest": truth[..., ::-1],
         "np.roll wraps round: the first bars see the last ones, which is the future": wrapped,
-        "missing bars must stay NaN: a 0 is a return that somebody could have earned": (
+        "missing bars must stay NaN: a 0 is a return that could have been earned": (
             np.nan_to_num(truth)
         ),
     }
@@ -145,7 +145,7 @@ def check_sector_means(fn: Callable) -> Iterator[str]:
     Raises
     ------
     CheckFailedError
-        Shape; sums instead of means; the mean of everybody; sectors of unequal size.
+        Shape; sums instead of means; the mean of all assets; sectors of unequal size.
 
     Built in chapter: Hierarchy
     """
@@ -209,7 +209,7 @@ def check_hierarchy(fn: Callable) -> Iterator[str]:
         ),
         "the sector mask is applied after the softmax; rows no longer sum to 1": same
         * softmax_by_loop(x @ x.T / 2.0, np.ones((6, 6), dtype=bool)),
-        "assets attend to everybody but their own sector: the mask is upside down": (
+        "assets attend to all but their own sector: the mask is upside down": (
             softmax_by_loop(x @ x.T / 2.0, ~same)
         ),
         "the scores are not divided by the square root of the width": softmax_by_loop(
