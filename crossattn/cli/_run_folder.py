@@ -35,7 +35,12 @@ def add_folders(parser: argparse.ArgumentParser, *, data: bool = True) -> None:
     add = parser.add_argument
     add("--run", type=folder, required=True, metavar="DIR", dest="run_dir", help="run folder")
     if data:
-        add("--data", type=folder, required=True, metavar="DIR", help="one CSV per symbol")
+        add("--data", type=folder, required=True, metavar="DIR", help="a file per symbol")
+        add(
+            "--time-zone",
+            metavar="ZONE",
+            help="of times in --data without a UTC offset, such as UTC or America/New_York",
+        )
         add(
             "--exogenous",
             type=Path,

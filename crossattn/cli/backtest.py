@@ -52,7 +52,9 @@ def run(args: argparse.Namespace) -> None:
 
     check_output_dir(args.data, args.out)
     run, record = open_run(args.run_dir), read_bars_record(args.run_dir)
-    windows = load_windows(run, read_bars(args.data), args.exogenous, include_latest=True)
+    windows = load_windows(
+        run, read_bars(args.data, time_zone=args.time_zone), args.exogenous, include_latest=True
+    )
     data = _between(windows, args.start, args.end) if args.start else out_of_sample(windows, record)
     if args.end and not args.start:
         data = _between(data, None, args.end)

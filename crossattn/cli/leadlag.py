@@ -35,7 +35,9 @@ def run(args: argparse.Namespace) -> None:
     if args.out:
         check_output_dir(args.data, args.out.parent)
     run, record = open_run(args.run_dir), read_bars_record(args.run_dir)
-    data = out_of_sample(load_windows(run, read_bars(args.data), args.exogenous), record)
+    data = out_of_sample(
+        load_windows(run, read_bars(args.data, time_zone=args.time_zone), args.exogenous), record
+    )
     report = analyze_lead_lag_relationships(run.model, data, alpha=args.alpha)
     if args.out:
         with atomic_write(args.out) as temporary:

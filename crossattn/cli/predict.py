@@ -28,7 +28,9 @@ def run(args: argparse.Namespace) -> None:
 
     check_output_dir(args.data, args.out.parent)
     run = open_run(args.run_dir)
-    data = load_windows(run, read_bars(args.data), args.exogenous, include_latest=True)
+    data = load_windows(
+        run, read_bars(args.data, time_zone=args.time_zone), args.exogenous, include_latest=True
+    )
     table = forecast_table(run.forecast(data), data.timestamps, data.symbols)
     with atomic_write(args.out) as temporary:
         table.to_csv(temporary)

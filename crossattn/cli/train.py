@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
 
     is_network = _is_network(args)
     check_output_dir(args.data, args.run_dir)
-    frames = read_bars(args.data)
+    frames = read_bars(args.data, time_zone=args.time_zone)
     exogenous = None if args.exogenous is None else read_exogenous(args.exogenous)
     data = prepare_cross_attention_data(frames, args.lookback, args.horizon, exogenous=exogenous)
     parts = data.split(train=0.6, val=0.1)

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
             names = [f"{symbol} output {k}" for symbol in names for k in range(answers.shape[2])]
         return pd.DataFrame(answers.reshape(len(data), -1), data.timestamps, names)
 
-    report = audit_leakage(forecasts, read_bars(args.data), cuts=4)
+    report = audit_leakage(forecasts, read_bars(args.data, time_zone=args.time_zone), cuts=4)
     if not report.passed:
         raise CrossAttentionError(f"the run does not pass the leakage audit; {report}")
     echo(str(report))

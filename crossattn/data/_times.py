@@ -207,7 +207,7 @@ def _localise(table: RawTable, name: str, values, times, time_zone: str | None):
         wrong = times != times.normalize()
         if wrong.any():
             row = int(wrong.argmax())
-            rule = f"{_RULE}, or be read with time_zone='UTC' or whose clock it is"
+            rule = f"{_RULE}, or be read with time_zone= (--time-zone), 'UTC' or whose clock it is"
             table.refuse(row, name, rule, values[row])
         return times.tz_localize("UTC")
     step = -1 if times[0] > times[-1] else 1  # a repeated hour is told by the order of its bars

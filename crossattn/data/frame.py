@@ -80,7 +80,7 @@ def check_frame(frame: Frame, symbol: str = "frame") -> Frame:
         )
     if len(frame) == 0:
         raise InvalidInputError(f"{symbol}: there are no bars")
-    frame = _index_by_time(frame)
+    frame = index_by_time(frame)
     index = check_times(frame.index, symbol, "time")
     columns = {name: _float_column(frame[name], symbol) for name in FRAME_COLUMNS}
     columns["high"], columns["low"] = absorb_rounding(*(columns[n] for n in PRICE_COLUMNS))
@@ -140,7 +140,7 @@ def to_pandas(table: object, name: str) -> pd.DataFrame:
     return table
 
 
-def _index_by_time(frame: Frame) -> Frame:
+def index_by_time(frame: Frame) -> Frame:
     """Return a frame by its only column of times where its index holds row numbers."""
     if isinstance(frame.index, pd.DatetimeIndex):
         return frame

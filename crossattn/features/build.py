@@ -120,7 +120,10 @@ def _reasons(lacking: dict[str, list[str]], symbols: list[str]) -> str:
 
 
 def _lacking_fields(bars: WideBars) -> dict[str, list[str]]:
-    """Which symbols do not really have a field: declared close-only, or never a value."""
+    """Which symbols do not really have a field: declared close-only, or never a value.
+
+    A volume of 0 in every bar is how feeds of currencies and indices say that there is none.
+    """
     symbols = bars.symbols
     empty = ~bars.present.any(axis=0)
     if empty.any():
@@ -132,7 +135,7 @@ def _lacking_fields(bars: WideBars) -> dict[str, list[str]]:
         declared = symbols if declared else ()
     lacking: dict[str, list[str]] = {}
     for field in ("open", "high", "low", "volume"):
-        silent = np.isnan(bars.field(field)).all(axis=0)
+        silent = ~(bars.field(field) > 0).any(axis=0)
         lacking[field] = [
             symbol
             for symbol, never in zip(symbols, silent, strict=True)

@@ -86,6 +86,23 @@ def check_weights(weights: pd.DataFrame, prices: pd.DataFrame) -> tuple[np.ndarr
     return targets, rows
 
 
+def check_covariance(covariance: np.ndarray | pd.DataFrame, n_assets: int) -> np.ndarray:
+    """Return a finite covariance matrix (N, N), or raise naming the asset that lacks one."""
+    matrix = np.asarray(covariance, dtype=float)
+    if matrix.shape != (n_assets, n_assets):
+        raise InvalidInputError(
+            f"covariance must have shape ({n_assets}, {n_assets}), got {matrix.shape}"
+        )
+    names = getattr(covariance, "columns", range(n_assets))
+    unknown = ~np.isfinite(np.diag(matrix))
+    if not unknown.any():
+        unknown = ~np.isfinite(matrix).all(axis=0)
+    if unknown.any():
+        asset = names[int(unknown.argmax())]
+        raise InvalidInputError(f"covariance must be finite, got NaN or inf for {asset!r}")
+    return matrix
+
+
 def reindex_like_prices(table: pd.DataFrame, prices: pd.DataFrame, name: str) -> np.ndarray:
     """Return a table's finite numbers at every cell of the prices (T, N), NaN where it has none."""
     values = check_table(table, name)

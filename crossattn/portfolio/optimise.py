@@ -9,6 +9,7 @@ import numpy as np
 
 from crossattn._validation import check_float
 from crossattn.errors import InvalidInputError, MissingDependencyError
+from crossattn.portfolio._inputs import check_covariance
 
 SOLVER_ROUNDING = 1e-6
 
@@ -51,7 +52,8 @@ def mean_variance_weights(
     Raises
     ------
     InvalidInputError
-        Shapes disagree, a value is not finite, or a parameter is out of range.
+        Shapes disagree, a value is not finite, an asset never moves, or a parameter is out of
+        range.
     MissingDependencyError
         cvxpy is not installed (``pip install "crossattn[data]"`` brings it with skfolio).
 
@@ -66,15 +68,21 @@ def mean_variance_weights(
     >>> mean_variance_weights(forecast, covariance, risk_aversion=5.0).round(5)
     array([0.2, 0. ])
     """
-    forecast, covariance = np.asarray(forecast, dtype=float), np.asarray(covariance, dtype=float)
+    names = getattr(covariance, "columns", range(len(covariance)))
+    forecast = np.asarray(forecast, dtype=float)
     assets = len(forecast)
+    covariance = check_covariance(covariance, assets)
     held = np.zeros(assets) if held is None else np.asarray(held, dtype=float)
-    if covariance.shape != (assets, assets) or held.shape != (assets,):
-        raise InvalidInputError(
-            f"covariance and held must fit {assets} assets, got {covariance.shape} and {held.shape}"
-        )
-    if not all(np.isfinite(part).all() for part in (forecast, covariance, held)):
-        raise InvalidInputError("forecast, covariance and held must be finite")
+    if held.shape != (assets,):
+        raise InvalidInputError(f"held must fit {assets} assets, got {held.shape}")
+    wrong = {
+        "forecast and held must be finite": ~np.isfinite(forecast + held),
+        "covariance must hold a variance above 0": np.diag(covariance) <= 0,
+    }
+    for rule, where in wrong.items():
+        if where.any():
+            asset = names[int(where.argmax())]
+            raise InvalidInputError(f"{rule}; leave out {asset!r} or mend its returns")
     check_float("risk_aversion", risk_aversion, above=0)
     check_float("transaction_cost", transaction_cost, at_least=0)
     check_float("max_position", max_position, above=0)
@@ -98,6 +106,8 @@ def mean_variance_weights(
         cvxpy.norm1(weights) <= 1,
     ]
     cvxpy.Problem(cvxpy.Maximize(scale * gain), limits).solve(solver="CLARABEL")
+    if weights.value is None:
+        raise InvalidInputError("forecast and covariance are too extreme for the solver")
     found = np.asarray(weights.value, dtype=float)
     still = np.abs(found - held) < SOLVER_ROUNDING
     found = np.where(still, held, np.where(np.abs(found) < SOLVER_ROUNDING, 0.0, found))

@@ -10,6 +10,7 @@ import pandas as pd
 
 from crossattn._validation import check_float
 from crossattn.errors import InvalidInputError
+from crossattn.portfolio._inputs import check_covariance
 
 
 def diversification_ratio(weights: np.ndarray, covariance: np.ndarray) -> float:
@@ -132,7 +133,11 @@ def risk_by_asset(
             f"weights must have shape ({returns.shape[1]},), got {weights.shape}"
         )
     if len(moves) < 2:
-        raise InvalidInputError(f"returns must have two complete rows, got {len(moves)}")
+        empty = list(returns.columns[returns.isna().all()])
+        raise InvalidInputError(
+            f"returns must have two complete rows, got {len(moves)}"
+            + (f"; there is none for {', '.join(map(str, empty))}" if empty else "")
+        )
     if not np.isfinite(moves @ weights).all():
         raise InvalidInputError("weights and returns must be finite")
     check_float("level", level, above=0, below=1)
@@ -157,13 +162,10 @@ def risk_by_asset(
 
 
 def _check_covariance(weights: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    weights, covariance = np.asarray(weights, dtype=float), np.asarray(covariance, dtype=float)
-    if weights.ndim != 1 or covariance.shape != (len(weights),) * 2:
-        raise InvalidInputError(
-            f"covariance must have shape ({len(weights)}, {len(weights)}), got {covariance.shape}"
-        )
-    if not (np.isfinite(weights).all() and np.isfinite(covariance).all()):
-        raise InvalidInputError("weights and covariance must be finite")
+    weights = np.asarray(weights, dtype=float)
+    if weights.ndim != 1 or not np.isfinite(weights).all():
+        raise InvalidInputError("weights must be one finite number per asset")
+    covariance = check_covariance(covariance, len(weights))
     largest = np.abs(covariance).max(initial=0.0)
     if not np.allclose(covariance, covariance.T, atol=1e-12 * largest):
         raise InvalidInputError("covariance must be symmetric")

@@ -69,7 +69,9 @@ def parse_span(start: object, end: object) -> tuple[int, int]:
     """Return two moments, in order, in milliseconds since the epoch."""
     first, last = _parse_time(start, "start"), _parse_time(end, "end")
     if first > last:
-        raise InvalidInputError(f"start must not be later than end, got {start!r} and {end!r}")
+        raise InvalidInputError(
+            f"start must not be later than end, got {format_time(first)} and {format_time(last)}"
+        )
     return first, last
 
 
@@ -89,7 +91,9 @@ def _parse_time(value: object, name: str) -> int:
         )
     moment = moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
     if not 1970 <= moment.year <= 2200:
-        raise InvalidInputError(f"{name} must lie in the years 1970 to 2200, got {value!r}")
+        raise InvalidInputError(
+            f"{name} must lie in the years 1970 to 2200, got {moment.isoformat()}"
+        )
     return to_ms(moment)
 
 

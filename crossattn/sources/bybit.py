@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 
 import requests
@@ -14,10 +15,14 @@ from crossattn.sources._cache import BarCache
 from crossattn.sources._client import FetchLimits, KlineClient, check_base_url
 from crossattn.sources._downloads import Fetched, check_symbols, fetch_all
 from crossattn.sources._http import bounded_session
-from crossattn.sources._intervals import INTERVALS, Interval, parse_span
+from crossattn.sources._intervals import INTERVALS, Interval, format_time, parse_span
 from crossattn.sources._paging import Pager
 
 CATEGORIES = ("spot", "linear", "inverse")
+# BTC/USDT, btcusdt, BTC-USDT, BTC_USDT, BTC/USDT:USDT (ccxt), BTCUSDT.P (TradingView)
+_FOREIGN_PAIR = re.compile(
+    r"(\w+?)[/_-]?(USDT|USDC|USD|EUR|BTC|ETH)(?::\w+|\.P)?", re.IGNORECASE | re.ASCII
+)
 
 
 class BybitDataLoader:
@@ -131,6 +136,8 @@ class BybitDataLoader:
     ) -> Fetched:
         """Fetch like :meth:`fetch_multi_asset`, but return failures and gaps beside the frames."""
         symbols = check_symbols(symbols)
+        for symbol in symbols:
+            _suggest_symbol(symbol)
         code = str(interval) if type(interval) is int else interval
         grid = INTERVALS[check_choice("interval", code, INTERVALS)]
         wanted = _slots_asked_for(grid, start, end, check_int("limit", limit))
@@ -140,12 +147,23 @@ class BybitDataLoader:
         return fetch_all(pagers, self._limits.workers, client.stop)
 
 
+def _suggest_symbol(symbol: str) -> None:
+    """Refuse a pair as other venues and libraries write it, naming Bybit's spelling."""
+    pair = _FOREIGN_PAIR.fullmatch(symbol)
+    if pair and symbol != f"{pair[1]}{pair[2]}".upper():
+        raise InvalidInputError(
+            f"symbol {symbol!r} is not written as Bybit writes it: use "
+            f"{f'{pair[1]}{pair[2]}'.upper()!r}"
+        )
+
+
 def _slots_asked_for(grid: Interval, start, end, limit: int) -> tuple[int | None, int, int]:
     begin, until = "1970-01-01" if start is None else start, "2200-01-01" if end is None else end
     first_ms, last_ms = parse_span(begin, until)
     first, last = grid.first_slot_from(first_ms), grid.slot_of(last_ms)
     if first > last:
         raise InvalidInputError(
-            f"no bar of interval {grid.code} opens between start={start!r} and end={end!r}"
+            f"no bar of interval {grid.code} opens from {format_time(first_ms)} to "
+            f"{format_time(last_ms)}"
         )
     return (None if start is None else first), last, limit

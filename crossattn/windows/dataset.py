@@ -13,7 +13,7 @@ import pandas as pd
 
 from crossattn._validation import check_bool, check_float, check_int
 from crossattn.config import DEFAULT_FEATURES
-from crossattn.data.frame import Frames
+from crossattn.data.frame import Frames, index_by_time, to_pandas
 from crossattn.data.panel import as_panel, symbols_of
 from crossattn.errors import InvalidInputError
 from crossattn.features.build import feature_arrays, usable_features
@@ -556,9 +556,10 @@ def _assemble(panel, ends, lookback, horizon, symbols, names, closes, clock) -> 
 
 def _with_exogenous(data: CrossAttentionData, table: pd.DataFrame) -> CrossAttentionData:
     """Return the data with the newest row of ``table`` that is known at each close."""
-    if not isinstance(table, pd.DataFrame) or not isinstance(table.index, pd.DatetimeIndex):
+    table = index_by_time(to_pandas(table, "exogenous"))
+    if not isinstance(table.index, pd.DatetimeIndex):
         raise InvalidInputError(
-            f"exogenous must be a DataFrame indexed by UTC times, got {type(table).__name__}"
+            f"exogenous must be indexed by UTC times, got {type(table.index).__name__}"
         )
     if (
         table.index.tz is None
