@@ -6,6 +6,7 @@ bounded number of times within a bounded time.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from crossattn.sources._parsing import NO_CANDLES, BadPage, Page, VenueCode, par
 
 PAGE_CANDLES = 1000
 _PATH = "/v5/market/kline"
+_PAIR = re.compile(
+    r"([A-Z0-9]+?)[/_-]?(USDT|USDC|USD|EUR|BTC|ETH)(?::\w+|\.P)?", re.IGNORECASE | re.ASCII
+)
 _RATE_LIMITED, _PASSING = {10006, 10018}, {10000, 10016, 10019}
 _REJECTED, _BANNED = {10001}, {10009, 10010, 10024, 10027}
 
@@ -174,8 +178,11 @@ class KlineClient:
         if error.code in _BANNED:
             return self._ban(f"refuses this address ({error})")
         if error.code in _REJECTED:
+            spelling = spelling_of_bybit(symbol)
+            hint = f"; is it {spelling!r}?" if spelling not in (None, symbol) else ""
             return VenueError(
-                f"{symbol}: {self.host} does not know this symbol, category or interval ({error})"
+                f"{symbol}: {self.host} does not know this symbol, category or interval "
+                f"({error}){hint}"
             )
         return BadPage(f"unknown {error}")
 
@@ -201,6 +208,12 @@ class KlineClient:
         few = self.limits.bad_rows
         small = window is not None and window[1] - window[0] < few
         return len(page.problems) <= few and (len(page.candles) > 0 or small)
+
+
+def spelling_of_bybit(symbol: str) -> str | None:
+    """Return how Bybit writes a pair that others write BTC/USDT:USDT or btcusdt; None: no pair."""
+    pair = _PAIR.fullmatch(symbol)
+    return f"{pair[1]}{pair[2]}".upper() if pair else None
 
 
 def check_base_url(base_url: object) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 
 import requests
@@ -12,17 +11,13 @@ from crossattn._validation import check_choice, check_float, check_int
 from crossattn.data.frame import Frame, Frames
 from crossattn.errors import InvalidInputError
 from crossattn.sources._cache import BarCache
-from crossattn.sources._client import FetchLimits, KlineClient, check_base_url
+from crossattn.sources._client import FetchLimits, KlineClient, check_base_url, spelling_of_bybit
 from crossattn.sources._downloads import Fetched, check_symbols, fetch_all
 from crossattn.sources._http import bounded_session
 from crossattn.sources._intervals import INTERVALS, Interval, format_time, parse_span
 from crossattn.sources._paging import Pager
 
 CATEGORIES = ("spot", "linear", "inverse")
-# BTC/USDT, btcusdt, BTC-USDT, BTC_USDT, BTC/USDT:USDT (ccxt), BTCUSDT.P (TradingView)
-_FOREIGN_PAIR = re.compile(
-    r"(\w+?)[/_-]?(USDT|USDC|USD|EUR|BTC|ETH)(?::\w+|\.P)?", re.IGNORECASE | re.ASCII
-)
 
 
 class BybitDataLoader:
@@ -137,7 +132,9 @@ class BybitDataLoader:
         """Fetch like :meth:`fetch_multi_asset`, but return failures and gaps beside the frames."""
         symbols = check_symbols(symbols)
         for symbol in symbols:
-            _suggest_symbol(symbol)
+            spelling = spelling_of_bybit(symbol)
+            if spelling not in (None, symbol.upper()):
+                raise InvalidInputError(f"symbol {symbol!r} is written {spelling!r} by Bybit")
         code = str(interval) if type(interval) is int else interval
         grid = INTERVALS[check_choice("interval", code, INTERVALS)]
         wanted = _slots_asked_for(grid, start, end, check_int("limit", limit))
@@ -145,16 +142,6 @@ class BybitDataLoader:
         client = KlineClient(*where, self._session, self._limits)
         pagers = [Pager(client, symbol, grid, wanted, self._cache) for symbol in symbols]
         return fetch_all(pagers, self._limits.workers, client.stop)
-
-
-def _suggest_symbol(symbol: str) -> None:
-    """Refuse a pair as other venues and libraries write it, naming Bybit's spelling."""
-    pair = _FOREIGN_PAIR.fullmatch(symbol)
-    if pair and symbol != f"{pair[1]}{pair[2]}".upper():
-        raise InvalidInputError(
-            f"symbol {symbol!r} is not written as Bybit writes it: use "
-            f"{f'{pair[1]}{pair[2]}'.upper()!r}"
-        )
 
 
 def _slots_asked_for(grid: Interval, start, end, limit: int) -> tuple[int | None, int, int]:
