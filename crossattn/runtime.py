@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from crossattn.errors import InvalidInputError
 
@@ -67,10 +64,6 @@ def select_device(device: str | torch.device = "auto") -> torch.device:
     device : str or torch.device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
 
-    Returns
-    -------
-    torch.device
-
     Raises
     ------
     InvalidInputError
@@ -110,12 +103,6 @@ def seed_draws(seed: int, device: torch.device) -> None:
 
     ``torch.manual_seed`` seeds every accelerator, and queues each call with its stack trace until
     CUDA is initialised: called once a training step, that is slow and leaks memory.
-
-    Parameters
-    ----------
-    seed : int
-        In [0, 2**63).
-    device : torch.device
     """
     import torch
 
@@ -125,12 +112,3 @@ def seed_draws(seed: int, device: torch.device) -> None:
         torch.cuda.default_generators[index].manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global random generators of Python, NumPy and torch (all devices)."""
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - other libraries read the global state
-    torch.manual_seed(seed)

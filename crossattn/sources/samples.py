@@ -124,17 +124,6 @@ def load_sample(name: str) -> Frames:
     return frames
 
 
-def sample_sectors(name: str) -> dict[str, str]:
-    """Return the sector of each symbol of a sample.
-
-    Examples
-    --------
-    >>> sample_sectors("us_stocks")["XOM"]
-    'Energy'
-    """
-    return dict(_sample(name).sectors)
-
-
 def _sample(name: str) -> Sample:
     if not isinstance(name, str) or name not in _SAMPLES:
         raise InvalidInputError(f"sample must be one of {', '.join(_SAMPLES)}, got {name!r}")

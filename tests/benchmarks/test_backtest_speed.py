@@ -6,11 +6,11 @@ Run with ``make bench``. Ratios, not seconds: both sides run warm, one thread, i
 from __future__ import annotations
 
 import time
-import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+from standin.backtesters import bt_equity, load, vectorbt_equity
 
 from crossattn import backtest_weights
 
@@ -47,26 +47,13 @@ def ours(market):
 
 
 def test_twenty_times_faster_than_vectorbt(market, record_property):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        vbt = pytest.importorskip("vectorbt")
+    vbt = load("vectorbt")
     weights, prices = market
     result = backtest_weights(weights, prices, transaction_cost=FEE)
-    amounts = result.positions.loc[weights.index].reindex(prices.index)
+    amounts = result.positions.loc[weights.index]
 
     def theirs():
-        portfolio = vbt.Portfolio.from_orders(
-            prices,
-            size=amounts,
-            size_type="targetamount",
-            fees=FEE,
-            init_cash=100_000.0,
-            cash_sharing=True,
-            group_by=True,
-            call_seq="auto",
-            freq="h",
-        )
-        return portfolio.value()
+        return vectorbt_equity(vbt, prices, amounts, "targetamount", FEE, "h")
 
     np.testing.assert_allclose(theirs(), result.equity, rtol=1e-9)
     mine, other = ours(market), best_of(theirs, 3)
@@ -77,26 +64,13 @@ def test_twenty_times_faster_than_vectorbt(market, record_property):
 
 
 def test_a_thousand_times_faster_than_bt(market, record_property):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        bt = pytest.importorskip("bt")
+    bt = load("bt")
     weights, prices = market
-    plain, targets = prices.tz_localize(None), weights.tz_localize(None)
-    strategy = bt.Strategy("weights", [bt.algos.WeighTarget(targets), bt.algos.Rebalance()])
-    test = bt.Backtest(
-        strategy,
-        plain,
-        initial_capital=100_000.0,
-        commissions=lambda quantity, price: FEE * abs(quantity) * price,
-        integer_positions=False,
-        progress_bar=False,
-    )
     start = time.perf_counter()
-    test.run()
+    theirs = bt_equity(bt, prices, weights, FEE)
     other = time.perf_counter() - start
     mine = ours(market)
     check = backtest_weights(weights, prices, transaction_cost=FEE, sizing="bt")
-    theirs = test.strategy.values.reindex(plain.index).to_numpy()
     np.testing.assert_allclose(check.equity, theirs, rtol=1e-9)
     ratio = other / mine
     record_property("bt_ratio", ratio)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
+from standin.backtesters import bt_equity, load, vectorbt_equity
 
 from crossattn import backtest_weights
 
@@ -15,16 +14,12 @@ FEE = 0.002
 
 @pytest.fixture(scope="module")
 def vbt():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("vectorbt")
+    return load("vectorbt")
 
 
 @pytest.fixture(scope="module")
 def bt():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("bt")
+    return load("bt")
 
 
 def market(kind, seed=0, rows=120, assets=5):
@@ -46,20 +41,6 @@ def market(kind, seed=0, rows=120, assets=5):
 KINDS = ("5 % slack", "fully invested", "long-short")
 
 
-def from_orders(vbt, prices, size, size_type):
-    return vbt.Portfolio.from_orders(
-        prices,
-        size=size.reindex(prices.index),
-        size_type=size_type,
-        fees=FEE,
-        init_cash=100_000.0,
-        cash_sharing=True,
-        group_by=True,
-        call_seq="auto",
-        freq="D",
-    )
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_equity_equals_vectorbt_on_target_amounts(vbt, kind):
     """vectorbt trades the share counts that the fixed point V' = V - c sum|w V' - h| asks for."""
@@ -76,7 +57,7 @@ def test_equity_equals_vectorbt_on_target_amounts(vbt, kind):
         shares = new
         wanted[time] = new
     amounts = pd.DataFrame.from_dict(wanted, orient="index", columns=prices.columns)
-    theirs = from_orders(vbt, prices, amounts, "targetamount").value()
+    theirs = vectorbt_equity(vbt, prices, amounts, "targetamount", FEE, "D")
     ours = backtest_weights(weights, prices, transaction_cost=FEE)
     np.testing.assert_allclose(ours.equity, theirs, rtol=1e-9)
     np.testing.assert_allclose(
@@ -86,7 +67,7 @@ def test_equity_equals_vectorbt_on_target_amounts(vbt, kind):
 
 def test_equity_equals_vectorbt_on_target_percentages_of_the_value_before_costs(vbt):
     weights, prices = market("5 % slack", seed=3)
-    theirs = from_orders(vbt, prices, weights, "targetpercent").value()
+    theirs = vectorbt_equity(vbt, prices, weights, "targetpercent", FEE, "D")
     ours = backtest_weights(weights, prices, transaction_cost=FEE, sizing="before_cost")
     np.testing.assert_allclose(ours.equity, theirs, rtol=1e-9)
 
@@ -95,19 +76,6 @@ def test_equity_equals_vectorbt_on_target_percentages_of_the_value_before_costs(
 def test_equity_equals_bt_by_its_own_rule(bt, kind):
     weights, prices = market(kind, seed=1)
     weights.iloc[3, 2] = weights.iloc[5, 0] = 0.0  # positions that are closed
-    weights.index = weights.index.tz_localize(None)
-    strategy = bt.Strategy("weights", [bt.algos.WeighTarget(weights), bt.algos.Rebalance()])
-    plain = prices.tz_localize(None)
-    test = bt.Backtest(
-        strategy,
-        plain,
-        initial_capital=100_000.0,
-        commissions=lambda quantity, price: FEE * abs(quantity) * price,
-        integer_positions=False,
-        progress_bar=False,
-    )
-    bt.run(test)
-    theirs = test.strategy.values.reindex(plain.index).to_numpy()
-    weights.index = weights.index.tz_localize("UTC")
+    theirs = bt_equity(bt, prices, weights, FEE)
     ours = backtest_weights(weights, prices, transaction_cost=FEE, sizing="bt")
     np.testing.assert_allclose(ours.equity, theirs, rtol=1e-9)
