@@ -130,7 +130,7 @@ def lead_lag_bench(
     Parameters
     ----------
     models : sequence of str or mapping of str to callable
-        Names in :data:`MODELS`, or factories: ``make(seed)`` returns an object with
+        Names in ``MODELS``, or factories: ``make(seed)`` returns an object with
         ``fit(train, val)`` and with ``predict(data)`` of shape (n, N), ``lead_lag(data, alpha)``,
         or both. Forecasts of models without ``lead_lag`` are tested by their contributions, where
         they have them.

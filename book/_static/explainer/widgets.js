@@ -1,0 +1,207 @@
+// What the explorers share: elements, number formats, colours, grids of numbers, line charts.
+(() => {
+  "use strict";
+  const SVG = "http://www.w3.org/2000/svg";
+  const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#a85a88", "#8c6d00", "#4a5568"];
+  const CIVIDIS = [[0, 34, 78], [53, 69, 108], [102, 105, 112], [148, 142, 119], [200, 184, 102],
+    [254, 232, 56]];
+  const BLUE = [0, 94, 160], ORANGE = [190, 80, 0], WHITE = [247, 247, 247];
+
+  const element = (parent, name, text = "", attributes = {}) => {
+    const made = document.createElement(name);
+    made.textContent = text;
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    parent.append(made);
+    return made;
+  };
+  const drawn = (parent, name, attributes, text = "") => {
+    const made = document.createElementNS(SVG, name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    made.textContent = text;
+    parent.append(made);
+    return made;
+  };
+  const blend = (from, to, share) => from.map((v, k) => Math.round(v + share * (to[k] - v)));
+  const sequential = (share) => {
+    const place = Math.min(Math.max(share, 0), 1) * (CIVIDIS.length - 1);
+    const low = Math.min(Math.floor(place), CIVIDIS.length - 2);
+    return blend(CIVIDIS[low], CIVIDIS[low + 1], place - low);
+  };
+  const diverging = (value) => {
+    const size = Math.min(Math.abs(value), 1);
+    return blend(WHITE, value < 0 ? ORANGE : BLUE, size);
+  };
+  const luminance = (rgb) => {
+    const [r, g, b] = rgb.map((v) => v / 255)
+      .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const inkOn = (rgb) => (luminance(rgb) > 0.19 ? "#000" : "#fff");
+
+  const signed = (x, digits) => {
+    const size = Math.abs(x).toFixed(digits);
+    return Number(size) === 0 ? size : (x < 0 ? "\u2212" : "+") + size;
+  };
+  const percent = (x, digits = 2) => `${signed(100 * x, digits)} %`;
+  const basisPoints = (x, digits = 1) => `${signed(1e4 * x, digits)} bp`;
+
+  // A table of numbers, rows named, with a colour per cell. `edit(row, column, step)` makes cells
+  // draggable and changes them by steps; `choose(row, column)` is called when one is picked.
+  function grid(parent, { title, note, rows, columns, colour, show, speak, choose, edit }) {
+    const box = element(parent, "div", "", { class: "ca-grid" });
+    const caption = element(box, "p", "", { class: "ca-grid-title" });
+    element(caption, "strong", title);
+    const said = element(caption, "span", note ? ` ${note}` : "");
+    const table = element(box, "table", "", { "aria-label": title });
+    const head = element(element(table, "thead"), "tr");
+    element(head, "th", "", { scope: "col" }).innerHTML = "<span class=ca-hidden>source</span>";
+    columns.forEach((name) => element(head, "th", name, { scope: "col" }));
+    const body = element(table, "tbody");
+    const cells = rows.map((name, j) => {
+      const row = element(body, "tr");
+      element(row, "th", name, { scope: "row" });
+      return columns.map((_, k) => {
+        const cell = element(row, "td");
+        const button = element(cell, "button", "", { type: "button", tabindex: j + k ? -1 : 0 });
+        if (edit) {
+          button.setAttribute("role", "spinbutton");
+          draggable(button, (steps) => edit(j, k, steps));
+        }
+        button.addEventListener("click", () => choose?.(j, k));
+        button.addEventListener("focus", () => choose?.(j, k));
+        button.addEventListener("keydown", (event) => onKey(event, j, k));
+        return button;
+      });
+    });
+    function onKey(event, j, k) {
+      const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+      const steps = { "+": 1, "=": 1, "-": -1, PageUp: 4, PageDown: -4 };
+      if (edit && event.key in steps) edit(j, k, steps[event.key]);
+      else if (event.key in moves) {
+        const [dj, dk] = moves[event.key];
+        const next = cells[j + dj]?.[k + dk];
+        if (next) {
+          cells.flat().forEach((cell) => { cell.tabIndex = -1; });
+          next.tabIndex = 0;
+          next.focus();
+        }
+      } else return;
+      event.preventDefault();
+    }
+    return {
+      box,
+      note: (text) => { said.textContent = ` ${text}`; },
+      // values [row][column]; `marks` holds "row,column" of cells with a ring around them
+      draw(values, { marks = new Set(), chosen = null, closed = () => false } = {}) {
+        values.forEach((row, j) => row.forEach((value, k) => {
+          const cell = cells[j][k], rgb = colour(value, j, k), off = closed(j, k);
+          cell.style.background = off ? "none" : `rgb(${rgb})`;
+          cell.style.color = off ? "inherit" : inkOn(rgb);
+          cell.textContent = off ? "\u00b7" : show(value, j, k);
+          const named = `${rows[j]}, ${columns[k]}: ${off ? "masked" : speak(value)}`;
+          cell.setAttribute("aria-label", named);
+          if (edit) {
+            cell.setAttribute("aria-valuenow", value);
+            cell.setAttribute("aria-valuetext", speak(value));
+          }
+          cell.classList.toggle("ca-true", marks.has(`${j},${k}`));
+          cell.classList.toggle("ca-chosen", chosen?.[0] === j && chosen?.[1] === k);
+        }));
+      },
+    };
+  }
+
+  // Call `change(steps)` while the element is dragged upwards (positive) or downwards.
+  function draggable(target, change) {
+    target.style.touchAction = "none";
+    target.addEventListener("pointerdown", (down) => {
+      let from = down.clientY;
+      target.setPointerCapture(down.pointerId);
+      const move = (event) => {
+        const steps = Math.trunc((from - event.clientY) / 5);
+        if (steps) {
+          from -= 5 * steps;
+          change(steps);
+        }
+      };
+      const stop = () => {
+        target.removeEventListener("pointermove", move);
+        target.removeEventListener("pointerup", stop);
+        target.removeEventListener("pointercancel", stop);
+      };
+      target.addEventListener("pointermove", move);
+      target.addEventListener("pointerup", stop);
+      target.addEventListener("pointercancel", stop);
+    });
+  }
+
+  function button(parent, text, press, attributes = {}) {
+    const made = element(parent, "button", text, { type: "button", class: "ca-button",
+      ...attributes });
+    made.addEventListener("click", press);
+    return made;
+  }
+
+  function slider(parent, { name, min, max, step, value, show, change }) {
+    const label = element(parent, "label", `${name} `, { class: "ca-slider" });
+    const input = element(label, "input", "", { type: "range", min, max, step });
+    input.value = value;
+    const output = element(label, "output");
+    const tell = () => {
+      output.textContent = show(Number(input.value));
+      input.setAttribute("aria-valuetext", output.textContent);
+    };
+    input.addEventListener("input", () => {
+      tell();
+      change(Number(input.value));
+    });
+    tell();
+    return { input, set: (x) => { input.value = x; tell(); }, value: () => Number(input.value) };
+  }
+
+  // Lines over time: series [{ values, colour, label, width }], values may hold null.
+  function lines(svg, series, { width = 700, height = 130, mark = null, label, floor, ceiling }) {
+    svg.replaceChildren();
+    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    svg.setAttribute("role", "img");
+    svg.setAttribute("aria-label", label);
+    const all = series.flatMap((s) => s.values).filter((v) => v !== null);
+    const low = floor ?? Math.min(...all), high = ceiling ?? Math.max(...all);
+    const length = Math.max(...series.map((s) => s.values.length));
+    const x = (k) => 4 + ((width - 36) * k) / Math.max(length - 1, 1);
+    const y = (v) => 6 + ((height - 12) * (high - v)) / (high - low || 1);
+    for (const { values, colour, label: name, width: stroke = 1.5, dash } of series) {
+      let path = "", pen = "M";
+      values.forEach((v, k) => {
+        if (v === null) { pen = "M"; return; }
+        path += `${pen}${x(k).toFixed(1)} ${y(v).toFixed(1)}`;
+        pen = "L";
+      });
+      drawn(svg, "path", { d: path || "M0 0", fill: "none", stroke: colour,
+        "stroke-width": stroke, ...(dash && { "stroke-dasharray": dash }) });
+      const last = values.findLastIndex((v) => v !== null);
+      if (name && last >= 0)
+        drawn(svg, "text", { x: x(last) + 5, y: y(values[last]) + 4, "font-size": 12,
+          fill: "currentColor" }, name);
+    }
+    if (mark !== null)
+      drawn(svg, "path", { d: `M${x(mark)} 2V${height - 2}`, stroke: "currentColor",
+        "stroke-dasharray": "3 3" });
+  }
+
+  // Start an explorer on every element of its name; one that fails says so in words.
+  function start(name, run) {
+    const begin = () => document.querySelectorAll(`[data-explorer="${name}"]:not([data-ready])`)
+      .forEach((root) => {
+        root.dataset.ready = "yes";
+        const waiting = root.querySelector("p");
+        run(root);
+        waiting.remove();
+      });
+    if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", begin);
+    else begin();
+  }
+
+  window.crossattnWidgets = { COLOURS, element, drawn, sequential, diverging, signed, percent,
+    basisPoints, grid, draggable, button, slider, lines, start };
+})();

@@ -1,0 +1,194 @@
+"""The live explainer in a real browser: the package's numbers, by pointer and by keyboard."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from notebooks import ROOT
+
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+import explainer
+
+pytestmark = pytest.mark.browser
+PAGE = "book/see_it_move.html"
+STATE = "document.querySelector('.ca-explorer').crossattn"
+FORECASTS = """
+(() => {
+  const { forward, knownSeries, sum } = crossattnForward, { load } = %s;
+  const market = load(crossattnMarkets[%s]), series = knownSeries(market);
+  return Array.from({ length: 300 }, (_, k) =>
+    forward(market, market.before + k, { series }).map(answer => [answer.forecast,
+      answer.intercept, sum(answer.contribution.flat()), sum(answer.attention.flat())]));
+})()
+"""
+TABLES = """
+[...document.querySelectorAll('.ca-grid')].map(grid =>
+  [...grid.querySelectorAll('tbody tr')].map(row =>
+    [...row.querySelectorAll('button')].map(cell => cell.textContent)))
+"""
+
+
+@pytest.fixture
+def page(browser, site):
+    """The explainer's page, open at the market whose leader changes."""
+    browser.visit(site + PAGE)
+    browser.wait_for(STATE)
+    return browser
+
+
+def press(browser, text):
+    """Click the button with this text."""
+    browser.evaluate(
+        "[...document.querySelectorAll('.ca-button')]"
+        f".find(b => b.textContent.includes({json.dumps(text)})).click()"
+    )
+
+
+def attended(browser):
+    """Return the attention shown, (sources, lags), in percent."""
+    return np.array(browser.evaluate(TABLES)[3], float)
+
+
+@pytest.mark.parametrize("scenario", explainer.MARKETS)
+def test_the_page_gives_the_forecasts_of_the_package(page, scenario):
+    shown = np.array(page.evaluate(FORECASTS % (STATE, json.dumps(scenario))))  # (300, N, 4)
+    _, forecaster, _, _, test = explainer.trained_market(scenario)
+    expected = forecaster.predict(test[:300])
+    usual = np.nanstd(test.y)
+    assert np.abs(shown[..., 0] - expected).max() < 1e-5 * usual  # 1e-7 or less
+    np.testing.assert_allclose(shown[..., 1] + shown[..., 2], shown[..., 0], atol=1e-12)
+    np.testing.assert_allclose(shown[..., 3], 1.0)
+
+
+def test_turning_the_volume_up_moves_attention(page):
+    answer = f"{STATE}.answers({STATE}.state.t)[1].forecast"  # of B
+    before, forecast = attended(page), page.evaluate(answer)
+    leader = before.sum(1).argmax()
+    other = next(k for k in (0, 2, 3) if k != leader)
+    cell = f"document.querySelectorAll('.ca-grid')[1].querySelectorAll('button')[{8 * other}]"
+    page.evaluate(f"{cell}.scrollIntoView({{ block: 'center' }})")
+    x, y = page.evaluate(
+        f"(() => {{ const b = {cell}.getBoundingClientRect();"
+        " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+    )
+    drag = [("mousePressed", 0), *(("mouseMoved", 15 * k) for k in range(1, 21))]
+    for kind, rise in [*drag, ("mouseReleased", 300)]:
+        where = {"x": x, "y": y - rise, "button": "left", "clickCount": 1}
+        page.call("Input.dispatchMouseEvent", type=kind, **where)
+    after = attended(page)
+    assert after[other].sum() > 90 > 50 > after[leader].sum()
+    assert page.evaluate(answer) != forecast
+    press(page, "reset")
+    assert (attended(page) == before).all()
+
+
+def test_the_keyboard_does_what_the_pointer_does(page):
+    cell = "document.querySelectorAll('.ca-grid')[0].querySelector('button')"
+    page.evaluate(f"{cell}.focus()")
+    before = page.evaluate(f"Number({cell}.getAttribute('aria-valuenow'))")
+    for key in ("+", "PageUp"):
+        page.call("Input.dispatchKeyEvent", type="keyDown", key=key)
+        page.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+    after = page.evaluate(f"Number({cell}.getAttribute('aria-valuenow'))")
+    usual = page.evaluate("crossattnMarkets.switching.model.scale[0]")
+    assert after - before == pytest.approx(0.5 * usual, rel=1e-4)
+    page.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowDown")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("B, 1:")
+
+
+def test_temperature_masks_and_followers(page):
+    sliders = "[...document.querySelectorAll('.ca-slider input')]"
+    page.evaluate(
+        f"(() => {{ const t = {sliders}[2]; t.value = 1; t.dispatchEvent(new Event('input')); }})()"
+    )
+    warm = attended(page)
+    assert warm.max() < 60
+    page.evaluate("document.querySelectorAll('.ca-check input')[2].click()")
+    tables = page.evaluate(TABLES)
+    assert set(tables[3][2]) == {"·"} and set(tables[5][2]) == {"·"}
+    page.evaluate(
+        f"(() => {{ const t = {sliders}[3]; t.value = 3; t.dispatchEvent(new Event('input')); }})()"
+    )
+    assert all(row[3:] == ["·"] * 5 for row in page.evaluate(TABLES)[3])
+    press(page, "D")
+    assert "D" in page.evaluate("document.querySelector('.ca-forecast').textContent")
+
+
+def test_play_goes_on_and_pause_stops(page):
+    start = page.evaluate(f"{STATE}.state.t")
+    press(page, "play")
+    page.wait_for(f"{STATE}.state.t >= {start + 2}")
+    press(page, "pause")
+    stopped = page.evaluate(f"{STATE}.state.t")
+    page.evaluate("new Promise(done => setTimeout(done, 600))")
+    assert page.evaluate(f"{STATE}.state.t") == stopped
+
+
+def test_where_nobody_leads_attention_points_and_nothing_follows(page):
+    press(page, "Nobody leads")
+    tables = page.evaluate(TABLES)
+    assert sum(float(x) for row in tables[3] for x in row) > 85  # rounded shares of 100
+    assert {x for row in tables[5] for x in row} <= {"0"}
+    assert "Nobody leads" in page.evaluate("document.querySelector('.ca-verdict').textContent")
+    assert page.evaluate("document.querySelectorAll('.ca-true').length") == 0
+
+
+def test_a_step_is_fast(page):
+    """A frame at 60 a second is 16 ms; a new bar costs one forward pass and the drawing."""
+    milliseconds = page.evaluate(
+        f"(() => {{ const {{ state, show }} = {STATE}, begun = performance.now();"
+        " for (let k = 0; k < 50; k++) { state.t += 1; show(); }"
+        " return (performance.now() - begun) / 50; })()"
+    )
+    assert milliseconds < 50  # on a busy machine of the CI; about 5 on an idle core
+
+
+def table_of(n=300, lead=0.6, seed=0):
+    rng = np.random.default_rng(seed)
+    returns = 0.01 * rng.normal(size=(n, 3))
+    returns[1:, 1] += lead * returns[:-1, 0]
+    closes = 100 * np.exp(returns.cumsum(axis=0))
+    times = np.datetime64("2024-01-01T00:00") + np.arange(n) * np.timedelta64(1, "h")
+    rows = [f"{t},{a:.6f},{b:.6f},{c:.6f}" for t, (a, b, c) in zip(times, closes, strict=True)]
+    return "\n".join(["time,AAA,BBB,CCC", *rows])
+
+
+def paste(browser, text):
+    browser.evaluate(
+        "(() => { document.querySelector('.ca-own').open = true;"
+        f" document.querySelector('.ca-own textarea').value = {json.dumps(text)}; }})()"
+    )
+    press(browser, "show")
+    browser.wait_for("document.querySelector('.ca-own [aria-live]').textContent")
+    return browser.evaluate("document.querySelector('.ca-own [aria-live]').innerText")
+
+
+def test_own_bars_are_described_and_shown(page, site):
+    said = paste(page, table_of())
+    assert "300" in said and "100 %" in said and "2024-01-13 11:00" in said
+    assert "AAA before BBB, lag 1" in said
+    assert "not fitted" not in said
+    assert page.evaluate("document.querySelector('.ca-truth').textContent").startswith("Your own")
+    assert len(page.evaluate(TABLES)[3]) == 3
+    asked = [url for url in page.requested() if not url.startswith((site, "data:"))]
+    assert asked == [] and page.complaints() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("time,AAA\n2024-01-01,1", "bars with a price"),
+        ("nothing", "no rows"),
+        ("time,AAA,BBB\nyesterday,1,2", "no time in"),
+        (
+            table_of().replace("AAA,BBB,CCC", "<img src=x onerror=alert(1)>,BBB,CCC")[:200],
+            "bars with",
+        ),
+    ],
+)
+def test_odd_bars_are_refused_in_words(page, text, message):
+    assert message in paste(page, text)
+    assert page.complaints() == []
