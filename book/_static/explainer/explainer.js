@@ -8,7 +8,7 @@
   const VOLUME_STEP = 0.1, RETURN_STEP = 0.1; // of a unit of log volume, of the usual return
 
   const whole = (x) => signed(x, 0);
-  const short = (x) => signed(x, 1).replace("+", "").replace("0.", ".");
+  const short = (x) => signed(x, 1).replace(/^\+?(\u2212?)0?\./, "$1.").replace("+", "");
 
   function load(source) {
     const n = source.symbols.length;
