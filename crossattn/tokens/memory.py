@@ -1,13 +1,14 @@
-"""Exponentially forgotten sums whose state can be kept, so that a forecast can go on from it.
+"""Recursions over rows whose state can be kept, so that a forecast can go on from it.
 
-Every recursion of the forecaster over the rows of a panel is such a sum. Started with the state
-that an earlier row left, it gives what it would have given from the first row on.
+Started with the state that an earlier row left, each gives what it would have given from the first
+row on. Most of them are exponentially forgotten sums.
 
 Built in chapter: The full model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,14 +18,14 @@ BLOCK = 64  # rows summed by one product with a triangular matrix
 
 @dataclass
 class Memory:
-    """The state of every exponentially forgotten sum, by name.
+    """The state of every recursion, by name.
 
     Attributes
     ----------
     before : dict of str to ndarray
-        Each sum as it stood before the first row; one that is missing was zero.
+        Each state before the first row; one that is missing is at its start, zero for a sum.
     keep : int, optional
-        Row after which each sum is recorded.
+        Row after which each state is recorded.
     after : dict of str to ndarray
         What was recorded.
     """
@@ -39,6 +40,15 @@ class Memory:
         if self.keep is not None:
             self.after[name] = total[self.keep].copy()
         return total
+
+    def run(self, name: str, step: Callable, start: np.ndarray, *rows: np.ndarray) -> np.ndarray:
+        """Return what ``step(state, *rows) -> (results, state)`` gives for all rows."""
+        cut = len(rows[0]) if self.keep is None else self.keep + 1
+        first, state = step(self.before.get(name, start), *(x[:cut] for x in rows))
+        self.after[name] = state
+        if cut == len(rows[0]):
+            return first
+        return np.concatenate([first, step(state, *(x[cut:] for x in rows))[0]])
 
     def past(self, name: str, values: np.ndarray, half_life: float) -> np.ndarray:
         """Return the exponentially forgotten sum of earlier rows: row t itself is left out."""

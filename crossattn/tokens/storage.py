@@ -5,6 +5,7 @@ Built in chapter: Training.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from crossattn.attention.content import ContentHeads
 from crossattn.errors import CrossAttentionError, DamagedFileError
 from crossattn.tokens.channels import Tokenizer
 from crossattn.tokens.content import ContentPart
+from crossattn.tokens.regime import Regime
 from crossattn.tokens.sparse import LinearMap
-from crossattn.tokens.varying import Mood, VaryingPart
+from crossattn.tokens.tracking import Drift
+from crossattn.tokens.varying import VaryingPart
 from crossattn.training.checkpoint import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -27,7 +30,8 @@ from crossattn.training.checkpoint import (
     write_tensors,
 )
 
-KIND = "forecaster, format 1"
+KIND = "forecaster, format 2"
+REGIME_ARRAYS = ("level", "pull", "stay", "hint")
 
 
 def save_forecaster(forecaster, directory: Path, **extra) -> None:
@@ -147,23 +151,23 @@ def _assembled(cls, content: dict, tensors: dict[str, torch.Tensor]):
 
 
 def _varying_to_json(part: VaryingPart) -> dict:
-    mood = None
-    if part.mood is not None:
-        mood = {
-            "tokens": [list(map(int, token)) for token in part.mood.tokens],
-            **{
-                k: getattr(part.mood, k).tolist()
-                for k in ("weights", "constants", "solution", "edges")
-            },
-        }
+    regime = part.regime and {
+        "tokens": [list(map(int, token)) for token in part.regime.tokens],
+        "caution": float(part.regime.caution),
+        **{k: getattr(part.regime, k).tolist() for k in REGIME_ARRAYS},
+    }
     return {
         "n_lags": part.n_lags,
-        **{k: getattr(part, k).tolist() for k in ("scale", "state_mean", "state_spread", "speeds")},
+        **{k: getattr(part, k).tolist() for k in ("scale", "state_mean", "state_spread")},
         "edges": {k: v.tolist() for k, v in part.edges.items()},
         "patterns": {k: v.tolist() for k, v in part.patterns.items()},
-        "mood": mood,
+        "regime": regime,
+        "drifts": [
+            drift and {**asdict(drift), "tokens": [list(map(int, t)) for t in drift.tokens]}
+            for drift in part.drifts
+        ],
         "groups": [
-            [i, *_group_to_json(group), np.asarray(beta).tolist(), part.widths[i, *group]]
+            [i, *_group_to_json(group), np.asarray(beta).tolist()]
             for i, groups in enumerate(part.groups)
             for group, beta in groups.items()
         ],
@@ -172,19 +176,23 @@ def _varying_to_json(part: VaryingPart) -> dict:
 
 def _varying_from_json(content: dict) -> VaryingPart:
     part = VaryingPart(content["n_lags"])
-    for name in ("scale", "state_mean", "state_spread", "speeds"):
+    for name in ("scale", "state_mean", "state_spread"):
         setattr(part, name, np.array(content[name], float))
     for name in ("edges", "patterns"):
         setattr(part, name, {k: np.array(v, float) for k, v in content[name].items()})
-    if content["mood"] is not None:
-        mood = dict(content["mood"])
-        tokens = [tuple(token) for token in mood.pop("tokens")]
-        part.mood = Mood(tokens, **{k: np.array(v, float) for k, v in mood.items()})
+    if content["regime"] is not None:
+        regime = dict(content["regime"])
+        tokens = [tuple(token) for token in regime.pop("tokens")]
+        arrays = {k: np.array(regime.pop(k), float) for k in REGIME_ARRAYS}
+        part.regime = Regime(tokens, **arrays, **regime)
+    part.drifts = [
+        drift and Drift(**{**drift, "tokens": [tuple(token) for token in drift["tokens"]]})
+        for drift in content["drifts"]
+    ]
     part.groups = [{} for _ in part.scale]
-    for i, j, l, context, beta, width in content["groups"]:
+    for i, j, l, context, beta in content["groups"]:
         group = (j, l, tuple(context) if isinstance(context, list) else context)
         part.groups[i][group] = np.array(beta, float)
-        part.widths[i, *group] = float(width)
     return part
 
 

@@ -39,11 +39,32 @@ def moving():
     return market, parts, CrossAttentionForecaster(n_models=2, progress=False).fit(*parts[:2])
 
 
+@pytest.fixture(scope="module")
+def regime():
+    """Fitted where all leads change their sign together."""
+    market, parts = windows("regimes", predictability=0.08, n_steps=4000, change="sign", seed=1)
+    forecaster = CrossAttentionForecaster(content=False, progress=False).fit(*parts[:2])
+    assert forecaster._varying.regime is not None
+    return market, parts, forecaster
+
+
+@pytest.fixture(scope="module")
+def drifting():
+    """Fitted where each lead drifts on its own."""
+    market, parts = windows("drift", predictability=0.08, n_steps=4000, seed=1)
+    forecaster = CrossAttentionForecaster(content=False, progress=False).fit(*parts[:2])
+    assert any(forecaster._varying.drifts)
+    return market, parts, forecaster
+
+
+EVERY_PART = pytest.mark.parametrize("case", ["fitted", "moving", "regime", "drifting"])
+
+
 def fidelity(forecast, market, data):
     return np.corrcoef(forecast.ravel(), market.oracle[data.ends].ravel())[0, 1]
 
 
-@pytest.mark.parametrize("case", ["fitted", "moving"])
+@EVERY_PART
 def test_contributions_and_intercept_add_up_to_the_forecast(case, request):
     _, (_, _, test), forecaster = request.getfixturevalue(case)
     few = test[:80]
@@ -61,6 +82,12 @@ def test_content_carries_a_market_whose_leader_changes(moving):
     assert fidelity(forecaster.predict(test), market, test) > 0.9
     truth = market.leaders[test.ends]
     assert (forecaster.leaders(test) == truth)[truth >= 0].mean() > 0.8
+
+
+@pytest.mark.parametrize("case", ["regime", "drifting"])
+def test_leads_that_change_in_time_are_followed(case, request):
+    market, (_, _, test), forecaster = request.getfixturevalue(case)
+    assert fidelity(forecaster.predict(test), market, test) > 0.8
 
 
 def test_planted_leaders_get_the_attention(fitted):
@@ -82,7 +109,7 @@ def test_the_answer_is_in_the_order_of_the_data(fitted):
     assert np.allclose(forecaster.attention(turned), forecaster.attention(test), atol=1e-12)
 
 
-@pytest.mark.parametrize("case", ["fitted", "moving"])
+@EVERY_PART
 def test_no_later_bar_moves_a_forecast(case, request):
     _, (_, _, test), forecaster = request.getfixturevalue(case)
     now = test[:60]
@@ -99,7 +126,7 @@ def test_no_later_bar_moves_a_forecast(case, request):
     assert np.allclose(forecaster.predict(test)[:60], forecaster.predict(now), atol=1e-14, rtol=0)
 
 
-@pytest.mark.parametrize("case", ["fitted", "moving"])
+@EVERY_PART
 def test_saved_and_loaded_it_forecasts_the_same(case, request, tmp_path):
     _, (_, _, test), forecaster = request.getfixturevalue(case)
     forecaster.save(tmp_path)
