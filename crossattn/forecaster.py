@@ -161,7 +161,8 @@ class CrossAttentionForecaster(ForecastEstimator):
         Parameters
         ----------
         train : CrossAttentionData
-            Scaling and coefficients come from here; the static part is fitted once more on both.
+            Scaling and coefficients come from here; the static and the varying part are fitted once
+            more on both.
         val : CrossAttentionData, optional
             Later windows, which choose penalties, epochs and the mix; without them the last tenth
             of ``train``, purged by the horizon.
@@ -242,8 +243,9 @@ class CrossAttentionForecaster(ForecastEstimator):
         self.drift_ = common_drift(target[both], volatility[both], self.horizon_)
         self._static = _mixed(final, self.weights_)
         self._spread = _token_spreads(index, train_rows)
-        if not self.weights_.get("varying"):
-            self._varying = None
+        if self.varying:
+            used = self.weights_["varying"] > 0
+            self._varying = VaryingPart(self.max_lag + 1).fit(series, both) if used else None
         if not self.weights_.get("content"):
             self._content = None
         return self

@@ -198,7 +198,7 @@ class Selection:
         ]
         sizes = [factor.shape[1] for factor in factors]
         design = np.concatenate(columns, 1).astype(np.float32)
-        beta, kept = relevance_regression(design, sizes, target)
+        beta, _, kept = relevance_regression(design, sizes, target)
         parts = np.split(beta, np.cumsum(sizes)[:-1])
         part.groups[i] = {g: c for g, c, k in zip(names, parts, kept, strict=True) if k}
         self.tried |= {(i, *group) for group in names}
@@ -388,7 +388,7 @@ def normal_score(chi_square: np.ndarray, degrees: float) -> np.ndarray:
 
 def relevance_regression(
     x: np.ndarray, sizes: list[int], y: np.ndarray, steps: int = 25
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ridge regression with one prior variance per group of columns, by marginal likelihood.
 
     Parameters
@@ -401,6 +401,8 @@ def relevance_regression(
     Returns
     -------
     beta : ndarray of shape (K,)
+    width : ndarray of shape (n_groups,)
+        Prior variances.
     kept : ndarray of bool, shape (n_groups,)
         False where a group's variance vanished.
 
@@ -421,4 +423,4 @@ def relevance_regression(
         width = np.clip(energy / np.maximum(free, 1e-6), 1e-8, 1.0)
         error = y @ y - 2 * beta @ moment + beta @ gram @ beta
         noise = max(1e-3, error / (len(y) - free.sum()))
-    return beta, width > 1e-6
+    return beta, width, width > 1e-6

@@ -82,7 +82,7 @@ def test_tokens_that_drift_are_told_from_those_that_stay():
     x = rng.normal(size=(n, 6))
     drift = np.zeros(n)
     for t in range(1, n):
-        drift[t] = 0.998 * drift[t - 1] + 0.2 * np.sqrt(1 - 0.998**2) * rng.normal()
+        drift[t] = 0.998 * drift[t - 1] + 0.3 * np.sqrt(1 - 0.998**2) * rng.normal()
     y = drift * x[:, 2] + 0.15 * x[:, 4] + rng.normal(size=n)
     assert tracking.drifting_tokens(x, y, 0, 200) == [2]
     found = tracking.fit_drift(x[:, [0, 2]], y - 0.15 * x[:, 4], [(0, 0), (2, 0)])

@@ -212,7 +212,7 @@ def test_relevance_regression_keeps_groups_that_matter():
     rng = np.random.default_rng(10)
     x = rng.normal(size=(800, 9)).astype(np.float32)
     y = x[:, :3] @ [0.5, -0.4, 0.3] + rng.normal(size=800)
-    beta, kept = relevance_regression(x, [3, 3, 3], y)
+    beta, width, _ = relevance_regression(x, [3, 3, 3], y)
     ridge = np.linalg.solve(x.T @ x + np.diag(np.repeat((y - x @ beta).var() / width, 3)), x.T @ y)
     assert np.allclose(beta, ridge, atol=5e-3), "a ridge with the variances that it found"
     assert width[0] > 20 * width[1:].max()
