@@ -45,7 +45,9 @@ def run(args: argparse.Namespace) -> None:
     for edge in report.edges[report.edges["significant"]].sort_values("q_value").itertuples():
         echo(
             f"{edge.leader} leads {edge.follower} lag {edge.lag} effect {edge.effect:+.4f} "
-            f"q {edge.q_value:.2g} channel {edge.channel}"
+            f"q {edge.q_value:.2g} channel {edge.channel} gain {edge.gross_gain:.2f} bp a move, "
+            f"break-even cost {edge.break_even_cost / 1e-4:.2f} bp, "
+            f"{edge.note or 'tradable'}"
         )
     verdict = report.verdict.replace("≤", "<=")
     if report.nobody_leads or not report.edges["tested"].all():

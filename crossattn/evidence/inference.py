@@ -100,7 +100,7 @@ def contribution_scores(
         return result
     span = clock[starts[-1]] - clock[starts[0]]
     starts, stops, parts = starts[known], stops[known], parts[known]
-    left, returns, volatility = _known_steps(closes)
+    left, returns, volatility = known_steps(closes)
     returns = np.clip(returns, -CLIP * volatility, CLIP * volatility)
     first, last = np.searchsorted(left, starts), np.searchsorted(left, stops)
     scale = volatility[first]
@@ -150,7 +150,7 @@ def contribution_scores(
     return result
 
 
-def _known_steps(closes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def known_steps(closes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Steps between consecutive known closes: first row, log return, volatility known before it.
 
     A step across a gap (longer than the median step) is larger than an ordinary one; the typical

@@ -25,7 +25,8 @@ from crossattn.windows.dataset import windows_of_features
 
 COLUMNS = [
     *("leader", "follower", "lag", "effect", "p_value", "q_value", "significant"),
-    *("channel", "n_effective", "tested", "break_even_cost"),
+    *("channel", "n_effective", "tested", "gross_gain", "break_even_cost"),
+    *("tradable_share", "tradable", "note"),
 ]
 
 

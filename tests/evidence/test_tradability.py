@@ -1,0 +1,148 @@
+"""Named leads: what they would earn, and which of them are only a matter of clocks."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn import analyze_lead_lag_relationships, prepare_cross_attention_data, simulate_market
+from crossattn.baselines.linear import VAR
+from crossattn.cli import main
+from crossattn.data.files import write_bars
+from crossattn.evidence.contributions import Contributions
+from crossattn.evidence.leadlag import contribution_test
+
+N_BARS, SYMBOLS = 6000, list("ABCD")
+
+
+def bars(moves, gaps=0.0, volume=1.0):
+    """Frames of log returns (T, N) of which ``gaps`` happen between a close and the next open."""
+    closes = 100 * np.exp(np.cumsum(moves, axis=0))
+    opens = np.vstack([closes[:1], closes[:-1]]) * np.exp(gaps)
+    times = pd.date_range("2022-01-03", periods=len(moves), freq="h", tz="UTC", name="time")
+    fields = {"open": opens, "high": np.maximum(opens, closes), "low": np.minimum(opens, closes)}
+    fields |= {"close": closes, "volume": np.broadcast_to(volume, closes.shape)}
+    return {
+        symbol: pd.DataFrame({name: values[:, k] for name, values in fields.items()}, times)
+        for k, symbol in enumerate(SYMBOLS)
+    }
+
+
+def correlated(seed, n_bars=N_BARS):
+    rng = np.random.default_rng(seed)
+    return 0.006 * (rng.normal(size=(n_bars, 1)) + rng.normal(size=(n_bars, 4)))
+
+
+def true_lead(seed):
+    """B follows A by a bar; opens differ from the last close by a little noise."""
+    moves = correlated(seed)
+    moves[1:, 1] += 0.2 * moves[:-1, 0]
+    return bars(moves, 1e-4 * np.random.default_rng(seed).normal(size=moves.shape))
+
+
+def padded_closures(seed):
+    """B's market is closed in half of the hours, and its bars are padded with the last close."""
+    moves = correlated(seed)
+    closed = np.arange(N_BARS) % 6 >= 3
+    waiting, volume = 0.0, np.ones((N_BARS, 4))
+    for row in np.flatnonzero(closed | np.roll(closed, 1)):
+        if closed[row]:
+            waiting += moves[row, 1]
+            moves[row, 1], volume[row, 1] = 0.0, 0.0
+        else:
+            moves[row, 1], waiting = moves[row, 1] + waiting, 0.0
+    return bars(moves, volume=volume)
+
+
+def early_closes(seed):
+    """B closes when two thirds of the bar are over, and opens where the others have gone since."""
+    moves, after = correlated(seed), 0.7 * correlated(seed + 1)
+    both = moves + after
+    both[:, 1] = moves[:, 1]
+    both[1:, 1] += after[:-1, 1]
+    gaps = np.zeros_like(both)
+    gaps[1:, 1] = after[:-1, 1]
+    return bars(both, gaps)
+
+
+def stamped_late(seed):
+    """B's bars are stamped by their close: each is known an hour late."""
+    moves = correlated(seed)
+    moves[:, 1] = np.roll(moves[:, 1], 1)
+    return bars(moves)
+
+
+def stale_quotes(seed):
+    market = simulate_market("asynchronous", n_steps=N_BARS, seed=seed, predictability=0.06)
+    return market.frames
+
+
+def lead_of(frames, horizon=1):
+    data = prepare_cross_attention_data(frames, 9, horizon, features=["log_return"])
+    train, val, test = data.split(0.5, 0.1)
+    model = VAR(penalty="lasso", volatility_weights=True).fit(train, val)
+    return analyze_lead_lag_relationships(model, test)
+
+
+@pytest.mark.parametrize(
+    "make, note",
+    [
+        (true_lead, ""),
+        (padded_closures, "the follower traded in"),
+        (early_closes, "gone at the follower's next open"),
+        (stamped_late, "B's bars look stamped one bar late"),
+    ],
+)
+@pytest.mark.parametrize("seed", [1, 11, 21])
+def test_tells_a_lead_from_a_clock(make, note, seed):
+    report = lead_of(make(seed))
+    edge = report.edges.set_index(["leader", "follower"]).loc["A", "B"]
+    assert edge["significant"]
+    assert edge["tradable"] == (make is true_lead), edge["note"]
+    assert edge["note"].startswith("a clock, not a lead: " + note if note else "")
+    assert ("a clock, not a lead" in str(report)) == (make is not true_lead)
+    if make is padded_closures:
+        assert edge["tradable_share"] == pytest.approx(0.5, abs=0.02)
+    else:
+        assert edge["tradable_share"] > 0.99
+
+
+@pytest.mark.parametrize("seed", [31, 41, 51])
+def test_tells_stale_quotes_by_their_pattern_where_bars_show_nothing(seed):
+    found = lead_of(stale_quotes(seed)).edges.query("significant")
+    assert len(found) and (~found["tradable"]).mean() >= 0.75
+    planted = simulate_market("static", n_steps=N_BARS, seed=seed, max_lag=1)
+    found = lead_of(planted.frames).edges.query("significant")
+    assert len(found) > 5 and found["tradable"].all()
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_gross_gain_is_the_mean_return_in_the_direction_of_the_contribution(horizon):
+    frames = true_lead(3)
+    data = prepare_cross_attention_data(frames, 9, horizon, features=["log_return"])[-800:]
+    parts = np.zeros((len(data), 4, 4))
+    parts[:, 1, 0] = np.random.default_rng(0).normal(size=len(data)) * (np.arange(800) % 5 > 0)
+    shape = {"lag": np.ones((4, 4), int), "channel": np.full((4, 4), "return")}
+    measured = Contributions(
+        parts, response=np.ones((4, 4)), symbols=data.symbols, sources=data.symbols, **shape
+    )
+    edges = contribution_test(measured, data).edges.set_index(["leader", "follower"])
+    close = frames["B"]["close"].to_numpy()
+    rows = data.ends[parts[:, 1, 0] != 0]
+    sign = np.sign(parts[:, 1, 0][parts[:, 1, 0] != 0])
+    gain = np.mean(sign * (close[rows + horizon] / close[rows] - 1)) * 1e4
+    assert edges.loc[("A", "B"), "gross_gain"] == pytest.approx(gain)
+    assert edges.loc[("C", "B"), "gross_gain"] == 0 and not edges["tradable"].any()
+
+
+def test_the_command_and_the_report_say_it(tmp_path, capsys):
+    write_bars(stamped_late(1), tmp_path / "bars")
+    words = ["--data", str(tmp_path / "bars"), "--run", str(tmp_path / "run")]
+    short = ["--lookback", "12", "--horizon", "1", "--epochs", "1", "--n-models", "1"]
+    assert main(["train", *words, *short]) == 0
+    capsys.readouterr()
+    assert main(["leadlag", *words]) == 0
+    said = capsys.readouterr().out
+    assert "A leads B" in said and " bp a move" in said and "a clock, not a lead: B's bars" in said
+    assert main(["report", *words[2:], "--out", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "cannot be traded: a clock, not a lead." in page and "stamped one bar late" in page
