@@ -300,9 +300,9 @@ def analyze_lead_lag_relationships(
 
     Limits: a common driver outside of the data makes its slower followers look led by its faster
     ones; a proxy that moves with the true leader can take its place; stale quotes make the asset
-    that trades more often "lead" (``note`` says so where bars show it:
-    :class:`crossattn.evidence.tradability.Prices`; 92 % of 207 such claims on simulated late
-    quotes, and 1 % of 950 true leads of one bar); an autocorrelation of the follower beyond three bars that its model misses.
+    that trades more often "lead" (``note`` says so where bars show it, of 92 % of such claims on
+    simulated late quotes and of 1 % of true leads: :mod:`crossattn.evidence.tradability`); an
+    autocorrelation of the follower beyond three bars that its model misses.
 
     References
     ----------
