@@ -13,6 +13,7 @@ from sklearn.metrics import r2_score
 
 from crossattn.errors import InvalidInputError, NotFittedError
 from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.spans import check_spans
 
 
 class ForecastEstimator(BaseEstimator):
@@ -24,6 +25,8 @@ class ForecastEstimator(BaseEstimator):
         Of the training data, in order.
     lookback_, horizon_ : int
         Bars in a window, bars over which it forecasts.
+    duration_ : Timedelta or None
+        The horizon, where the training data has it as a duration.
     """
 
     def score(self, data: CrossAttentionData) -> float:
@@ -47,6 +50,11 @@ class ForecastEstimator(BaseEstimator):
         """Set the fitted attributes that describe the training data."""
         self.symbols_, self.features_ = tuple(train.symbols), tuple(train.features)
         self.lookback_, self.horizon_ = int(train.lookback), int(train.horizon)
+        self.duration_ = train.duration
+
+    def _check_spans(self, name: str, data: CrossAttentionData) -> None:
+        """Refuse data of another lookback or horizon than that of training."""
+        check_spans(name, data, self.lookback_, self.horizon_, self.duration_)
 
 
 def check_windows(name: str, data: object) -> None:

@@ -140,6 +140,7 @@ class ModelConfig:
     markets: tuple[str, ...] | None = None  #: labels of the assets, for "hierarchical"
     lookback: int | None = None  #: steps of a window; training fills it in, ``inverted`` needs it
     horizon: int | None = None  #: steps of a forecast, None as 1; training fills it in
+    duration: str | None = None  #: the horizon in time, where the training data has it as one
     symbols: tuple[str, ...] | None = None  #: names of the assets, in order; training fills them in
     seed: int | None = None  #: of the initial weights; None draws from torch's global generator
 

@@ -97,7 +97,8 @@ class CrossAttentionForecaster(ForecastEstimator):
 
     A horizon of several bars is forecast from next-bar coefficients, added up over what is already
     known of each bar, mixed on next bars; a regression on the horizon's own return adds what it
-    can show on validation.
+    can show on validation. A duration that is not the same number of bars everywhere is forecast
+    by that regression alone.
 
     Built in chapter: The full model.
 
@@ -220,6 +221,8 @@ class CrossAttentionForecaster(ForecastEstimator):
         self.weights_ = mix_weights(
             held_out, following[val_rows] - drift, volatility[val_rows], 1, first
         )
+        if not data.is_steady:  # no number of next bars makes up the horizon: it is learned whole
+            self.weights_ = dict.fromkeys(self.weights_, 0.0)
         first, final = (
             {k: m.ahead(index, self.horizon_, self._centre) for k, m in maps.items()}
             for maps in (first, final)
@@ -258,8 +261,8 @@ class CrossAttentionForecaster(ForecastEstimator):
         series, rows = self._read(data)
         index = TokenIndex(series.channels)
         out = self.drift_ + self._mix(self._static, index, series, rows)
-        out[~series.known[rows, : len(self.symbols_)]] = np.nan
-        return out[:, [self.symbols_.index(symbol) for symbol in data.symbols]]
+        out = out[:, [self.symbols_.index(symbol) for symbol in data.symbols]]
+        return np.where(data.has_bar, out, np.nan)
 
     def intercept(self, data: CrossAttentionData) -> np.ndarray:
         """Return what is forecast before any token is read, ``(n, n_assets)``.
@@ -435,10 +438,7 @@ class CrossAttentionForecaster(ForecastEstimator):
             raise InvalidInputError(f"data lacks the model's feature {missing[0]!r}")
         if data.sources[len(data.symbols) :] != self.sources_[len(self.symbols_) :]:
             raise InvalidInputError("data must hold the exogenous series of training")
-        for name in ("lookback", "horizon"):
-            given, known = getattr(data, name), getattr(self, f"{name}_")
-            if given != known:
-                raise InvalidInputError(f"{name} must be the model's {known}, got {given}")
+        self._check_spans("data", data)
         return data.select(self.symbols_, self.features_)
 
     def _read(self, data: CrossAttentionData) -> tuple[TokenSeries, np.ndarray]:

@@ -54,7 +54,7 @@ class Baseline(ForecastEstimator):
         -------
         ndarray of shape (n, n_assets)
             Simple returns over the horizon, in the units and the column order of ``data.y``; each
-            row uses only its own window.
+            row uses only its own window. NaN where the asset has no bar at the window's end.
 
         Raises
         ------
@@ -66,7 +66,7 @@ class Baseline(ForecastEstimator):
         order = self._order_of(data)
         forecast = np.empty((len(data), len(order)))
         forecast[:, order] = self._predict(data, order)
-        return forecast
+        return np.where(data.has_bar, forecast, np.nan)
 
     def _fit(self, train, val) -> None:
         """Learn; by default there is nothing to learn."""
@@ -81,11 +81,11 @@ class Baseline(ForecastEstimator):
         return data.select(features=self.features_)
 
     def _order_of(self, data, *, name: str = "data") -> np.ndarray:
-        for field in ("features", "lookback", "horizon"):
-            mine, theirs = getattr(self, f"{field}_"), getattr(data, field)
-            theirs = tuple(theirs) if field == "features" else int(theirs)
-            if mine != theirs:
-                raise InvalidInputError(f"{name}: fitted on {field} {mine}, got {theirs}")
+        if self.features_ != tuple(data.features):
+            raise InvalidInputError(
+                f"{name}: fitted on features {self.features_}, got {tuple(data.features)}"
+            )
+        self._check_spans(name, data)
         if set(data.symbols) != set(self.symbols_):
             raise InvalidInputError(
                 f"{name}: fitted on symbols {list(self.symbols_)}, got {list(data.symbols)}"

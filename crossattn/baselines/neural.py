@@ -270,7 +270,7 @@ class _Windows:
         if model.volatility_weights:
             every_row = replace(data, ends=np.arange(len(data.panel)))
             scale = recent_volatility(every_row, order, VOLATILITY_HALF_LIFE)[rows]
-            scale = scale * np.sqrt(data.horizon) / model.target_scale_
+            scale = scale * np.sqrt(model.horizon_) / model.target_scale_
             targets = np.clip(targets, -CLIP * scale, CLIP * scale)
             weights = weights / scale**2
         self.targets = torch.as_tensor(np.nan_to_num(targets), dtype=torch.float32, device=device)

@@ -94,7 +94,7 @@ class BoostedTrees(Baseline):
         return trees, int(np.argmin(errors))
 
     def _scaled(self, data, order) -> tuple[np.ndarray, np.ndarray]:
-        scale = recent_volatility(data, order, VOLATILITY_HALF_LIFE) * np.sqrt(data.horizon)
+        scale = recent_volatility(data, order, VOLATILITY_HALF_LIFE) * np.sqrt(self.horizon_)
         return self._regressors(data, order), np.clip(data.y[:, order] / scale, -CLIP, CLIP)
 
     def _regressors(self, data, order) -> np.ndarray:
@@ -102,7 +102,7 @@ class BoostedTrees(Baseline):
 
     def _predict(self, data, order):
         x = self._regressors(data, order)
-        scale = recent_volatility(data, order, VOLATILITY_HALF_LIFE) * np.sqrt(data.horizon)
+        scale = recent_volatility(data, order, VOLATILITY_HALF_LIFE) * np.sqrt(self.horizon_)
         return scale * np.stack([_first(*trees, x) for trees in self.trees_], axis=1)
 
 

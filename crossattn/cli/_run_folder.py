@@ -189,7 +189,7 @@ def write_bars_record(run: Path, frames: Frames, train, val) -> None:
         "bars_sha256": fingerprint_bars(frames),
         "train": [str(train.timestamps[0]), str(train.timestamps[-1])],
         "validation": [str(val.timestamps[0]), str(val.timestamps[-1])],
-        "seen_until": str(val.clock[val.ends[-1] + val.horizon]),
+        "seen_until": str(val.clock[val.target_rows[val.ends[-1]]]),
     }
     write_checksummed_json(run / BARS_FILE, record)
 

@@ -26,6 +26,7 @@ from crossattn.errors import InvalidInputError
 Panel = pd.DataFrame
 
 PANEL_LEVELS = ["field", "symbol"]
+ALIGNMENTS = ("outer", "inner", "common")  # the last two are the same
 
 
 def align_panel(frames: Frames, *, how: str = "outer") -> Panel:
@@ -35,9 +36,9 @@ def align_panel(frames: Frames, *, how: str = "outer") -> Panel:
     ----------
     frames : dict of str to DataFrame
         Bars by symbol; see :func:`crossattn.data.frame.check_frame`.
-    how : {"outer", "inner"}
-        "outer": a row for every moment at which any bar closed. "inner": only those at which every
-        symbol has a close.
+    how : {"outer", "inner", "common"}
+        "outer": a row for every moment at which any bar closed. "inner", or "common": only those at
+        which every symbol has a close.
 
     Returns
     -------
@@ -49,7 +50,7 @@ def align_panel(frames: Frames, *, how: str = "outer") -> Panel:
     Raises
     ------
     InvalidInputError
-        A frame is wrong, ``how`` is unknown, or no moment is shared ("inner").
+        A frame is wrong, ``how`` is unknown, or no moment is shared by all ("inner").
 
     Notes
     -----
@@ -70,7 +71,7 @@ def align_panel(frames: Frames, *, how: str = "outer") -> Panel:
     >>> len(align_panel(frames, how="inner"))
     4
     """
-    check_choice("how", how, ("outer", "inner"))
+    check_choice("how", how, ALIGNMENTS)
     checked = check_frames(frames)
     fields = [*FRAME_COLUMNS]
     if any("turnover" in frame.columns for frame in checked.values()):
@@ -85,25 +86,23 @@ def align_panel(frames: Frames, *, how: str = "outer") -> Panel:
                 cells[f, s, at] = frame[field].to_numpy()
     columns = pd.MultiIndex.from_product([fields, list(checked)], names=PANEL_LEVELS)
     panel = pd.DataFrame(cells.reshape(len(columns), len(rows)).T, index=rows, columns=columns)
-    if how == "inner":
-        panel = panel[panel["close"].notna().all(axis=1)]
-        if panel.empty:
-            raise InvalidInputError(
-                f"frames share no close time: {', '.join(checked)} never close together"
-            )
+    if how != "outer":
+        panel = _shared_rows(panel)
     closes = [symbol for symbol, frame in checked.items() if frame.attrs.get("close_only")]
     if closes:
         panel.attrs["close_only"] = closes
     return panel
 
 
-def as_panel(data: Frames | Panel) -> Panel:
-    """Return ``data`` as a Panel: frames are aligned ("outer"), a Panel is checked.
+def as_panel(data: Frames | Panel, *, how: str = "outer") -> Panel:
+    """Return ``data`` as a Panel: frames are aligned, a Panel is checked.
 
     Parameters
     ----------
     data : dict of str to DataFrame, or Panel
         Bars, as a public function takes them.
+    how : {"outer", "inner", "common"}
+        As in :func:`crossattn.align_panel`; of a Panel, which of its rows are kept.
 
     Returns
     -------
@@ -122,12 +121,14 @@ def as_panel(data: Frames | Panel) -> Panel:
     crossattn.errors.InvalidInputError: data must be a dict of frames or a Panel, got list
     """
     if isinstance(data, Mapping):
-        return align_panel(data)
+        return align_panel(data, how=how)
     if not isinstance(data, pd.DataFrame):
         raise InvalidInputError(
             f"data must be a dict of frames or a Panel, got {type(data).__name__}"
         )
-    return check_panel(data)
+    check_choice("how", how, ALIGNMENTS)
+    panel = check_panel(data)
+    return panel if how == "outer" else _shared_rows(panel)
 
 
 def check_panel(panel: Panel) -> Panel:
@@ -178,6 +179,16 @@ def symbols_of(panel: Panel) -> list[str]:
     ['B', 'A']
     """
     return panel.columns.get_level_values(1).unique().tolist()
+
+
+def _shared_rows(panel: Panel) -> Panel:
+    """Keep the rows in which every symbol has a close."""
+    shared = panel[panel["close"].notna().all(axis=1)]
+    if shared.empty:
+        raise InvalidInputError(
+            f"data share no close time: {', '.join(symbols_of(panel))} never close all together"
+        )
+    return shared
 
 
 def _union(clocks: list[pd.DatetimeIndex]) -> pd.DatetimeIndex:

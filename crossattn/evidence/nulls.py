@@ -172,6 +172,7 @@ def surrogate_part(part: CrossAttentionData, rng: np.random.Generator | None) ->
         next_returns=part.next_returns[moved, assets],
         closes=part.closes[moved, assets],
         clock=part.clock[rows],
+        target_rows=np.searchsorted(rows, part.target_rows[rows]),
     )
 
 

@@ -34,7 +34,7 @@ class CrossAttentionMultiAsset(nn.Module):
     output_type : {"regression", "classification", "portfolio", "distribution"}
     preset : {"lag", "encoder", "inverted"}
     features, max_lag, allow_short, max_position, quantiles, embedding, per_asset_embedding, \
-    cross, sectors, markets, lookback, horizon, symbols, seed
+    cross, sectors, markets, lookback, horizon, duration, symbols, seed
         See :class:`~crossattn.config.ModelConfig`.
 
     Raises
@@ -77,6 +77,7 @@ class CrossAttentionMultiAsset(nn.Module):
         markets: Sequence[str] | None = None,
         lookback: int | None = None,
         horizon: int | None = None,
+        duration: str | None = None,
         symbols: Sequence[str] | None = None,
         seed: int | None = None,
     ):
@@ -120,7 +121,7 @@ class CrossAttentionMultiAsset(nn.Module):
         return self.config.horizon
 
     def update_config(self, **changes) -> None:
-        """Replace settings that decide no shape: symbols, features, lookback, horizon."""
+        """Replace settings that decide no shape: symbols, features, lookback, horizon, duration."""
         self.config = dataclasses.replace(self.config, **changes)
         self.body.follow(self.config)
 
@@ -139,7 +140,7 @@ class CrossAttentionMultiAsset(nn.Module):
         """
         theirs = ModelConfig.from_dict(json.loads(bytes(state.cpu().tolist())))
         # training fills these in; drop-out and the seed change no forecast of given weights
-        filled_in = ("symbols", "features", "lookback", "horizon")
+        filled_in = ("symbols", "features", "lookback", "horizon", "duration")
         for field in dataclasses.fields(ModelConfig):
             own, other = getattr(self.config, field.name), getattr(theirs, field.name)
             if field.name == "features" and own is not None:

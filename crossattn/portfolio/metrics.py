@@ -11,7 +11,8 @@ import pandas as pd
 from crossattn._validation import check_float
 from crossattn.errors import InvalidInputError
 
-DAY = pd.Timedelta(days=1)
+DAY, WEEK = pd.Timedelta(days=1), pd.Timedelta(days=7)
+REST = pd.Timedelta(hours=40)  # that a market which rests at weekends is closed in a row
 
 
 def compute_metrics(
@@ -30,7 +31,8 @@ def compute_metrics(
     Returns
     -------
     dict
-        ``total_return``; ``annual_return`` (compound, CAGR); ``volatility`` (annual, ddof 1);
+        ``total_return``; ``annual_return`` (compound, CAGR; NaN, with the Calmar ratio, over less
+        than a week, which is too short to compound over a year); ``volatility`` (annual, ddof 1);
         ``sharpe_ratio``; ``sortino_ratio``; ``max_drawdown`` (at most 0, from the initial wealth
         of 1 on, so a loss on the first bar counts); ``calmar_ratio``; ``win_rate`` (winning bars
         among those that won or lost); ``periods_per_year``.
@@ -73,7 +75,10 @@ def compute_metrics(
         deviation = 0.0
     downside = np.sqrt((np.minimum(values, 0) ** 2).mean())
     final, root = wealth[-1], np.sqrt(periods)
-    growth = final ** (periods / len(values)) - 1 if final > 0 else -1.0
+    years = len(values) / periods
+    growth = final ** (1 / years) - 1 if final > 0 else -1.0
+    if final > 0 and years < WEEK / pd.Timedelta(days=365.25):
+        growth = np.nan  # six hours of luck, compounded over a year, are 10^295 per cent
     decided = np.count_nonzero(values)
     return {
         "total_return": float(final - 1),
@@ -94,19 +99,27 @@ def infer_periods_per_year(index: pd.Index) -> float:
     Parameters
     ----------
     index : DatetimeIndex
-        Bar times, increasing, at least two.
+        Bar times, increasing, at least two; of opens or of closes, in any time zone.
 
     Returns
     -------
     float
-        From the commonest spacing. Daily: 365 if there are weekend bars, else 252. Shorter: bars
-        a day (of the median session, where the market closes overnight) times 365, or times 252
-        where it rests at weekends. Weekly 52, monthly 12, quarterly 4, yearly 1.
+        Weekly 52, monthly 12, quarterly 4, yearly 1. Round the clock: 365 days over the spacing. A
+        market that rests at weekends: 252 days of its bars a day. Anything else, such as the union
+        of several markets' clocks: the bars that the elapsed time really had, times 365.25 days.
 
     Raises
     ------
     InvalidInputError
         The index has no times, or fewer than two.
+
+    Notes
+    -----
+    From two weeks on the hours of the week decide: a market rests at weekends where 40 hours of the
+    week or more never had a bar, whatever the time zone, and trades round the clock where no step
+    of the week was always empty. The elapsed time wins over both where there are far fewer bars: a
+    year of 245 sessions, hours of which a fifth are missing. In a shorter series a weekend is a
+    break of 40 hours or, where it may not have come yet, no bar on a Saturday or Sunday.
 
     Examples
     --------
@@ -120,30 +133,51 @@ def infer_periods_per_year(index: pd.Index) -> float:
             "periods_per_year cannot be inferred without two times or more: give it as a number, "
             f"got {type(index).__name__} of length {len(index)}"
         )
-    gaps = pd.Series(index[1:] - index[:-1])
-    spacing = gaps.mode().iloc[0]
+    steps = pd.Series(index[1:] - index[:-1])
+    spacing = steps.mode().iloc[0]
     if spacing <= pd.Timedelta(0):
         raise InvalidInputError("returns must be sorted by time, without duplicates")
-    weekend = bool((index.day_of_week >= 5).mean() > 0.05)
     days = spacing / DAY
-    if days < 0.75:
-        return _intraday_periods(index, DAY / spacing, weekend)
-    if days < 1.5:
-        return 365.0 if weekend else 252.0
     for low, high, periods in ((6, 8, 52), (27, 32, 12), (88, 93, 4), (360, 370, 1)):
         if low <= days <= high:
             return float(periods)
-    return float(365.25 / days)
+    if days >= 1.5:
+        return float(365.25 / days)
+    if index[-1] - index[0] >= 2 * WEEK:
+        return _from_weeks((index - index[0]) / DAY, days)
+    return _from_days(index, days, steps.max() - spacing >= REST)
 
 
-def _intraday_periods(index: pd.DatetimeIndex, slots: float, weekend: bool) -> float:
-    """Bars a year where a day has ``slots`` of them round the clock, or fewer in a session."""
-    span = index[-1] - index[0]
-    dates = index.normalize()
-    rests_daily = span >= DAY and (index - dates).nunique() < 0.9 * slots
-    bars_a_day = float(dates.value_counts().median()) if rests_daily else slots
-    rests_weekly = not weekend and (rests_daily or span >= pd.Timedelta(days=7))
-    return float((252 if rests_weekly else 365) * bars_a_day)
+def _from_weeks(time: pd.Index, spacing: float) -> float:
+    """Bars a year of two weeks or more, by the hours of the week that have bars; all in days."""
+    n_weeks = int(time[-1] // 7)
+    by_week = np.bincount(((time[-1] - time) // 7).astype(int))[:n_weeks]
+    elapsed = by_week.mean() * 365.25 / 7
+    of_week = np.unique(np.round(time % 7, 6))
+    longest = np.diff(of_week, append=of_week[0] + 7).max()  # stretch of the week without a bar
+    on_grid = np.abs(time / spacing - np.round(time / spacing)).max() < 0.01
+    bars_a_week, usual, least = np.median(by_week), np.inf, 0.8
+    if longest - spacing >= REST / DAY and bars_a_week * spacing < 5.01:
+        usual, least = 252 / 5 * bars_a_week, 0.98 if time[-1] >= 365 else 0.0
+    elif on_grid and longest < 1.5 * spacing:
+        usual = 365 / spacing
+    return float(usual if least * usual <= elapsed else elapsed)
+
+
+def _from_days(index: pd.DatetimeIndex, spacing: float, rests_weekly: bool) -> float:
+    """Bars a year of less than two weeks: of full days, or of the median session."""
+    # a bar that closes at midnight belongs to the day that ends then
+    dated = (index, index - pd.Timedelta(1, "ns"))
+    rests_weekly |= any((each.day_of_week < 5).all() for each in dated) and (
+        spacing >= 0.75 or index[-1] - index[0] >= WEEK
+    )
+    if spacing >= 0.75:
+        return 252.0 if rests_weekly else 365.0
+    dates, slots = index.normalize(), 1 / spacing
+    if index[-1] - index[0] >= DAY and (index - dates).nunique() < 0.9 * slots:
+        weekend = (index.day_of_week >= 5).mean() > 0.05
+        return float((365 if weekend else 252) * dates.value_counts().median())
+    return float((252 if rests_weekly else 365) * slots)
 
 
 def check_returns(returns: pd.Series | np.ndarray) -> np.ndarray:
@@ -174,6 +208,8 @@ def check_periods(returns: pd.Series | np.ndarray, periods_per_year: float | Non
 
 def _ratio(gain: float, risk: float) -> float:
     """gain / risk, ±inf where there is gain without risk, 0 where there is neither."""
+    if np.isnan(gain):
+        return np.nan
     if risk > 0:
         return float(gain / risk)
     return float(np.sign(gain) * np.inf) if gain else 0.0

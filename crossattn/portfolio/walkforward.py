@@ -134,7 +134,7 @@ def walk_forward(
 
     Notes
     -----
-    The last ``horizon`` windows before the test part are *purged*: their targets are still open
+    The last windows before the test part are *purged*: their targets are still open
     when the first test forecast is made. The embargo adds to that distance. The last fold may be
     shorter.
 
@@ -201,8 +201,8 @@ def _parts(fold: Fold, val_size: int) -> tuple:
     (train,), (test,) = fold.train, fold.test
     if not val_size:
         return train, None, test
-    kept = len(train) - val_size - train.horizon
-    return train[:kept], train[len(train) - val_size :], test
+    first_val = len(train) - val_size
+    return train[: train.count_known_before(first_val)], train[first_val:], test
 
 
 def _fit_and_predict(part: tuple, make_model: Callable) -> np.ndarray:

@@ -73,6 +73,7 @@ def save_forecaster(forecaster, directory: Path, **extra) -> None:
             "features": list(forecaster.features_),
             "lookback": forecaster.lookback_,
             "horizon": forecaster.horizon_,
+            "duration": None if forecaster.duration_ is None else str(forecaster.duration_),
             "scaler": {  # for a reader's eye: what is used is in the tensors
                 side: {k: np.round(v, 12).tolist() for k, v in getattr(tokenizer, side).items()}
                 for side in ("centre", "spread")
@@ -122,6 +123,8 @@ def _assembled(cls, content: dict, tensors: dict[str, torch.Tensor]):
     for name in ("symbols", "sources", "channels", "features"):
         setattr(forecaster, f"{name}_", tuple(content[name]))
     forecaster.lookback_, forecaster.horizon_ = content["lookback"], content["horizon"]
+    duration = content["duration"]
+    forecaster.duration_ = None if duration is None else pd.Timedelta(duration)
     forecaster.weights_ = content["weights"]
     forecaster.history_ = pd.DataFrame(content["history"])
     forecaster.drift_, forecaster._centre = arrays["drift"], arrays["centre"]

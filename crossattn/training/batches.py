@@ -18,6 +18,7 @@ from crossattn.model.heads import ClassHead, ReturnsHead
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.model.preprocessing import exponential_mean, root_mean_square
 from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.spans import check_spans
 
 NOISE_FLOOR = 0.1
 
@@ -136,12 +137,7 @@ def align_to_model(model: CrossAttentionMultiAsset, data: CrossAttentionData) ->
             f"data must have the model's symbols {', '.join(model.symbols)}, "
             f"got {', '.join(data.symbols)}"
         )
-    for name in ("lookback", "horizon"):
-        if getattr(data, name) != getattr(model, name):
-            raise InvalidInputError(
-                f"data must have the model's {name}={getattr(model, name)}, "
-                f"got {getattr(data, name)}"
-            )
+    check_spans("data", data, model.lookback, model.horizon, model.config.duration)
     missing = [name for name in model.features if name not in data.features]
     if missing:
         raise InvalidInputError(f"data lacks the model's feature {missing[0]!r}")

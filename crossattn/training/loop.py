@@ -28,6 +28,7 @@ from crossattn.training.distributed import DistributedContext
 from crossattn.training.run_folder import RunFolder, fingerprint
 from crossattn.training.trainer import Trainer
 from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.spans import check_spans
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +146,8 @@ def train_cross_attention_model(
     Notes
     -----
     With ``next_bar`` (the default preset, forecasts of returns) losses are those of the next bar at
-    any horizon, and the forecast adds up what is known of each bar in the horizon.
+    any horizon, and the forecast adds up what is known of each bar in the horizon; not so for a
+    duration that is not the same number of bars everywhere.
 
     Unknown targets are skipped, unknown inputs masked; constant prices give forecasts of zero.
 
@@ -165,11 +167,17 @@ def train_cross_attention_model(
     train, val = _aligned(model, train_data, val_data)
     horizon = train.horizon
     adds_up = recipe.next_bar and model.output_type == "regression" and horizon > 1
+    adds_up = adds_up and train.is_steady  # else no number of next bars makes up the horizon
     if adds_up:
         train, val = (replace(d, targets=d.next_returns, horizon=1) for d in (train, val))
     # arrays have no names: the model keeps those it has
     symbols = train.symbols if isinstance(train_data, CrossAttentionData) else model.symbols
-    model.update_config(symbols=symbols, lookback=train.lookback, horizon=train.horizon)
+    model.update_config(
+        symbols=symbols,
+        lookback=train.lookback,
+        horizon=train.horizon,
+        duration=None if train.duration is None else str(train.duration),
+    )
     context = DistributedContext.current()
     folder = RunFolder(run_dir, resume=resume, writes=context.is_main)
     settings = {"seed": seed, "horizon": horizon}
@@ -245,11 +253,7 @@ def _aligned(
     n_assets = model.config.n_assets
     if len(train.symbols) != n_assets:
         raise InvalidInputError(f"train_data must have {n_assets} assets, got {len(train.symbols)}")
-    if (val.lookback, val.horizon) != (train.lookback, train.horizon):
-        raise InvalidInputError(
-            f"val_data must have train_data's lookback={train.lookback} and "
-            f"horizon={train.horizon}, got {val.lookback} and {val.horizon}"
-        )
+    check_spans("val_data", val, train.lookback, train.horizon, train.duration)
     for name, data in (("train_data", train), ("val_data", val)):
         if not np.isfinite(data.y).any():
             raise InvalidInputError(f"{name} has no known target: nothing can be learned from it")

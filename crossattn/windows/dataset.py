@@ -13,12 +13,23 @@ import pandas as pd
 
 from crossattn._validation import check_bool, check_float, check_int
 from crossattn.config import DEFAULT_FEATURES
+from crossattn.data.durations import check_span
 from crossattn.data.frame import Frames, index_by_time, to_pandas
 from crossattn.data.panel import as_panel, symbols_of
 from crossattn.errors import InvalidInputError
 from crossattn.features.build import feature_arrays, usable_features
 from crossattn.features.registry import warm_up_of
 from crossattn.features.wide_bars import WideBars
+from crossattn.windows.spans import (
+    check_coverage,
+    coverage_of,
+    exit_rows,
+    horizon_text,
+    returns_until,
+    rows_until_known,
+    rows_within,
+    volatility_until,
+)
 
 __all__ = [
     "CrossAttentionData",
@@ -43,12 +54,13 @@ class CrossAttentionData:
         Row of the last bar of each window: consecutive rows, or `lookback` apart where the windows
         came as arrays (:meth:`from_arrays`).
     lookback, horizon : int
-        Bars in a window; bars over which a target looks ahead.
+        Bars in a window; bars over which a target looks ahead, the most of any row where the
+        horizon is a duration.
     symbols, features : tuple of str
         Names along the asset and the feature axis.
     targets : ndarray of shape (n_rows, n_assets), float64
-        Simple return over the next `horizon` bars of every row, a fraction, known `horizon` bars
-        later; NaN where either close is missing.
+        Simple return over the horizon of every row, a fraction, known at ``target_rows``; NaN where
+        either close is missing.
     next_returns : ndarray of shape (n_rows, n_assets), float64
         Simple return of the next bar, a fraction, known one bar later.
     closes : ndarray of shape (n_rows, n_assets), float64
@@ -56,6 +68,10 @@ class CrossAttentionData:
         in here only.
     clock : DatetimeIndex of shape (n_rows,)
         ``close_time`` of every row.
+    target_rows : ndarray of shape (n_rows,), int64
+        Row at which the target of each row is known; ``n_rows`` where it is not yet.
+    duration : Timedelta or None
+        The horizon, where it was given as a duration.
     exogenous : ndarray of shape (n_rows, n_series) or None
         Series that may lead and are never forecast: the newest value known at each row.
     exogenous_names : tuple of str
@@ -74,6 +90,8 @@ class CrossAttentionData:
     next_returns: np.ndarray
     closes: np.ndarray
     clock: pd.DatetimeIndex
+    target_rows: np.ndarray
+    duration: pd.Timedelta | None = None
     exogenous: np.ndarray | None = None
     exogenous_names: tuple[str, ...] = ()
     bars: Frames | pd.DataFrame | None = None
@@ -88,7 +106,7 @@ class CrossAttentionData:
         dates = f"{self.timestamps[0]} .. {self.timestamps[-1]}" if len(self) else "no window"
         return (
             f"CrossAttentionData({len(self)} windows, {len(self.symbols)} assets, "
-            f"lookback={self.lookback}, horizon={self.horizon}, "
+            f"lookback={self.lookback}, horizon={horizon_text(self.horizon, self.duration)}, "
             f"{len(self.features)} features, {dates})"
         )
 
@@ -146,8 +164,38 @@ class CrossAttentionData:
         """
         if self.horizon == 1:
             return np.abs(np.log1p(self.y))
-        moved = forward_volatility(self.closes, self.horizon)[self._end_rows]
-        return np.where(np.isnan(self.y), np.nan, moved)
+        return volatility_until(self.closes, self.exit_rows)[self._end_rows]
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether the horizon is the same number of rows everywhere."""
+        known = self.target_rows < len(self.clock)
+        rows = self.target_rows[known] - np.flatnonzero(known)
+        return self.duration is None or bool((rows == self.horizon).all())
+
+    @property
+    def exit_rows(self) -> np.ndarray:
+        """Row of the close that ends the target of each row (n_rows, n_assets); -1: no target."""
+        return exit_rows(self.closes, self.target_rows, self.clock, self.duration)
+
+    @property
+    def has_bar(self) -> np.ndarray:
+        """Where the asset has a bar at a window's end (n, n_assets); elsewhere nothing trades."""
+        rows = self._end_rows
+        if self.clock.hasnans:  # arrays: no closes, only features
+            return np.isfinite(self.panel[rows]).any(axis=2)
+        return np.isfinite(self.closes[rows])
+
+    @property
+    def coverage(self) -> pd.DataFrame:
+        """What the windows hold of every symbol, one row each.
+
+        Columns: ``bars`` at the windows' ends; ``known_targets`` and ``known_share``, of the
+        windows whose horizon is over; ``spacing`` of the symbol's own bars, the most frequent;
+        ``span_min``, ``span_median`` and ``span_max``, the time from the close at which a known
+        target begins to the close that ends it.
+        """
+        return coverage_of(self)
 
     @property
     def timestamps(self) -> pd.DatetimeIndex:
@@ -246,6 +294,7 @@ class CrossAttentionData:
             next_returns=targets,
             closes=np.broadcast_to(np.nan, targets.shape),
             clock=pd.DatetimeIndex(np.full(len(targets), "NaT", dtype="datetime64[ns]")),
+            target_rows=rows_until_known(targets, lookback),  # a window later
         )
 
     def until(self, row: int) -> CrossAttentionData:
@@ -255,7 +304,7 @@ class CrossAttentionData:
         """
         stop = row + 1
         targets = self.targets[:stop].copy()
-        targets[max(0, stop - self.horizon) :] = np.nan
+        targets[self.target_rows[:stop] >= stop] = np.nan
         next_returns = self.next_returns[:stop].copy()
         next_returns[-1:] = np.nan
         return replace(
@@ -266,6 +315,7 @@ class CrossAttentionData:
             next_returns=frozen(next_returns),
             closes=self.closes[:stop],
             clock=self.clock[:stop],
+            target_rows=self.target_rows[:stop],
             exogenous=None if self.exogenous is None else self.exogenous[:stop],
         )
 
@@ -279,6 +329,7 @@ class CrossAttentionData:
         if self.exogenous is not None:
             joined["exogenous"] = np.concatenate([self.exogenous, later.exogenous])
         ends = np.concatenate([self.ends, later.ends + len(self.panel)])
+        joined["target_rows"] = np.append(self.target_rows, later.target_rows + len(self.panel))
         joined |= {"ends": ends, "clock": self.clock.append(later.clock), "bars": later.bars}
         return replace(self, **joined)
 
@@ -318,6 +369,14 @@ class CrossAttentionData:
             closes=frozen(self.closes[:, assets]),
         )
 
+    def count_known_before(self, position: int) -> int:
+        """Count the leading windows whose target is known before window ``position`` ends.
+
+        What purges a training part: no target in it is still open when the next part begins.
+        """
+        known = self.target_rows[self.ends[:position]]
+        return int(np.searchsorted(known, self.ends[position]))
+
     def split(
         self, train: float = 0.6, val: float = 0.1
     ) -> tuple[CrossAttentionData, CrossAttentionData, CrossAttentionData]:
@@ -331,8 +390,8 @@ class CrossAttentionData:
         Returns
         -------
         train, val, test : CrossAttentionData
-            The last `horizon` windows of the first two parts are left out, so that no target in
-            one part is still open when the next part begins.
+            The last windows of the first two parts are left out, `horizon` of them on a clock
+            without gaps, so that no target in one part is still open when the next part begins.
 
         Raises
         ------
@@ -345,29 +404,30 @@ class CrossAttentionData:
             raise InvalidInputError(
                 f"train + val must leave a share for the test, got {train} + {val}"
             )
-        n, purge = len(self), self.horizon
+        n = len(self)
         first_val, first_test = int(n * train), int(n * (train + val))
         parts = (
-            self[: max(0, first_val - purge)],
-            self[first_val : max(first_val, first_test - purge)],
+            self[: self.count_known_before(first_val)],
+            self[first_val : max(first_val, self.count_known_before(first_test))],
             self[first_test:],
         )
         for name, part in zip(("train", "val", "test"), parts, strict=True):
             if len(part) == 0:
                 raise InvalidInputError(
                     f"data: {n} windows are too few to split into train={train:g}, val={val:g} and "
-                    f"the rest with horizon={purge} (the {name} part would be empty)"
+                    f"the rest with horizon={self.horizon} (the {name} part would be empty)"
                 )
         return parts
 
 
 def prepare_cross_attention_data(
     data: Frames | pd.DataFrame,
-    lookback: int = 168,
-    horizon: int = 24,
+    lookback: int | str | pd.Timedelta = 168,
+    horizon: int | str | pd.Timedelta = 24,
     features: Sequence[str] = DEFAULT_FEATURES,
     *,
     exogenous: pd.DataFrame | None = None,
+    how: str = "outer",
     include_latest: bool = False,
 ) -> CrossAttentionData:
     """Turn bars into windows of features and the returns that follow them.
@@ -376,16 +436,22 @@ def prepare_cross_attention_data(
     ----------
     data : Frames or Panel
         Bars by symbol, or already aligned; see :func:`crossattn.align_panel`.
-    lookback : int
-        Bars in a window.
-    horizon : int
+    lookback : int, str or Timedelta
+        Bars in a window. A duration such as ``"7d"`` becomes the fewest bars that always reach
+        back so far: 168 on an hourly clock.
+    horizon : int, str or Timedelta
         Bars over which the target looks ahead: row t's target is
-        ``close[t + horizon] / close[t] - 1``, a simple return, known at row ``t + horizon``.
+        ``close[t + horizon] / close[t] - 1``, a simple return, known at row ``t + horizon``. Over a
+        duration such as ``"24h"`` it is the return from the close at t to the asset's own last
+        close up to 24 hours later.
     features : sequence of str
         See :data:`crossattn.features.registry.FEATURES`.
     exogenous : DataFrame, optional
         Series that lead and are never forecast, one per column; the index is the moment (UTC) at
         which a row is known. Each bar gets the newest row known at its close.
+    how : {"outer", "common", "inner"}
+        "outer": a row for every moment at which any bar closed. "common", or "inner": only those at
+        which every symbol has a close.
     include_latest : bool
         Keep the newest `horizon` windows too, whose targets are not known yet (NaN in y): a
         forecast of today needs them.
@@ -398,14 +464,26 @@ def prepare_cross_attention_data(
     Raises
     ------
     InvalidInputError
-        Bad bars, an unknown feature, lookback or horizon not a positive integer, or too few rows.
+        Bad bars, an unknown feature, a lookback or horizon that is neither bars nor a duration, too
+        few rows; by name: a symbol without a known target in any window or, where the horizon
+        counts bars, one that never closes together with another.
+
+    Warns
+    -----
+    CrossAttentionWarning
+        Names symbols of which less than 20 % of the targets are known.
 
     Notes
     -----
-    A row is a moment at which some bar closed; lookback and horizon count rows, and so does the
-    purge. Missing bars stay NaN in X and y, and ``.mask`` shows them: nothing is filled. Where two
-    clocks hardly ever meet, most targets are therefore unknown: bring such symbols to bars that
-    close together first.
+    A row is a moment at which some bar closed. Missing bars stay NaN in X and y, and ``.mask``
+    shows them: nothing is filled. Where assets trade at different hours, 24 rows are 17 hours for
+    one window and 3 days for another, and most targets end where the asset has no bar; a duration
+    is the same for all. It begins and ends at prices that could be traded: y is NaN where the asset
+    has no bar at t, or none within the duration after t (one hour after a Friday's last close), and
+    ``.coverage`` counts these. Such a target is known at the first row at or after t + duration,
+    and purged by that. Where no bar is missing, 24 hours on an hourly clock are 24 bars.
+
+    With ``include_latest`` coverage is not checked: a tail for one forecast need not hold targets.
 
     Built in chapter: Windows, splits and leaks.
 
@@ -418,26 +496,28 @@ def prepare_cross_attention_data(
     >>> X.shape, y.shape, len(timestamps) == len(data)
     ((208, 3, 48, 7), (208, 3), True)
     """
-    lookback, horizon = check_int("lookback", lookback), check_int("horizon", horizon)
+    spans = check_span("lookback", lookback), check_span("horizon", horizon)
     check_bool("include_latest", include_latest)
-    bars = WideBars(as_panel(data))
+    bars = WideBars(as_panel(data, how=how))
     names = usable_features(bars, features)
     n_rows, symbols = len(bars.index), tuple(bars.symbols)
-    ends = _window_ends(n_rows, lookback, horizon, warm_up_of(names), include_latest)
+    windows = _cut_windows(bars.index, *spans, warm_up_of(names), include_latest)
     panel = np.empty((n_rows, len(symbols), len(names)), dtype=np.float32)
     with np.errstate(over="ignore"):
         for column, (_, values) in enumerate(feature_arrays(bars, names)):
             panel[:, :, column] = values
-    made = _assemble(panel, ends, lookback, horizon, symbols, names, bars.close, bars.index)
+    made = _assemble(panel, windows, symbols, names, bars.close, bars.index)
     made = replace(made, bars=data)
+    if not include_latest:
+        check_coverage(made)
     return made if exogenous is None else _with_exogenous(made, exogenous)
 
 
 def windows_of_features(
     features: pd.DataFrame,
     closes: pd.DataFrame,
-    lookback: int = 168,
-    horizon: int = 24,
+    lookback: int | str | pd.Timedelta = 168,
+    horizon: int | str | pd.Timedelta = 24,
     *,
     warm_up: int = 0,
     include_latest: bool = False,
@@ -483,7 +563,7 @@ def windows_of_features(
     >>> data.X.shape, data.features
     ((91, 3, 8, 2), ('log_return', 'relative_return'))
     """
-    lookback, horizon = check_int("lookback", lookback), check_int("horizon", horizon)
+    spans = check_span("lookback", lookback), check_span("horizon", horizon)
     warm_up = check_int("warm_up", warm_up, at_least=0)
     check_bool("include_latest", include_latest)
     for name, table in (("features", features), ("closes", closes)):
@@ -503,7 +583,7 @@ def windows_of_features(
     columns = features.columns.get_indexer(pd.MultiIndex.from_product([names, symbols]))
     if len(columns) != len(features.columns) or (columns < 0).any():
         raise InvalidInputError("features must hold every feature once for every symbol")
-    ends = _window_ends(len(features), lookback, horizon, warm_up, include_latest)
+    windows = _cut_windows(features.index, *spans, warm_up, include_latest)
     panel = np.empty((len(features), len(symbols), len(names)), dtype=np.float32)
     try:
         with np.errstate(over="ignore"):
@@ -515,42 +595,53 @@ def windows_of_features(
     if np.isinf(closes).any(axis=None) or (closes <= 0).any(axis=None):
         raise InvalidInputError("closes must be positive and finite; NaN where there is no bar")
     prices, clock = closes.to_numpy(), closes.index
-    return _assemble(panel, ends, lookback, horizon, symbols, names, prices, clock)
+    made = _assemble(panel, windows, symbols, names, prices, clock)
+    if not include_latest:
+        check_coverage(made)
+    return made
 
 
-def _window_ends(
-    rows: int, lookback: int, horizon: int, warm_up: int, include_latest: bool
-) -> np.ndarray:
-    """Rows at which a window may end: after the warm-up, and before a known target."""
-    if horizon >= rows:
+def _cut_windows(clock, lookback, horizon, warm_up: int, include_latest: bool) -> dict:
+    """Find where windows may end: after the warm-up, and before a known target."""
+    rows, duration = len(clock), None if isinstance(horizon, int) else horizon
+    target_rows = rows_until_known(clock, horizon)
+    n_known = int(np.searchsorted(target_rows, rows))
+    if n_known == 0:
         raise InvalidInputError(
             f"horizon must be shorter than the data ({rows} rows), got {horizon}"
         )
+    lookback = rows_within(clock, lookback)
+    longest = int((target_rows - np.arange(rows))[:n_known].max())
     first = warm_up + lookback - 1
-    stop = rows if include_latest else rows - horizon
+    stop = rows if include_latest else n_known
     if first >= stop:
         raise InvalidInputError(
-            f"data: {rows} rows are too few for lookback={lookback}, horizon={horizon} and a "
+            f"data: {rows} rows are too few for lookback={lookback}, horizon={longest} and a "
             f"warm-up of {warm_up} bars; at least {first + 1 + rows - stop} are needed"
         )
-    return frozen(np.arange(first, stop))
+    return {
+        "ends": frozen(np.arange(first, stop)),
+        "lookback": lookback,
+        "horizon": longest,
+        "target_rows": frozen(target_rows),
+        "duration": duration,
+    }
 
 
-def _assemble(panel, ends, lookback, horizon, symbols, names, closes, clock) -> CrossAttentionData:
+def _assemble(panel, windows: dict, symbols, names, closes, clock) -> CrossAttentionData:
     """Put features, targets and clock together; infinite features become NaN."""
     panel[np.isinf(panel)] = np.nan
+    ends = exit_rows(closes, windows["target_rows"], clock, windows["duration"])
     next_returns = frozen(forward_returns(closes, 1))
     return CrossAttentionData(
         panel=frozen(panel),
-        ends=ends,
-        lookback=lookback,
-        horizon=horizon,
         symbols=symbols,
         features=names,
-        targets=next_returns if horizon == 1 else frozen(forward_returns(closes, horizon)),
+        targets=frozen(returns_until(closes, ends)),
         next_returns=next_returns,
         closes=frozen(closes),
         clock=clock,
+        **windows,
     )
 
 
@@ -583,25 +674,8 @@ def _with_exogenous(data: CrossAttentionData, table: pd.DataFrame) -> CrossAtten
 
 def forward_returns(closes: np.ndarray, horizon: int) -> np.ndarray:
     """Simple return over the next `horizon` rows, ``(T, N)``; NaN where either end is missing."""
-    returns = np.full_like(closes, np.nan)
-    with np.errstate(over="ignore"):
-        returns[:-horizon] = closes[horizon:] / closes[:-horizon] - 1
-    returns[np.isinf(returns)] = np.nan
-    return returns
-
-
-def forward_volatility(closes: np.ndarray, horizon: int) -> np.ndarray:
-    """Root of the sum of squared log returns over the next `horizon` rows, ``(T, N)``.
-
-    NaN where either end is missing; a return across missing bars counts once, at its end.
-    """
-    prices, squares = pd.DataFrame(closes).ffill().to_numpy(), np.zeros_like(closes)
-    squares[1:] = np.nan_to_num(np.diff(np.log(prices), axis=0)) ** 2
-    ahead = np.lib.stride_tricks.sliding_window_view(squares[1:], horizon, axis=0)
-    moved = np.full_like(closes, np.nan)
-    moved[:-horizon] = np.sqrt(ahead.sum(axis=2))
-    moved[:-horizon][np.isnan(closes[horizon:]) | np.isnan(closes[:-horizon])] = np.nan
-    return moved
+    clock = pd.RangeIndex(len(closes))
+    return returns_until(closes, exit_rows(closes, rows_until_known(clock, horizon), clock))
 
 
 def frozen(array: np.ndarray) -> np.ndarray:

@@ -62,7 +62,8 @@ def walk_forward_folds(
     expanding : bool
         Learn from everything since the first window rather than from the latest `train_size`.
     embargo : int
-        Windows left out between the two parts, beyond the purge of `data.horizon` windows.
+        Windows left out between the two parts, beyond those purged because their target is not
+        known when the test part begins (`data.horizon` of them on a clock without gaps).
 
     Returns
     -------
@@ -77,7 +78,7 @@ def walk_forward_folds(
 
     Notes
     -----
-    A target is known `horizon` bars after its window: hence the purge.
+    A target is known one horizon after its window: hence the purge.
 
     Built in chapter: Windows, splits and leaks.
 
@@ -95,8 +96,7 @@ def walk_forward_folds(
     test_size = check_int("test_size", test_size)
     step = test_size if step is None else check_int("step", step)
     embargo = check_int("embargo", embargo, at_least=0)
-    gap = data.horizon + embargo
-    first_test = train_size + gap
+    first_test = train_size + data.horizon + embargo
     if first_test >= len(data):
         raise InvalidInputError(
             f"data: {len(data)} windows are too few for train_size={train_size}, "
@@ -104,7 +104,7 @@ def walk_forward_folds(
         )
     folds = []
     for number, start in enumerate(range(first_test, len(data), step)):
-        known = start - gap
+        known = data.count_known_before(start) - embargo
         train = data[0 if expanding else known - train_size : known]
         folds.append(Fold(number, (train,), (data[start : start + test_size],)))
     return folds
@@ -145,8 +145,8 @@ def combinatorial_folds(
     -----
     Training windows whose target is open when a test block begins are purged, and those after a
     test block while its targets are open: ``skfolio.model_selection.CombinatorialPurgedCV`` with
-    ``purged_size=horizon``, for any embargo. A training block may come after the test: this
-    measures how a rule varies over history, not what it would have earned.
+    ``purged_size=horizon`` on a clock without gaps, for any embargo. A training block may come
+    after the test: this measures how a rule varies over history, not what it would have earned.
 
     Built in chapter: Windows, splits and leaks.
 
@@ -166,7 +166,9 @@ def combinatorial_folds(
     n_blocks = check_int("n_blocks", n_blocks, at_least=2)
     n_test_blocks = check_int("n_test_blocks", n_test_blocks)
     if embargo is None:
-        embargo = max(0, data.lookback - 1 - data.horizon)
+        known = data.ends[data.target_rows[data.ends] < len(data.clock)]
+        shortest = (data.target_rows[known] - known).min(initial=data.horizon)
+        embargo = max(0, data.lookback - 1 - int(shortest))
     embargo = check_int("embargo", embargo, at_least=0)
     if n_test_blocks >= n_blocks:
         raise InvalidInputError(
@@ -183,8 +185,9 @@ def combinatorial_folds(
         test = _runs(tested)
         learned = ~tested
         for start, stop in test:
-            learned[max(0, start - data.horizon) : start] = False
-            learned[stop : stop + data.horizon + embargo] = False
+            learned[data.count_known_before(start) : start] = False
+            known = data.target_rows[data.ends[stop - 1]]
+            learned[stop : np.searchsorted(data.ends, known, side="right") + embargo] = False
         if not learned.any():
             raise InvalidInputError(
                 f"data: {len(data)} windows are too few for n_blocks={n_blocks}, "
@@ -206,7 +209,7 @@ def hold_out(
         Too few windows for both parts.
     """
     first_val = len(data) - max(1, round(share * len(data)))
-    last_train = first_val - data.horizon
+    last_train = data.count_known_before(first_val)
     if last_train < 1:
         raise InvalidInputError(f"train has {len(data)} windows: too few to hold some out")
     return data[:last_train], data[first_val:]
@@ -223,7 +226,7 @@ def fold_table(folds: list[Fold]) -> pd.DataFrame:
         for part, blocks in (("train", fold.train), ("test", fold.test)):
             for block in blocks:
                 last = int(block.ends[-1])
-                known = min(last + block.horizon, len(block.clock) - 1)
+                known = min(block.target_rows[last], len(block.clock) - 1)
                 rows.append(
                     {
                         "fold": fold.number,

@@ -121,4 +121,6 @@ def test_an_asset_without_a_training_row_is_forecast_as_zero(make_frames):
     data = prepare_cross_attention_data(frames, lookback=10, horizon=1, features=["log_return"])
     train, val, test = data.split(train=0.5, val=0.1)
     forecast = VAR(max_lag=3, penalty="lasso").fit(train, val).predict(test)
-    assert np.isfinite(forecast).all() and (forecast[:, 1] == 0).all()
+    listed = test.has_bar[:, 1]
+    assert not listed.all() and (forecast[listed, 1] == 0).all()
+    assert np.isnan(forecast[~listed, 1]).all() and np.isfinite(forecast[:, ::2]).all()

@@ -109,10 +109,56 @@ def test_stock_hours_rest_at_night_and_at_weekends():
     assert infer_periods_per_year(hours[:21]) == 252 * 7, "three sessions are enough to see it"
 
 
-def test_missing_bars_do_not_change_the_calendar():
+def test_missing_bars_do_not_change_the_calendar_unless_they_are_most():
     rng = np.random.default_rng(0)
-    index = pd.date_range("2024-01-01", periods=900, freq="h", tz="UTC")
-    assert infer_periods_per_year(index[np.sort(rng.permutation(900)[:800])]) == 8760
+    index = pd.date_range("2024-01-01", periods=2400, freq="h", tz="UTC")
+    for share, periods in ((0.9, 8760), (0.3, 0.3 * 8766)):
+        kept = index[np.sort(rng.permutation(2400)[: int(share * 2400)])]
+        assert infer_periods_per_year(kept) == pytest.approx(periods, rel=0.03)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York", "Pacific/Honolulu"])
+@pytest.mark.parametrize("n_weeks", [1.4, 6, 120])
+@pytest.mark.parametrize(("hours", "periods"), [(24, 252), (12, 504), (8, 756), (1, 6048)])
+def test_weekday_bars_of_any_zone_dated_by_open_or_close(zone, n_weeks, hours, periods):
+    days = pd.bdate_range("2022-01-03", periods=int(5 * n_weeks), tz=zone)
+    opens = pd.DatetimeIndex(
+        [day + pd.Timedelta(hours=h) for day in days for h in range(0, 24, hours)]
+    )
+    for index in (opens, opens + pd.Timedelta(hours=hours)):
+        assert infer_periods_per_year(index.tz_convert("UTC")) == pytest.approx(periods, rel=0.01)
+
+
+def rows_a_year(index):
+    return len(index) / ((index[-1] - index[0]) / pd.Timedelta(days=365.25))
+
+
+def test_unions_stubs_breaks_and_holidays_are_annualised_by_the_rows_of_a_year():
+    hours = pd.date_range("2022-01-03", periods=7000, freq="h", tz="UTC")
+    days = pd.bdate_range("2022-01-03", periods=600, tz="America/New_York")
+    stocks = pd.DatetimeIndex([d + pd.Timedelta(hours=9.5 + k) for d in days for k in range(7)])
+    union = hours.union(stocks[stocks < hours[-1]].tz_convert("UTC"))
+    assert rows_a_year(union) > 10_400
+    every = pd.date_range("2022-01-03", periods=1500, freq="8h", tz="UTC")
+    stub = every[(every.day_of_week < 5) | (every.day_of_week == 6) & (every.hour == 16)]
+    rng = np.random.default_rng(0)
+    tokyo = pd.bdate_range("2020-01-03", periods=1000, tz="Asia/Tokyo")
+    tokyo = tokyo[rng.random(1000) > 0.12]
+    lunch = pd.DatetimeIndex(
+        [d + pd.Timedelta(hours=h) for d in tokyo for h in (9, 10, 11, 12.5, 13.5, 14.5)]
+    )
+    for index in (union, stub, lunch.tz_convert("UTC")):
+        assert infer_periods_per_year(index) == pytest.approx(rows_a_year(index), rel=0.01)
+
+
+def test_what_is_too_short_to_compound_over_a_year_is_nan():
+    hours = pd.date_range("2024-01-01", periods=400, freq="h", tz="UTC")
+    returns = pd.Series(np.where(np.arange(400) % 3 == 0, -0.01, 0.01), hours)
+    short, long = compute_metrics(returns[:6]), compute_metrics(returns)
+    assert np.isnan([short["annual_return"], short["calmar_ratio"]]).all()
+    assert np.isfinite([short["total_return"], short["sharpe_ratio"], short["volatility"]]).all()
+    assert np.isfinite(list(long.values())).all()
+    assert compute_metrics(returns[:6] - 1)["annual_return"] == -1.0, "all is lost for any span"
 
 
 @pytest.mark.parametrize(

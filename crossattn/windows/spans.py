@@ -1,0 +1,183 @@
+"""Spans of time in rows of a clock: what a horizon or a lookback of "24h" covers, and coverage."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from crossattn.data.durations import span_text
+from crossattn.data.frame import modal_spacing
+from crossattn.errors import CrossAttentionWarning, InvalidInputError
+
+if TYPE_CHECKING:
+    from crossattn.windows.dataset import CrossAttentionData
+
+FEW_TARGETS = 0.2  # share of known targets below which a symbol is warned of
+MOST_NAMED = 5
+
+
+def rows_until_known(clock: pd.DatetimeIndex, horizon: int | pd.Timedelta) -> np.ndarray:
+    """Return the row at which the target of each row is known, ``(n_rows,)``; never decreasing.
+
+    Over a number of bars that is so many rows later; over a duration the first row that closes at
+    its end or after it. The number of rows where that is still to come.
+    """
+    if isinstance(horizon, int):
+        return np.minimum(np.arange(len(clock)) + horizon, len(clock))
+    return clock.searchsorted(clock + horizon).astype(np.int64)
+
+
+def rows_within(clock: pd.DatetimeIndex, lookback: int | pd.Timedelta) -> int:
+    """Return the fewest rows that always reach back over a lookback, itself where it is in bars."""
+    if isinstance(lookback, int):
+        return lookback
+    return (
+        int((np.arange(len(clock)) - clock.searchsorted(clock - lookback, side="right")).max()) + 1
+    )
+
+
+def exit_rows(
+    closes: np.ndarray,
+    known: np.ndarray,
+    clock: pd.DatetimeIndex,
+    duration: pd.Timedelta | None = None,
+) -> np.ndarray:
+    """Return the row of the close that ends the target of each row, ``(n_rows, n_assets)``.
+
+    Parameters
+    ----------
+    closes : ndarray of shape (n_rows, n_assets)
+        NaN where there is no bar.
+    known : ndarray of shape (n_rows,)
+        As :func:`rows_until_known` returns it.
+    clock : DatetimeIndex of shape (n_rows,)
+    duration : Timedelta, optional
+        None: the target ends at row ``known``. Else at the asset's own last bar that closes after
+        the row and not after ``clock + duration``.
+
+    Returns
+    -------
+    ndarray of int
+        -1 where there is no target: the asset has no bar in the row or none that ends it, or the
+        span is not over yet.
+    """
+    rows = np.arange(len(closes))[:, None]
+    present = np.isfinite(closes)
+    newest, over = np.where(present, rows, -1), known < len(closes)
+    last = np.minimum(known, len(closes) - 1)
+    if duration is not None:
+        newest = np.maximum.accumulate(newest, axis=0)
+        last = last - (clock[last] > clock + duration)
+    ends = newest[last]
+    return np.where(present & over[:, None] & (ends > rows), ends, -1)
+
+
+def returns_until(closes: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Simple return from each row to its row in ``ends``, ``(T, N)``; NaN where that is -1."""
+    with np.errstate(over="ignore"):
+        returns = np.take_along_axis(closes, np.maximum(ends, 0), axis=0) / closes - 1
+    returns[(ends < 0) | np.isinf(returns)] = np.nan
+    return returns
+
+
+def volatility_until(closes: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Root of the sum of squared log returns from each row to its row in ``ends``, ``(T, N)``.
+
+    A return across missing bars counts once, at the bar that ends it; NaN where the end is -1.
+    """
+    prices, squares = pd.DataFrame(closes).ffill().to_numpy(), np.zeros_like(closes)
+    squares[1:] = np.nan_to_num(np.diff(np.log(prices), axis=0)) ** 2
+    so_far = np.cumsum(squares, axis=0)
+    moved = np.take_along_axis(so_far, np.maximum(ends, 0), axis=0) - so_far
+    return np.sqrt(np.where(ends < 0, np.nan, np.maximum(moved, 0.0)))
+
+
+def check_spans(
+    name: str,
+    data: CrossAttentionData,
+    lookback: int,
+    horizon: int,
+    duration: pd.Timedelta | str | None = None,
+) -> None:
+    """Refuse data of another lookback or horizon than a model's; two durations are compared."""
+    duration = None if duration is None else pd.Timedelta(duration)
+    if data.lookback != lookback:
+        raise InvalidInputError(
+            f"{name} must have the model's lookback={lookback}, got {data.lookback}"
+        )
+    by_time = duration is not None and data.duration is not None
+    if data.duration != duration if by_time else data.horizon != horizon:
+        raise InvalidInputError(
+            f"{name} must have the model's horizon={horizon_text(horizon, duration)}, "
+            f"got {horizon_text(data.horizon, data.duration)}"
+        )
+
+
+def horizon_text(horizon: int, duration: pd.Timedelta | None) -> str:
+    """Return a horizon as it was given, such as ``"24"`` or ``"24 h"``."""
+    return str(horizon) if duration is None else span_text(duration)
+
+
+def coverage_of(data: CrossAttentionData) -> pd.DataFrame:
+    """Return bars, known targets, spacing and span of the horizon by symbol."""
+    over = data.ends[data.target_rows[data.ends] < len(data.clock)]
+    ends = data.exit_rows[over]
+    table = {}
+    for k, symbol in enumerate(data.symbols):
+        own = data.clock[np.isfinite(data.closes[:, k])]
+        known = ends[:, k] >= 0
+        spans = pd.Series(data.clock[ends[known, k]] - data.clock[over[known]])
+        table[symbol] = {
+            "bars": int(data.has_bar[:, k].sum()),
+            "known_targets": int(known.sum()),
+            "known_share": known.mean() if len(known) else np.nan,
+            "spacing": modal_spacing(own) if len(own) > 1 else pd.NaT,
+            "span_min": spans.min(),
+            "span_median": spans.median(),
+            "span_max": spans.max(),
+        }
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("symbol")
+
+
+def check_coverage(data: CrossAttentionData) -> None:
+    """Refuse symbols without a known target or a shared bar, warn of those with few targets."""
+    cure = 'keep shared bars alone (how="common") or leave them out'
+    if data.duration is None:
+        by_time = 'give horizon as a duration such as "24h"'
+        cure = f"{by_time}, {cure}"
+        present = np.isfinite(data.closes)
+        together = present[present.sum(axis=1) > 1].any(axis=0)
+        if len(together) > 1 and not together.all():
+            raise InvalidInputError(
+                f"data: {_named(data.symbols, ~together)} never close together with another "
+                f"symbol, so a horizon in bars means nothing: {by_time} or leave them out"
+            )
+    table = data.coverage
+    count, share = table["known_targets"].to_numpy(), table["known_share"].to_numpy()
+    if (count == 0).any():
+        raise InvalidInputError(
+            f"data: {_named(data.symbols, count == 0)} have no known target in any of {len(data)} "
+            f"windows: {cure}"
+        )
+    if data.duration is not None:  # a closed market has no bar to start from: no fault of the span
+        share = count / table["bars"].to_numpy()
+    if (share < FEW_TARGETS).any():
+        few = share < FEW_TARGETS
+        shares = [
+            f"{s} {x:.0%}" for s, x in zip(data.symbols, share, strict=True) if x < FEW_TARGETS
+        ]
+        more = f" and {few.sum() - MOST_NAMED} more" if few.sum() > MOST_NAMED else ""
+        warnings.warn(
+            f"few known targets: {', '.join(shares[:MOST_NAMED])}{more} of the windows: {cure}",
+            CrossAttentionWarning,
+            stacklevel=4,
+        )
+
+
+def _named(symbols: tuple[str, ...], which: np.ndarray) -> str:
+    names = [symbol for symbol, chosen in zip(symbols, which, strict=True) if chosen]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more

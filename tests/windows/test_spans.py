@@ -1,0 +1,235 @@
+"""Horizons and lookbacks in time: hand-made session clocks, regular clocks, coverage, purges."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn import prepare_cross_attention_data, simulate_market
+from crossattn.errors import CrossAttentionWarning, InvalidInputError
+from crossattn.windows.splits import combinatorial_folds, walk_forward_folds
+
+DAY = pd.Timedelta("24h")
+
+
+def bars(opens, seed=0, spacing="1h"):
+    """Random closes at the given opens, a bar each."""
+    closes = 100 * np.exp(np.random.default_rng(seed).normal(0, 0.01, len(opens)).cumsum())
+    known = opens + pd.Timedelta(spacing)
+    return pd.DataFrame(
+        {"open": closes, "high": closes, "low": closes, "close": closes, "volume": 1.0}
+        | {"close_time": known},
+        index=opens,
+    )
+
+
+def session(zone, first_hour, n_bars, start="2024-02-26", end="2024-04-05"):
+    """Weekday opens of an exchange, in its own time zone: summer time begins within."""
+    days = pd.bdate_range(start, end, tz=zone)
+    hours = range(first_hour, first_hour + n_bars)
+    opens = [day + pd.DateOffset(hours=h, minutes=30) for day in days for h in hours]
+    return pd.DatetimeIndex(opens).tz_convert("UTC").as_unit("us")
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    return {
+        "COIN": bars(pd.date_range("2024-02-26", "2024-04-06", freq="h", tz="UTC"), 1),
+        "SPY": bars(session("America/New_York", 9, 7), 2),
+        "DAX": bars(session("Europe/Berlin", 9, 8), 3),
+    }
+
+
+def slow_target(frame, moment, span):
+    """Return over ``span`` from the bar that closed at ``moment``, as a person would look it up."""
+    closes = frame.set_index("close_time")["close"]
+    if moment not in closes.index:
+        return np.nan
+    inside = closes[(closes.index > moment) & (closes.index <= moment + span)]
+    return np.nan if inside.empty else inside.iloc[-1] / closes[moment] - 1
+
+
+def prepare(frames, **options):
+    return prepare_cross_attention_data(frames, features=["log_return"], **options)
+
+
+@pytest.mark.parametrize("span", ["1h", "24h", "5d"])
+def test_targets_on_mixed_sessions_equal_a_slow_look_up(mixed, span):
+    data = prepare(mixed, lookback=10, horizon=span)
+    wanted = [
+        [
+            slow_target(mixed[s], moment, pd.Timedelta(hours={"1h": 1, "24h": 24, "5d": 120}[span]))
+            for s in data.symbols
+        ]
+        for moment in data.timestamps
+    ]
+    np.testing.assert_allclose(data.y, wanted, rtol=1e-12)
+    known = np.isfinite(data.y).sum(axis=0)
+    assert (data.coverage["known_targets"] == known).all() and (known > 150).all()
+
+
+def test_a_day_by_hand_on_a_stock_beside_a_coin(mixed):
+    """A Thursday's bar ends on Friday at the same time, a Friday's at Friday's last close."""
+    data = prepare(mixed, lookback=2, horizon="24h", include_latest=True)
+    close = mixed["SPY"].set_index("close_time")["close"]
+    y = pd.Series(data.y[:, 1], data.timestamps)
+    thursday, friday = pd.Timestamp("2024-02-29 16:30Z"), pd.Timestamp("2024-03-01 16:30Z")
+    last = pd.Timestamp("2024-03-01 21:30Z")
+    assert y[thursday] == pytest.approx(close[friday] / close[thursday] - 1)
+    assert y[friday] == pytest.approx(close[last] / close[friday] - 1)
+    assert np.isnan(y[last]), "nothing can be traded on Saturday"
+    assert np.isnan(y[pd.Timestamp("2024-03-02 12:00Z")]), "no bar to begin at"
+    # New York's clocks went forward on the 10th: Friday 10:30 to Monday 10:30 are 71 hours there
+    friday, monday = pd.Timestamp("2024-03-08 15:30Z"), pd.Timestamp("2024-03-11 14:30Z")
+    long = prepare(mixed, lookback=2, horizon="71h")
+    y = pd.Series(long.y[:, 1], long.timestamps)
+    assert y[friday] == pytest.approx(close[monday] / close[friday] - 1)
+
+
+@pytest.mark.parametrize("scenario", ["static", "asynchronous"])
+def test_a_duration_on_an_hourly_clock_is_that_many_bars(scenario):
+    frames = simulate_market(scenario, n_assets=4, n_steps=400, seed=1).frames
+    in_bars = prepare(frames, lookback=48, horizon=24)
+    spelled = ["24h", pd.Timedelta(hours=24), datetime.timedelta(days=1), np.timedelta64(1, "D")]
+    for horizon, lookback in zip(spelled, ["48h", "2D", "2d", pd.offsets.Hour(48)], strict=True):
+        in_time = prepare(frames, lookback=lookback, horizon=horizon)
+        assert (in_time.lookback, in_time.horizon, in_time.is_steady) == (48, 24, True)
+        for name in ("X", "bar_returns", "target_rows", "ends"):
+            np.testing.assert_array_equal(getattr(in_time, name), getattr(in_bars, name))
+        here = np.isfinite(in_bars.y)
+        np.testing.assert_array_equal(in_time.y[here], in_bars.y[here])
+        assert here.all() or scenario == "asynchronous"
+        volatility = in_time.realised_volatility
+        np.testing.assert_array_equal(volatility[here], in_bars.realised_volatility[here])
+        for mine, theirs in zip(in_time.split(), in_bars.split(), strict=True):
+            np.testing.assert_array_equal(mine.ends, theirs.ends)
+        folds = [
+            cut(each, **sizes)
+            for each in (in_time, in_bars)
+            for cut, sizes in (
+                (walk_forward_folds, {"train_size": 100, "test_size": 50, "embargo": 3}),
+                (combinatorial_folds, {"n_blocks": 4}),
+            )
+        ]
+        for mine, theirs in zip(folds[0] + folds[1], folds[2] + folds[3], strict=True):
+            assert [b.ends.tolist() for b in mine.train] == [b.ends.tolist() for b in theirs.train]
+
+
+def test_a_missing_bar_ends_a_day_at_the_bar_before_it(make_frames):
+    frames = make_frames(120, 2)
+    gone = frames["S1"].index[60]
+    frames["S1"] = frames["S1"].drop(gone)
+    data = prepare(frames, lookback=4, horizon="24h")
+    close, row = data.closes[:, 1], 60 - 24
+    assert data.targets[row, 1] == close[59] / close[row] - 1
+    assert np.isnan(prepare(frames, lookback=4, horizon=24).targets[row, 1])
+
+
+@pytest.mark.parametrize("cut", [200, 333, 500])
+def test_bars_after_the_horizon_change_nothing(mixed, cut):
+    data = prepare(mixed, lookback=10, horizon="24h", include_latest=True)
+    moment = data.clock[cut]
+    changed = {
+        s: f.assign(**{c: f[c].where(f["close_time"] <= moment, 7.0) for c in f.columns[:4]})
+        for s, f in mixed.items()
+    }
+    after = prepare(changed, lookback=10, horizon="24h", include_latest=True)
+    over = data.timestamps + DAY <= moment
+    for name in ("y", "realised_volatility"):
+        np.testing.assert_array_equal(getattr(after, name)[over], getattr(data, name)[over])
+    assert not np.array_equal(after.y, data.y, equal_nan=True)
+    known = data.until(cut)
+    np.testing.assert_array_equal(known.y[known.timestamps + DAY <= moment], data.y[over])
+    assert np.isnan(known.y[known.timestamps + DAY > moment]).all()
+
+
+def test_parts_are_purged_by_time(mixed):
+    data = prepare(mixed, lookback=10, horizon="24h")
+    pairs = list(itertools.pairwise(data.split()))
+    pairs += [
+        (fold.train[0], fold.test[0])
+        for fold in walk_forward_folds(data, train_size=200, test_size=40)
+    ]
+    for before, after in pairs:
+        assert before.timestamps[-1] + DAY < after.timestamps[0]
+    for fold in combinatorial_folds(data, n_blocks=5):
+        learned = np.concatenate([b.timestamps for b in fold.train])
+        for block in fold.test:
+            near = (learned + DAY >= block.timestamps[0]) & (learned <= block.timestamps[-1] + DAY)
+            assert not near.any()
+
+
+def test_coverage_counts_bars_targets_and_spans(mixed):
+    coverage = prepare(mixed, lookback=10, horizon="24h").coverage
+    assert coverage.index.tolist() == ["COIN", "SPY", "DAX"]
+    assert (coverage["spacing"] == pd.Timedelta("1h")).all()
+    assert (coverage["span_max"] == DAY).all() and (coverage["span_median"] == DAY).all()
+    assert coverage["span_min"].tolist() == [DAY, pd.Timedelta("1h"), pd.Timedelta("1h")]
+    shares = coverage["known_targets"] / len(prepare(mixed, lookback=10, horizon="24h"))
+    np.testing.assert_allclose(coverage["known_share"], shares)
+    # a Friday's last bar has no target; five Fridays, the first of them within the data
+    lost = coverage["bars"] - coverage["known_targets"]
+    assert lost["COIN"] == 0 and lost["SPY"] == lost["DAX"] == 5
+
+
+def test_a_lookback_in_time_reaches_back_that_far_from_every_row(mixed):
+    data = prepare(mixed, lookback="3d", horizon="24h")
+    first = data.clock[data.ends - data.lookback + 1]
+    assert (data.timestamps - first + pd.Timedelta("1h") >= pd.Timedelta("3D")).all()
+    assert data.lookback == 72 + 3 * 13, "Berlin and New York close on the half hour, 9:30 to 21:30"
+
+
+def test_shared_bars_alone(mixed):
+    stocks = {s: mixed[s] for s in ("SPY", "DAX")}
+    for how in ("common", "inner"):
+        data = prepare(stocks, lookback=3, horizon=2, how=how)
+        assert np.isfinite(data.closes).all() and np.isfinite(data.y).all()
+    assert set(data.clock) == set(mixed["SPY"]["close_time"]) & set(mixed["DAX"]["close_time"])
+    from crossattn import align_panel
+
+    again = prepare(align_panel(stocks), lookback=3, horizon=2, how="common")
+    np.testing.assert_array_equal(again.y, data.y)
+    with pytest.raises(InvalidInputError, match="how must be one of"):
+        prepare(mixed, how="left")
+    with pytest.raises(InvalidInputError, match="COIN, SPY, DAX never close all together"):
+        prepare(mixed, how="common")
+
+
+def shifted(frames, symbol, by):
+    moved = frames[symbol].assign(close_time=frames[symbol]["close_time"] + pd.Timedelta(by))
+    return frames | {symbol: moved.set_index(moved.index + pd.Timedelta(by))}
+
+
+@pytest.mark.parametrize("by", ["1ms", "1s", "30min"])
+@pytest.mark.parametrize("horizon", [1, 24])
+def test_clocks_that_never_meet_are_refused_by_name(by, horizon):
+    opens = pd.date_range("2024-01-01", periods=300, freq="h", tz="UTC")
+    apart = shifted({s: bars(opens, k) for k, s in enumerate("ABC")}, "B", by)
+    with pytest.raises(InvalidInputError, match=r"B never close together .* duration"):
+        prepare(apart, lookback=5, horizon=horizon)
+    known = np.isfinite(prepare(apart, lookback=5, horizon="24h").y)
+    assert known.mean(axis=0) == pytest.approx(0.5, abs=0.01)
+
+
+def test_symbols_without_targets_are_refused_and_with_few_warned_of():
+    opens = pd.date_range("2024-01-01", periods=400, freq="h", tz="UTC")
+    frames = {s: bars(opens, k) for k, s in enumerate("AB")}
+    daily = bars(opens[23::24], 7)  # closes at midnight, with an hourly bar
+    with pytest.raises(InvalidInputError, match="C have no known target in any of"):
+        prepare(frames | {"C": daily}, lookback=5, horizon=23)
+    with pytest.warns(CrossAttentionWarning, match='few known targets: C 4% .*how="common"'):
+        prepare(frames | {"C": daily}, lookback=5, horizon=24)
+    prepare(frames | {"C": daily}, lookback=5, horizon="24h")  # of its own bars, all are known
+    tail = {s: f.iloc[-60:] for s, f in (frames | {"C": daily}).items()}
+    prepare(tail, lookback=5, horizon=23, include_latest=True)  # a forecast needs no targets
+
+
+@pytest.mark.parametrize("wrong", ["7", "0h", "-24h", "1M", "soon", 1.5, float("nan"), pd.NaT, []])
+@pytest.mark.parametrize("name", ["lookback", "horizon"])
+def test_what_is_neither_bars_nor_a_duration_is_refused(mixed, name, wrong):
+    with pytest.raises(InvalidInputError, match=f"{name} must be a number of bars"):
+        prepare(mixed, **{name: wrong})
