@@ -6,6 +6,10 @@ import argparse
 import math
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _LARGEST = 2**63 - 1  # of the integers that NumPy and torch count and seed with
 
@@ -16,6 +20,21 @@ def positive_int(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
     return value
+
+
+def bars_or_duration(text: str) -> int | pd.Timedelta:
+    """Parse a number of bars, or a duration such as 24h."""
+    if not text.strip()[-1:].isalpha():
+        return positive_int(text)
+    from crossattn.data.durations import check_span
+    from crossattn.errors import InvalidInputError
+
+    try:
+        return check_span("span", text.strip())
+    except InvalidInputError:
+        raise argparse.ArgumentTypeError(
+            f"must be a number of bars or a duration such as 24h, got {text!r}"
+        ) from None
 
 
 def nonnegative_int(text: str) -> int:

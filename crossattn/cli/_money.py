@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossattn.data.durations import span_text
 from crossattn.portfolio.strategy import CrossAttentionBacktest
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ def metrics_of(strategy: CrossAttentionBacktest) -> dict[str, float | str]:
     times = own.equity.index
     beside = {f"benchmark_{name}": value for name, value in equal.metrics().items()}
     span = {"start": times[0].isoformat(), "end": times[-1].isoformat(), "bars": len(times) - 1}
-    settings = {name: getattr(strategy, name) for name in ("transaction_cost", "rebalance_freq")}
+    often = strategy.rebalance_freq
+    often = often if isinstance(often, int) else span_text(often)
+    settings = {"transaction_cost": strategy.transaction_cost, "rebalance_freq": often}
     return own.metrics() | {n: v for n, v in beside.items() if n[10:] in SHOWN} | span | settings
 
 
@@ -77,9 +80,11 @@ def money_section(metrics: dict, figure: Axes | bytes | None) -> Section:
         name: [math.nan if (x := metrics.get(prefix + row)) is None else float(x) for row in SHOWN]
         for name, prefix in (("strategy", ""), (BENCHMARK, "benchmark_"))
     }
+    often = metrics["rebalance_freq"]
+    often = often if isinstance(often, str) else f"{often} bars"
     text = (
         f"{metrics['bars']} unseen bars, {metrics['start']} to {metrics['end']}: a decision every "
-        f"{metrics['rebalance_freq']} bars, at {metrics['transaction_cost']:.2%} of everything "
+        f"{often}, at {metrics['transaction_cost']:.2%} of everything "
         "traded. The Sharpe ratio's interval holds 95 %; the break-even cost is the cost per "
         "traded notional at which the gain before costs is used up."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,8 +66,12 @@ class Run:
     symbols, features, exogenous : tuple of str
         What the model reads, in order; ``exogenous`` are series that are not forecast.
     lookback, horizon : int
+    duration : Timedelta or None
+        The horizon, where it was given as a duration.
     settings : dict
         Of the model, for the report.
+    how : str
+        Which bars it was trained on: all ("outer") or those that all symbols share ("common").
     """
 
     model: CrossAttentionForecaster | CrossAttentionMultiAsset
@@ -75,8 +79,10 @@ class Run:
     features: tuple[str, ...]
     lookback: int
     horizon: int
+    duration: pd.Timedelta | None
     settings: dict
     exogenous: tuple[str, ...] = ()
+    how: str = "outer"
 
     @classmethod
     def of_forecaster(cls, model: CrossAttentionForecaster) -> Run:
@@ -89,6 +95,7 @@ class Run:
             model.features_,
             model.lookback_,
             model.horizon_,
+            model.duration_,
             {**settings, "mix": mix, "channels": model.channels_},
             model.sources_[len(model.symbols_) :],
         )
@@ -96,12 +103,16 @@ class Run:
     @classmethod
     def of_network(cls, model: CrossAttentionMultiAsset) -> Run:
         """Describe a trained network."""
+        import pandas as pd
+
+        duration = model.config.duration
         return cls(
             model,
             tuple(model.symbols),
             tuple(model.features),
             model.lookback,
             model.horizon,
+            None if duration is None else pd.Timedelta(duration),
             model.config.to_dict(),
         )
 
@@ -121,14 +132,16 @@ def open_run(directory: Path) -> Run:
 
     if not (directory / CONFIG_FILE).is_file():
         raise _unfinished(directory, CONFIG_FILE)
+    how = read_bars_record(directory).get("how", "outer")
     if is_forecaster(directory):
-        return Run.of_forecaster(CrossAttentionForecaster.load(directory))
+        run = Run.of_forecaster(CrossAttentionForecaster.load(directory))
+        return replace(run, how=how)
     models, _ = load_models(directory)
     if len(models) != 1:
         raise InvalidInputError(
             f"{directory} holds {len(models)} networks, not a run of crossattn train"
         )
-    return Run.of_network(models[0])
+    return replace(Run.of_network(models[0]), how=how)
 
 
 def _unfinished(run: Path, lacking: str) -> InvalidInputError:
@@ -154,9 +167,10 @@ def load_windows(
     return prepare_cross_attention_data(
         {symbol: frames[symbol] for symbol in run.symbols},
         lookback=run.lookback,
-        horizon=run.horizon,
+        horizon=run.duration or run.horizon,
         features=run.features,
         exogenous=_series_of_run(run, exogenous),
+        how=run.how,
         include_latest=include_latest,
     )
 
@@ -180,13 +194,34 @@ def _series_of_run(run: Run, path: Path | None) -> pd.DataFrame | None:
     return table[list(run.exogenous)]
 
 
-def write_bars_record(run: Path, frames: Frames, train, val) -> None:
+def spans_of(data: CrossAttentionData) -> list[str]:
+    """Return a line on what the horizon covers in time, and on targets that are not known."""
+    from crossattn.data.durations import span_text
+
+    coverage, asked = data.coverage, f"{data.horizon} bars"
+    shortest, longest = coverage["span_min"].min(), coverage["span_max"].max()
+    covered = span_text(longest)
+    if shortest < longest:
+        covered = f"{span_text(shortest)} to {covered}"
+    if data.duration is not None:
+        asked = f"{span_text(data.duration)} (at most {asked})"
+    lines = [f"horizon: {asked}: {covered}"]
+    share = coverage["known_targets"] / coverage["bars"].clip(lower=1)
+    if (share < 1).any():
+        few = ", ".join(f"{symbol} {x:.0%}" for symbol, x in share[share < 1].items())
+        lines.append(f"known targets, of the symbol's bars: {few}")
+    return lines
+
+
+def write_bars_record(run: Path, frames: Frames, train, val, *, how: str = "outer") -> None:
     """Record in the run folder, with a checksum, which bars training has used."""
     from crossattn.data.fingerprint import fingerprint_bars
     from crossattn.training.checkpoint import write_checksummed_json
 
     record = {
         "bars_sha256": fingerprint_bars(frames),
+        "how": how,
+        "spans": spans_of(train),
         "train": [str(train.timestamps[0]), str(train.timestamps[-1])],
         "validation": [str(val.timestamps[0]), str(val.timestamps[-1])],
         "seen_until": str(val.clock[val.target_rows[val.ends[-1]]]),
@@ -211,12 +246,14 @@ def forecast_table(
     forecast: np.ndarray, times: pd.DatetimeIndex, symbols: Sequence[str]
 ) -> pd.DataFrame:
     """Return forecasts by close time, one column per symbol; of class scores, the likeliest."""
+    import numpy as np
     import pandas as pd
 
     from crossattn.data.files import iso_times
 
     if forecast.ndim == 3:
-        forecast = forecast.argmax(axis=-1) - 1
+        known = ~np.isnan(forecast).any(axis=-1)
+        forecast = np.where(known, np.nan_to_num(forecast).argmax(axis=-1) - 1, np.nan)
     index = pd.Index(iso_times(times), name="close_time")
     return pd.DataFrame(forecast, index=index, columns=list(symbols))
 

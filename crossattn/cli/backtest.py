@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from crossattn.cli._argtypes import folder, fraction, positive_float, positive_int, utc_datetime
+from crossattn.cli._argtypes import (
+    bars_or_duration,
+    folder,
+    fraction,
+    positive_float,
+    utc_datetime,
+)
 from crossattn.cli._console import echo
 from crossattn.cli._run_folder import add_folders
 
@@ -26,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--end", type=utc_datetime, metavar="ISO", help="default: the last bar")
     for name, parse, default, unit in (
         ("transaction-cost", fraction, 0.001, "FRACTION"),
-        ("rebalance-freq", positive_int, 24, "BARS"),
+        ("rebalance-freq", bars_or_duration, 24, "SPAN"),
         ("initial-capital", positive_float, 100_000.0, "MONEY"),
         ("max-position", positive_float, 1.0, "FRACTION"),
     ):

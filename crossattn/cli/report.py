@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> None:
             raise DamagedFileError(f"{metrics} is damaged; train the run again") from None
     facts = {
         "symbols": ", ".join(run.symbols),
-        "lookback and horizon": f"{run.lookback} and {run.horizon} bars",
+        "lookback": f"{run.lookback} bars",
+        "horizon": "; ".join(record.get("spans", [])) or f"{run.horizon} bars",
         "trained on": " to ".join(record["train"]),
         "validated on": " to ".join(record["validation"]),
         "bars (SHA-256)": record["bars_sha256"],

@@ -7,7 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossattn.cli._argtypes import nonnegative_int, positive_float, positive_int
+from crossattn.cli._argtypes import (
+    bars_or_duration,
+    nonnegative_int,
+    positive_float,
+    positive_int,
+)
 from crossattn.cli._console import echo
 from crossattn.cli._run_folder import add_folders
 from crossattn.errors import InvalidInputError
@@ -35,8 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn train``."""
     add = parser.add_argument
     add_folders(parser)
-    add("--lookback", type=positive_int, default=168, metavar="BARS", help="default: 168")
-    add("--horizon", type=positive_int, default=24, metavar="BARS", help="default: 24")
+    for name, default in (("lookback", 168), ("horizon", 24)):
+        explained = f"bars, or a duration such as 24h (default: {default})"
+        add(f"--{name}", type=bars_or_duration, default=default, metavar="SPAN", help=explained)
+    add(
+        "--how",
+        default="outer",
+        choices=("outer", "common"),
+        help="common: keep only the bars that all symbols share (default: outer)",
+    )
     add(
         "--output-type",
         default="regression",
@@ -59,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train on the first 60 % of the windows, choose by the next 10 %, leave the rest unseen."""
-    from crossattn.cli._run_folder import BARS_FILE, check_output_dir, write_bars_record
+    from crossattn.cli._run_folder import BARS_FILE, check_output_dir, spans_of, write_bars_record
     from crossattn.data.files import read_bars, read_exogenous
     from crossattn.training.distributed import DistributedContext
     from crossattn.windows.dataset import prepare_cross_attention_data
@@ -68,7 +80,12 @@ def run(args: argparse.Namespace) -> None:
     check_output_dir(args.data, args.run_dir)
     frames = read_bars(args.data, time_zone=args.time_zone)
     exogenous = None if args.exogenous is None else read_exogenous(args.exogenous)
-    data = prepare_cross_attention_data(frames, args.lookback, args.horizon, exogenous=exogenous)
+    data = prepare_cross_attention_data(
+        frames, args.lookback, args.horizon, exogenous=exogenous, how=args.how
+    )
+    args.lookback = data.lookback
+    for line in spans_of(data):
+        echo(line)
     parts = data.split(train=0.6, val=0.1)
     # under torchrun all processes train a network together; a forecaster is fitted by the main one
     is_main = DistributedContext.current().is_main
@@ -80,7 +97,7 @@ def run(args: argparse.Namespace) -> None:
         echo(f"already complete: {run_dir} left unchanged")
     elif is_main:
         _write_evidence(run_dir, model, plot_losses, parts[2])
-        write_bars_record(run_dir, frames, *parts[:2])
+        write_bars_record(run_dir, frames, *parts[:2], how=args.how)
         echo(f"trained: {summary}, in {run_dir}")
         echo(f"unseen: {len(parts[2])} windows from {parts[2].timestamps[0]}")
     if args.walk_forward and not (run_dir / FOLDS_FILE).exists():

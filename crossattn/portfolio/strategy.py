@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_float, check_int
+from crossattn._validation import check_float
+from crossattn.data.durations import check_span
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio._inputs import check_times, prices_of_data, prices_of_returns
 from crossattn.portfolio._predictor import as_predictor
@@ -44,8 +45,10 @@ class CrossAttentionBacktest:
         Money at the start.
     transaction_cost : float
         Fraction of traded notional.
-    rebalance_freq : int
-        Bars between decisions; the first is at the first bar.
+    rebalance_freq : int, str or Timedelta
+        Bars between decisions; the first is at the first bar. With a duration such as ``"24h"``,
+        counted from the first bar, each asset decides at its own first bar of every period, so that
+        a market that is closed when the period begins still trades.
     allow_short : bool
         Otherwise negative predictions hold nothing.
     max_position : float
@@ -97,7 +100,7 @@ class CrossAttentionBacktest:
         model: Any,
         initial_capital: float = 100_000.0,
         transaction_cost: float = 0.001,
-        rebalance_freq: int = 24,
+        rebalance_freq: int | str | pd.Timedelta = 24,
         *,
         allow_short: bool = False,
         max_position: float = 1.0,
@@ -107,7 +110,7 @@ class CrossAttentionBacktest:
         self.model = model
         self.initial_capital = initial_capital
         self.transaction_cost = transaction_cost
-        self.rebalance_freq = check_int("rebalance_freq", rebalance_freq)
+        self.rebalance_freq = check_span("rebalance_freq", rebalance_freq)
         self.allow_short = bool(allow_short)
         self.max_position = check_float("max_position", max_position, above=0)
         self.stagger = bool(stagger)
@@ -155,8 +158,9 @@ class CrossAttentionBacktest:
         X = X if hasattr(X, "symbols") else np.asarray(X)
         has_closes = returns is None and hasattr(X, "closes")
         returns, timestamps, symbols = _check_run(X, returns, timestamps)
-        decisions = np.arange(0, len(returns), self.rebalance_freq)
-        targets = self._decide(X, returns, decisions)
+        decisions, deciding = self._decision_rows(X, timestamps, returns.shape[1])
+        targets = np.where(deciding, self._decide(X, returns, decisions), np.nan)
+        targets = _leave_room(targets)
         prices = (
             prices_of_data(X) if has_closes else prices_of_returns(returns, timestamps, symbols)
         )
@@ -168,7 +172,7 @@ class CrossAttentionBacktest:
         self.result_ = result = self._trade(
             pd.DataFrame(targets, timestamps[decisions], symbols), prices
         )
-        self.benchmark_ = self._trade(equal.iloc[decisions], prices)
+        self.benchmark_ = self._trade(equal.iloc[decisions].where(deciding), prices)
         frame = pd.DataFrame(
             {
                 "timestamp": prices.index,
@@ -225,6 +229,18 @@ class CrossAttentionBacktest:
             "total_costs": float(results["cost"].sum()),
         }
 
+    def _decision_rows(self, X, timestamps, n_assets: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the decisions (M,), and which assets decide at each (M, N)."""
+        if isinstance(self.rebalance_freq, int):
+            rows = np.arange(0, len(timestamps), self.rebalance_freq)
+            return rows, np.ones((len(rows), n_assets), dtype=bool)
+        period = np.asarray((timestamps - timestamps[0]) // self.rebalance_freq)[:, None]
+        has_bar = getattr(X, "has_bar", np.ones((len(period), n_assets), dtype=bool))
+        reached = np.maximum.accumulate(np.where(has_bar, period, -1), axis=0)
+        begins = np.diff(reached, axis=0, prepend=-1) > 0
+        rows = np.flatnonzero(begins.any(axis=1))
+        return rows, begins[rows]
+
     def _decide(self, X, returns: np.ndarray, decisions: np.ndarray) -> np.ndarray:
         """Target weights at the decision rows, (M, N)."""
         predictor = as_predictor(self.model)
@@ -246,10 +262,13 @@ class CrossAttentionBacktest:
         elif kind == "distribution":
             weights = weights_from_scores(quantile_scores(predictions, levels), **limits)
         else:
-            risk = _known_risk(X, returns)[decisions] * np.sqrt(horizon)
+            risk = (_known_risk(X, returns) * np.sqrt(_bars_ahead(X, horizon)))[decisions]
             weights = weights_from_scores(forecast_scores(predictions, risk), **limits)
-        if self.stagger and kind != "portfolio" and horizon > self.rebalance_freq:
-            sleeves = staggered(weights, -(-horizon // self.rebalance_freq))
+        between = self.rebalance_freq
+        if not isinstance(between, int):
+            between = np.median(np.diff(decisions)) if len(decisions) > 1 else horizon
+        if self.stagger and kind != "portfolio" and horizon > between:
+            sleeves = staggered(weights, int(-(-horizon // between)))
             weights = np.where(np.isnan(weights), np.nan, sleeves)  # no forecast, no order
         return weights
 
@@ -288,12 +307,45 @@ def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd
     return returns, timestamps, pd.Index(names)
 
 
+def _leave_room(weights: np.ndarray) -> np.ndarray:
+    """Scale decisions down where assets that do not decide hold weight: a gross weight of 1."""
+    held = np.zeros(weights.shape[1])
+    for row in range(len(weights)) if np.isnan(weights).any() else ():
+        waits = np.isnan(weights[row])
+        gross, room = np.nansum(np.abs(weights[row])), 1 - np.abs(held[waits]).sum()
+        if gross > max(room, 0):
+            weights[row] *= max(room, 0) / gross
+        held = np.where(waits, held, weights[row])
+    return weights
+
+
+def _bars_ahead(X: np.ndarray | CrossAttentionData, horizon: int) -> int | np.ndarray:
+    """Bars of each asset in a horizon; where these differ, at its rate up to each row, (n, N)."""
+    if getattr(X, "is_steady", True):
+        return horizon
+    seen = np.cumsum(np.isfinite(X.closes), axis=0)
+    day = np.asarray((X.clock - X.clock[0]) / X.duration)[:, None]
+    began = np.where(seen > 0, day, np.inf).min(axis=0)
+    rate = (seen - 1) / np.maximum(day - began, 1)
+    return np.maximum(rate, 1)[X.ends]
+
+
 def _known_risk(X: np.ndarray | CrossAttentionData, returns: np.ndarray) -> np.ndarray:
     """Standard deviation of a bar's return known at each row of a run, (n, N)."""
-    risk = trailing_risk(returns)
+    risk = trailing_risk(_own_steps(X, returns))
     windows = X if isinstance(X, np.ndarray) else X.X
     if windows.ndim == 4:  # before ten returns: the first window's log returns, its first feature
         start = pd.DataFrame(np.asarray(windows[0, :, :, 0], dtype=float).T)  # (T, N)
         first = np.sqrt(start.pow(2).mean().fillna(0.0).to_numpy())
         risk = np.where(np.isnan(risk), first, risk)
     return risk
+
+
+def _own_steps(X: np.ndarray | CrossAttentionData, returns: np.ndarray) -> np.ndarray:
+    """Next-bar returns (n, N), on mixed clocks into each asset's own next bar, when it is known."""
+    if getattr(X, "is_steady", True):
+        return returns
+    closes = pd.DataFrame(X.closes).ffill().to_numpy()
+    moved = np.full_like(closes, np.nan)
+    moved[:-1] = np.where(np.isfinite(X.closes[1:]), closes[1:] / closes[:-1] - 1, np.nan)
+    return moved[X.ends]

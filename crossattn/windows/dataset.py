@@ -606,12 +606,14 @@ def _cut_windows(clock, lookback, horizon, warm_up: int, include_latest: bool) -
     rows, duration = len(clock), None if isinstance(horizon, int) else horizon
     target_rows = rows_until_known(clock, horizon)
     n_known = int(np.searchsorted(target_rows, rows))
-    if n_known == 0:
+    if n_known == 0 and not include_latest:
         raise InvalidInputError(
             f"horizon must be shorter than the data ({rows} rows), got {horizon}"
         )
     lookback = rows_within(clock, lookback)
-    longest = int((target_rows - np.arange(rows))[:n_known].max())
+    longest = horizon
+    if duration is not None:
+        longest = int((target_rows - np.arange(rows))[: max(n_known, 1)].max())
     first = warm_up + lookback - 1
     stop = rows if include_latest else n_known
     if first >= stop:
