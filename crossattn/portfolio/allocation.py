@@ -77,7 +77,8 @@ def cap_weights(
     Returns
     -------
     ndarray of shape (..., N)
-        Same signs, and the same gross weight as after dropping shorts, but never above 1.
+        Same signs, and the same gross weight as after dropping shorts, but never above 1. Excess
+        that does not fit beside assets left as they are is cash.
 
     Raises
     ------
@@ -100,6 +101,7 @@ def cap_weights(
     size = size / np.maximum(gross, 1.0)
     gross = np.minimum(gross, 1.0)
     room = limit * known.sum(axis=-1, keepdims=True)
+    gross = np.where(known.all(axis=-1, keepdims=True), gross, np.minimum(gross, room))
     if (gross > room * (1 + 1e-9)).any():
         worst = float((gross / np.maximum(known.sum(axis=-1, keepdims=True), 1)).max())
         raise InvalidInputError(

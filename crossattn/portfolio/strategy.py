@@ -159,8 +159,7 @@ class CrossAttentionBacktest:
         has_closes = returns is None and hasattr(X, "closes")
         returns, timestamps, symbols = _check_run(X, returns, timestamps)
         decisions, deciding = self._decision_rows(X, timestamps, returns.shape[1])
-        targets = np.where(deciding, self._decide(X, returns, decisions), np.nan)
-        targets = _leave_room(targets)
+        targets = _leave_room(self._decide(X, returns, decisions, deciding))
         prices = (
             prices_of_data(X) if has_closes else prices_of_returns(returns, timestamps, symbols)
         )
@@ -241,8 +240,8 @@ class CrossAttentionBacktest:
         rows = np.flatnonzero(begins.any(axis=1))
         return rows, begins[rows]
 
-    def _decide(self, X, returns: np.ndarray, decisions: np.ndarray) -> np.ndarray:
-        """Target weights at the decision rows, (M, N)."""
+    def _decide(self, X, returns: np.ndarray, decisions, deciding) -> np.ndarray:
+        """Target weights at the decision rows, (M, N); NaN where an asset does not decide."""
         predictor = as_predictor(self.model)
         predictions = predictor.predict_rows(X, decisions)
         kind = predictor.output_type_of(predictions)
@@ -256,14 +255,19 @@ class CrossAttentionBacktest:
         limits = {"allow_short": self.allow_short, "max_position": self.max_position}
         horizon = int(getattr(X, "horizon", None) or predictor.horizon or 1)
         if kind == "portfolio":
-            weights = cap_weights(predictions, **limits)
-        elif kind == "classification":
-            weights = weights_from_scores(class_scores(predictions), **limits)
-        elif kind == "distribution":
-            weights = weights_from_scores(quantile_scores(predictions, levels), **limits)
+            weights = np.where(deciding, cap_weights(predictions, **limits), np.nan)
         else:
-            risk = (_known_risk(X, returns) * np.sqrt(_bars_ahead(X, horizon)))[decisions]
-            weights = weights_from_scores(forecast_scores(predictions, risk), **limits)
+            if kind == "classification":
+                scores = class_scores(predictions)
+            elif kind == "distribution":
+                scores = quantile_scores(predictions, levels)
+            else:
+                risk = (_known_risk(X, returns) * np.sqrt(_bars_ahead(X, horizon)))[decisions]
+                scores = forecast_scores(predictions, risk)
+            scores = np.where(deciding, scores, np.nan)
+            # who does not decide now keeps the share of its last decision
+            weights = weights_from_scores(pd.DataFrame(scores).ffill().to_numpy(), **limits)
+            weights[np.isnan(scores)] = np.nan
         between = self.rebalance_freq
         if not isinstance(between, int):
             between = np.median(np.diff(decisions)) if len(decisions) > 1 else horizon

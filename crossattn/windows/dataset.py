@@ -180,11 +180,13 @@ class CrossAttentionData:
 
     @property
     def has_bar(self) -> np.ndarray:
-        """Where the asset has a bar at a window's end (n, n_assets); elsewhere nothing trades."""
+        """Where the asset has a bar at a window's end (n, n_assets): elsewhere no forecast.
+
+        A close and a feature that is known; of windows that came as arrays, a feature.
+        """
         rows = self._end_rows
-        if self.clock.hasnans:  # arrays: no closes, only features
-            return np.isfinite(self.panel[rows]).any(axis=2)
-        return np.isfinite(self.closes[rows])
+        known = np.isfinite(self.panel[rows]).any(axis=2)
+        return known if self.clock.hasnans else known & np.isfinite(self.closes[rows])
 
     @property
     def coverage(self) -> pd.DataFrame:
@@ -676,8 +678,11 @@ def _with_exogenous(data: CrossAttentionData, table: pd.DataFrame) -> CrossAtten
 
 def forward_returns(closes: np.ndarray, horizon: int) -> np.ndarray:
     """Simple return over the next `horizon` rows, ``(T, N)``; NaN where either end is missing."""
-    clock = pd.RangeIndex(len(closes))
-    return returns_until(closes, exit_rows(closes, rows_until_known(clock, horizon), clock))
+    returns = np.full_like(closes, np.nan)
+    with np.errstate(over="ignore"):
+        returns[:-horizon] = closes[horizon:] / closes[:-horizon] - 1
+    returns[np.isinf(returns)] = np.nan
+    return returns
 
 
 def frozen(array: np.ndarray) -> np.ndarray:

@@ -131,7 +131,7 @@ def coverage_of(data: CrossAttentionData) -> pd.DataFrame:
         known = ends[:, k] >= 0
         spans = pd.Series(data.clock[ends[known, k]] - data.clock[over[known]])
         table[symbol] = {
-            "bars": int(data.has_bar[:, k].sum()),
+            "bars": int(np.isfinite(data.closes[data.ends, k]).sum()),
             "known_targets": int(known.sum()),
             "known_share": known.mean() if len(known) else np.nan,
             "spacing": modal_spacing(own) if len(own) > 1 else pd.NaT,

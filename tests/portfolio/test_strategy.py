@@ -269,3 +269,72 @@ def test_a_move_across_a_missing_bar_is_earned():
     assert (capital.iloc[:5] == 100_000).all()
     given = hold.run(data, data.bar_returns, data.timestamps)
     assert given["capital"].iloc[-1] == 100_000, "returns alone do not contain the move"
+
+
+def mixed_data(make_frames, lookback=6):
+    """A coin round the clock and two stocks of a session, on the half hour; a week of hours."""
+    hours = make_frames(24 * 12, 3, seed=4)
+    index = hours["S1"].index
+    trades = (index.hour >= 14) & (index.hour < 21) & (index.day_of_week < 5)
+    stocks = {
+        s: hours[s][trades].set_axis(index[trades] + pd.Timedelta("30min")) for s in ("S1", "S2")
+    }
+    return prepare_cross_attention_data(
+        {"S0": hours["S0"], **stocks}, lookback, "24h", ["log_return"], include_latest=True
+    )
+
+
+class Likes:
+    """Forecasts the same return of every asset that has a bar."""
+
+    def __init__(self, level=1.0):
+        self.level = level
+
+    def predict(self, data):
+        return np.where(data.has_bar, self.level, np.nan)
+
+
+@pytest.mark.parametrize("stagger", [False, True])
+def test_a_day_between_decisions_is_24_bars_on_an_hourly_clock(make_frames, stagger):
+    data = prepare_cross_attention_data(make_frames(400, 3), 24, 48, ["log_return"])
+    model = type("Trend", (), {"predict": lambda self, d: d.X[:, :, -9:, 0].sum(axis=2)})()
+    runs = [
+        CrossAttentionBacktest(model, rebalance_freq=often, stagger=stagger, allow_short=True)
+        for often in (24, "24h", pd.Timedelta(days=1))
+    ]
+    first, *others = (run.run(data) for run in runs)
+    for results in others:
+        pd.testing.assert_frame_equal(results, first)
+        pd.testing.assert_frame_equal(results.attrs["weights"], first.attrs["weights"])
+    for run in runs[1:]:
+        pd.testing.assert_series_equal(run.benchmark_.equity, runs[0].benchmark_.equity)
+
+
+def test_each_asset_decides_at_its_own_first_bar_of_a_period(make_frames):
+    data = mixed_data(make_frames)
+    backtest = CrossAttentionBacktest(Likes(), rebalance_freq="24h", transaction_cost=0.0)
+    results = backtest.run(data)
+    trades = backtest.result_.trades
+    days = np.asarray((trades["time"] - data.timestamps[0]) // pd.Timedelta("24h"))
+    assert not trades.assign(day=days).duplicated(["symbol", "day"]).any(), "one a day at most"
+    assert set(trades["symbol"]) == {"S0", "S1", "S2"}
+    for trade in trades.itertuples():
+        row = data.timestamps.get_loc(trade.time)
+        assert data.has_bar[row, data.symbols.index(trade.symbol)], "nothing while it is closed"
+    decided = results["turnover"].to_numpy() > 0
+    gross = results.attrs["weights"].abs().sum(axis=1).to_numpy()
+    assert (gross[decided] < 1.05).all(), "held weight counts: no leverage but by drift"
+
+
+def test_markets_that_decide_at_different_hours_share_the_account(make_frames):
+    data = mixed_data(make_frames)
+    half = CrossAttentionBacktest(Likes(), rebalance_freq="24h", max_position=0.4)
+    weights = half.run(data).attrs["weights"]
+    assert weights.iloc[0].to_numpy() == pytest.approx([0.4, 0, 0], abs=0.01)
+    assert weights.iloc[-1].to_numpy() == pytest.approx([1 / 3] * 3, abs=0.03), "equal likes"
+
+
+@pytest.mark.parametrize("wrong", ["7", 0, "0h", None, 2.5])
+def test_an_impossible_rebalancing_is_refused(wrong):
+    with pytest.raises(InvalidInputError, match="rebalance_freq must be a number of bars"):
+        CrossAttentionBacktest(Likes(), rebalance_freq=wrong)

@@ -49,9 +49,9 @@ def test_leaders_are_other_assets_and_minus_one_where_none_is_known(planted):
     *_, test, forecaster = planted
     leaders = forecaster.leaders(test)
     assert (leaders >= 0).all() and (leaders != np.arange(5)).all(), "no asset leads itself"
-    panel, closes = test.panel.copy(), test.closes.copy()
-    panel[test.ends[0] - 7 : test.ends[0] + 1] = closes[test.ends[0]] = np.nan
-    dark = dataclasses.replace(test, panel=panel, closes=closes)
+    panel = test.panel.copy()
+    panel[test.ends[0] - 7 : test.ends[0] + 1] = np.nan
+    dark = dataclasses.replace(test, panel=panel)
     found, forecast = forecaster.leaders(dark), forecaster.predict(dark)
     assert (found[0] == -1).all() and (found[100] >= 0).all()
     assert np.isnan(forecast[0]).all() and np.isfinite(forecast[1:]).all()
