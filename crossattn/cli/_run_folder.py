@@ -132,7 +132,8 @@ def open_run(directory: Path) -> Run:
 
     if not (directory / CONFIG_FILE).is_file():
         raise _unfinished(directory, CONFIG_FILE)
-    how = read_bars_record(directory).get("how", "outer")
+    record = read_bars_record(directory) if (directory / BARS_FILE).exists() else {}
+    how = record.get("how", "outer")
     if is_forecaster(directory):
         run = Run.of_forecaster(CrossAttentionForecaster.load(directory))
         return replace(run, how=how)
