@@ -262,7 +262,8 @@ class CrossAttentionForecaster(ForecastEstimator):
         index = TokenIndex(series.channels)
         out = self.drift_ + self._mix(self._static, index, series, rows)
         out = out[:, [self.symbols_.index(symbol) for symbol in data.symbols]]
-        return np.where(data.has_bar, out, np.nan)
+        known = np.isfinite(data.panel[data.ends]).any(axis=2)
+        return np.where(data.has_bar & known, out, np.nan)
 
     def intercept(self, data: CrossAttentionData) -> np.ndarray:
         """Return what is forecast before any token is read, ``(n, n_assets)``.

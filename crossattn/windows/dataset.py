@@ -182,11 +182,12 @@ class CrossAttentionData:
     def has_bar(self) -> np.ndarray:
         """Where the asset has a bar at a window's end (n, n_assets): elsewhere no forecast.
 
-        A close and a feature that is known; of windows that came as arrays, a feature.
+        Of windows that came as arrays, without closes: where any feature is known.
         """
         rows = self._end_rows
-        known = np.isfinite(self.panel[rows]).any(axis=2)
-        return known if self.clock.hasnans else known & np.isfinite(self.closes[rows])
+        if self.clock.hasnans:
+            return np.isfinite(self.panel[rows]).any(axis=2)
+        return np.isfinite(self.closes[rows])
 
     @property
     def coverage(self) -> pd.DataFrame:

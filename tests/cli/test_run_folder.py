@@ -365,6 +365,42 @@ def test_a_symbol_without_a_bar_has_an_empty_cell_and_no_order(work, tmp_path):
     assert len(during) and symbol not in set(during["symbol"])
 
 
+def test_durations_on_mixed_sessions(tmp_path, capsys):
+    words = ["simulate", "--assets", "3", "--steps", "1500", "--seed", "3"]
+    assert main([*words, "--out", str(tmp_path / "bars")]) == 0
+    frames = read_bars(tmp_path / "bars")
+    *coins, stock = frames
+    index = frames[stock].index
+    frames[stock] = frames[stock][(index.hour >= 13) & (index.hour < 20) & (index.day_of_week < 5)]
+    frames[stock] = frames[stock].set_index(frames[stock].index + pd.Timedelta("30min"))
+    write_bars(frames, tmp_path / "bars")
+    words = ["train", "--data", str(tmp_path / "bars"), "--run", str(tmp_path / "run")]
+    words += ["--epochs", "1", "--n-models", "1", "--lookback", "2d"]
+    assert main(words) == 2
+    assert f"{stock} never close together" in capsys.readouterr().err
+    assert main([*words, "--horizon", "24h", "--how", "common"]) == 2
+    assert "never close all together" in capsys.readouterr().err
+    assert main([*words, "--horizon", "24h"]) == 0
+    printed = capsys.readouterr().out
+    assert "horizon: 24 h (at most 31 bars): 1 h to 24 h" in printed
+    assert f"known targets, of the symbol's bars: {stock} 9" in printed
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["duration"] == "1 days 00:00:00" and config["lookback"] == 48 + 2 * 7
+    out = tmp_path / "forecasts.csv"
+    assert run(tmp_path, "predict", "--out", str(out)) == 0
+    forecasts = pd.read_csv(out, index_col="close_time", parse_dates=True)
+    closed = forecasts.index.minute == 0
+    assert forecasts[stock].notna().tolist() == (~closed).tolist()
+    assert forecasts[coins].notna().all(axis=1).tolist() == closed.tolist()
+    words = ["--out", str(tmp_path / "out"), "--rebalance-freq", "24h", "--allow-short"]
+    assert run(tmp_path, "backtest", *words) == 0
+    assert "rebalance_freq: 24 h" in capsys.readouterr().out
+    assert run(tmp_path, "verify") == run(tmp_path, "leadlag") == 0
+    page = ["--out", str(tmp_path / "page.html")]
+    assert main(["report", "--run", str(tmp_path / "run"), *page]) == 0
+    assert "at most 31 bars" in (tmp_path / "page.html").read_text()
+
+
 def test_forecasts_are_dated_to_the_fraction_of_a_second(work, tmp_path):
     frames = read_bars(work / "bars")
     for frame in frames.values():
