@@ -1,7 +1,7 @@
 """Cross-attention for multi-asset trading: who leads whom, at which lag, worth what after costs.
 
 bars        simulate_market load_sample sample_names BybitDataLoader fetch_stock_data
-            align_panel
+            align_panel check_bars
 features    create_multi_asset_features compute_rsi compute_macd DEFAULT_FEATURES
 windows     prepare_cross_attention_data CrossAttentionData
 attention   scaled_dot_product_attention CrossAssetAttention MultiHeadCrossAttention
@@ -10,7 +10,7 @@ models      CrossAttentionForecaster CrossAttentionMultiAsset train_cross_attent
 evidence    analyze_lead_lag_relationships audit_leakage predict_and_visualize
 money       backtest_weights CrossAttentionBacktest compute_metrics walk_forward
 results     SimulatedMarket TrainingResult LeadLagReport LeakageReport BacktestResult
-            WalkForwardResult
+            WalkForwardResult BarsReport
 errors      CrossAttentionError InvalidInputError CrossAttentionWarning
 
 ``help(crossattn.simulate_market)`` explains one name. Names are imported on first use (SPEC 1), so

@@ -4,6 +4,8 @@ from .attention.functional import scaled_dot_product_attention as scaled_dot_pro
 from .attention.hierarchical import HierarchicalCrossAttention as HierarchicalCrossAttention
 from .attention.lagged import TemporalCrossAttention as TemporalCrossAttention
 from .config import DEFAULT_FEATURES as DEFAULT_FEATURES
+from .data.doctor import BarsReport as BarsReport
+from .data.doctor import check_bars as check_bars
 from .data.panel import align_panel as align_panel
 from .errors import CrossAttentionError as CrossAttentionError
 from .errors import CrossAttentionWarning as CrossAttentionWarning

@@ -1,5 +1,6 @@
 """Bars of one symbol (frames) or many (panels), when each is known, files and gaps."""
 
+from crossattn.data.doctor import KINDS, BarsReport, check_bars
 from crossattn.data.files import read_bars, read_exogenous, write_bars
 from crossattn.data.fingerprint import fingerprint_bars
 from crossattn.data.frame import Frame, Frames, check_frame, check_frames, close_times
@@ -7,11 +8,14 @@ from crossattn.data.gaps import missing_bars
 from crossattn.data.panel import Panel, align_panel, as_panel, symbols_of
 
 __all__ = [
+    "KINDS",
+    "BarsReport",
     "Frame",
     "Frames",
     "Panel",
     "align_panel",
     "as_panel",
+    "check_bars",
     "check_frame",
     "check_frames",
     "close_times",

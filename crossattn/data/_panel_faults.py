@@ -1,0 +1,181 @@
+"""Faults that only other assets show: a clock one bar late or early, and the same asset twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from crossattn.data._clock_faults import clock_groups, rows_on_clock, sampled_blocks
+from crossattn.data._series import Fault, Series, shown, times_of
+
+SHIFTS = 24
+SHIFT_CORRELATION = 0.15
+SHIFT_OF_TWO = 0.35
+SHIFT_OF_USUAL = 0.5
+SHIFT_AT_ZERO = 0.2
+SAME = 0.05
+SAME_SHARE = 0.9
+SAME_BARS = 100
+SAMPLED_CELLS = 3_000_000
+
+_FEWEST = 100  # returns behind a correlation
+_CLIP = 3.0
+_AROUND = 50
+_CANDIDATE = 0.95
+
+
+def panel_faults(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
+    """Yield the assets that look shifted in time, or like another asset."""
+    assets = [asset for asset in assets if len(asset) > _FEWEST and np.any(asset.returns)]
+    if len(assets) < 2:
+        return
+    yield from _shifted(assets)
+    yield from _duplicates(assets)
+
+
+def _shifted(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
+    """Yield assets whose returns agree with the others' some bars away, and not in their own."""
+    group = clock_groups(assets)
+    assets = [asset for asset, number in zip(assets, group, strict=True) if number == 0]
+    if len(assets) < 2:
+        return
+    rows, n_rows = rows_on_clock(assets)
+    blocks = sampled_blocks(n_rows, SAMPLED_CELLS // len(assets))
+    parts = [_standardised(assets, rows, begin, stop) for begin, stop in blocks]
+    flagged: dict[int, tuple[int, float, float]] = {}
+    for _ in range(2):  # a shifted asset blurs the others' common move, so look again without it
+        kept = [place for place in range(len(assets)) if place not in flagged]
+        if len(kept) < 2:
+            break
+        found = _look(parts, kept)
+        if not found:
+            break
+        flagged.update(found)
+    for place, (lag, there, here) in sorted(flagged.items()):
+        asset = assets[place]
+        bars = "one bar" if abs(lag) == 1 else f"{abs(lag)} bars"
+        others = shown(assets[1 - place].symbol) if len(assets) == 2 else "the others"
+        text = (
+            f"clock looks {bars} {'late' if lag > 0 else 'early'}: correlation with {others} is "
+            f"{there:+.2f} {bars} {'before' if lag > 0 else 'after'} and {here:+.2f} in the same "
+            f"bar, {times_of(asset, 0, -1)}"
+        )
+        yield asset, Fault("late clock" if lag > 0 else "early clock", 0, float(lag), text)
+
+
+def _standardised(assets, rows, begin: int, stop: int) -> np.ndarray:
+    """Return of every row over its local size, clipped; NaN unless the row before has a bar too."""
+    z = np.full((stop - begin, len(assets)), np.nan, dtype=np.float32)
+    for place, (asset, own) in enumerate(zip(assets, rows, strict=True)):
+        first, last = np.searchsorted(own, (begin, stop))
+        here = own[first:last]
+        at = np.flatnonzero(np.diff(here) == 1) + 1
+        z[here[at] - begin, place] = asset.returns[first + at - 1]
+    size = np.abs(z)
+    cap = 5 * np.nanmedian(np.where(np.isnan(size).all(axis=0), 0, size), axis=0)
+    total = np.cumsum(np.nan_to_num(np.minimum(size, cap), nan=0.0), axis=0, dtype=np.float64)
+    count = np.cumsum(~np.isnan(size), axis=0, dtype=np.float64)
+    upper = np.minimum(np.arange(len(z)) + _AROUND, len(z) - 1)
+    lower = np.maximum(np.arange(len(z)) - _AROUND, 0)
+    local = (total[upper] - total[lower]) / np.maximum(count[upper] - count[lower], 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.clip(z / local.astype(np.float32), -_CLIP, _CLIP)
+    z[~np.isfinite(z)] = np.nan
+    return z
+
+
+def _look(parts: list[np.ndarray], kept: list[int]) -> dict[int, tuple[int, float, float]]:
+    """Return lag, correlation there and correlation at lag 0 of every shifted asset."""
+    parts = [np.nan_to_num(z[:, kept]) for z in parts]
+    n = len(kept)
+    square = sum(z.T @ z for z in parts)
+    scale = np.sqrt(np.maximum(np.diag(square), 1e-12))
+    # what every shift is compared with: the first principal component of the others
+    weights = np.linalg.eigh(square / np.outer(scale, scale))[1][:, -1]
+    lags = np.arange(-SHIFTS, SHIFTS + 1)
+    cross, own, size = np.zeros((len(lags), n)), np.zeros(n), np.zeros((len(lags), n))
+    for z in parts:
+        if len(z) <= 2 * SHIFTS:
+            continue
+        other = (z @ weights)[:, None] - z * weights  # (T, n), without the asset itself
+        inner = z[SHIFTS:-SHIFTS]
+        there = inner != 0
+        own += (inner**2).sum(axis=0)
+        for k, lag in enumerate(lags):
+            market = other[SHIFTS - lag : len(z) - SHIFTS - lag]
+            cross[k] += np.einsum("tn,tn->n", inner, market)
+            size[k] += np.einsum("tn,tn->n", market**2, there)
+    count = np.array([sum((z[:, i] != 0).sum() for z in parts) for i in range(n)])
+    correlation = cross / np.sqrt(np.maximum(own * size, 1e-12))
+    here = correlation[SHIFTS]
+    away = np.abs(correlation)
+    away[SHIFTS] = 0
+    best = away.argmax(axis=0)
+    found = {}
+    for i in range(n):
+        there, error = correlation[best[i], i], 1 / np.sqrt(max(count[i], 1))
+        # without a common move in the same bar there is nothing that a shift could take away
+        usual = np.median(np.abs(np.delete(here, i))) if n > 2 else abs(there)
+        enough = SHIFT_CORRELATION if n > 2 else SHIFT_OF_TWO
+        is_away = abs(there) >= max(SHIFT_OF_USUAL * usual, enough, 6 * error) and usual >= enough
+        if is_away and abs(here[i]) <= max(SHIFT_AT_ZERO * abs(there), 2 * error):
+            found[kept[i]] = int(lags[best[i]]), float(there), float(here[i])
+    if n == 2 and len(found) == 2:  # one late, one early: the late one is named
+        found = {place: shift for place, shift in found.items() if shift[0] > 0}
+    elif n > 2:  # the others of a shifted asset may look shifted because of it: the worst first
+        most = max((abs(shift[1]) for shift in found.values()), default=0)
+        found = {place: shift for place, shift in found.items() if abs(shift[1]) > 0.6 * most}
+    return found
+
+
+def _duplicates(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
+    """Yield assets whose returns are those of an asset before them, up to a factor."""
+    rows, n_rows = rows_on_clock(assets)
+    n = len(assets)
+    alike = np.zeros((n, n), dtype=bool)
+    for begin, stop in sampled_blocks(n_rows, SAMPLED_CELLS // n):
+        z = np.nan_to_num(_standardised(assets, rows, begin, stop))
+        # in short stretches, so that a file which becomes another's copy shows as well
+        for part in np.array_split(z, max(1, len(z) // (5 * SAME_BARS))):
+            square = part.T @ part
+            scale = np.sqrt(np.maximum(np.diag(square), 1e-12))
+            alike |= np.abs(square / np.outer(scale, scale)) > _CANDIDATE
+    taken: set[int] = set()
+    for i, j in np.argwhere(np.triu(alike, 1)):
+        if i in taken or j in taken:
+            continue
+        fault = _same(assets[i], assets[j], rows[i], rows[j])
+        if fault:
+            taken.add(int(j))
+            yield assets[j], fault
+
+
+def _same(first: Series, second: Series, rows: np.ndarray, other: np.ndarray) -> Fault | None:
+    """Compare two assets on the bars that they share."""
+    _, a, b = np.intersect1d(rows, other, assume_unique=True, return_indices=True)
+    move, moved = np.diff(first.close[a]), np.diff(second.close[b])
+    some = np.flatnonzero((move != 0) | (moved != 0))
+    if len(some) < SAME_BARS:
+        return None
+    move, moved = move[some], moved[some]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = moved / move
+    block = np.minimum(np.arange(len(some)) // SAME_BARS, len(some) // SAME_BARS - 1)
+    factor = pd.Series(ratio).groupby(block).transform("median").to_numpy()
+    size = np.median(np.abs(moved))
+    equal = np.abs(moved - factor * move) <= SAME * size
+    share = pd.Series(equal).groupby(block).mean().to_numpy() >= SAME_SHARE
+    if not share.any():
+        return None
+    inside = np.flatnonzero(share[block])
+    begin, end = b[some[inside[0]]], b[some[inside[-1]] + 1]
+    scale = float(np.median(ratio[inside]))
+    how = "the returns" if abs(scale - 1) < 1e-3 else f"{scale:.4g} times the returns"
+    part = len(inside) / len(some)
+    text = (
+        f"has {how} of {shown(first.symbol)} in {part:.0%} of the bars that both have, "
+        f"{times_of(second, begin, end)}"
+    )
+    return Fault("duplicate", int(begin), part, text)

@@ -1,0 +1,312 @@
+"""The data doctor: every planted fault is found where it is, and sound bars pass."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn import check_bars, load_sample, sample_names, simulate_market
+from crossattn.data.doctor import KINDS
+from crossattn.errors import InvalidInputError
+from crossattn.simulate.scenarios import SCENARIOS
+
+PRICES = ["open", "high", "low", "close"]
+N_BARS = 1500
+
+
+def market(scenario="static", seed=11, **options):
+    options = {"n_assets": 4, "n_steps": N_BARS, **options}
+    return simulate_market(scenario, seed=seed, **options).frames
+
+
+def only(frames, symbol, kind):
+    """Return the single finding, checking whose and of what kind it is."""
+    found = check_bars(frames).findings
+    assert found[["symbol", "kind"]].to_numpy().tolist() == [[symbol, kind]], found.to_string()
+    assert set(found["kind"]) <= set(KINDS)
+    return found.iloc[0]
+
+
+def scaled(frame, rows, factor, columns=PRICES):
+    frame = frame.copy()
+    frame.iloc[rows, frame.columns.get_indexer(columns)] *= factor
+    frame["high"] = frame[PRICES].max(axis=1)
+    frame["low"] = frame[PRICES].min(axis=1)
+    return frame
+
+
+@pytest.mark.parametrize("scenario", ["static", "crisis"])
+@pytest.mark.parametrize("row", [4, 700, N_BARS - 1])
+@pytest.mark.parametrize("factor", [1.5, 2, 3, 4, 5, 10, 1 / 2, 1 / 10])
+def test_a_split_is_named_with_its_factor(scenario, row, factor):
+    frames = market(scenario)
+    frames["A02"] = scaled(frames["A02"], slice(row, None), 1 / factor)
+    found = only(frames, "A02", "split")
+    assert found["moment"] == frames["A02"].index[row]
+    assert found["figure"] == pytest.approx(factor)
+    new, old = (2, 3) if factor == 1.5 else (1, factor)
+    name = f"{old:g}:{new:g} split" if factor > 1 else f"1:{1 / factor:g} reverse split"
+    assert f"looks like a {name} at " in found["text"]
+
+
+def test_a_crash_that_stays_is_no_split_and_another_unit_is_a_jump():
+    frames = market(bar_volatility=0.02)
+    frames["A01"] = scaled(frames["A01"], slice(600, None), 0.55)
+    assert check_bars(frames).ok
+    frames["A01"] = scaled(frames["A01"], slice(900, None), 37)
+    assert only(frames, "A01", "jump")["figure"] == pytest.approx(37, rel=0.01)
+
+
+MISPRINTS = [(1000, PRICES), (10, PRICES), (0.1, PRICES), (2, ["close"]), (1 / 3, ["open"])]
+
+
+@pytest.mark.parametrize(
+    ("row", "factor", "columns"),
+    [(row, *size) for row in (5, 800) for size in [*MISPRINTS, (3, ["high"]), (0.2, ["low"])]]
+    + [(row, 1000, PRICES) for row in (0, N_BARS - 1)],  # a tenth could be a split there
+)
+def test_a_misprint_is_named_with_its_size(row, factor, columns):
+    frames = market(seed=12)
+    frames["A00"] = scaled(frames["A00"], row, factor, columns)
+    found = only(frames, "A00", "misprint")
+    assert found["moment"] == frames["A00"].index[row]
+    assert found["figure"] == pytest.approx(factor, rel=0.1)
+
+
+@pytest.mark.parametrize(("row", "length"), [(3, 15), (400, 60), (1100, N_BARS - 1100)])
+def test_a_stale_stretch_is_named_with_its_length(row, length):
+    frames = market(seed=13)
+    stale = frames["A03"].copy()
+    stale.iloc[row : row + length, stale.columns.get_indexer(PRICES)] = stale["close"].iloc[row]
+    found = only({**frames, "A03": stale}, "A03", "stale")
+    assert (found["moment"], found["figure"]) == (stale.index[row], length)
+
+
+def test_weekends_filled_with_the_last_price_are_stale():
+    frames = market(seed=13)
+    filled = frames["A03"].copy()
+    filled.loc[filled.index.day_of_week >= 5, PRICES] = np.nan
+    filled["close"] = filled["close"].ffill().bfill()
+    for name in PRICES:
+        filled[name] = filled[name].fillna(filled["close"])
+    found = only({**frames, "A03": filled}, "A03", "stale")
+    assert found["figure"] == 49 and "such runs" in found["text"]
+
+
+def test_coarse_ticks_are_not_stale():
+    frames = market(bar_volatility=0.0005)
+    frames["A00"][PRICES] = (frames["A00"][PRICES] / 0.1).round() * 0.1
+    assert (frames["A00"]["close"].diff() == 0).mean() > 0.3
+    assert check_bars(frames).ok
+
+
+def test_a_constant_and_a_volume_that_is_always_zero():
+    frames = market()
+    constant = frames["A01"].assign(**dict.fromkeys(PRICES, 5.0))
+    assert only({**frames, "A01": constant}, "A01", "constant")["figure"] == N_BARS
+    silent = frames["A01"].assign(volume=0.0)
+    assert only({**frames, "A01": silent}, "A01", "zero volume")["figure"] == 1
+    assert check_bars({**frames, "A01": frames["A01"].assign(volume=np.nan)}).ok
+
+
+@pytest.mark.parametrize(("power", "scale"), [(1, 1), (1, 7.3), (2, 1), (-1, 1)])
+def test_a_duplicate_of_another_asset(power, scale):
+    frames = market("factor")
+    frames["B"] = frames["A02"].assign(**(scale * frames["A02"][PRICES] ** power))
+    if power < 0:
+        frames["B"][["high", "low"]] = frames["B"][["low", "high"]].to_numpy()
+    found = only(frames, "B", "duplicate")
+    assert "A02" in found["text"] and found["figure"] == 1.0
+    assert (f"{power} times" in found["text"]) == (power != 1)
+
+
+def test_a_file_overwritten_by_another_from_a_date_on():
+    frames = market("factor")
+    level = frames["A01"]["close"].iloc[799] / frames["A02"]["close"].iloc[799]
+    tail = frames["A02"].iloc[800:].assign(**(frames["A02"].iloc[800:][PRICES] * level))
+    frames["A01"] = pd.concat([frames["A01"].iloc[:800], tail])
+    found = check_bars(frames).findings
+    assert found["kind"].tolist() == ["duplicate"]
+    assert found["figure"][0] == pytest.approx(700 / N_BARS, abs=0.1)
+    assert abs(found["moment"][0] - frames["A02"].index[800]) < pd.Timedelta("5D")
+
+
+@pytest.mark.parametrize("offset", ["1ms", "1s", "7min", "30min", "-1ms", "-1s", "-7min"])
+def test_a_clock_beside_the_others_is_named_with_its_offset(offset):
+    frames = market()
+    frames["A01"] = frames["A01"].set_axis(frames["A01"].index + pd.Timedelta(offset))
+    found = only(frames, "A01", "clock")
+    assert found["figure"] == pytest.approx(pd.Timedelta(offset) / pd.Timedelta("1s"))
+    assert "A00" in found["text"] and offset.strip("-")[:1] in found["text"]
+
+
+def test_two_assets_that_never_meet():
+    frames = market("factor", n_assets=3)
+    pair = {"first": frames["A00"], "second": frames["A01"]}
+    for shifted, other in (("first", "second"), ("second", "first")):
+        late = pair[shifted].set_axis(pair[shifted].index + pd.Timedelta("30min"))
+        found = only({**pair, shifted: late}, shifted, "clock")
+        assert other in found["text"] and "0%" in found["text"]
+
+
+def daily(frame, zone):
+    """Resample hourly bars to days from midnight to midnight of a zone."""
+    rule = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+    days = frame.tz_convert(zone).resample("1D").agg(rule).iloc[1:-1]
+    return days.tz_convert("UTC").rename_axis("time")
+
+
+def test_days_that_each_exchange_counts_from_its_own_midnight():
+    hourly = market("factor", n_steps=9_000, n_assets=4)
+    zones = {"A00": "UTC", "A01": "Asia/Tokyo", "A02": "America/New_York", "A03": "UTC"}
+    frames = {symbol: daily(frame, zones[symbol]) for symbol, frame in hourly.items()}
+    found = check_bars(frames).findings.set_index("symbol")
+    assert found["kind"].to_dict() == {"A01": "clock", "A02": "clock"}
+    assert found["figure"]["A01"] == -9 * 3600  # midnight in Tokyo is 15:00 UTC
+    assert found["figure"]["A02"] in (4 * 3600, 5 * 3600)
+    assert "9 h earlier" in found["text"]["A01"]
+
+
+def test_one_daily_file_among_hourly_ones():
+    frames = market()
+    frames["A03"] = daily(frames["A03"], "UTC")
+    found = only(frames, "A03", "spacing")
+    assert found["figure"] == 24 and "every 1 day" in found["text"] and "every 1 h" in found["text"]
+
+
+@pytest.mark.parametrize("when", ["first", "last"])
+def test_a_file_whose_spacing_changes(when):
+    frames = market("factor", n_steps=3000)
+    hourly, days = frames["A02"], daily(frames["A02"], "UTC")
+    middle = days.index[60]
+    parts = [days[days.index < middle], hourly[hourly.index >= middle]]
+    if when == "last":
+        parts = [hourly[hourly.index < middle], days[days.index >= middle]]
+    frames["A02"] = pd.concat(parts)
+    found = only(frames, "A02", "spacing")
+    assert found["figure"] == 24
+    change = middle if when == "last" else days.index[0]
+    assert abs(found["moment"] - change) <= pd.Timedelta("1D")
+
+
+@pytest.mark.parametrize("lag", [1, -1, 5])
+@pytest.mark.parametrize("scenario", ["static", "hub", "crisis", "asynchronous"])
+def test_a_clock_that_is_late_or_early(scenario, lag):
+    frames = market(scenario, n_assets=6, seed=14)
+    frames["A03"] = frames["A03"].set_axis(frames["A03"].index + pd.Timedelta(hours=lag))
+    found = only(frames, "A03", "late clock" if lag > 0 else "early clock")
+    assert found["figure"] == lag
+
+
+def test_an_asset_stamped_by_its_close_beside_one_other():
+    frames = market("factor", n_assets=3)
+    late = frames["A01"].set_axis(frames["A01"].index + pd.Timedelta("1h"))
+    found = only({"BTC": frames["A00"], "ETH": late}, "ETH", "late clock")
+    assert "BTC" in found["text"]
+
+
+@pytest.mark.parametrize("share", [0.95, 0.6])
+def test_missing_bars(share):
+    frames = market(seed=15)
+    keep = np.random.default_rng(1).random(N_BARS) > share
+    frames["A02"] = frames["A02"][keep]
+    found = only(frames, "A02", "missing")
+    assert found["figure"] == pytest.approx(share, abs=0.05)
+
+
+def test_a_gap_an_early_end_and_a_late_start():
+    frames = market(seed=16)
+    cut = {**frames, "A01": frames["A01"].drop(frames["A01"].index[500:700])}
+    found = only(cut, "A01", "gap")
+    assert (found["figure"], found["moment"]) == (200, frames["A01"].index[700])
+    found = only({**frames, "A01": frames["A01"].iloc[:-300]}, "A01", "ends early")
+    assert found["figure"] == pytest.approx(300 / 24)
+    assert found["moment"] == frames["A01"].index[-301]
+    report = check_bars({**frames, "A01": frames["A01"].iloc[300:]})
+    assert report.ok and report.coverage["remark"]["A01"] == "starts 12.5 days after the others"
+
+
+def in_session(frame, zone="America/New_York", opens="09:30", closes="16:00"):
+    local = frame.tz_convert(zone).between_time(opens, closes, inclusive="left")
+    return local[local.index.day_of_week < 5].tz_convert("UTC")
+
+
+def test_closed_hours_are_neither_gaps_nor_missing_bars():
+    frames = market("factor", n_steps=6_000, bar="30min", n_assets=5)
+    frames["A01"] = in_session(frames["A01"])
+    frames["A02"] = in_session(frames["A02"], "Asia/Tokyo", "09:00", "15:00")
+    report = check_bars(frames)
+    assert report.ok, str(report)
+    assert report.coverage["share"]["A01"] == pytest.approx(6.5 * 5 / 168, abs=0.02)
+    assert report.coverage["known_targets"]["A01"] == pytest.approx(12 / 13, abs=0.01)
+
+
+@pytest.mark.parametrize("name", sample_names())
+def test_packaged_samples_pass(name):
+    report = check_bars(load_sample(name))
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("number", range(60))
+def test_simulated_markets_pass(number):
+    scenario = list(SCENARIOS)[number % len(SCENARIOS)]
+    options = [(10, 1000, "1h"), (3, 400, "1h"), (5, 700, "30min")][number % 3]
+    n_assets, n_steps, bar = options
+    frames = market(scenario, 300 + number, n_assets=n_assets, n_steps=n_steps, bar=bar)
+    report = check_bars(frames)
+    assert report.ok, str(report)
+
+
+def test_random_walks_and_ragged_frames_pass(make_frames, ragged_frames):
+    assert check_bars(make_frames(600, 3)).ok and check_bars(ragged_frames).ok
+
+
+def test_coverage_counts_bars_rows_and_targets():
+    frames = market(n_steps=200)
+    frames["A01"] = frames["A01"].iloc[100:].drop(frames["A01"].index[150])
+    row = check_bars(frames).coverage.loc["A01"]
+    assert row["first"] == frames["A00"].index[100] and row["last"] == frames["A00"].index[-1]
+    assert (row["bars"], row["spacing"]) == (99, pd.Timedelta("1h"))
+    assert row["share"] == pytest.approx(99 / 100)
+    assert row["known_targets"] == pytest.approx(97 / 99)  # not before the gap, not the last
+
+
+@pytest.mark.parametrize("n_bars", [1, 2, 10])
+@pytest.mark.parametrize("n_assets", [1, 3])
+def test_few_bars_are_a_finding(make_frames, n_bars, n_assets):
+    report = check_bars(make_frames(n_bars, n_assets))
+    few = report.findings[report.findings["kind"] == "few bars"]
+    assert len(few) == n_assets and (few["figure"] == n_bars).all()
+    assert len(report.coverage) == n_assets
+
+
+def test_a_report_prints_and_renders_hostile_symbols_as_data():
+    frames = market(n_steps=300)
+    name = "<script>alert(1)</script>\nB: all fine\x1b[2J"
+    frames[name] = frames.pop("A00").assign(volume=0.0)
+    report = check_bars(frames)
+    assert len(str(report).splitlines()) == 1 and "\x1b" not in str(report)
+    assert report.findings["symbol"][0] == name
+    assert "<script>" not in report._repr_html_() and "zero volume" in report._repr_html_()
+    assert repr(report) == "BarsReport(1 findings, 4 assets)"
+    sound = check_bars(market(n_steps=300))
+    assert str(sound) == "no findings in 4 assets" and sound.findings.empty
+    assert list(sound.findings) == list(report.findings)
+
+
+def test_frames_that_are_no_bars_are_refused_by_name(make_frames):
+    frames = make_frames(100, 3)
+    frames["S0"].iloc[3, 3] = -1.0
+    frames["S2"] = frames["S2"].iloc[::-1]
+    with pytest.raises(InvalidInputError, match=r"S0: .*S2: "):
+        check_bars(frames)
+    for wrong in ({}, None, frames["S1"]):
+        with pytest.raises(InvalidInputError, match="frames must"):
+            check_bars(wrong)
+
+
+def test_many_clocks_that_never_meet_stay_within_bounds(make_frames):
+    frames = make_frames(2_000, 60)
+    for number, symbol in enumerate(frames):
+        frames[symbol].index += pd.Timedelta(milliseconds=number)
+    found = check_bars(frames).findings
+    assert (found["kind"] == "clock").all() and len(found) == 59
