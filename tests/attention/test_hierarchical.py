@@ -131,39 +131,6 @@ def test_fully_masked_queries_are_zero_at_every_level(x):
     assert all((level[..., [2, 3], :] == 0).all() for level in attention.values())
 
 
-def held_out_error(sectors, seed):
-    """Learn to report the mean of one's own sector from noisy members; return 1 - R²."""
-    n_assets, truth = 12, torch.arange(12) // 3
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
-    factor = torch.randn(1200, 4, generator=generator)
-    noise = torch.randn(1200, n_assets, generator=generator)
-    seen = (factor[:, truth] + 1.5 * noise)[..., None, None]  # (B, N, 1, 1)
-    embed = torch.nn.Linear(1, 8)
-    layer = HierarchicalCrossAttention(8, 2, sectors, [0] * n_assets)
-    head = torch.nn.Linear(8, 1)
-    modules = torch.nn.ModuleList([embed, layer, head])
-    optimiser = torch.optim.Adam(modules.parameters(), lr=0.03)
-    for _ in range(80):
-        mixed, _ = layer(embed(seen[:600]), return_attention=False)
-        loss = (head(mixed).squeeze((-1, -2)) - factor[:600, truth]).square().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    with torch.no_grad():
-        mixed, _ = layer(embed(seen[600:]), return_attention=False)
-        return (head(mixed).squeeze((-1, -2)) - factor[600:, truth]).square().mean().item()
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_wrong_map_of_sectors_hurts(seed):
-    right = held_out_error([i // 3 for i in range(12)], seed)
-    wrong = held_out_error([i % 4 for i in range(12)], seed)
-    floor = 1 - 1 / (1 + 1.5**2 / 3)  # what is left when the mean of the three is all one knows
-    assert right < floor + 0.08
-    assert wrong > right + 0.15, f"right {right:.3f}, wrong {wrong:.3f}"
-
-
 @pytest.mark.parametrize(
     ("sectors", "markets", "options", "named"),
     [
