@@ -43,7 +43,7 @@ MUTATIONS = [
         "tests/attention/test_functional.py",
     ),
     Mutation(
-        "a fully masked row attends to everybody",
+        "a fully masked row attends to every key",
         "crossattn/attention/functional.py",
         ".softmax(dim=-1).masked_fill(~mask, 0.0)",
         ".softmax(dim=-1)",

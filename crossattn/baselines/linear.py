@@ -1,6 +1,6 @@
 """Vector autoregressions on lagged log returns: the linear answer to "who leads whom".
 
-With ``penalty="lasso"`` and ``volatility_weights=True`` this is the honest linear baseline.
+With ``penalty="lasso"`` and ``volatility_weights=True`` this is the strongest linear baseline.
 
 Built in chapter: Honest comparison.
 """

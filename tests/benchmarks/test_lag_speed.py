@@ -35,8 +35,8 @@ class PooledLoop(nn.Module):
                 for layer, tokens in ((self.query, x), (self.key, source), (self.value, source))
             )  # (B, H, N, D / H)
             attention = (query @ key.mT / math.sqrt(D // H)).softmax(-1)
-            heard = self.output((attention @ value).transpose(1, 2).flatten(-2))
-            answers.append(self.norm(x + heard[:, :, None].expand_as(x)))
+            mixed = self.output((attention @ value).transpose(1, 2).flatten(-2))
+            answers.append(self.norm(x + mixed[:, :, None].expand_as(x)))
         return sum(w * answer for w, answer in zip(self.lag.softmax(0), answers, strict=True))
 
 
@@ -55,10 +55,10 @@ def lag_by_lag(layer: TemporalCrossAttention, x):
         value = layer.value_projection(source).unflatten(-1, by_head)
         values.append(value * 2 * torch.sigmoid(layer.gate(source))[..., None])
     attention = torch.stack(scores, -1).flatten(-2).softmax(-1).unflatten(-1, (N, L))
-    heard = sum(
+    mixed = sum(
         torch.einsum("bhtij,bjthd->bithd", attention[..., lag], values[lag]) for lag in range(L)
     )
-    return layer.output_projection((heard * layer.gain[None, :, None, :, None]).flatten(-2))
+    return layer.output_projection((mixed * layer.gain[None, :, None, :, None]).flatten(-2))
 
 
 def test_the_last_step_against_a_pooled_loop():

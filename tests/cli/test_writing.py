@@ -45,13 +45,13 @@ def test_a_full_disk_names_the_path_too(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_a_device_is_written_to_and_never_replaced(tmp_path):
-    pipe, heard = tmp_path / "pipe", []
+    pipe, read = tmp_path / "pipe", []
     os.mkfifo(pipe)
-    reader = threading.Thread(target=lambda: heard.append(pipe.read_text()), daemon=True)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
     reader.start()
     written(pipe)
     reader.join(10)
-    assert heard == ["new"] and pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+    assert read == ["new"] and pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
 
 
 def test_a_link_is_followed(tmp_path):

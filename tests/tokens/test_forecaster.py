@@ -1,4 +1,4 @@
-"""The forecaster as a whole: what it hears, how it adds up, and that it reads nothing late."""
+"""The forecaster as a whole: what it reads, how it adds up, and that it reads nothing late."""
 
 import dataclasses
 
