@@ -84,11 +84,11 @@ def run(args: argparse.Namespace) -> None:
         frames, args.lookback, args.horizon, exogenous=exogenous, how=args.how
     )
     args.lookback = data.lookback
-    for line in spans_of(data):
-        echo(line)
     parts = data.split(train=0.6, val=0.1)
     # under torchrun all processes train a network together; a forecaster is fitted by the main one
     is_main = DistributedContext.current().is_main
+    for line in spans_of(data) if is_main else ():
+        echo(line)
     if is_network or is_main:
         trained = _train_network if is_network else _fit_forecaster
         model, plot_losses, summary = trained(args, *parts[:2])
