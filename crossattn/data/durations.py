@@ -31,7 +31,7 @@ def check_span(name: str, value: object) -> int | pd.Timedelta:
         given = re.sub(r"(?<=[\d\s])[Hdw](?![A-Za-z])", lambda unit: unit[0].swapcase(), value)
     if has_unit:
         with contextlib.suppress(ValueError, TypeError, OverflowError):
-            duration = pd.Timedelta(given)
+            duration = pd.Timedelta(given).floor("us")  # as fine as clocks are
     if duration > pd.Timedelta(0):  # False for NaT
         return duration
     raise InvalidInputError(

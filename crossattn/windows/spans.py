@@ -144,10 +144,10 @@ def coverage_of(data: CrossAttentionData) -> pd.DataFrame:
 
 def check_coverage(data: CrossAttentionData) -> None:
     """Refuse symbols without a known target or a shared bar, warn of those with few targets."""
-    cure = 'keep shared bars alone (how="common") or leave them out'
+    cure = "give a longer horizon or leave them out"
     if data.duration is None:
         by_time = 'give horizon as a duration such as "24h"'
-        cure = f"{by_time}, {cure}"
+        cure = f'{by_time}, keep shared bars alone (how="common") or leave them out'
         present = np.isfinite(data.closes)
         together = present[present.sum(axis=1) > 1].any(axis=0)
         if len(together) > 1 and not together.all():
@@ -159,8 +159,8 @@ def check_coverage(data: CrossAttentionData) -> None:
     count, share = table["known_targets"].to_numpy(), table["known_share"].to_numpy()
     if (count == 0).any():
         raise InvalidInputError(
-            f"data: {_named(data.symbols, count == 0)} have no known target in any of {len(data)} "
-            f"windows: {cure}"
+            f"data: no target of {_named(data.symbols, count == 0)} is known in any of "
+            f"{len(data)} windows: {cure}"
         )
     if data.duration is not None:  # a closed market has no bar to start from: no fault of the span
         share = count / table["bars"].to_numpy()

@@ -219,7 +219,7 @@ def test_symbols_without_targets_are_refused_and_with_few_warned_of():
     opens = pd.date_range("2024-01-01", periods=400, freq="h", tz="UTC")
     frames = {s: bars(opens, k) for k, s in enumerate("AB")}
     daily = bars(opens[23::24], 7)  # closes at midnight, with an hourly bar
-    with pytest.raises(InvalidInputError, match="C have no known target in any of"):
+    with pytest.raises(InvalidInputError, match="no target of C is known in any of"):
         prepare(frames | {"C": daily}, lookback=5, horizon=23)
     with pytest.warns(CrossAttentionWarning, match='few known targets: C 4% .*how="common"'):
         prepare(frames | {"C": daily}, lookback=5, horizon=24)
@@ -228,7 +228,9 @@ def test_symbols_without_targets_are_refused_and_with_few_warned_of():
     prepare(tail, lookback=5, horizon=23, include_latest=True)  # a forecast needs no targets
 
 
-@pytest.mark.parametrize("wrong", ["7", "0h", "-24h", "1M", "soon", 1.5, float("nan"), pd.NaT, []])
+@pytest.mark.parametrize(
+    "wrong", ["7", "0h", "1ns", "-24h", "1M", "soon", 1.5, float("nan"), pd.NaT, []]
+)
 @pytest.mark.parametrize("name", ["lookback", "horizon"])
 def test_what_is_neither_bars_nor_a_duration_is_refused(mixed, name, wrong):
     with pytest.raises(InvalidInputError, match=f"{name} must be a number of bars"):
