@@ -119,6 +119,15 @@ def test_a_duration_on_an_hourly_clock_is_that_many_bars(scenario):
             assert [b.ends.tolist() for b in mine.train] == [b.ends.tolist() for b in theirs.train]
 
 
+def test_an_outage_of_all_leaves_a_clock_steady(make_frames, mixed):
+    frames = {s: f.drop(f.index[300:303]) for s, f in make_frames(600, 2).items()}
+    data = prepare(frames, lookback=4, horizon="24h")
+    assert data.is_steady and data.horizon == 24
+    # the bar at which 24 hours are over is missing: known at the next one, from the one before
+    assert data.target_rows[280 - 4] == 300 and data.exit_rows[280 - 4, 0] == 299
+    assert not prepare(mixed, lookback=4, horizon="24h").is_steady
+
+
 def test_a_missing_bar_ends_a_day_at_the_bar_before_it(make_frames):
     frames = make_frames(120, 2)
     gone = frames["S1"].index[60]
