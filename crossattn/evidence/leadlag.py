@@ -350,11 +350,11 @@ def _test(measured: Contributions, prices: Prices, alpha: float) -> pd.DataFrame
     """Test some followers: one row for each, in every cell an array over sources."""
     data = prices.data
     starts, clock = np.asarray(data.ends), data.clock.as_unit("s").asi8
-    stops, rows = data.exit_rows[starts], []
+    ends, rows = data.exit_rows[starts], []
     for k, follower in enumerate(measured.symbols):
         i, parts = data.symbols.index(follower), measured.total[:, k].astype(float)
-        closes, y = data.closes[:, i], data.y[:, i]
-        row = contribution_scores(closes, starts, stops[:, i], clock, parts)
+        closes, y, stops = data.closes[:, i], data.y[:, i], ends[:, i]
+        row = contribution_scores(closes, starts, stops, clock, parts)
         # what the model claims (its response) times how much of it comes true (the tested slope)
         spread = y[np.isfinite(y)].std() if np.isfinite(y).any() else 0.0
         unit = measured.response[k] / (spread or np.inf)
