@@ -27,6 +27,7 @@ from crossattn.tokens.sparse import (
     running_sum,
 )
 from crossattn.tokens.varying import VaryingPart
+from crossattn.tokens.volatility import VolatilityTokenizer, fit_volatility
 from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.splits import hold_out
 
@@ -55,8 +56,8 @@ class CrossAttentionForecaster(ForecastEstimator):
         Oldest bar that is read, counted back from the newest: lags 1 to ``max_lag + 1``.
     n_models : int
         Content heads, which differ in their initial weights and are averaged.
-    target : {"return"}
-        What is forecast: ``data.y``.
+    target : {"return", "volatility"}
+        What is forecast: ``data.y`` or ``data.realised_volatility``; see Notes for the latter.
     seed : int
         Of the content heads; everything else is deterministic.
     device : str
@@ -99,6 +100,13 @@ class CrossAttentionForecaster(ForecastEstimator):
     known of each bar, mixed on next bars; a regression on the horizon's own return adds what it
     can show on validation. A duration that is not the same number of bars everywhere is forecast
     by that regression alone.
+
+    ``target="volatility"`` has one part, log-linear in tokens of its own
+    (:mod:`crossattn.tokens.volatility`): slow and fast means of squared returns and ranges, falls,
+    the other features, hour and weekday. It is fitted by QLIKE, so that a forecast is the root of
+    the expected squared volatility, above 0. ``contributions`` and ``intercept`` then add up to the
+    *log* of the forecast: a token multiplies it by the exponential of its share. ``n_models``,
+    ``varying``, ``content`` and ``epochs`` play no part in it, and ``coefficients`` are 0.
 
     Built in chapter: The full model.
 
@@ -189,15 +197,20 @@ class CrossAttentionForecaster(ForecastEstimator):
             )
         self._remember(train)
         self.sources_ = train.sources
-        self._tokenizer = Tokenizer(self.max_lag).fit(train)
+        tokenizer = VolatilityTokenizer if self.target == "volatility" else Tokenizer
+        self._tokenizer = tokenizer(self.max_lag).fit(train)
         data, train_rows, val_rows = _together(train, self._aligned(val))
         series = self._tokenizer.series(data)
         index = TokenIndex(series.channels)
         self.channels_ = tuple(dict.fromkeys(channel.name for channel in series.channels))
         self._centre = _token_means(index, train_rows)
+        self._spread = _token_spreads(index, train_rows)
+        self._varying = self._content = self._calendar = None
+        if self.target == "volatility":
+            self._fit_volatility(index, series, data, train_rows, val_rows)
+            return self
         first, final = self._fit_static(index, series, train_rows, val_rows)
         held_out = {name: part.forecast(index, val_rows) for name, part in first.items()}
-        self._varying = self._content = None
         if self.varying:
             self._varying = VaryingPart(self.max_lag + 1).fit(series, train_rows)
             held_out["varying"] = self._varying.forecast(series, val_rows)
@@ -245,7 +258,6 @@ class CrossAttentionForecaster(ForecastEstimator):
         both = np.concatenate([train_rows, val_rows])
         self.drift_ = common_drift(target[both], volatility[both], self.horizon_)
         self._static = _mixed(final, self.weights_)
-        self._spread = _token_spreads(index, train_rows)
         if self.varying:
             used = self.weights_["varying"] > 0
             self._varying = VaryingPart(self.max_lag + 1).fit(series, both) if used else None
@@ -254,13 +266,15 @@ class CrossAttentionForecaster(ForecastEstimator):
         return self
 
     def predict(self, data: CrossAttentionData) -> np.ndarray:
-        """Return forecasts ``(n, n_assets)`` in the units and the order of ``data.y``.
+        """Return forecasts ``(n, n_assets)`` in the units and the order of what is forecast.
 
         Known at each window's last close; NaN where the asset has no bar there.
         """
         series, rows = self._read(data)
         index = TokenIndex(series.channels)
         out = self.drift_ + self._mix(self._static, index, series, rows)
+        if self._calendar is not None:
+            out = np.exp(out + self._calendar.at(series.hour[rows], series.weekday[rows]))
         out = out[:, [self.symbols_.index(symbol) for symbol in data.symbols]]
         known = np.isfinite(data.panel[data.ends]).any(axis=2)
         return np.where(data.has_bar & known, out, np.nan)
@@ -268,14 +282,18 @@ class CrossAttentionForecaster(ForecastEstimator):
     def intercept(self, data: CrossAttentionData) -> np.ndarray:
         """Return what is forecast before any token is read, ``(n, n_assets)``.
 
-        The drift, plus what centring the tokens leaves.
+        The drift, plus what centring the tokens leaves; of a volatility its log, with the calendar.
         """
         self._check_fitted()
         level = self.drift_ + self._static.offset + self._static.coefficient @ self._centre
-        return np.tile(level, (len(data), 1))
+        if self._calendar is None:
+            return np.tile(level, (len(data), 1))
+        return level + self._calendar.at(data.timestamps.hour, data.timestamps.day_of_week)
 
     def contributions(self, data: CrossAttentionData, by_channel: bool = False) -> np.ndarray:
         """Return what each token adds to each forecast: they and the intercept sum to it.
+
+        For ``target="volatility"`` they sum to its log.
 
         Returns
         -------
@@ -400,7 +418,17 @@ class CrossAttentionForecaster(ForecastEstimator):
         for name in ("n_models", "tokens_per_follower", "epochs"):
             check_int(name, getattr(self, name))
         check_seed("seed", self.seed)
-        check_choice("target", self.target, ("return",))
+        check_choice("target", self.target, ("return", "volatility"))
+
+    def _target_of(self, data: CrossAttentionData) -> np.ndarray:
+        return data.realised_volatility if self.target == "volatility" else data.y
+
+    def _fit_volatility(
+        self, index: TokenIndex, series: TokenSeries, data: CrossAttentionData, train, val
+    ) -> None:
+        fitted = fit_volatility(index, series, data, train, val, self.tokens_per_follower)
+        self._static, self.drift_, self._calendar = fitted.tokens, fitted.level, fitted.calendar
+        self.weights_, self.history_ = fitted.weights, pd.DataFrame([])
 
     def _fit_static(
         self, index: TokenIndex, series: TokenSeries, train, val

@@ -21,6 +21,7 @@ from crossattn.tokens.regime import Regime
 from crossattn.tokens.sparse import LinearMap
 from crossattn.tokens.tracking import Drift
 from crossattn.tokens.varying import VaryingPart
+from crossattn.tokens.volatility import Calendar, VolatilityTokenizer
 from crossattn.training.checkpoint import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -48,6 +49,7 @@ def save_forecaster(forecaster, directory: Path, **extra) -> None:
         "centre": forecaster._centre,
         "spread": forecaster._spread,
         "drift": forecaster.drift_,
+        **(vars(forecaster._calendar) if forecaster._calendar else {}),
         **{f"tokenizer.centre.{k}": v for k, v in tokenizer.centre.items()},
         **{f"tokenizer.spread.{k}": v for k, v in tokenizer.spread.items()},
     }
@@ -138,8 +140,12 @@ def _assembled(cls, content: dict, tensors: dict[str, torch.Tensor]):
         }
         for side in ("centre", "spread")
     }
-    forecaster._tokenizer = Tokenizer(forecaster.max_lag, **scales)
-    forecaster._varying = forecaster._content = None
+    is_volatility = forecaster.target == "volatility"
+    tokenizer = VolatilityTokenizer if is_volatility else Tokenizer
+    forecaster._tokenizer = tokenizer(forecaster.max_lag, **scales)
+    forecaster._varying = forecaster._content = forecaster._calendar = None
+    if is_volatility:
+        forecaster._calendar = Calendar(arrays["hours"], arrays["weekdays"])
     if content["parts"]["varying"] is not None:
         forecaster._varying = _varying_from_json(content["parts"]["varying"])
     if content["parts"]["content"] is not None:

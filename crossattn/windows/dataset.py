@@ -164,9 +164,14 @@ class CrossAttentionData:
         Root of the sum of squared log returns, known when `y` is and NaN where `y` is. A return
         across missing bars counts once, at the bar that ends it.
         """
+        return self.volatility_targets[self._end_rows]
+
+    @property
+    def volatility_targets(self) -> np.ndarray:
+        """Realised volatility that follows every row of the panel (n_rows, n_assets)."""
         if self.horizon == 1:
-            return np.abs(np.log1p(self.y))
-        return volatility_until(self.closes, self.exit_rows)[self._end_rows]
+            return np.abs(np.log1p(self.targets))
+        return volatility_until(self.closes, self.exit_rows)
 
     @property
     def is_steady(self) -> bool:
