@@ -21,6 +21,8 @@ from crossattn.errors import InvalidInputError
 from crossattn.evidence._models import symbols_of
 from crossattn.evidence.contributions import Contributions, measure_contributions
 from crossattn.evidence.inference import MIN_EFFECTIVE, benjamini_hochberg, contribution_scores
+from crossattn.evidence.spillover import METHOD as SPILLOVER_METHOD
+from crossattn.evidence.spillover import spillover_scores
 from crossattn.evidence.tradability import Prices, gains, judge
 from crossattn.windows.dataset import CrossAttentionData
 
@@ -298,6 +300,10 @@ def analyze_lead_lag_relationships(
     bars, 99-100 % are found at an oracle R² of 2 %, 91-100 % at 1 %. Strong skewness on fewer than
     30 effective days is a known limit (8 % below .05).
 
+    With a forecaster of ``target="volatility"`` the claim is that j's *volatility* spreads to i's
+    (:func:`crossattn.evidence.spillover.spillover_scores`): the effect is the change of i's log
+    volatility for one standard deviation of j's channel, and nothing is said of costs.
+
     Limits: a common driver outside of the data makes its slower followers look led by its faster
     ones; a proxy that moves with the true leader can take its place; stale quotes make the asset
     that trades more often "lead" (``note`` says so where bars show it, of 92 % of such claims on
@@ -327,14 +333,16 @@ def analyze_lead_lag_relationships(
     known = symbols_of(model, data)
     chosen = _chosen(symbols, known, data.exogenous_names)
     followers = [name for name in known if name in (chosen or known)]
-    prices = Prices(data)
     at_once = max(1, int(GROUP_CELLS / len(data.sources) / (len(data) + MOMENTS)))
-    parts = []
-    for k in range(0, len(followers), at_once):
-        some = followers[k : k + at_once]
+    groups = [followers[k : k + at_once] for k in range(0, len(followers), at_once)]
+    if getattr(model, "target", "return") == "volatility":
+        parts = [(some, *spillover_scores(model, data, some)) for some in groups]
+        return _report(parts, len(data), alpha, chosen, SPILLOVER_METHOD)
+    prices, parts = Prices(data), []
+    for some in groups:
         measured = measure_contributions(model, data, followers=some)
         parts.append((measured.symbols, measured.sources, _test(measured, prices, alpha)))
-    return _report(parts, prices, alpha, chosen)
+    return _report(parts, len(data), alpha, chosen, judge=lambda edge: judge(edge, prices))
 
 
 def contribution_test(
@@ -343,7 +351,7 @@ def contribution_test(
     """Test measured contributions, as :func:`crossattn.analyze_lead_lag_relationships` does."""
     prices = Prices(data)
     parts = [(measured.symbols, measured.sources, _test(measured, prices, alpha))]
-    return _report(parts, prices, alpha, None)
+    return _report(parts, len(data), alpha, None, judge=lambda edge: judge(edge, prices))
 
 
 def _test(measured: Contributions, prices: Prices, alpha: float) -> pd.DataFrame:
@@ -367,7 +375,9 @@ def _test(measured: Contributions, prices: Prices, alpha: float) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
-def _report(parts: list[tuple], prices: Prices, alpha: float, chosen) -> LeadLagReport:
+def _report(
+    parts: list[tuple], n_windows: int, alpha: float, chosen, method: str = METHOD, judge=None
+) -> LeadLagReport:
     """Put groups of followers together, and leave out the pairs not asked about."""
     symbols, (sources, *_), tables = zip(*parts, strict=True)
     symbols = [name for some in symbols for name in some]
@@ -380,10 +390,10 @@ def _report(parts: list[tuple], prices: Prices, alpha: float, chosen) -> LeadLag
         tuple(symbols[i] for i in rows),
         order,
         alpha=alpha,
-        method=METHOD,
-        n_windows=len(prices.data),
+        method=method,
+        n_windows=n_windows,
         family=matrices["tested"] & ~matrices["silent"],
-        judge=lambda edge: judge(edge, prices),
+        judge=judge,
         **matrices,
     )
 

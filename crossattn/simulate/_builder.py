@@ -21,6 +21,7 @@ from crossattn.simulate._shocks import (
     draw_shocks,
     factor_loadings,
     garch_log_volatility,
+    spillover_log_volatility,
 )
 from crossattn.simulate.dynamics import Dynamics, Edges, Firing, Signal, draw_sparse, no_edges
 
@@ -78,6 +79,7 @@ class MarketOptions:
     mover_window: int = 12
     active_hours: int = 8
     drift_half_life: float = 1000
+    spillover: float = 0.15
 
     def __post_init__(self) -> None:
         least = {"n_assets": 2, "n_steps": 2, "seed": 0, "n_sectors": 0}
@@ -95,6 +97,7 @@ class MarketOptions:
         check_float("threshold", self.threshold, at_least=0, at_most=10)
         check_float("gate_share", self.gate_share, above=0, at_most=1)
         check_float("drift_half_life", self.drift_half_life, above=0)
+        check_float("spillover", self.spillover, at_least=0, at_most=0.2)
         check_choice("volatility", self.volatility, ("stochastic", "garch", "constant"))
         check_choice("change", self.change, ("graph", "sign"))
         if self.n_assets * self.n_steps > MAX_BARS:
@@ -204,7 +207,8 @@ class MarketBuilder:
     """Draw shocks, volatility, volume and graph, each from a random stream of its own.
 
     Two scenarios of one seed then differ only in who leads, not in their noise. Everything is drawn
-    on first use; a scenario sets ``shared_volatility`` or calls :meth:`draw_states` before that.
+    on first use; a scenario sets ``shared_volatility`` or ``variance_edges``, or calls
+    :meth:`draw_states`, before that.
     """
 
     def __init__(self, options: MarketOptions) -> None:
@@ -213,6 +217,7 @@ class MarketBuilder:
         self._seeds = dict(zip(_STREAMS, seeds, strict=True))
         self.regimes = np.zeros(options.n_steps, int)
         self.shared_volatility = 1.0
+        self.variance_edges: Edges | None = None
 
     def rng(self, stream: str) -> np.random.Generator:
         """Return a fresh generator of one stream."""
@@ -264,7 +269,10 @@ class MarketBuilder:
     @cached_property
     def log_volatility(self) -> np.ndarray:
         """Log of the volatility (N, T) relative to its level."""
-        kind = self.options.volatility
+        kind, edges = self.options.volatility, self.variance_edges
+        if edges is not None:
+            graph = edges.leader, edges.follower, edges.lag
+            return spillover_log_volatility(self.shocks, *graph, self.options.spillover)
         if kind == "constant":
             logs = np.zeros(self.shape)
         elif kind == "garch":
@@ -326,7 +334,7 @@ class MarketBuilder:
         Where the volatilities of two assets differ from bar to bar, their returns correlate less
         than their shocks do, so the shocks must correlate more.
         """
-        if self.options.volatility == "stochastic":
+        if self.options.volatility == "stochastic" and self.variance_edges is None:
             sizes = np.exp(self.log_volatility)
             alike = sizes @ sizes.T
             alike /= np.sqrt(np.outer(alike.diagonal(), alike.diagonal()))

@@ -17,6 +17,7 @@ _OWN = (0.40, 30.0)
 _SPILL_OVER = (0.20, 12.0)
 
 _ARCH, _GARCH = 0.06, 0.92
+_SPILL_ARCH, _SPILL_GARCH = 0.08, 0.70
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,27 @@ def garch_log_volatility(shocks: np.ndarray) -> np.ndarray:
         path[:, t] = variance
         variance = constant + variance * (_ARCH * shock**2 + _GARCH)
     return 0.5 * np.log(path)
+
+
+def spillover_log_volatility(
+    shocks: np.ndarray, leader: np.ndarray, follower: np.ndarray, lag: np.ndarray, weight: float
+) -> np.ndarray:
+    """Return the log-volatility (N, T) of GARCH(1, 1) variances that spread along edges (E,).
+
+    A leader's squared return, relative to its ordinary variance, adds ``weight`` times itself to
+    its follower's variance ``lag`` bars later, from where it fades like the follower's own news.
+    """
+    n_assets, n_steps = shocks.shape
+    squares, path = np.ones((n_steps, n_assets)), np.ones((n_steps, n_assets))
+    received = weight * np.bincount(follower, minlength=n_assets)
+    constant = 1 - _SPILL_ARCH - _SPILL_GARCH - received
+    squares[0] = shocks[:, 0] ** 2
+    for t in range(1, n_steps):
+        spread = weight * squares[np.maximum(t - lag, 0), leader]
+        path[t] = constant + _SPILL_ARCH * squares[t - 1] + _SPILL_GARCH * path[t - 1]
+        path[t] += np.bincount(follower, spread, minlength=n_assets)
+        squares[t] = path[t] * shocks[:, t] ** 2
+    return 0.5 * np.log(path.T)
 
 
 def draw_regimes(rng: np.random.Generator, n_steps: int, durations: tuple[int, int]) -> np.ndarray:

@@ -82,6 +82,15 @@ class SimulatedMarket:
         return align_panel(self.frames)
 
     @property
+    def oracle_volatility(self) -> np.ndarray:
+        """Standard deviation of the *next* bar's noise (T, N); NaN in the last row.
+
+        Known exactly at the row's close in "spillover" and with ``volatility="garch"`` or
+        "constant"; elsewhere it holds news that no forecaster can know.
+        """
+        return np.concatenate([self.volatility[1:], np.full_like(self.volatility[:1], np.nan)])
+
+    @property
     def predictability(self) -> float:
         """The oracle's R² on this path: its variance over that of the returns it forecasts."""
         return float(self.oracle[:-1].var(axis=0).sum() / self.returns[1:].var(axis=0).sum())
@@ -129,6 +138,7 @@ def simulate_market(
         ``"hours"``: each asset leads in 8 of the 24 hours of the day.
         ``"drift"``: the coefficients drift slowly, through zero.
         ``"products"``: the product of two assets' returns moves a third.
+        ``"spillover"``: one asset's variance spreads to all others with a delay.
     n_assets : int
         N, at least 2 and more than ``leaders_per_follower``.
     n_steps : int
@@ -137,7 +147,7 @@ def simulate_market(
         R² of the oracle on this very path, above 0 and at most .4: the variance of the oracle over
         that of the returns. Each follower has the same R²; where not all assets follow, the
         followers' is that much higher that the market as a whole has this one. Without meaning in
-        ``"null"`` and ``"factor"``.
+        ``"null"``, ``"factor"`` and ``"spillover"``.
     seed : int
         The same seed gives the same bits; scenarios share shocks of one seed.
     **options
@@ -151,7 +161,8 @@ def simulate_market(
         between the states, 1.8; 2.5 in "crisis"), ``crisis_correlation`` (.7), ``threshold``
         (1.5 times the asset's ordinary volatility), ``gate_share`` (.2), ``mover_window`` (12
         bars), ``active_hours`` (8 of "hours"), ``drift_half_life`` (1000 bars, of the
-        autoregression that a coefficient of "drift" follows).
+        autoregression that a coefficient of "drift" follows), ``spillover`` (.15, at most .2: of a
+        hub's squared return, what is added to a follower's variance; 0: none spreads).
 
     Returns
     -------
@@ -186,6 +197,10 @@ def simulate_market(
     - "drift": ``coefficients[t]`` times r[j, t-k+1], a stationary first-order autoregression;
     - "products": w r[j, t-k+1] tanh(r[p, t-q+1] / v), p the partner, q its lag, v its ordinary
       volatility.
+
+    In "spillover" the edges and ``leaders`` are those of variance, in units of each asset's
+    ordinary one: ``h[t+1] = c + .08 s[t] + .7 h[t] + w s[hub, t-k+1]`` with s the squared return;
+    ``volatility`` does not apply, and ``oracle_volatility`` is exact.
 
     In "mover" the leader is the asset with the largest absolute return of the last ``mover_window``
     bars, in units of its ordinary volatility; in "sectors" the edges into an asset have one

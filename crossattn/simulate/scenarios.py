@@ -224,6 +224,28 @@ def _products(options: MarketOptions) -> MarketPaths:
     return replace(paths, edge_details=details)
 
 
+def _spillover(options: MarketOptions) -> MarketPaths:
+    """One asset's variance spreads to all others with a delay; no return can be forecast.
+
+    Variances are GARCH(1, 1) with the hub's squared returns on top, so that the next bar's
+    volatility is known exactly from the returns so far.
+    """
+    market = MarketBuilder(options)
+    n_assets, rng = options.n_assets, market.rng("graph")
+    hub = int(rng.integers(n_assets))
+    follower = np.delete(np.arange(n_assets), hub)
+    lag = rng.choice(market.lags, n_assets - 1)
+    weight = np.full(n_assets - 1, options.spillover)
+    edges = dynamics.Edges(np.full_like(follower, hub), follower, lag, weight, 0 * follower)
+    market.variance_edges = edges
+    leaders = np.full(market.shape, -1)
+    if options.spillover:
+        leaders[follower] = hub
+    else:
+        edges = dynamics.no_edges()
+    return market.assemble(market.noise, np.zeros(market.shape), leaders, edges)
+
+
 def describe_scenarios() -> dict[str, str]:
     """What each scenario of the simulator plants, in a sentence, by name.
 
@@ -263,4 +285,5 @@ SCENARIOS: dict[str, Callable[[MarketOptions], MarketPaths]] = {
     "hours": _hours,
     "drift": _drift,
     "products": _products,
+    "spillover": _spillover,
 }

@@ -240,6 +240,23 @@ def test_new_scenarios_are_what_their_docstrings_say(markets):
     assert (three.nunique(axis=1) == 3).all()
 
 
+def test_spillover_variances_follow_from_returns_by_the_stated_recursion():
+    market = simulate_market("spillover", n_assets=4, n_steps=3000, seed=2)
+    assert len(set(market.edges["leader"])) == 1 and len(market.edges) == 3
+    ordinary = market.volatility[0] ** 2
+    squares, variance = market.returns**2 / ordinary, market.oracle_volatility**2 / ordinary
+    edges = market.edges.set_index("follower")
+    for i, symbol in enumerate(market.symbols):
+        wanted = 0.22 + 0.08 * squares[50:-1, i] + 0.7 * variance[49:-2, i]
+        if symbol in edges.index:
+            hub, lag = market.symbols.index(edges.loc[symbol, "leader"]), edges.loc[symbol, "lag"]
+            wanted += 0.15 * (squares[51 - lag : len(squares) - lag, hub] - 1)
+            assert (market.leaders[:, i] == hub).all()
+        np.testing.assert_allclose(variance[50:-1, i], wanted)
+    assert not market.oracle.any() and np.isnan(market.oracle_volatility[-1]).all()
+    assert simulate_market("spillover", n_steps=50, spillover=0.0).edges.empty
+
+
 def test_every_scenario_is_described():
     described = describe_scenarios()
     assert list(described) == list(SCENARIOS)
@@ -499,6 +516,7 @@ REFUSED = [
     ("change", [{"change": "edges"}]),
     ("regime_durations", [{"regime_durations": d} for d in (400, (400,), (0, 400), ("a", "b"))]),
     ("threshold", [{"threshold": -1}]),
+    ("spillover", [{"spillover": -0.1}, {"spillover": 0.5}]),
     ("gate_share", [{"gate_share": 0}, {"gate_share": 1.5}]),
 ]
 
