@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from crossattn.evidence.leadlag import LeadLagReport
 
 VALIDATION_SHARE = 0.1
+HISTORY = ["member", "epoch", "val_loss"]
 CHUNK_CELLS = 20_000_000  # numbers of one array of coefficients held at a time
 
 
@@ -226,7 +227,7 @@ class CrossAttentionForecaster(ForecastEstimator):
                 epochs=self.epochs,
             )
             held_out["content"] = self._content.forecast(series, val_rows)
-        self.history_ = pd.DataFrame(self._content.history if self.content else [])
+        self.history_ = pd.DataFrame(self._content.history if self.content else [], columns=HISTORY)
         # Next bars choose the mix, for any horizon: targets of 24 bars overlap, and hold 24 times
         # the noise with hardly more of what is forecast.
         following, volatility = series.next_returns, series.volatility
@@ -428,7 +429,7 @@ class CrossAttentionForecaster(ForecastEstimator):
     ) -> None:
         fitted = fit_volatility(index, series, data, train, val, self.tokens_per_follower)
         self._static, self.drift_, self._calendar = fitted.tokens, fitted.level, fitted.calendar
-        self.weights_, self.history_ = fitted.weights, pd.DataFrame([])
+        self.weights_, self.history_ = fitted.weights, pd.DataFrame(columns=HISTORY)
 
     def _fit_static(
         self, index: TokenIndex, series: TokenSeries, train, val

@@ -115,9 +115,12 @@ def leaders_section(edges: pd.DataFrame, *, truth: pd.DataFrame | None = None) -
         "choice of the lag."
     )
     if len(found):
+        unit = "in standard deviations of the follower's return"
+        if "gross_gain" not in edges:
+            unit = "the change of the follower's log volatility"
         text = (
             f"{len(found)} of {n_tested} ordered pairs tested are significant {how} An effect is "
-            "in standard deviations of the follower's return for one of the leader's channel."
+            f"{unit} for one standard deviation of the leader's channel."
         )
     elif n_tested:
         text = f"Nobody leads: none of {n_tested} ordered pairs tested is significant {how}"

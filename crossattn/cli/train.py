@@ -31,7 +31,7 @@ NETWORK_OPTIONS = (
     "checkpoint_every",
     "tensorboard",
 )  # of CrossAttentionMultiAsset and its training; the forecaster has no use for them
-FORECASTER_OPTIONS = ("n_models", "exogenous")
+FORECASTER_OPTIONS = ("n_models", "exogenous", "target")
 
 HELP = "train a model on a folder of bars; resumes after any interruption"
 
@@ -55,7 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("regression", "classification", "portfolio"),
         help="default: regression, by the forecaster; the others by a network",
     )
-    add("--target", default="return", choices=("return",), help="default: return")
+    add(
+        "--target",
+        default="return",
+        choices=("return", "volatility"),
+        help="of the forecaster: the return over the horizon, or its volatility (default: return)",
+    )
     add("--n-models", type=positive_int, metavar="N", help="content heads averaged (default: 3)")
     add("--epochs", type=positive_int, metavar="N", help="default: the model's own")
     for name in ("batch-size", "d-model", "n-heads", "n-layers"):
@@ -77,6 +82,10 @@ def run(args: argparse.Namespace) -> None:
     from crossattn.windows.dataset import prepare_cross_attention_data
 
     is_network = _is_network(args)
+    if args.walk_forward and args.target == "volatility":
+        raise InvalidInputError(
+            "--walk-forward scores returns: leave it out with --target volatility"
+        )
     check_output_dir(args.data, args.run_dir)
     frames = read_bars(args.data, time_zone=args.time_zone)
     exogenous = None if args.exogenous is None else read_exogenous(args.exogenous)
@@ -115,7 +124,7 @@ def _is_network(args: argparse.Namespace) -> bool:
     else:
         return False
     for name in FORECASTER_OPTIONS:
-        if getattr(args, name) is not None:
+        if getattr(args, name) not in (None, "return"):
             raise InvalidInputError(
                 f"{_option(name)} is of the forecaster, but {reason} asks for a network: "
                 "leave one of them out"
@@ -161,7 +170,8 @@ def _fit_forecaster(args: argparse.Namespace, train, val):
         forecaster.save(args.run_dir)
     mix = " + ".join(f"{w:.2f} {name}" for name, w in forecaster.weights_.items() if w >= 0.005)
     summary = f"mixed on validation as {mix}" if mix else "nothing beats a constant on validation"
-    return forecaster, partial(_plot_history, forecaster.history_), summary
+    has_losses = len(forecaster.history_) > 0
+    return forecaster, partial(_plot_history, forecaster.history_) if has_losses else None, summary
 
 
 def _by_epoch(history) -> list[dict]:
@@ -247,7 +257,9 @@ def _write_evidence(run_dir: Path, model, plot_losses, test) -> None:
     with atomic_write(run_dir / "lead_lag.csv") as temporary:
         report.edges.to_csv(temporary, index=False)
     maps = attention_maps(model, test, every=max(1, len(test) // 1000))
-    figures = {"loss": plot_losses(), "attention": maps.plot(), "leaders": report.plot()}
+    figures = {"attention": maps.plot(), "leaders": report.plot()}
+    if plot_losses is not None:
+        figures["loss"] = plot_losses()
     if getattr(model, "target", "return") == "return":  # others are no reason to trade
         strategy = CrossAttentionBacktest(model)
         strategy.run(test)

@@ -107,6 +107,11 @@ class CrossAttentionBacktest:
         stagger: bool = False,
     ) -> None:
         as_predictor(model)  # raises where it cannot predict
+        if getattr(model, "target", "return") == "volatility":
+            raise InvalidInputError(
+                "model forecasts volatility, which is no reason to buy or sell: give one that "
+                "forecasts returns"
+            )
         self.model = model
         self.initial_capital = initial_capital
         self.transaction_cost = transaction_cost

@@ -10,7 +10,7 @@ import pytest
 import torch
 from standin.processes import kill_until_done
 
-from crossattn import backtest_weights
+from crossattn import backtest_weights, simulate_market
 from crossattn.cli import main
 from crossattn.data.files import read_bars, write_bars
 
@@ -287,6 +287,44 @@ class TestNetwork:
     def test_a_forecaster_is_not_resumed_as_a_network(self, network, capsys):
         assert main(train_words(network, "--resume")) == 2
         assert "another forecaster" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def spread(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("volatility")
+    words = ["simulate", "--scenario", "spillover", "--assets", "4", "--steps", "6000"]
+    assert main([*words, "--seed", "2", "--out", str(folder / "bars")]) == 0
+    assert main(train_words(folder, "--target", "volatility")) == 0
+    return folder
+
+
+class TestVolatility:
+    def test_forecasts_are_volatilities(self, spread, tmp_path):
+        assert run(spread, "predict", "--out", str(tmp_path / "forecast.csv")) == 0
+        table = pd.read_csv(tmp_path / "forecast.csv", index_col=0)
+        assert (table.to_numpy() > 0).all() and 0.003 < table.median().median() < 0.012
+
+    def test_leadlag_names_the_hub_and_the_report_shows_it(self, spread, tmp_path, capsys):
+        hub = simulate_market("spillover", n_assets=4, n_steps=50, seed=2).edges["leader"][0]
+        assert run(spread, "leadlag") == 0
+        named = [line.split(" leads ")[0] for line in capsys.readouterr().out.splitlines()]
+        assert named.count(hub) >= 2
+        assert (
+            main(["report", "--run", str(spread / "run"), "--out", str(tmp_path / "r.html")]) == 0
+        )
+        page = (tmp_path / "r.html").read_text()
+        assert "log volatility" in page and hub in page
+
+    def test_it_is_verified_and_not_traded(self, spread, tmp_path, capsys):
+        assert run(spread, "verify") == 0
+        assert run(spread, "backtest", "--out", str(tmp_path / "out")) == 2
+        assert "forecasts volatility" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("words", [("--d-model", "8"), ("--walk-forward",)])
+    def test_what_has_no_volatility_is_refused(self, work, tmp_path, words, capsys):
+        (tmp_path / "bars").symlink_to(work / "bars")
+        assert main(train_words(tmp_path, "--target", "volatility", *words)) == 2
+        assert "--target" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

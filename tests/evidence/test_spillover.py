@@ -1,0 +1,72 @@
+"""Volatility edges: a planted hub is found, nothing else, and the p-values have their size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from crossattn import (
+    CrossAttentionForecaster,
+    analyze_lead_lag_relationships,
+    prepare_cross_attention_data,
+    simulate_market,
+)
+from crossattn.evidence.spillover import _scores
+
+
+def lead_lag(**options):
+    market = simulate_market("spillover", n_assets=6, **options)
+    data = prepare_cross_attention_data(market.frames, 24, 1, ["log_return"])
+    train, val, test = data.split()
+    model = CrossAttentionForecaster(7, target="volatility", progress=False).fit(train, val)
+    return market, model, test, model.lead_lag(test)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return lead_lag(n_steps=10_000, seed=4)
+
+
+def test_the_hub_is_found(planted):
+    market, model, test, report = planted
+    edges = report.edges
+    true = set(zip(market.edges["leader"], market.edges["follower"], strict=True))
+    found = [pair in true for pair in zip(edges["leader"], edges["follower"], strict=True)]
+    assert roc_auc_score(found, -edges["p_value"]) > 0.95
+    named = edges[edges["significant"]]
+    assert len(named) >= 4 and np.isin(named["leader"], market.edges["leader"]).mean() > 0.75
+    hub = model.symbols_.index(market.edges["leader"][0])
+    followers = np.delete(np.arange(6), hub)
+    assert (model.leaders(test)[:, followers] == hub).mean() > 0.9
+    assert (named["effect"] > 0).all() and "break_even_cost" not in edges
+
+
+def test_some_symbols_are_the_same_rows(planted):
+    _, model, test, report = planted
+    some = list(model.symbols_[:3])
+    part = analyze_lead_lag_relationships(model, test, some).edges
+    whole = report.edges.set_index(["leader", "follower"])["p_value"]
+    pairs = list(zip(part["leader"], part["follower"], strict=True))
+    np.testing.assert_allclose(part["p_value"], whole.loc[pairs])
+    assert len(part) == 6
+
+
+def test_nobody_leads_where_nothing_spreads():
+    assert lead_lag(n_steps=5000, spillover=0.0, seed=1)[3].nobody_leads
+
+
+def test_score_has_its_size_and_finds_what_is_there():
+    rng = np.random.default_rng(0)
+    small, found = [], []
+    for _ in range(300):
+        own, idle, true = 0.3 * rng.normal(size=(3, 1500))
+        variance = np.exp(2 * (own + true))
+        parts = np.c_[own, 0.2 * idle, 0.5 * true]
+        shocks = rng.standard_t(6, 1500) * np.sqrt(4 / 6)
+        ratio = variance * shocks**2 / np.exp(2 * parts.sum(axis=1))
+        row = _scores(ratio, parts, np.c_[np.ones(1500), own], 1)
+        small.append(row["p_value"][1] < 0.05)
+        found.append(row["p_value"][2] < 0.05)
+    assert 0.02 < np.mean(small) < 0.09
+    assert np.mean(found) > 0.95
