@@ -20,6 +20,7 @@ COMMANDS = (
     "demo",
     "simulate",
     "fetch",
+    "check",
     "train",
     "predict",
     "leadlag",

@@ -30,10 +30,12 @@ FIGURES = {
 }
 
 
-def add_folders(parser: argparse.ArgumentParser, *, data: bool = True) -> None:
+def add_folders(
+    parser: argparse.ArgumentParser, *, data: bool = True, needs_run: bool = True
+) -> None:
     """Declare ``--run`` and, where the command reads bars, ``--data``."""
     add = parser.add_argument
-    add("--run", type=folder, required=True, metavar="DIR", dest="run_dir", help="run folder")
+    add("--run", type=folder, required=needs_run, metavar="DIR", dest="run_dir", help="run folder")
     if data:
         add("--data", type=folder, required=True, metavar="DIR", help="a file per symbol")
         add(

@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> None:
 
     from crossattn.cli._money import METRICS_FILE, money_section
     from crossattn.cli._run_folder import FIGURES, open_run, read_bars_record
+    from crossattn.cli.check import check_sections
     from crossattn.errors import DamagedFileError
     from crossattn.report import Section, leaders_section, write_report
 
@@ -53,6 +54,7 @@ def run(args: argparse.Namespace) -> None:
             sections.append(money_section(json.loads(metrics.read_text("utf-8")), figure))
         except (OSError, TypeError, ValueError, KeyError):
             raise DamagedFileError(f"{metrics} is damaged; train the run again") from None
+    sections += check_sections(run_dir)
     facts = {
         "symbols": ", ".join(run.symbols),
         "lookback": f"{run.lookback} bars",

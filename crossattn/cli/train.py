@@ -77,6 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train on the first 60 % of the windows, choose by the next 10 %, leave the rest unseen."""
     from crossattn.cli._run_folder import BARS_FILE, check_output_dir, spans_of, write_bars_record
+    from crossattn.cli.check import echo_findings, write_check
+    from crossattn.data.doctor import check_bars
     from crossattn.data.files import read_bars, read_exogenous
     from crossattn.training.distributed import DistributedContext
     from crossattn.windows.dataset import prepare_cross_attention_data
@@ -88,6 +90,10 @@ def run(args: argparse.Namespace) -> None:
         )
     check_output_dir(args.data, args.run_dir)
     frames = read_bars(args.data, time_zone=args.time_zone)
+    is_main = DistributedContext.current().is_main
+    report = check_bars(frames) if is_main else None
+    if is_main:
+        echo_findings(report)
     exogenous = None if args.exogenous is None else read_exogenous(args.exogenous)
     data = prepare_cross_attention_data(
         frames, args.lookback, args.horizon, exogenous=exogenous, how=args.how
@@ -95,7 +101,6 @@ def run(args: argparse.Namespace) -> None:
     args.lookback = data.lookback
     parts = data.split(train=0.6, val=0.1)
     # under torchrun all processes train a network together; a forecaster is fitted by the main one
-    is_main = DistributedContext.current().is_main
     for line in spans_of(data) if is_main else ():
         echo(line)
     if is_network or is_main:
@@ -106,6 +111,7 @@ def run(args: argparse.Namespace) -> None:
         echo(f"already complete: {run_dir} left unchanged")
     elif is_main:
         _write_evidence(run_dir, model, plot_losses, parts[2])
+        write_check(run_dir, report, parts[0])
         write_bars_record(run_dir, frames, *parts[:2], how=args.how)
         echo(f"trained: {summary}, in {run_dir}")
         echo(f"unseen: {len(parts[2])} windows from {parts[2].timestamps[0]}")

@@ -192,7 +192,7 @@ def read_bars(
         The folder does not exist or holds no bars; a symbol has two files, a file is a link out of
         the folder, lacks a column, ends within a row, holds a text where a number belongs, half a
         bar, a time without zone, repeated or unsorted times, or prices that no bar can have. The
-        message names file and line.
+        message names file and line; of several files the first, the others in its notes.
 
     Examples
     --------
@@ -203,11 +203,19 @@ def read_bars(
     reading = _Reading(columns, time_zone, date_format, unit, decimal)
     frames: Frames = {}
     origin: dict[str, Path] = {}
+    faults: list[InvalidInputError] = []
     for path in _files_of(Path(directory)):
-        symbol = stem_to_symbol(path.stem)
-        if symbol in frames:
-            raise InvalidInputError(f"{path} and {origin[symbol].name} both hold {symbol!r}")
-        frames[symbol], origin[symbol] = _read_frame(path, reading), path
+        try:
+            symbol = stem_to_symbol(path.stem)
+            if symbol in frames:
+                raise InvalidInputError(f"{path} and {origin[symbol].name} both hold {symbol!r}")
+            frames[symbol], origin[symbol] = _read_frame(path, reading), path
+        except InvalidInputError as fault:
+            faults.append(fault)
+    if faults:
+        for other in faults[1:]:
+            faults[0].add_note(str(other))
+        raise faults[0]
     return dict(sorted(frames.items()))
 
 

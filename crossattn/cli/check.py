@@ -1,0 +1,142 @@
+"""``crossattn check``: check a folder of bars and, of a run, its inputs and live forecasts."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossattn.cli._console import echo
+from crossattn.cli._run_folder import add_folders
+from crossattn.errors import DamagedFileError, InvalidInputError
+
+if TYPE_CHECKING:
+    from crossattn.data.doctor import BarsReport
+    from crossattn.data.frame import Frames
+    from crossattn.report import Section
+    from crossattn.windows.dataset import CrossAttentionData
+
+FINDINGS_FILE = "findings.csv"
+COVERAGE_FILE = "bars_coverage.csv"
+INPUTS_FILE = "inputs.json"
+MOST_LINES = 20
+
+HELP = "check a folder of bars: clocks, gaps, splits, misprints; of a run also drift and live IC"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``crossattn check``."""
+    add_folders(parser, needs_run=False)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print a line per finding, and of a run the drift of its inputs and its live coefficient."""
+    from crossattn.data.doctor import check_bars
+
+    frames = _read_all(args.data, args.time_zone)
+    report = check_bars(frames)
+    for line in report.lines:
+        echo(line)
+    bars = f"{len(frames)} assets, {int(report.coverage['bars'].sum())} bars"
+    echo(f"checked: {bars}, {len(report.findings) or 'no'} findings")
+    if args.run_dir is not None:
+        _check_run(args, frames)
+
+
+def _read_all(folder: Path, time_zone: str | None) -> Frames:
+    """Read bars; where files cannot be read, print a line for each of them first."""
+    from crossattn.data.files import read_bars
+
+    try:
+        return read_bars(folder, time_zone=time_zone)
+    except InvalidInputError as error:
+        more = getattr(error, "__notes__", [])
+        if not more:
+            raise
+        for line in (str(error), *more):
+            echo(f"unreadable: {line}")
+        raise InvalidInputError(f"{1 + len(more)} files of {folder} cannot be read") from None
+
+
+def _check_run(args: argparse.Namespace, frames: Frames) -> None:
+    from crossattn.cli._run_folder import load_windows, open_run, out_of_sample, read_bars_record
+    from crossattn.evidence.monitoring import input_drift, live_coefficient
+    from crossattn.training.checkpoint import read_checksummed_json
+
+    run, record = open_run(args.run_dir), read_bars_record(args.run_dir)
+    data = load_windows(run, frames, args.exogenous, include_latest=True)
+    until = f"the run has seen bars until {record['seen_until']}"
+    try:
+        data = out_of_sample(data, record)
+    except InvalidInputError:
+        echo(f"live: no bars later than training; {until}")
+        return
+    path = args.run_dir / INPUTS_FILE
+    if path.is_file():
+        drift = input_drift(read_checksummed_json(path), data)
+        shifted = drift[drift["drifted"]]
+        for row in shifted.head(MOST_LINES).itertuples():
+            size = f"index {row.psi:.2f}, {row.n_effective:.0f} independent bars"
+            echo(f"drift: {row.feature} of {row.symbol}: {size}")
+        left = int((~drift["tested"]).sum())
+        few = f"; {left} have too few independent new bars to tell" if left else ""
+        echo(f"drift: {len(shifted)} of {len(drift)} inputs shifted (index above 0.25){few}")
+    else:
+        echo(f"drift: {args.run_dir} holds no {INPUTS_FILE} to compare with; train the run again")
+    forecast = run.forecast(data)
+    if forecast.ndim == 3:  # classes: up against down
+        forecast = forecast[..., 2] - forecast[..., 0]
+    is_volatility = run.settings.get("target") == "volatility"
+    targets = data.realised_volatility if is_volatility else data.y
+    live = live_coefficient(forecast, targets, horizon=data.horizon)
+    times = data.timestamps
+    echo(f"live: information coefficient {live}, {times[0]} to {times[-1]}")
+
+
+def echo_findings(report: BarsReport) -> None:
+    """Print the findings for ``crossattn train``: a line each, of the first ones if many."""
+    for line in report.lines[:MOST_LINES]:
+        echo(f"check: {line}")
+    if len(report.lines) > MOST_LINES:
+        echo(f"check: {len(report.lines) - MOST_LINES} more findings: see crossattn check")
+
+
+def write_check(run_dir: Path, report: BarsReport, train: CrossAttentionData) -> None:
+    """Keep findings, coverage and a summary of the training inputs in the run folder."""
+    from crossattn._io import atomic_write
+    from crossattn.evidence.monitoring import summarise_inputs
+    from crossattn.training.checkpoint import write_checksummed_json
+
+    for name, table in ((FINDINGS_FILE, report.findings), (COVERAGE_FILE, report.coverage)):
+        with atomic_write(run_dir / name) as temporary:
+            table.to_csv(temporary, index=name == COVERAGE_FILE)
+    write_checksummed_json(run_dir / INPUTS_FILE, summarise_inputs(train))
+
+
+def check_sections(run_dir: Path) -> list[Section]:
+    """Return the report's sections on the bars that a run was trained on, if it kept any."""
+    import pandas as pd
+
+    from crossattn.report import Section
+
+    if not (run_dir / FINDINGS_FILE).is_file():
+        return []
+    texts = {"symbol": str, "kind": str, "text": str, "remark": str, "spacing": str}
+    try:
+        findings, coverage = (
+            pd.read_csv(
+                run_dir / name, dtype=texts, keep_default_na=False, na_values={"figure": ""}
+            )
+            for name in (FINDINGS_FILE, COVERAGE_FILE)
+        )
+        findings = findings.set_index("symbol")[["kind", "moment", "figure", "text"]]
+        coverage = coverage.set_index("symbol")
+    except (OSError, ValueError, KeyError):
+        raise DamagedFileError(
+            f"{run_dir / FINDINGS_FILE} is damaged; train the run again"
+        ) from None
+    text = f"{len(findings)} findings of the data check." if len(findings) else "No findings."
+    return [
+        Section("Check of the bars", text, table=findings if len(findings) else None),
+        Section("Coverage", "Share: of the rows of the common clock.", table=coverage),
+    ]

@@ -1,0 +1,244 @@
+"""Monitor a model in use: drift of its inputs, and its live information coefficient.
+
+Drift is measured by its size, in units of the population stability index, and only where the new
+bars hold enough independent values to tell; the information coefficient comes with its error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from crossattn.errors import InvalidInputError
+from crossattn.evidence.inference import newey_west_lags, robust_mean_t
+from crossattn.windows.dataset import CrossAttentionData
+
+BINS = 10
+DRIFT = 0.25  # of the index: the usual mark of a major shift
+FEWEST_INDEPENDENT = 20
+FEWEST_WINDOWS = 30
+CROSS_SECTION = 5  # assets, below which ranks within a row are too coarse
+_FLOOR = 0.5  # of an observation, in a bin that has none
+
+
+def summarise_inputs(data: CrossAttentionData) -> dict:
+    """Summarise the inputs of a model, to compare later ones with: deciles, gaps and memory.
+
+    Parameters
+    ----------
+    data : CrossAttentionData
+        What the model was trained on.
+
+    Returns
+    -------
+    dict
+        ``symbols``, ``features``, and for each feature a list by symbol of ``edges`` (inner
+        deciles), ``shares`` (of the bins between them, then of missing values), ``bars`` and
+        ``memory`` (bars that count for one independent value). JSON can hold it.
+
+    Examples
+    --------
+    >>> from crossattn import prepare_cross_attention_data, simulate_market
+    >>> data = prepare_cross_attention_data(simulate_market(n_assets=2, n_steps=900,
+    ...     leaders_per_follower=1).frames, 24, 1)
+    >>> summarise_inputs(data)["features"]["log_return"][0]["shares"][:2]
+    [0.1, 0.1]
+    """
+    rows = _rows(data)
+    features = {
+        name: [_summary(rows[:, asset, k]) for asset in range(len(data.symbols))]
+        for k, name in enumerate(data.features)
+    }
+    return {"symbols": list(data.symbols), "features": features}
+
+
+def input_drift(reference: dict, data: CrossAttentionData) -> pd.DataFrame:
+    """Compare the distribution of every input with that of training.
+
+    Parameters
+    ----------
+    reference : dict
+        What :func:`summarise_inputs` returned for the training windows.
+    data : CrossAttentionData
+        Later windows of the same symbols and features.
+
+    Returns
+    -------
+    DataFrame
+        A row per symbol and feature, largest shift first: ``symbol``, ``feature``, ``psi``,
+        ``n_effective`` (independent values among the new ones), ``tested`` (at least 20 of them)
+        and ``drifted``.
+
+    Raises
+    ------
+    InvalidInputError
+        A symbol or feature of the reference is missing.
+
+    Notes
+    -----
+    The population stability index sums ``(q - p) log(q / p)`` over the deciles of training and a
+    bin of missing values. Without any change it is about ``10 (1 / n + 1 / m)`` for n new and m old
+    independent values; ``drifted`` says that it exceeds .25 by that and three standard errors.
+    """
+    missing = {*reference["symbols"]} - {*data.symbols} | {*reference["features"]} - {
+        *data.features
+    }
+    if missing:
+        raise InvalidInputError(f"data lacks {', '.join(sorted(missing))} of the training bars")
+    rows, table = _rows(data), []
+    for name, summaries in reference["features"].items():
+        for symbol, old in zip(reference["symbols"], summaries, strict=True):
+            values = rows[:, data.symbols.index(symbol), data.features.index(name)]
+            # a slow feature has few independent values: its memory in training is known best
+            n_new, n_old = (n / old["memory"] for n in (len(values), old["bars"]))
+            psi = _stability(np.array(old["shares"]), _shares(values, old["edges"]), n_new, n_old)
+            by_chance, spread = BINS * (1 / n_new + 1 / n_old), np.sqrt(2 * BINS)
+            limit = DRIFT + by_chance + 3 * spread * (1 / n_new + 1 / n_old)
+            tested = n_new >= FEWEST_INDEPENDENT
+            table.append((symbol, name, psi, n_new, tested, bool(tested and psi > limit)))
+    columns = ["symbol", "feature", "psi", "n_effective", "tested", "drifted"]
+    drift = pd.DataFrame(table, columns=columns)
+    return drift.sort_values("psi", ascending=False, kind="stable", ignore_index=True)
+
+
+@dataclass(frozen=True)
+class LiveCoefficient:
+    """Mean rank correlation of forecasts with what followed.
+
+    Attributes
+    ----------
+    value, error : float
+        Mean over the windows and its Newey-West standard error; NaN below 30 windows.
+    n_windows : int
+        Windows in which forecasts and targets can be ranked.
+    is_pooled : bool
+        Each asset's ranks over time; else ranks across assets, window by window.
+    """
+
+    value: float
+    error: float
+    n_windows: int
+    is_pooled: bool
+
+    def __str__(self) -> str:
+        how = "each asset over time" if self.is_pooled else "across assets"
+        if not np.isfinite(self.value):
+            return f"too few windows with known targets to tell ({self.n_windows})"
+        return f"{self.value:+.4f} +- {self.error:.4f} ({self.n_windows} windows, ranks {how})"
+
+
+def live_coefficient(
+    forecasts: np.ndarray, targets: np.ndarray, *, horizon: int = 1
+) -> LiveCoefficient:
+    """Information coefficient of forecasts after training, with its error.
+
+    Parameters
+    ----------
+    forecasts, targets : ndarray of shape (n, n_assets)
+        Forecasts and the returns that followed, a fraction; NaN where unknown.
+    horizon : int
+        Bars that a target spans: overlapping targets widen the error.
+
+    Returns
+    -------
+    LiveCoefficient
+        Of ranks across assets in each window; with fewer than five assets, of each asset's ranks
+        over time.
+
+    Raises
+    ------
+    InvalidInputError
+        The arrays differ in shape.
+
+    References
+    ----------
+    Grinold and Kahn (1999), "Active Portfolio Management". Newey and West (1987), Econometrica 55.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> returns = rng.normal(size=(500, 8))
+    >>> live = live_coefficient(returns + 3 * rng.normal(size=(500, 8)), returns)
+    >>> bool(abs(live.value - 0.3) < 3 * live.error)
+    True
+    """
+    forecasts, targets = np.asarray(forecasts, float), np.asarray(targets, float)
+    if forecasts.shape != targets.shape or forecasts.ndim != 2:
+        raise InvalidInputError(
+            f"forecasts and targets must be (n, N), got {forecasts.shape} and {targets.shape}"
+        )
+    known = np.isfinite(forecasts) & np.isfinite(targets)
+    is_pooled = forecasts.shape[1] < CROSS_SECTION
+    first, second = (
+        _ranks(np.where(known, values, np.nan), axis=0 if is_pooled else 1)
+        for values in (forecasts, targets)
+    )
+    product, count = np.nansum(first * second, axis=1), known.sum(axis=1)
+    if is_pooled:
+        usable = count > 0
+        series = product[usable] / count[usable]
+    else:
+        size = np.sqrt(np.nansum(first**2, axis=1) * np.nansum(second**2, axis=1))
+        usable = (count >= CROSS_SECTION) & (size > 0)
+        series = product[usable] / size[usable]
+    n = int(usable.sum())
+    value = error = np.nan
+    if n >= FEWEST_WINDOWS and np.any(series):
+        value = float(series.mean())
+        t = robust_mean_t(series, newey_west_lags(n, horizon))
+        error = abs(value / t) if t else np.nan
+    return LiveCoefficient(value, error, n, is_pooled)
+
+
+def _ranks(values: np.ndarray, axis: int) -> np.ndarray:
+    """Return centred ranks along an axis, NaN where unknown; over time with unit variance."""
+    ranks = rankdata(values, axis=axis, nan_policy="omit")
+    ranks = ranks - np.nanmean(ranks, axis=axis, keepdims=True) if ranks.size else ranks
+    if axis == 1:
+        return ranks
+    spread = np.nanstd(ranks, axis=0)
+    return ranks / np.where(spread > 0, spread, 1)
+
+
+def _rows(data: CrossAttentionData) -> np.ndarray:
+    """Rows of the panel at which the windows end."""
+    return data.panel[data.ends].astype(np.float64)
+
+
+def _summary(values: np.ndarray) -> dict:
+    known = values[np.isfinite(values)]
+    levels = np.arange(1, BINS) / BINS
+    edges = np.unique(np.quantile(known, levels)).tolist() if len(known) else []
+    shares = _shares(values, edges).round(6).tolist()
+    return {"edges": edges, "shares": shares, "bars": len(values), "memory": _memory(values)}
+
+
+def _shares(values: np.ndarray, edges: list[float]) -> np.ndarray:
+    """Share of the values in each bin between the edges, and of missing ones."""
+    is_known = np.isfinite(values)
+    bins = np.searchsorted(edges, values[is_known], side="right")
+    counts = np.bincount(bins, minlength=len(edges) + 1)
+    return np.append(counts, np.count_nonzero(~is_known)) / max(1, len(values))
+
+
+def _stability(old: np.ndarray, new: np.ndarray, n_new: float, n_old: float) -> float:
+    used = (old > 0) | (new > 0)
+    p, q = np.maximum(old[used], _FLOOR / n_old), np.maximum(new[used], _FLOOR / n_new)
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+def _memory(values: np.ndarray) -> float:
+    """Bars that count for one independent value: one plus twice the autocorrelations of ranks."""
+    ranks = np.nan_to_num(_ranks(values[:, None], axis=0)[:, 0])
+    n = len(ranks)
+    power = np.abs(np.fft.rfft(ranks, 2 * n)) ** 2
+    correlation = np.fft.irfft(power)[: max(2, n // 4)]
+    if not correlation[0] > 0:
+        return 1.0
+    correlation = correlation / correlation[0]
+    below = np.flatnonzero(correlation < 0.05)
+    stop = int(below[0]) if len(below) else len(correlation)
+    return float(max(1.0, 1 + 2 * correlation[1:stop].sum()))
