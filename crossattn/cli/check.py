@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 FINDINGS_FILE = "findings.csv"
 COVERAGE_FILE = "bars_coverage.csv"
 INPUTS_FILE = "inputs.json"
+COVERAGE_TEXT = (
+    "Of each asset: the share of the common clock's rows that it has, within its life, and the "
+    "share of its bars whose next row it has too."
+)
 MOST_LINES = 20
 
 HELP = "check a folder of bars: clocks, gaps, splits, misprints; of a run also drift and live IC"
@@ -60,7 +64,7 @@ def _read_all(folder: Path, time_zone: str | None) -> Frames:
 
 def _check_run(args: argparse.Namespace, frames: Frames) -> None:
     from crossattn.cli._run_folder import load_windows, open_run, out_of_sample, read_bars_record
-    from crossattn.evidence.monitoring import input_drift, live_coefficient
+    from crossattn.evidence.monitoring import OUTSIDE, input_drift, live_coefficient
     from crossattn.training.checkpoint import read_checksummed_json
 
     run, record = open_run(args.run_dir), read_bars_record(args.run_dir)
@@ -77,10 +81,12 @@ def _check_run(args: argparse.Namespace, frames: Frames) -> None:
         shifted = drift[drift["drifted"]]
         for row in shifted.head(MOST_LINES).itertuples():
             size = f"index {row.psi:.2f}, {row.n_effective:.0f} independent bars"
+            if row.outside > OUTSIDE:
+                size += f", {row.outside:.0%} of them beyond all of training"
             echo(f"drift: {row.feature} of {row.symbol}: {size}")
         left = int((~drift["tested"]).sum())
         few = f"; {left} have too few independent new bars to tell" if left else ""
-        echo(f"drift: {len(shifted)} of {len(drift)} inputs shifted (index above 0.25){few}")
+        echo(f"drift: {len(shifted)} of {len(drift)} inputs shifted{few}")
     else:
         echo(f"drift: {args.run_dir} holds no {INPUTS_FILE} to compare with; train the run again")
     forecast = run.forecast(data)
@@ -138,5 +144,5 @@ def check_sections(run_dir: Path) -> list[Section]:
     text = f"{len(findings)} findings of the data check." if len(findings) else "No findings."
     return [
         Section("Check of the bars", text, table=findings if len(findings) else None),
-        Section("Coverage", "Share: of the rows of the common clock.", table=coverage),
+        Section("Coverage", COVERAGE_TEXT, table=coverage),
     ]

@@ -29,6 +29,10 @@ from .maps import information_flow as information_flow
 from .maps import leadership_scores as leadership_scores
 from .maps import predict_and_visualize as predict_and_visualize
 from .maps import rollout as rollout
+from .monitoring import LiveCoefficient as LiveCoefficient
+from .monitoring import input_drift as input_drift
+from .monitoring import live_coefficient as live_coefficient
+from .monitoring import summarise_inputs as summarise_inputs
 from .nulls import ShuffleControl as ShuffleControl
 from .nulls import SurrogateNull as SurrogateNull
 from .nulls import label_shuffle as label_shuffle

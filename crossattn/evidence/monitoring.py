@@ -18,6 +18,7 @@ from crossattn.windows.dataset import CrossAttentionData
 
 BINS = 10
 DRIFT = 0.25  # of the index: the usual mark of a major shift
+OUTSIDE = 0.5  # share of values beyond all of training
 FEWEST_INDEPENDENT = 20
 FEWEST_WINDOWS = 30
 CROSS_SECTION = 5  # assets, below which ranks within a row are too coarse
@@ -36,8 +37,8 @@ def summarise_inputs(data: CrossAttentionData) -> dict:
     -------
     dict
         ``symbols``, ``features``, and for each feature a list by symbol of ``edges`` (inner
-        deciles), ``shares`` (of the bins between them, then of missing values), ``bars`` and
-        ``memory`` (bars that count for one independent value). JSON can hold it.
+        deciles), ``shares`` (of the bins between them, then of missing values), ``extremes``,
+        ``bars`` and ``memory`` (bars that count for one independent value). JSON can hold it.
 
     Examples
     --------
@@ -45,7 +46,7 @@ def summarise_inputs(data: CrossAttentionData) -> dict:
     >>> data = prepare_cross_attention_data(simulate_market(n_assets=2, n_steps=900,
     ...     leaders_per_follower=1).frames, 24, 1)
     >>> summarise_inputs(data)["features"]["log_return"][0]["shares"][:2]
-    [0.1, 0.1]
+    [0.10083, 0.099644]
     """
     rows = _rows(data)
     features = {
@@ -69,8 +70,8 @@ def input_drift(reference: dict, data: CrossAttentionData) -> pd.DataFrame:
     -------
     DataFrame
         A row per symbol and feature, largest shift first: ``symbol``, ``feature``, ``psi``,
-        ``n_effective`` (independent values among the new ones), ``tested`` (at least 20 of them)
-        and ``drifted``.
+        ``n_effective`` (independent values among the new ones), ``outside`` (share of them beyond
+        the extremes of training), ``tested`` (at least 20 of them) and ``drifted``.
 
     Raises
     ------
@@ -81,7 +82,8 @@ def input_drift(reference: dict, data: CrossAttentionData) -> pd.DataFrame:
     -----
     The population stability index sums ``(q - p) log(q / p)`` over the deciles of training and a
     bin of missing values. Without any change it is about ``10 (1 / n + 1 / m)`` for n new and m old
-    independent values; ``drifted`` says that it exceeds .25 by that and three standard errors.
+    independent values; ``drifted`` says that it exceeds .25 by that and three standard errors, or
+    that half of the new values are outside.
     """
     missing = {*reference["symbols"]} - {*data.symbols} | {*reference["features"]} - {
         *data.features
@@ -97,9 +99,12 @@ def input_drift(reference: dict, data: CrossAttentionData) -> pd.DataFrame:
             psi = _stability(np.array(old["shares"]), _shares(values, old["edges"]), n_new, n_old)
             by_chance, spread = BINS * (1 / n_new + 1 / n_old), np.sqrt(2 * BINS)
             limit = DRIFT + by_chance + 3 * spread * (1 / n_new + 1 / n_old)
+            low, high = old["extremes"]
+            outside = float(np.mean((values < low) | (values > high))) if len(values) else 0.0
             tested = n_new >= FEWEST_INDEPENDENT
-            table.append((symbol, name, psi, n_new, tested, bool(tested and psi > limit)))
-    columns = ["symbol", "feature", "psi", "n_effective", "tested", "drifted"]
+            drifted = (tested and psi > limit) or outside > OUTSIDE
+            table.append((symbol, name, psi, n_new, outside, tested, drifted))
+    columns = ["symbol", "feature", "psi", "n_effective", "outside", "tested", "drifted"]
     drift = pd.DataFrame(table, columns=columns)
     return drift.sort_values("psi", ascending=False, kind="stable", ignore_index=True)
 
@@ -172,35 +177,31 @@ def live_coefficient(
         )
     known = np.isfinite(forecasts) & np.isfinite(targets)
     is_pooled = forecasts.shape[1] < CROSS_SECTION
+    usable = known.sum(axis=1) >= (1 if is_pooled else CROSS_SECTION)
+    known, axis = known[usable], 0 if is_pooled else 1
     first, second = (
-        _ranks(np.where(known, values, np.nan), axis=0 if is_pooled else 1)
-        for values in (forecasts, targets)
+        _ranks(np.where(known, values[usable], np.nan), axis) for values in (forecasts, targets)
     )
-    product, count = np.nansum(first * second, axis=1), known.sum(axis=1)
-    if is_pooled:
-        usable = count > 0
-        series = product[usable] / count[usable]
-    else:
-        size = np.sqrt(np.nansum(first**2, axis=1) * np.nansum(second**2, axis=1))
-        usable = (count >= CROSS_SECTION) & (size > 0)
-        series = product[usable] / size[usable]
-    n = int(usable.sum())
+    # unit variance along the axis, so that the mean product is a correlation
+    series = (first * second).sum(axis=1) / known.sum(axis=1)
+    if not is_pooled:
+        series = series[(first != 0).any(axis=1) & (second != 0).any(axis=1)]
     value = error = np.nan
-    if n >= FEWEST_WINDOWS and np.any(series):
+    if len(series) >= FEWEST_WINDOWS and np.any(series):
         value = float(series.mean())
-        t = robust_mean_t(series, newey_west_lags(n, horizon))
+        t = robust_mean_t(series, newey_west_lags(len(series), horizon))
         error = abs(value / t) if t else np.nan
-    return LiveCoefficient(value, error, n, is_pooled)
+    return LiveCoefficient(value, error, len(series), is_pooled)
 
 
 def _ranks(values: np.ndarray, axis: int) -> np.ndarray:
-    """Return centred ranks along an axis, NaN where unknown; over time with unit variance."""
-    ranks = rankdata(values, axis=axis, nan_policy="omit")
-    ranks = ranks - np.nanmean(ranks, axis=axis, keepdims=True) if ranks.size else ranks
-    if axis == 1:
-        return ranks
-    spread = np.nanstd(ranks, axis=0)
-    return ranks / np.where(spread > 0, spread, 1)
+    """Return ranks along an axis with mean 0 and variance 1 among the known ones; 0 elsewhere."""
+    known = np.isfinite(values)
+    ranks = np.where(known, rankdata(np.where(known, values, np.inf), axis=axis), 0)
+    count = np.maximum(known.sum(axis=axis, keepdims=True), 1)
+    ranks = np.where(known, ranks - ranks.sum(axis=axis, keepdims=True) / count, 0)
+    spread = np.sqrt((ranks**2).sum(axis=axis, keepdims=True) / count)
+    return np.divide(ranks, spread, out=np.zeros_like(ranks), where=spread > 0)
 
 
 def _rows(data: CrossAttentionData) -> np.ndarray:
@@ -213,7 +214,9 @@ def _summary(values: np.ndarray) -> dict:
     levels = np.arange(1, BINS) / BINS
     edges = np.unique(np.quantile(known, levels)).tolist() if len(known) else []
     shares = _shares(values, edges).round(6).tolist()
-    return {"edges": edges, "shares": shares, "bars": len(values), "memory": _memory(values)}
+    extremes = [float(known.min()), float(known.max())] if len(known) else [0.0, 0.0]
+    summary = {"edges": edges, "shares": shares, "extremes": extremes}
+    return {**summary, "bars": len(values), "memory": _memory(values)}
 
 
 def _shares(values: np.ndarray, edges: list[float]) -> np.ndarray:
@@ -231,8 +234,13 @@ def _stability(old: np.ndarray, new: np.ndarray, n_new: float, n_old: float) -> 
 
 
 def _memory(values: np.ndarray) -> float:
-    """Bars that count for one independent value: one plus twice the autocorrelations of ranks."""
-    ranks = np.nan_to_num(_ranks(values[:, None], axis=0)[:, 0])
+    """Bars that count for one independent value, of its level and of its size."""
+    ranks = _ranks(values, axis=0)
+    return max(_correlation_time(ranks), _correlation_time(_ranks(np.abs(ranks), axis=0)))
+
+
+def _correlation_time(ranks: np.ndarray) -> float:
+    """One plus twice the sum of autocorrelations, up to the first below .05."""
     n = len(ranks)
     power = np.abs(np.fft.rfft(ranks, 2 * n)) ** 2
     correlation = np.fft.irfft(power)[: max(2, n // 4)]

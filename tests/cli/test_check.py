@@ -1,0 +1,108 @@
+"""``crossattn check``: findings, unreadable files, drift and the live coefficient of a run."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn import simulate_market
+from crossattn.cli import main
+from crossattn.data.files import write_bars
+
+HOSTILE = "<b>A</b>\n=1+1"
+
+
+@pytest.fixture(scope="module")
+def bars(tmp_path_factory):
+    """Bars with a split, a misprint and a hostile name."""
+    folder = tmp_path_factory.mktemp("bars")
+    frames = simulate_market(n_assets=4, n_steps=1500, seed=31).frames
+    frames["A01"].iloc[600:, :4] /= 10
+    frames["A00"].iloc[900, :4] *= 1000
+    frames[HOSTILE] = frames.pop("A00")
+    write_bars(frames, folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["forecaster", "network"])
+def run_dir(request, bars, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / request.param
+    words = ["train", "--data", str(bars), "--run", str(folder), "--lookback", "24"]
+    words += ["--horizon", "1", "--epochs", "1", "--device", "cpu"]
+    if request.param == "network":
+        words += ["--d-model", "8", "--n-heads", "1", "--n-layers", "1"]
+    assert main(words) == 0
+    return folder
+
+
+def lines_of(capsys):
+    return capsys.readouterr().out.splitlines()
+
+
+def test_one_line_a_finding_and_exit_0(bars, capsys):
+    assert main(["check", "--data", str(bars)]) == 0
+    split, misprint, end = sorted(lines_of(capsys), key=lambda line: line[0] != "A")
+    assert split.startswith("A01: looks like a 10:1 split at 2022-01-26 00:00")
+    assert misprint.startswith("<b>A</b>\\n=1+1: close at 2022-02-07 12:00 is 99")
+    assert end == "checked: 4 assets, 6000 bars, 2 findings"
+
+
+def test_sound_bars_have_no_findings(tmp_path, capsys):
+    assert main(["simulate", "--out", str(tmp_path), "--assets", "3", "--steps", "600"]) == 0
+    capsys.readouterr()
+    assert main(["check", "--data", str(tmp_path)]) == 0
+    assert lines_of(capsys) == ["checked: 3 assets, 1800 bars, no findings"]
+
+
+def test_every_unreadable_file_is_named(bars, tmp_path, capsys):
+    for path in bars.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "BAD.csv").write_text("time,open\n")
+    (tmp_path / "WORSE.csv").write_text("")
+    assert main(["check", "--data", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert [line.split(":")[0] for line in said.out.splitlines()] == ["unreadable"] * 2
+    assert "BAD.csv" in said.out and "WORSE.csv" in said.out
+    assert said.err.startswith("error: 2 files of") and len(said.err.splitlines()) == 1
+    assert main(["check", "--data", str(tmp_path / "none")]) == 2
+
+
+def test_train_prints_and_keeps_the_findings(bars, run_dir, tmp_path, capsys):
+    findings = pd.read_csv(run_dir / "findings.csv")
+    assert set(findings["symbol"]) == {"A01", HOSTILE}
+    coverage = pd.read_csv(run_dir / "bars_coverage.csv", index_col="symbol")
+    assert (coverage["bars"] == 1500).all()
+    page = tmp_path / "report.html"
+    assert main(["report", "--run", str(run_dir), "--out", str(page)]) == 0
+    text = page.read_text()
+    assert "looks like a 10:1 split" in text and "<b>A</b>" not in text and "Coverage" in text
+    (run_dir / "findings.csv").write_text("broken")
+    assert main(["report", "--run", str(run_dir), "--out", str(page)]) == 2
+    findings.to_csv(run_dir / "findings.csv", index=False)
+
+
+def test_a_run_is_checked_on_later_bars(bars, run_dir, capsys):
+    assert main(["check", "--data", str(bars), "--run", str(run_dir)]) == 0
+    said = lines_of(capsys)
+    assert any(line.startswith("drift: 0 of ") for line in said), said
+    live = said[-1].removeprefix("live: information coefficient ").split()
+    value, error, n_windows = float(live[0]), float(live[2]), int(live[3].strip("("))
+    assert abs(value) < 6 * error and 400 < n_windows < 500
+
+
+def test_a_run_is_checked_against_bars_of_another_source(bars, run_dir, tmp_path, capsys):
+    frames = simulate_market(n_assets=4, n_steps=1500, seed=31).frames
+    frames[HOSTILE] = frames.pop("A00")
+    late = frames["A02"].iloc[1050:]
+    wide = late["close"] * np.exp(np.abs(np.random.default_rng(0).normal(0, 0.5, len(late))))
+    frames["A02"].loc[late.index, "high"] = np.maximum(late["high"], wide)
+    write_bars(frames, tmp_path)
+    assert main(["check", "--data", str(tmp_path), "--run", str(run_dir)]) == 0
+    assert any(line.startswith("drift: range of A02: index ") for line in lines_of(capsys))
+
+
+def test_a_run_without_later_bars_is_said_to_have_none(bars, run_dir, tmp_path, capsys):
+    frames = simulate_market(n_assets=4, n_steps=1500, seed=31).frames
+    frames[HOSTILE] = frames.pop("A00")
+    write_bars({symbol: frame.iloc[:700] for symbol, frame in frames.items()}, tmp_path)
+    assert main(["check", "--data", str(tmp_path), "--run", str(run_dir)]) == 0
+    assert lines_of(capsys)[-1].startswith("live: no bars later than training")

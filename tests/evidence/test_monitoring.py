@@ -1,0 +1,110 @@
+"""Drift of inputs and the live information coefficient of a model in use."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from crossattn import prepare_cross_attention_data, simulate_market
+from crossattn.errors import InvalidInputError
+from crossattn.evidence.monitoring import input_drift, live_coefficient, summarise_inputs
+
+
+def parts(scenario="static", seed=21, change=None):
+    frames = simulate_market(scenario, n_assets=3, n_steps=4000, seed=seed).frames
+    if change:
+        frames["A01"] = change(frames["A01"])
+    data = prepare_cross_attention_data(frames, 12, 1)
+    return data[:2400], data[2600:]
+
+
+@pytest.mark.parametrize(("scenario", "seed"), [("static", 21), ("null", 22), ("crisis", 23)])
+def test_nothing_has_drifted_on_one_market(scenario, seed):
+    train, new = parts(scenario, seed)
+    reference = json.loads(json.dumps(summarise_inputs(train)))
+    drift = input_drift(reference, new)
+    assert len(drift) == 3 * 7 and not drift["drifted"].any()
+    assert (drift["psi"].diff().dropna() <= 0).all()
+    volumes = drift[drift["feature"] == "relative_volume"]
+    assert volumes["tested"].all() and (volumes["psi"] < 0.2).all()
+
+
+def test_a_volume_in_another_unit_and_lost_volumes_are_drift():
+    def other_source(frame):
+        frame = frame.copy()
+        late = frame.index[2550]
+        frame.loc[late:, "volume"] = np.random.default_rng(0).lognormal(0, 5, len(frame[late:]))
+        return frame
+
+    def lost(frame):
+        frame = frame.copy()
+        frame.iloc[2550:, frame.columns.get_loc("volume")] = np.nan
+        return frame
+
+    for change in (other_source, lost):
+        train, new = parts(change=change)
+        drift = input_drift(summarise_inputs(train), new)
+        found = drift[drift["drifted"]]
+        assert found[["symbol", "feature"]].to_numpy().tolist() == [["A01", "relative_volume"]]
+
+
+def test_the_index_is_that_of_its_definition():
+    train, new = parts()
+    drift = input_drift(summarise_inputs(train), new).set_index(["symbol", "feature"])
+    old, now = (data.panel[data.ends, 0, 0].astype(float) for data in (train, new))
+    inside = np.append(np.quantile(old, np.arange(1, 10) / 10), np.inf)
+    p, q = (np.diff([(x < e).sum() for e in inside], prepend=0) / len(x) for x in (old, now))
+    expected = ((q - p) * np.log(q / p)).sum()
+    assert drift["psi"]["A00", "log_return"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_few_bars_are_not_tested_and_other_assets_are_refused():
+    train, new = parts()
+    few = input_drift(summarise_inputs(train), new[:10])
+    assert not few["tested"].any() and not few["drifted"].any()
+    with pytest.raises(InvalidInputError, match="data lacks A00"):
+        input_drift(summarise_inputs(train), new.select(symbols=["A01", "A02"]))
+
+
+def test_the_coefficient_is_the_mean_rank_correlation_of_each_window():
+    rng = np.random.default_rng(3)
+    y = rng.normal(size=(80, 6))
+    forecast = y + 2 * rng.normal(size=y.shape)
+    y[5, 2] = forecast[9, 0] = np.nan
+    y[70:] = np.nan  # not known yet
+    live = live_coefficient(forecast, y)
+    expected = [spearmanr(f, r, nan_policy="omit")[0] for f, r in zip(forecast, y, strict=True)]
+    assert live.value == pytest.approx(np.nanmean(expected[:70])) and live.n_windows == 70
+    assert live.error == pytest.approx(np.nanstd(expected[:70]) / np.sqrt(70), rel=0.5)
+    assert not live.is_pooled and "70 windows" in str(live)
+
+
+def test_with_few_assets_each_is_ranked_over_time():
+    rng = np.random.default_rng(4)
+    y = rng.normal(size=(500, 2))
+    forecast = y + 3 * rng.normal(size=y.shape)
+    live = live_coefficient(forecast, y)
+    expected = np.mean([spearmanr(forecast[:, i], y[:, i])[0] for i in range(2)])
+    assert live.is_pooled and live.value == pytest.approx(expected)
+
+
+def test_the_error_covers_nothing_in_nineteen_of_twenty():
+    rng = np.random.default_rng(5)
+    hits = 0
+    for _ in range(200):
+        y = np.cumsum(rng.normal(size=(412, 5)), axis=0)
+        overlapping = y[12:] - y[:-12]  # targets of 12 bars
+        slow = np.cumsum(rng.normal(size=(400, 5)), axis=0)
+        slow = slow[10:] - slow[:-10]
+        live = live_coefficient(slow, overlapping[10:], horizon=12)
+        hits += abs(live.value) < 1.96 * live.error
+    assert 170 <= hits <= 198
+
+
+@pytest.mark.parametrize("n", [0, 1, 29])
+def test_few_windows_have_no_coefficient(n):
+    live = live_coefficient(np.ones((n, 5)), np.ones((n, 5)))
+    assert np.isnan(live.value) and "too few" in str(live)
+    with pytest.raises(InvalidInputError, match="must be"):
+        live_coefficient(np.ones((n, 5)), np.ones((n, 4)))
