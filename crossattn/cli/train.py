@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> None:
         )
     check_output_dir(args.data, args.run_dir)
     frames = read_bars(args.data, time_zone=args.time_zone)
+    # under torchrun all processes train a network together; a forecaster is fitted by the main one
     is_main = DistributedContext.current().is_main
     report = check_bars(frames) if is_main else None
     if is_main:
@@ -100,7 +101,6 @@ def run(args: argparse.Namespace) -> None:
     )
     args.lookback = data.lookback
     parts = data.split(train=0.6, val=0.1)
-    # under torchrun all processes train a network together; a forecaster is fitted by the main one
     for line in spans_of(data) if is_main else ():
         echo(line)
     if is_network or is_main:
