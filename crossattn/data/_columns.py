@@ -102,7 +102,8 @@ def parse_numbers(
         table.refuse(0, name, "a number", values[0])
     else:
         try:
-            if _UNUSUAL.search("".join(values)):
+            joined = "".join(values)
+            if _UNUSUAL.search(joined) or (decimal == "," and "." in joined):
                 raise ValueError("a character that no plain number holds")
             # float() reads every shortest form back exactly
             numbers = np.array([float(text) if text else np.nan for text in values])

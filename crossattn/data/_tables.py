@@ -226,8 +226,8 @@ def _several_symbols(path: Path, found: Sequence) -> InvalidInputError:
     symbols = list(dict.fromkeys(map(str, found)))
     names = ", ".join(symbols[:3]) + (", ..." if len(symbols) > 3 else "")
     return InvalidInputError(
-        f"{path} holds {len(symbols)} symbols ({names}): write one file per symbol, such as by "
-        "write_bars({s: t.set_index('time') for s, t in table.groupby('symbol')}, folder)"
+        f"{path} holds {len(symbols)} symbols ({names}): write one file per symbol, as in "
+        "for s, t in table.groupby('symbol'): t.to_parquet(f'{s}.parquet')"
     )
 
 

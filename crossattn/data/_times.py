@@ -143,7 +143,7 @@ def _rewritten(table: RawTable, name: str, values, texts: list[str]) -> list[str
     """Return dates and clocks of other habits as ISO 8601 texts, all of the first row's habit."""
     parts = [found and found.groupdict() for found in map(_OTHER.fullmatch, texts)]
     style = next((style for style in _STYLES if parts[0] and parts[0][style]), None)
-    wrong = [not part or not part[style] for part in parts]
+    wrong = [style is None or not part or not part[style] for part in parts]
     if any(wrong):
         row = wrong.index(True)
         table.refuse(row, name, f"{_RULE}, or be read with date_format=", values[row])

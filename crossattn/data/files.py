@@ -326,6 +326,8 @@ def _files_of(folder: Path) -> list[Path]:
         for path in paths:
             if path.is_symlink() and path.resolve().parent != folder.resolve():
                 raise InvalidInputError(f"{path} is a link out of the folder: copy the file there")
+    except RuntimeError:
+        raise InvalidInputError(f"{path} cannot be read: it is a link to itself") from None
     except OSError as error:
         raise InvalidInputError(f"data folder {folder} cannot be read: {error.strerror}") from None
     if not paths:
@@ -404,7 +406,7 @@ def _read_any_format(table: RawTable, reading: _Reading) -> pd.DataFrame:
     if partial.any():
         row = int(partial.argmax())
         name = PRICE_COLUMNS[int(missing[:, row].argmax())]
-        table.refuse(row, name, "a number", found[name][row])
+        table.refuse(row, name, "a number where other prices of the bar are", found[name][row])
     zone = reading.time_zone or ("UTC" if in_utc else None)
     times = {
         name: parse_times(

@@ -99,7 +99,7 @@ def to_pandas(table: object, name: str) -> pd.DataFrame:
 
     Parameters
     ----------
-    table : DataFrame, or any object with ``to_pandas`` or the Arrow or interchange protocol
+    table : DataFrame, or any object with ``to_pandas`` or Arrow's ``__arrow_c_stream__``
     name : str
         Of the table in messages.
 
@@ -128,8 +128,6 @@ def to_pandas(table: object, name: str) -> pd.DataFrame:
             import pyarrow as pa
 
             table = pa.table(table).to_pandas()
-        elif hasattr(table, "__dataframe__"):
-            table = pd.api.interchange.from_dataframe(table)
     except Exception as error:  # of any library
         raise InvalidInputError(
             f"{name}: {_kind(table)} cannot be converted to a pandas DataFrame: {error}"
