@@ -1,7 +1,7 @@
 """Cross-attention for multi-asset trading: who leads whom, at which lag, worth what after costs.
 
 bars        simulate_market load_sample sample_names BybitDataLoader fetch_stock_data
-            align_panel check_bars
+            read_bars write_bars align_panel check_bars
 features    create_multi_asset_features compute_rsi compute_macd DEFAULT_FEATURES
 windows     prepare_cross_attention_data CrossAttentionData
 attention   scaled_dot_product_attention CrossAssetAttention MultiHeadCrossAttention

@@ -6,6 +6,8 @@ from .attention.lagged import TemporalCrossAttention as TemporalCrossAttention
 from .config import DEFAULT_FEATURES as DEFAULT_FEATURES
 from .data.doctor import BarsReport as BarsReport
 from .data.doctor import check_bars as check_bars
+from .data.files import read_bars as read_bars
+from .data.files import write_bars as write_bars
 from .data.panel import align_panel as align_panel
 from .errors import CrossAttentionError as CrossAttentionError
 from .errors import CrossAttentionWarning as CrossAttentionWarning

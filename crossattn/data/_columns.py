@@ -16,13 +16,14 @@ FIELDS = ("time", "open", "high", "low", "close", "volume")
 _ALIASES = {
     "time": (
         "time timestamp unix unix_timestamp open_time opentime datetime date_time date_utc "
-        "time_utc gmt_time local_time start_time date"
+        "time_utc gmt_time local_time start_time start_at starttime window_start ts_event begin "
+        "date"
     ),
     "open": "open o open_price",
     "high": "high h high_price",
     "low": "low l low_price",
     "close": "close c close_price close_last last price",
-    "volume": "volume v tickvol tick_volume vol base_volume",
+    "volume": "volume v tickvol tick_volume vol base_volume volumefrom",
     "close_time": "close_time closetime",
     "turnover": "turnover quote_volume quote_asset_volume",
 }

@@ -174,7 +174,7 @@ def _decode(path: Path, content: bytes) -> str:
 def _find_delimiter(path: Path, text: str) -> tuple[str, int]:
     """Return what separates columns and how many lines stand before the first that has any."""
     for number, line in enumerate(io.StringIO(text)):
-        if line[:1] == "#":
+        if line[:1] == "#" or line[:4].lower() == "sep=":  # Excel's own first line
             continue
         for delimiter in "\t;|,":
             if delimiter in line:

@@ -15,7 +15,9 @@ import pandas as pd
 from crossattn._validation import check_choice
 from crossattn.data.frame import (
     FRAME_COLUMNS,
+    PRICE_COLUMNS,
     Frames,
+    absorb_rounding,
     check_frames,
     check_times,
     check_values,
@@ -164,6 +166,9 @@ def check_panel(panel: Panel) -> Panel:
         raise InvalidInputError(f"data: the panel's cells must be numbers ({error})") from None
     checked.index = rows
     checked.columns = checked.columns.set_names(PANEL_LEVELS)
+    prices = [checked[field][symbols].to_numpy() for field in PRICE_COLUMNS]
+    for field, values in zip(("high", "low"), absorb_rounding(*prices), strict=True):
+        checked[[(field, symbol) for symbol in symbols]] = values
     check_values({field: checked[field][symbols] for field in FRAME_COLUMNS}, "data")
     checked.attrs = dict(panel.attrs)
     return checked

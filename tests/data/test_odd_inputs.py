@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from crossattn import align_panel, create_multi_asset_features, prepare_cross_attention_data
 from crossattn.cli import main
-from crossattn.data import check_frame, read_bars, read_exogenous, write_bars
+from crossattn.data import as_panel, check_frame, read_bars, read_exogenous, write_bars
 from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.portfolio import mean_variance_weights
 from crossattn.portfolio.risk import risk_by_asset
@@ -94,6 +94,7 @@ READ: dict[str, tuple] = {
     "tabs": (table(HEADER.replace(",", "\t"), NINE, TEN, "\t"),),
     "tabs, decimal commas": (semicolons("1,5;2,5;1,0;2,0;10,5").replace(";", "\t"),),
     "bars between columns": (table(HEADER.replace(",", "|"), NINE, TEN, "|"),),
+    "Excel's own first line": ("sep=;\n" + table(HEADER.replace(",", ";"), NINE, TEN, ";"),),
     "byte-order mark": ("\ufeff" + times(NINE, TEN),),
     "UTF-16": (times(NINE, TEN).encode("utf-16"),),
     "UTF-16, big end first": (b"\xfe\xff" + times(NINE, TEN).encode("utf-16-be"),),
@@ -285,6 +286,10 @@ READ: dict[str, tuple] = {
     "HistData": (
         table(None, "20240131 090000", "20240131 100000", ";"),
         {"columns": HEADER.split(","), **UTC},
+    ),
+    "Polygon": (
+        "ticker,volume,open,close,high,low,window_start,transactions\n"
+        + "".join(f"A,10.5,1.5,2.0,2.5,1.0,{e}000000000,7\n" for e in (EPOCH, EPOCH + 3600)),
     ),
     "Coinbase": (
         table("time,low,high,open,close,volume", NINE, TEN, prices="1.0,2.5,1.5,2.0,10.5"),
@@ -756,6 +761,16 @@ def test_a_download_by_bar_opens_is_no_panel(case, refuse):
     panel = PANELS[case]
     frames = {s: panel.xs(s, axis=1, level=1) for s in panel.columns.unique(1)}
     assert align_panel(frames).index[0] == pd.Timestamp(TEN)
+
+
+def test_a_panel_off_by_rounding_is_set_right(make_frames):
+    frames = make_frames(60, 2)
+    panel = align_panel(frames)
+    off, right = panel.copy(), panel.copy()
+    top = np.fmax(panel["open"]["S1"], panel["close"]["S1"])
+    off[("high", "S1")] = top * (1 - 1e-12)
+    right[("high", "S1")] = top
+    pd.testing.assert_frame_equal(as_panel(off), right)
 
 
 def test_zero_volume_in_every_bar_is_no_volume(make_frames):
