@@ -31,10 +31,19 @@ MARKETS = {
 }
 SCRIPTS = {
     "forecaster": ("markets.js", "forecaster.js", "widgets.js", "ownbars.js", "explainer.js"),
+    "qkv": ("widgets.js", "qkv.js"),
+    "leaks": ("widgets.js", "leaks.js"),
+    "costs": ("markets.js", "forecaster.js", "widgets.js", "costs.js"),
 }
 WAITING = {
     "forecaster": "A forecaster plays a simulated market bar by bar: which source and lag each "
     "follower attends to, what every token contributes, and the forecast. It needs JavaScript.",
+    "qkv": "One query and four keys in the plane, with scores, softmax and output as they are dragged. "
+    "It needs JavaScript.",
+    "leaks": "Forty returns and six features of them: change a return, and see which feature of an "
+    "earlier bar moves. It needs JavaScript.",
+    "costs": "The equity curve of a forecaster, with sliders for fee, rebalancing, delay and a no-trade "
+    "band. It needs JavaScript.",
 }
 
 
