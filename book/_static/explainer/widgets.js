@@ -36,7 +36,7 @@
       .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
-  const inkOn = (rgb) => (luminance(rgb) > 0.19 ? "#000" : "#fff");
+  const inkOn = (rgb) => (luminance(rgb) > 0.179 ? "#000" : "#fff");
 
   const signed = (x, digits) => {
     const size = Math.abs(x).toFixed(digits);
