@@ -1,6 +1,6 @@
 """Check bars before training: clocks, missing bars, splits, misprints, stale prices, duplicates.
 
-Every finding has a kind (:data:`KINDS`, with its thresholds), a moment, a figure and a sentence.
+Every finding has a kind (``KINDS``, with its thresholds), a moment, a figure and a sentence.
 A late listing, closed hours and single missing bars are no findings: the coverage shows them.
 """
 
@@ -67,7 +67,7 @@ class BarsReport:
     Attributes
     ----------
     findings : DataFrame
-        A row each: ``symbol``, ``kind`` (a key of :data:`KINDS`), ``moment`` (open of the bar at
+        A row each: ``symbol``, ``kind`` (a key of ``KINDS``), ``moment`` (open of the bar at
         which it begins), ``figure`` (see the kind) and ``text``, in the order of the symbols.
     coverage : DataFrame
         A row per symbol: ``first`` and ``last`` (opens), ``bars``, ``spacing`` (the most frequent
@@ -121,7 +121,7 @@ def check_bars(frames: Frames) -> BarsReport:
     Notes
     -----
     A finding is a suspicion about the data, never a change to it, and looks at the whole history:
-    it is for the reader, not an input of a model. :data:`KINDS` lists kinds and thresholds. What
+    it is for the reader, not an input of a model. ``KINDS`` lists kinds and thresholds. What
     compares assets uses at most about three million cells, spread over the history.
 
     Built in chapter: Data and clocks.

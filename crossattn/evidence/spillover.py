@@ -48,7 +48,7 @@ def spillover_scores(
     (b) the follower's own exponential log variances and (c) the mean of those over the other
     assets, where there are three or more: volatility that all share is no spillover. Where j tells
     nothing new the mean of the product is 0; it is tested with the HAC errors of
-    :func:`crossattn.evidence.diebold_mariano`.
+    :func:`~crossattn.evidence.volatility.diebold_mariano`.
     """
     data = data.select(symbols=model.symbols_)
     measured = measure_contributions(model, data, followers=followers)

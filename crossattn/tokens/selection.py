@@ -1,4 +1,4 @@
-"""Choose which coefficients vary, and with what: the rounds behind :class:`VaryingPart`'s fit.
+"""Choose which coefficients vary, and with what: the rounds behind ``VaryingPart``'s fit.
 
 Rounds of four steps:
 
