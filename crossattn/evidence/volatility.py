@@ -53,7 +53,7 @@ def diebold_mariano(
     Parameters
     ----------
     loss, rival_loss : array-like of shape (n,) or (n, n_assets)
-        Losses of two forecasts of the same targets in time order, such as :func:`~crossattn.windows.variance.qlike` or squared
+        Losses of two forecasts of the same targets in time order, such as ``qlike`` or squared
         errors. Rows are averaged over assets first, as assets err together; cells that are NaN in
         either are left out of both.
     horizon : int

@@ -117,7 +117,7 @@ class BacktestResult:
         -------
         dict
             Those of :func:`crossattn.compute_metrics`, and ``sharpe_ratio_low`` and
-            ``sharpe_ratio_high`` (95 % interval of :func:`~crossattn.portfolio.significance.sharpe_interval`,
+            ``sharpe_ratio_high`` (95 % interval of :func:`.sharpe_interval`,
             NaN on fewer than ten returns or equal ones), ``average_turnover`` (a bar),
             ``total_costs`` and ``total_financing`` (money), ``n_trades``, ``gross_exposure`` and
             ``net_exposure`` (means over the bars), ``break_even_cost`` (the cost per traded
