@@ -206,14 +206,20 @@ def _cut_row(path: Path, row: list[str], line: int, width: int) -> list[str]:
 
 
 def _check_last_line(table: RawTable) -> None:
-    """Refuse a last line without line end whose last number lacks the point that all others have.
+    """Refuse a last number with fewer decimals than all others, in a file without last line end.
 
-    A file that was cut within a number looks like this; the cut cannot be seen elsewhere.
+    A file that was cut within a number looks like this. Where the others have few decimals, and
+    not all as many, a short number may be whole.
     """
-    *others, last = table.columns[-1]
-    if len(others) > 1 and all("." in cell for cell in others) and last and "." not in last:
-        rule = "a number with a point, as above (was the file cut short?)"
-        table.refuse(-1, (table.names or ["the last column"])[-1], rule, last)
+    *others, last = (len(cell.partition(".")[2]) for cell in table.columns[-1])
+    if (
+        len(others) > 1
+        and last < min(others)
+        and (last == 0 or min(others) == max(others) or min(others) > 5)
+    ):
+        rule = "a number with as many decimals as above (was the file cut short?)"
+        name = (table.names or ["the last column"])[-1]
+        table.refuse(-1, name, rule, table.columns[-1][-1])
 
 
 def _check_one_symbol(table: RawTable) -> None:

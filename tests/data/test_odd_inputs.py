@@ -339,6 +339,19 @@ def test_a_foreign_file_is_read_to_its_values(tmp_path, case):
         assert frame["turnover"].tolist() == [20.0, 20.0]
 
 
+@pytest.mark.parametrize("end", ["\n", ""])  # without line end the own format is read as any other
+@pytest.mark.parametrize(
+    "time", ["2024-01-31T09:00Z", "2024-01-31 10:00+0100", "2024-01-31T09:00:00.000001Z"]
+)
+@pytest.mark.parametrize("number", ["2.", "+2", "2e0", " 2 ", "2.0000000000000004", "02.50"])
+def test_the_fast_reader_agrees_with_the_thorough_one(tmp_path, end, time, number):
+    (tmp_path / "A.csv").write_text(f"{HEADER}\n{time},1.5,{number},1,1.5,10.5{end}")
+    frame = read_bars(tmp_path)["A"]
+    assert frame["high"].tolist() == [float(number)]
+    assert frame.index.floor("s")[0] == pd.Timestamp(NINE)
+    assert frame.index.microsecond[0] == time.count("000001")
+
+
 # name: (text of the file, words of the message, options)
 REFUSED: dict[str, tuple] = {
     "naive": (times("2024-01-31 09:00", "2024-01-31 10:00"), "line 2: .*time_zone=.*--time-zone"),
@@ -438,6 +451,12 @@ REFUSED: dict[str, tuple] = {
     "cut within a number": (
         (times(NINE, TEN) + times(NINE, TEN)[len(HEADER) + 1 :])[:-3],
         "line 5: .*was the file cut",
+    ),
+    "cut within decimals": (
+        f"{HEADER}\n"
+        + "".join(f"{t},1,2,1,2,0.1234567890{n}\n" for t, n in ((NINE, 12), (TEN, 3)))
+        + "2024-01-31T11:00:00Z,1,2,1,2,0.12",
+        "line 4: volume must be a number with as many decimals",
     ),
     "cut within a time": (times(NINE, TEN) + "2024-01-31T1", "line 4: the row ends after 1 of 6"),
     "a row too long": (
