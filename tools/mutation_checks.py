@@ -73,11 +73,11 @@ MUTATIONS = [
     Mutation(
         "a missing bar is filled with the last price",
         "crossattn/data/panel.py",
-        """    if how == "inner":
-        panel = panel[""",
+        """    if how != "outer":
+        panel = _shared""",
         """    panel = panel.ffill()
-    if how == "inner":
-        panel = panel[""",
+    if how != "outer":
+        panel = _shared""",
         "tests/data/test_panel.py",
     ),
     Mutation(
@@ -95,17 +95,31 @@ MUTATIONS = [
         "tests/windows/test_data.py",
     ),
     Mutation(
+        "a target over 24 hours ends after them",
+        "crossattn/windows/spans.py",
+        "last = last - (clock[last] > clock + duration)",
+        "last = last + (clock[last] > clock + duration)",
+        "tests/windows/test_spans.py",
+    ),
+    Mutation(
+        "a target over 24 hours is known at its last close",
+        "crossattn/windows/spans.py",
+        "return clock.searchsorted(clock + horizon).astype(np.int64)",
+        'return clock.searchsorted(clock + horizon, side="right").astype(np.int64) - 1',
+        "tests/windows/test_spans.py",
+    ),
+    Mutation(
         "the split is not purged",
         "crossattn/windows/dataset.py",
-        "self[: max(0, first_val - purge)]",
+        "self[: self.count_known_before(first_val)]",
         "self[:first_val]",
         "tests/windows/test_data.py",
     ),
     Mutation(
         "walk-forward is not purged",
         "crossattn/windows/splits.py",
-        "gap = data.horizon + embargo",
-        "gap = embargo",
+        "known = data.count_known_before(start) - embargo",
+        "known = start - embargo",
         "tests/windows/test_splits.py",
     ),
     Mutation(
