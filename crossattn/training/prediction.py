@@ -42,7 +42,7 @@ def predict(
     -------
     ndarray of shape (n, N), (n, N, 3) or (n, N, Q)
         In the units of ``y`` and, of data, in its order of symbols; known at each window's last
-        close. NaN where the asset has no bar there; missing inputs before it are masked.
+        close. Of data, NaN where the asset has no bar there. Other missing inputs are masked.
 
     Raises
     ------
@@ -52,13 +52,11 @@ def predict(
     parts = [p.cpu().numpy() for p in _predictions(model, data_or_X, device, batch_size)]
     predictions = np.concatenate(parts)
     if not isinstance(data_or_X, CrossAttentionData):
-        has_bar = np.isfinite(np.asarray(data_or_X)[:, :, -1]).any(axis=-1)  # (n, N)
-    else:
-        has_bar = data_or_X.has_bar
-        if model.symbols is not None:
-            order = [model.symbols.index(symbol) for symbol in data_or_X.symbols]
-            predictions = predictions[:, order]
-    predictions[~has_bar] = np.nan
+        return predictions
+    if model.symbols is not None:
+        order = [model.symbols.index(symbol) for symbol in data_or_X.symbols]
+        predictions = predictions[:, order]
+    predictions[~data_or_X.has_bar] = np.nan
     return predictions
 
 

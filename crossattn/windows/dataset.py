@@ -387,7 +387,7 @@ class CrossAttentionData:
         What purges a training part: no target in it is still open when the next part begins.
         """
         known = self.target_rows[self.ends[:position]]
-        return int(np.searchsorted(known, self.ends[position]))
+        return int(np.searchsorted(known, self.ends[position])) if len(self) else 0
 
     def split(
         self, train: float = 0.6, val: float = 0.1

@@ -172,6 +172,11 @@ def test_parts_are_purged_by_time(mixed):
             assert not near.any()
 
 
+def test_no_window_is_too_few_to_split(mixed):
+    with pytest.raises(InvalidInputError, match="too few to split"):
+        prepare(mixed, lookback=10, horizon="24h")[:0].split()
+
+
 def test_coverage_counts_bars_targets_and_spans(mixed):
     coverage = prepare(mixed, lookback=10, horizon="24h").coverage
     assert coverage.index.tolist() == ["COIN", "SPY", "DAX"]
