@@ -103,11 +103,13 @@ def parse_numbers(
         table.refuse(0, name, "a number", values[0])
     else:
         try:
-            joined = "".join(values)
-            if _UNUSUAL.search(joined) or (decimal == "," and "." in joined):
+            texts = values
+            if decimal == ",":  # a point becomes what no plain number holds
+                texts = [text.replace(".", "_").replace(",", ".") for text in values]
+            if _UNUSUAL.search("".join(texts)):
                 raise ValueError("a character that no plain number holds")
             # float() reads every shortest form back exactly
-            numbers = np.array([float(text) if text else np.nan for text in values])
+            numbers = np.array([float(text) if text else np.nan for text in texts])
         except ValueError:
             numbers = np.array(
                 [_number(table, row, name, text, decimal) for row, text in enumerate(values)]
@@ -121,8 +123,8 @@ def parse_numbers(
 
 def find_decimal(table: RawTable, columns: Sequence, decimal: str | None) -> str:
     """Return the decimal mark of a table: a comma only where no cell can mean anything else."""
-    texts = [text.strip() for column in columns if isinstance(column, list) for text in column]
-    commas = [text for text in texts if "," in text]
+    texts = [text for column in columns if isinstance(column, list) for text in column]
+    commas = [text.strip() for text in texts if "," in text]
     if decimal is not None or not commas:
         return decimal or "."
     if all(_GROUPED.fullmatch(text.strip("$€£¥KMB ")) for text in commas):

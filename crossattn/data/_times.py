@@ -17,6 +17,7 @@ _FROM, _TO = 631_152_000, 4_102_444_800
 _EPOCH = re.compile(r"-?\d{1,19}(?:\.\d{1,9})?", re.ASCII)
 _COMPACT = re.compile(r"[12]\d{3}[01]\d[0-3]\d(?:\d{4}(?:\d\d)?)?", re.ASCII)
 _ISO = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?", re.ASCII)
+_ISO_ZONED = re.compile(_ISO.pattern + r"(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _OFFSET = re.compile(r"\s?(?:(Z|UTC|GMT)|(?:UTC|GMT)?([+-]\d{1,2})(?::?(\d\d))?)$", re.ASCII)
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _OTHER = re.compile(
@@ -114,6 +115,9 @@ def _of_epochs(table: RawTable, name: str, values, unit: str | None) -> pd.Datet
 
 def _of_texts(table: RawTable, name: str, values, texts: list[str]) -> pd.DatetimeIndex:
     """Return times written out: in UTC where every row has an offset, naive where none has."""
+    if all(map(_ISO_ZONED.fullmatch, texts)):
+        times = pd.to_datetime(pd.Series(texts), format="ISO8601", utc=True, errors="coerce")
+        return _index(times, table, name, values, _RULE)
     cut, offsets = [], []
     for text in texts:
         zone = _OFFSET.search(text) if ":" in text or text[-1:] in "ZCT" else None
