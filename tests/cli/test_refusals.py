@@ -1,8 +1,10 @@
 """A mistake is one line that begins ``error:``, exit code 2, and nothing written."""
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from crossattn.cli import main
+from crossattn.cli import build_parser, main
 
 BARS = "time,open,high,low,close,volume\n"
 GOOD = "2024-01-01T00:00:00Z,1.0,2.0,0.5,1.5,10\n2024-01-01T01:00:00Z,1.5,2.0,1.0,1.5,10\n"
@@ -102,6 +104,34 @@ def test_refusal_is_one_line(words, folders, capsys):
     assert len(lines) == 1, captured.err
     assert lines[0].startswith("error: ") and len(lines[0]) > 20
     assert sorted(folders.rglob("*")) == before
+
+
+VALUES = [
+    "", "0", "-1", "nan", "1e400", "24h", "-3h", "\u0663", "9" * 25, "2024-13-01", "UTC", "Mars",
+    "A,B", "a\nb", "\x1b[31m", "%s", "cuda:9", "volatility", "IN/short", "IN/text", "IN/nothing",
+    "IN/missing", "IN/a_file", "OUT",
+]  # fmt: skip
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.data())
+def test_any_words_end_in_one_line(folders, capsys, data):
+    parsers = build_parser()._subparsers._group_actions[0].choices
+    reading = ["train", "predict", "leadlag", "backtest", "report", "verify", "check"]
+    argv = [data.draw(st.sampled_from(reading))]
+    for action in parsers[argv[0]]._actions[1:]:
+        if action.required or data.draw(st.booleans()):
+            argv.append(action.option_strings[0])
+            argv += [] if action.nargs == 0 else [data.draw(st.sampled_from(VALUES))]
+    argv = [w.replace("OUT", str(folders / "out")).replace("IN/", f"{folders}/") for w in argv]
+    try:
+        code = main(argv)
+    except SystemExit as stop:
+        code = stop.code
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warn")]
+    assert (code, [line[:7] for line in lines]) in [(0, []), (2, ["error: "])], (argv, lines)
 
 
 @pytest.mark.parametrize("option", ["--data", "--run"])
