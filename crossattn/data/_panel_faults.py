@@ -15,6 +15,8 @@ SHIFT_CORRELATION = 0.15
 SHIFT_OF_TWO = 0.35
 SHIFT_OF_USUAL = 0.5
 SHIFT_AT_ZERO = 0.2
+SHIFT_SECOND = 0.5
+SHIFT_MOST = 1.6
 SAME = 0.05
 SAME_SHARE = 0.9
 SAME_BARS = 100
@@ -24,6 +26,9 @@ _FEWEST = 100  # returns behind a correlation
 _CLIP = 3.0
 _AROUND = 50
 _CANDIDATE = 0.95
+_PARTS = 4  # of the history, each looked at by itself
+_FEWEST_OF_PART = 500
+_MOST_APART = 40
 
 
 def panel_faults(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
@@ -38,31 +43,96 @@ def panel_faults(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
 def _shifted(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
     """Yield assets whose returns agree with the others' some bars away, and not in their own."""
     group = clock_groups(assets)
-    assets = [asset for asset, number in zip(assets, group, strict=True) if number == 0]
-    if len(assets) < 2:
+    together = [asset for asset, number in zip(assets, group, strict=True) if number == 0]
+    apart = [asset for asset, number in zip(assets, group, strict=True) if number]
+    if len(together) < 2:
         return
-    rows, n_rows = rows_on_clock(assets)
-    blocks = sampled_blocks(n_rows, SAMPLED_CELLS // len(assets))
-    parts = [_standardised(assets, rows, begin, stop) for begin, stop in blocks]
-    flagged: dict[int, tuple[int, float, float]] = {}
+    rows, n_rows = rows_on_clock(together)
+    blocks = sampled_blocks(n_rows, SAMPLED_CELLS // len(together))
+    parts = [_standardised(together, rows, begin, stop) for begin, stop in blocks]
+    spans = [parts]
+    if blocks[-1][1] - blocks[0][0] >= _PARTS * _FEWEST_OF_PART:  # a clock may change in between
+        spans += [[part] for z in parts for part in np.array_split(z, max(1, _PARTS // len(parts)))]
+    whole = _find_shifts(spans[0])
+    starts = np.concatenate([[0], np.cumsum([len(part[0]) for part in spans[1:-1]])]).astype(int)
+    sampled = np.concatenate([np.arange(*block) for block in blocks])
+    found = {place: (0, *shift) for place, shift in whole.items()}
+    for span, start in zip(spans[1:], starts, strict=False):
+        for place, shift in _find_shifts(span).items():
+            first = int(np.searchsorted(rows[place], sampled[start]))
+            found.setdefault(place, (first, *shift))
+    names = shown(together[0].symbol) if len(together) == 2 else "the others"
+    for place, (first, *shift) in sorted(found.items()):
+        others = shown(together[1].symbol) if (len(together) == 2 and place == 0) else names
+        yield together[place], _shift_fault(together[place], first, others, *shift)
+    yield from _shifted_sessions(together, apart)
+
+
+def _find_shifts(parts: list[np.ndarray]) -> dict[int, tuple[int, float, float]]:
+    """Return lag, correlation there and correlation at lag 0 of every shifted asset."""
+    found: dict[int, tuple[int, float, float]] = {}
     for _ in range(2):  # a shifted asset blurs the others' common move, so look again without it
-        kept = [place for place in range(len(assets)) if place not in flagged]
-        if len(kept) < 2:
+        kept = [place for place in range(parts[0].shape[1]) if place not in found]
+        more = _look(parts, kept) if len(kept) > 1 else {}
+        found.update(more)
+        if not more:
             break
-        found = _look(parts, kept)
-        if not found:
-            break
-        flagged.update(found)
-    for place, (lag, there, here) in sorted(flagged.items()):
-        asset = assets[place]
-        bars = "one bar" if abs(lag) == 1 else f"{abs(lag)} bars"
-        others = shown(assets[1 - place].symbol) if len(assets) == 2 else "the others"
-        text = (
-            f"clock looks {bars} {'late' if lag > 0 else 'early'}: correlation with {others} is "
-            f"{there:+.2f} {bars} {'before' if lag > 0 else 'after'} and {here:+.2f} in the same "
-            f"bar, {times_of(asset, 0, -1)}"
-        )
-        yield asset, Fault("late clock" if lag > 0 else "early clock", 0, float(lag), text)
+    # shifted is what differs from a majority that agrees; else the leads are the market's own
+    return found if 2 * len(found) <= parts[0].shape[1] else {}
+
+
+def _shift_fault(
+    asset: Series, first: int, others: str, lag: int, there: float, here: float
+) -> Fault:
+    bars = "one bar" if abs(lag) == 1 else f"{abs(lag)} bars"
+    since = f", from {asset.time(first)} on" if first else ""
+    text = (
+        f"clock looks {bars} {'late' if lag > 0 else 'early'}{since}: correlation with {others} is "
+        f"{there:+.2f} {bars} {'before' if lag > 0 else 'after'} and {here:+.2f} in the same bar"
+    )
+    return Fault("late clock" if lag > 0 else "early clock", first, float(lag), text)
+
+
+def _shifted_sessions(
+    together: Sequence[Series], apart: Sequence[Series]
+) -> Iterator[tuple[Series, Fault]]:
+    """Yield assets that trade beside the others' hours and with them once their clock is moved.
+
+    Local times that are labelled UTC look so, and days that are stamped with the next date.
+    """
+    step = together[0].spacing
+    apart = [asset for asset in apart if asset.spacing == step][:_MOST_APART]
+    together = [asset for asset in together if asset.spacing == step][:_MOST_APART]
+    if not apart or not together:
+        return
+    clock = np.unique(np.concatenate([asset.known for asset in together]))
+    total, count = np.zeros((2, len(clock)))
+    for asset in together:
+        at = np.searchsorted(clock, asset.known[1:])
+        total[at] += _local(asset.returns)
+        count[at] += 1
+    market = total / np.maximum(count, 1)
+    lags = np.arange(-SHIFTS, SHIFTS + 1)
+    for asset in apart:
+        own, correlation = _local(asset.returns), np.zeros(len(lags))
+        for k, lag in enumerate(lags):
+            moved = asset.known[1:] - lag * step
+            at = np.minimum(np.searchsorted(clock, moved), len(clock) - 1)
+            both = clock[at] == moved
+            if both.sum() >= max(_FEWEST, len(own) / 2) or (lag == 0 and both.sum() > _FEWEST):
+                correlation[k] = np.corrcoef(own[both], market[at[both]])[0, 1]
+        best, here = int(np.abs(correlation).argmax()), correlation[SHIFTS]
+        there = correlation[best]
+        if best != SHIFTS and abs(there) > SHIFT_OF_TWO and abs(here) < SHIFT_AT_ZERO * abs(there):
+            fault = _shift_fault(asset, 0, "the others", int(lags[best]), float(there), float(here))
+            yield asset, fault
+
+
+def _local(returns: np.ndarray) -> np.ndarray:
+    """Returns over their local size, clipped."""
+    size = pd.Series(np.abs(returns)).rolling(2 * _AROUND + 1, center=True, min_periods=1).mean()
+    scaled = np.divide(returns, size, out=np.zeros_like(returns), where=size.to_numpy() > 0)
+    return np.clip(scaled, -_CLIP, _CLIP)
 
 
 def _standardised(assets, rows, begin: int, stop: int) -> np.ndarray:
@@ -87,7 +157,7 @@ def _standardised(assets, rows, begin: int, stop: int) -> np.ndarray:
 
 
 def _look(parts: list[np.ndarray], kept: list[int]) -> dict[int, tuple[int, float, float]]:
-    """Return lag, correlation there and correlation at lag 0 of every shifted asset."""
+    """Look for shifts among the kept assets once."""
     parts = [np.nan_to_num(z[:, kept]) for z in parts]
     n = len(kept)
     square = sum(z.T @ z for z in parts)
@@ -119,6 +189,10 @@ def _look(parts: list[np.ndarray], kept: list[int]) -> dict[int, tuple[int, floa
         there, error = correlation[best[i], i], 1 / np.sqrt(max(count[i], 1))
         # without a common move in the same bar there is nothing that a shift could take away
         usual = np.median(np.abs(np.delete(here, i))) if n > 2 else abs(there)
+        # a shift moves the whole common move to one lag, no larger than it is among the others
+        second = np.delete(away[:, i], best[i]).max()
+        if second > SHIFT_SECOND * abs(there) or (n > 2 and abs(there) > SHIFT_MOST * usual):
+            continue
         enough = SHIFT_CORRELATION if n > 2 else SHIFT_OF_TWO
         is_away = abs(there) >= max(SHIFT_OF_USUAL * usual, enough, 6 * error) and usual >= enough
         if is_away and abs(here[i]) <= max(SHIFT_AT_ZERO * abs(there), 2 * error):

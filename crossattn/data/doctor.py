@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,8 @@ from crossattn.data import _series as series
 from crossattn.data._series import Fault, Series, shown
 from crossattn.data.frame import Frames, check_frames
 from crossattn.errors import InvalidInputError
+
+MOST_ALIKE = 5  # findings of one kind and asset
 
 #: What each kind of finding means, with its thresholds; a deviation is a robust local one.
 KINDS: dict[str, str] = {
@@ -51,9 +53,10 @@ KINDS: dict[str, str] = {
     "of assets that close together, by up to half a spacing; figure: offset in seconds",
     "late clock": "the correlation with the others' common move is large "
     f"({panel.SHIFT_CORRELATION:g}, or {panel.SHIFT_OF_TWO:g} between two assets, and "
-    f"{panel.SHIFT_OF_USUAL:.0%} of the others' own) up to {panel.SHIFTS} bars before, and near "
-    f"nothing in the same bar (below {panel.SHIFT_AT_ZERO:.0%} of that, or two standard errors); "
-    "figure: bars",
+    f"{panel.SHIFT_OF_USUAL:.0%} to {panel.SHIFT_MOST:.0%} of the others' own) up to "
+    f"{panel.SHIFTS} bars before, near nothing in the same bar (below {panel.SHIFT_AT_ZERO:.0%} of "
+    f"that, or two standard errors) and below {panel.SHIFT_SECOND:.0%} of it elsewhere, in all or "
+    "a quarter of the history; figure: bars",
     "early clock": "the same, after; figure: bars, negative",
     "duplicate": f"the return is another asset's, up to a factor, within {panel.SAME:.0%} of its "
     f"size in {panel.SAME_SHARE:.0%} of {panel.SAME_BARS} bars or more; figure: share of bars",
@@ -140,13 +143,27 @@ def check_bars(frames: Frames) -> BarsReport:
     found = [
         (asset, fault)
         for asset in assets
-        for fault in (*clocks.clock_faults(asset), *prices.price_faults(asset))
+        for fault in _largest([*clocks.clock_faults(asset), *prices.price_faults(asset)])
     ]
     found += clocks.shared_clock_faults(assets)
     found += panel.panel_faults(assets)
     place = {asset.symbol: number for number, asset in enumerate(assets)}
     found.sort(key=lambda pair: place[pair[0].symbol])
     return BarsReport(_findings(found), _coverage(assets))
+
+
+def _largest(faults: list[Fault]) -> list[Fault]:
+    """Return the faults of one asset; of many of a kind the largest, the first with their count."""
+    kept = []
+    for kind in dict.fromkeys(fault.kind for fault in faults):
+        alike = [fault for fault in faults if fault.kind == kind]
+        if len(alike) > MOST_ALIKE:
+            sizes = np.abs(np.log([fault.figure for fault in alike]))
+            largest = [alike[place] for place in np.sort(np.argsort(-sizes)[:MOST_ALIKE])]
+            text = f"{largest[0].text}; {len(alike)} of this kind in all"
+            alike = [replace(largest[0], text=text), *largest[1:]]
+        kept += alike
+    return kept
 
 
 def _checked(frames: Frames) -> Frames:

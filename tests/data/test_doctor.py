@@ -310,3 +310,39 @@ def test_many_clocks_that_never_meet_stay_within_bounds(make_frames):
         frames[symbol].index += pd.Timedelta(milliseconds=number)
     found = check_bars(frames).findings
     assert (found["kind"] == "clock").all() and len(found) == 59
+
+
+def test_sessions_in_local_time_that_is_labelled_utc():
+    frames = market("factor", n_steps=6_000, n_assets=5)
+    frames = {symbol: in_session(frame, opens="10:00") for symbol, frame in frames.items()}
+    local = frames["A02"].index.tz_convert("America/New_York").tz_localize(None)
+    frames["A02"] = frames["A02"].set_axis(local.tz_localize("UTC"))
+    found = only(frames, "A02", "early clock")
+    assert found["figure"] in (-4, -5)
+
+
+@pytest.mark.parametrize("days", [1, -1])
+def test_days_that_are_stamped_with_the_next_date(days):
+    hourly = market("factor", n_steps=9_000, n_assets=4)
+    frames = {symbol: daily(frame, "UTC") for symbol, frame in hourly.items()}
+    frames = {symbol: frame[frame.index.day_of_week < 5] for symbol, frame in frames.items()}
+    frames["A01"] = frames["A01"].set_axis(frames["A01"].index + pd.Timedelta(days=days))
+    found = only(frames, "A01", "late clock" if days > 0 else "early clock")
+    assert found["figure"] == days
+
+
+def test_a_clock_that_is_late_from_a_date_on():
+    frames = market(n_steps=4000, n_assets=6)
+    whole = frames["A02"]
+    late = whole.iloc[2000:].set_axis(whole.index[2000:] + pd.Timedelta("1h"))
+    frames["A02"] = pd.concat([whole.iloc[:2000], late])
+    found = only(frames, "A02", "late clock")
+    assert abs(found["moment"] - whole.index[2000]) < pd.Timedelta("3D")
+
+
+def test_many_misprints_are_a_few_lines():
+    frames = market()
+    for row in range(100, 1400, 40):
+        frames["A01"] = scaled(frames["A01"], row, 5.0, ["high"])
+    found = check_bars(frames).findings
+    assert len(found) == 5 and "33 of this kind in all" in found["text"][0]
