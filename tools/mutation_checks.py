@@ -57,6 +57,27 @@ MUTATIONS = [
         "tests/features",
     ),
     Mutation(
+        "a table of bar opens passes as a panel",
+        "crossattn/data/panel.py",
+        'panel.index.name != "close_time"',
+        "False",
+        "tests/data/test_odd_inputs.py -k panel",
+    ),
+    Mutation(
+        "a local clock passes as UTC",
+        "crossattn/data/_times.py",
+        "wrong = times != times.normalize()",
+        "wrong = times != times",
+        "tests/data/test_odd_inputs.py -k refused",
+    ),
+    Mutation(
+        "a row that is cut short is padded",
+        "crossattn/data/_tables.py",
+        "if len(row) < width:",
+        "if False:",
+        "tests/data/test_odd_inputs.py -k refused",
+    ),
+    Mutation(
         "a return across a gap counts",
         "crossattn/features/wide_bars.py",
         "        change[self.across_gap] = np.nan\n",
