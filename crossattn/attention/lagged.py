@@ -116,7 +116,7 @@ class TemporalCrossAttention(HeadProjections):
     -----
     Queries at all T steps give every step an output from its own past (dense labels in training);
     the last step alone, ``x_query[:, :, -1:]``, gives the same number (inference). Time is O(B T Nq
-    Nk L D). The recommended forecaster has returns themselves as values: see
+    Nk L D). With returns themselves as values this is the ``lag`` preset: see
     :mod:`crossattn.attention.lag_signal`.
 
     Examples

@@ -1,4 +1,4 @@
-"""The recommended preset: attention over (asset, lag) tokens whose values are returns.
+"""Preset ``lag``: attention over (asset, lag) tokens whose values are returns.
 
 Built in chapter: The full model.
 """
