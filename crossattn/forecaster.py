@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn._estimator import ForecastEstimator, check_windows
+from crossattn._io import progress
 from crossattn._validation import check_choice, check_int, check_seed
 from crossattn.errors import InvalidInputError
 from crossattn.runtime import select_device
@@ -64,7 +65,7 @@ class CrossAttentionForecaster(ForecastEstimator):
     device : str
         For the content heads; ``"auto"`` takes a GPU where there is one.
     progress : bool
-        Show a bar where there is a terminal.
+        Show on stderr, where that is a terminal, which part is being fitted.
     tokens_per_follower : int
         Tokens that the static part keeps per follower, by marginal correlation.
     varying, content : bool
@@ -210,23 +211,23 @@ class CrossAttentionForecaster(ForecastEstimator):
         if self.target == "volatility":
             self._fit_volatility(index, series, data, train_rows, val_rows)
             return self
-        first, final = self._fit_static(index, series, train_rows, val_rows)
-        held_out = {name: part.forecast(index, val_rows) for name, part in first.items()}
-        if self.varying:
-            self._varying = VaryingPart(self.max_lag + 1).fit(series, train_rows)
-            held_out["varying"] = self._varying.forecast(series, val_rows)
-        if self.content:
-            self._content = ContentPart.fit(
-                series,
-                train_rows,
-                val_rows,
-                n_members=self.n_models,
-                n_lags=self.max_lag + 1,
-                seed=self.seed,
-                device=select_device(self.device),
-                epochs=self.epochs,
+        parts = {
+            "static": lambda: self._fit_static(index, series, train_rows, val_rows),
+            "varying": lambda: VaryingPart(self.max_lag + 1).fit(series, train_rows),
+            "content": lambda: self._fit_content(series, train_rows, val_rows),
+        }
+        fitted = {
+            name: parts[name]()
+            for name in progress(
+                [name for name in parts if name == "static" or getattr(self, name)],
+                shown=self.progress,
+                desc="part",
             )
-            held_out["content"] = self._content.forecast(series, val_rows)
+        }
+        first, final = fitted.pop("static")
+        held_out = {name: part.forecast(index, val_rows) for name, part in first.items()}
+        held_out |= {name: part.forecast(series, val_rows) for name, part in fitted.items()}
+        self._varying, self._content = fitted.get("varying"), fitted.get("content")
         self.history_ = pd.DataFrame(self._content.history if self.content else [], columns=HISTORY)
         # Next bars choose the mix, for any horizon: targets of 24 bars overlap, and hold 24 times
         # the noise with hardly more of what is forecast.
@@ -259,9 +260,10 @@ class CrossAttentionForecaster(ForecastEstimator):
         both = np.concatenate([train_rows, val_rows])
         self.drift_ = common_drift(target[both], volatility[both], self.horizon_)
         self._static = _mixed(final, self.weights_)
-        if self.varying:
-            used = self.weights_["varying"] > 0
-            self._varying = VaryingPart(self.max_lag + 1).fit(series, both) if used else None
+        if self.weights_.get("varying"):
+            self._varying.fit(series, both)
+        else:
+            self._varying = None
         if not self.weights_.get("content"):
             self._content = None
         return self
@@ -440,6 +442,18 @@ class CrossAttentionForecaster(ForecastEstimator):
         sparse.fit(target, volatility, train, val)
         ridge, final_ridge = fit_ridge(index, target, volatility, train, val)
         return {**sparse.first, "ridge": ridge}, {**sparse.final, "ridge": final_ridge}
+
+    def _fit_content(self, series: TokenSeries, train, val) -> ContentPart:
+        return ContentPart.fit(
+            series,
+            train,
+            val,
+            n_members=self.n_models,
+            n_lags=self.max_lag + 1,
+            seed=self.seed,
+            device=select_device(self.device),
+            epochs=self.epochs,
+        )
 
     def _mix(
         self, static: LinearMap, index: TokenIndex, series: TokenSeries, rows: np.ndarray

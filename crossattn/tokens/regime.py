@@ -71,7 +71,7 @@ class Regime:
             noise = evidence - 2.0 * mean * told  # without what the state explains
             part.caution = min(1.0, 4.0 * told.sum() / max((noise**2).sum(), 1e-9))
             part._regress(columns, target, mean)
-            if step >= STEPS // 2:
+            if step in (STEPS // 2, STEPS - 1):
                 part._believe(part.caution * evidence, state[rows], chance)
         return part
 

@@ -57,11 +57,16 @@ class Selection:
         self.residual = view.target[rows].copy()
         self.told = np.zeros_like(self.residual)  # by coefficients that are tracked
         self.tried: set[tuple] = set()  # (follower, *group)
-        part.groups, part.drifts = [{} for _ in range(n_assets)], [None] * n_assets
-        part.patterns, part.regime = {}, None
+        part.groups = part.groups or [{} for _ in range(n_assets)]
+        part.drifts = part.drifts or [None] * n_assets
 
     def run(self) -> None:
-        """Repeat all steps until nothing is added."""
+        """Fit what the part holds to these rows, then repeat all steps until nothing is added."""
+        for i, drift in enumerate(self.part.drifts):
+            if drift is not None:
+                self._track(i, drift.tokens)
+            self.regress(i, list(self.part.groups[i]))
+        self._renew_regime(always=True)
         for _ in range(ROUNDS):
             scores = self.screen()
             weighted = (self.residual * self.inverse).astype(np.float32)
@@ -317,8 +322,8 @@ class Selection:
             levels = [(*t, "constant") for t in chosen if (*t, "constant") not in kept]
             self.regress(i, kept + levels + [(*t, REGIME) for t in chosen])
 
-    def _renew_regime(self) -> None:
-        """Estimate the regime again where tokens have joined or left it."""
+    def _renew_regime(self, always: bool = False) -> None:
+        """Estimate the regime again where tokens have joined or left it, or always."""
         part = self.part
         found = {
             (i, *group[:2]): float(beta[0])
@@ -326,7 +331,7 @@ class Selection:
             for group, beta in groups.items()
             if group[2] == REGIME
         }
-        if part.regime is None or set(found) == set(part.regime.tokens):
+        if part.regime is None or (set(found) == set(part.regime.tokens) and not always):
             return
         if len(found) < FEWEST_SHARING:
             part.regime = None

@@ -80,11 +80,15 @@ class VaryingPart:
     regime: Regime | None = None
 
     def fit(self, series: TokenSeries, rows: np.ndarray) -> VaryingPart:
-        """Fit on next-bar returns after the given rows."""
-        n_assets = series.volatility.shape[1]
-        power = np.square(series.returns[rows, :n_assets]).mean(0)
-        self.scale = np.sqrt(np.where(power > 0, power, 1.0))
-        self._fit_contexts(series, rows)
+        """Fit on next-bar returns after the given rows; a fitted part goes on from what it holds.
+
+        Scales and the edges of contexts stay those of the first rows.
+        """
+        if not self.groups:
+            n_assets = series.volatility.shape[1]
+            power = np.square(series.returns[rows, :n_assets]).mean(0)
+            self.scale = np.sqrt(np.where(power > 0, power, 1.0))
+            self._fit_contexts(series, rows)
         Selection(self, self.view(series), rows).run()
         return self
 

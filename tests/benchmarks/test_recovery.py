@@ -27,7 +27,7 @@ from crossattn.windows.dataset import prepare_cross_attention_data, windows_of_f
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-SEEDS = (40_001, 40_002, 40_003)
+SEEDS = (41_001, 41_002, 41_003)
 LOOKBACK = 48
 STUDIES = [
     # scenario, options, least mean fidelity
@@ -35,7 +35,8 @@ STUDIES = [
     ("static", {"predictability": 0.01}, 0.965),
     ("gated", {}, 0.96),
     ("switching", {}, 0.94),
-    ("regimes", {"change": "sign"}, 0.84),
+    ("regimes", {}, 0.90),
+    ("regimes", {"change": "sign"}, 0.93),
     ("delays", {}, 0.95),
     ("falls", {}, 0.94),
     ("volume", {}, 0.95),
@@ -44,8 +45,8 @@ STUDIES = [
     ("levels", {}, 0.75),
     ("mover", {}, 0.88),
     ("hours", {}, 0.90),
-    ("drift", {}, 0.55),
-    ("products", {}, 0.0),
+    ("drift", {}, 0.75),
+    ("products", {}, 0.80),
 ]
 
 
@@ -127,8 +128,8 @@ def with_columns(market, columns):
     return windows_of_features(features, closes, LOOKBACK, 1, warm_up=60).split(0.7, 0.1)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_an_informative_column_is_used_and_useless_ones_cost_little(seed):
+def informed_and_burdened(seed):
+    """Fidelity without an added column, with a useful one and with ten useless ones; IC with it."""
     rng = np.random.default_rng(seed)
     market = simulate_market("static", predictability=0.02, seed=seed)
     following = np.vstack([market.returns[1:], np.zeros((1, 10))])
@@ -143,8 +144,13 @@ def test_an_informative_column_is_used_and_useless_ones_cost_little(seed):
         if name == "hint":
             found["IC"] = np.corrcoef(forecast.ravel(), test.y.ravel())[0, 1]
     print(f"\ncolumns, seed {seed}: { {k: round(float(v), 4) for k, v in found.items()} }")
-    assert found["IC"] >= 0.28
-    assert found["useless"] >= found["none"] - 0.01
+    return found
+
+
+def test_an_informative_column_is_used_and_useless_ones_cost_little():
+    mean = pd.DataFrame([informed_and_burdened(seed) for seed in SEEDS]).mean()
+    assert mean["IC"] >= 0.28
+    assert mean["useless"] >= mean["none"] - 0.01
 
 
 def test_four_seeds_name_the_same_leaders():
