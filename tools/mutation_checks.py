@@ -50,6 +50,13 @@ MUTATIONS = [
         "tests/attention/test_functional.py",
     ),
     Mutation(
+        "a clock that is early counts as one that meets",
+        "crossattn/data/_clock_faults.py",
+        "off = near & (offset != 0)",
+        "off = near & (offset > 0)",
+        "tests/data/test_doctor.py",
+    ),
+    Mutation(
         "a feature sees the next bar",
         "crossattn/features/indicators.py",
         "return logs - mean.shift(1)",

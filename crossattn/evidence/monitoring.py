@@ -6,6 +6,7 @@ bars hold enough independent values to tell; the information coefficient comes w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,24 +37,22 @@ def summarise_inputs(data: CrossAttentionData) -> dict:
     Returns
     -------
     dict
-        ``symbols``, ``features``, and for each feature a list by symbol of ``edges`` (inner
-        deciles), ``shares`` (of the bins between them, then of missing values), ``extremes``,
-        ``bars`` and ``memory`` (bars that count for one independent value). JSON can hold it.
+        For each feature, and for "exogenous", by symbol or series: ``edges`` (inner deciles),
+        ``shares`` (of the bins between them, then of missing values), ``extremes``, ``bars`` and
+        ``memory`` (bars that count for one independent value). JSON can hold it.
 
     Examples
     --------
     >>> from crossattn import prepare_cross_attention_data, simulate_market
     >>> data = prepare_cross_attention_data(simulate_market(n_assets=2, n_steps=900,
     ...     leaders_per_follower=1).frames, 24, 1)
-    >>> summarise_inputs(data)["features"]["log_return"][0]["shares"][:2]
+    >>> summarise_inputs(data)["log_return"]["A00"]["shares"][:2]
     [0.10083, 0.099644]
     """
-    rows = _rows(data)
-    features = {
-        name: [_summary(rows[:, asset, k]) for asset in range(len(data.symbols))]
-        for k, name in enumerate(data.features)
-    }
-    return {"symbols": list(data.symbols), "features": features}
+    inputs = {}
+    for (name, symbol), values in _inputs(data):
+        inputs.setdefault(name, {})[symbol] = _summary(values)
+    return inputs
 
 
 def input_drift(reference: dict, data: CrossAttentionData) -> pd.DataFrame:
@@ -76,7 +75,7 @@ def input_drift(reference: dict, data: CrossAttentionData) -> pd.DataFrame:
     Raises
     ------
     InvalidInputError
-        A symbol or feature of the reference is missing.
+        A symbol, feature or series of the reference is missing.
 
     Notes
     -----
@@ -85,15 +84,12 @@ def input_drift(reference: dict, data: CrossAttentionData) -> pd.DataFrame:
     independent values; ``drifted`` says that it exceeds .25 by that and three standard errors, or
     that half of the new values are outside.
     """
-    missing = {*reference["symbols"]} - {*data.symbols} | {*reference["features"]} - {
-        *data.features
-    }
-    if missing:
-        raise InvalidInputError(f"data lacks {', '.join(sorted(missing))} of the training bars")
-    rows, table = _rows(data), []
-    for name, summaries in reference["features"].items():
-        for symbol, old in zip(reference["symbols"], summaries, strict=True):
-            values = rows[:, data.symbols.index(symbol), data.features.index(name)]
+    inputs, table = dict(_inputs(data)), []
+    for name, summaries in reference.items():
+        for symbol, old in summaries.items():
+            if (name, symbol) not in inputs:
+                raise InvalidInputError(f"data lacks {name} of {symbol}, which training has read")
+            values = inputs[name, symbol]
             # a slow feature has few independent values: its memory in training is known best
             n_new, n_old = (n / old["memory"] for n in (len(values), old["bars"]))
             psi = _stability(np.array(old["shares"]), _shares(values, old["edges"]), n_new, n_old)
@@ -204,9 +200,13 @@ def _ranks(values: np.ndarray, axis: int) -> np.ndarray:
     return np.divide(ranks, spread, out=np.zeros_like(ranks), where=spread > 0)
 
 
-def _rows(data: CrossAttentionData) -> np.ndarray:
-    """Rows of the panel at which the windows end."""
-    return data.panel[data.ends].astype(np.float64)
+def _inputs(data: CrossAttentionData) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
+    """Yield name, symbol and the values at the windows' ends of every input."""
+    for k, name in enumerate(data.features):
+        for asset, symbol in enumerate(data.symbols):
+            yield (name, symbol), data.panel[data.ends, asset, k].astype(np.float64)
+    for k, series in enumerate(data.exogenous_names):
+        yield ("exogenous", series), data.exogenous[data.ends, k]
 
 
 def _summary(values: np.ndarray) -> dict:

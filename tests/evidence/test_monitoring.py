@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
@@ -49,6 +50,17 @@ def test_a_volume_in_another_unit_and_lost_volumes_are_drift():
         assert found[["symbol", "feature"]].to_numpy().tolist() == [["A01", "relative_volume"]]
 
 
+def test_an_exogenous_series_drifts_too():
+    market = simulate_market(n_assets=3, n_steps=1500, seed=24)
+    survey = np.random.default_rng(1).normal(size=1500)
+    survey[1000:] += 2
+    table = pd.DataFrame({"survey": survey}, index=market.panel.index)
+    data = prepare_cross_attention_data(market.frames, 12, 1, exogenous=table)
+    drift = input_drift(summarise_inputs(data[:900]), data[1000:])
+    found = drift[drift["drifted"]]
+    assert found[["symbol", "feature"]].to_numpy().tolist() == [["survey", "exogenous"]]
+
+
 def test_the_index_is_that_of_its_definition():
     train, new = parts()
     drift = input_drift(summarise_inputs(train), new).set_index(["symbol", "feature"])
@@ -63,7 +75,7 @@ def test_few_bars_are_not_tested_and_other_assets_are_refused():
     train, new = parts()
     few = input_drift(summarise_inputs(train), new[:10])
     assert not few["tested"].any() and not few["drifted"].any()
-    with pytest.raises(InvalidInputError, match="data lacks A00"):
+    with pytest.raises(InvalidInputError, match="data lacks log_return of A00"):
         input_drift(summarise_inputs(train), new.select(symbols=["A01", "A02"]))
 
 
