@@ -12,6 +12,8 @@ from .data.panel import align_panel as align_panel
 from .errors import CrossAttentionError as CrossAttentionError
 from .errors import CrossAttentionWarning as CrossAttentionWarning
 from .errors import InvalidInputError as InvalidInputError
+from .evidence.cross_section import CrossSectionReport as CrossSectionReport
+from .evidence.cross_section import analyze_cross_section as analyze_cross_section
 from .evidence.leadlag import LeadLagReport as LeadLagReport
 from .evidence.leadlag import analyze_lead_lag_relationships as analyze_lead_lag_relationships
 from .evidence.leakage import LeakageReport as LeakageReport

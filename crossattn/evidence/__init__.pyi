@@ -9,6 +9,8 @@ from .classical import lagged_correlation as lagged_correlation
 from .contributions import Contributions as Contributions
 from .contributions import measure_contributions as measure_contributions
 from .contributions import without_source as without_source
+from .cross_section import CrossSectionReport as CrossSectionReport
+from .cross_section import analyze_cross_section as analyze_cross_section
 from .explorer import AttentionExplorer as AttentionExplorer
 from .explorer import explore_attention as explore_attention
 from .faithfulness import FaithfulnessReport as FaithfulnessReport

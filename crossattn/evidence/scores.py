@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from crossattn._validation import check_choice
 from crossattn.errors import InvalidInputError
+from crossattn.evidence.inference import long_run_covariance, newey_west_lags
+from crossattn.evidence.volatility import LEAST_ROWS, diebold_mariano
 
 
 def correlation(forecast: ArrayLike, actual: ArrayLike) -> float:
@@ -49,7 +52,12 @@ def correlation(forecast: ArrayLike, actual: ArrayLike) -> float:
 
 
 def score_forecasts(
-    forecasts: Mapping[str, ArrayLike], actual: ArrayLike, *, oracle: ArrayLike | None = None
+    forecasts: Mapping[str, ArrayLike],
+    actual: ArrayLike,
+    *,
+    oracle: ArrayLike | None = None,
+    horizon: int = 1,
+    reference: str | None = None,
 ) -> pd.DataFrame:
     """Score forecasts of the same windows side by side.
 
@@ -61,14 +69,20 @@ def score_forecasts(
         Realised returns, NaN where unknown.
     oracle : array-like of shape (n, N), optional
         The true conditional mean, on simulated markets.
+    horizon : int
+        ``data.horizon``: bars over which returns overlap, for the errors.
+    reference : str, optional
+        The forecast that the others are tested against; by default, forecasting zero.
 
     Returns
     -------
     DataFrame
-        A row a forecast: ``information_coefficient`` (correlation with the realised returns),
-        ``r_squared`` (1 minus the squared error over that of forecasting zero; negative is worse
-        than zero; NaN where nothing moved), ``hit_rate`` (share of signs that were right, of
-        non-zero forecasts) and, with an oracle, ``fidelity`` (correlation with the oracle).
+        A row a forecast: ``information_coefficient`` (correlation with the realised returns) and
+        its ``ic_error`` (Newey-West over rows), ``r_squared`` (1 minus the squared error over that
+        of forecasting zero; negative is worse than zero; NaN where nothing moved), ``hit_rate``
+        (share of signs that were right, of non-zero forecasts), with an oracle ``fidelity``
+        (correlation with the oracle), and ``t`` and ``p_value`` of :func:`diebold_mariano` on
+        squared errors: above 0 it is better than the reference. Errors need eight rows, else NaN.
 
     References
     ----------
@@ -83,10 +97,15 @@ def score_forecasts(
     [0.75, 0.0]
     """
     actual = np.asarray(actual, float)
+    if reference is not None:
+        check_choice("reference", reference, tuple(forecasts))
+    forecasts = {name: np.asarray(forecast, float) for name, forecast in forecasts.items()}
+    losses = {name: (actual - forecast) ** 2 for name, forecast in forecasts.items()}
+    rival = actual**2 if reference is None else losses[reference]
     rows = {}
     for name, forecast in forecasts.items():
-        forecast = np.asarray(forecast, float)
         row = {"information_coefficient": correlation(forecast, actual)}
+        row["ic_error"] = _correlation_error(forecast, actual, horizon)
         known = np.isfinite(forecast) & np.isfinite(actual)
         error, total = (actual - forecast)[known], actual[known]
         power = float(total @ total)
@@ -96,5 +115,32 @@ def score_forecasts(
         row["hit_rate"] = float(hits.mean()) if hits.size else float("nan")
         if oracle is not None:
             row["fidelity"] = correlation(forecast, oracle)
+        row["t"], row["p_value"] = _tested(losses[name], rival, horizon)
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("forecast")
+
+
+def _tested(loss: np.ndarray, rival: np.ndarray, horizon: int) -> tuple[float, float]:
+    """t and p-value of a lower loss than the rival's; NaN on few rows or equal losses."""
+    difference = np.where(np.isfinite(loss - rival), rival - loss, 0.0)
+    if np.isfinite(loss - rival).any(axis=1).sum() < max(LEAST_ROWS, horizon + 1):
+        return float("nan"), float("nan")
+    if not difference.any():
+        return float("nan"), float("nan")
+    test = diebold_mariano(rival, loss, horizon)
+    return test.t, test.p_value
+
+
+def _correlation_error(forecast: np.ndarray, actual: np.ndarray, horizon: int) -> float:
+    """Standard error of a pooled correlation: the delta method, with rows that may depend."""
+    known = np.isfinite(forecast) & np.isfinite(actual)
+    if known.any(axis=1).sum() < LEAST_ROWS:
+        return float("nan")
+    a, b = (np.where(known, x - x[known].mean(), 0.0) for x in (forecast, actual))
+    if not (a.any() and b.any()):
+        return float("nan")
+    a, b = (x / np.sqrt((x**2).sum() / known.sum()) for x in (a, b))
+    moved = a * b - (a * b).sum() / known.sum() / 2 * (a**2 + b**2)
+    rows = moved.sum(axis=1, keepdims=True)
+    lags = newey_west_lags(len(rows), horizon)
+    return float(np.sqrt(max(long_run_covariance(rows, lags)[0, 0], 0.0)) / known.sum())

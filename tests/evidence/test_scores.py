@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from crossattn.errors import InvalidInputError
+from crossattn.evidence import diebold_mariano
 from crossattn.evidence.scores import correlation, score_forecasts
 
 
@@ -36,3 +37,22 @@ def test_returns_that_never_move_have_no_r_squared(actual):
 def test_shapes_must_agree():
     with pytest.raises(InvalidInputError, match="shape"):
         correlation(np.ones((3, 2)), np.ones((2, 3)))
+
+
+def test_errors_of_the_correlation_and_of_equal_accuracy():
+    """The error is the spread over markets; t and p are those of diebold_mariano."""
+    rng = np.random.default_rng(0)
+    tables = []
+    for _ in range(60):
+        actual = rng.normal(size=(300, 4)) + rng.normal(size=(300, 1))
+        forecasts = {"mine": 0.1 * actual + rng.normal(size=actual.shape) * 0.3, "zero": 0 * actual}
+        tables.append(score_forecasts(forecasts, actual, reference="zero"))
+    found = [table.loc["mine", "information_coefficient"] for table in tables]
+    error = np.mean([table.loc["mine", "ic_error"] for table in tables])
+    assert np.std(found) == pytest.approx(error, rel=0.25)
+    test = diebold_mariano(actual**2, (actual - forecasts["mine"]) ** 2)
+    row = tables[-1].loc["mine"]
+    assert (row["t"], row["p_value"]) == (test.t, test.p_value) and row["t"] > 0
+    assert tables[-1].loc["zero", ["t", "p_value", "ic_error"]].isna().all()
+    with pytest.raises(InvalidInputError, match="reference"):
+        score_forecasts(forecasts, actual, reference="other")
