@@ -15,6 +15,7 @@ from .capacity import capacity_curve as capacity_curve
 from .costs import Costs as Costs
 from .engine import BacktestResult as BacktestResult
 from .engine import backtest_weights as backtest_weights
+from .limits import Limits as Limits
 from .metrics import compute_metrics as compute_metrics
 from .metrics import infer_periods_per_year as infer_periods_per_year
 from .optimise import mean_variance_weights as mean_variance_weights

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from crossattn._validation import check_float
-from crossattn.errors import InvalidInputError, MissingDependencyError
+from crossattn.errors import InvalidInputError
 from crossattn.portfolio._inputs import check_covariance
+from crossattn.portfolio.limits import Limits, import_cvxpy
 
 SOLVER_ROUNDING = 1e-6
 
@@ -23,6 +24,7 @@ def mean_variance_weights(
     transaction_cost: float = 0.0,
     max_position: float = 1.0,
     allow_short: bool = False,
+    limits: Limits | None = None,
 ) -> np.ndarray:
     """Mean-variance weights: forecast against risk and transaction cost.
 
@@ -43,6 +45,9 @@ def mean_variance_weights(
         Fraction of the traded notional. It opens a band in which trading is not worth it.
     max_position : float
     allow_short : bool
+    limits : Limits, optional
+        In place of the last two: positions by asset, sectors, linear constraints; symbols are the
+        columns of ``covariance``, then a DataFrame.
 
     Returns
     -------
@@ -88,11 +93,7 @@ def mean_variance_weights(
     check_float("max_position", max_position, above=0)
     if np.linalg.eigvalsh((covariance + covariance.T) / 2)[0] < -1e-12 * np.trace(covariance):
         raise InvalidInputError("covariance must be positive semi-definite")
-    try:
-        import cvxpy
-    except ImportError:
-        message = 'mean_variance_weights needs cvxpy: pip install "crossattn[data]"'
-        raise MissingDependencyError(message) from None
+    cvxpy = import_cvxpy("mean_variance_weights")
     weights = cvxpy.Variable(assets)
     scale = 1 / max(np.abs(forecast).max(initial=0.0), 1e-12)  # brings the objective near 1
     gain = (
@@ -100,15 +101,14 @@ def mean_variance_weights(
         - risk_aversion / 2 * cvxpy.quad_form(weights, cvxpy.psd_wrap(covariance))
         - transaction_cost * cvxpy.norm1(weights - held)
     )
-    limits = [
-        weights <= max_position,
-        weights >= (-max_position if allow_short else 0.0),
-        cvxpy.norm1(weights) <= 1,
-    ]
-    cvxpy.Problem(cvxpy.Maximize(scale * gain), limits).solve(solver="CLARABEL")
+    if limits is None:
+        limits = Limits(max_position=max_position, allow_short=allow_short)
+    kept = limits.constraints(weights, list(names))
+    cvxpy.Problem(cvxpy.Maximize(scale * gain), kept).solve(solver="CLARABEL")
     if weights.value is None:
+        limits.check(list(names))
         raise InvalidInputError("forecast and covariance are too extreme for the solver")
     found = np.asarray(weights.value, dtype=float)
     still = np.abs(found - held) < SOLVER_ROUNDING
     found = np.where(still, held, np.where(np.abs(found) < SOLVER_ROUNDING, 0.0, found))
-    return np.clip(found, -max_position if allow_short else 0.0, max_position)
+    return np.clip(found, *limits.box(list(names)))

@@ -25,6 +25,7 @@ from crossattn.portfolio.allocation import (
     weights_from_scores,
 )
 from crossattn.portfolio.engine import BacktestResult, backtest_weights
+from crossattn.portfolio.limits import Limits
 from crossattn.portfolio.metrics import compute_metrics
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ class CrossAttentionBacktest:
         Otherwise negative predictions hold nothing.
     max_position : float
         Largest absolute weight of an asset in a decision.
+    limits : Limits, optional
+        In place of the last two: each decision is moved to the nearest weights within them, by
+        :meth:`crossattn.portfolio.limits.Limits.nearest`.
     stagger : bool
         Where the model's horizon is longer than ``rebalance_freq``, hold the overlapping decisions
         as sleeves (see :func:`crossattn.portfolio.allocation.staggered`).
@@ -104,6 +108,7 @@ class CrossAttentionBacktest:
         *,
         allow_short: bool = False,
         max_position: float = 1.0,
+        limits: Limits | None = None,
         stagger: bool = False,
     ) -> None:
         as_predictor(model)  # raises where it cannot predict
@@ -118,6 +123,9 @@ class CrossAttentionBacktest:
         self.rebalance_freq = check_span("rebalance_freq", rebalance_freq)
         self.allow_short = bool(allow_short)
         self.max_position = check_float("max_position", max_position, above=0)
+        if limits is not None and (allow_short or max_position != 1.0):
+            raise InvalidInputError("limits hold allow_short and max_position: give them there")
+        self.limits = limits
         self.stagger = bool(stagger)
         self.result_: BacktestResult | None = None
         self.benchmark_: BacktestResult | None = None
@@ -164,7 +172,10 @@ class CrossAttentionBacktest:
         has_closes = returns is None and hasattr(X, "closes")
         returns, timestamps, symbols = _check_run(X, returns, timestamps)
         decisions, deciding = self._decision_rows(X, timestamps, returns.shape[1])
-        targets = _leave_room(self._decide(X, returns, decisions, deciding))
+        targets = self._decide(X, returns, decisions, deciding)
+        if self.limits is not None:
+            targets = self.limits.nearest(targets, list(symbols))
+        targets = _leave_room(targets)
         prices = (
             prices_of_data(X) if has_closes else prices_of_returns(returns, timestamps, symbols)
         )
@@ -257,7 +268,8 @@ class CrossAttentionBacktest:
             raise InvalidInputError(
                 f"model must predict shape {shape} for {kind}, got {predictions.shape}"
             )
-        limits = {"allow_short": self.allow_short, "max_position": self.max_position}
+        shorts = self.allow_short if self.limits is None else self.limits.allow_short
+        limits = {"allow_short": shorts, "max_position": self.max_position}
         horizon = int(getattr(X, "horizon", None) or predictor.horizon or 1)
         if kind == "portfolio":
             weights = np.where(deciding, cap_weights(predictions, **limits), np.nan)
