@@ -6,9 +6,13 @@ argument, says what it must be and shows what it got.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from numbers import Integral, Real
+from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
 
 from crossattn.errors import InvalidInputError
 
@@ -19,6 +23,8 @@ def check_int(name: str, value: object, *, at_least: int = 1) -> int:
     """Return ``value`` as an int, or refuse what is not an integer of at least ``at_least``."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < at_least:
         raise InvalidInputError(f"{name} must be an integer of at least {at_least}, got {value!r}")
+    if value >= 2**63:
+        raise InvalidInputError(f"{name} must be below 2**63, got {value!r}")
     return int(value)
 
 
@@ -65,6 +71,28 @@ def check_bool(name: str, value: object) -> bool:
     return value
 
 
+def check_path(name: str, value: object) -> Path:
+    """Return ``value`` as a Path, or refuse what names no file or folder."""
+    if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):
+        raise InvalidInputError(f"{name} must be a path, got {value!r}")
+    if "\0" in os.fspath(value):
+        raise InvalidInputError(f"{name} must be a path without zero bytes, got {value!r}")
+    return Path(value)
+
+
+def check_array(name: str, value: object, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Return ``value`` as float64 of a shape, None where any length will do, or refuse it."""
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InvalidInputError(f"{name} must hold numbers, got {value!r}") from None
+    fits = len(shape) == array.ndim
+    if not fits or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
+        wanted = str(shape).replace("None", "any")
+        raise InvalidInputError(f"{name} must have shape {wanted}, got {array.shape}")
+    return array
+
+
 def check_time_zone(name: str, value: object) -> str:
     """Return ``value``, or refuse what is no time zone of the IANA database."""
     try:
@@ -78,6 +106,4 @@ def check_time_zone(name: str, value: object) -> str:
 
 def check_seed(name: str, value: object) -> int:
     """Return ``value`` as an int, or refuse what torch does not take as a seed."""
-    if check_int(name, value, at_least=0) >= 2**63:
-        raise InvalidInputError(f"{name} must be below 2**63, got {value!r}")
-    return int(value)
+    return check_int(name, value, at_least=0)

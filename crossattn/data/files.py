@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn._io import atomic_write
-from crossattn._validation import check_choice, check_time_zone
+from crossattn._validation import check_choice, check_path, check_time_zone
 from crossattn.data._columns import FIELDS, find_decimal, name_columns, parse_numbers
 from crossattn.data._tables import SUFFIXES, RawTable, arrow_table, csv_table, read_content
 from crossattn.data._times import UNITS, parse_times
@@ -135,7 +135,7 @@ def write_bars(frames: Mapping[str, Frame], directory: str | os.PathLike) -> lis
     """
     checked = check_frames(frames)
     texts = {symbol: _to_csv(frame, symbol) for symbol, frame in checked.items()}
-    folder = Path(directory)
+    folder = check_path("directory", directory)
     paths = [folder / f"{symbol_to_stem(symbol)}.csv" for symbol in texts]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -204,7 +204,7 @@ def read_bars(
     frames: Frames = {}
     origin: dict[str, Path] = {}
     faults: list[InvalidInputError] = []
-    for path in _files_of(Path(directory)):
+    for path in _files_of(check_path("directory", directory)):
         try:
             symbol = stem_to_symbol(path.stem)
             if symbol in frames:
@@ -243,7 +243,7 @@ def read_exogenous(path: str | os.PathLike) -> pd.DataFrame:
     Traceback (most recent call last):
     crossattn.errors.InvalidInputError: no/such.csv cannot be read: No such file or directory
     """
-    path = Path(path)
+    path = check_path("path", path)
     table = _read_table(path, read_content(path))
     if "time" not in table.names:
         raise InvalidInputError(f"{path}: the header lacks time; it is {table.shown}")
@@ -281,7 +281,8 @@ class _Reading:
             known = set(self.columns) <= {*FIELDS, "close_time", "turnover"}
             named = [v for k, v in self.columns.items() if (k, v) != ("volume", None)]
         else:
-            known = not isinstance(self.columns, str)
+            known = self.columns is None or np.iterable(self.columns)
+            known &= not isinstance(self.columns, str)
             named = [] if self.columns is None or not known else list(self.columns)
         if not known or not all(isinstance(name, str) for name in named):
             raise InvalidInputError(

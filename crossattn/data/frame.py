@@ -69,6 +69,8 @@ def check_frame(frame: Frame, symbol: str = "frame") -> Frame:
     Timestamp('2023-12-31 23:00:00+0000', tz='UTC')
     """
     frame = to_pandas(frame, symbol)
+    if frame.columns.nlevels > 1:
+        raise InvalidInputError(f"{symbol}: columns must be names, got a MultiIndex of a Panel")
     if not frame.columns.is_unique:
         raise InvalidInputError(f"{symbol}: columns must be unique, got {list(frame.columns)}")
     missing = [name for name in FRAME_COLUMNS if name not in frame.columns]

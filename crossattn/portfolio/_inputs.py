@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import check_array
 from crossattn.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -88,11 +89,7 @@ def check_weights(weights: pd.DataFrame, prices: pd.DataFrame) -> tuple[np.ndarr
 
 def check_covariance(covariance: np.ndarray | pd.DataFrame, n_assets: int) -> np.ndarray:
     """Return a finite covariance matrix (N, N), or raise naming the asset that lacks one."""
-    matrix = np.asarray(covariance, dtype=float)
-    if matrix.shape != (n_assets, n_assets):
-        raise InvalidInputError(
-            f"covariance must have shape ({n_assets}, {n_assets}), got {matrix.shape}"
-        )
+    matrix = check_array("covariance", covariance, (n_assets, n_assets))
     names = getattr(covariance, "columns", range(n_assets))
     unknown = ~np.isfinite(np.diag(matrix))
     if not unknown.any():

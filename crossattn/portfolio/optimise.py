@@ -5,9 +5,11 @@ Built in chapter: Portfolio heads.
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 
-from crossattn._validation import check_float
+from crossattn._validation import check_array, check_bool, check_float
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio._inputs import check_covariance
 from crossattn.portfolio.limits import Limits, import_cvxpy
@@ -73,13 +75,12 @@ def mean_variance_weights(
     >>> mean_variance_weights(forecast, covariance, risk_aversion=5.0).round(5)
     array([0.2, 0. ])
     """
-    names = getattr(covariance, "columns", range(len(covariance)))
-    forecast = np.asarray(forecast, dtype=float)
+    forecast = check_array("forecast", forecast, (None,))
     assets = len(forecast)
+    names = getattr(covariance, "columns", range(assets))
     covariance = check_covariance(covariance, assets)
-    held = np.zeros(assets) if held is None else np.asarray(held, dtype=float)
-    if held.shape != (assets,):
-        raise InvalidInputError(f"held must fit {assets} assets, got {held.shape}")
+    held = check_array("held", np.zeros(assets) if held is None else held, (assets,))
+    check_bool("allow_short", allow_short)
     wrong = {
         "forecast and held must be finite": ~np.isfinite(forecast + held),
         "covariance must hold a variance above 0": np.diag(covariance) <= 0,
@@ -104,10 +105,11 @@ def mean_variance_weights(
     if limits is None:
         limits = Limits(max_position=max_position, allow_short=allow_short)
     kept = limits.constraints(weights, list(names))
-    cvxpy.Problem(cvxpy.Maximize(scale * gain), kept).solve(solver="CLARABEL")
+    with contextlib.suppress(cvxpy.SolverError):
+        cvxpy.Problem(cvxpy.Maximize(scale * gain), kept).solve(solver="CLARABEL")
     if weights.value is None:
         limits.check(list(names))
-        raise InvalidInputError("forecast and covariance are too extreme for the solver")
+        raise InvalidInputError("forecast, covariance or costs are too extreme for the solver")
     found = np.asarray(weights.value, dtype=float)
     still = np.abs(found - held) < SOLVER_ROUNDING
     found = np.where(still, held, np.where(np.abs(found) < SOLVER_ROUNDING, 0.0, found))

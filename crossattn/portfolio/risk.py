@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_float
+from crossattn._validation import check_array, check_float
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio._inputs import check_covariance
 
@@ -126,12 +126,10 @@ def risk_by_asset(
     >>> risk_by_asset(np.array([0.5, 0.5]), moves)["volatility_share"].abs().max() < 1e-15
     True
     """
-    weights = np.asarray(weights, dtype=float)
-    moves = returns.dropna().to_numpy(dtype=float)
-    if weights.shape != (returns.shape[1],):
-        raise InvalidInputError(
-            f"weights must have shape ({returns.shape[1]},), got {weights.shape}"
-        )
+    if not isinstance(returns, pd.DataFrame):
+        raise InvalidInputError(f"returns must be a DataFrame, got {type(returns).__name__}")
+    weights = check_array("weights", weights, (returns.shape[1],))
+    moves = check_array("returns", returns.dropna(), (None, None))
     if len(moves) < 2:
         empty = list(returns.columns[returns.isna().all()])
         raise InvalidInputError(
@@ -162,8 +160,8 @@ def risk_by_asset(
 
 
 def _check_covariance(weights: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    weights = np.asarray(weights, dtype=float)
-    if weights.ndim != 1 or not np.isfinite(weights).all():
+    weights = check_array("weights", weights, (None,))
+    if not np.isfinite(weights).all():
         raise InvalidInputError("weights must be one finite number per asset")
     covariance = check_covariance(covariance, len(weights))
     largest = np.abs(covariance).max(initial=0.0)

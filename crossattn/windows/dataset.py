@@ -708,7 +708,7 @@ def _positions(names, known: tuple[str, ...], argument: str) -> np.ndarray | Non
         names = (names,) if isinstance(names, str) else tuple(names)
     except TypeError:
         raise InvalidInputError(f"{argument} must be a sequence of names, got {names!r}") from None
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if not isinstance(name, str) or name not in known]
     if unknown:
         raise InvalidInputError(f"{argument}: no {unknown[0]!r} in the data ({', '.join(known)})")
     if not names or len(set(names)) < len(names):
