@@ -17,14 +17,15 @@ import numpy as np
 from crossattn.errors import InvalidInputError
 
 INFINITY = float("inf")
+LARGEST_INT = 2**63 - 1
 
 
 def check_int(name: str, value: object, *, at_least: int = 1) -> int:
     """Return ``value`` as an int, or refuse what is not an integer of at least ``at_least``."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < at_least:
         raise InvalidInputError(f"{name} must be an integer of at least {at_least}, got {value!r}")
-    if value >= 2**63:
-        raise InvalidInputError(f"{name} must be below 2**63, got {value!r}")
+    if value > LARGEST_INT:
+        raise InvalidInputError(f"{name} must be at most {LARGEST_INT}, got {value!r}")
     return int(value)
 
 
@@ -106,4 +107,6 @@ def check_time_zone(name: str, value: object) -> str:
 
 def check_seed(name: str, value: object) -> int:
     """Return ``value`` as an int, or refuse what torch does not take as a seed."""
+    if isinstance(value, Integral) and value > LARGEST_INT:
+        raise InvalidInputError(f"{name} must be below 2**63, got {value!r}")
     return check_int(name, value, at_least=0)

@@ -24,7 +24,7 @@ def check_span(name: str, value: object) -> int | pd.Timedelta:
     """
     has_unit = isinstance(value, timedelta) or any(letter.isalpha() for letter in str(value))
     has_unit &= not isinstance(value, bool | float)
-    if isinstance(value, Integral) and not has_unit and not isinstance(value, bool) and value >= 1:
+    if isinstance(value, Integral) and not has_unit and 1 <= value < 2**63 and value is not True:
         return int(value)
     given, duration = value, pd.NaT
     if isinstance(value, str) and not value.startswith("P"):  # pandas deprecates H, d and w
