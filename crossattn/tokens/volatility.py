@@ -39,12 +39,13 @@ FLOOR = 0.02  # of the slower mean, below which no faster mean of squares is cou
 MOVE_LIMIT = 5.0
 OWN_FAMILIES = ("means", "fall", "size")
 LEVEL_PRICE = 6.0  # of a token made from another feature or an exogenous series
-RIDGE_ROWS = 20.0  # rows' worth of trust in the exponential mean, times the horizon
+RIDGE_ROWS = 120.0  # rows' worth of trust in the exponential mean, for one asset
+FEW_ROWS = 250.0  # independent rows below which that trust grows
 FIT_CELLS = 300_000  # most cells (rows times assets) of the shared fit
 LEAST_ROWS = 50
 RATIO_LIMIT = 12.0  # largest ratio of realised to forecast variance that the sparse fit reads
 LEVEL_ROWS = 30.0  # rows' worth of trust in the shared level, against an asset's own
-CALENDAR_CAUTION = 2.0
+CALENDAR_ROWS, CALENDAR_CAUTION = 20, 6.0  # fewest independent rows of an hour; squared t
 
 
 class VolatilityTokenizer(Tokenizer):
@@ -306,7 +307,8 @@ class _SharedFit:
 
     def fit(self, rows: np.ndarray) -> _Shared:
         """Fit on some rows: coefficients and the calendar in turn, then levels."""
-        penalty = RIDGE_ROWS * self.horizon / len(rows)
+        share = self.horizon / len(rows)  # one over the number of independent rows
+        penalty = RIDGE_ROWS * share * (1.0 + FEW_ROWS * share) / np.sqrt(self.realised.shape[1])
         rows = rows[:: -(-len(rows) * self.realised.shape[1] // FIT_CELLS)]
         realised, (n_assets, n_own) = self.realised[rows], self.own.shape[1:]
         n_shared = self.shared.shape[1]
@@ -353,6 +355,8 @@ class _SharedFit:
                 value = np.log(max(some.mean(), 1e-3))
                 # rows of one hour overlap where the horizon is above a day of bars
                 overlap = self.horizon if size == 7 else max(1.0, self.horizon / len(groups))
+                if len(some) < CALENDAR_ROWS * overlap:
+                    continue
                 error = some.std() * np.sqrt(overlap / len(some))
                 kept = 1.0 - CALENDAR_CAUTION * (error / value) ** 2 if value else 0.0
                 pattern[group] = max(0.0, kept) * value
