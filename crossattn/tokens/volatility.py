@@ -339,8 +339,11 @@ class _SharedFit:
             own, market = beta[1 : 1 + n_own].copy(), beta[1 + n_own :]
             own[self.usual] += 1.0
             tokens = self.own[rows] @ own + (self.shared[rows] @ market)[:, None]
-            level = own_levels(realised, tokens + self._calendar_at(calendar, rows))
-            calendar = self._fit_calendar(rows, realised * np.exp(-(tokens + level)))
+            for _ in range(3):  # large ratios are cut, so a pattern is approached in steps
+                fitted = tokens + self._calendar_at(calendar, rows)
+                level = own_levels(realised, fitted)
+                more = self._fit_calendar(rows, realised * np.exp(-(fitted + level)))
+                calendar = Calendar(calendar.hours + more.hours, calendar.weekdays + more.weekdays)
         return _Shared(own, market, level, calendar)
 
     def _fit_calendar(self, rows: np.ndarray, ratio: np.ndarray) -> Calendar:
