@@ -118,8 +118,8 @@ def _other_spacing(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
         ratio = asset.spacing / usual
         if not 1 / OTHER_SPACING < ratio < OTHER_SPACING:
             text = (
-                f"a bar every {asset.duration(asset.spacing)}, where {counts[usual]} of "
-                f"{len(assets)} assets have one every {asset.duration(usual)}"
+                f"clock has a bar every {asset.duration(asset.spacing)}, those of {counts[usual]} "
+                f"of {len(assets)} assets every {asset.duration(usual)}"
             )
             yield asset, Fault("spacing", 0, float(ratio), text)
 
@@ -157,9 +157,9 @@ def _apart(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
         length = pd.Timedelta(abs(usual), unit=asset.opens.unit)
         share = 1 - off.sum() / near.sum()
         text = (
-            f"closes with {shown(name)}{more} in {share:.0%} of its bars: they are mostly "
-            f"{duration_text(length)} {'later' if usual > 0 else 'earlier'}, first at "
-            f"{asset.time(int(off.argmax()))}"
+            f"clock is mostly {duration_text(length)} {'later' if usual > 0 else 'earlier'} than "
+            f"that of {shown(name)}{more}: {share:.0%} of its bars close together with theirs, "
+            f"first apart at {asset.time(int(off.argmax()))}"
         )
         seconds = float(length / pd.Timedelta(1, "s")) * (1 if usual > 0 else -1)
         yield asset, Fault("clock", int(off.argmax()), seconds, text)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from math import log
 
 import numpy as np
+import pandas as pd
 
 from crossattn.data._series import Fault, Series, times_of
 
@@ -21,6 +22,8 @@ WICK_DEVIATIONS = 25.0
 REVERT = 0.25
 STALE_BARS = 12
 STALE_RUNS = 3.0
+FILLED = 0.9
+FILLED_WEEKS = 4
 NO_VOLUME = 0.99
 
 _NEAR = 5  # closes on either side that tell the level
@@ -140,7 +143,7 @@ def _stale(asset: Series) -> tuple[list[Fault], np.ndarray]:
     is_long = lengths >= np.array([_long_run(same, *pair) for pair in pairs])
     starts, lengths = starts[is_long], lengths[is_long]
     if not len(lengths):
-        return [], starts
+        return _filled(asset, same), starts
     longest = int(lengths.argmax())
     first, last = starts[longest], starts[longest] + lengths[longest] - 1
     text = f"one price in {lengths[longest]} bars in a row, {times_of(asset, first, last)}"
@@ -148,6 +151,24 @@ def _stale(asset: Series) -> tuple[list[Fault], np.ndarray]:
         text += f"; {len(lengths)} such runs, {lengths.sum()} bars"
     ends = starts + lengths - 1
     return [Fault("stale", int(first), float(lengths[longest]), text)], ends[ends < len(same)]
+
+
+def _filled(asset: Series, same: np.ndarray) -> list[Fault]:
+    """Return times of the week at which the close never moves: closed hours that were filled."""
+    week = pd.Timedelta(7, "D") // pd.Timedelta(1, asset.opens.unit)
+    slot = (asset.opens.asi8[1:] % week) // max(asset.spacing, 1)
+    slot = np.unique(slot, return_inverse=True)[1]
+    count = np.bincount(slot)
+    is_filled = (np.bincount(slot, same) > FILLED * count) & (count >= FILLED_WEEKS)
+    inside = is_filled[slot]
+    if np.mean(inside) < 1 - FILLED or np.mean(same[~inside]) > 0.5:
+        return []
+    first, n_bars = int(inside.argmax()) + 1, int(inside.sum())
+    text = (
+        f"the price stands still in {n_bars} bars at the same times of every week, first at "
+        f"{asset.time(first)}: closed hours that were filled"
+    )
+    return [Fault("stale", first, float(n_bars), text)]
 
 
 def _long_run(same: np.ndarray, start: int, length: int) -> float:

@@ -28,7 +28,9 @@ KINDS: dict[str, str] = {
     "few bars": f"fewer than {clocks.FEW_BARS} bars; figure: bars",
     "constant": "one close in all bars; figure: bars",
     "stale": f"at least {prices.STALE_BARS} equal closes in a row, and {prices.STALE_RUNS:g} times "
-    "the longest run that the share of equal closes around makes by chance; figure: bars",
+    "the longest run that the share of equal closes around makes by chance, or no move in "
+    f"{prices.FILLED:.0%} of the bars at the same times of {prices.FILLED_WEEKS} weeks; figure: "
+    "bars",
     "zero volume": f"volume is 0 in {prices.NO_VOLUME:.0%} of the bars or more; figure: share",
     "split": "the open is a split's factor (3:2, 2:1 ... 1000:1, or reverse) away from the close "
     f"before, within {prices.SPLIT_NIGHT:g} deviations and {prices.SPLIT_SLACK[1]:.0%} of its "

@@ -92,6 +92,20 @@ def test_weekends_filled_with_the_last_price_are_stale():
     assert found["figure"] == 49 and "such runs" in found["text"]
 
 
+@pytest.mark.parametrize("bar", ["1h", "1D"])
+def test_closed_hours_filled_with_the_last_price_are_stale(bar):
+    frames = market(bar=bar, n_steps=2000)
+    local = frames["A03"].index.tz_convert("America/New_York")
+    closed = (local.day_of_week >= 5) | ((bar == "1h") & ((local.hour < 10) | (local.hour >= 16)))
+    filled = frames["A03"].copy()
+    filled["close"] = filled["close"].mask(closed).ffill().bfill()
+    for name in ("open", "high", "low"):
+        filled[name] = filled[name].mask(closed, filled["close"])
+    filled["high"], filled["low"] = filled[PRICES].max(axis=1), filled[PRICES].min(axis=1)
+    found = only({**frames, "A03": filled}, "A03", "stale")
+    assert found["figure"] == pytest.approx(closed.sum(), rel=0.1)
+
+
 def test_coarse_ticks_are_not_stale():
     frames = market(bar_volatility=0.0005)
     frames["A00"][PRICES] = (frames["A00"][PRICES] / 0.1).round() * 0.1
