@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from crossattn.windows.dataset import CrossAttentionData
 
 BARS_FILE = "bars.json"
+WALK_FORWARD_FILE = "walk_forward.csv"
 FIGURES = {
     "loss": "Loss by epoch, of the forecaster's content heads or of the network; the weights of "
     "the epoch with the lowest validation loss are the run's.",

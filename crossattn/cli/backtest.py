@@ -16,8 +16,11 @@ from crossattn.cli._console import echo
 from crossattn.cli._run_folder import add_folders
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
+    from crossattn.cli._run_folder import Run
     from crossattn.windows.dataset import CrossAttentionData
 
 HELP = "trade the forecasts of a run, net of costs, on bars that it never saw"
@@ -39,10 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         explained = f"default: {default:g}"
         add(f"--{name}", type=parse, default=default, metavar=unit, help=explained)
     add("--allow-short", action="store_true", help="default: long only")
+    add(
+        "--walk-forward",
+        action="store_true",
+        help="trade the forecasts of the folds of crossattn train --walk-forward",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Write equity, trades, metrics and a figure; print the metrics beside equal weights."""
+    import pandas as pd
+
     from crossattn._io import atomic_write
     from crossattn.cli._money import METRICS_FILE, draw_equity, lines_of, metrics_of, write_metrics
     from crossattn.cli._run_folder import (
@@ -61,11 +71,16 @@ def run(args: argparse.Namespace) -> None:
     windows = load_windows(
         run, read_bars(args.data, time_zone=args.time_zone), args.exogenous, include_latest=True
     )
-    data = _between(windows, args.start, args.end) if args.start else out_of_sample(windows, record)
-    if args.end and not args.start:
-        data = _between(data, None, args.end)
+    model, seen_until = run.model, record["seen_until"]
+    if args.walk_forward:
+        model, data = _folds(run, args.run_dir, windows)
+        seen_until, windows = data.timestamps[0] - pd.Timedelta(1, "ns"), data
+    elif not args.start:
+        data = out_of_sample(windows, record)
+    if args.start or args.end:
+        data = _between(windows if args.start else data, args.start, args.end)
     strategy = CrossAttentionBacktest(
-        run.model,
+        model,
         args.initial_capital,
         args.transaction_cost,
         args.rebalance_freq,
@@ -74,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     )
     results = strategy.run(data)
     metrics = metrics_of(strategy)
-    seen = int((data.timestamps <= record["seen_until"]).sum())
+    seen = int((data.timestamps <= seen_until).sum())
     metrics["bars_seen_in_training"] = seen
 
     args.out.mkdir(parents=True, exist_ok=True)
@@ -91,6 +106,38 @@ def run(args: argparse.Namespace) -> None:
         echo(line)
     if seen:
         echo(f"warning: {seen} of {len(data)} bars were seen in training; this is no test")
+
+
+def _folds(run: Run, run_dir: Path, windows: CrossAttentionData):
+    """Return the forecasts of the folds as a model, and the windows that they are of."""
+    from types import SimpleNamespace
+
+    import pandas as pd
+
+    from crossattn.cli._run_folder import WALK_FORWARD_FILE
+    from crossattn.errors import DamagedFileError, InvalidInputError
+
+    path, kind = run_dir / WALK_FORWARD_FILE, run.settings.get("output_type")
+    if kind == "classification" or not path.is_file():
+        raise InvalidInputError(
+            f"--walk-forward: {run_dir} holds no forecasts of folds that can be traded; train it "
+            "by crossattn train --walk-forward, with an output type that is no class"
+        )
+    try:
+        table = pd.read_csv(path, index_col="close_time")[list(windows.symbols)].astype(float)
+        rows = windows.timestamps.get_indexer(pd.to_datetime(table.index, utc=True))
+    except (ValueError, KeyError):
+        raise DamagedFileError(f"{path} is damaged; train the run again") from None
+    if not len(rows) or (rows < 0).any():
+        raise InvalidInputError(
+            f"--walk-forward: {(rows < 0).sum()} of the {len(rows)} bars that the folds forecast "
+            "are not in --data"
+        )
+    table.index = windows.timestamps[rows]
+    model = SimpleNamespace(
+        predict=lambda data: table.reindex(data.timestamps).to_numpy(), output_type=kind
+    )
+    return model, windows[rows[0] : rows[-1] + 1]
 
 
 def _at_closes(trades: pd.DataFrame, data: CrossAttentionData) -> pd.DataFrame:

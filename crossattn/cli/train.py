@@ -280,7 +280,7 @@ def _write_evidence(run_dir: Path, model, plot_losses, test) -> None:
 def _walk_forward(args: argparse.Namespace, is_network: bool, data, run_dir: Path) -> None:
     """Refit on a rolling window; write scores and forecasts of every fold."""
     from crossattn._io import atomic_write
-    from crossattn.cli._run_folder import forecast_table
+    from crossattn.cli._run_folder import WALK_FORWARD_FILE, forecast_table
     from crossattn.figures import png_of
     from crossattn.portfolio.walkforward import walk_forward
     from crossattn.training.distributed import DistributedContext
@@ -296,7 +296,7 @@ def _walk_forward(args: argparse.Namespace, is_network: bool, data, run_dir: Pat
     if not DistributedContext.current().is_main:
         return
     forecasts = forecast_table(result.predictions, result.timestamps, data.symbols)
-    with atomic_write(run_dir / "walk_forward.csv") as temporary:
+    with atomic_write(run_dir / WALK_FORWARD_FILE) as temporary:
         forecasts.to_csv(temporary)
     with atomic_write(run_dir / "figures" / "folds.png") as temporary:
         temporary.write_bytes(png_of(result.plot()))

@@ -72,6 +72,25 @@ def test_walk_forward_refits_and_writes_its_folds(work, capsys):
     assert "5 folds" in capsys.readouterr().out
 
 
+def test_the_folds_are_traded(work, tmp_path, capsys):
+    assert main(train_words(work, "--resume", "--walk-forward")) == 0
+    options = ["--rebalance-freq", "4", "--allow-short"]
+    assert run(work, "backtest", "--walk-forward", "--out", str(tmp_path), *options) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    forecasts = pd.read_csv(work / "run" / "walk_forward.csv", index_col="close_time")
+    assert metrics["bars"] == len(forecasts) and metrics["bars_seen_in_training"] == 0
+    assert pd.Timestamp(metrics["start"]) == pd.Timestamp(forecasts.index[0])
+    trades = pd.read_csv(tmp_path / "trades.csv")
+    first = trades[trades["time"] == trades["time"].iloc[0]].set_index("symbol")["shares"]
+    held = forecasts.iloc[0][first.index]
+    assert len(first) and (np.sign(first) == np.sign(held)).all()
+    shutil.copytree(work / "run", tmp_path / "run")
+    (tmp_path / "run" / "walk_forward.csv").unlink()
+    words = ["--run", str(tmp_path / "run"), "--data", str(work / "bars"), "--walk-forward"]
+    assert main(["backtest", *words, "--out", str(tmp_path / "other")]) == 2
+    assert "train --walk-forward" in capsys.readouterr().err
+
+
 def test_resume_with_other_bars_is_refused(work, tmp_path, capsys):
     assert main(["simulate", "--out", str(tmp_path), "--assets", "4", "--steps", "1400"]) == 0
     words = train_words(work, "--resume")
