@@ -14,11 +14,12 @@ UNITS = ("s", "ms", "us", "ns")
 
 # Of the moments from 1990 to 2100 no two units share a number, so that an epoch tells its unit.
 _FROM, _TO = 631_152_000, 4_102_444_800
-_EPOCH = re.compile(r"-?\d{1,19}(?:\.\d{1,9})?", re.ASCII)
+_EPOCH = re.compile(r"-?\d{1,19}|\d{1,18}\.\d{1,9}", re.ASCII)
 _COMPACT = re.compile(r"[12]\d{3}[01]\d[0-3]\d(?:\d{4}(?:\d\d)?)?", re.ASCII)
 _ISO = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?", re.ASCII)
 _ISO_ZONED = re.compile(_ISO.pattern + r"(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _OFFSET = re.compile(r"\s?(?:(Z|UTC|GMT)|(?:UTC|GMT)?([+-]\d{1,2})(?::?(\d\d))?)$", re.ASCII)
+_FARTHEST = 15 * 60  # minutes from UTC
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _OTHER = re.compile(
     r"(?:(?P<ymd>\d{4}[./-]\d{1,2}[./-]\d{1,2})|(?P<compact>\d{8})"
@@ -83,14 +84,18 @@ def _of_epochs(table: RawTable, name: str, values, unit: str | None) -> pd.Datet
         if any(wrong):
             row = wrong.index(True)
             table.refuse(row, name, rule, values[row])
-        whole = np.array([int(text.split(".")[0]) for text in values])
+        whole = np.array([int(text.split(".")[0]) for text in values], dtype=object)
         rest = np.array([float(f"0.{text.strip().partition('.')[2]}") for text in values])
     elif not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values)))
         table.refuse(row, name, "a time", values[row])
     else:
-        whole = np.floor(values).astype(np.int64)
+        whole = np.floor(values)
         rest = values - whole
+    beyond = np.abs(whole) >= 2**63
+    if beyond.any():
+        table.refuse(int(beyond.argmax()), name, rule, values[int(beyond.argmax())])
+    whole = whole.astype(np.int64)
     if unit is not None:
         units = np.full(len(whole), UNITS.index(unit))
     else:
@@ -107,6 +112,10 @@ def _of_epochs(table: RawTable, name: str, values, unit: str | None) -> pd.Datet
             rule = "an epoch of 1990 to 2100, or be read with unit='s', 'ms', 'us' or 'ns'"
             table.refuse(row, name, rule, values[row])
     factor = np.array([1_000_000, 1000, 1, 1])[units]
+    late = (np.abs(whole) > 2**63 // 1000 // factor) & (units < 3)
+    if late.any():
+        row = int(late.argmax())
+        table.refuse(row, name, "an epoch of its unit, before the year 2262", values[row])
     ticks = np.where(
         units == 3, whole // 1000, whole * factor + np.round(rest * factor).astype(int)
     )
@@ -124,6 +133,9 @@ def _of_texts(table: RawTable, name: str, values, texts: list[str]) -> pd.Dateti
         cut.append(text[: zone.start()] if zone else text)
         offsets.append(_minutes(zone) if zone else None)
     zoned = np.array([offset is not None for offset in offsets])
+    far = [offset is not None and abs(offset) > _FARTHEST for offset in offsets]
+    if any(far):
+        table.refuse(far.index(True), name, _RULE, values[far.index(True)])
     if zoned.any() and not zoned.all():
         row = int(np.argmin(zoned))
         table.refuse(row, name, f"{_RULE}, in every row or none", values[row])

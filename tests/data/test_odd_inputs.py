@@ -395,6 +395,9 @@ REFUSED: dict[str, tuple] = {
     "Excel's rounded epochs": (times("1.70669E+12", "1.70670E+12"), "line 2: time must be"),
     "row numbers as times": (times("0", "1"), "line 2: .*unit="),
     "a zero among epochs": (times("0", f"{EPOCH}"), "line 2: .*unit="),
+    "beyond 64 bits": (times(f"{EPOCH}", "9" * 19), "line 3: time must be an epoch"),
+    "beyond its unit": (times(f"{EPOCH}000", f"{EPOCH}001"), "an epoch of its unit", {"unit": "s"}),
+    "an offset of days": (times("2024-01-31 9:00+99:00", "2024-01-31 10:00+99:00"), "line 2: time"),
     "beyond 2100": (times(f"{EPOCH}", "5000000000"), "line 3: .*unit="),
     "empty time": (times(NINE, ""), "line 3: time"),
     "only empty times": (times("", ""), "line 2: time"),
@@ -620,6 +623,8 @@ def test_an_index_dates_and_capital_names_in_parquet(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
+        ({"time": [1e300, 2e300]}, "row 0: time must be an epoch"),
+        ({"time": [1.5, np.nan]}, "row 1: time must be a time"),
         ({"time": [1, 2]}, "row 0: time must be an epoch of 1990"),
         ({"time": pd.to_datetime(["2024-01-31 09:00", "2024-01-31 10:00"])}, "row 0: .*time_zone="),
         ({"time": pd.to_datetime([NINE, None])}, "row 1: time must be a time"),
