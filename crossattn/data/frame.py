@@ -25,6 +25,7 @@ OPTIONAL_COLUMNS = ("close_time", "turnover")
 _ROUNDING = 1e-9
 # The resolution that the installed pandas gives a parsed date: one resolution in every index.
 TIME_UNIT = pd.DatetimeIndex(["2024-01-01"]).unit
+_YEARS = pd.DatetimeIndex(["1678-01-01", "2262-01-01"]).asi8  # what nanoseconds can count
 
 
 def check_frame(frame: Frame, symbol: str = "frame") -> Frame:
@@ -249,6 +250,12 @@ def check_times(index: pd.Index, symbol: str, name: str) -> pd.DatetimeIndex:
         )
     index = index.tz_convert("UTC").as_unit(TIME_UNIT).rename(name)
     ticks = index.asi8
+    outside = np.flatnonzero((ticks < _YEARS[0]) | (ticks >= _YEARS[1]))
+    if outside.size:
+        row = int(outside[0])
+        raise InvalidInputError(
+            f"{symbol}: {name} must lie in the years 1678 to 2261, got {index[row]} in row {row}"
+        )
     wrong = np.flatnonzero(ticks[1:] <= ticks[:-1])
     if wrong.size:
         row = int(wrong[0]) + 1

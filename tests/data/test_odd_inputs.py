@@ -397,6 +397,8 @@ REFUSED: dict[str, tuple] = {
     "a zero among epochs": (times("0", f"{EPOCH}"), "line 2: .*unit="),
     "beyond 64 bits": (times(f"{EPOCH}", "9" * 19), "line 3: time must be an epoch"),
     "beyond its unit": (times(f"{EPOCH}000", f"{EPOCH}001"), "an epoch of its unit", {"unit": "s"}),
+    "the last year": (times("9999-12-31T22:00Z", "9999-12-31T23:00Z"), "years 1678 to 2261"),
+    "the first year": (times("0001-01-01T02:00+05:00", TEN), "years 1678 to 2261|line 2: time"),
     "an offset of days": (times("2024-01-31 9:00+99:00", "2024-01-31 10:00+99:00"), "line 2: time"),
     "beyond 2100": (times(f"{EPOCH}", "5000000000"), "line 3: .*unit="),
     "empty time": (times(NINE, ""), "line 3: time"),
