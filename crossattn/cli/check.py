@@ -123,6 +123,7 @@ def check_sections(run_dir: Path) -> list[Section]:
     """Return the report's sections on the bars that a run was trained on, if it kept any."""
     import pandas as pd
 
+    from crossattn.data.durations import span_text
     from crossattn.report import Section
 
     if not (run_dir / FINDINGS_FILE).is_file():
@@ -137,6 +138,8 @@ def check_sections(run_dir: Path) -> list[Section]:
         )
         findings = findings.set_index("symbol")[["kind", "moment", "figure", "text"]]
         coverage = coverage.set_index("symbol")
+        spans = pd.to_timedelta(coverage["spacing"])  # NaT of a single bar
+        coverage["spacing"] = ["" if pd.isna(x) else span_text(x) for x in spans]
     except (OSError, ValueError, KeyError):
         raise DamagedFileError(
             f"{run_dir / FINDINGS_FILE} is damaged; train the run again"

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse.csgraph import connected_components
 
-from crossattn.data._series import Fault, Series, duration_text, shown, times_of
+from crossattn.data._series import Fault, Series, shown, times_of
+from crossattn.data.durations import span_text
 
 FEW_BARS = 50
 OTHER_SPACING = 1.5
@@ -157,7 +158,7 @@ def _apart(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
         length = pd.Timedelta(abs(usual), unit=asset.opens.unit)
         share = 1 - off.sum() / near.sum()
         text = (
-            f"clock is mostly {duration_text(length)} {'later' if usual > 0 else 'earlier'} than "
+            f"clock is mostly {span_text(length)} {'later' if usual > 0 else 'earlier'} than "
             f"that of {shown(name)}{more}: {share:.0%} of its bars close together with theirs, "
             f"first apart at {asset.time(int(off.argmax()))}"
         )

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from crossattn.data.durations import span_text
 from crossattn.data.frame import PRICE_COLUMNS, Frame, close_times
 
 GAP_BARS = 20
@@ -81,7 +82,7 @@ class Series:
 
     def duration(self, ticks: int) -> str:
         """Return a length of time as a text."""
-        return duration_text(pd.Timedelta(int(ticks), unit=self.opens.unit))
+        return span_text(pd.Timedelta(int(ticks), unit=self.opens.unit))
 
     def time(self, row: int) -> str:
         """Return the open time of a bar as a text."""
@@ -104,15 +105,6 @@ def time_text(moment: pd.Timestamp) -> str:
     """Return a moment in UTC, without seconds where they are zero."""
     text = moment.tz_localize(None).isoformat(sep=" ")
     return text[:-3] if text.endswith(":00") and len(text) == 19 else text
-
-
-def duration_text(length: pd.Timedelta) -> str:
-    """Return a length of time in the largest unit that divides it, such as "30 min"."""
-    for unit, name in (("D", "days"), ("h", "h"), ("min", "min"), ("s", "s"), ("ms", "ms")):
-        count = length / pd.Timedelta(1, unit)
-        if abs(count) >= 1 and count == int(count):
-            return f"{int(count)} {'day' if unit == 'D' and count == 1 else name}"
-    return str(length)
 
 
 def shown(symbol: str) -> str:

@@ -52,6 +52,7 @@ def span_text(span: pd.Timedelta) -> str:
         ("h", "1h", 1),
         ("min", "1min", 1),
         ("s", "1s", 1),
+        ("ms", "1ms", 1),
     ):
         count = span / pd.Timedelta(size)
         if count >= least and count == int(count):

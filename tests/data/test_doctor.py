@@ -184,7 +184,7 @@ def test_one_daily_file_among_hourly_ones():
     frames = market()
     frames["A03"] = daily(frames["A03"], "UTC")
     found = only(frames, "A03", "spacing")
-    assert found["figure"] == 24 and "every 1 day" in found["text"] and "every 1 h" in found["text"]
+    assert found["figure"] == 24 and "every 24 h" in found["text"] and "every 1 h" in found["text"]
 
 
 @pytest.mark.parametrize("when", ["first", "last"])
