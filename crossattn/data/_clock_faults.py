@@ -117,7 +117,7 @@ def _other_spacing(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
     usual = min(counts, key=lambda spacing: (-counts[spacing], spacing))
     for asset in assets:
         ratio = asset.spacing / usual
-        if not 1 / OTHER_SPACING < ratio < OTHER_SPACING:
+        if asset.is_regular and not 1 / OTHER_SPACING < ratio < OTHER_SPACING:
             text = (
                 f"clock has a bar every {asset.duration(asset.spacing)}, those of {counts[usual]} "
                 f"of {len(assets)} assets every {asset.duration(usual)}"

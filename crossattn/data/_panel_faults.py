@@ -164,7 +164,7 @@ def _look(parts: list[np.ndarray], kept: list[int]) -> dict[int, tuple[int, floa
     scale = np.sqrt(np.maximum(np.diag(square), 1e-12))
     # what every shift is compared with: the first principal component of the others
     weights = np.linalg.eigh(square / np.outer(scale, scale))[1][:, -1]
-    weights = weights * (np.sign(weights.sum()) or 1)
+    weights = weights * (np.sign(weights.sum()) or 1) if n > 2 else np.ones(2)
     lags = np.arange(-SHIFTS, SHIFTS + 1)
     cross, own, size = np.zeros((len(lags), n)), np.zeros(n), np.zeros((len(lags), n))
     for z in parts:

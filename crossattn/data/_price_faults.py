@@ -60,7 +60,7 @@ def _jumps(asset: Series, last_stale: np.ndarray) -> Iterator[Fault]:
         before = np.median(asset.close[max(0, row - _NEAR) : row])
         after = np.median(asset.close[row : row + _NEAR])
         jump = step[row - 1]
-        lasts = abs(after - before - jump) < max(0.1, 6 * deviation)
+        lasts = abs(after - before - jump) < max(0.1, 6 * deviation, 0.3 * abs(jump))
         if abs(jump) < SPLIT_DEVIATIONS * deviation or not lasts:
             continue
         factor = min(SPLIT_FACTORS, key=lambda k: abs(abs(jump) - log(k)))

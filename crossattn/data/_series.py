@@ -66,8 +66,12 @@ class Series:
             return None
         distances, counts = np.unique(self.steps, return_counts=True)
         # where most bars are missing the shortest step tells more than the most frequent one
-        usual = counts.argmax() if 2 * counts.max() >= counts.sum() else 0
-        return int(distances[usual])
+        return int(distances[counts.argmax() if self.is_regular else 0])
+
+    @cached_property
+    def is_regular(self) -> bool:
+        """Whether at least half of the steps are the most frequent one."""
+        return 2 * np.unique(self.steps, return_counts=True)[1].max() >= len(self.steps)
 
     @cached_property
     def longest_closure(self) -> float:
