@@ -26,7 +26,6 @@ class AssetLinear(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> AssetLinear(5, 3, 8)(torch.zeros(2, 5, 7, 3)).shape
     torch.Size([2, 5, 7, 8])
 
@@ -60,7 +59,6 @@ class LinearEmbedding(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> LinearEmbedding(3, 8)(torch.zeros(2, 5, 7, 3)).shape
     torch.Size([2, 5, 7, 8])
 
@@ -97,7 +95,6 @@ class CausalConvEmbedding(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> CausalConvEmbedding(3, 8, kernel_size=4)(torch.zeros(2, 5, 7, 3)).shape
     torch.Size([2, 5, 7, 8])
 
@@ -149,7 +146,6 @@ class PatchEmbedding(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> PatchEmbedding(3, 8, patch_length=4)(torch.zeros(2, 5, 22, 3)).shape
     torch.Size([2, 5, 5, 8])
 
@@ -198,7 +194,6 @@ class InvertedEmbedding(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> InvertedEmbedding(7, 3, 8)(torch.zeros(2, 5, 7, 3)).shape
     torch.Size([2, 5, 1, 8])
 

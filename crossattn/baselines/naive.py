@@ -17,16 +17,6 @@ class Zero(Baseline):
     """Forecast no change: for prices, repeat the last one.
 
     Its mean squared error is what every R² is measured against.
-
-    Examples
-    --------
-    >>> from crossattn import prepare_cross_attention_data, simulate_market
-    >>> market = simulate_market(n_assets=3, n_steps=300, seed=0)
-    >>> data = prepare_cross_attention_data(
-    ...     market.frames, lookback=8, horizon=1, features=["log_return"]
-    ... )
-    >>> bool((Zero().fit(data).predict(data) == 0).all())
-    True
     """
 
     def _predict(self, data, order):

@@ -185,18 +185,6 @@ class NeuralBaseline(Baseline):
 class SingleAssetLSTM(NeuralBaseline):
     """An LSTM that reads each asset alone: it cannot look across.
 
-    Examples
-    --------
-    >>> from crossattn import prepare_cross_attention_data, simulate_market
-    >>> market = simulate_market(n_assets=3, n_steps=400, seed=0)
-    >>> data = prepare_cross_attention_data(
-    ...     market.frames, lookback=8, horizon=1, features=["log_return"]
-    ... )
-    >>> train, val, test = data.split()
-    >>> model = SingleAssetLSTM(width=4, epochs=1, device="cpu").fit(train, val)
-    >>> model.predict(test).shape == test.y.shape
-    True
-
     References
     ----------
     Hochreiter and Schmidhuber (1997), "Long Short-Term Memory", Neural Computation 9(8).

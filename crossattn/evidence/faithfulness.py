@@ -274,18 +274,6 @@ def frozen_attention(
     References
     ----------
     Wiegreffe and Pinter (2019), "Attention is not not Explanation", EMNLP.
-
-    Examples
-    --------
-    >>> from crossattn import prepare_cross_attention_data, simulate_market
-    >>> market = simulate_market(n_assets=3, n_steps=2000, predictability=0.2, seed=0)
-    >>> data = prepare_cross_attention_data(market.frames, 12, 1, features=["log_return"])
-    >>> parts = data.split()
-    >>> model = CrossAttentionMultiAsset(3, 1, features=("log_return",))
-    >>> _ = train_cross_attention_model(model, *parts[:2], epochs=4, progress=False)
-    >>> skill = frozen_attention(model, *parts, epochs=4)
-    >>> bool(skill["learned"] > skill["uniform"])
-    True
     """
     if not isinstance(model, CrossAttentionMultiAsset) or model.config.preset != "lag":
         raise InvalidInputError(f"model must be of the lag preset, got {type(model).__name__}")

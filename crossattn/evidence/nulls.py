@@ -278,18 +278,6 @@ def label_shuffle(
     -----
     Skill that survives was not learned from the labels: the target is inside X, or the test part
     was used before.
-
-    Examples
-    --------
-    >>> from crossattn import prepare_cross_attention_data, simulate_market
-    >>> from crossattn.baselines.linear import VAR
-    >>> market = simulate_market(n_assets=3, n_steps=3000, predictability=0.1, seed=0)
-    >>> data = prepare_cross_attention_data(
-    ...     market.frames, lookback=8, horizon=1, features=["log_return"]
-    ... )
-    >>> control = label_shuffle(VAR, *data.split())
-    >>> control.leaks, control.p_value < 0.1
-    (False, True)
     """
     check_int("n_shuffles", n_shuffles, at_least=2)
     score = correlation(make_model().fit(train, val).predict(test), test.y)

@@ -52,7 +52,6 @@ def compute_rsi(prices: Prices, period: int = 14) -> Prices:
 
     Examples
     --------
-    >>> import pandas as pd
     >>> compute_rsi(pd.Series([10.0, 11.0, 10.5, 10.5, 12.5]), period=2).round(1).tolist()
     [nan, nan, 66.7, 66.7, 94.7]
     """
@@ -109,7 +108,6 @@ def compute_macd(
 
     Examples
     --------
-    >>> import pandas as pd
     >>> macd, signal, histogram = compute_macd(pd.Series(range(1, 41), dtype=float))
     >>> print(f"{macd.iloc[-1]:.3f} {signal.iloc[-1]:.3f} {abs(histogram.iloc[-1]):.3f}")
     7.000 7.000 0.000
