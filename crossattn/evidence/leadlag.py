@@ -298,7 +298,9 @@ def analyze_lead_lag_relationships(
     clocks, resampled real bars; horizons 1 and 24): 4.6 % of p-values below .05, .6 % below .01,
     .02 % below .001; a leader named in 1 % of markets. Of two planted leaders an asset on 20,000
     bars, 99-100 % are found at an oracle R² of 2 %, 91-100 % at 1 %. Strong skewness on fewer than
-    30 effective days is a known limit (8 % below .05).
+    30 effective days is a known limit (8 % below .05). Over 24 *hours* on the union of three
+    exchanges' clocks (120 null markets): 4.1 % of the p-values of a least-squares VAR below .05, no
+    leader named; a lasso VAR names one in 2 markets, the default forecaster in none.
 
     With a forecaster of ``target="volatility"`` the claim is that j's *volatility* spreads to i's
     (:func:`crossattn.evidence.spillover.spillover_scores`): the effect is the change of i's log
