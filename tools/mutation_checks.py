@@ -206,6 +206,55 @@ MUTATIONS = [
         "probability[self.max_lag :] = _smooth(_filter(likelihood, self.persistence)[0], 0.99)",
         "tests/evidence/test_regimes.py",
     ),
+    Mutation(
+        "the leakage audit forgives changes of a per cent",
+        "crossattn/evidence/leakage.py",
+        "TOLERANCE = 4e-6",
+        "TOLERANCE = 1e-2",
+        "tests/evidence/test_leakage.py",
+    ),
+    Mutation(
+        "the leakage audit measures a change against its own row",
+        "crossattn/evidence/leakage.py",
+        "np.fmax(np.abs(old), usual)",
+        "np.abs(old)",
+        "tests/evidence/test_leakage.py",
+    ),
+    Mutation(
+        "a lead is traded in bars that did not trade",
+        "crossattn/evidence/tradability.py",
+        "return known & ~still",
+        "return known",
+        "tests/evidence/test_tradability.py",
+    ),
+    Mutation(
+        "late closes pass as leads",
+        "crossattn/evidence/tradability.py",
+        "if left < 3 < t_clock - left and bounced > 1.5:",
+        "if False:",
+        "tests/evidence/test_tradability.py",
+    ),
+    Mutation(
+        "rows with fewer assets than quantiles count",
+        "crossattn/evidence/cross_section.py",
+        "group[count[:, 0] < n_quantiles] = np.nan",
+        "pass",
+        "tests/evidence/test_cross_section.py",
+    ),
+    Mutation(
+        "an asset that waits is left out of the limits",
+        "crossattn/portfolio/limits.py",
+        "wanted = np.where(known, decided, held)",
+        "wanted = np.where(known, decided, 0.0)",
+        "tests/portfolio/test_limits.py",
+    ),
+    Mutation(
+        "equal weights trade what has not begun",
+        "crossattn/portfolio/strategy.py",
+        "listed = known.cummax()",
+        "listed = known | True",
+        "tests/portfolio/test_strategy.py",
+    ),
 ]
 
 

@@ -20,7 +20,7 @@ def study():
     rng = np.random.default_rng(0)
     forecast = np.nan_to_num(data.y) + rng.normal(0, 0.02, data.y.shape)
     forecast[5] = 0.01  # says nothing
-    forecast[6, 2:] = np.nan  # too few
+    forecast[6, 3:] = np.nan  # too few
     forecast[7, 3] = np.nan
     return forecast, data, analyze_cross_section(forecast, data, n_quantiles=3, horizons=[1, 3, 6])
 
