@@ -392,8 +392,8 @@ class TestExogenous:
         ("text", "reason"),
         [
             ("survey\n1\n", "the header lacks time"),
-            ("time\n2024-01-01T00:00:00Z\n", "names no series"),
-            ("time,survey\n2024-01-01,1\n", "line 2: time must be ISO 8601 with a UTC offset"),
+            ("time\n2024-01-01T00:00:00Z\n", "is not a CSV file"),
+            ("time,survey\n2024-01-01T09:00,1\n", "line 2: time must be ISO 8601 with a UTC"),
             ("time,survey\n2024-01-01T00:00:00Z,one\n", "line 2: survey must be a number"),
             ("time,other\n2024-01-01T00:00:00Z,1\n", "lacks the run's series survey, idle"),
         ],
