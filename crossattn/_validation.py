@@ -81,10 +81,12 @@ def check_path(name: str, value: object) -> Path:
     return Path(value)
 
 
-def check_array(name: str, value: object, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Return ``value`` as float64 of a shape, None where any length will do, or refuse it."""
+def check_array(
+    name: str, value: object, shape: tuple[int | None, ...], dtype: type = np.float64
+) -> np.ndarray:
+    """Return ``value`` as floats of a shape, None where any length will do, or refuse it."""
     try:
-        array = np.asarray(value, dtype=np.float64)
+        array = np.asarray(value, dtype=dtype)
     except (TypeError, ValueError):
         raise InvalidInputError(f"{name} must hold numbers, got {value!r}") from None
     fits = len(shape) == array.ndim

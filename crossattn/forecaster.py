@@ -14,7 +14,7 @@ import pandas as pd
 
 from crossattn._estimator import ForecastEstimator, check_windows
 from crossattn._io import progress
-from crossattn._validation import check_choice, check_int, check_seed
+from crossattn._validation import check_choice, check_int, check_path, check_seed
 from crossattn.errors import InvalidInputError
 from crossattn.runtime import select_device
 from crossattn.tokens.channels import TokenIndex, Tokenizer, TokenSeries
@@ -399,7 +399,7 @@ class CrossAttentionForecaster(ForecastEstimator):
         from crossattn.tokens.storage import save_forecaster
 
         self._check_fitted()
-        save_forecaster(self, Path(directory))
+        save_forecaster(self, check_path("directory", directory))
 
     @classmethod
     def load(cls, directory: str | Path) -> CrossAttentionForecaster:
@@ -412,7 +412,7 @@ class CrossAttentionForecaster(ForecastEstimator):
         """
         from crossattn.tokens.storage import load_forecaster
 
-        return load_forecaster(cls, Path(directory))
+        return load_forecaster(cls, check_path("directory", directory))
 
     # ---- fitting
 

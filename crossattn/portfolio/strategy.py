@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_float
+from crossattn._validation import check_bool, check_float
 from crossattn.data.durations import check_span
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio._inputs import check_times, prices_of_data, prices_of_returns
@@ -121,7 +121,7 @@ class CrossAttentionBacktest:
         self.initial_capital = initial_capital
         self.transaction_cost = transaction_cost
         self.rebalance_freq = check_span("rebalance_freq", rebalance_freq)
-        self.allow_short = bool(allow_short)
+        self.allow_short = check_bool("allow_short", allow_short)
         self.max_position = check_float("max_position", max_position, above=0)
         if limits is not None and (allow_short or max_position != 1.0):
             raise InvalidInputError("limits hold allow_short and max_position: give them there")
@@ -307,6 +307,9 @@ def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd
         raise InvalidInputError("returns must be numbers") from None
     if returns.ndim != 2 or not len(returns):
         raise InvalidInputError(f"returns must have shape (n, N), got {returns.shape}")
+    for name, value in (("X", X), ("timestamps", timestamps)):
+        if not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0:
+            raise InvalidInputError(f"{name} must be an array or a sequence, got {value!r}")
     if not len(X) == len(returns) == len(timestamps):
         raise InvalidInputError(
             f"X, returns and timestamps must be of one length, got {len(X)}, {len(returns)} and "

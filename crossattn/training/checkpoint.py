@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from crossattn._io import atomic_write
+from crossattn._validation import check_path
 from crossattn.config import ModelConfig
 from crossattn.errors import CrossAttentionError, DamagedFileError, InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
@@ -75,7 +76,7 @@ def read_tensors(path: Path, digest: str) -> dict[str, torch.Tensor]:
 
 def save_models(models: Sequence[CrossAttentionMultiAsset], directory: str | Path, **extra) -> None:
     """Write the members of one forecast, and JSON values ``extra`` about it, to a folder."""
-    directory = Path(directory)
+    directory = check_path("directory", directory)
     directory.mkdir(parents=True, exist_ok=True)
     tensors = {
         f"{number}.{name}": tensor
@@ -115,7 +116,7 @@ def load_models(directory: str | Path) -> tuple[list[CrossAttentionMultiAsset], 
     DamagedFileError
         A file is missing, damaged, of another format, or its parts do not fit together.
     """
-    directory = Path(directory)
+    directory = check_path("directory", directory)
     content = read_checksummed_json(directory / CONFIG_FILE)
     if content.get("format") != FORMAT:
         raise DamagedFileError(

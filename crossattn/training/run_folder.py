@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from crossattn._io import atomic_write
+from crossattn._validation import check_path
 from crossattn.config import TrainingConfig
 from crossattn.errors import DamagedFileError, InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
@@ -90,7 +91,7 @@ class RunFolder:
 
     def __init__(self, directory: str | Path | None, *, resume: bool, writes: bool = True):
         self.writes = writes
-        self.path = None if directory is None else Path(directory)
+        self.path = None if directory is None else check_path("run_dir", directory)
         if self.path is None:
             if resume:
                 raise InvalidInputError("resume=True needs a run_dir")

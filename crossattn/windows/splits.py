@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_int
+from crossattn._validation import check_bool, check_int
 from crossattn.errors import InvalidInputError
 from crossattn.windows.dataset import CrossAttentionData
 
@@ -96,6 +96,7 @@ def walk_forward_folds(
     test_size = check_int("test_size", test_size)
     step = test_size if step is None else check_int("step", step)
     embargo = check_int("embargo", embargo, at_least=0)
+    check_bool("expanding", expanding)
     first_test = train_size + data.horizon + embargo
     if first_test >= len(data):
         raise InvalidInputError(
