@@ -5,7 +5,7 @@ Built in chapter: The full model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,16 @@ from crossattn._validation import check_choice, check_int, check_path, check_see
 from crossattn.errors import InvalidInputError
 from crossattn.runtime import select_device
 from crossattn.tokens.channels import TokenIndex, Tokenizer, TokenSeries
-from crossattn.tokens.content import EPOCHS, ContentPart
+from crossattn.tokens.content import EPOCHS, MOVE_BARS, ContentPart
+from crossattn.tokens.history import (
+    LATE,
+    OTHER_SPACING,
+    UNIT,
+    History,
+    rows_from,
+    spacing_of,
+)
+from crossattn.tokens.memory import Memory
 from crossattn.tokens.mix import common_drift, mix_weights
 from crossattn.tokens.sparse import (
     TOKENS_PER_FOLLOWER,
@@ -37,6 +46,8 @@ if TYPE_CHECKING:
 
 VALIDATION_SHARE = 0.1
 HISTORY = ["member", "epoch", "val_loss"]
+FEWEST_BARS = 256  # of a history that begins after the training data
+RECENT = 2000  # bars whose spacing is looked at
 CHUNK_CELLS = 20_000_000  # numbers of one array of coefficients held at a time
 
 
@@ -89,6 +100,11 @@ class CrossAttentionForecaster(ForecastEstimator):
         volatility and shrunk by its standard error.
     features_, lookback_, horizon_
         Of the training data.
+    minimum_tail_ : int
+        Bars that ``predict`` needs up to its newest window where the data begins later than the
+        training data: 256, in which features settle, or 512 where that is more than 1 % off in the
+        newest forecasts. What forgets more slowly, such as drifting coefficients, is exact on the
+        whole history and in ``update``, which needs the new bars alone.
     history_ : DataFrame
         ``member, epoch, val_loss`` of the content heads.
 
@@ -201,7 +217,8 @@ class CrossAttentionForecaster(ForecastEstimator):
         self.sources_ = train.sources
         tokenizer = VolatilityTokenizer if self.target == "volatility" else Tokenizer
         self._tokenizer = tokenizer(self.max_lag).fit(train)
-        data, train_rows, val_rows = _together(train, self._aligned(val))
+        val = self._aligned(val)
+        data, train_rows, val_rows = _together(train, val)
         series = self._tokenizer.series(data)
         index = TokenIndex(series.channels)
         self.channels_ = tuple(dict.fromkeys(channel.name for channel in series.channels))
@@ -210,6 +227,7 @@ class CrossAttentionForecaster(ForecastEstimator):
         self._varying = self._content = self._calendar = None
         if self.target == "volatility":
             self._fit_volatility(index, series, data, train_rows, val_rows)
+            self._remember_history(data, val)
             return self
         parts = {
             "static": lambda: self._fit_static(index, series, train_rows, val_rows),
@@ -266,21 +284,81 @@ class CrossAttentionForecaster(ForecastEstimator):
             self._varying = None
         if not self.weights_.get("content"):
             self._content = None
+        self._remember_history(data, val)
         return self
 
     def predict(self, data: CrossAttentionData) -> np.ndarray:
         """Return forecasts ``(n, n_assets)`` in the units and the order of what is forecast.
 
-        Known at each window's last close; NaN where the asset has no bar there.
+        Known at each window's last close; NaN where the asset has no bar there. Averages over the
+        past begin at the first row behind the windows: of a history that goes on after the
+        training data, at least ``minimum_tail_`` bars are wanted, and refused where there are less.
         """
-        series, rows = self._read(data)
-        index = TokenIndex(series.channels)
-        out = self.drift_ + self._mix(self._static, index, series, rows)
-        if self._calendar is not None:
-            out = np.exp(out + self._calendar.at(series.hour[rows], series.weekday[rows]))
+        out = self._forecast(*self._read(data))
         out = out[:, [self.symbols_.index(symbol) for symbol in data.symbols]]
         known = np.isfinite(data.panel[data.ends]).any(axis=2)
         return np.where(data.has_bar & known, out, np.nan)
+
+    def update(
+        self, frames: Mapping[str, pd.DataFrame], exogenous: pd.DataFrame | None = None
+    ) -> np.ndarray:
+        """Read new bars and forecast from the newest one: ``predict`` bar by bar, in milliseconds.
+
+        Goes on from the last bar of the windows that were fitted on, then from that of the last
+        update; the state is kept here, and by ``save`` on disk. Equal to ``predict`` on the whole
+        history.
+
+        Parameters
+        ----------
+        frames : dict of str to DataFrame
+            Closed bars by symbol, any number of each. A symbol without a new bar is left out, and
+            its forecast is NaN where it has no bar at the newest close. Bars that were read before
+            are ignored, and so are those older than what is kept (about a thousand bars); a bar
+            that is late by less than 96 bars is read as if it had been in time.
+        exogenous : DataFrame, optional
+            New rows of the exogenous series, indexed by the moment at which each is known; without
+            them the newest known values stay. The series are those that were trained on.
+
+        Returns
+        -------
+        ndarray of shape (n_assets,)
+            Forecast of the newest closed bar, in the order of ``symbols_`` and the units of y.
+
+        Raises
+        ------
+        InvalidInputError
+            Unknown symbols, bars of another spacing, a bar that differs from what was read before
+            or is too late, a wrong frame; or a forecaster that was not fitted on windows made from
+            bars (``windows_of_features``), whose features only you can compute: give ``predict``
+            their newest ``minimum_tail_`` rows. The state is then as it was before.
+
+        Examples
+        --------
+        >>> from crossattn import prepare_cross_attention_data, simulate_market
+        >>> frames = simulate_market(n_assets=3, n_steps=800).frames
+        >>> past = {symbol: bars[:-1] for symbol, bars in frames.items()}
+        >>> data = prepare_cross_attention_data(past, lookback=24, horizon=1)
+        >>> forecaster = CrossAttentionForecaster(n_models=1, epochs=2).fit(*data.split()[:2])
+        >>> now = forecaster.update({symbol: bars[-1:] for symbol, bars in frames.items()})
+        >>> whole = prepare_cross_attention_data(frames, 24, 1, include_latest=True)
+        >>> bool(np.allclose(now, forecaster.predict(whole)[-1], atol=1e-9, rtol=0))
+        True
+        """
+        self._check_fitted()
+        if self._history is None:
+            raise InvalidInputError(
+                "update needs a forecaster that was fitted on windows made from bars by "
+                "prepare_cross_attention_data; give predict windows with at least "
+                f"minimum_tail_ = {self.minimum_tail_} bars instead"
+            )
+        history = self._history.with_bars(frames, exogenous)
+        memory = history.memory(self.max_lag)
+        rows = history.rows()
+        series = self._tokenizer.series(rows, memory)
+        forecast = self._forecast(series, np.array([len(rows.clock) - 1]))[0]
+        self._history = history.moved_on(memory.after)
+        known = np.isfinite(rows.closes[-1]) & np.isfinite(rows.panel[-1]).any(axis=1)
+        return np.where(known, forecast, np.nan)
 
     def intercept(self, data: CrossAttentionData) -> np.ndarray:
         """Return what is forecast before any token is read, ``(n, n_assets)``.
@@ -466,6 +544,40 @@ class CrossAttentionForecaster(ForecastEstimator):
             out += self.weights_["content"] * self._content.forecast(series, rows)
         return out
 
+    def _forecast(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
+        """Forecast the target at some rows, also where an asset has no bar."""
+        out = self.drift_ + self._mix(self._static, TokenIndex(series.channels), series, rows)
+        if self._calendar is not None:
+            out = np.exp(out + self._calendar.at(series.hour[rows], series.weekday[rows]))
+        return out
+
+    def _remember_history(self, data: CrossAttentionData, val: CrossAttentionData) -> None:
+        """Keep the newest bars and the sums before them, from which ``update`` goes on."""
+        last = len(data.panel) - 1
+        before_val = last - int(val.ends[-1])  # rows of training data that are not behind val
+        tail = self.max_lag + max(MOVE_BARS) + LATE
+        start = max(before_val, last + 1 - tail)
+        memory = Memory(keep=start - 1 if start else None, lags=self.max_lag)
+        series = self._tokenizer.series(data, memory)
+        newest = np.arange(max(self.max_lag, last - 31), last + 1)
+        whole = self._forecast(series, newest)
+        self._first_row = data.clock[0]
+        self._spacing, _ = spacing_of(data.clock, data.closes)
+        self.minimum_tail_ = self._measure_tail(data, newest, whole)
+        self._history = History.of_windows(
+            val, last - before_val, start - before_val, tail, memory.after
+        )
+
+    def _measure_tail(self, data, newest: np.ndarray, whole: np.ndarray) -> int:
+        """Bars from which the newest forecasts are within 1 % of those from all bars."""
+        allowed = 0.01 * np.sqrt(np.mean(whole**2))
+        first = int(newest[0]) - FEWEST_BARS + 1
+        if first <= 0:
+            return FEWEST_BARS
+        series = self._tokenizer.series(rows_from(data, first))
+        missed = np.abs(self._forecast(series, newest - first) - whole)
+        return FEWEST_BARS * (1 if missed.max() <= allowed else 2)
+
     # ---- reading
 
     @property
@@ -483,14 +595,36 @@ class CrossAttentionForecaster(ForecastEstimator):
         if data.sources[len(data.symbols) :] != self.sources_[len(self.symbols_) :]:
             raise InvalidInputError("data must hold the exogenous series of training")
         self._check_spans("data", data)
+        self._check_spacing(data)
         return data.select(self.symbols_, self.features_)
+
+    def _check_spacing(self, data: CrossAttentionData) -> None:
+        """Refuse bars of another spacing than those of training."""
+        if not hasattr(self, "_spacing"):
+            return
+        order = [data.symbols.index(symbol) for symbol in self.symbols_]
+        given, _ = spacing_of(data.clock[-RECENT:], data.closes[-RECENT:, order])
+        for symbol, new, known in zip(self.symbols_, given, self._spacing, strict=True):
+            if new and known and not known / OTHER_SPACING <= new <= known * OTHER_SPACING:
+                new, known = (pd.Timedelta(int(span), unit=UNIT) for span in (new, known))
+                raise InvalidInputError(
+                    f"{symbol}: data has bars {new} apart, but the forecaster was fitted on bars "
+                    f"{known} apart"
+                )
 
     def _read(self, data: CrossAttentionData) -> tuple[TokenSeries, np.ndarray]:
         """Return the token series up to the last window, and the rows that windows end at."""
         self._check_fitted()
         check_windows("data", data)
         own = self._aligned(data)
-        own = own.until(int(own.ends[-1]))
+        newest = int(own.ends[-1])
+        if data.clock[0] > self._first_row and newest + 1 < self.minimum_tail_:
+            raise InvalidInputError(
+                f"data has {newest + 1} bars up to its newest window, but the forecaster's "
+                f"averages reach back over minimum_tail_ = {self.minimum_tail_}: give more bars, "
+                "or use update()"
+            )
+        own = own.until(newest)
         return self._tokenizer.series(own), own.ends
 
     def _batches(self, data: CrossAttentionData, share: float) -> Iterator[tuple]:

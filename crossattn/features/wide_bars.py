@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -28,12 +29,28 @@ class WideBars:
         self.symbols = symbols_of(panel)
         self.close_only = panel.attrs.get("close_only", ())
         self._cells = panel.to_numpy(dtype=np.float64)
-        self._column = {name: position for position, name in enumerate(panel.columns)}
+        column = {name: position for position, name in enumerate(panel.columns)}
+        fields = panel.columns.get_level_values(0).unique()
+        self._columns = {
+            name: [column[name, symbol] for symbol in self.symbols if (name, symbol) in column]
+            for name in fields
+        }
+
+    @classmethod
+    def of_cells(
+        cls, index: pd.DatetimeIndex, symbols: Sequence[str], fields: Sequence[str], cells
+    ) -> WideBars:
+        """Take fields that are arrays already, ``(T, n_fields, N)``."""
+        bars = cls.__new__(cls)
+        bars.index, bars.symbols, bars.close_only = index, list(symbols), ()
+        bars._cells = cells.reshape(len(index), -1)
+        places = np.arange(bars._cells.shape[1]).reshape(len(fields), -1)
+        bars._columns = dict(zip(fields, places, strict=True))
+        return bars
 
     def field(self, name: str) -> np.ndarray:
         """Return one field for all symbols, ``(T, N)``, row-major."""
-        columns = [self._column[name, symbol] for symbol in self.symbols]
-        return np.ascontiguousarray(self._cells[:, columns])
+        return np.ascontiguousarray(self._cells[:, self._columns[name]])
 
     @cached_property
     def close(self) -> np.ndarray:

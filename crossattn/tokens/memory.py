@@ -23,15 +23,19 @@ class Memory:
     Attributes
     ----------
     before : dict of str to ndarray
-        Each state before the first row; one that is missing is at its start, zero for a sum.
+        Each state before the first row; none: there were no earlier rows.
     keep : int, optional
         Row after which each state is recorded.
+    lags : int
+        Rows that lagged values reach back: by as many rows later the states of what reads them
+        are recorded and go on, as the first rows of a tail lack their lags.
     after : dict of str to ndarray
         What was recorded.
     """
 
     before: dict[str, np.ndarray] = field(default_factory=dict)
     keep: int | None = None
+    lags: int = 0
     after: dict[str, np.ndarray] = field(default_factory=dict)
 
     def decayed_sum(self, name: str, values: np.ndarray, half_life: float) -> np.ndarray:
@@ -42,19 +46,19 @@ class Memory:
         return total
 
     def run(self, name: str, step: Callable, start: np.ndarray, *rows: np.ndarray) -> np.ndarray:
-        """Return what ``step(state, *rows) -> (results, state)`` gives for all rows."""
-        cut = len(rows[0]) if self.keep is None else self.keep + 1
-        first, state = step(self.before.get(name, start), *(x[:cut] for x in rows))
-        self.after[name] = state
-        if cut == len(rows[0]):
-            return first
-        return np.concatenate([first, step(state, *(x[cut:] for x in rows))[0]])
+        """Return what ``step(state, *rows) -> (results, state)`` gives for rows of lagged values.
 
-    def past(self, name: str, values: np.ndarray, half_life: float) -> np.ndarray:
-        """Return the exponentially forgotten sum of earlier rows: row t itself is left out."""
-        total = self.decayed_sum(name, values, half_life)
-        first = self.before.get(name, np.zeros(values.shape[1:]))
-        return np.concatenate([first[None], total[:-1]])
+        Of a tail, the rows that lack their lags are left out, and give zero.
+        """
+        skipped = self.lags if self.before else 0
+        rows = [x[skipped:] for x in rows]
+        cut = len(rows[0]) if self.keep is None else self.keep + 1 + self.lags - skipped
+        out, state = step(self.before.get(name, start), *(x[:cut] for x in rows))
+        if self.keep is not None:
+            self.after[name] = np.asarray(state)
+        if cut < len(rows[0]):
+            out = np.concatenate([out, step(state, *(x[cut:] for x in rows))[0]])
+        return np.concatenate([np.zeros((skipped, *out.shape[1:])), out])
 
     def mean(
         self, name: str, values: np.ndarray, known: np.ndarray, half_life: float

@@ -17,6 +17,7 @@ from crossattn.attention.content import ContentHeads
 from crossattn.errors import CrossAttentionError, DamagedFileError
 from crossattn.tokens.channels import Tokenizer
 from crossattn.tokens.content import ContentPart
+from crossattn.tokens.history import UNIT, History
 from crossattn.tokens.regime import Regime
 from crossattn.tokens.sparse import LinearMap
 from crossattn.tokens.tracking import Drift
@@ -33,6 +34,9 @@ from crossattn.training.checkpoint import (
 
 KIND = "forecaster, format 2"
 REGIME_ARRAYS = ("level", "pull", "stay", "hint")
+HISTORY_ARRAYS = ("ticks", "cells", "exogenous", "spacing", "smallest")
+HISTORY_NUMBERS = ("seen", "start", "tail")
+STATE_FILE = "state.safetensors"  # the newest bars that were read; absent: nothing to go on from
 
 
 def save_forecaster(forecaster, directory: Path, **extra) -> None:
@@ -63,7 +67,11 @@ def save_forecaster(forecaster, directory: Path, **extra) -> None:
         content["content"] = [*part.heads.source_scale.shape, len(part.centre), part.heads.n_lags]
     else:
         heads = {}
-    tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
+    tensors, state = _to_tensors(arrays), None
+    if forecaster._history is not None:
+        state = write_tensors(
+            directory / STATE_FILE, _to_tensors(_history_to_arrays(forecaster._history))
+        )
     write_checksummed_json(
         directory / CONFIG_FILE,
         {
@@ -83,7 +91,13 @@ def save_forecaster(forecaster, directory: Path, **extra) -> None:
             "weights": forecaster.weights_,
             "history": forecaster.history_.to_dict("records"),
             "parts": content,
+            "first_row": str(forecaster._first_row),
+            "spacing_seconds": [
+                pd.Timedelta(int(span), unit=UNIT).total_seconds() for span in forecaster._spacing
+            ],
+            "minimum_tail": forecaster.minimum_tail_,
             "model_sha256": write_tensors(directory / MODEL_FILE, {**tensors, **heads}),
+            "state_sha256": state,
             **extra,
         },
     )
@@ -112,8 +126,14 @@ def load_forecaster(cls, directory: Path):
     if content.get("format") != KIND:
         raise DamagedFileError(f"{directory / CONFIG_FILE} holds no forecaster of this version")
     tensors = read_tensors(directory / MODEL_FILE, content.get("model_sha256", ""))
+    state = content.get("state_sha256")
+    arrays = {}
+    if state:
+        arrays = {k: t.numpy() for k, t in read_tensors(directory / STATE_FILE, state).items()}
     try:
-        return _assembled(cls, content, tensors)
+        forecaster = _assembled(cls, content, tensors)
+        forecaster._history = _history_from_arrays(forecaster, arrays) if arrays else None
+        return forecaster
     except (CrossAttentionError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedFileError(f"{directory} holds no forecaster that fits: {reason}") from None
@@ -131,6 +151,10 @@ def _assembled(cls, content: dict, tensors: dict[str, torch.Tensor]):
     forecaster.history_ = pd.DataFrame(content["history"])
     forecaster.drift_, forecaster._centre = arrays["drift"], arrays["centre"]
     forecaster._spread = arrays["spread"]
+    forecaster._first_row = pd.Timestamp(content["first_row"])
+    forecaster.minimum_tail_ = content["minimum_tail"]
+    span = pd.Timedelta(1, unit=UNIT).total_seconds()
+    forecaster._spacing = (np.array(content["spacing_seconds"]) / span).round().astype(np.int64)
     matrix = [arrays[f"static.{k}"] for k in ("data", "indices", "indptr")]
     shape = (len(forecaster.symbols_), len(forecaster._centre))
     forecaster._static = LinearMap(csr_array(tuple(matrix), shape=shape), arrays["static.offset"])
@@ -157,6 +181,29 @@ def _assembled(cls, content: dict, tensors: dict[str, torch.Tensor]):
         parts = [arrays[f"content.{k}"] for k in ("scale", "centre", "spread")]
         forecaster._content = ContentPart(*parts, heads.eval(), [])
     return forecaster
+
+
+def _to_tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {k: torch.from_numpy(np.array(v, order="C")) for k, v in arrays.items()}
+
+
+def _history_to_arrays(history: History) -> dict[str, np.ndarray]:
+    arrays = {k: getattr(history, k) for k in HISTORY_ARRAYS}
+    numbers = np.array([getattr(history, k) for k in HISTORY_NUMBERS])
+    return {**arrays, "numbers": numbers, **{f"sum.{k}": v for k, v in history.sums.items()}}
+
+
+def _history_from_arrays(forecaster, arrays: dict[str, np.ndarray]) -> History:
+    numbers = dict(zip(HISTORY_NUMBERS, arrays["numbers"].tolist(), strict=True))
+    sums = {k.removeprefix("sum."): v for k, v in arrays.items() if k.startswith("sum.")}
+    return History(
+        symbols=forecaster.symbols_,
+        features=forecaster.features_,
+        exogenous_names=forecaster.sources_[len(forecaster.symbols_) :],
+        sums=sums,
+        **{k: arrays[k] for k in HISTORY_ARRAYS},
+        **numbers,
+    )
 
 
 def _varying_to_json(part: VaryingPart) -> dict:

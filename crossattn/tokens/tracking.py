@@ -16,6 +16,7 @@ Forecasting, structural time series models and the Kalman filter.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import cache
 
@@ -106,7 +107,7 @@ def compiled_loop():
 
 def kalman(state, x, y, decay, variance, noise):
     """Run :func:`kalman_loop`, compiled where that is worth importing the compiler."""
-    loop = compiled_loop() if len(x) > FEW_ROWS else kalman_loop
+    loop = compiled_loop() if len(x) > FEW_ROWS or "numba" in sys.modules else kalman_loop
     arrays = (np.ascontiguousarray(z, float) for z in (state, x, y))
     return loop(*arrays, float(decay), float(variance), float(noise))
 

@@ -662,6 +662,14 @@ def _assemble(panel, windows: dict, symbols, names, closes, clock) -> CrossAtten
 
 def _with_exogenous(data: CrossAttentionData, table: pd.DataFrame) -> CrossAttentionData:
     """Return the data with the newest row of ``table`` that is known at each close."""
+    values, names = exogenous_at(data.clock, table, data.symbols)
+    return replace(data, exogenous=frozen(values), exogenous_names=names)
+
+
+def exogenous_at(
+    clock: pd.DatetimeIndex, table: pd.DataFrame, symbols: Sequence[str]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the newest row of an exogenous table known at each close, and its series' names."""
     table = index_by_time(to_pandas(table, "exogenous"))
     if not isinstance(table.index, pd.DatetimeIndex):
         raise InvalidInputError(
@@ -674,7 +682,7 @@ def _with_exogenous(data: CrossAttentionData, table: pd.DataFrame) -> CrossAtten
     ):
         raise InvalidInputError("exogenous must have UTC times that strictly increase")
     names = tuple(map(str, table.columns))
-    if len(set(names)) < len(names) or set(names) & set(data.symbols):
+    if len(set(names)) < len(names) or set(names) & set(symbols):
         raise InvalidInputError(
             f"exogenous must have columns named unlike the symbols, got {names}"
         )
@@ -683,8 +691,8 @@ def _with_exogenous(data: CrossAttentionData, table: pd.DataFrame) -> CrossAtten
     except (TypeError, ValueError):
         raise InvalidInputError("exogenous must hold numbers") from None
     known = pd.DataFrame(values, index=table.index.tz_convert("UTC"))
-    known = known.replace([np.inf, -np.inf], np.nan).reindex(data.clock, method="ffill")
-    return replace(data, exogenous=frozen(known.to_numpy()), exogenous_names=names)
+    known = known.replace([np.inf, -np.inf], np.nan).reindex(clock, method="ffill")
+    return known.to_numpy(), names
 
 
 def forward_returns(closes: np.ndarray, horizon: int) -> np.ndarray:

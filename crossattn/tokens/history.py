@@ -1,0 +1,351 @@
+"""The newest bars that a forecaster has read, and how it goes on from them bar by bar.
+
+Features forget within some hundred bars and are computed anew from the bars that are kept; what
+forgets more slowly goes on from its sums, which stand just before row ``start``. What is late by
+less than the rows from there on is therefore read as if it had been there in time.
+
+Built in chapter: The full model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from crossattn.data.frame import FRAME_COLUMNS, check_frame
+from crossattn.data.panel import as_panel
+from crossattn.errors import InvalidInputError
+from crossattn.features.build import feature_arrays
+from crossattn.features.wide_bars import WideBars
+from crossattn.tokens.memory import Memory
+from crossattn.windows.dataset import CrossAttentionData, exogenous_at, forward_returns
+
+FORGOTTEN = 30 * 24  # own bars after which a feature has forgotten: 30 of its longest half-lives
+MOST_ROWS = 8 * FORGOTTEN  # kept for an asset that has few bars
+LATE = 96  # rows by which a bar may be late
+OTHER_SPACING = 1.5  # times the usual spacing
+ENOUGH_BARS = 5  # of which each follows a gap: another spacing
+UNIT = "us"  # of times, also in files
+CLOSE = FRAME_COLUMNS.index("close")
+
+
+@dataclass(frozen=True)
+class PanelRows:
+    """Rows of a panel, named as in :class:`~crossattn.windows.dataset.CrossAttentionData`."""
+
+    panel: np.ndarray
+    closes: np.ndarray
+    next_returns: np.ndarray
+    clock: pd.DatetimeIndex
+    exogenous: np.ndarray | None
+    symbols: tuple[str, ...]
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class History:
+    """Bars and sums from which forecasts go on; updates return another one.
+
+    Attributes
+    ----------
+    symbols, features, exogenous_names : tuple of str
+    ticks : ndarray of shape (n_rows,), int64
+        Close times of the rows.
+    cells : ndarray of shape (n_rows, n_fields, n_assets), float64
+        Bars; NaN where there is none.
+    exogenous : ndarray of shape (n_rows, n_series)
+    seen : int
+        Rows that have been read. Later ones were known when the forecaster was fitted, and are
+        read once a forecast is asked for that comes after them.
+    start : int
+        Row before which ``sums`` stand.
+    tail : int
+        Rows from ``start`` to the newest: as many as lags and moving averages reach, and those by
+        which a bar may be late.
+    sums : dict of str to ndarray
+        As :class:`~crossattn.tokens.memory.Memory` takes them.
+    spacing, smallest : ndarray of shape (n_assets,), int64
+        Between an asset's bars: the most frequent distance, and the least.
+    """
+
+    symbols: tuple[str, ...]
+    features: tuple[str, ...]
+    exogenous_names: tuple[str, ...]
+    ticks: np.ndarray
+    cells: np.ndarray
+    exogenous: np.ndarray
+    seen: int
+    start: int
+    tail: int
+    sums: dict[str, np.ndarray]
+    spacing: np.ndarray
+    smallest: np.ndarray
+
+    @classmethod
+    def of_windows(
+        cls, data: CrossAttentionData, last: int, start: int, tail: int, sums: dict
+    ) -> History | None:
+        """Take the rows behind some windows; None where they were not made from bars."""
+        if data.bars is None:
+            return None
+        panel = as_panel(data.bars)
+        panel = panel if panel.index.equals(data.clock) else panel.reindex(data.clock)
+        cells = [panel[field][list(data.symbols)].to_numpy(float) for field in FRAME_COLUMNS]
+        ticks = _ticks(data.clock)
+        spacing, smallest = spacing_of(data.clock, cells[CLOSE])
+        none = np.empty((len(ticks), 0))
+        return cls(
+            data.symbols,
+            data.features,
+            data.exogenous_names,
+            ticks,
+            np.stack(cells, 1),
+            none if data.exogenous is None else np.asarray(data.exogenous, float),
+            last + 1,
+            start,
+            tail,
+            sums,
+            spacing,
+            smallest,
+        )._trimmed()
+
+    @property
+    def clock(self) -> pd.DatetimeIndex:
+        """Close times of the rows."""
+        return _index(self.ticks)
+
+    @property
+    def next_start(self) -> int:
+        """Row before which the sums are wanted next."""
+        return max(self.start, self.seen - self.tail)
+
+    def memory(self, lags: int) -> Memory:
+        """Return the sums before ``start``, to be recorded before ``next_start``."""
+        moves = self.next_start > self.start
+        return Memory(self.sums, self.next_start - self.start - 1 if moves else None, lags)
+
+    def with_bars(
+        self, frames: Mapping[str, pd.DataFrame], exogenous: pd.DataFrame | None
+    ) -> History:
+        """Return the history with bars that are new, read up to the newest bar given.
+
+        Raises
+        ------
+        InvalidInputError
+            Bars of unknown symbols or of another spacing, bars that have changed since they were
+            read or that are later than can be made good, a wrong frame or exogenous series.
+        """
+        ticks, owner, values = self._read(frames)
+        kept = ticks >= self.ticks[0]  # what is older can be neither compared nor added
+        ticks, owner, values = ticks[kept], owner[kept], values[kept]
+        clock = np.union1d(self.ticks, ticks)
+        cells = np.full((len(clock), *self.cells.shape[1:]), np.nan)
+        cells[np.searchsorted(clock, self.ticks)] = self.cells
+        row = np.searchsorted(clock, ticks)
+        before = cells[row, :, owner]
+        known = np.isfinite(before[:, CLOSE])
+        equal = (before == values) | (np.isnan(before) & np.isnan(values))
+        self._refuse(
+            known & ~equal.all(1),
+            owner,
+            ticks,
+            "has changed since it was read; forecasts already rest on it: give closed bars only, "
+            "or fit again",
+        )
+        oldest = self.ticks[self.start]
+        self._refuse(
+            ~known & (ticks <= oldest),
+            owner,
+            ticks,
+            f"is too late: only those after {_index(oldest)} can still be added; fit again",
+        )
+        cells[row, :, owner] = values
+        newest = max(self.ticks[self.seen - 1], ticks.max(initial=self.ticks[0]))
+        return replace(
+            self,
+            ticks=clock,
+            cells=cells,
+            exogenous=self._exogenous_at(clock, exogenous),
+            seen=int(np.searchsorted(clock, newest, side="right")),
+        )
+
+    def rows(self) -> PanelRows:
+        """Return features and closes of the rows from ``start`` to the newest that is read."""
+        n, begin = self.seen, self.start
+        clock = _index(self.ticks[:n])
+        bars = WideBars.of_cells(clock, self.symbols, FRAME_COLUMNS, self.cells[:n])
+        panel = np.empty((n - begin, len(self.symbols), len(self.features)), np.float32)
+        with np.errstate(over="ignore"):
+            for k, (_, values) in enumerate(feature_arrays(bars, self.features)):
+                panel[:, :, k] = values[begin:]
+        panel[np.isinf(panel)] = np.nan
+        closes = self.cells[begin:n, CLOSE]
+        outside = self.exogenous[begin:n] if self.exogenous_names else None
+        return PanelRows(
+            panel,
+            closes,
+            forward_returns(closes, 1),
+            clock[begin:],
+            outside,
+            self.symbols,
+            self.features,
+        )
+
+    def moved_on(self, sums: dict[str, np.ndarray]) -> History:
+        """Return the history from ``next_start`` on, before which the new sums stand."""
+        if self.next_start == self.start:
+            return self
+        return replace(self, start=self.next_start, sums=sums)._trimmed()
+
+    def _trimmed(self) -> History:
+        """Drop the rows that no feature from ``start`` on remembers."""
+        own = np.isfinite(self.cells[: self.start + 1, CLOSE])
+        from_here = np.cumsum(own[::-1], 0)[::-1]  # own bars from each row to the start
+        enough = (from_here >= FORGOTTEN).all(1)
+        first = max(int(enough.sum()) - 1, self.start - MOST_ROWS, 0)
+        return replace(
+            self,
+            ticks=self.ticks[first:],
+            cells=self.cells[first:],
+            exogenous=self.exogenous[first:],
+            seen=self.seen - first,
+            start=self.start - first,
+        )
+
+    # ---- reading
+
+    def _read(self, frames) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return close times ``(K,)``, positions of symbols ``(K,)`` and values ``(K, 5)``."""
+        if not isinstance(frames, Mapping):
+            raise InvalidInputError(
+                f"frames must be a dict of DataFrames, got {type(frames).__name__}"
+            )
+        unknown = [symbol for symbol in frames if symbol not in self.symbols]
+        if unknown:
+            raise InvalidInputError(
+                f"frames hold {unknown[0]!r}, which the forecaster was not fitted on "
+                f"({', '.join(self.symbols)}); for other symbols fit a new one"
+            )
+        parts = []
+        for symbol, given in frames.items():
+            if isinstance(given, pd.DataFrame) and not len(given):
+                continue
+            frame = given if _is_canonical(given) else check_frame(given, symbol)
+            asset = self.symbols.index(symbol)
+            ticks = self._close_ticks(frame, asset)
+            values = frame.iloc[:, : len(FRAME_COLUMNS)].to_numpy(float)
+            parts.append((ticks, np.full(len(ticks), asset), values))
+        if not parts:
+            raise InvalidInputError("frames must hold at least one bar, got none")
+        return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
+
+    def _close_ticks(self, frame: pd.DataFrame, asset: int) -> np.ndarray:
+        """Close times of a symbol's bars; refuses those of another spacing."""
+        opens = _ticks(frame.index)
+        usual = self.spacing[asset]
+        if "close_time" in frame.columns:
+            closes = _ticks(pd.DatetimeIndex(frame["close_time"]))
+            length = int(np.median(closes - opens))
+            if length > OTHER_SPACING * usual:
+                self._refuse_spacing(asset, length)
+        else:
+            closes = opens + usual
+        own = self.ticks[np.isfinite(self.cells[:, CLOSE, asset])]
+        previous = own[own < closes[0]][-1:]
+        steps = np.diff(np.concatenate([previous, closes]))
+        if len(steps) and steps.min() * OTHER_SPACING < self.smallest[asset]:
+            self._refuse_spacing(asset, int(steps.min()))
+        if len(closes) >= ENOUGH_BARS and np.diff(closes).min() > OTHER_SPACING * usual:
+            self._refuse_spacing(asset, int(np.diff(closes).min()))
+        return closes
+
+    def _refuse_spacing(self, asset: int, found: int) -> None:
+        spans = [pd.Timedelta(int(ticks), unit=UNIT) for ticks in (found, self.spacing[asset])]
+        raise InvalidInputError(
+            f"{self.symbols[asset]}: bars {spans[0]} apart, but the forecaster was fitted on bars "
+            f"{spans[1]} apart"
+        )
+
+    def _refuse(self, wrong: np.ndarray, owner: np.ndarray, ticks: np.ndarray, why: str) -> None:
+        if wrong.any():
+            k = int(wrong.argmax())
+            raise InvalidInputError(
+                f"{self.symbols[owner[k]]}: the bar that closed at {_index(ticks[k])} {why}"
+            )
+
+    def _exogenous_at(self, clock: np.ndarray, table: pd.DataFrame | None) -> np.ndarray:
+        """Return the exogenous values known at each row: of the table, before it those kept."""
+        if table is None and not self.exogenous_names:
+            return np.empty((len(clock), 0))
+        known = pd.DataFrame(self.exogenous, _index(self.ticks), list(self.exogenous_names))
+        if table is not None:
+            values, names = exogenous_at(_index(self.ticks), table, self.symbols)
+            missing = [name for name in self.exogenous_names if name not in names]
+            if missing or not self.exogenous_names:
+                wanted = ", ".join(self.exogenous_names) or "none"
+                raise InvalidInputError(f"exogenous must hold the series of training ({wanted})")
+            table = (
+                table[list(self.exogenous_names)].astype(float).replace([np.inf, -np.inf], np.nan)
+            )
+            table = table.set_axis(table.index.tz_convert("UTC"))
+            covered = known.index >= table.index[0]
+            now = pd.DataFrame(values, known.index, list(names))[known.columns][covered]
+            changed = ((now != known[covered]) & ~(now.isna() & known[covered].isna())).any(axis=1)
+            changed &= np.arange(len(known))[covered] < self.seen
+            if changed.any():
+                raise InvalidInputError(
+                    f"exogenous: what is known at {changed.idxmax()} has changed since it was read"
+                )
+            known = pd.concat([known[~covered], table])
+        return known.reindex(_index(clock), method="ffill").to_numpy(float)
+
+
+def rows_from(data: CrossAttentionData, first: int) -> PanelRows:
+    """Return the rows behind some windows from one row on."""
+    return PanelRows(
+        data.panel[first:],
+        data.closes[first:],
+        data.next_returns[first:],
+        data.clock[first:],
+        None if data.exogenous is None else data.exogenous[first:],
+        data.symbols,
+        data.features,
+    )
+
+
+def spacing_of(clock: pd.DatetimeIndex, closes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the most frequent and the least distance between each asset's bars; 0: unknown."""
+    out, ticks = np.zeros((2, closes.shape[1]), np.int64), _ticks(clock)
+    for asset, known in enumerate(np.isfinite(closes).T):
+        distances, counts = np.unique(np.diff(ticks[known]), return_counts=True)
+        if len(distances):
+            out[:, asset] = distances[counts.argmax()], distances[0]
+    return out[0], out[1]
+
+
+def _is_canonical(frame) -> bool:
+    """Whether :func:`~crossattn.data.frame.check_frame` would change nothing: a quick test."""
+    if not (isinstance(frame, pd.DataFrame) and tuple(frame.columns) == FRAME_COLUMNS):
+        return False
+    values, index = frame.to_numpy(), frame.index
+    if values.dtype != np.float64 or not isinstance(index, pd.DatetimeIndex):
+        return False
+    open_, high, low, close, volume = values.T
+    ordered = (low > 0) & (low <= np.minimum(open_, close)) & (np.maximum(open_, close) <= high)
+    sane = (ordered & (high < np.inf) & ~(volume < 0) & (volume != np.inf)).all()
+    increasing = (np.diff(index.asi8) > 0).all()
+    return bool(sane and increasing and index.tz is not None and str(index.tz) == "UTC")
+
+
+def _ticks(times: pd.DatetimeIndex) -> np.ndarray:
+    return times.as_unit(UNIT).asi8
+
+
+def _index(ticks: np.ndarray):
+    """Close times as UTC; one of them as a Timestamp."""
+    if np.ndim(ticks) == 0:
+        return pd.Timestamp(int(ticks), unit=UNIT, tz="UTC")
+    return pd.DatetimeIndex(ticks.view(f"M8[{UNIT}]"), name="close_time").tz_localize("UTC")

@@ -1,0 +1,203 @@
+"""Forecasts bar by bar: equal to those of one pass over the whole history, whatever arrives how."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn import CrossAttentionForecaster, prepare_cross_attention_data, simulate_market
+from crossattn.errors import DamagedFileError, InvalidInputError
+from crossattn.windows.dataset import windows_of_features
+
+LOOKBACK, FITTED_ON, N_STEPS = 30, 2600, 3000
+QUICK = {"n_models": 1, "epochs": 2, "progress": False}
+
+
+def prepared(frames, horizon=1, **options):
+    return prepare_cross_attention_data(frames, LOOKBACK, horizon, **options)
+
+
+def first(frames, stop):
+    return {symbol: frame.iloc[:stop] for symbol, frame in frames.items()}
+
+
+def bars(frames, start, stop=None):
+    stop = start + 1 if stop is None else stop
+    return {symbol: frame.iloc[start:stop] for symbol, frame in frames.items()}
+
+
+def newest(forecaster, frames, horizon=1, **options):
+    return forecaster.predict(prepared(frames, horizon, include_latest=True, **options))[-1]
+
+
+def equal(found, expected):
+    return np.allclose(found, expected, atol=1e-9, rtol=0, equal_nan=True)
+
+
+@pytest.fixture(scope="module", params=[("regimes", 1), ("gated", 1), ("gated", 4)])
+def case(request):
+    """Frames, and a forecaster fitted on the first: regimes are hidden, gates look like drift."""
+    scenario, horizon = request.param
+    market = simulate_market(scenario, n_assets=5, n_steps=N_STEPS, seed=1, predictability=0.1)
+    data = prepared(first(market.frames, FITTED_ON), horizon)
+    forecaster = CrossAttentionForecaster(**QUICK).fit(*data.split()[:2])
+    kept = "regime" if scenario == "regimes" else "drift"
+    assert any(name.startswith(kept) for name in forecaster._history.sums)
+    return market.frames, horizon, forecaster
+
+
+@pytest.fixture
+def live(case):
+    frames, horizon, forecaster = case
+    return frames, horizon, copy.deepcopy(forecaster)
+
+
+def test_bar_by_bar_it_forecasts_what_one_pass_does(live, tmp_path):
+    frames, horizon, forecaster = live
+    whole = prepared(frames, horizon, include_latest=True)
+    expected = dict(zip(whole.timestamps, forecaster.predict(whole), strict=True))
+    # from the bar after validation on, and with a jump over bars that fit has had in its data
+    begin = int(prepared(first(frames, FITTED_ON), horizon).split()[1].ends[-1]) + 1
+    for row in [*range(begin, begin + 150), *range(FITTED_ON, FITTED_ON + 150)]:
+        assert equal(forecaster.update(bars(frames, row)), expected[whole.clock[row]])
+        if row % 40 == 0:
+            forecaster.save(tmp_path)
+            forecaster = CrossAttentionForecaster.load(tmp_path)
+    many = forecaster.update(bars(frames, FITTED_ON, N_STEPS))  # some of them known
+    assert equal(many, expected[whole.clock[-1]])
+
+
+def test_gaps_missing_symbols_and_late_bars_are_as_in_the_whole_history(live):
+    frames, horizon, forecaster = live
+    rng = np.random.default_rng(0)
+    given, late = {s: [f.iloc[:FITTED_ON]] for s, f in frames.items()}, []
+    for row in range(FITTED_ON, FITTED_ON + 120):
+        if row % 17 == 0:
+            continue  # the venue was down
+        now = {}
+        for symbol, frame in frames.items():
+            chance = rng.random()
+            if chance < 0.15 and symbol != "A00":
+                late += [(symbol, row)] if chance < 0.1 else []
+                continue
+            now[symbol] = frame.iloc[row : row + 1]
+        while late and rng.random() < 0.4:
+            symbol, missed = late.pop(0)
+            table = pd.concat([frames[symbol].iloc[missed : missed + 1], now.get(symbol)])
+            now[symbol] = table.sort_index()
+        for symbol, frame in now.items():
+            given[symbol].append(frame)
+        found = forecaster.update(now)
+        history = {
+            symbol: (table := pd.concat(parts).sort_index())[~table.index.duplicated()]
+            for symbol, parts in given.items()
+        }
+        if row % 5 == 0:
+            assert equal(found, newest(forecaster, history, horizon))
+    assert np.isnan(found).sum() == len(frames) - sum(
+        frames[s].index[row] in history[s].index for s in frames
+    )
+
+
+def test_what_cannot_be_read_is_refused_and_changes_nothing(live):
+    frames, horizon, forecaster = live
+    now = bars(frames, FITTED_ON)
+    before = forecaster.update(now)
+    assert equal(forecaster.update(bars(frames, FITTED_ON - 50, FITTED_ON + 1)), before)
+    other = now["A01"].assign(high=now["A01"]["high"] * 1.001)
+    daily = frames["A02"].iloc[FITTED_ON::24]
+    minutes = now["A02"].set_axis(now["A02"].index + pd.Timedelta("5min"))
+    long = now["A02"].assign(close_time=now["A02"].index + pd.Timedelta("1D"))
+    missed = {"A03": frames["A03"].iloc[200:201]}
+    hole = {s: f.drop(f.index[2300]) for s, f in first(frames, FITTED_ON).items()}
+    for wrong, match in (
+        ({"A01": other}, "A01: the bar that closed at .* has changed"),
+        ({"A02": daily}, "A02: bars 1 days .* apart, but .* 0 days 01:00:00"),
+        ({"A02": minutes}, "A02: bars 0 days 00:05:00 apart"),
+        ({"A02": long}, "A02: bars 1 days"),
+        ({"ZZZ": now["A00"]}, "ZZZ"),
+        ({}, "at least one bar"),
+        ([now["A00"]], "dict of DataFrames, got list"),
+        ({"A00": now["A00"].iloc[:, :3]}, "A00: columns"),
+        ({"A00": now["A00"].tz_localize(None)}, "A00: time must be UTC"),
+        ({"A00": frames["A00"].iloc[FITTED_ON : FITTED_ON + 3].iloc[::-1]}, "increase strictly"),
+        ({"A00": now["A00"] * -1}, "A00: open must be positive"),
+    ):
+        with pytest.raises(InvalidInputError, match=match):
+            forecaster.update(wrong)
+    assert equal(forecaster.update(missed), before), "older than what is kept: not looked at"
+    data = prepared(hole, horizon)
+    forecaster = CrossAttentionForecaster(**QUICK, varying=False, content=False)
+    forecaster.fit(*data.split()[:2]).update(bars(frames, FITTED_ON))
+    with pytest.raises(InvalidInputError, match=r"A00: the bar that closed at .* is too late"):
+        forecaster.update({"A00": frames["A00"].iloc[2300:2301]})
+    after = forecaster.update(bars(frames, FITTED_ON + 1))
+    hole = {s: pd.concat([f, bars(frames, FITTED_ON, FITTED_ON + 2)[s]]) for s, f in hole.items()}
+    assert equal(after, newest(forecaster, hole, horizon))
+
+
+@pytest.mark.parametrize("how", ["outer", "common"])
+def test_a_forecast_of_volatility_goes_on_too(how):
+    frames = simulate_market("crisis", n_assets=3, n_steps=1500, seed=2).frames
+    frames["A01"] = frames["A01"].drop(frames["A01"].index[5::9])
+    data = prepared(first(frames, 1000), 4, how=how)
+    forecaster = CrossAttentionForecaster(**QUICK, target="volatility").fit(*data.split()[:2])
+    now = {s: f[f.index <= frames["A00"].index[1399]] for s, f in frames.items()}
+    expected = newest(forecaster, now, 4, how=how)
+    assert equal(forecaster.update(now), expected) and (expected > 0).any()
+
+
+def test_exogenous_series_go_on_too():
+    frames = simulate_market("null", n_assets=3, n_steps=1500, seed=5).frames
+    times = frames["A00"].index[::7] + pd.Timedelta("20min")
+    values = np.random.default_rng(1).normal(size=(len(times), 2))
+    outside = pd.DataFrame(values, times, ["survey", "index"])
+    data = prepared(first(frames, 1200), exogenous=outside)
+    forecaster = CrossAttentionForecaster(**QUICK).fit(*data.split()[:2])
+    for row in range(1200, 1240):
+        closed = frames["A00"].index[row] + pd.Timedelta("1h")
+        new = outside[(times > closed - pd.Timedelta("1h")) & (times <= closed)]
+        found = forecaster.update(bars(frames, row), new if len(new) else None)
+        expected = newest(forecaster, first(frames, row + 1), exogenous=outside)
+        assert equal(found, expected)
+    with pytest.raises(InvalidInputError, match="has changed"):
+        forecaster.update(bars(frames, 1240), outside + 1.0)
+    with pytest.raises(InvalidInputError, match="series of training"):
+        forecaster.update(bars(frames, 1240), outside[["survey"]])
+
+
+def test_a_short_tail_is_refused_and_a_sufficient_one_is_near_enough(case):
+    frames, horizon, forecaster = case
+    whole = newest(forecaster, frames, horizon)
+    for size in (LOOKBACK + 40, forecaster.minimum_tail_ - 1):
+        with pytest.raises(InvalidInputError, match=f"minimum_tail_ = {forecaster.minimum_tail_}"):
+            newest(forecaster, bars(frames, N_STEPS - size, N_STEPS), horizon)
+    tail = newest(
+        forecaster, bars(frames, N_STEPS - 2 * forecaster.minimum_tail_, N_STEPS), horizon
+    )
+    tracked = any(name.startswith("drift") for name in forecaster._history.sums)
+    assert np.abs(tail - whole).max() < (0.2 if tracked else 0.01) * np.abs(whole).max()
+
+
+def test_bars_of_another_spacing_are_refused_by_predict(case):
+    frames, horizon, forecaster = case
+    spread = {s: f.set_axis(f.index[0] + 24 * (f.index - f.index[0])) for s, f in frames.items()}
+    with pytest.raises(InvalidInputError, match=r"A00: data has bars 1 days .* 0 days 01:00:00"):
+        newest(forecaster, spread, horizon)
+
+
+def test_features_of_your_own_and_a_lost_state_are_said(case, tmp_path):
+    frames, _, forecaster = case
+    closes = pd.DataFrame({s: f["close"] for s, f in first(frames, 1500).items()})
+    table = pd.concat({"log_return": np.log(closes).diff()}, axis=1)
+    own = windows_of_features(table, closes, LOOKBACK, 1, warm_up=1)
+    fitted = CrossAttentionForecaster(**QUICK, varying=False, content=False)
+    fitted.fit(*own.split()[:2])
+    with pytest.raises(InvalidInputError, match=r"windows made from bars.*minimum_tail_"):
+        fitted.update(bars(frames, 1500))
+    forecaster.save(tmp_path)
+    state = tmp_path / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-8] + b"\0" * 8)
+    with pytest.raises(DamagedFileError):
+        CrossAttentionForecaster.load(tmp_path)
