@@ -69,6 +69,8 @@ class History:
         As :class:`~crossattn.tokens.memory.Memory` takes them.
     spacing, smallest : ndarray of shape (n_assets,), int64
         Between an asset's bars: the most frequent distance, and the least.
+    common : bool
+        Whether the clock holds only moments at which every asset has a bar.
     """
 
     symbols: tuple[str, ...]
@@ -83,6 +85,7 @@ class History:
     sums: dict[str, np.ndarray]
     spacing: np.ndarray
     smallest: np.ndarray
+    common: bool
 
     @classmethod
     def of_windows(
@@ -92,7 +95,8 @@ class History:
         if data.bars is None:
             return None
         panel = as_panel(data.bars)
-        panel = panel if panel.index.equals(data.clock) else panel.reindex(data.clock)
+        common = not panel.index.equals(data.clock)
+        panel = panel.reindex(data.clock) if common else panel
         cells = [panel[field][list(data.symbols)].to_numpy(float) for field in FRAME_COLUMNS]
         ticks = _ticks(data.clock)
         spacing, smallest = spacing_of(data.clock, cells[CLOSE])
@@ -110,6 +114,7 @@ class History:
             sums,
             spacing,
             smallest,
+            common,
         )._trimmed()
 
     @property
@@ -155,14 +160,16 @@ class History:
             "has changed since it was read; forecasts already rest on it: give closed bars only, "
             "or fit again",
         )
+        cells[row, :, owner] = values
+        used = np.isfinite(cells[:, CLOSE]).all(1) if self.common else np.ones(len(clock), bool)
         oldest = self.ticks[self.start]
         self._refuse(
-            ~known & (ticks <= oldest),
+            ~known & used[row] & (ticks <= oldest),
             owner,
             ticks,
             f"is too late: only those after {_index(oldest)} can still be added; fit again",
         )
-        cells[row, :, owner] = values
+        clock, cells = clock[used], cells[used]
         newest = max(self.ticks[self.seen - 1], ticks.max(initial=self.ticks[0]))
         return replace(
             self,
@@ -228,6 +235,12 @@ class History:
             raise InvalidInputError(
                 f"frames hold {unknown[0]!r}, which the forecaster was not fitted on "
                 f"({', '.join(self.symbols)}); for other symbols fit a new one"
+            )
+        missing = [symbol for symbol in self.symbols if symbol not in frames]
+        if self.common and missing:
+            raise InvalidInputError(
+                "frames must hold every symbol, as the clock holds only moments at which all have "
+                f"a bar: {missing[0]!r} is missing"
             )
         parts = []
         for symbol, given in frames.items():

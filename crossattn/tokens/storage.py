@@ -35,7 +35,7 @@ from crossattn.training.checkpoint import (
 KIND = "forecaster, format 2"
 REGIME_ARRAYS = ("level", "pull", "stay", "hint")
 HISTORY_ARRAYS = ("ticks", "cells", "exogenous", "spacing", "smallest")
-HISTORY_NUMBERS = ("seen", "start", "tail")
+HISTORY_NUMBERS = ("seen", "start", "tail", "common")
 STATE_FILE = "state.safetensors"  # the newest bars that were read; absent: nothing to go on from
 
 
@@ -189,7 +189,7 @@ def _to_tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
 
 def _history_to_arrays(history: History) -> dict[str, np.ndarray]:
     arrays = {k: getattr(history, k) for k in HISTORY_ARRAYS}
-    numbers = np.array([getattr(history, k) for k in HISTORY_NUMBERS])
+    numbers = np.array([int(getattr(history, k)) for k in HISTORY_NUMBERS])
     return {**arrays, "numbers": numbers, **{f"sum.{k}": v for k, v in history.sums.items()}}
 
 

@@ -146,6 +146,11 @@ def test_a_forecast_of_volatility_goes_on_too(how):
     now = {s: f[f.index <= frames["A00"].index[1399]] for s, f in frames.items()}
     expected = newest(forecaster, now, 4, how=how)
     assert equal(forecaster.update(now), expected) and (expected > 0).any()
+    if how == "common":
+        with pytest.raises(InvalidInputError, match="'A01' is missing"):
+            forecaster.update(
+                {"A02": frames["A02"].iloc[1400:]} | {"A00": frames["A00"].iloc[1400:]}
+            )
 
 
 def test_exogenous_series_go_on_too():
