@@ -1,22 +1,22 @@
 """scikit-learn conventions for forecasters: parameters, score, errors, fitted attributes.
 
-scikit-learn's BaseEstimator gives ``get_params``, ``set_params``, ``clone`` and a repr that shows
-what differs from the defaults. As there, constructors store their arguments and ``fit`` checks
-them.
+As there, constructors store their arguments and ``fit`` checks them; ``get_params``, ``set_params``
+and a repr that shows what differs from the defaults make ``clone`` and searches work. scikit-learn
+itself, a second of imports, is needed by none of it.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from sklearn.base import BaseEstimator
-from sklearn.metrics import r2_score
+import inspect
 
-from crossattn.errors import InvalidInputError, NotFittedError
+import numpy as np
+
+from crossattn.errors import InvalidInputError
 from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.spans import check_spans
 
 
-class ForecastEstimator(BaseEstimator):
+class ForecastEstimator:
     """Base of what is fitted with ``fit(train, val)`` and forecasts with ``predict(data)``.
 
     Attributes
@@ -31,6 +31,8 @@ class ForecastEstimator(BaseEstimator):
 
     def score(self, data: CrossAttentionData) -> float:
         """Return R² of the forecasts over all known targets of ``data``, pooled over assets."""
+        from sklearn.metrics import r2_score
+
         forecast, target = self.predict(data), self._target_of(data)
         known = np.isfinite(target) & np.isfinite(forecast)
         return float(r2_score(target[known], forecast[known]))
@@ -39,11 +41,51 @@ class ForecastEstimator(BaseEstimator):
         """Return what is forecast, ``(n, n_assets)``."""
         return data.y
 
+    def get_params(self, deep: bool = True) -> dict:
+        """Return the constructor's arguments by name; ``deep`` changes nothing, as none nest."""
+        return {name: getattr(self, name) for name in self._defaults()}
+
+    def set_params(self, **params) -> ForecastEstimator:
+        """Set arguments of the constructor by name; ``fit`` checks them.
+
+        Raises
+        ------
+        InvalidInputError
+            There is no such argument.
+        """
+        known = self._defaults()
+        for name, value in params.items():
+            if name not in known:
+                raise InvalidInputError(
+                    f"{type(self).__name__} has no parameter {name!r}; it has {', '.join(known)}"
+                )
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        known = self._defaults()
+        given = sorted(k for k, v in self.get_params().items() if repr(v) != repr(known[k]))
+        text = ", ".join(f"{name}={getattr(self, name)!r}" for name in given)
+        return f"{type(self).__name__}({text})"
+
+    @classmethod
+    def _defaults(cls) -> dict:
+        """Return the constructor's arguments with their defaults."""
+        arguments = inspect.signature(cls.__init__).parameters.values()
+        return {x.name: x.default for x in arguments if x.name != "self"}
+
+    def __sklearn_tags__(self):
+        from sklearn.base import BaseEstimator
+
+        return BaseEstimator().__sklearn_tags__()
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "symbols_")
 
     def _check_fitted(self) -> None:
         if not self.__sklearn_is_fitted__():
+            from crossattn.errors import NotFittedError
+
             raise NotFittedError(f"{type(self).__name__} is not fitted: call fit(train, val) first")
 
     def _remember(self, train: CrossAttentionData) -> None:

@@ -105,6 +105,8 @@ class CrossAttentionForecaster(ForecastEstimator):
         training data: 256, in which features settle, or 512 where that is more than 1 % off in the
         newest forecasts. What forgets more slowly, such as drifting coefficients, is exact on the
         whole history and in ``update``, which needs the new bars alone.
+    state_ : History or None
+        Newest bars and sums from which ``update`` goes on.
     history_ : DataFrame
         ``member, epoch, val_loss`` of the content heads.
 
@@ -345,20 +347,50 @@ class CrossAttentionForecaster(ForecastEstimator):
         True
         """
         self._check_fitted()
-        if self._history is None:
+        if self.state_ is None:
             raise InvalidInputError(
                 "update needs a forecaster that was fitted on windows made from bars by "
                 "prepare_cross_attention_data; give predict windows with at least "
                 f"minimum_tail_ = {self.minimum_tail_} bars instead"
             )
-        history = self._history.with_bars(frames, exogenous)
-        memory = history.memory(self.max_lag)
-        rows = history.rows()
+        self.state_, _, forecasts = self._go_on(self.state_.with_bars(frames, exogenous))
+        return forecasts[-1]
+
+    def newest(
+        self,
+        frames: Mapping[str, pd.DataFrame],
+        exogenous: pd.DataFrame | None = None,
+        last: int = 1,
+    ) -> tuple[pd.DatetimeIndex, np.ndarray]:
+        """Return the last closes and the forecasts at them, as ``update`` would; keep no state.
+
+        There may be fewer than ``last``: the state reaches back some hundred bars.
+        """
+        self._check_fitted()
+        return self._go_on(self.state_.with_bars(frames, exogenous), last)[1:]
+
+    def _go_on(
+        self, history: History, last: int = 1
+    ) -> tuple[History, pd.DatetimeIndex, np.ndarray]:
+        """Return the next state, the last closes, and the forecasts at them."""
+        memory, rows = history.memory(self.max_lag), history.rows()
         series = self._tokenizer.series(rows, memory)
-        forecast = self._forecast(series, np.array([len(rows.clock) - 1]))[0]
-        self._history = history.moved_on(memory.after)
-        known = np.isfinite(rows.closes[-1]) & np.isfinite(rows.panel[-1]).any(axis=1)
-        return np.where(known, forecast, np.nan)
+        reach = self.max_lag + max(MOVE_BARS) if history.sums else self.max_lag
+        newest = np.arange(max(len(rows.clock) - last, reach), len(rows.clock))
+        forecasts = self._forecast(series, newest)
+        known = np.isfinite(rows.closes) & np.isfinite(rows.panel).any(axis=2)
+        forecasts[~known[newest]] = np.nan
+        return history.moved_on(memory.after), rows.clock[newest], forecasts
+
+    def catch_up(self) -> CrossAttentionForecaster:
+        """Read the bars that came after validation in the data of ``fit``; return itself.
+
+        ``update`` then goes on from the newest of them, and what is saved is small.
+        """
+        self._check_fitted()
+        if self.state_ is not None:
+            self.state_ = self._go_on(self.state_.caught_up())[0]
+        return self
 
     def intercept(self, data: CrossAttentionData) -> np.ndarray:
         """Return what is forecast before any token is read, ``(n, n_assets)``.
@@ -564,7 +596,7 @@ class CrossAttentionForecaster(ForecastEstimator):
         self._first_row = data.clock[0]
         self._spacing, _ = spacing_of(data.clock, data.closes)
         self.minimum_tail_ = self._measure_tail(data, newest, whole)
-        self._history = History.of_windows(
+        self.state_ = History.of_windows(
             val, last - before_val, start - before_val, tail, memory.after
         )
 

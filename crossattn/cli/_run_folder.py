@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossattn.cli._argtypes import folder
+from crossattn.cli._console import echo
 from crossattn.errors import DamagedFileError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 BARS_FILE = "bars.json"
 WALK_FORWARD_FILE = "walk_forward.csv"
+OTHER_SPACING = 1.5  # times that of training
 FIGURES = {
     "loss": "Loss by epoch, of the forecaster's content heads or of the network; the weights of "
     "the epoch with the lowest validation loss are the run's.",
@@ -75,6 +77,8 @@ class Run:
         Of the model, for the report.
     how : str
         Which bars it was trained on: all ("outer") or those that all symbols share ("common").
+    spacing : dict of str to float
+        Seconds between a symbol's bars in training.
     """
 
     model: CrossAttentionForecaster | CrossAttentionMultiAsset
@@ -86,6 +90,7 @@ class Run:
     settings: dict
     exogenous: tuple[str, ...] = ()
     how: str = "outer"
+    spacing: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of_forecaster(cls, model: CrossAttentionForecaster) -> Run:
@@ -135,17 +140,16 @@ def open_run(directory: Path) -> Run:
 
     if not (directory / CONFIG_FILE).is_file():
         raise _unfinished(directory, CONFIG_FILE)
-    record = read_bars_record(directory) if (directory / BARS_FILE).exists() else {}
-    how = record.get("how", "outer")
+    record = read_bars_record(directory)
+    known = {"how": record["how"], "spacing": record["spacing"]}
     if is_forecaster(directory):
-        run = Run.of_forecaster(CrossAttentionForecaster.load(directory))
-        return replace(run, how=how)
+        return replace(Run.of_forecaster(CrossAttentionForecaster.load(directory)), **known)
     models, _ = load_models(directory)
     if len(models) != 1:
         raise InvalidInputError(
             f"{directory} holds {len(models)} networks, not a run of crossattn train"
         )
-    return replace(Run.of_network(models[0]), how=how)
+    return replace(Run.of_network(models[0]), **known)
 
 
 def _unfinished(run: Path, lacking: str) -> InvalidInputError:
@@ -153,6 +157,48 @@ def _unfinished(run: Path, lacking: str) -> InvalidInputError:
         f"{run} holds no finished run (there is no {lacking}); train one first, or finish it with "
         "crossattn train --resume"
     )
+
+
+def read_run_bars(run: Run, directory: Path, time_zone: str | None = None) -> Frames:
+    """Read the run's symbols from a folder of bars, which must be spaced as in training."""
+    from crossattn.data.files import read_bars
+
+    return bars_of_run(run, read_bars(directory, time_zone=time_zone))
+
+
+def bars_of_run(run: Run, frames: Frames) -> Frames:
+    """Return the run's symbols, name the others on stdout, and refuse another spacing."""
+    missing = [symbol for symbol in run.symbols if symbol not in frames]
+    if missing:
+        raise InvalidInputError(
+            f"data lacks the model's symbols {', '.join(missing)}; to change symbols, train again"
+        )
+    others = [symbol for symbol in frames if symbol not in run.symbols]
+    if others:
+        echo(f"left out: {', '.join(others)} (not among the symbols of the run)")
+    for symbol in run.symbols:
+        found, known = _spacing_of(frames[symbol]), run.spacing.get(symbol, 0.0)
+        if found and known and not known / OTHER_SPACING <= found <= known * OTHER_SPACING:
+            raise InvalidInputError(
+                f"data has bars of {symbol} {_span(found)} apart, but the run was trained on bars "
+                f"{_span(known)} apart"
+            )
+    return {symbol: frames[symbol] for symbol in run.symbols}
+
+
+def _spacing_of(frame: pd.DataFrame) -> float:
+    """Seconds between most neighbouring bars; 0 where there are too few to tell."""
+    from crossattn.data.frame import modal_spacing
+
+    return modal_spacing(frame.index).total_seconds() if len(frame) > 2 else 0.0
+
+
+def _span(seconds: float) -> str:
+    import pandas as pd
+
+    from crossattn.data.durations import span_text
+
+    return span_text(pd.Timedelta(seconds=seconds))
 
 
 def load_windows(
@@ -165,21 +211,18 @@ def load_windows(
     """Make the windows that the model was trained on, from any bars of its symbols."""
     from crossattn.windows.dataset import prepare_cross_attention_data
 
-    missing = [symbol for symbol in run.symbols if symbol not in frames]
-    if missing:
-        raise InvalidInputError(f"data lacks the model's symbols {', '.join(missing)}")
     return prepare_cross_attention_data(
         {symbol: frames[symbol] for symbol in run.symbols},
         lookback=run.lookback,
         horizon=run.duration or run.horizon,
         features=run.features,
-        exogenous=_series_of_run(run, exogenous),
+        exogenous=series_of_run(run, exogenous),
         how=run.how,
         include_latest=include_latest,
     )
 
 
-def _series_of_run(run: Run, path: Path | None) -> pd.DataFrame | None:
+def series_of_run(run: Run, path: Path | None) -> pd.DataFrame | None:
     """Read the exogenous series that the run knows, in its order."""
     from crossattn.data.files import read_exogenous
 
@@ -225,6 +268,7 @@ def write_bars_record(run: Path, frames: Frames, train, val, *, how: str = "oute
     record = {
         "bars_sha256": fingerprint_bars(frames),
         "how": how,
+        "spacing": {symbol: _spacing_of(frame) for symbol, frame in frames.items()},
         "spans": spans_of(train),
         "train": [str(train.timestamps[0]), str(train.timestamps[-1])],
         "validation": [str(val.timestamps[0]), str(val.timestamps[-1])],
@@ -241,7 +285,7 @@ def read_bars_record(run: Path) -> dict:
     if not path.is_file():
         raise _unfinished(run, BARS_FILE)
     record = read_checksummed_json(path)
-    if "seen_until" not in record:
+    if not {"seen_until", "how", "spacing"} <= set(record):
         raise DamagedFileError(f"{path} is another file; train the run again")
     return record
 

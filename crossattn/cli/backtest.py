@@ -61,16 +61,15 @@ def run(args: argparse.Namespace) -> None:
         open_run,
         out_of_sample,
         read_bars_record,
+        read_run_bars,
     )
-    from crossattn.data.files import read_bars
     from crossattn.figures import png_of, use_style
     from crossattn.portfolio.strategy import CrossAttentionBacktest
 
     check_output_dir(args.data, args.out)
     run, record = open_run(args.run_dir), read_bars_record(args.run_dir)
-    windows = load_windows(
-        run, read_bars(args.data, time_zone=args.time_zone), args.exogenous, include_latest=True
-    )
+    frames = read_run_bars(run, args.data, args.time_zone)
+    windows = load_windows(run, frames, args.exogenous, include_latest=True)
     model, seen_until = run.model, record["seen_until"]
     if args.walk_forward:
         model, data = _folds(run, args.run_dir, windows)

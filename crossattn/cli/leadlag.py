@@ -28,16 +28,15 @@ def run(args: argparse.Namespace) -> None:
         open_run,
         out_of_sample,
         read_bars_record,
+        read_run_bars,
     )
-    from crossattn.data.files import read_bars
     from crossattn.evidence.leadlag import analyze_lead_lag_relationships
 
     if args.out:
         check_output_dir(args.data, args.out.parent)
     run, record = open_run(args.run_dir), read_bars_record(args.run_dir)
-    data = out_of_sample(
-        load_windows(run, read_bars(args.data, time_zone=args.time_zone), args.exogenous), record
-    )
+    frames = read_run_bars(run, args.data, args.time_zone)
+    data = out_of_sample(load_windows(run, frames, args.exogenous), record)
     report = analyze_lead_lag_relationships(run.model, data, alpha=args.alpha)
     if args.out:
         with atomic_write(args.out) as temporary:

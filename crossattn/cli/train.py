@@ -171,7 +171,7 @@ def _fit_forecaster(args: argparse.Namespace, train, val):
     if config.exists() and is_forecaster(args.run_dir):
         forecaster = CrossAttentionForecaster.load(args.run_dir)
     else:
-        forecaster.fit(train, val)
+        forecaster.fit(train, val).catch_up()
         run_folder.write_history(_by_epoch(forecaster.history_))
         forecaster.save(args.run_dir)
     mix = " + ".join(f"{w:.2f} {name}" for name, w in forecaster.weights_.items() if w >= 0.005)

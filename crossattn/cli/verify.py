@@ -19,8 +19,7 @@ def run(args: argparse.Namespace) -> None:
     """Perturb, delete, extend, shuffle and poison the future of bars → features → forecasts."""
     import pandas as pd
 
-    from crossattn.cli._run_folder import load_windows, open_run
-    from crossattn.data.files import read_bars
+    from crossattn.cli._run_folder import load_windows, open_run, read_run_bars
     from crossattn.errors import CrossAttentionError
     from crossattn.evidence.leakage import audit_leakage
 
@@ -34,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
             names = [f"{symbol} output {k}" for symbol in names for k in range(answers.shape[2])]
         return pd.DataFrame(answers.reshape(len(data), -1), data.timestamps, names)
 
-    report = audit_leakage(forecasts, read_bars(args.data, time_zone=args.time_zone), cuts=4)
+    report = audit_leakage(forecasts, read_run_bars(run, args.data, args.time_zone), cuts=4)
     if not report.passed:
         raise CrossAttentionError(f"the run does not pass the leakage audit; {report}")
     echo(str(report))

@@ -219,6 +219,23 @@ def read_bars(
     return dict(sorted(frames.items()))
 
 
+def read_newest_bars(directory: str | os.PathLike, since: pd.Timestamp) -> Frames | None:
+    """Read the ends of the files that :func:`write_bars` wrote, back to a moment at least.
+
+    Returns
+    -------
+    dict of str to DataFrame or None
+        None where a file is of another format, or has a fault: :func:`read_bars` reads or names it.
+    """
+    frames: Frames = {}
+    for path in _files_of(Path(directory)):
+        frame = _read_end(path, since) if path.suffix.lower() == ".csv" else None
+        if frame is None:
+            return None
+        frames[stem_to_symbol(path.stem)] = check_frame(frame, str(path))
+    return dict(sorted(frames.items()))
+
+
 def read_exogenous(path: str | os.PathLike) -> pd.DataFrame:
     """Read exogenous series from a file: a ``time`` column and one column of numbers per series.
 
@@ -353,6 +370,22 @@ def _read_frame(path: Path, reading: _Reading) -> Frame:
     if flat and frame["volume"].isna().all():
         frame.attrs["close_only"] = True
     return frame
+
+
+def _read_end(path: Path, since: pd.Timestamp, size: int = 2**14) -> pd.DataFrame | None:
+    with path.open("rb") as file:
+        header = file.readline()
+        first, stop = file.tell(), file.seek(0, os.SEEK_END)
+        while True:
+            begin = max(first, stop - size)
+            file.seek(begin)
+            content = file.read()
+            if begin > first:  # within a line
+                content = content[content.find(b"\n") + 1 :]
+            frame = _read_own_format(header + content)
+            if frame is None or begin == first or frame.index[0] <= since:
+                return frame
+            size *= 4
 
 
 def _read_own_format(content: bytes) -> pd.DataFrame | None:

@@ -179,6 +179,10 @@ class History:
             seen=int(np.searchsorted(clock, newest, side="right")),
         )
 
+    def caught_up(self) -> History:
+        """Return the history with every bar read that is known."""
+        return replace(self, seen=len(self.ticks))
+
     def rows(self) -> PanelRows:
         """Return features and closes of the rows from ``start`` to the newest that is read."""
         n, begin = self.seen, self.start

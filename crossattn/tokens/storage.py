@@ -68,9 +68,9 @@ def save_forecaster(forecaster, directory: Path, **extra) -> None:
     else:
         heads = {}
     tensors, state = _to_tensors(arrays), None
-    if forecaster._history is not None:
+    if forecaster.state_ is not None:
         state = write_tensors(
-            directory / STATE_FILE, _to_tensors(_history_to_arrays(forecaster._history))
+            directory / STATE_FILE, _to_tensors(_history_to_arrays(forecaster.state_))
         )
     write_checksummed_json(
         directory / CONFIG_FILE,
@@ -132,7 +132,7 @@ def load_forecaster(cls, directory: Path):
         arrays = {k: t.numpy() for k, t in read_tensors(directory / STATE_FILE, state).items()}
     try:
         forecaster = _assembled(cls, content, tensors)
-        forecaster._history = _history_from_arrays(forecaster, arrays) if arrays else None
+        forecaster.state_ = _history_from_arrays(forecaster, arrays) if arrays else None
         return forecaster
     except (CrossAttentionError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

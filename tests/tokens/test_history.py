@@ -43,7 +43,7 @@ def case(request):
     data = prepared(first(market.frames, FITTED_ON), horizon)
     forecaster = CrossAttentionForecaster(**QUICK).fit(*data.split()[:2])
     kept = "regime" if scenario == "regimes" else "drift"
-    assert any(name.startswith(kept) for name in forecaster._history.sums)
+    assert any(name.startswith(kept) for name in forecaster.state_.sums)
     return market.frames, horizon, forecaster
 
 
@@ -181,7 +181,7 @@ def test_a_short_tail_is_refused_and_a_sufficient_one_is_near_enough(case):
     tail = newest(
         forecaster, bars(frames, N_STEPS - 2 * forecaster.minimum_tail_, N_STEPS), horizon
     )
-    tracked = any(name.startswith("drift") for name in forecaster._history.sums)
+    tracked = any(name.startswith("drift") for name in forecaster.state_.sums)
     assert np.abs(tail - whole).max() < (0.2 if tracked else 0.01) * np.abs(whole).max()
 
 
