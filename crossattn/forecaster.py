@@ -678,7 +678,8 @@ class CrossAttentionForecaster(ForecastEstimator):
         for part in np.array_split(rows, 1 + len(rows) * n_assets**2 * n_lags // CHUNK_CELLS):
             moving = _over_horizon(self._varying.coefficients(view, part), self.horizon_)
             returns = _lagged_at(series.returns[:, :n_assets], part, n_lags)
-            out.append(np.einsum("tijl,tjl->ti", moving, returns))
+            moved = np.ascontiguousarray(moving * returns[:, None])
+            out.append(moved.reshape(*moved.shape[:2], -1).sum(-1))
         return np.concatenate(out)
 
     def _moving_coefficients(

@@ -6,11 +6,13 @@ Built in chapter: The full model.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from crossattn.attention.content import ContentHeads
 from crossattn.tokens.channels import TokenSeries
@@ -31,7 +33,8 @@ LEARNING_RATES = {
 }
 WEIGHT_PENALTY = 2e-4  # L1, on the two vectors that say what is loud
 TOLERATED_LOSS = 0.002
-CHUNK = 1024
+CHUNK = 128  # rows computed together
+EVALUATED = 1024
 
 
 def content_channels(series: TokenSeries, scale: np.ndarray) -> np.ndarray:
@@ -162,7 +165,8 @@ class ContentPart:
 
     @torch.no_grad()
     def _evaluate(self, losses, rows: np.ndarray) -> np.ndarray:
-        bounds = [(a, min(a + CHUNK, rows[-1] + 1)) for a in range(rows[0], rows[-1] + 1, CHUNK)]
+        stop = rows[-1] + 1
+        bounds = [(a, min(a + EVALUATED, stop)) for a in range(rows[0], stop, EVALUATED)]
         sums = sum((b - a) * losses(slice(int(a), int(b))) for a, b in bounds)
         return (sums / len(rows)).cpu().numpy()
 
@@ -170,22 +174,28 @@ class ContentPart:
     def forecast(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
         """Return the members' mean forecast of the next bar's return, ``(n, n_assets)``."""
         returns, content = self.inputs(series)
-        out = [self.heads(returns[:, s], content[:, :, s]).mean(0) for s in self._spans(rows)]
-        return torch.cat(out).numpy() * self.scale
+        out = [self.heads(r, c).mean(0) for r, c in self._chunks(rows, returns, content)]
+        return torch.cat(out)[rows - rows[0] // CHUNK * CHUNK].numpy() * self.scale
 
     @torch.no_grad()
     def coefficients(self, content: Tensor, rows: np.ndarray) -> np.ndarray:
         """Return coefficients ``(n, n_assets, n_assets, n_lags)`` of raw returns, newest first."""
-        out = [self.heads.coefficients(content[:, :, s]).mean(0) for s in self._spans(rows)]
-        return torch.cat(out).numpy() * self.scale[:, None, None] / self.scale[:, None]
+        out = [self.heads.coefficients(c).mean(0) for (c,) in self._chunks(rows, content)]
+        found = torch.cat(out)[rows - rows[0] // CHUNK * CHUNK].numpy()
+        return found * self.scale[:, None, None] / self.scale[:, None]
 
-    def _spans(self, rows: np.ndarray) -> list[slice]:
-        """Consecutive steps that answer ``rows``, which must be consecutive, in chunks."""
+    def _chunks(self, rows: np.ndarray, *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Yield equal chunks of what answers consecutive rows, cut at multiples of their length.
+
+        The same row is then computed in the same place of the same shape, and comes out the same to
+        the last bit, whatever other rows are asked for.
+        """
         before = self.heads.n_lags - 1
-        return [
-            slice(int(part[0]) - before, int(part[-1]) + 1)
-            for part in np.array_split(rows, max(1, -(-len(rows) // CHUNK)))
-        ]
+        first, stop = int(rows[0]) // CHUNK * CHUNK, int(rows[-1]) + 1
+        n_rows = values[0].shape[-1]
+        padded = [pad(x, (before, -n_rows % CHUNK)) for x in values]
+        for start in range(first, stop, CHUNK):
+            yield tuple(x[..., start : start + before + CHUNK] for x in padded)
 
     def inputs(self, series: TokenSeries) -> tuple[Tensor, Tensor]:
         """Return what the heads read of every row: returns ``(N, T)``, content ``(C, N, T)``."""

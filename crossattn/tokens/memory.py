@@ -79,7 +79,10 @@ def decayed_sum(values: np.ndarray, decay: float, before: np.ndarray | None = No
     by_block = padded.reshape(n_blocks, BLOCK, -1).swapaxes(0, 1)  # (BLOCK, n_blocks, cells)
     age = np.arange(BLOCK)[:, None] - np.arange(BLOCK)
     within = np.where(age >= 0, decay ** np.maximum(age, 0), 0.0)
-    out = (within @ by_block.reshape(BLOCK, -1)).reshape(by_block.shape)
+    columns = by_block.reshape(BLOCK, -1)
+    # to full tiles of the product, so that later rows change no bit of earlier ones
+    tiles = np.pad(columns, ((0, 0), (0, -columns.shape[1] % BLOCK)))
+    out = (within @ tiles)[:, : columns.shape[1]].reshape(by_block.shape)
     states = np.empty(by_block.shape[1:])  # before each block
     state = np.zeros(states.shape[1]) if before is None else np.asarray(before, float).ravel()
     for block in range(n_blocks):

@@ -22,6 +22,8 @@ from math import exp, log
 
 import numpy as np
 
+from crossattn.tokens.sparse import by_row
+
 STEPS = 12
 FIRST_STAY, STAYS_BEFORE = 0.99, 20.0  # mean stay of 100 bars, weighing as much as 20 bars
 RIDGE = 100.0  # prior precision of a coefficient: a standard deviation of .1
@@ -103,9 +105,9 @@ class Regime:
         """Return the pattern's squared forecast, and log odds of +1 from each row's target."""
         told, evidence = np.zeros((2, len(target)))
         for i, (here, x) in columns.items():
-            pull = x @ self.pull[here]
+            pull = by_row(x, self.pull[here])
             told += pull**2
-            evidence += 2.0 * pull * (target[:, i] - x @ self.level[here])
+            evidence += 2.0 * pull * (target[:, i] - by_row(x, self.level[here]))
         return told, evidence
 
     def _regress(self, columns, target: np.ndarray, mean: np.ndarray) -> None:

@@ -54,6 +54,11 @@ VARIANTS = {
 }
 
 
+def by_row(x: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """Return ``x @ beta``, each row to the last bit whatever other rows there are."""
+    return np.einsum("nk,k->n", np.ascontiguousarray(x, float), beta)
+
+
 @dataclass(frozen=True)
 class LinearMap:
     """A sparse linear forecast of every follower from tokens.
@@ -74,7 +79,7 @@ class LinearMap:
         for i in range(len(self.offset)):
             tokens, beta = self.row(i)
             if tokens.size:
-                out[:, i] += index.values(rows, tokens) @ beta
+                out[:, i] += by_row(index.values(rows, tokens), beta)
         return out
 
     def ahead(self, index: TokenIndex, horizon: int, centre: np.ndarray) -> LinearMap:

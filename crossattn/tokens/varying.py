@@ -20,7 +20,7 @@ from crossattn.tokens.channels import TokenSeries
 from crossattn.tokens.memory import Memory
 from crossattn.tokens.regime import Regime
 from crossattn.tokens.selection import FACTOR_LIMIT, REGIME, SHARED, Group, Selection
-from crossattn.tokens.sparse import TARGET_CLIP
+from crossattn.tokens.sparse import TARGET_CLIP, by_row
 from crossattn.tokens.tracking import Drift
 
 BINS, STATE_BINS = 10, 5
@@ -110,7 +110,7 @@ class VaryingPart:
         out = np.zeros((len(rows), n_assets, n_assets, self.n_lags))
         for i, groups in enumerate(self.groups):
             for (j, l, context), beta in groups.items():
-                out[:, i, j, l] += self._factor(view, j, l, context)[rows] @ beta
+                out[:, i, j, l] += by_row(self._factor(view, j, l, context)[rows], beta)
             if self.drifts[i] is not None:
                 path = self._track(view, i)[rows]
                 for (j, l), beta in zip(self.drifts[i].tokens, path.T, strict=True):
@@ -207,7 +207,7 @@ class VaryingPart:
         """Return the forecast ``(n_rows,)`` of the coefficients that are not tracked."""
         out = np.zeros(len(view.tokens))
         for (j, l, context), beta in self.groups[follower].items():
-            out += view.tokens[:, j, l] * (self._factor(view, j, l, context) @ beta)
+            out += view.tokens[:, j, l] * by_row(self._factor(view, j, l, context), beta)
         return out
 
     def _track(self, view: View, follower: int) -> np.ndarray:

@@ -123,7 +123,14 @@ def test_no_later_bar_moves_a_forecast(case, request):
         later[name] = values
     changed = dataclasses.replace(now, **later)
     assert np.array_equal(forecaster.predict(changed), forecaster.predict(now))
-    assert np.allclose(forecaster.predict(test)[:60], forecaster.predict(now), atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("case", ["fitted", "moving"])
+def test_no_other_window_moves_a_bit_of_a_forecast(case, request):
+    _, (_, _, test), forecaster = request.getfixturevalue(case)
+    whole = forecaster.predict(test)
+    for first, stop in ((0, 1), (5, 6), (10, 27), (100, 263), (3, len(test) - 1)):
+        assert np.array_equal(forecaster.predict(test[first:stop]), whole[first:stop])
 
 
 @EVERY_PART
