@@ -106,7 +106,7 @@ class IdentityLagLayer(nn.Module):
         attention = self.attention()
         signed = torch.einsum("bhi,hijl->bijl", self.head_gain(state, record), attention)
         coefficient = running_sum(signed.flip(-1), ahead).flip(-1) * self.gate(content)[:, None]
-        return attention.expand(len(content), -1, -1, -1, -1), coefficient
+        return attention.expand(content.shape[0], -1, -1, -1, -1), coefficient
 
 
 class ContentLagLayer(nn.Module):
@@ -157,7 +157,7 @@ class ContentLagLayer(nn.Module):
 
     def head_gain(self, state: Tensor, record: Tensor) -> Tensor:
         """Return the gain of the one head, ``(B, 1, 1)``."""
-        return self.content_gain.expand(len(state), 1, 1)
+        return self.content_gain.expand(state.shape[0], 1, 1)
 
     def coefficients(
         self, content: Tensor, state: Tensor, record: Tensor, ahead: int = 1

@@ -39,8 +39,13 @@ class Batch:
     concentration: float = 0.0  #: weight of the sum of squared positions there
 
     def __len__(self) -> int:
+        return self.size
+
+    @property
+    def size(self) -> int:
+        """Number of windows, which stays a symbol where a model is exported, unlike ``len``."""
         inputs = self.windows if self.values is None else self.values
-        return len(self.target if inputs is None else inputs)
+        return (self.target if inputs is None else inputs).shape[0]
 
     def take(self, rows: Tensor) -> Batch:
         """Return the windows at ``rows`` (B',), copied."""

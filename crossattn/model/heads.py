@@ -94,7 +94,7 @@ class PortfolioHead(nn.Module):
             weights = torch.tanh(score)
             weights = weights / weights.abs().sum(-1, keepdim=True).clamp_min(1.0)
         else:
-            cash = self.cash.expand(len(score), 1)
+            cash = self.cash.expand(score.shape[0], 1)
             weights = torch.cat([score, cash], -1).softmax(-1)[..., :-1]
         return weights.clamp(-self.max_position, self.max_position)
 

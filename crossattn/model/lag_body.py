@@ -89,11 +89,11 @@ class LagBody(nn.Module):
         reads no step outside the window, and trains nothing.
         """
         values, content = batch.history  # (S, N, T)
-        n_lags, n_windows = self.preprocessor.n_lags, len(batch) // len(values)
+        n_lags, n_windows = self.preprocessor.n_lags, batch.size // values.shape[0]
         # steps of a window after its first complete set of tokens: each can be compared
         n_steps = values.shape[-1] - n_windows + 1 - n_lags
         if n_steps < 1:
-            return replace(batch, head_scores=values.new_zeros(len(batch), self.n_identities))
+            return replace(batch, head_scores=values.new_zeros(batch.size, self.n_identities))
         n_steps = min(n_steps, SPAN_IN_HALF_LIVES * SCORE_HALF_LIFE)
         newest = n_windows - 1 + n_steps + n_lags
         values, content = values[..., -newest:], content[..., -newest:]

@@ -332,3 +332,15 @@ class TestStateDict:
         del state["_extra_state"]
         with pytest.raises(RuntimeError, match="_extra_state"):
             self.made().load_state_dict(state)
+
+
+@pytest.mark.parametrize("output_type", ["regression", "classification", "portfolio"])
+def test_an_exported_model_gives_the_same_answer_for_any_number_of_windows(output_type):
+    model = CrossAttentionMultiAsset(3, 4, d_model=16, n_heads=2, output_type=output_type).eval()
+    generator = torch.Generator().manual_seed(0)
+    x, more = (torch.randn(n, 3, 30, 4, generator=generator) for n in (5, 9))
+    batch = torch.export.Dim("batch", min=2)
+    program = torch.export.export(model, (x,), dynamic_shapes={"x": {0: batch}})
+    more[2, 1, 5:9] = torch.nan
+    with torch.no_grad():
+        assert torch.equal(program.module()(more), model(more))

@@ -1,0 +1,39 @@
+"""One new bar of every symbol: ``update`` beside a pass over the whole history."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crossattn import CrossAttentionForecaster, prepare_cross_attention_data, simulate_market
+from measure import median_seconds
+
+pytestmark = pytest.mark.slow
+N_BARS = 60_000  # seven years of hours
+
+
+def test_an_update_is_a_hundred_times_faster_than_a_pass():
+    frames = simulate_market("gated", n_assets=8, n_steps=N_BARS, seed=0).frames
+    begun = {symbol: frame[:6000] for symbol, frame in frames.items()}
+    data = prepare_cross_attention_data(begun, 48, 1)
+    forecaster = CrossAttentionForecaster(n_models=1, epochs=1, progress=False)
+    forecaster.fit(*data.split()[:2])
+    forecaster.update({symbol: frame[:-50] for symbol, frame in frames.items()})
+    rows = iter(range(N_BARS - 50, N_BARS))
+
+    def one_bar():
+        row = next(rows)
+        return forecaster.update({s: frame.iloc[row : row + 1] for s, frame in frames.items()})
+
+    def whole():
+        data = prepare_cross_attention_data(frames, 48, 1, include_latest=True)
+        return forecaster.predict(data)[-1]
+
+    for _ in range(5):
+        one_bar()
+    bar, history = median_seconds(one_bar, 44), median_seconds(whole, 3)
+    assert np.allclose(one_bar(), whole(), atol=1e-9, rtol=0)
+    print(
+        f"\none bar {1e3 * bar:.1f} ms, {N_BARS:,} bars {history:.2f} s: {history / bar:.0f} times"
+    )
+    assert history / bar > 100
