@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from measure import seconds
 
 from crossattn import CrossAttentionForecaster, prepare_cross_attention_data, simulate_market
-from measure import median_seconds
 
 pytestmark = pytest.mark.slow
 N_BARS = 60_000  # seven years of hours
@@ -31,7 +31,7 @@ def test_an_update_is_a_hundred_times_faster_than_a_pass():
 
     for _ in range(5):
         one_bar()
-    bar, history = median_seconds(one_bar, 44), median_seconds(whole, 3)
+    bar, history = seconds({"bar": one_bar, "whole": whole}, 5).values()
     assert np.allclose(one_bar(), whole(), atol=1e-9, rtol=0)
     print(
         f"\none bar {1e3 * bar:.1f} ms, {N_BARS:,} bars {history:.2f} s: {history / bar:.0f} times"
