@@ -59,6 +59,8 @@ def _newest(run: Run, args: argparse.Namespace) -> pd.DataFrame | None:
     None where that is not possible: other bars than those of training, another format of files, or
     more closes than the state reaches back.
     """
+    import pandas as pd
+
     from crossattn.cli._run_folder import bars_of_run, forecast_table, series_of_run
     from crossattn.data.files import read_newest_bars
     from crossattn.errors import InvalidInputError
@@ -73,7 +75,12 @@ def _newest(run: Run, args: argparse.Namespace) -> pd.DataFrame | None:
         times, forecasts = run.model.newest(frames, exogenous, args.last)
     except InvalidInputError:
         return None  # bars that differ from those of training: forecast from these bars alone
-    newest = max(frame.index[-1] for frame in frames.values())
-    if len(times) < args.last or newest >= times[-1] or state.clock[state.seen - 1] > times[-1]:
+    ends = [
+        frame["close_time"].iloc[-1]
+        if "close_time" in frame
+        else frame.index[-1] + pd.Timedelta(seconds=run.spacing[symbol])
+        for symbol, frame in frames.items()
+    ]
+    if len(times) < args.last or max(ends) != times[-1]:  # or the state is ahead of the folder
         return None
     return forecast_table(forecasts, times, run.symbols)
