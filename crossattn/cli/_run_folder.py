@@ -137,11 +137,14 @@ def open_run(directory: Path) -> Run:
     from crossattn.forecaster import CrossAttentionForecaster
     from crossattn.tokens.storage import is_forecaster
     from crossattn.training.checkpoint import CONFIG_FILE, load_models
+    from crossattn.training.run_folder import POINTER
 
     if not (directory / CONFIG_FILE).is_file():
         raise _unfinished(directory, CONFIG_FILE)
-    record = read_bars_record(directory)
-    known = {"how": record["how"], "spacing": record["spacing"]}
+    # a model saved on its own has no record of bars; a run that was killed before its end lacks it
+    is_run = any((directory / name).exists() for name in (BARS_FILE, POINTER))
+    record = read_bars_record(directory) if is_run else {}
+    known = {name: record[name] for name in ("how", "spacing") if name in record}
     if is_forecaster(directory):
         return replace(Run.of_forecaster(CrossAttentionForecaster.load(directory)), **known)
     models, _ = load_models(directory)

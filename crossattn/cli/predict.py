@@ -78,7 +78,7 @@ def _newest(run: Run, args: argparse.Namespace) -> pd.DataFrame | None:
     ends = [
         frame["close_time"].iloc[-1]
         if "close_time" in frame
-        else frame.index[-1] + pd.Timedelta(seconds=run.spacing[symbol])
+        else frame.index[-1] + pd.Timedelta(seconds=run.spacing.get(symbol, 0.0))
         for symbol, frame in frames.items()
     ]
     if len(times) < args.last or max(ends) != times[-1]:  # or the state is ahead of the folder
