@@ -100,6 +100,12 @@ def score_forecasts(
     if reference is not None:
         check_choice("reference", reference, tuple(forecasts))
     forecasts = {name: np.asarray(forecast, float) for name, forecast in forecasts.items()}
+    for name, forecast in forecasts.items():
+        if forecast.shape != actual.shape or actual.ndim != 2:
+            raise InvalidInputError(
+                f"forecasts: {name!r} and actual must have one shape (n, N), got {forecast.shape} "
+                f"and {actual.shape}"
+            )
     losses = {name: (actual - forecast) ** 2 for name, forecast in forecasts.items()}
     rival = actual**2 if reference is None else losses[reference]
     rows = {}

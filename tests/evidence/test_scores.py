@@ -37,6 +37,8 @@ def test_returns_that_never_move_have_no_r_squared(actual):
 def test_shapes_must_agree():
     with pytest.raises(InvalidInputError, match="shape"):
         correlation(np.ones((3, 2)), np.ones((2, 3)))
+    with pytest.raises(InvalidInputError, match="'mine' and actual"):
+        score_forecasts({"mine": np.ones((3, 1))}, np.ones((3, 2)))
 
 
 def test_errors_of_the_correlation_and_of_equal_accuracy():
