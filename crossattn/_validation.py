@@ -72,6 +72,14 @@ def check_bool(name: str, value: object) -> bool:
     return value
 
 
+def check_names(name: str, value: object) -> tuple[str, ...]:
+    """Return ``value`` as a tuple of texts, or refuse what is no sequence of them."""
+    names = () if isinstance(value, (str, bytes)) or not np.iterable(value) else tuple(value)
+    if not names or not all(isinstance(one, str) for one in names):
+        raise InvalidInputError(f"{name} must be a sequence of names, got {value!r}")
+    return names
+
+
 def check_path(name: str, value: object) -> Path:
     """Return ``value`` as a Path, or refuse what names no file or folder."""
     if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):

@@ -14,7 +14,7 @@ import pandas as pd
 
 from crossattn._estimator import ForecastEstimator, check_windows
 from crossattn._io import progress
-from crossattn._validation import check_choice, check_int, check_path, check_seed
+from crossattn._validation import check_bool, check_choice, check_int, check_path, check_seed
 from crossattn.errors import InvalidInputError
 from crossattn.runtime import select_device
 from crossattn.tokens.channels import TokenIndex, Tokenizer, TokenSeries
@@ -414,6 +414,7 @@ class CrossAttentionForecaster(ForecastEstimator):
             Lag index k is k bars before the window's last bar. Tokens are centred by their means on
             training windows. Assets in the order of ``symbols_``.
         """
+        check_bool("by_channel", by_channel)
         return np.concatenate([part for part, _ in self.contribution_batches(data, by_channel)])
 
     def contribution_batches(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_float
+from crossattn._validation import check_float, check_names
 from crossattn.errors import InvalidInputError
 from crossattn.evidence._models import symbols_of
 from crossattn.evidence.contributions import Contributions, measure_contributions
@@ -403,7 +403,7 @@ def _report(
 def _chosen(symbols: Sequence[str] | None, known, exogenous) -> tuple[str, ...] | None:
     if symbols is None:
         return None
-    chosen = tuple(dict.fromkeys(symbols))
+    chosen = tuple(dict.fromkeys(check_names("symbols", symbols)))
     if len(chosen) < 2 or not set(chosen) <= {*known, *exogenous} or set(chosen) <= {*exogenous}:
         raise InvalidInputError(
             f"symbols must be two or more of {[*known, *exogenous]}, got {list(symbols)}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_int
+from crossattn._validation import check_int, check_names
 from crossattn.data.frame import Frames, check_frames
 from crossattn.data.panel import Panel, check_panel
 from crossattn.errors import InvalidInputError
@@ -154,6 +154,9 @@ def audit_leakage(
     >>> audit_leakage(peek, frames, cuts=2).passed
     False
     """
+    if not callable(pipeline):
+        raise InvalidInputError(f"pipeline must be callable, got {pipeline!r}")
+    checks = check_names("checks", checks)
     unknown = [check for check in checks if check not in CHECKS]
     if unknown or not len(checks):
         raise InvalidInputError(f"checks must be of {CHECKS}, got {list(checks)}")

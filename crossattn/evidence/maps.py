@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from crossattn._validation import check_int
+from crossattn._validation import check_array, check_int, check_names, check_path
 from crossattn.errors import InvalidInputError
 from crossattn.evidence._models import attention_of, forecasts_of, symbols_of
 from crossattn.evidence.calibration import SIGNALS
@@ -245,7 +245,10 @@ def predict_and_visualize(
     import matplotlib.pyplot as plt
     from seaborn import heatmap
 
-    symbols = list(symbols)
+    symbols = list(check_names("symbols", symbols))
+    path = None if path is None else check_path("path", path)
+    if not isinstance(X, CrossAttentionData):
+        X = check_array("X", X, (None,) * 4, np.float32)
     n_assets = len(X.symbols) if isinstance(X, CrossAttentionData) else np.shape(X)[1]
     if len(symbols) != n_assets:
         raise InvalidInputError(f"symbols must name {n_assets} assets, got {symbols}")

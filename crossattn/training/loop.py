@@ -159,6 +159,12 @@ def train_cross_attention_model(
     """
     given = locals()
     options = {field.name: given[field.name] for field in fields(TrainingConfig)}
+    if not hasattr(model, "update_config"):
+        raise InvalidInputError(
+            f"model must be a CrossAttentionMultiAsset, got {type(model).__name__}"
+        )
+    if not np.iterable(callbacks) or not all(hasattr(each, "on_start") for each in callbacks):
+        raise InvalidInputError(f"callbacks must be a sequence of Callback, got {callbacks!r}")
     recipe = model.config.recipe.with_options(**options)
     check_int("patience", patience)
     check_seed("seed", seed)

@@ -161,8 +161,9 @@ def resolve_loss(loss: str | Callable[[Tensor, Tensor], Tensor], output_type: st
     if callable(loss):
         return lambda prediction, batch: loss(*_pair(prediction, batch, output_type))
     suitable = LOSSES[output_type]
-    name = loss or next(iter(suitable))
-    if name not in suitable:
+    unset = loss is None or (isinstance(loss, str) and not loss)
+    name = next(iter(suitable)) if unset else loss
+    if not isinstance(name, str) or name not in suitable:
         raise InvalidInputError(
             f"loss for output_type={output_type!r} must be one of {', '.join(suitable)}, "
             f"got {name!r}"

@@ -74,6 +74,10 @@ def attention_batches(
 
 def _predictions(model, data_or_X, device, batch_size, return_attention=False) -> Iterator:
     check_int("batch_size", batch_size)
+    if not hasattr(model, "predict_batch"):
+        raise InvalidInputError(
+            f"model must be a CrossAttentionMultiAsset, got {type(model).__name__}"
+        )
     device = select_device(device)
     with on_device(model.eval(), device):
         for batch in _batches(model, data_or_X, device, batch_size):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_array, check_bool, check_float, check_int
+from crossattn._validation import check_array, check_bool, check_float, check_int, check_names
 from crossattn.config import DEFAULT_FEATURES
 from crossattn.data.durations import check_span
 from crossattn.data.frame import Frames, index_by_time, to_pandas
@@ -285,12 +285,10 @@ class CrossAttentionData:
         y = check_array("y", y, X.shape[:2])
         if len(X) == 0:
             raise InvalidInputError(f"X must hold windows (n, N, T, F), got {X.shape}")
-        for name, names in (("features", features), ("symbols", symbols)):
-            if names is not None and not np.iterable(names):
-                raise InvalidInputError(f"{name} must be a sequence of names, got {names!r}")
         n, n_assets, lookback, n_features = X.shape
-        symbols = tuple(map(str, range(n_assets))) if symbols is None else tuple(symbols)
-        features = () if features is None else tuple(features)
+        if symbols is None:
+            symbols = map(str, range(n_assets))
+        symbols, features = check_names("symbols", symbols), check_names("features", features)
         if (len(symbols), len(features)) != (n_assets, n_features):
             raise InvalidInputError(
                 f"X must have {len(symbols)} assets and {len(features)} features, got {X.shape}"

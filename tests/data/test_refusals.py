@@ -11,12 +11,15 @@ import pytest
 
 from crossattn import (
     BybitDataLoader,
+    CrossAttentionData,
     align_panel,
+    audit_leakage,
     compute_macd,
     compute_rsi,
     create_multi_asset_features,
     fetch_stock_data,
     prepare_cross_attention_data,
+    read_bars,
     simulate_market,
 )
 from crossattn._validation import check_bool, check_choice, check_float, check_int, check_seed
@@ -135,6 +138,23 @@ CASES = {
         "closes must be positive",
     ),
     "own warm-up": (lambda: own(lookback=4, horizon=2, warm_up=-1), "warm_up must be .*got -1"),
+    "names of arrays": (
+        lambda: CrossAttentionData.from_arrays(np.ones((3, 2, 4, 1)), np.ones((3, 2)), features=3),
+        "features must be a sequence of names, got 3",
+    ),
+    "arrays of texts": (
+        lambda: CrossAttentionData.from_arrays("x", np.ones((3, 2)), features=["a"]),
+        "X must hold numbers, got 'x'",
+    ),
+    "folder": (lambda: read_bars(3), "directory must be a path, got 3"),
+    "folder with a zero byte": (lambda: read_bars("a\0b"), "directory must be a path"),
+    "a panel as a frame": (lambda: align_panel({"A": panel()}), "A: columns must be names"),
+    "horizon beyond counting": (lambda: windows(horizon=10**30), "horizon must be"),
+    "expanding": (
+        lambda: walk_forward_folds(windows(), train_size=9, test_size=9, expanding=[]),
+        "expanding must be True or False",
+    ),
+    "pipeline": (lambda: audit_leakage(None, {"A": bars()}), "pipeline must be callable"),
     "select another symbol": (lambda: windows().select(["C"]), "symbols: no 'C' in the data"),
     "select twice": (lambda: windows().select(["A", "A"]), "symbols must be .*different"),
     "select a feature": (lambda: windows().select(None, ["rsi"]), "features: no 'rsi'"),

@@ -126,6 +126,10 @@ def test_every_head_can_be_drawn(data, output_type):
 def test_refusals(network, forecaster, data):
     with pytest.raises(InvalidInputError, match="symbols must name 4"):
         predict_and_visualize(network, data[:3], ["A"])
+    for wrong, words in (({"symbols": 3}, "symbols must be a sequence"), ({"X": None}, "X must")):
+        arguments = {"X": data[:3], "symbols": list("ABCD"), "path": None} | wrong
+        with pytest.raises(InvalidInputError, match=words):
+            predict_and_visualize(network, **arguments)
     with pytest.raises(InvalidInputError, match="no attention"):
         attention_maps(Zero().fit(data), data)
     with pytest.raises(InvalidInputError, match="head"):

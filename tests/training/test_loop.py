@@ -260,6 +260,9 @@ def test_one_window_trains_and_none_is_refused(parts):
         ({"seed": -1}, "seed"),
         ({"seed": 2**63}, "seed"),
         ({"loss": "sharpe"}, "loss"),
+        ({"loss": ["mse"]}, "loss"),
+        ({"callbacks": None}, "callbacks must be a sequence"),
+        ({"callbacks": ["early"]}, "callbacks must be a sequence"),
         ({"device": "abacus"}, "device"),
         ({"resume": True}, "run_dir"),
         ({"tensorboard": True}, "run_dir"),
@@ -268,6 +271,14 @@ def test_one_window_trains_and_none_is_refused(parts):
 def test_wrong_arguments_are_named(parts, options, word):
     with pytest.raises(InvalidInputError, match=word):
         train(parts, **options)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "run", np.ones(3)])
+def test_what_is_no_model_is_refused(parts, wrong):
+    with pytest.raises(InvalidInputError, match="model must be a CrossAttentionMultiAsset, got"):
+        predict(wrong, parts[2])
+    with pytest.raises(InvalidInputError, match="model must be a CrossAttentionMultiAsset, got"):
+        train_cross_attention_model(wrong, *parts[:2])
 
 
 def test_data_that_does_not_fit_the_model_is_refused(parts, data):
