@@ -31,6 +31,12 @@ def test_start_imports_nothing_heavy(code):
     assert loaded == ""
 
 
+def test_a_forecast_imports_nothing_that_it_does_not_use():
+    slow = ("sklearn", "scipy.stats", "scipy.signal", "scipy.optimize", "matplotlib", "numba")
+    code = "import crossattn.forecaster, crossattn.tokens.storage, sys"
+    assert python(f"{code}\nprint(*[m for m in {slow!r} if m in sys.modules])") == ""
+
+
 def test_help_answers_in_half_a_second():
     times = []
     for _ in range(3):
