@@ -220,12 +220,12 @@ def read_bars(
 
 
 def read_newest_bars(directory: str | os.PathLike, since: pd.Timestamp) -> Frames | None:
-    """Read the ends of the files that :func:`write_bars` wrote, back to a moment at least.
+    """Read the ends of the files that :func:`.write_bars` wrote, back to a moment at least.
 
     Returns
     -------
     dict of str to DataFrame or None
-        None where a file is of another format, or has a fault: :func:`read_bars` reads or names it.
+        None where a file is of another format, or has a fault: :func:`.read_bars` reads or names it.
     """
     frames: Frames = {}
     for path in _files_of(Path(directory)):
@@ -389,7 +389,7 @@ def _read_end(path: Path, since: pd.Timestamp, size: int = 2**14) -> pd.DataFram
 
 
 def _read_own_format(content: bytes) -> pd.DataFrame | None:
-    """Read what :func:`write_bars` writes, fast; None for anything else, and for any fault."""
+    """Read what :func:`.write_bars` writes, fast; None for anything else, and for any fault."""
     import pyarrow as pa
     from pyarrow import csv
 

@@ -81,7 +81,7 @@ def score_forecasts(
         its ``ic_error`` (Newey-West over rows), ``r_squared`` (1 minus the squared error over that
         of forecasting zero; negative is worse than zero; NaN where nothing moved), ``hit_rate``
         (share of signs that were right, of non-zero forecasts), with an oracle ``fidelity``
-        (correlation with the oracle), and ``t`` and ``p_value`` of :func:`diebold_mariano` on
+        (correlation with the oracle), and ``t`` and ``p_value`` of :func:`.diebold_mariano` on
         squared errors: above 0 it is better than the reference. Errors need eight rows, else NaN.
 
     References
