@@ -42,6 +42,7 @@ from .nulls import reverse_time as reverse_time
 from .nulls import surrogate_null as surrogate_null
 from .scores import correlation as correlation
 from .scores import score_forecasts as score_forecasts
+from .volatility import coverage_test as coverage_test
 from .volatility import diebold_mariano as diebold_mariano
 from .volatility import mincer_zarnowitz as mincer_zarnowitz
 from .volatility import qlike as qlike

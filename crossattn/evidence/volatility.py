@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
+from scipy.special import xlogy
 
-from crossattn._validation import check_choice, check_int
+from crossattn._validation import check_choice, check_float, check_int
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import long_run_covariance, newey_west_lags
 from crossattn.windows.variance import above_zero, qlike
@@ -193,6 +194,94 @@ def mincer_zarnowitz(forecast: ArrayLike, realised: ArrayLike, horizon: int = 1)
     return MincerZarnowitz(
         *map(float, beta), *map(float, errors), p_value=float(stats.chi2.sf(wald, 2))
     )
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Outcome of the coverage tests of a value at risk.
+
+    Attributes
+    ----------
+    share : float
+        Of the rows whose return fell below the value at risk.
+    unconditional_p : float
+        Kupiec: of "the share is the level".
+    independence_p : float
+        Christoffersen: of "a violation says nothing of the next row".
+    conditional_p : float
+        Of both together.
+    n : int
+    """
+
+    share: float
+    unconditional_p: float
+    independence_p: float
+    conditional_p: float
+    n: int
+
+
+def coverage_test(violations: ArrayLike, level: float) -> Coverage:
+    """Kupiec and Christoffersen tests of a value at risk: as many violations, and as scattered?
+
+    Parameters
+    ----------
+    violations : array-like of bool, shape (n,)
+        Whether the return of each row, in time order, fell below its value at risk.
+    level : float
+        Promised share of violations, such as .01.
+
+    Returns
+    -------
+    Coverage
+
+    Raises
+    ------
+    InvalidInputError
+        Fewer than eight rows, values other than 0 and 1, or a level outside of (0, 1).
+
+    References
+    ----------
+    Kupiec (1995), "Techniques for verifying the accuracy of risk measurement models", Journal of
+    Derivatives 3(2). Christoffersen (1998), "Evaluating interval forecasts", International Economic
+    Review 39(4).
+
+    Built in chapter: Forecasting risk.
+
+    Examples
+    --------
+    >>> hits = np.zeros(1000)
+    >>> hits[::100] = 1  # ten violations at 1 %
+    >>> coverage_test(hits, 0.01).unconditional_p
+    1.0
+    """
+    hits = np.asarray(violations, float)
+    check_float("level", level, above=0, below=1)
+    if hits.ndim != 1 or len(hits) < LEAST_ROWS or not np.isin(hits, (0.0, 1.0)).all():
+        raise InvalidInputError(
+            f"violations must be {LEAST_ROWS} or more zeros and ones in a row, got {hits.shape}"
+        )
+    n, count = len(hits), hits.sum()
+    before, after = hits[:-1], hits[1:]
+    apart = 0.0  # with a share of its own after each state
+    for state in (0, 1):
+        some = after[before == state]
+        apart += _log_likelihood(some.sum(), len(some), some.mean() if len(some) else 0.0)
+    together = _log_likelihood(after.sum(), n - 1, after.mean())
+    unconditional = 2 * (_log_likelihood(count, n, count / n) - _log_likelihood(count, n, level))
+    independence = max(2 * (apart - together), 0.0)
+    unconditional = max(unconditional, 0.0)
+    return Coverage(
+        float(count / n),
+        float(stats.chi2.sf(unconditional, 1)),
+        float(stats.chi2.sf(independence, 1)),
+        float(stats.chi2.sf(unconditional + independence, 2)),
+        n,
+    )
+
+
+def _log_likelihood(count: float, n: float, share: float) -> float:
+    """Bernoulli log likelihood, with 0 log 0 = 0."""
+    return float(xlogy(count, share) + xlogy(n - count, 1 - share))
 
 
 def score_volatility(

@@ -9,7 +9,13 @@ import pytest
 import statsmodels.api as sm
 
 from crossattn.errors import InvalidInputError
-from crossattn.evidence import diebold_mariano, mincer_zarnowitz, qlike, score_volatility
+from crossattn.evidence import (
+    coverage_test,
+    diebold_mariano,
+    mincer_zarnowitz,
+    qlike,
+    score_volatility,
+)
 
 
 def draw_hundred() -> np.ndarray:
@@ -98,6 +104,28 @@ def test_scores_stand_side_by_side_on_the_same_cells():
 
 
 @pytest.mark.parametrize(
+    ("level", "n", "low", "high"),
+    [(0.01, 510, 1, 11), (0.01, 1000, 4, 17), (0.05, 255, 6, 21), (0.05, 1000, 37, 65)],
+)
+def test_kupiec_rejects_outside_of_his_published_bounds(level, n, low, high):
+    def p_value(count):
+        return coverage_test(np.arange(n) < count, level).unconditional_p
+
+    assert p_value(low) < 0.05 < p_value(low + 1)
+    assert p_value(high) < 0.05 < p_value(high - 1)
+
+
+def test_christoffersen_tells_runs_from_scattered_violations():
+    scattered, runs = np.zeros((2, 1000))
+    scattered[::20], runs[:50] = 1, 1
+    assert coverage_test(scattered, 0.05).unconditional_p == pytest.approx(1.0)
+    assert coverage_test(runs, 0.05).independence_p < 1e-10
+    assert coverage_test(runs, 0.05).conditional_p < 1e-10
+    hits = np.random.default_rng(0).random((400, 800)) < 0.05
+    assert np.mean([coverage_test(h, 0.05).independence_p < 0.05 for h in hits]) < 0.1
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         lambda: score_volatility({}, np.ones((9, 1))),
@@ -106,6 +134,8 @@ def test_scores_stand_side_by_side_on_the_same_cells():
         lambda: diebold_mariano(np.ones(5), np.ones(5)),
         lambda: diebold_mariano(np.ones(9), np.ones(8)),
         lambda: mincer_zarnowitz(np.ones(3), np.ones(3)),
+        lambda: coverage_test(np.ones(5), 0.05),
+        lambda: coverage_test(np.full(20, 0.5), 0.05),
     ],
 )
 def test_what_cannot_be_scored_is_refused(wrong):
