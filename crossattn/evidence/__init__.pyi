@@ -11,6 +11,7 @@ from .contributions import measure_contributions as measure_contributions
 from .contributions import without_source as without_source
 from .cross_section import CrossSectionReport as CrossSectionReport
 from .cross_section import analyze_cross_section as analyze_cross_section
+from .decomposition import connectedness as connectedness
 from .explorer import AttentionExplorer as AttentionExplorer
 from .explorer import explore_attention as explore_attention
 from .faithfulness import FaithfulnessReport as FaithfulnessReport

@@ -1,0 +1,55 @@
+"""Connectedness against statsmodels' VAR and the decomposition written as loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from statsmodels.tsa.api import VAR
+
+from crossattn.errors import InvalidInputError
+from crossattn.evidence import connectedness
+
+
+@pytest.fixture(scope="module")
+def series():
+    rng = np.random.default_rng(0)
+    shocks = rng.normal(size=(600, 3)) @ np.array([[1, 0.3, 0], [0, 1, 0.2], [0, 0, 1]])
+    path = np.zeros((600, 3))
+    for t in range(2, 600):
+        path[t] = 0.4 * path[t - 1] + 0.2 * path[t - 2] + shocks[t]
+        path[t, 2] += 0.4 * path[t - 1, 0]
+    return pd.DataFrame(path, columns=list("abc"))
+
+
+def test_the_table_is_statsmodels_var_decomposed_by_loops(series):
+    fit = VAR(series).fit(2)
+    moving, covariance = fit.ma_rep(9), np.asarray(fit.sigma_u)
+    wanted = np.zeros((3, 3))
+    for i in range(3):
+        for j in range(3):
+            wanted[i, j] = sum((a[i] @ covariance[:, j]) ** 2 for a in moving) / covariance[j, j]
+    wanted /= wanted.sum(axis=1, keepdims=True)
+    found = connectedness(series, lags=2, horizon=10)
+    np.testing.assert_allclose(found.table, wanted, rtol=1e-8)
+    assert found.directional["net"].idxmax() == "a" and found.directional["net"].sum() < 1e-12
+    assert found.total == pytest.approx(1 - np.diag(wanted).mean())
+
+
+def test_the_order_of_the_series_does_not_matter(series):
+    turned = connectedness(series[["c", "a", "b"]]).table
+    pd.testing.assert_frame_equal(turned.loc[list("abc"), list("abc")], connectedness(series).table)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda s: connectedness(s[["a"]]),
+        lambda s: connectedness(s[:8]),
+        lambda s: connectedness(s, lags=0),
+        lambda s: connectedness(s.replace(s.iloc[3, 0], np.inf)),
+    ],
+)
+def test_what_cannot_be_decomposed_is_refused(series, wrong):
+    with pytest.raises(InvalidInputError):
+        wrong(series)
