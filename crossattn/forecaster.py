@@ -60,7 +60,8 @@ class CrossAttentionForecaster(ForecastEstimator):
     parts read the tokens, and non-negative least squares on validation windows mixes them:
 
     - *static*: sparse regressions, attention on fixed leaders, strong where data are few;
-    - *varying*: coefficients that change with hour, weekday, market state, volume, size or time;
+    - *varying*: coefficients that change with hour, weekday, market state, volume or size, drift
+      in time, or turn with a hidden regime;
     - *content*: attention heads that learn which source is loud, whatever its name.
 
     Parameters
