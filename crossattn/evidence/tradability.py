@@ -178,7 +178,9 @@ class Prices:
         """
         r, n_assets = self._returns, len(self.data.symbols)
         together = [
-            k for k in range(n_assets) if _share(r[:, k], r[:, follower]) > 0.5 or k == leader
+            k
+            for k in range(n_assets)
+            if k == leader or (_share(r[:, k], r[:, follower]) > 0.5 and np.nanstd(r[:, k]) > 0)
         ]
         r = r[:, together]
         i, j = together.index(follower), together.index(leader)
@@ -218,7 +220,7 @@ def judge(edge, prices: Prices) -> str:
     ``edge`` has the columns of a report's ``details``, as attributes.
     """
     faded = edge.slope_tradable < FADED * edge.slope and edge.p_tradable > LEVEL
-    if faded and edge.tradable_share < 1:
+    if faded and edge.tradable_share < 0.95:
         return (
             f"{CLOCK}the follower traded in {edge.tradable_share:.0%} of the bars at which it is "
             "known, and nothing is left there"
