@@ -225,7 +225,7 @@ def read_newest_bars(directory: str | os.PathLike, since: pd.Timestamp) -> Frame
     Returns
     -------
     dict of str to DataFrame or None
-        None where a file is of another format, or has a fault: :func:`.read_bars` reads or names it.
+        None where a file is of another format, or has a fault, which :func:`.read_bars` names.
     """
     frames: Frames = {}
     for path in _files_of(Path(directory)):
