@@ -64,6 +64,20 @@ MUTATIONS = [
         "tests/features",
     ),
     Mutation(
+        "the first rows of a tail, which lack their lags, are read",
+        "crossattn/tokens/memory.py",
+        "skipped = self.lags if self.before else 0",
+        "skipped = 0",
+        "tests/tokens/test_parts.py",
+    ),
+    Mutation(
+        "a bar that has changed is ignored",
+        "crossattn/tokens/history.py",
+        "known & ~equal.all(1),",
+        "known & equal.all(1) & ~known,",
+        "tests/tokens/test_history.py -k refused",
+    ),
+    Mutation(
         "a table of bar opens passes as a panel",
         "crossattn/data/panel.py",
         'panel.index.name != "close_time"',
