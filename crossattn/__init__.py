@@ -7,10 +7,11 @@ windows     prepare_cross_attention_data CrossAttentionData
 attention   scaled_dot_product_attention CrossAssetAttention MultiHeadCrossAttention
             TemporalCrossAttention HierarchicalCrossAttention
 models      CrossAttentionForecaster CrossAttentionMultiAsset train_cross_attention_model predict
-evidence    analyze_lead_lag_relationships audit_leakage predict_and_visualize
+evidence    analyze_lead_lag_relationships analyze_cross_section audit_leakage
+            predict_and_visualize
 money       backtest_weights CrossAttentionBacktest compute_metrics walk_forward
 results     SimulatedMarket TrainingResult LeadLagReport LeakageReport BacktestResult
-            WalkForwardResult BarsReport
+            WalkForwardResult BarsReport CrossSectionReport
 errors      CrossAttentionError InvalidInputError CrossAttentionWarning
 
 ``help(crossattn.simulate_market)`` explains one name. Names are imported on first use (SPEC 1), so
