@@ -218,6 +218,7 @@ class CrossAttentionForecaster(ForecastEstimator):
             )
         self._remember(train)
         self.sources_ = train.sources
+        self._spacing, _ = spacing_of(train.clock, train.closes)
         tokenizer = VolatilityTokenizer if self.target == "volatility" else Tokenizer
         self._tokenizer = tokenizer(self.max_lag).fit(train)
         val = self._aligned(val)
@@ -596,7 +597,6 @@ class CrossAttentionForecaster(ForecastEstimator):
         newest = np.arange(max(self.max_lag, last - 31), last + 1)
         whole = self._forecast(series, newest)
         self._first_row = data.clock[0]
-        self._spacing, _ = spacing_of(data.clock, data.closes)
         self.minimum_tail_ = self._measure_tail(data, newest, whole)
         self.state_ = History.of_windows(
             val, last - before_val, start - before_val, tail, memory.after

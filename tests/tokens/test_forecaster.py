@@ -227,3 +227,17 @@ def test_wrong_use_is_refused_by_name(fitted):
     with pytest.raises(InvalidInputError, match="symbols of training"):
         forecaster.predict(test.select(symbols=test.symbols[:2]))
     assert repr(CrossAttentionForecaster(seed=3)) == "CrossAttentionForecaster(seed=3)"
+
+
+def test_a_second_fit_forgets_the_first():
+    """Other symbols, more of them, and another spacing: as if the object were new."""
+    _, (train, val, test) = windows(n_assets=3, n_steps=900)
+    forecaster = CrossAttentionForecaster(**QUICK).fit(train, val)
+    daily = simulate_market(n_assets=4, n_steps=900, seed=5, bar="1D").frames
+    other = prepare_cross_attention_data(daily, lookback=30, horizon=1).split()
+    new = CrossAttentionForecaster(**QUICK).fit(*other[:2])
+    np.testing.assert_array_equal(
+        forecaster.fit(*other[:2]).predict(other[2]), new.predict(other[2])
+    )
+    with pytest.raises(InvalidInputError, match="symbols"):
+        forecaster.predict(test)
