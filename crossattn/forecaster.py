@@ -435,12 +435,12 @@ class CrossAttentionForecaster(ForecastEstimator):
         share = len(chosen) * n_channels / n_assets
         moving_at = None
         for series, index, rows, place in self._batches(data, share):
-            moving_at = moving_at or self._moving_coefficients(series)
+            moving_at = moving_at or self._moving_coefficients(series, chosen)
             out = np.zeros((len(rows), len(chosen), n_sources, n_lags, n_channels))
             returns = _lagged_at(series.returns, rows, n_lags)[:, None]  # (b, 1, S, L)
             moving = moving_at(rows)
             if moving is not None:
-                out[:, :, :n_assets, :, 0] += moving[:, chosen] * returns[:, :, :n_assets]
+                out[:, :, :n_assets, :, 0] += moving * returns[:, :, :n_assets]
             self._add_static(out, index, rows, by_channel, chosen)
             yield (out if by_channel else out[..., 0]), place
 
@@ -678,18 +678,19 @@ class CrossAttentionForecaster(ForecastEstimator):
             return self._varying.forecast(series, rows)
         view, out, (n_assets, _, n_lags) = self._varying.view(series), [], self._shape
         for part in np.array_split(rows, 1 + len(rows) * n_assets**2 * n_lags // CHUNK_CELLS):
-            moving = _over_horizon(self._varying.coefficients(view, part), self.horizon_)
+            moving = self._varying.coefficients(view, part, np.arange(n_assets))
+            moving = _over_horizon(moving, self.horizon_)
             returns = _lagged_at(series.returns[:, :n_assets], part, n_lags)
             moved = np.ascontiguousarray(moving * returns[:, None])
             out.append(moved.reshape(*moved.shape[:2], -1).sum(-1))
         return np.concatenate(out)
 
     def _moving_coefficients(
-        self, series: TokenSeries
+        self, series: TokenSeries, followers: np.ndarray
     ) -> Callable[[np.ndarray], np.ndarray | None]:
         """Return a function of rows that reads the parts which change from bar to bar.
 
-        It gives weighted coefficients ``(b, N, N, L)``, or None where no such part is in the mix.
+        It gives weighted coefficients ``(b, F, N, L)``, or None where no such part is in the mix.
         What the parts read of the whole panel is made here, once for all batches of rows.
         """
         varying, content = self._varying, self._content
@@ -699,10 +700,11 @@ class CrossAttentionForecaster(ForecastEstimator):
         def at(rows: np.ndarray) -> np.ndarray | None:
             moving = None
             if varying is not None:
-                moving = _over_horizon(varying.coefficients(view, rows), self.horizon_)
+                moving = varying.coefficients(view, rows, followers)
+                moving = _over_horizon(moving, self.horizon_)
                 moving *= self.weights_["varying"]
             if content is not None:
-                pulls = self.weights_["content"] * content.coefficients(loudness, rows)
+                pulls = self.weights_["content"] * content.coefficients(loudness, rows, followers)
                 moving = pulls if moving is None else moving + pulls
             return moving
 
@@ -715,7 +717,7 @@ class CrossAttentionForecaster(ForecastEstimator):
         for series, index, rows, _ in self._batches(data, 1):
             if fixed is None:
                 fixed, others = self._fixed_coefficients(index)
-                moving_at = self._moving_coefficients(series)
+                moving_at = self._moving_coefficients(series, np.arange(n_assets))
             out = np.repeat(fixed[None], len(rows), axis=0)
             moving = moving_at(rows)
             if moving is not None:

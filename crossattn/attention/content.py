@@ -6,6 +6,7 @@ Built in chapter: Lag attention.
 from __future__ import annotations
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 OWN_LIMIT = 4.0
@@ -86,16 +87,17 @@ class ContentHeads(nn.Module):
         others = values.sum(-1, keepdim=True) - values  # all sources but the follower itself
         return self.gain[:, None] * others / total
 
-    def coefficients(self, content: Tensor) -> Tensor:
-        """Return what one unit of each token adds to each forecast, ``(M, B, N, N, L)``.
+    def coefficients(self, content: Tensor, followers: ArrayLike | slice = slice(None)) -> Tensor:
+        """Return what one unit of each token adds to each forecast, ``(M, B, F, N, L)``.
 
         Axes are follower, leader and lag, newest first; times the returns they sum to the forecast.
+        ``followers`` are positions of those wanted, all by default.
         """
         source_score, lag_attention = self.scores(content)
         mass, total = self.masses(source_score)
-        follower = self.gain[:, None] / total  # (M, B, N)
+        follower = (self.gain[:, None] / total)[..., followers]  # (M, B, F)
         leader = mass * self.source_scale.exp()[:, None]  # (M, B, N)
-        other = 1.0 - torch.eye(mass.shape[-1], device=mass.device)
-        pair = follower[..., None] * leader[:, :, None] * other  # (M, B, N, N)
+        other = 1.0 - torch.eye(mass.shape[-1], device=mass.device)[followers]
+        pair = follower[..., None] * leader[:, :, None] * other  # (M, B, F, N)
         lags = lag_attention.transpose(1, 2).flip(-1)  # (M, B, N, L)
         return pair[..., None] * lags[:, :, None]

@@ -35,6 +35,7 @@ WEIGHT_PENALTY = 2e-4  # L1, on the two vectors that say what is loud
 TOLERATED_LOSS = 0.002
 CHUNK = 128  # rows computed together
 EVALUATED = 1024
+COEFFICIENTS = 20_000_000  # numbers held at a time
 
 
 def content_channels(series: TokenSeries, scale: np.ndarray) -> np.ndarray:
@@ -178,11 +179,21 @@ class ContentPart:
         return torch.cat(out)[rows - rows[0] // CHUNK * CHUNK].numpy() * self.scale
 
     @torch.no_grad()
-    def coefficients(self, content: Tensor, rows: np.ndarray) -> np.ndarray:
-        """Return coefficients ``(n, n_assets, n_assets, n_lags)`` of raw returns, newest first."""
-        out = [self.heads.coefficients(c).mean(0) for (c,) in self._chunks(rows, content)]
-        found = torch.cat(out)[rows - rows[0] // CHUNK * CHUNK].numpy()
-        return found * self.scale[:, None, None] / self.scale[:, None]
+    def coefficients(self, content: Tensor, rows: np.ndarray, followers: np.ndarray) -> np.ndarray:
+        """Return coefficients of raw returns ``(n, F, n_assets, n_lags)``, newest first."""
+        before, n_sources = self.heads.n_lags - 1, len(self.scale)
+        per_row = len(self.heads.gain) * len(followers) * n_sources * self.heads.n_lags
+        span = max(1, COEFFICIENTS // per_row)  # rows whose coefficients fit in memory
+        parts, stop = [], 0
+        while stop < len(rows):
+            start, stop = stop, int(np.searchsorted(rows, rows[stop] + span))
+            here = rows[start:stop]
+            known = content[..., here[0] - before : here[-1] + 1]
+            parts.append(self.heads.coefficients(known, followers).mean(0)[here - here[0]])
+        found = torch.cat(parts).numpy()
+        found *= self.scale[followers, None, None]
+        found /= self.scale[:, None]
+        return found
 
     def _chunks(self, rows: np.ndarray, *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """Yield equal chunks of what answers consecutive rows, cut at multiples of their length.

@@ -101,21 +101,22 @@ class VaryingPart:
                 out[:, i] += (self._tokens(view, drift) * self._track(view, i)).sum(1)
         return out[rows] * self.scale
 
-    def coefficients(self, view: View, rows: np.ndarray) -> np.ndarray:
-        """Return coefficients of raw returns ``(n, n_assets, n_assets, n_lags)``, newest first.
+    def coefficients(self, view: View, rows: np.ndarray, followers: np.ndarray) -> np.ndarray:
+        """Return coefficients of raw returns ``(n, n_followers, n_assets, n_lags)``, newest first.
 
         Times the returns they sum to the forecast; a product counts for its first token.
         """
-        n_assets = len(self.groups)
-        out = np.zeros((len(rows), n_assets, n_assets, self.n_lags))
-        for i, groups in enumerate(self.groups):
-            for (j, l, context), beta in groups.items():
-                out[:, i, j, l] += by_row(self._factor(view, j, l, context)[rows], beta)
+        out = np.zeros((len(rows), len(followers), len(self.groups), self.n_lags))
+        for k, i in enumerate(followers):
+            for (j, l, context), beta in self.groups[i].items():
+                out[:, k, j, l] += by_row(self._factor(view, j, l, context)[rows], beta)
             if self.drifts[i] is not None:
                 path = self._track(view, i)[rows]
                 for (j, l), beta in zip(self.drifts[i].tokens, path.T, strict=True):
-                    out[:, i, j, l] += beta
-        return out * self.scale[:, None, None] / self.scale[:, None]
+                    out[:, k, j, l] += beta
+        out *= self.scale[followers, None, None]
+        out /= self.scale[:, None]
+        return out
 
     # ---- contexts
 
