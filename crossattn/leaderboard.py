@@ -28,7 +28,7 @@ from crossattn.baselines.trees import BoostedTrees
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.classical import granger, lagged_correlation
 from crossattn.evidence.leadlag import LeadLagReport, analyze_lead_lag_relationships
-from crossattn.evidence.scores import correlation
+from crossattn.evidence.scores import score_forecasts
 from crossattn.forecaster import CrossAttentionForecaster
 from crossattn.portfolio.strategy import CrossAttentionBacktest
 from crossattn.simulate.market import simulate_market
@@ -300,11 +300,12 @@ def _forecast_scores(forecast, test: CrossAttentionData, market, protocol: Proto
     forecast, target = np.asarray(forecast, float), test.y
     if forecast.shape != target.shape:
         return {"error": f"predict gave {forecast.shape}, not {target.shape}"}
-    known = np.isfinite(forecast) & np.isfinite(target)
-    error, power = (target - forecast)[known], target[known]
-    scores = {"r_squared": 1 - (error @ error) / (power @ power)}
-    if market is not None and market.oracle[test.ends].any():
-        scores["fidelity"] = correlation(forecast, market.oracle[test.ends])
+    oracle = None if market is None else market.oracle[test.ends]
+    oracle = (
+        oracle if oracle is not None and oracle.any() else None
+    )  # None where nothing is planted
+    table = score_forecasts({"forecast": forecast}, target, oracle=oracle)
+    scores = table.loc["forecast"].filter(["r_squared", "fidelity"]).to_dict()
     backtest = CrossAttentionBacktest(
         lambda data: forecast,
         transaction_cost=protocol.transaction_cost,
