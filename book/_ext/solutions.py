@@ -1,17 +1,20 @@
-"""Label the folds of hidden solutions "Show the solution"."""
+"""Label folded cells: hidden solutions "Show the solution", folded asserts "Show the check"."""
 
 from __future__ import annotations
 
 from docutils import nodes
 from sphinx.application import Sphinx
 
+NAMES = {"tag_solution": "the solution", "tag_check": "the check"}
+
 
 def name_folds(app: Sphinx, doctree: nodes.document) -> None:
-    """Set the prompt of each hidden cell that is tagged as a solution."""
+    """Set the prompt of each hidden cell by its tag."""
     for cell in doctree.findall(nodes.container):
-        if "tag_solution" in cell["classes"] and cell.get("hide_mode"):
-            cell["prompt_show"] = "Show the solution"
-            cell["prompt_hide"] = "Hide the solution"
+        for tag, name in NAMES.items():
+            if tag in cell["classes"] and cell.get("hide_mode"):
+                cell["prompt_show"] = f"Show {name}"
+                cell["prompt_hide"] = f"Hide {name}"
 
 
 def setup(app: Sphinx) -> dict:
