@@ -2,14 +2,16 @@
 
 Usage: ``python tools/robustness.py [CHAPTER...] [--seeds 10]``; a chapter is a number such as 05.
 Writes ``_build/robustness.json``: by chapter the number of asserts, how many held at each shift,
-and those that failed. The notebooks are not edited: the seeds shift below them
-(``tools/seed_shift``), and their asserts record instead of raising.
+and those that failed. At ten shifts or more the chapter's row is kept in ``book/robustness.json``
+too, from which the page "Claims on fresh seeds" is made. The notebooks are not edited: the seeds
+shift below them (``tools/seed_shift``), and their asserts record instead of raising.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import hashlib
 import json
 import os
 import subprocess
@@ -23,6 +25,8 @@ from notebooks import ROOT, chapters
 STEP = 1000  # between the seeds of two shifts: chapters count their own seeds in ones
 TIMEOUT = 1800
 RESULT = ROOT / "_build" / "robustness.json"
+KEPT = ROOT / "book" / "robustness.json"
+SHIFTS_KEPT = 10  # a row made with fewer says too little to be printed
 
 
 class Recorder(ast.NodeTransformer):
@@ -79,6 +83,19 @@ def run_cells(path: Path) -> dict:
             traceback.print_exc()
             raised[k] = f"{type(error).__name__}: {error}"
     return {"claims": claims, "raised": raised}
+
+
+def code_digest(path: Path) -> str:
+    """Return a digest of a notebook's code, by which a row is known to be older than it."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return hashlib.sha256(json.dumps(code).encode()).hexdigest()[:16]
+
+
+def write_json(path: Path, results: dict) -> None:
+    """Write results by chapter."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def execute(path: Path, shift: int) -> dict:
@@ -170,10 +187,15 @@ def main() -> None:
     unknown = sorted(set(wanted) - set(numbers))
     if unknown:
         parser.error(f"no chapter {unknown[0]!r}: there are {', '.join(numbers)}")
+    digests = {numbers[number].stem: code_digest(numbers[number]) for number in wanted}
     results = study([numbers[number] for number in wanted], args.seeds)
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(RESULT, results)
     print(f"wrote {RESULT.relative_to(ROOT)}")
+    if args.seeds >= SHIFTS_KEPT:
+        kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
+        kept |= {name: {"code": digests[name], **row} for name, row in results.items()}
+        write_json(KEPT, {path.stem: kept[path.stem] for path in chapters() if path.stem in kept})
+        print(f"kept in {KEPT.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """``{plan}``: the whole plan of the book, with what is not written yet marked as planned.
 
 The content is one part a paragraph: its title, then one line a chapter, ``path | title | about``.
-A chapter counts as written where the table of contents lists it.
+A chapter counts as written where the table of contents lists it; one that was studied on fresh seeds
+says how many of its claims hold there.
 A reference to a chapter that is planned becomes its title.
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import yaml
 from docutils import nodes
+from robustness_page import ENOUGH, kept_rows, n_holding
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -46,6 +48,7 @@ class Plan(SphinxDirective):
         toc_path = Path(self.env.srcdir) / "_toc.yml"
         self.env.note_dependency(str(toc_path))
         written = listed_files(yaml.safe_load(toc_path.read_text(encoding="utf-8")))
+        studied = kept_rows(Path(self.env.srcdir))
         plan = nodes.container(classes=["plan"])
         for paragraph in "\n".join(self.content).strip().split("\n\n"):
             title, *chapters = paragraph.splitlines()
@@ -53,13 +56,16 @@ class Plan(SphinxDirective):
             items = nodes.bullet_list(classes=["plan-part"])
             for chapter in chapters:
                 path, name, about = (part.strip() for part in chapter.split("|"))
-                items += self.chapter(path, name, about, path in written)
+                row = studied.get(posixpath.basename(path))
+                items += self.chapter(path, name, about, path in written, row)
             plan += items
         return [plan]
 
     @staticmethod
-    def chapter(path: str, name: str, about: str, is_written: bool) -> nodes.list_item:
-        """Return one line: a link where the chapter is written, its subject, a mark where not."""
+    def chapter(
+        path: str, name: str, about: str, is_written: bool, studied: dict | None
+    ) -> nodes.list_item:
+        """Return one line: a link where the chapter is written, its subject, a mark."""
         title: nodes.Node = nodes.inline(name, name, classes=["plan-title"])
         if is_written:
             title = addnodes.pending_xref(
@@ -74,8 +80,12 @@ class Plan(SphinxDirective):
         line = nodes.paragraph(classes=["plan-line"])
         line += title
         line += nodes.inline(about, about, classes=["plan-about"])
-        if not is_written:
-            line += nodes.inline("planned", "planned", classes=["plan-planned"])
+        mark = "" if is_written else "planned"
+        if studied:
+            n_held = n_holding(studied, ENOUGH)
+            mark = f"{n_held} of {studied['asserts']} claims hold on fresh seeds"
+        if mark:
+            line += nodes.inline(mark, mark, classes=["plan-mark"])
         return nodes.list_item("", line)
 
 

@@ -1,10 +1,15 @@
 """The robustness study: seeds shift below an unedited notebook, and its asserts record."""
 
 import json
+import sys
 
 import nbformat
 import pytest
 import robustness
+
+pytest.importorskip("sphinx")
+sys.path.insert(0, str(robustness.ROOT / "book" / "_ext"))
+import robustness_page
 
 CELLS = [
     """
@@ -83,3 +88,26 @@ def test_an_unknown_chapter_is_refused_by_name(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         robustness.main()
     assert "no chapter '99'" in capsys.readouterr().err
+
+
+def test_the_page_counts_claims_and_marks_rows_that_are_old(tmp_path):
+    chapter = tmp_path / "book" / "part" / "01_claims.ipynb"
+    chapter.parent.mkdir(parents=True)
+    (tmp_path / "_toc.yml").write_text("root: index\nchapters: [{file: book/part/01_claims}]\n")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("assert True")])
+    nbformat.write(notebook, chapter)
+    failed = [
+        {"cell": 0, "assert": "once", "shifts": [4]},
+        {"cell": 0, "assert": "twice", "shifts": [4, 5]},
+        {"cell": 0, "assert": "raises KeyError: 1", "shifts": [4, 5]},
+    ]
+    row = {"asserts": 5, "held": [5, 5, 5, 3, 4, 5, 5, 5, 5, 5], "failed": failed}
+    for digest, mark in ((robustness.code_digest(chapter), ""), ("other", " †")):
+        robustness.write_json(
+            tmp_path / "book" / "robustness.json", {"01_claims": {"code": digest, **row}}
+        )
+        page = robustness_page.markdown(tmp_path)
+        assert f"| {{doc}}`/book/part/01_claims`{mark} | 5 | 3 | 4 | 60.0% |" in page
+        assert "| **all** | 5 | 3 | 4 | |" in page
+        assert ("† The chapter's code has changed since." in page) == bool(mark)
+        assert sum("twice` fails at 2 of 10" in line for line in page) == 1
