@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,18 @@ from crossattn._io import atomic_write
 from crossattn._validation import check_int
 from crossattn.baselines.linear import VAR
 from crossattn.baselines.naive import OwnLagAR, Zero
-from crossattn.baselines.neural import DLinear, MultiAssetRNN, VariateTokenTransformer
+from crossattn.baselines.neural import (
+    Crossformer,
+    DLinear,
+    MarketGatedTransformer,
+    MultiAssetRNN,
+    NeuralBaseline,
+    PatchTST,
+    VariateTokenTransformer,
+)
 from crossattn.baselines.trees import BoostedTrees
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.classical import granger, lagged_correlation
+from crossattn.evidence.classical import granger, lagged_correlation, pcmci
 from crossattn.evidence.leadlag import LeadLagReport, analyze_lead_lag_relationships
 from crossattn.evidence.scores import score_forecasts
 from crossattn.forecaster import CrossAttentionForecaster
@@ -97,6 +106,10 @@ class EdgeTest:
         return self.test(data, alpha=alpha, **self.options)
 
 
+def _network(network: type[NeuralBaseline], seed: int) -> NeuralBaseline:
+    return network(volatility_weights=True, seed=seed, device="cpu")
+
+
 MODELS: dict[str, Callable[[int], Any]] = {
     "forecaster": lambda seed: CrossAttentionForecaster(seed=seed, device="cpu", progress=False),
     "static_part": lambda seed: CrossAttentionForecaster(varying=False, content=False),
@@ -105,13 +118,20 @@ MODELS: dict[str, Callable[[int], Any]] = {
     "own_lags": lambda seed: OwnLagAR(),
     "zero": lambda seed: Zero(),
     "boosted_trees": lambda seed: BoostedTrees(seed=seed),
-    "lstm": lambda seed: MultiAssetRNN(volatility_weights=True, seed=seed, device="cpu"),
-    "dlinear": lambda seed: DLinear(volatility_weights=True, seed=seed, device="cpu"),
-    "itransformer": lambda seed: VariateTokenTransformer(
-        volatility_weights=True, seed=seed, device="cpu"
-    ),
+    **{
+        name: partial(_network, network)
+        for name, network in {
+            "lstm": MultiAssetRNN,
+            "dlinear": DLinear,
+            "patchtst": PatchTST,
+            "crossformer": Crossformer,
+            "itransformer": VariateTokenTransformer,
+            "master": MarketGatedTransformer,
+        }.items()
+    },
     "lagged_correlation": lambda seed: EdgeTest(lagged_correlation, max_lag=23),
     "granger": lambda seed: EdgeTest(granger),
+    "pcmci": lambda seed: EdgeTest(pcmci),
 }
 
 

@@ -4,8 +4,11 @@ from .naive import LastValue as LastValue
 from .naive import Momentum as Momentum
 from .naive import OwnLagAR as OwnLagAR
 from .naive import Zero as Zero
+from .neural import Crossformer as Crossformer
 from .neural import DLinear as DLinear
+from .neural import MarketGatedTransformer as MarketGatedTransformer
 from .neural import MultiAssetRNN as MultiAssetRNN
+from .neural import PatchTST as PatchTST
 from .neural import SingleAssetLSTM as SingleAssetLSTM
 from .neural import VariateTokenTransformer as VariateTokenTransformer
 from .trees import BoostedTrees as BoostedTrees

@@ -6,6 +6,7 @@ forecasts at the last step only.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -93,6 +94,110 @@ class VariateTransformer(nn.Module):
             attentions.append(attention)
         forecast = self.head(self.norm(token))  # (B, N, 1)
         return (forecast, attentions) if return_attention else forecast
+
+
+class PatchTransformer(nn.Module):
+    """Self-attention over patches of one asset's own window; its weights are shared by all assets.
+
+    Patches overlap by half.
+    """
+
+    every_step = False
+    patch = 4
+
+    def __init__(self, n_assets: int, n_features: int, window: int, width: int) -> None:
+        super().__init__()
+        size = min(self.patch, window)
+        self.size, self.stride = size, max(size // 2, 1)
+        n_patches = (window - size) // self.stride + 1
+        self.embed = nn.Linear(size * n_features, width)
+        self.position = nn.Parameter(0.02 * torch.randn(n_patches, width))
+        self.encoder = nn.Sequential(_encoder(width), _encoder(width))
+        self.head = nn.Linear(n_patches * width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Forecast each asset from its own past at the last step."""
+        # patches end at the window's last bar; the oldest bars may be left over
+        flipped = x.flip(2).unfold(2, self.size, self.stride)  # (B, N, P, F, size)
+        patches = self.embed(flipped.flatten(3)) + self.position  # (B, N, P, D)
+        batch, n_assets = patches.shape[:2]
+        token = self.encoder(patches.flatten(0, 1))  # (B N, P, D)
+        return self.head(token.flatten(1)).view(batch, n_assets, 1)
+
+
+class SegmentTransformer(nn.Module):
+    """Attention across time within each asset, then across assets through a few routers."""
+
+    every_step = False
+    segment = 4
+
+    def __init__(
+        self, n_assets: int, n_features: int, window: int, width: int, n_routers: int = 4
+    ) -> None:
+        super().__init__()
+        self.size = min(self.segment, window)
+        n_segments = window // self.size
+        self.embed = nn.Linear(self.size * n_features, width)
+        self.position = nn.Parameter(0.02 * torch.randn(n_assets, n_segments, width))
+        self.across_time = _encoder(width)
+        self.routers = nn.Parameter(0.02 * torch.randn(n_segments, n_routers, width))
+        self.gather = nn.MultiheadAttention(width, 4, batch_first=True)
+        self.spread = nn.MultiheadAttention(width, 4, batch_first=True)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(n_segments * width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Forecast each asset from all segments of all assets at the last step."""
+        newest = x[:, :, x.shape[2] % self.size :]
+        segments = newest.unfold(2, self.size, self.size).flatten(3)  # (B, N, S, F size)
+        token = self.embed(segments) + self.position  # (B, N, S, D)
+        batch, n_assets, n_segments, width = token.shape
+        token = self.across_time(token.flatten(0, 1)).view(token.shape)
+        token = token.transpose(1, 2).flatten(0, 1)  # (B S, N, D)
+        routers = self.routers.repeat(batch, 1, 1)  # (B S, R, D)
+        summary, _ = self.gather(routers, token, token, need_weights=False)
+        update, _ = self.spread(token, summary, summary, need_weights=False)
+        token = self.norm(token + update).view(batch, n_segments, n_assets, width)
+        return self.head(token.transpose(1, 2).flatten(2))  # (B, N, 1)
+
+
+class GatedTransformer(nn.Module):
+    """Features gated by the market's state; attention over time, then over assets, then over time.
+
+    The market's state is the mean over assets of each feature: newest, average and spread.
+    """
+
+    every_step = False
+
+    def __init__(self, n_assets: int, n_features: int, window: int, width: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(3 * n_features, n_features)
+        self.embed = nn.Linear(n_features, width)
+        self.position = nn.Parameter(0.02 * torch.randn(window, width))
+        self.within_asset = _encoder(width)
+        self.across_assets = _encoder(width)
+        self.query = nn.Linear(width, width, bias=False)
+        self.head = nn.Linear(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Forecast each asset from all assets at the last step."""
+        market = x.mean(dim=1)  # (B, T, F)
+        state = [market[:, -1], market.mean(dim=1), market.std(dim=1, unbiased=False)]
+        gate = self.gate(torch.cat(state, dim=1)).softmax(dim=1) * x.shape[3]  # (B, F)
+        token = self.embed(x * gate[:, None, None]) + self.position  # (B, N, T, D)
+        batch, n_assets, steps, width = token.shape
+        token = self.within_asset(token.flatten(0, 1)).view(token.shape)
+        token = self.across_assets(token.transpose(1, 2).flatten(0, 1))  # (B T, N, D)
+        token = token.view(batch, steps, n_assets, width).transpose(1, 2)  # (B, N, T, D)
+        weight = (token @ self.query(token[:, :, -1:]).transpose(2, 3)).softmax(dim=2)
+        return self.head((weight * token).sum(dim=2))  # (B, N, 1)
+
+
+def _encoder(width: int, n_heads: int = 4) -> nn.Module:
+    """Return one of torch's transformer layers, without dropout."""
+    return nn.TransformerEncoderLayer(
+        width, n_heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True
+    )
 
 
 class _Block(nn.Module):

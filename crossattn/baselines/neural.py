@@ -21,7 +21,10 @@ from crossattn.baselines.linear import CLIP, VOLATILITY_HALF_LIFE
 from crossattn.baselines.networks import (
     AssetLSTM,
     DecompositionLinear,
+    GatedTransformer,
     JointLSTM,
+    PatchTransformer,
+    SegmentTransformer,
     VariateTransformer,
 )
 from crossattn.runtime import select_device
@@ -209,6 +212,57 @@ class DLinear(NeuralBaseline):
     """
 
     architecture = DecompositionLinear
+
+
+class PatchTST(NeuralBaseline):
+    """Self-attention over patches of each asset's own past, after PatchTST.
+
+    Notes
+    -----
+    Patches of four bars in place of sixteen, since a window has sixteen bars; the paper's instance
+    normalisation is left out, since returns have no level to remove.
+
+    References
+    ----------
+    Nie, Nguyen, Sinthong and Kalagnanam (2023), "A Time Series is Worth 64 Words: Long-term
+    Forecasting with Transformers", ICLR.
+    """
+
+    architecture = PatchTransformer
+
+
+class Crossformer(NeuralBaseline):
+    """Two-stage attention, across time and then across assets through routers, after Crossformer.
+
+    Notes
+    -----
+    One layer, without the paper's hierarchy of merged segments and its decoder: one step is
+    forecast, by a linear map of all segments.
+
+    References
+    ----------
+    Zhang and Yan (2023), "Crossformer: Transformer Utilizing Cross-Dimension Dependency for
+    Multivariate Time Series Forecasting", ICLR.
+    """
+
+    architecture = SegmentTransformer
+
+
+class MarketGatedTransformer(NeuralBaseline):
+    """Market-gated features, attention within and across stocks, after MASTER.
+
+    Notes
+    -----
+    The paper gates by the state of market indices; here it is the mean of the assets' features. As
+    in the paper no layer knows which asset is which: a fixed leader shows only in what it does.
+
+    References
+    ----------
+    Li, Liu, Shen, Guo, Shi and Xu (2024), "MASTER: Market-Guided Stock Transformer for Stock Price
+    Forecasting", AAAI 38.
+    """
+
+    architecture = GatedTransformer
 
 
 class VariateTokenTransformer(NeuralBaseline):

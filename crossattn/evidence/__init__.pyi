@@ -6,6 +6,7 @@ from .calibration import up_probability as up_probability
 from .classical import granger as granger
 from .classical import hayashi_yoshida as hayashi_yoshida
 from .classical import lagged_correlation as lagged_correlation
+from .classical import pcmci as pcmci
 from .contributions import Contributions as Contributions
 from .contributions import measure_contributions as measure_contributions
 from .contributions import without_source as without_source

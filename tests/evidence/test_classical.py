@@ -1,12 +1,15 @@
 """Classical references: against statsmodels, against a slow loop, on planted and null markets."""
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from statsmodels.tsa.api import VAR as StatsmodelsVAR
 
 from crossattn import prepare_cross_attention_data, simulate_market
-from crossattn.errors import InvalidInputError
+from crossattn.errors import InvalidInputError, MissingDependencyError
 from crossattn.evidence import classical
 
 
@@ -26,11 +29,27 @@ def lags_of(edges):
     return {(e.leader, e.follower): e.lag for e in edges.itertuples()}
 
 
-@pytest.mark.parametrize("method", [classical.granger, classical.lagged_correlation])
+@pytest.mark.parametrize(
+    "method", [classical.granger, classical.lagged_correlation, classical.pcmci]
+)
 def test_planted_pairs_are_found_at_their_lags(planted, method):
     market, data = planted
     found = lags_of(method(data).edges.query("significant"))
     assert lags_of(market.edges).items() <= found.items()
+
+
+def test_pcmci_names_none_of_three_assets_without_leaders_and_skips_gaps():
+    _, data = windows("null", n_assets=3, n_steps=1500, seed=3)
+    assert classical.pcmci(data, max_lag=2).nobody_leads
+    panel = np.array(data.panel)
+    panel[700:720, 1] = np.nan
+    assert classical.pcmci(replace(data, panel=panel), max_lag=2).nobody_leads
+
+
+def test_pcmci_without_tigramite_says_what_to_install(planted, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tigramite.pcmci", None)
+    with pytest.raises(MissingDependencyError, match="tigramite"):
+        classical.pcmci(planted[1])
 
 
 def test_textbook_granger_equals_statsmodels():
