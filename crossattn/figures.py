@@ -7,6 +7,7 @@ zero, so that two figures of the book can be compared by eye.
 from __future__ import annotations
 
 import io
+import sys
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SEQUENTIAL = "cividis"
 DIVERGING = "RdBu_r"
@@ -24,10 +26,14 @@ PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 LARGE_MAP = 12  # assets; beyond them a heatmap keeps its size and its labels shrink
 MAP_INCHES = 9.0
 MOST_LABELS = 60
+LARGEST_SVG = 250_000  # bytes; a larger figure of a notebook is a PNG at twice its size
 
 
 def use_style() -> None:
-    """Set the book's look; one call at the top of a chapter."""
+    """Set the book's look; one call at the top of a chapter.
+
+    In a notebook, figures are SVG from then on, or PNG at twice the size where SVG is large.
+    """
     import matplotlib as mpl
 
     mpl.rcParams.update(
@@ -45,6 +51,26 @@ def use_style() -> None:
             "svg.hashsalt": "crossattn",
         }
     )
+    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()) is not None:
+        from matplotlib.figure import Figure
+        from matplotlib_inline import backend_inline  # noqa: F401 - sets its own formats on import
+
+        shell.display_formatter.formatters["image/png"].pop(Figure, None)
+        shell.display_formatter.mimebundle_formatter.for_type(Figure, notebook_image)
+
+
+def notebook_image(figure: Figure, **_) -> dict[str, str | bytes]:
+    """Return a figure for a notebook, by mime type: SVG, or PNG where SVG is large."""
+
+    def printed(**options) -> bytes:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, bbox_inches="tight", **options)
+        return buffer.getvalue()
+
+    svg = printed(format="svg", metadata={"Date": None})
+    if len(svg) <= LARGEST_SVG:
+        return {"image/svg+xml": svg.decode()}
+    return {"image/png": printed(format="png", dpi=2 * figure.dpi, metadata={"Software": None})}
 
 
 def new_axes(ax: Axes | None, **options) -> Axes:
