@@ -16,7 +16,7 @@ import numpy as np
 
 from crossattn.errors import InvalidInputError
 
-INK = "#000000"
+INK, PAPER = "#000000", "#fefefe"
 COLOURS = {
     "query": "#0072B2",
     "key": "#E69F00",
@@ -39,17 +39,14 @@ class Box(NamedTuple):
     width: float
     height: float
 
-    def side(self, other: Box) -> tuple[float, float]:
-        """Return the middle of the side that faces another box."""
+    def side(self, other: Box, along: str = "") -> tuple[float, float]:
+        """Return the middle of the side that faces another box, along "x" or "y" where given."""
         middle_x, middle_y = self.x + self.width / 2, self.y + self.height / 2
         right, left = other.x - self.x - self.width, self.x - other.x - other.width
         below, above = other.y - self.y - self.height, self.y - other.y - other.height
-        widest = max(right, left, below, above)
-        if widest == right:
-            return self.x + self.width, middle_y
-        if widest == left:
-            return self.x, middle_y
-        return middle_x, self.y + self.height if widest == below else self.y
+        if along == "x" or (not along and max(right, left) >= max(below, above)):
+            return self.x + self.width if right >= left else self.x, middle_y
+        return middle_x, self.y + self.height if below >= above else self.y
 
 
 class Diagram:
@@ -94,9 +91,11 @@ class Diagram:
         share of the colour inside it.
         """
         self._hold(x, y, width, height)
+        short = min(width, height)
         self._parts.append(
-            f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="4" '
-            f'stroke="{_colour(colour)}" stroke-width="1.5"{_dashes(dashed)} '
+            f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" '
+            f'rx="{min(4, short / 6):.2g}" stroke="{_colour(colour)}" '
+            f'stroke-width="{min(1.5, short / 14):.2g}"{_dashes(dashed)} '
             f'fill="{_colour(colour)}" fill-opacity="{strength:g}"/>'
         )
         place = Box(x, y, width, height)
@@ -156,30 +155,34 @@ class Diagram:
         dashed: bool = False,
         head: bool = True,
         width: float = 1.5,
-        above: float = 10,
+        along: str = "",
     ) -> None:
-        """Draw an arrow between two boxes or points, with text ``above`` its middle."""
+        """Draw an arrow between two boxes or points, with text on its middle.
+
+        It joins the sides that face each other: left and right with ``along="x"``, bottom and top
+        with "y", whichever are farther apart by default.
+        """
         ends = [Box(*end, 0, 0) if len(end) == 2 else end for end in (start, end)]
-        (x0, y0), (x1, y1) = ends[0].side(ends[1]), ends[1].side(ends[0])
+        (x0, y0), (x1, y1) = ends[0].side(ends[1], along), ends[1].side(ends[0], along)
         length = float(np.hypot(x1 - x0, y1 - y0))
         if length == 0:
             raise InvalidInputError("end: an arrow needs two different ends")
         self._hold(min(x0, x1), min(y0, y1), abs(x1 - x0), abs(y1 - y0))
-        along, across = (x1 - x0) / length, (y1 - y0) / length
+        dx, dy = (x1 - x0) / length, (y1 - y0) / length
         tip = 8.0 if head else 0.0
         paint = _colour(colour) if colour else INK
         self._parts.append(
-            f'<path d="M{x0:g} {y0:g}L{x1 - tip * along:.4g} {y1 - tip * across:.4g}" fill="none" '
+            f'<path d="M{x0:g} {y0:g}L{x1 - tip * dx:.4g} {y1 - tip * dy:.4g}" fill="none" '
             f'stroke="{paint}" stroke-width="{width:g}"{_dashes(dashed)}/>'
         )
         if head:
             corners = [(x1, y1)]
             for turn in (4.0, -4.0):
-                corners.append((x1 - 9 * along - turn * across, y1 - 9 * across + turn * along))
+                corners.append((x1 - 9 * dx - turn * dy, y1 - 9 * dy + turn * dx))
             points = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
             self._parts.append(f'<polygon points="{points}" fill="{paint}"/>')
         if text:
-            self.text((x0 + x1) / 2, (y0 + y1) / 2 - above, text)
+            self.text((x0 + x1) / 2, (y0 + y1) / 2, text, halo=True)
 
     def text(
         self,
@@ -190,10 +193,12 @@ class Diagram:
         size: float = SIZE,
         anchor: str = "middle",
         bold: bool = False,
+        halo: bool = False,
     ) -> None:
         """Write text around a point: ``q_i`` lowers, ``K^T`` raises, a line break starts a line.
 
-        ``anchor`` is "start", "middle" or "end": which part of a line stands at ``x``.
+        ``anchor`` is "start", "middle" or "end": which part of a line stands at ``x``; ``halo``
+        keeps what is behind the text away from it.
         """
         lines = text.split("\n")
         for number, line in enumerate(lines):
@@ -201,10 +206,11 @@ class Diagram:
             left = x - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
             middle = y + (number - (len(lines) - 1) / 2) * 1.3 * size
             self._hold(left, middle - 0.7 * size, wide, 1.4 * size, line)
-            weight = ' font-weight="600"' if bold else ""
+            style = ' font-weight="600"' if bold else ""
+            style += f' stroke="{PAPER}" stroke-width="4" paint-order="stroke"' if halo else ""
             self._parts.append(
                 f'<text x="{x:g}" y="{middle + 0.35 * size:.4g}" font-size="{size:g}" '
-                f'text-anchor="{anchor}"{weight}>{_raised(line, size)}</text>'
+                f'text-anchor="{anchor}"{style}>{_raised(line, size)}</text>'
             )
 
     def span(self, start: float, end: float, y: float, text: str, colour: str = "data") -> None:

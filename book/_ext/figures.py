@@ -8,7 +8,7 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.application import Sphinx
 
-LIGHT_INK = {"#000000": "#e8e8e8", "#555555": "#b5b5b5", "#808080": "#a0a0a0"}
+LIGHT_INK = {"#000000": "#e8e8e8", "#fefefe": "#121212", "#555555": "#b5b5b5", "#808080": "#a0a0a0"}
 BACKGROUND = re.compile(r'(<g id="patch_\d+">\s*<path [^>]*style="fill: )#ffffff')
 INK = re.compile("|".join(LIGHT_INK), re.I)
 
