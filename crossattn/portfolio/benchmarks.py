@@ -170,31 +170,46 @@ def compare(
     ).T
 
 
-def plot_equity(results: Mapping[str, BacktestResult]) -> Axes:
+def plot_equity(results: Mapping[str, BacktestResult], *, exposure: bool = False) -> Axes:
     """Plot equity over initial capital, and the drawdown below it, of several backtests.
 
     Parameters
     ----------
     results : mapping of name to BacktestResult
+    exposure : bool
+        Also gross exposure and turnover, each as the mean of a fiftieth of the rows.
 
     Returns
     -------
     matplotlib Axes
-        Of the equity, on a log scale; the drawdown has axes of its own in the same figure.
+        Of the equity, on a log scale; the other panels have axes of their own in the same figure.
     """
     import matplotlib.pyplot as plt
 
-    _, (above, below) = plt.subplots(
-        2, sharex=True, figsize=(7.0, 4.6), height_ratios=(3, 1), constrained_layout=True
+    heights = (3, 1, 1, 1) if exposure else (3, 1)
+    _, axes = plt.subplots(
+        len(heights),
+        sharex=True,
+        figsize=(7.0, 6.4 if exposure else 4.6),
+        height_ratios=heights,
+        constrained_layout=True,
     )
+    above, below, *others = axes
     for name, result in results.items():
         wealth = result.equity / result.initial_capital
         drawdown = wealth / wealth.cummax().clip(lower=1.0) - 1
         above.plot(wealth.index, wealth.to_numpy(), label=name)
         below.fill_between(drawdown.index, 100 * drawdown.to_numpy(), alpha=0.4, linewidth=0)
+        held = result.weights.abs().sum(axis=1)
+        for ax, rows in zip(others, (held, result.turnover), strict=False):  # none unless asked
+            smooth = rows.rolling(max(1, len(rows) // 50), min_periods=1).mean()
+            ax.plot(smooth.index, smooth.to_numpy(), linewidth=1)
     above.set(ylabel="equity / initial capital", yscale="log")
     above.legend()
-    below.set(xlabel="time (UTC)", ylabel="drawdown (%)")
+    below.set(ylabel="drawdown (%)")
+    for ax, label in zip(others, ("gross exposure", "turnover per bar"), strict=False):
+        ax.set(ylabel=label, ylim=(0, None))
+    axes[-1].set(xlabel="time (UTC)")
     return above
 
 

@@ -19,6 +19,7 @@ from crossattn.portfolio import (
     inverse_volatility,
     mean_variance_weights,
     momentum,
+    plot_equity,
     risk_by_asset,
 )
 
@@ -151,6 +152,22 @@ def test_capacity_falls_with_size():
     )
     assert (np.diff(curve["annual_return"]) < 0).all()
     assert (np.diff(curve["cost_share"]) > 0).all()
+
+
+def test_account_plot_shows_drawdown_exposure_and_turnover():
+    import matplotlib.pyplot as plt
+
+    prices = walk(rows=100)
+    half = backtest_weights(0.5 * equal_weight(prices), prices, transaction_cost=0.0)
+    figure = plot_equity({"half": half}, exposure=True).figure
+    equity, drawdown, exposure, turnover = figure.axes
+    assert np.allclose(equity.lines[0].get_ydata(), half.equity / half.initial_capital)
+    assert np.isclose(exposure.lines[0].get_ydata()[50], 0.5, atol=0.01)
+    assert np.isclose(turnover.lines[0].get_ydata()[50], half.turnover.iloc[49:51].mean())
+    deepest = drawdown.collections[0].get_paths()[0].vertices[:, 1].min()
+    assert np.isclose(deepest, 100 * half.metrics()["max_drawdown"])
+    assert len(plot_equity({"half": half}).figure.axes) == 2
+    plt.close("all")
 
 
 def test_compare_puts_all_on_the_same_costs():
