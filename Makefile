@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: setup book test lint lab demo bench robustness assignments grade clean help
+.PHONY: setup book pdf test lint lab demo bench robustness assignments grade clean help
 
 setup: $(STAMP)  ## make .venv and install everything
 $(STAMP): pyproject.toml constraints.txt
@@ -26,6 +26,9 @@ book: $(STAMP)  ## render the whole book, every notebook executed, into _build/h
 
 $(PAGES):
 	@$(MAKE) --no-print-directory book
+
+pdf: $(STAMP) $(PAGES)  ## the book as one PDF, _build/book.pdf, printed by Chromium
+	@$(BIN)/python tools/print_book.py
 
 test: $(STAMP) $(PAGES)  ## every check that CI runs
 	@$(BIN)/python tools/check.py

@@ -1,7 +1,7 @@
 """HTML report: one self-contained page from figures, tables and configuration.
 
-Every text is escaped and the page forbids scripts and outside requests to itself, so that a symbol
-name is data whatever it contains.
+Every text is escaped and the page forbids itself outside requests and every script but that of the
+attention explorer, so that a symbol name is data whatever it contains.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from crossattn.evidence.explorer import AttentionExplorer
+
 
 @dataclass(frozen=True)
 class Section:
@@ -38,6 +40,8 @@ class Section:
         Drawn into the page: the figure of the axes, or a PNG.
     caption : str
         Under the figure; also its alternative text.
+    explorer : AttentionExplorer, optional
+        Attention maps with sliders, below the figure.
     """
 
     title: str
@@ -45,6 +49,7 @@ class Section:
     table: pd.DataFrame | None = None
     figure: Axes | bytes | None = None
     caption: str = ""
+    explorer: AttentionExplorer | None = None
 
     @property
     def paragraphs(self) -> list[str]:
@@ -82,8 +87,13 @@ def render_report(
     >>> "<b>" in page
     False
     """
+    script = ""
+    if any(section.explorer is not None for section in sections):
+        from crossattn.evidence.explorer import script_digest
+
+        script = script_digest()
     page = _TEMPLATES.get_template("report.html.jinja")
-    return page.render(title=title, lead=lead, sections=sections, facts=facts)
+    return page.render(title=title, lead=lead, sections=sections, facts=facts, script=script)
 
 
 def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section], **parts) -> None:

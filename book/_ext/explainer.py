@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,11 +30,12 @@ MARKETS = {
     "switching": "The leader changes",
     "null": "Nobody leads",
 }
+SHARED = ("elements.js", "widgets.js")  # the first is the package's own
 SCRIPTS = {
-    "forecaster": ("markets.js", "forecaster.js", "widgets.js", "ownbars.js", "explainer.js"),
-    "qkv": ("widgets.js", "qkv.js"),
-    "leaks": ("widgets.js", "leaks.js"),
-    "costs": ("markets.js", "forecaster.js", "widgets.js", "costs.js"),
+    "forecaster": ("markets.js", "forecaster.js", *SHARED, "ownbars.js", "explainer.js"),
+    "qkv": (*SHARED, "qkv.js"),
+    "leaks": (*SHARED, "leaks.js"),
+    "costs": ("markets.js", "forecaster.js", *SHARED, "costs.js"),
 }
 WAITING = {
     "forecaster": "A forecaster plays a simulated market bar by bar: which source and lag each "
@@ -210,16 +212,19 @@ class Explainer(SphinxDirective):
         return [nodes.raw("", html, format="html")]
 
 
-def write_markets(app: Sphinx, error: Exception | None) -> None:
-    """Copy the file of all markets into the build."""
+def write_scripts(app: Sphinx, error: Exception | None) -> None:
+    """Copy the file of all markets and the package's helpers into the build."""
     if error is None and app.builder.format == "html":
-        target = Path(app.outdir) / "_static" / "explainer" / "markets.js"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(markets_script(Path(app.srcdir)).read_bytes())
+        root, target = Path(app.srcdir), Path(app.outdir) / "_static" / "explainer"
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(markets_script(root), target / "markets.js")
+        shutil.copyfile(
+            root / "crossattn" / "evidence" / "elements.js", target / "elements.js"
+        )
 
 
 def setup(app: Sphinx) -> dict:
     """Register."""
     app.add_directive("explainer", Explainer)
-    app.connect("build-finished", write_markets)
+    app.connect("build-finished", write_scripts)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from crossattn.model.network import CrossAttentionMultiAsset
     from crossattn.windows.dataset import CrossAttentionData
 
+ATTENTION_FILE = "attention.json"
 BARS_FILE = "bars.json"
 WALK_FORWARD_FILE = "walk_forward.csv"
 OTHER_SPACING = 1.5  # times that of training

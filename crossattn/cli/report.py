@@ -6,10 +6,14 @@ import argparse
 import io
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crossattn.cli._argtypes import new_file
 from crossattn.cli._console import echo
 from crossattn.cli._run_folder import add_folders
+
+if TYPE_CHECKING:
+    from crossattn.evidence.explorer import AttentionExplorer
 
 NAMES = ("leader", "follower")  # symbols are texts, also one that is called NA or 0700
 HELP = "write one self-contained HTML page of a run: curve, attention, leaders, configuration"
@@ -37,7 +41,11 @@ def run(args: argparse.Namespace) -> None:
     for name, caption in FIGURES.items():
         path = run_dir / "figures" / f"{name}.png"
         if path.is_file():
-            sections.append(Section(name.capitalize(), figure=_read_png(path), caption=caption))
+            explorer = _read_explorer(run_dir) if name == "attention" else None
+            section = Section(
+                name.capitalize(), figure=_read_png(path), caption=caption, explorer=explorer
+            )
+            sections.append(section)
     leaders = run_dir / "lead_lag.csv"
     if leaders.is_file():
         try:
@@ -81,6 +89,21 @@ def _read_png(path: Path) -> bytes:
     except (OSError, SyntaxError, ValueError):
         raise DamagedFileError(f"{path} is damaged; train the run again") from None
     return data
+
+
+def _read_explorer(run_dir: Path) -> AttentionExplorer | None:
+    """Return the run's attention maps to look through, if it kept any."""
+    from crossattn.cli._run_folder import ATTENTION_FILE
+    from crossattn.errors import DamagedFileError, InvalidInputError
+    from crossattn.evidence.explorer import AttentionExplorer
+
+    path = run_dir / ATTENTION_FILE
+    if not path.is_file():
+        return None
+    try:
+        return AttentionExplorer(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, InvalidInputError):
+        raise DamagedFileError(f"{path} is damaged; train the run again") from None
 
 
 def _shown(value: object) -> object:

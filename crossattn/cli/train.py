@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -253,6 +255,8 @@ def _write_evidence(run_dir: Path, model, plot_losses, test) -> None:
     """Write losses, attention, tested leaders and a backtest into the run folder."""
     from crossattn._io import atomic_write
     from crossattn.cli._money import METRICS_FILE, draw_equity, metrics_of, write_metrics
+    from crossattn.cli._run_folder import ATTENTION_FILE
+    from crossattn.evidence.explorer import explore_attention
     from crossattn.evidence.leadlag import analyze_lead_lag_relationships
     from crossattn.evidence.maps import attention_maps
     from crossattn.figures import png_of, use_style
@@ -263,6 +267,10 @@ def _write_evidence(run_dir: Path, model, plot_losses, test) -> None:
     with atomic_write(run_dir / "lead_lag.csv") as temporary:
         report.edges.to_csv(temporary, index=False)
     maps = attention_maps(model, test, every=max(1, len(test) // 1000))
+    with suppress(InvalidInputError):  # too many assets for one page: the figure has to do
+        content = json.dumps(explore_attention(maps).content)
+        with atomic_write(run_dir / ATTENTION_FILE) as temporary:
+            temporary.write_text(content, encoding="utf-8")
     figures = {"attention": maps.plot(), "leaders": report.plot()}
     if plot_losses is not None:
         figures["loss"] = plot_losses()

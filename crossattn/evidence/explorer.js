@@ -1,34 +1,15 @@
 (() => {
   "use strict";
-  const SVG = "http://www.w3.org/2000/svg";
-  const CIVIDIS = [[0, 34, 78], [53, 69, 108], [102, 105, 112], [148, 142, 119], [200, 184, 102],
-    [254, 232, 56]];
-
-  const shade = (share) => {
-    const place = Math.min(Math.max(share, 0), 1) * (CIVIDIS.length - 1);
-    const low = Math.min(Math.floor(place), CIVIDIS.length - 2);
-    return CIVIDIS[low].map((v, k) => Math.round(v + (place - low) * (CIVIDIS[low + 1][k] - v)));
-  };
+  const { element, drawn, sequential, inkOn } = window.crossattnElements;
   const range = (size) => Array.from({ length: size }, (_, k) => k);
-  const element = (parent, name, text = "") => {
-    const made = document.createElement(name);
-    made.textContent = text;
-    parent.append(made);
-    return made;
-  };
-  const drawn = (parent, name, attributes) => {
-    const made = document.createElementNS(SVG, name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    parent.append(made);
-    return made;
-  };
 
   function start(root) {
     root.dataset.ready = "yes";
     const content = JSON.parse(root.querySelector("script").textContent);
     const { symbols, sources, times, size, packed } = content;
     const [nTimes, nHeads, nLags] = size;
-    const n = sources.length;
+    const n = sources.length, many = n > 12;
+    root.classList.toggle("many", many);
     const codes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
     const shareAt = (t, h, i, j, l) =>
       (codes[(((t * nHeads + h) * symbols.length + i) * n + j) * nLags + l] / 255) ** 2;
@@ -74,6 +55,7 @@
     panels.className = "panels";
     const map = element(panels, "div");
     map.className = "map";
+    map.tabIndex = 0; // it scrolls where there are many sources
     const table = element(map, "table");
     table.setAttribute("aria-label", "attention: query assets in rows, sources in columns");
     const header = element(table, "tr");
@@ -110,9 +92,8 @@
       caption.textContent = text;
       drawn(svg, "path", { d: "M30 5V95H295", fill: "none", stroke: "currentColor" });
       for (const [y, text] of [[95, "0"], [9, top.toFixed(2)]]) {
-        const tick = drawn(svg, "text", { x: 24, y, "text-anchor": "end", "font-size": 11 });
-        tick.setAttribute("fill", "currentColor");
-        tick.textContent = text;
+        drawn(svg, "text", { x: 24, y, "text-anchor": "end", "font-size": 11,
+          fill: "currentColor" }, text);
       }
     }
 
@@ -122,10 +103,10 @@
       const [i, j] = [Number(follower.value), Number(leader.value)];
       cells.forEach((row, a) => row.forEach((cell, b) => {
         const value = share(a, b, t, h, l);
-        const rgb = shade(value);
+        const rgb = sequential(value);
         cell.style.background = `rgb(${rgb})`;
-        cell.style.color = value > 0.45 ? "black" : "white";
-        cell.textContent = n <= 12 ? value.toFixed(2) : "";
+        cell.style.color = inkOn(rgb);
+        cell.textContent = many ? "" : value.toFixed(2);
         cell.title = `${symbols[a]} \u2190 ${sources[b]}: ${value.toFixed(3)}`;
         cell.classList.toggle("chosen", a === i && b === j);
       }));

@@ -6,8 +6,11 @@ Built in chapter: Attention is not explanation.
 from __future__ import annotations
 
 import base64
+import binascii
+import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
 import numpy as np
@@ -27,14 +30,40 @@ class AttentionExplorer:
 
     Attributes
     ----------
+    content : dict
+        What is shown, as JSON can hold it: symbols, sources, times, size, packed attention.
     html : str
         Style, data and script, without libraries or requests; several fit on one page.
     shape : tuple of int
         Windows, heads, assets, sources and lags after thinning.
     """
 
-    html: str
-    shape: tuple[int, ...]
+    content: dict
+
+    def __post_init__(self):
+        try:
+            n, heads, assets, sources, lags = self.shape
+            texts = [*self.content["symbols"], *self.content["sources"], *self.content["times"]]
+            whole = len(base64.b64decode(self.content["packed"], validate=True))
+        except (KeyError, TypeError, ValueError, binascii.Error):
+            raise InvalidInputError("content is not that of an explorer") from None
+        sizes = n, heads, assets, sources, lags
+        if (
+            not all(isinstance(text, str) for text in texts)
+            or not all(isinstance(size, int) and size > 0 for size in sizes)
+            or n != len(self.content["times"])
+            or whole != np.prod(sizes)
+        ):
+            raise InvalidInputError("content is not that of an explorer")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        n, heads, lags = self.content["size"]
+        return n, heads, len(self.content["symbols"]), len(self.content["sources"]), lags
+
+    @property
+    def html(self) -> str:
+        return _fragment(self.content)
 
     def __repr__(self) -> str:
         n, heads, assets, _, lags = self.shape
@@ -90,7 +119,7 @@ def explore_attention(maps: AttentionMaps) -> AttentionExplorer:
         "size": [n, heads, lags],
         "packed": base64.b64encode(codes.tobytes()).decode(),
     }
-    return AttentionExplorer(_fragment(content), values.shape)
+    return AttentionExplorer(content)
 
 
 def _thinned(maps: AttentionMaps) -> tuple[np.ndarray, list[str]]:
@@ -111,19 +140,30 @@ def _thinned(maps: AttentionMaps) -> tuple[np.ndarray, list[str]]:
     return values[rows], list(times)
 
 
+@cache
+def _script() -> str:
+    folder = files("crossattn.evidence")
+    return "".join(
+        folder.joinpath(name).read_text(encoding="utf-8") for name in ("elements.js", "explorer.js")
+    )
+
+
+def script_digest() -> str:
+    """Return the digest by which a page's Content-Security-Policy allows the explorer's script."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode()}"
+
+
 def _fragment(content: dict) -> str:
     """Return style, data and script; no character of the data can end its element."""
     data = json.dumps(content, separators=(",", ":"))
     for character in "<>&":
         data = data.replace(character, f"\\u{ord(character):04x}")
-    folder = files("crossattn.evidence")
-    style = folder.joinpath("explorer.css").read_text(encoding="utf-8")
-    script = folder.joinpath("explorer.js").read_text(encoding="utf-8")
+    style = files("crossattn.evidence").joinpath("explorer.css").read_text(encoding="utf-8")
     return (
         f"<style>{style}</style>\n"
         '<div class="crossattn-explorer tex2jax_ignore mathjax_ignore">'
         f'<script type="application/json">{data}</script>'
         "<p>An explorer of attention: it needs JavaScript. In JupyterLab run this cell,"
         " or choose <em>Trust Notebook</em> in the command palette (Ctrl+Shift+C)."
-        f"</p></div>\n<script>{script}</script>"
+        f"</p></div>\n<script>{_script()}</script>"
     )

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,22 @@ def site(html):
 def serve():
     """Give the server: ``with serve(folder) as address``."""
     return served
+
+
+@pytest.fixture(scope="session")
+def accessibility():
+    """What axe-core finds serious or critical below an element, a line a rule."""
+    axe = files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+
+    def found(browser: Browser, where: str) -> list[str]:
+        browser.evaluate(axe)
+        return browser.evaluate(
+            f"axe.run({where}, {{ resultTypes: ['violations'] }}).then(result =>"
+            " result.violations.filter(v => ['serious', 'critical'].includes(v.impact))"
+            ".map(v => `${v.id}: ${v.nodes.slice(0, 3).map(n => n.html).join(' | ')}`))"
+        )
+
+    return found
 
 
 @pytest.fixture

@@ -1,12 +1,23 @@
-"""Forty hostile symbol names in one report, in a real browser: nothing runs, nothing appears."""
+"""Reports in a real browser: hostile names stay text, the explorer runs, thirty assets fit."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from standin.hostile import HOSTILE
 
+from crossattn.evidence.explorer import explore_attention
+from crossattn.evidence.maps import AttentionMaps
 from crossattn.report import Section, leaders_section, render_report
 
 PLAIN = [f"S{k}" for k in range(len(HOSTILE))]
+
+
+def explorer_of(names):
+    shares = np.random.default_rng(0).dirichlet(np.ones(4 * len(names)), (9, 1, len(names)))
+    maps = AttentionMaps(
+        shares.reshape(9, 1, len(names), len(names), 4), tuple(names), pd.RangeIndex(9)
+    )
+    return explore_attention(maps)
 
 
 def page_of(names):
@@ -22,7 +33,12 @@ def page_of(names):
         }
     )
     table = pd.DataFrame({name: [name] for name in names})
-    sections = [leaders_section(edges), *(Section(name, name, table=table) for name in names[:5])]
+    shown = Section("Attention", explorer=explorer_of(names))
+    sections = [
+        leaders_section(edges),
+        shown,
+        *(Section(name, name, table=table) for name in names[:5]),
+    ]
     return render_report(names[0], sections, lead=names[1], facts={name: name for name in names})
 
 
@@ -36,10 +52,39 @@ def test_hostile_symbol_names_stay_text(browser, serve, tmp_path):
         elements = browser.evaluate(count)
         browser.visit(f"{address}hostile.html")
         assert browser.evaluate(count) == elements
-        assert browser.evaluate("document.scripts.length") == 0
+        assert browser.evaluate("document.scripts.length") == 2  # the explorer's data and code
+        assert browser.evaluate("document.querySelector('.crossattn-explorer td').title")
         assert browser.evaluate("document.body.innerText").count("<script>alert(1)</script>") > 0
         asked = [url for url in browser.requested() if not url.startswith((address, "data:"))]
         assert asked == []
         kinds = {event["method"] for event in browser.events}
     assert "Page.javascriptDialogOpening" not in kinds
     assert "Runtime.exceptionThrown" not in kinds
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "dark"), [(1300, False), (390, True)])
+def test_thirty_assets_can_be_read_and_operated_by_keyboard(
+    browser, serve, tmp_path, accessibility, width, dark
+):
+    names = [f"ASSET{k:02d}" for k in range(30)]
+    (tmp_path / "index.html").write_text(page_of(names), encoding="utf-8")
+    with serve(tmp_path) as address:
+        browser.visit(f"{address}index.html", width=width, dark=dark)
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        map_width = "document.querySelector('.crossattn-explorer table').scrollWidth"
+        assert browser.evaluate(map_width) < 900
+        told = "document.querySelector('input[type=range]').getAttribute('aria-valuetext')"
+        assert browser.evaluate(told) == "mean of 9"
+        browser.evaluate("document.querySelector('input[type=range]').focus()")
+        for kind in ("keyDown", "keyUp"):
+            browser.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key="ArrowRight",
+                code="ArrowRight",
+                windowsVirtualKeyCode=39,
+            )
+        assert browser.evaluate(told) == "window 0"
+        assert accessibility(browser, "document") == []
+        assert [c for c in browser.complaints() if "favicon" not in c] == []

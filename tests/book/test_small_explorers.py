@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 
 import numpy as np
 import pandas as pd
@@ -109,13 +108,7 @@ def test_the_account_is_that_of_the_engine(page, fee, every, lag, band):
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("name", ["book/index.html", PAGE])
 @pytest.mark.parametrize("width", [1300, 390])
-def test_no_serious_fault_of_accessibility(browser, site, name, dark, width):
+def test_no_serious_fault_of_accessibility(browser, site, accessibility, name, dark, width):
     browser.visit(site + name, dark=dark, width=width)
     browser.wait_for(explorer("forecaster"))
-    browser.evaluate(files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
-    found = browser.evaluate(
-        "axe.run('article', { resultTypes: ['violations'] }).then(result =>"
-        " result.violations.filter(v => ['serious', 'critical'].includes(v.impact))"
-        ".map(v => `${v.id}: ${v.nodes.slice(0, 3).map(n => n.html).join(' | ')}`))"
-    )
-    assert found == []
+    assert accessibility(browser, "'article'") == []

@@ -7,6 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
@@ -20,6 +21,8 @@ import crossattn
 
 pytest.importorskip("sphinx")
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
+import chapter_map
+import figures
 import plan
 import source
 from offline import package_digest
@@ -143,3 +146,31 @@ def test_a_mistake_at_the_command_line_is_named(tool, arguments, complaint):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and complaint in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_every_chapter_is_on_the_map_once():
+    numbers = [number for part in chapter_map.read_map(ROOT) for number in part["chapters"]]
+    written = {n for name in toc_files("_toc.yml") if (n := chapter_map.number_of(name))}
+    assert set(numbers) == written and len(numbers) == len(written)
+
+
+def test_the_map_marks_the_chapter_and_escapes_titles():
+    parts = [{"part": "Bars & more", "chapters": [8]}, {"part": "Model", "chapters": [12, 99]}]
+    drawn = chapter_map.draw(parts, 12, {8: "a.html", 12: "b.html"}, {8: "<i>8</i>", 12: "Full"})
+    page = ElementTree.fromstring(drawn)
+    links = {a.get("href"): a for a in page.iter() if a.tag.endswith("}a")}
+    assert links["b.html"].get("aria-current") == "page"
+    assert links["a.html"].get("aria-label") == "Chapter 8: <i>8</i>"
+    assert page.get("aria-label").endswith("This chapter is about: Model") and len(links) == 2
+
+
+SVG_FIGURE = (
+    '<svg><g id="patch_1">\n<path d="M0 0" style="fill: #ffffff"/></g><g style="fill: #ffffff"/>'
+    '<path style="stroke: #000000"/></svg>'
+)
+
+
+def test_a_dark_copy_has_light_ink_and_no_paper():
+    dark = figures.darkened(SVG_FIGURE)
+    assert dark.count("fill: none") == 1 and dark.count("#ffffff") == 1
+    assert "#000000" not in dark and 'svg fill="#e8e8e8"' in dark

@@ -1,7 +1,10 @@
 """The commands one after the other on a small simulated market, as a practitioner would."""
 
+import base64
+import hashlib
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -176,10 +179,27 @@ def test_report_is_one_page_without_requests(work, tmp_path):
     out = tmp_path / "report.html"
     assert main(["report", "--run", str(work / "run"), "--out", str(out)]) == 0
     page = out.read_text()
-    assert "<script" not in page and "http://" not in page and "https://" not in page
+    assert set(re.findall(r"\w+://[^\s\"']+", page)) == {
+        "http://www.w3.org/2000/svg"
+    }  # a namespace
+    assert page.count("<script") == 2  # the explorer's data and its code, which alone is allowed
+    code = page.rsplit("<script>", 1)[1].split("</script>")[0].encode()
+    allowed = base64.b64encode(hashlib.sha256(code).digest()).decode()
+    assert f"script-src 'sha256-{allowed}'\">" in page
     assert page.count("data:image/png;base64,") == 5
     assert "drawdown" in page and "<th>break_even_cost</th>" in page and "equal weight" in page
     assert "SHA-256" in page
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"symbols": ["A"]}', None])
+def test_a_damaged_attention_file_is_named(work, tmp_path, capsys, damage):
+    shutil.copytree(work / "run", tmp_path / "run")
+    kept = tmp_path / "run" / "attention.json"
+    content = json.loads(kept.read_text()) | {"times": ["now"]}
+    kept.write_text(json.dumps(content) if damage is None else damage)
+    out = tmp_path / "report.html"
+    assert main(["report", "--run", str(tmp_path / "run"), "--out", str(out)]) == 2
+    assert "attention.json is damaged" in capsys.readouterr().err
 
 
 def test_verify_passes_an_honest_run(work, capsys):

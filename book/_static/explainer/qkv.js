@@ -27,7 +27,7 @@
     const place = (v) => (SIZE / 2) * (1 + v / LIMIT);
     drawn(svg, "path", { d: `M0 ${SIZE / 2}H${SIZE}M${SIZE / 2} 0V${SIZE}`, stroke: "currentColor",
       "stroke-opacity": 0.3 });
-    const points = [...NAMES.map((name, k) => [k, name, COLOURS[0]]), ["query", "q", "#d55e00"]]
+    const points = [...NAMES.map((name, k) => [k, name, "#e69f00"]), ["query", "q", COLOURS[0]]]
       .map(([which, label, colour]) => {
         const line = drawn(svg, "line", { x1: SIZE / 2, y1: SIZE / 2, stroke: colour, "stroke-width": 2.5 });
         const dot = drawn(svg, "circle", { r: 9, fill: colour, tabindex: 0, role: "button", class: "ca-dot" });

@@ -1,43 +1,14 @@
-// What the explorers share: elements, number formats, colours, grids of numbers, line charts.
+// What the explorers of the book share: number formats, colours, grids of numbers, line charts.
 (() => {
   "use strict";
-  const SVG = "http://www.w3.org/2000/svg";
+  const { element, drawn, blend, sequential, inkOn } = crossattnElements;
   const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#a85a88", "#8c6d00", "#4a5568"];
-  const CIVIDIS = [[0, 34, 78], [53, 69, 108], [102, 105, 112], [148, 142, 119], [200, 184, 102],
-    [254, 232, 56]];
   const BLUE = [0, 94, 160], ORANGE = [190, 80, 0], WHITE = [247, 247, 247];
 
-  const element = (parent, name, text = "", attributes = {}) => {
-    const made = document.createElement(name);
-    made.textContent = text;
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    parent.append(made);
-    return made;
-  };
-  const drawn = (parent, name, attributes, text = "") => {
-    const made = document.createElementNS(SVG, name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    made.textContent = text;
-    parent.append(made);
-    return made;
-  };
-  const blend = (from, to, share) => from.map((v, k) => Math.round(v + share * (to[k] - v)));
-  const sequential = (share) => {
-    const place = Math.min(Math.max(share, 0), 1) * (CIVIDIS.length - 1);
-    const low = Math.min(Math.floor(place), CIVIDIS.length - 2);
-    return blend(CIVIDIS[low], CIVIDIS[low + 1], place - low);
-  };
   const diverging = (value) => {
     const size = Math.min(Math.abs(value), 1);
     return blend(WHITE, value < 0 ? ORANGE : BLUE, size);
   };
-  const luminance = (rgb) => {
-    const [r, g, b] = rgb.map((v) => v / 255)
-      .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const inkOn = (rgb) => (luminance(rgb) > 0.179 ? "#000" : "#fff");
-
   const signed = (x, digits) => {
     const size = Math.abs(x).toFixed(digits);
     return Number(size) === 0 ? size : (x < 0 ? "\u2212" : "+") + size;
