@@ -107,6 +107,12 @@ class Browser:
             threading.Event().wait(0.05)
         pytest.fail(f"not within {seconds} s: {condition}", pytrace=False)
 
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """Press and release a key of the keyboard."""
+        for kind in ("keyDown", "keyUp"):
+            event = {"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code}
+            self.call("Input.dispatchKeyEvent", **event, **({"text": text} if text else {}))
+
     def requested(self) -> list[str]:
         """Return every address that the page has asked for."""
         sent = (e["params"] for e in self.events if e["method"] == "Network.requestWillBeSent")

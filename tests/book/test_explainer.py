@@ -136,14 +136,17 @@ def test_where_nobody_leads_attention_points_and_nothing_follows(page):
     assert page.evaluate("document.querySelectorAll('.ca-true').length") == 0
 
 
-def test_a_step_is_fast(page):
-    """A frame at 60 a second is 16 ms; a new bar costs one forward pass and the drawing."""
+def test_the_first_frame_comes_soon_and_sixty_steps_fit_into_a_second(page):
+    """A step is a new bar: one forward pass and the drawing. The page states both budgets."""
+    first = page.evaluate("performance.getEntriesByName('crossattn-forecaster')[0].startTime")
     milliseconds = page.evaluate(
-        f"(() => {{ const {{ state, show }} = {STATE}, begun = performance.now();"
-        " for (let k = 0; k < 50; k++) { state.t += 1; show(); }"
-        " return (performance.now() - begun) / 50; })()"
+        f"(() => {{ const {{ state, show }} = {STATE}; const best = [];"
+        " for (let batch = 0; batch < 10; batch++) { const begun = performance.now();"
+        " for (let k = 0; k < 10; k++) { state.t += 1; show(); document.body.offsetHeight; }"
+        " best.push((performance.now() - begun) / 10); } return Math.min(...best); })()"
     )
-    assert milliseconds < 50  # on a busy machine of the CI; about 5 on an idle core
+    print(f"first frame after {first:.0f} ms, {milliseconds:.1f} ms a step")
+    assert first < 3000 and milliseconds < 1000 / 60
 
 
 def table_of(n=300, lead=0.6, seed=0):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 import pytest
+import yaml
 from check_links import main as check_links
 from notebooks import ROOT, chapters, toc_files
 
@@ -201,6 +203,64 @@ def test_nothing_is_cut_off_or_scrolls_sideways(browser, site, name, width, dark
     state = browser.evaluate(OVERFLOW)
     assert state["page"] <= width and state["clipped"] == []
     assert browser.complaints() == []
+
+
+KINDS = {
+    "chapter": CHAPTER_2,
+    "explorer of attention": "book/evidence/16_attention_is_not_explanation.html",
+    "reference": "book/appendices/api.html",
+    "glossary": "book/appendices/glossary.html",
+    "assignment": "book/assignments/release/ps1/ps1.html",
+    "search": "search.html?q=softmax",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (1300, False)])
+def test_every_kind_of_page_is_accessible(browser, site, accessibility, kind, width, dark):
+    """Header, side columns and article; the explorers' own pages have a test of their own."""
+    browser.visit(site + KINDS[kind], width=width, dark=dark)
+    assert accessibility(browser, "document") == []
+
+
+def test_code_is_large_on_a_desktop_and_fits(browser, site):
+    browser.visit(site + CHAPTER_2, width=1300)
+    code = "[...document.querySelectorAll('.cell_input pre')].filter(e => e.checkVisibility())"
+    assert browser.evaluate(f"parseFloat(getComputedStyle({code}[0]).fontSize)") >= 13.5
+    assert browser.evaluate(f"{code}.filter(e => e.scrollWidth > e.clientWidth + 1).length") == 0
+
+
+def test_chapters_open_with_the_map_of_the_model(browser, site):
+    browser.visit(site + CHAPTER_2, width=390)
+    here = "document.querySelector('.ca-map a[aria-current=page]')"
+    assert browser.evaluate(f"{here}.textContent.trim().endsWith('2')")
+    assert browser.evaluate("document.querySelector('.ca-map').getBoundingClientRect().top") < 1000
+    links = browser.evaluate("[...document.querySelectorAll('.ca-map a')].map(a => a.href.baseVal)")
+    names = {path.rpartition("/")[2] for path in CHAPTERS if path.rpartition("/")[2][0].isdigit()}
+    assert {link.rpartition("/")[2] for link in links if link != "#"} == names - {
+        CHAPTER_2.rpartition("/")[2]
+    }
+
+
+def test_a_chapter_can_be_launched_downloaded_and_mended(browser, site, html):
+    options = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]
+    address = options["html_theme_options"]["repository_url"]
+    owner = address.removeprefix("https://github.com/")
+    notebook = CHAPTER_2.replace(".html", ".ipynb")
+    browser.visit(site + CHAPTER_2)
+    links = browser.evaluate(
+        "[...document.querySelectorAll('.bd-header-article a')].map(a => a.href)"
+    )
+    links = [unquote(link) for link in links]
+    for wanted in (
+        f"https://colab.research.google.com/github/{owner}/blob/main/{notebook}",
+        f"https://mybinder.org/v2/gh/{owner}/main?urlpath=lab/tree/{notebook}",
+        f"{address}/edit/main/{notebook}",
+        f"{site}_sources/{notebook}",
+    ):
+        assert wanted in links
+    assert any(link.startswith(f"{address}/issues/new") for link in links)
+    assert (ROOT / notebook).exists() and (html / "_sources" / notebook).exists()
 
 
 def test_the_largest_page_is_below_three_megabytes(html):

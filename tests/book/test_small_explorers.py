@@ -50,6 +50,32 @@ def test_a_key_moves_with_the_arrow_keys(page):
     assert page.evaluate(f"{key}.getAttribute('aria-label')") == "key A: 2.0, 1.3"
 
 
+@pytest.mark.parametrize(
+    ("name", "where", "attribute"),
+    [
+        ("leaks", ".ca-dot", "aria-valuenow"),
+        ("costs", "input[type=range]", "aria-valuetext"),
+        ("forecaster", ".ca-slider input", "aria-valuetext"),
+    ],
+)
+def test_what_can_be_dragged_can_be_moved_by_keys(page, name, where, attribute):
+    handle = f"document.querySelector('[data-explorer={name}] {where}')"
+    page.evaluate(f"{handle}.focus()")
+    before = page.evaluate(f"{handle}.getAttribute('{attribute}')")
+    page.press("ArrowUp", 38)
+    assert page.evaluate(f"{handle}.getAttribute('{attribute}')") not in (None, before)
+
+
+def test_buttons_answer_to_enter(page):
+    for name, pressed in {"Nobody leads": "null", "The leader changes": "switching"}.items():
+        page.evaluate(
+            "[...document.querySelectorAll('.ca-tabs button')]"
+            f".find(b => b.textContent === '{name}').focus()"
+        )
+        page.press("Enter", 13, text="\r")
+        assert page.evaluate(f"{explorer('forecaster')}.state.key") == pressed
+
+
 def test_all_keys_masked_leave_zeros(page):
     page.evaluate(
         "document.querySelectorAll('[data-explorer=qkv] [type=checkbox]')"

@@ -151,7 +151,7 @@ def test_a_mistake_at_the_command_line_is_named(tool, arguments, complaint):
 def test_every_chapter_is_on_the_map_once():
     numbers = [number for part in chapter_map.read_map(ROOT) for number in part["chapters"]]
     written = {n for name in toc_files("_toc.yml") if (n := chapter_map.number_of(name))}
-    assert set(numbers) == written and len(numbers) == len(written)
+    assert written <= set(numbers) and len(numbers) == len(set(numbers))
 
 
 def test_the_map_marks_the_chapter_and_escapes_titles():
