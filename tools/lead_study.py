@@ -66,7 +66,7 @@ def claims(train, val, test) -> pd.DataFrame:
 
 
 def traded(data, cost: float) -> pd.DataFrame:
-    """Walk the forecaster forward: a year to learn, half a year to trade, with and without costs."""
+    """Walk forward: a year to learn, half a year to trade, with costs and without."""
     year = int(pd.Timedelta("365D") / pd.Series(data.timestamps).diff().median())
     sizes = {"train_size": year, "val_size": year // 5, "test_size": year // 2}
     walk = walk_forward(data, forecaster, **sizes)

@@ -210,6 +210,7 @@ KINDS = {
     "explorer of attention": "book/evidence/16_attention_is_not_explanation.html",
     "reference": "book/appendices/api.html",
     "glossary": "book/appendices/glossary.html",
+    "references": "book/appendices/references.html",
     "assignment": "book/assignments/release/ps1/ps1.html",
     "search": "search.html?q=softmax",
 }
