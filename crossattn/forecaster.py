@@ -27,15 +27,10 @@ from crossattn.tokens.history import (
     rows_from,
     spacing_of,
 )
+from crossattn.tokens.linear_map import LinearMap, running_sum
 from crossattn.tokens.memory import Memory
 from crossattn.tokens.mix import common_drift, mix_weights
-from crossattn.tokens.sparse import (
-    TOKENS_PER_FOLLOWER,
-    LinearMap,
-    SparseRegressions,
-    fit_ridge,
-    running_sum,
-)
+from crossattn.tokens.sparse import TOKENS_PER_FOLLOWER, SparseRegressions, fit_ridge
 from crossattn.tokens.varying import VaryingPart
 from crossattn.tokens.volatility import VolatilityTokenizer, fit_volatility
 from crossattn.windows.dataset import CrossAttentionData

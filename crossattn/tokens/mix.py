@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from crossattn.tokens.sparse import TARGET_CLIP, TINY
+from crossattn.tokens.descent import TINY
+from crossattn.tokens.sparse import TARGET_CLIP
 
 CAUTION = 2.0
 LARGEST_WEIGHT = 1.25

@@ -22,7 +22,7 @@ from math import exp, log
 
 import numpy as np
 
-from crossattn.tokens.sparse import by_row
+from crossattn.tokens.linear_map import by_row
 
 STEPS = 12
 FIRST_STAY, STAYS_BEFORE = 0.99, 20.0  # mean stay of 100 bars, weighing as much as 20 bars

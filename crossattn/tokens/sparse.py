@@ -1,27 +1,24 @@
 """Sparse regression on (source, lag, channel) tokens: attention with fixed leaders.
 
-One volatility-weighted regression per follower, by coordinate descent on Gram matrices. Four
+One volatility-weighted regression per follower, by coordinate descent on Gram matrices
+(:mod:`crossattn.tokens.descent`). Four
 variants are fitted on the same matrices: the returns of the newest eight bars alone or all tokens,
 with an L1 penalty (lasso) or the minimax concave penalty, which leaves large coefficients
 unshrunk. A mix on validation rows weighs them (:mod:`crossattn.tokens.mix`).
-
-References
-----------
-Tibshirani (1996), Regression shrinkage and selection via the lasso. Zhang (2010), Nearly unbiased
-variable selection under minimax concave penalty.
 
 Built in chapter: The full model.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from functools import cache
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from crossattn.tokens.channels import TokenIndex
+from crossattn.tokens.descent import TINY, Moments, penalty_path, sparsest_of_the_best
+from crossattn.tokens.linear_map import LinearMap
 
 TARGET_CLIP = 6.0
 # In standard errors of a coefficient where nothing leads: a token enters once its correlation with
@@ -30,11 +27,8 @@ PENALTIES = np.geomspace(8.0, 1.4, 20)
 PRICING_PENALTY = 3.3
 PRICING_ROUNDS = 2
 CONCAVITY = 2.0
-TOLERANCE, SWEEPS = 1e-3, 300
-LENIENCE = 1.0
 TOKENS_PER_FOLLOWER = 250
 RIDGE_PENALTIES = np.logspace(2, -3, 21)
-TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -52,99 +46,6 @@ VARIANTS = {
     "tokens_lasso": Variant(only_returns=False, concavity=0.0, priced=True),
     "tokens": Variant(only_returns=False, concavity=CONCAVITY, priced=True),
 }
-
-
-def by_row(x: np.ndarray, beta: np.ndarray) -> np.ndarray:
-    """Return ``x @ beta``, each row to the last bit whatever other rows there are."""
-    return np.einsum("nk,k->n", np.ascontiguousarray(x, float), beta)
-
-
-@dataclass(frozen=True)
-class LinearMap:
-    """A sparse linear forecast of every follower from tokens.
-
-    Attributes
-    ----------
-    coefficient : csr_array of shape (n_assets, n_tokens)
-    offset : ndarray of shape (n_assets,)
-        Minus what the forecast would be at the training means of its tokens.
-    """
-
-    coefficient: csr_array
-    offset: np.ndarray
-
-    def forecast(self, index: TokenIndex, rows: np.ndarray) -> np.ndarray:
-        """Return forecasts ``(n, n_assets)`` made at some rows."""
-        out = np.tile(self.offset, (len(rows), 1))
-        for i in range(len(self.offset)):
-            tokens, beta = self.row(i)
-            if tokens.size:
-                out[:, i] += by_row(index.values(rows, tokens), beta)
-        return out
-
-    def ahead(self, index: TokenIndex, horizon: int, centre: np.ndarray) -> LinearMap:
-        """Return the forecast of the next ``horizon`` bars together, from a forecast of the next.
-
-        What leads by l bars still has its newest l values to be answered, so a token then counts
-        as every lag from its own on; a distance from the mean fades by its decay each bar.
-        """
-        if horizon == 1:
-            return self
-        out = self.coefficient.toarray()
-        for channels in index.ladders():
-            blocks = [index.block(k) for k in channels]
-            ladder = np.concatenate([out[:, b].reshape(len(out), n, -1) for b, n in blocks], 2)
-            ladder = running_sum(ladder[..., ::-1], horizon)[..., ::-1]
-            if decay := index.channels[channels[0]].decay:
-                ladder = ladder * (1.0 - decay**horizon) / (1.0 - decay)
-            for (block, _), part in zip(
-                blocks, np.split(ladder, index.splits(channels), 2), strict=True
-            ):
-                out[:, block] = part.reshape(len(out), -1)
-        return LinearMap(csr_array(out), -(out @ centre))
-
-    def row(self, follower: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the tokens that a follower's forecast uses, and their coefficients."""
-        matrix = self.coefficient
-        part = slice(matrix.indptr[follower], matrix.indptr[follower + 1])
-        return matrix.indices[part], matrix.data[part]
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Weighted sums over rows of one follower's tokens and target: enough to fit a regression."""
-
-    count: float
-    weight: float
-    x: np.ndarray
-    y: float
-    xx: np.ndarray
-    xy: np.ndarray
-    yy: float
-
-    def __add__(self, other: Moments) -> Moments:
-        return Moments(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-    @property
-    def mean(self) -> np.ndarray:
-        """Weighted means of the tokens."""
-        return self.x / max(self.weight, TINY)
-
-    def centred(self) -> tuple[np.ndarray, np.ndarray, float]:
-        """Return Gram matrix, cross moments and power of the target, all about their means."""
-        level = self.y / max(self.weight, TINY)
-        gram = self.xx - self.weight * np.outer(self.mean, self.mean)
-        return gram, self.xy - self.weight * self.mean * level, self.yy - self.weight * level**2
-
-    def with_combinations(self, combine: np.ndarray) -> Moments:
-        """Append linear combinations ``combine`` (K', K) of the tokens as further tokens."""
-        if not len(combine):
-            return self
-        mixed = combine @ self.xx
-        xx = np.block([[self.xx, mixed.T], [mixed, mixed @ combine.T]])
-        x = np.concatenate([self.x, combine @ self.x])
-        xy = np.concatenate([self.xy, combine @ self.xy])
-        return Moments(self.count, self.weight, x, self.y, xx, xy, self.yy)
 
 
 class SparseRegressions:
@@ -355,110 +256,6 @@ def correlate(
             block[:, k] = np.abs(moment - mean * both.sum(0)) / np.sqrt(spread)
         scores.append(block.reshape(-1, weight.shape[1]))
     return np.concatenate(scores)
-
-
-def penalty_path(
-    moments: Moments, price: np.ndarray, penalties: np.ndarray, concavity: float
-) -> np.ndarray:
-    """Return coefficients ``(n_penalties, K)``, one row per penalty, by coordinate descent.
-
-    Tokens are scaled to one size; those of infinite price stay out.
-    """
-    gram, moment, power = moments.centred()
-    path = np.zeros((len(penalties), len(price)))
-    varies = np.diag(gram) > 1e-12 * np.diag(moments.xx)
-    use = np.flatnonzero(np.isfinite(price) & varies)
-    if power <= 0 or not use.size:
-        return path
-    spread = np.sqrt(np.diag(gram)[use])
-    error = np.sqrt(power / max(moments.count, 1))
-    unit = np.ascontiguousarray(gram[np.ix_(use, use)] / spread[:, None] / spread)
-    moment = moment[use] / spread / error
-    beta = compiled_descent()(unit, moment, price[use], penalties, concavity, TOLERANCE, SWEEPS)
-    path[:, use] = beta / spread * error
-    return path
-
-
-def coordinate_descent(gram, moment, price, penalties, concavity, tolerance, sweeps):
-    """Minimise ``beta @ gram @ beta / 2 - moment @ beta + penalty`` along falling penalties.
-
-    ``gram`` (K, K) has a unit diagonal, so that each coordinate has a closed form: soft
-    thresholding for the lasso (``concavity`` 0), firm thresholding for the minimax concave penalty,
-    which leaves a coefficient alone beyond ``concavity`` times its threshold.
-    """
-    k = len(moment)
-    path = np.zeros((len(penalties), k))
-    beta = np.zeros(k)
-    gradient = moment.copy()  # moment - gram @ beta
-    order = np.arange(k)
-    for s in range(len(penalties)):
-        for sweep in range(sweeps):
-            # every tenth sweep visits all coordinates, the others only those in use
-            full = sweep % 10 == 0
-            largest_change = 0.0
-            if full:  # strongest first: the result must not depend on the order of columns
-                order = np.argsort((penalties[s] * price) ** 2 - (gradient + beta) ** 2)
-            for j in order:
-                if not full and beta[j] == 0.0:
-                    continue
-                old, z = beta[j], gradient[j] + beta[j]
-                threshold, size = penalties[s] * price[j], abs(z)
-                if size <= threshold:
-                    new = 0.0
-                elif concavity > 0.0 and size > concavity * threshold:
-                    new = z
-                elif concavity > 0.0:
-                    new = np.sign(z) * (size - threshold) / (1.0 - 1.0 / concavity)
-                else:
-                    new = np.sign(z) * (size - threshold)
-                if new != old:
-                    change = new - old
-                    beta[j] = new
-                    for m in range(k):
-                        gradient[m] -= gram[j, m] * change
-                    largest_change = max(largest_change, abs(change))
-            if full and largest_change < tolerance:
-                break
-        path[s] = beta
-    return path
-
-
-@cache
-def compiled_descent():
-    """Return :func:`coordinate_descent` compiled by numba, which is imported here alone."""
-    from numba import njit
-
-    return njit(cache=True)(coordinate_descent)
-
-
-def sparsest_of_the_best(agreement: np.ndarray, power: np.ndarray) -> int:
-    """Return the largest penalty that is not clearly worse than the best on validation rows.
-
-    Parameters
-    ----------
-    agreement, power : ndarray of shape (n, n_penalties)
-        Forecast times target and forecast squared, by row. Each forecast is judged at its best
-        common scale, which the mix sets later: shrinkage alone is no fault.
-    """
-    scale = np.maximum(agreement.sum(0), 0.0) / np.maximum(power.sum(0), TINY)
-    saved = 2 * scale * agreement - scale**2 * power  # squared error saved, by row
-    best = int(np.argmax(saved.sum(0)))
-    lost = saved[:, [best]] - saved
-    error = np.sqrt(((lost - lost.mean(0)) ** 2).sum(0))
-    return int(np.argmax(lost.sum(0) <= LENIENCE * error))
-
-
-def running_sum(values: np.ndarray, length: int) -> np.ndarray:
-    """Add to each element of the last axis the ``length - 1`` before it.
-
-    Examples
-    --------
-    >>> running_sum(np.array([1.0, 2.0, 3.0, 4.0]), 3)
-    array([1., 3., 6., 9.])
-    """
-    total = np.cumsum(values, -1)
-    total[..., length:] -= total[..., :-length].copy()
-    return total
 
 
 def largest(score: np.ndarray, count: int) -> np.ndarray:

@@ -18,8 +18,8 @@ from crossattn.errors import CrossAttentionError, DamagedFileError
 from crossattn.tokens.channels import Tokenizer
 from crossattn.tokens.content import ContentPart
 from crossattn.tokens.history import UNIT, History
+from crossattn.tokens.linear_map import LinearMap
 from crossattn.tokens.regime import Regime
-from crossattn.tokens.sparse import LinearMap
 from crossattn.tokens.tracking import Drift
 from crossattn.tokens.varying import VaryingPart
 from crossattn.tokens.volatility import Calendar, VolatilityTokenizer

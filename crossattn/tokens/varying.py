@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from crossattn.tokens.channels import TokenSeries
+from crossattn.tokens.linear_map import by_row
 from crossattn.tokens.memory import Memory
 from crossattn.tokens.regime import Regime
 from crossattn.tokens.selection import FACTOR_LIMIT, REGIME, SHARED, Group, Selection
-from crossattn.tokens.sparse import TARGET_CLIP, by_row
+from crossattn.tokens.sparse import TARGET_CLIP
 from crossattn.tokens.tracking import Drift
 
 BINS, STATE_BINS = 10, 5

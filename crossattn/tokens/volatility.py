@@ -24,9 +24,10 @@ from crossattn.tokens.channels import (
     Tokenizer,
     TokenSeries,
 )
+from crossattn.tokens.linear_map import LinearMap
 from crossattn.tokens.memory import Memory
 from crossattn.tokens.mix import mix_weights
-from crossattn.tokens.sparse import LinearMap, SparseRegressions
+from crossattn.tokens.sparse import SparseRegressions
 from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.variance import fit_log_linear
 

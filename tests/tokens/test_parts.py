@@ -8,7 +8,7 @@ from scipy.optimize import lsq_linear
 from sklearn.linear_model import Lasso
 
 from crossattn.attention.content import ContentHeads
-from crossattn.tokens import sparse
+from crossattn.tokens import descent, linear_map, sparse
 from crossattn.tokens.channels import (
     VOLATILITY_HALF_LIFE,
     Channel,
@@ -85,7 +85,7 @@ def test_lasso_path_equals_scikit_learn():
     size = np.sqrt((x**2).sum(0))
     unit = x / size
     for penalty in (8.0, 3.0, 0.5):
-        beta = sparse.coordinate_descent(
+        beta = descent.coordinate_descent(
             unit.T @ unit, unit.T @ y, np.ones(7), np.array([penalty]), 0.0, 1e-12, 2000
         )[0]
         reference = Lasso(penalty / len(y), fit_intercept=False, tol=1e-12, max_iter=10**5)
@@ -94,12 +94,12 @@ def test_lasso_path_equals_scikit_learn():
 
 def test_concave_penalty_leaves_large_coefficients_alone():
     moment = np.array([5.0, 1.5, 0.8])
-    beta = sparse.coordinate_descent(np.eye(3), moment, np.ones(3), np.array([1.0]), 2.0, 1e-9, 50)
+    beta = descent.coordinate_descent(np.eye(3), moment, np.ones(3), np.array([1.0]), 2.0, 1e-9, 50)
     assert np.allclose(beta[0], [5.0, (1.5 - 1.0) / (1 - 0.5), 0.0])
 
 
 def test_the_compiled_descent_is_the_readable_one():
-    assert sparse.compiled_descent().py_func is sparse.coordinate_descent
+    assert descent.compiled_descent().py_func is descent.coordinate_descent
 
 
 def test_regressions_find_the_planted_tokens_and_forecast_by_them():
@@ -127,7 +127,7 @@ def test_regressions_find_the_planted_tokens_and_forecast_by_them():
 def test_a_longer_horizon_adds_up_what_is_known_of_each_bar():
     index = TokenIndex(two_channels())
     matrix = np.random.default_rng(5).normal(size=(2, len(index)))
-    one = sparse.LinearMap(sparse.csr_array(matrix), np.zeros(2))
+    one = linear_map.LinearMap(sparse.csr_array(matrix), np.zeros(2))
     three = one.ahead(index, 3, np.zeros(len(index))).coefficient.toarray()
     at = {
         (index.channels[c].name, s, lag): k
