@@ -20,7 +20,7 @@ BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 LEFT_OUT = {"book/appendices/internal_api", "book/appendices/execution"}  # to look up, not to read
 UNPRINTED = (
     "script, .headerlink, .toctree-wrapper, .prev-next-area, button, .ca-map, .viewcode-link, "
-    "details.hide:has(+ .cell_output) , style"
+    "details.hide:has(+ .cell_output), style, img.only-dark"
 )
 ATTRIBUTES = {"a": "href", "img": "src"}
 
@@ -35,8 +35,6 @@ def printed_article(html: Path, page: str, pages: set[str]):
     """Return the article of a page with its anchors, links and images made the document's own."""
     article = BeautifulSoup((html / page).read_text("utf-8"), "lxml").select_one("article")
     for part in article.select(UNPRINTED):
-        part.decompose()
-    for part in article.select("img.only-dark"):
         part.decompose()
     for details in article.select("details"):
         details["open"] = ""

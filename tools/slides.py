@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "_build" / "html"
 REVEAL = ["dist/reveal.js", "dist/reveal.css", "dist/theme/white.css", "dist/theme/fonts"]
 REVEAL += ["plugin/notes", "LICENSE"]
-LEFT_OUT = ".exercise, .solution, .tag_solution, .headerlink, script"
+LEFT_OUT = ".exercise, .solution, .tag_solution, .headerlink, script, .ca-map, img.only-dark"
 PAGE = """<!doctype html>
 <html lang="en" data-theme="light"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">

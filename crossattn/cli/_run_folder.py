@@ -26,11 +26,11 @@ BARS_FILE = "bars.json"
 WALK_FORWARD_FILE = "walk_forward.csv"
 OTHER_SPACING = 1.5  # times that of training
 FIGURES = {
-    "loss": "Loss by epoch, of the forecaster's content heads or of the network; the weights of "
-    "the epoch with the lowest validation loss are the run's.",
+    "leaders": "Effects of every pair on unseen bars; a circle marks a significant one.",
     "attention": "Mean attention out of sample: a row per follower, a column per source.",
     "folds": "Walk-forward: how each refit did on the bars that followed it.",
-    "leaders": "Effects of every pair on unseen bars; a circle marks a significant one.",
+    "loss": "Loss by epoch, of the forecaster's content heads or of the network; the weights of "
+    "the epoch with the lowest validation loss are the run's.",
 }
 
 

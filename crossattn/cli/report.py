@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
 
     run_dir = args.run_dir
     run, record = open_run(run_dir), read_bars_record(run_dir)
-    sections = []
+    sections, drawn = [], []
     for name, caption in FIGURES.items():
         path = run_dir / "figures" / f"{name}.png"
         if path.is_file():
@@ -45,7 +45,14 @@ def run(args: argparse.Namespace) -> None:
             section = Section(
                 name.capitalize(), figure=_read_png(path), caption=caption, explorer=explorer
             )
-            sections.append(section)
+            drawn.append(section)
+    metrics = run_dir / METRICS_FILE
+    if metrics.is_file():
+        try:
+            figure = _read_png(run_dir / "figures" / "equity.png")
+            sections.append(money_section(json.loads(metrics.read_text("utf-8")), figure))
+        except (OSError, TypeError, ValueError, KeyError):
+            raise DamagedFileError(f"{metrics} is damaged; train the run again") from None
     leaders = run_dir / "lead_lag.csv"
     if leaders.is_file():
         try:
@@ -55,14 +62,7 @@ def run(args: argparse.Namespace) -> None:
             sections.append(leaders_section(edges))
         except (ValueError, KeyError):
             raise DamagedFileError(f"{leaders} is damaged; train the run again") from None
-    metrics = run_dir / METRICS_FILE
-    if metrics.is_file():
-        try:
-            figure = _read_png(run_dir / "figures" / "equity.png")
-            sections.append(money_section(json.loads(metrics.read_text("utf-8")), figure))
-        except (OSError, TypeError, ValueError, KeyError):
-            raise DamagedFileError(f"{metrics} is damaged; train the run again") from None
-    sections += check_sections(run_dir)
+    sections += drawn + check_sections(run_dir)
     facts = {
         "symbols": ", ".join(run.symbols),
         "lookback": f"{run.lookback} bars",

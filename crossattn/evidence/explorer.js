@@ -74,6 +74,7 @@
         return cell;
       });
     });
+    const note = element(map, "div");
     const side = element(panels, "div");
     const chart = () => {
       const figure = element(side, "figure");
@@ -101,9 +102,11 @@
       [time, lag, head].forEach((control) => control.tell());
       const [t, l, h] = [time.value(), lag.value(), head.value()];
       const [i, j] = [Number(follower.value), Number(leader.value)];
+      const shares = cells.map((row, a) => row.map((_, b) => share(a, b, t, h, l)));
+      const brightest = many ? topOf(shares.flat()) : 1; // many sources have small shares
+      note.textContent = many ? `Brightest colour: ${brightest.toFixed(2)}` : "";
       cells.forEach((row, a) => row.forEach((cell, b) => {
-        const value = share(a, b, t, h, l);
-        const rgb = sequential(value);
+        const value = shares[a][b], rgb = sequential(value / brightest);
         cell.style.background = `rgb(${rgb})`;
         cell.style.color = inkOn(rgb);
         cell.textContent = many ? "" : value.toFixed(2);

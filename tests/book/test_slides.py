@@ -13,7 +13,8 @@ PAGE = """
 <head><link rel="stylesheet" href="../_static/book.css"></head>
 <article><section><h1>Title<a class="headerlink" href="#title">#</a></h1><p>card</p>
 <section><h2>One</h2><p>text <a href="#eq-1">(1)</a></p>
-<div class="cell">code<img src="../_images/a.png"></div><p>after</p>
+<div class="cell">code<img src="../_images/a.png"><img class="only-dark" src="b.png"></div>
+<p>after</p>
 <div class="cell">more</div><section><h3>Deep</h3><a href="https://example.org">x</a></section>
 </section>
 <section><h2>Exercises</h2><div class="exercise">do</div><div class="cell tag_solution">done</div>
