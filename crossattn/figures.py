@@ -59,8 +59,8 @@ def use_style() -> None:
         shell.display_formatter.mimebundle_formatter.for_type(Figure, notebook_image)
 
 
-def notebook_image(figure: Figure, **_) -> dict[str, str | bytes]:
-    """Return a figure for a notebook, by mime type: SVG, or PNG where SVG is large."""
+def notebook_image(figure: Figure, **_) -> tuple[dict[str, str | bytes], dict]:
+    """Return a figure for a notebook and its metadata, by mime type: SVG, or a PNG."""
 
     def printed(**options) -> bytes:
         buffer = io.BytesIO()
@@ -69,8 +69,10 @@ def notebook_image(figure: Figure, **_) -> dict[str, str | bytes]:
 
     svg = printed(format="svg", metadata={"Date": None})
     if len(svg) <= LARGEST_SVG:
-        return {"image/svg+xml": svg.decode()}
-    return {"image/png": printed(format="png", dpi=2 * figure.dpi, metadata={"Software": None})}
+        return {"image/svg+xml": svg.decode()}, {}
+    png = printed(format="png", dpi=2 * figure.dpi, metadata={"Software": None})
+    width = int.from_bytes(png[16:20], "big") // 2  # of its header: what it is to be shown at
+    return {"image/png": png}, {"image/png": {"width": width}}
 
 
 def new_axes(ax: Axes | None, **options) -> Axes:

@@ -141,9 +141,9 @@ def test_the_first_frame_comes_soon_and_sixty_steps_fit_into_a_second(page):
     first = page.evaluate("performance.getEntriesByName('crossattn-forecaster')[0].startTime")
     milliseconds = page.evaluate(
         f"(() => {{ const {{ state, show }} = {STATE}; const best = [];"
-        " for (let batch = 0; batch < 10; batch++) { const begun = performance.now();"
-        " for (let k = 0; k < 10; k++) { state.t += 1; show(); document.body.offsetHeight; }"
-        " best.push((performance.now() - begun) / 10); } return Math.min(...best); })()"
+        " for (let batch = 0; batch < 20; batch++) { const begun = performance.now();"
+        " for (let k = 0; k < 5; k++) { state.t += 1; show(); document.body.offsetHeight; }"
+        " best.push((performance.now() - begun) / 5); } return Math.min(...best); })()"
     )
     print(f"first frame after {first:.0f} ms, {milliseconds:.1f} ms a step")
     assert first < 3000 and milliseconds < 1000 / 60
