@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossattn.cli._argtypes import folder
+from crossattn.cli._argtypes import folder, fraction, positive_float
 from crossattn.cli._console import echo
 from crossattn.errors import DamagedFileError, InvalidInputError
 
@@ -54,6 +54,18 @@ def add_folders(
             help="series that lead and are not forecast: a time column (when a row is known) and "
             "one column each",
         )
+
+
+def add_decision_options(parser: argparse.ArgumentParser) -> None:
+    """Declare how forecasts become weights, the same for past bars and for the newest."""
+    add = parser.add_argument
+    for name, parse, default in (
+        ("transaction-cost", fraction, 0.001),
+        ("max-position", positive_float, 1.0),
+    ):
+        explained = f"default: {default:g}"
+        add(f"--{name}", type=parse, default=default, metavar="FRACTION", help=explained)
+    add("--allow-short", action="store_true", help="default: long only")
 
 
 def check_output_dir(data: Path, output: Path) -> None:

@@ -5,15 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from crossattn.cli._argtypes import (
-    bars_or_duration,
-    folder,
-    fraction,
-    positive_float,
-    utc_datetime,
-)
+from crossattn.cli._argtypes import bars_or_duration, folder, positive_float, utc_datetime
 from crossattn.cli._console import echo
-from crossattn.cli._run_folder import add_folders
+from crossattn.cli._run_folder import add_decision_options, add_folders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,15 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=folder, required=True, metavar="DIR", help="for its results")
     add("--start", type=utc_datetime, metavar="ISO", help="default: the first unseen bar")
     add("--end", type=utc_datetime, metavar="ISO", help="default: the last bar")
-    for name, parse, default, unit in (
-        ("transaction-cost", fraction, 0.001, "FRACTION"),
-        ("rebalance-freq", bars_or_duration, 24, "SPAN"),
-        ("initial-capital", positive_float, 100_000.0, "MONEY"),
-        ("max-position", positive_float, 1.0, "FRACTION"),
-    ):
-        explained = f"default: {default:g}"
-        add(f"--{name}", type=parse, default=default, metavar=unit, help=explained)
-    add("--allow-short", action="store_true", help="default: long only")
+    add("--rebalance-freq", type=bars_or_duration, default=24, metavar="SPAN", help="default: 24")
+    add("--initial-capital", type=positive_float, default=1e5, metavar="MONEY", help="default: 1e5")
+    add_decision_options(parser)
     add(
         "--walk-forward",
         action="store_true",

@@ -1,18 +1,21 @@
-"""``crossattn predict``: a forecast for every window of a folder of bars, or for the newest."""
+"""``crossattn predict``: forecasts, target weights and orders from the bars of a folder."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossattn.cli._argtypes import new_file, positive_int
+from crossattn.cli._argtypes import new_file, positive_float, positive_int
 from crossattn.cli._console import echo
-from crossattn.cli._run_folder import add_folders
+from crossattn.cli._run_folder import add_decision_options, add_folders
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from crossattn.cli._run_folder import Run
+    from crossattn.windows.dataset import CrossAttentionData
 
 HELP = "write the forecasts of a run for every bar of a folder, the newest included"
 
@@ -23,37 +26,160 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", type=new_file, required=True, metavar="FILE.csv")
     add("--last", type=positive_int, metavar="N", help="only the newest N closes, in a moment")
+    add("--weights", type=new_file, metavar="FILE.csv", help="write target weights too")
+    add(
+        "--orders",
+        type=new_file,
+        metavar="FILE.csv",
+        help="write what to buy and sell at the newest close; needs --equity",
+    )
+    add("--equity", type=positive_float, metavar="MONEY", help="of the account, cash included")
+    add(
+        "--holdings",
+        type=Path,
+        metavar="FILE.csv",
+        help="what the account holds: columns symbol and shares; default: cash alone",
+    )
+    add_decision_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Write ``close_time`` and a column per symbol: the forecast made when that bar closed.
 
-    The cell of a symbol that has no bar there is empty.
+    The cell of a symbol that has no bar there is empty, here and in the weights. Orders are for the
+    newest close alone, and a symbol without a forecast gets none.
     """
     from crossattn._io import atomic_write
-    from crossattn.cli._run_folder import check_output_dir, open_run
+    from crossattn.cli._run_folder import check_output_dir, forecast_table, open_run
 
-    check_output_dir(args.data, args.out.parent)
+    _check_options(args)
+    for path in filter(None, (args.out, args.weights, args.orders)):
+        check_output_dir(args.data, path.parent)
     run = open_run(args.run_dir)
-    table = _newest(run, args) if args.last else None
-    if table is None:
-        table = _every(run, args)
-    with atomic_write(args.out) as temporary:
-        table.to_csv(temporary)
-    echo(f"wrote: {len(table)} forecasts of {len(run.symbols)} symbols to {args.out}")
+    holdings = _read_holdings(args.holdings, run.symbols) if args.holdings else None
+    times, forecasts, data = (_newest(run, args) if args.last else None) or _every(run, args)
+    files = {args.out: forecast_table(forecasts, times, run.symbols)}
+    if args.weights or args.orders:
+        weights = _weights(run, args, forecasts, data)
+        if args.weights:
+            files[args.weights] = forecast_table(weights.to_numpy(), times, run.symbols)
+        if args.orders:
+            files[args.orders] = _orders(args, weights.iloc[-1], data, holdings)
+    for path, table in files.items():
+        with atomic_write(path) as temporary:
+            table.to_csv(temporary, index=path != args.orders)
+    echo(f"wrote: {len(times)} forecasts of {len(run.symbols)} symbols to {args.out}")
 
 
-def _every(run: Run, args: argparse.Namespace) -> pd.DataFrame:
+def _check_options(args: argparse.Namespace) -> None:
+    from crossattn.errors import InvalidInputError
+
+    if args.orders and not args.equity:
+        raise InvalidInputError("--orders needs --equity MONEY, the value of the account")
+    for name in ("equity", "holdings"):
+        if getattr(args, name) and not args.orders:
+            raise InvalidInputError(f"--{name} is for --orders FILE.csv: name that file too")
+    given = [path.resolve() for path in (args.out, args.weights, args.orders) if path]
+    if len(set(given)) < len(given):
+        raise InvalidInputError("--out, --weights and --orders must name different files")
+
+
+def _read_holdings(path: Path, symbols: tuple[str, ...]) -> pd.Series:
+    """Read the shares of each symbol from a CSV file with the columns symbol and shares."""
+    import csv
+    import math
+
+    import pandas as pd
+
+    from crossattn.data._tables import read_content
+    from crossattn.errors import InvalidInputError
+
+    lines = read_content(path).decode("utf-8-sig", errors="replace").splitlines()
+    header, *rows = [[cell.strip() for cell in row] for row in csv.reader(lines)] or [[]]
+    if header != ["symbol", "shares"]:
+        raise InvalidInputError(f"{path}: the header must be symbol,shares; it is {header}")
+    shares: dict[str, float] = {}
+    for line, row in enumerate(rows, start=2):
+        if not row:
+            continue
+        symbol, number = row if len(row) == 2 else (None, None)
+        try:
+            value = math.nan if number is None else float(number)
+        except ValueError:
+            value = math.nan
+        wrong = {
+            f"one of the run's symbols ({', '.join(symbols)}) and its shares": symbol
+            not in symbols,
+            "a symbol that no line before it names": symbol in shares,
+            "a symbol and a finite number of shares": not math.isfinite(value),
+        }
+        for rule in (rule for rule, broken in wrong.items() if broken):
+            raise InvalidInputError(f"{path}, line {line}: must hold {rule}, got {row}")
+        shares[symbol] = value
+    return pd.Series(shares, dtype=float)
+
+
+def _weights(
+    run: Run, args: argparse.Namespace, forecasts: np.ndarray, data: CrossAttentionData
+) -> pd.DataFrame:
+    """Return the weights that ``crossattn backtest`` would decide on at each close."""
+    from types import SimpleNamespace
+
+    from crossattn.portfolio.strategy import CrossAttentionBacktest
+
+    names = ("config", "target", "output_type")
+    settings = {name: getattr(run.model, name) for name in names if hasattr(run.model, name)}
+    model = SimpleNamespace(predict=lambda _: forecasts, horizon=run.horizon, **settings)
+    strategy = CrossAttentionBacktest(
+        model,
+        transaction_cost=args.transaction_cost,
+        allow_short=args.allow_short,
+        max_position=args.max_position,
+    )
+    return strategy.target_weights(data)
+
+
+def _orders(
+    args: argparse.Namespace,
+    weights: pd.Series,
+    data: CrossAttentionData,
+    holdings: pd.Series | None,
+) -> pd.DataFrame:
+    """Return the orders at the newest close, and name the symbols that get none."""
+    import pandas as pd
+
+    from crossattn.data.files import iso_times
+    from crossattn.portfolio.orders import rebalancing_orders
+
+    closes = pd.DataFrame(data.closes[: data.ends[-1] + 1], columns=list(data.symbols))
+    orders = rebalancing_orders(
+        weights,
+        closes.ffill().iloc[-1],
+        holdings,
+        equity=args.equity,
+        transaction_cost=args.transaction_cost,
+    )
+    time = iso_times(data.timestamps[-1:])[0]
+    orders.insert(0, "time", time)
+    waiting = list(weights.index[weights.isna()])
+    if waiting:
+        echo(f"no order: {', '.join(waiting)} (no forecast at {time})")
+    traded, costs = orders["value"].abs().sum(), orders["cost"].sum()
+    echo(f"orders at {time}: {len(orders)}, {traded:.6g} traded, {costs:.6g} costs")
+    return orders
+
+
+def _every(run: Run, args: argparse.Namespace) -> tuple:
     """Forecast every window, or the last ones, from all bars of the folder."""
-    from crossattn.cli._run_folder import forecast_table, load_windows, read_run_bars
+    from crossattn.cli._run_folder import load_windows, read_run_bars
 
     frames = read_run_bars(run, args.data, args.time_zone)
     data = load_windows(run, frames, args.exogenous, include_latest=True)
     data = data[-args.last :] if args.last else data
-    return forecast_table(run.forecast(data), data.timestamps, data.symbols)
+    return data.timestamps, run.forecast(data), data
 
 
-def _newest(run: Run, args: argparse.Namespace) -> pd.DataFrame | None:
+def _newest(run: Run, args: argparse.Namespace) -> tuple | None:
     """Forecast the last closes from the state that training left and the bars since.
 
     None where that is not possible: other bars than those of training, another format of files, or
@@ -61,20 +187,26 @@ def _newest(run: Run, args: argparse.Namespace) -> pd.DataFrame | None:
     """
     import pandas as pd
 
-    from crossattn.cli._run_folder import bars_of_run, forecast_table, series_of_run
+    from crossattn.cli._run_folder import bars_of_run, load_windows, series_of_run
     from crossattn.data.files import read_newest_bars
     from crossattn.errors import InvalidInputError
 
-    state = getattr(run.model, "state_", None)
-    frames = state and read_newest_bars(args.data, state.clock[state.start])
+    state, data = getattr(run.model, "state_", None), None
+    weighs = bool(args.weights or args.orders)
+    # risk has forgotten what came before the bars that the state keeps for its features
+    frames = state and read_newest_bars(args.data, state.clock[0 if weighs else state.start])
     if not frames:
         return None
     frames = bars_of_run(run, frames)
     exogenous = series_of_run(run, args.exogenous)
     try:
         times, forecasts = run.model.newest(frames, exogenous, args.last)
+        if weighs:
+            data = load_windows(run, frames, args.exogenous, include_latest=True)[-args.last :]
     except InvalidInputError:
         return None  # bars that differ from those of training: forecast from these bars alone
+    if weighs and not (data.is_steady and data.timestamps.equals(times)):
+        return None  # where hours differ, all bars tell how many of them a horizon holds
     ends = [
         frame["close_time"].iloc[-1]
         if "close_time" in frame
@@ -83,4 +215,4 @@ def _newest(run: Run, args: argparse.Namespace) -> pd.DataFrame | None:
     ]
     if len(times) < args.last or max(ends) != times[-1]:  # or the state is ahead of the folder
         return None
-    return forecast_table(forecasts, times, run.symbols)
+    return times, forecasts, data

@@ -19,6 +19,7 @@ from .limits import Limits as Limits
 from .metrics import compute_metrics as compute_metrics
 from .metrics import infer_periods_per_year as infer_periods_per_year
 from .optimise import mean_variance_weights as mean_variance_weights
+from .orders import rebalancing_orders as rebalancing_orders
 from .risk import diversification_ratio as diversification_ratio
 from .risk import effective_number_of_bets as effective_number_of_bets
 from .risk import risk_by_asset as risk_by_asset

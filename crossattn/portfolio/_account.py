@@ -96,7 +96,7 @@ def simulate_account(inputs: BacktestInputs) -> Account:
                     any_waits = True
         value = _value(marks, row, cash, shares)
         if any_waits and value > 0.0:
-            cash, costs[row], traded, count = _trade(
+            cash, costs[row], traded, count = trade_to_targets(
                 inputs, row, value, cash, shares, waiting, trades, count
             )
             turnover[row] = traded / value
@@ -139,7 +139,7 @@ def _financing(inputs, row, cash, shares):
     return inputs.years[row] * (inputs.borrow_rate * short - interest * cash) + funding
 
 
-def _trade(inputs, row, value, cash, shares, waiting, trades, count):
+def trade_to_targets(inputs, row, value, cash, shares, waiting, trades, count):
     """Bring assets to their waiting targets: changes ``shares`` and ``trades``.
 
     Returns the new cash, the costs, the traded notional and the number of trades so far.
@@ -243,7 +243,7 @@ def compiled_account() -> Callable[[BacktestInputs], Account]:
     from numba import njit
     from numba.extending import register_jitable
 
-    for function in (_value, _financing, _trade, order_cost, value_after_costs, _record):
+    for function in (_value, _financing, trade_to_targets, order_cost, value_after_costs, _record):
         register_jitable(function)
     try:
         return njit(cache=True)(simulate_account)

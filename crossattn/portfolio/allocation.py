@@ -228,19 +228,15 @@ def trailing_risk(returns: np.ndarray, half_life: float = 24.0, *, least: int = 
     >>> trailing_risk(np.full((4, 1), 0.01), least=2).ravel().round(4)
     array([ nan,  nan, 0.01, 0.01])
     """
-    decay = 0.5 ** (1 / half_life)
-    total, weight = np.zeros(returns.shape[1]), np.zeros(returns.shape[1])
-    count, still = np.zeros((2, returns.shape[1]))
+    known, moved = ~np.isnan(returns), np.nan_to_num(returns) != 0
+    at_rest = np.cumsum(known & ~moved, axis=0)
+    still = at_rest - np.maximum.accumulate(np.where(moved, at_rest, 0), axis=0)
+    used = known & (still < least)
+    squares = pd.DataFrame(np.where(used, returns, np.nan) ** 2)
+    mean = squares.ewm(halflife=half_life, ignore_na=True).mean().to_numpy()
+    ready = (np.cumsum(used, axis=0) >= least) & (still < least)
     risk = np.full(returns.shape, np.nan)
-    for row in range(len(returns)):
-        ready = (count >= least) & (still < least)
-        risk[row, ready] = np.sqrt(total[ready] / weight[ready])
-        known = ~np.isnan(returns[row])
-        still = np.where(known & (returns[row] != 0), 0, still + known)
-        known &= still < least
-        total = np.where(known, decay * total + np.nan_to_num(returns[row]) ** 2, total)
-        weight = np.where(known, decay * weight + 1, weight)
-        count += known
+    risk[1:] = np.sqrt(np.where(ready, mean, np.nan))[:-1]
     return risk
 
 

@@ -175,7 +175,7 @@ class CrossAttentionBacktest:
         targets = self._decide(X, returns, decisions, deciding)
         if self.limits is not None:
             targets = self.limits.nearest(targets, list(symbols))
-        targets = _leave_room(targets)
+        targets = leave_room(targets, np.zeros(targets.shape[1]))
         prices = (
             prices_of_data(X) if has_closes else prices_of_returns(returns, timestamps, symbols)
         )
@@ -202,6 +202,37 @@ class CrossAttentionBacktest:
         run = object()
         frame.attrs = {"run": run, "positions": result.positions, "weights": result.weights}
         return frame
+
+    def target_weights(self, data: CrossAttentionData) -> pd.DataFrame:
+        """Return the weights that a decision at each window's close would ask for.
+
+        What :meth:`run` would trade there, as far as one row can tell: for live orders, see
+        :func:`crossattn.portfolio.rebalancing_orders`.
+
+        Parameters
+        ----------
+        data : CrossAttentionData
+            Prepared with ``include_latest=True``, so that it ends with the newest close. Risk is
+            measured on the bars before each close, also on those before the first window.
+
+        Returns
+        -------
+        DataFrame of shape (n, n_assets)
+            Indexed by close time; NaN where there is no forecast, and so no order.
+
+        Raises
+        ------
+        InvalidInputError
+            The data are windows of arrays, without closes, or the predictions do not fit.
+        """
+        if not hasattr(data, "closes") or data.clock.hasnans:
+            raise InvalidInputError("data must be windows of bars, with closes and times")
+        rows = np.arange(len(data))
+        deciding = np.ones((len(data), len(data.symbols)), dtype=bool)
+        targets = self._decide(data, data.bar_returns, rows, deciding)
+        if self.limits is not None:
+            targets = self.limits.nearest(targets, list(data.symbols))
+        return pd.DataFrame(targets, data.timestamps, list(data.symbols))
 
     def _trade(self, weights: pd.DataFrame, prices: pd.DataFrame) -> BacktestResult:
         return backtest_weights(
@@ -331,9 +362,11 @@ def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd
     return returns, timestamps, pd.Index(names)
 
 
-def _leave_room(weights: np.ndarray) -> np.ndarray:
-    """Scale decisions down where assets that do not decide hold weight: a gross weight of 1."""
-    held = np.zeros(weights.shape[1])
+def leave_room(weights: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Scale decisions down where assets that do not decide hold weight: a gross weight of 1.
+
+    ``held`` are the weights (N,) before the first decision; ``weights`` (M, N) are changed.
+    """
     for row in range(len(weights)) if np.isnan(weights).any() else ():
         waits = np.isnan(weights[row])
         gross, room = np.nansum(np.abs(weights[row])), 1 - np.abs(held[waits]).sum()
@@ -356,20 +389,24 @@ def _bars_ahead(X: np.ndarray | CrossAttentionData, horizon: int) -> int | np.nd
 
 def _known_risk(X: np.ndarray | CrossAttentionData, returns: np.ndarray) -> np.ndarray:
     """Standard deviation of a bar's return known at each row of a run, (n, N)."""
-    risk = trailing_risk(_own_steps(X, returns))
     windows = X if isinstance(X, np.ndarray) else X.X
+    if windows is X or not np.isfinite(X.closes).any():
+        risk = trailing_risk(returns)
+    else:  # also from the bars before the first row, so that no decision depends on where it is
+        risk = trailing_risk(_own_steps(X))[X.ends]
     if windows.ndim == 4:  # before ten returns: the first window's log returns, its first feature
         start = pd.DataFrame(np.asarray(windows[0, :, :, 0], dtype=float).T)  # (T, N)
         first = np.sqrt(start.pow(2).mean().fillna(0.0).to_numpy())
-        risk = np.where(np.isnan(risk), first, risk)
+        unknown = ~np.maximum.accumulate(np.isfinite(risk), axis=0)
+        risk = np.where(unknown, first, risk)
     return risk
 
 
-def _own_steps(X: np.ndarray | CrossAttentionData, returns: np.ndarray) -> np.ndarray:
-    """Next-bar returns (n, N), on mixed clocks into each asset's own next bar, when it is known."""
-    if getattr(X, "is_steady", True):
-        return returns
+def _own_steps(X: CrossAttentionData) -> np.ndarray:
+    """Next-bar returns of every row (T, N); on mixed clocks into each asset's own next bar."""
+    if X.is_steady:
+        return X.next_returns
     closes = pd.DataFrame(X.closes).ffill().to_numpy()
     moved = np.full_like(closes, np.nan)
     moved[:-1] = np.where(np.isfinite(X.closes[1:]), closes[1:] / closes[:-1] - 1, np.nan)
-    return moved[X.ends]
+    return moved

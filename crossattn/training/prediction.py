@@ -5,6 +5,7 @@ Built in chapter: Prediction and heat-maps.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,7 +15,7 @@ from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
 from crossattn.model.batch import Batch
 from crossattn.model.network import CrossAttentionMultiAsset
-from crossattn.runtime import on_device, select_device
+from crossattn.runtime import select_device
 from crossattn.training.batches import align_to_model, as_data, series_of
 from crossattn.windows.dataset import CrossAttentionData
 
@@ -48,9 +49,15 @@ def predict(
     ------
     InvalidInputError
         Other symbols, features, lookback or horizon than the model's, or a wrong shape.
+
+    Notes
+    -----
+    Computed in double precision and rounded to single: sums of a batch are added up in an order
+    that depends on its size, and in double precision what differs is rounded away, so that a
+    window's prediction is the same bit for bit whatever else is predicted (not on Apple's MPS,
+    which has single precision only).
     """
-    parts = [p.cpu().numpy() for p in _predictions(model, data_or_X, device, batch_size)]
-    predictions = np.concatenate(parts)
+    predictions = np.concatenate(list(_predictions(model, data_or_X, device, batch_size)))
     if not isinstance(data_or_X, CrossAttentionData):
         return predictions
     if model.symbols is not None:
@@ -79,18 +86,23 @@ def _predictions(model, data_or_X, device, batch_size, return_attention=False) -
             f"model must be a CrossAttentionMultiAsset, got {type(model).__name__}"
         )
     device = select_device(device)
-    with on_device(model.eval(), device):
-        for batch in _batches(model, data_or_X, device, batch_size):
-            with torch.no_grad():  # left before the caller goes on
-                predicted = model.predict_batch(batch, return_attention)
-            yield predicted
+    precision = torch.float32 if device.type == "mps" else torch.float64
+    model = copy.deepcopy(model).eval().to(device, precision)  # the caller's own stays as it is
+    for batch in _batches(model, data_or_X, device, precision, batch_size):
+        with torch.no_grad():  # left before the caller goes on
+            predicted = model.predict_batch(batch, return_attention)
+        if not return_attention:
+            yield predicted.float().cpu().numpy()
+            continue
+        predictions, attentions = predicted
+        yield predictions, [{k: v.float() for k, v in maps.items()} for maps in attentions]
 
 
-def _batches(model, data_or_X, device, batch_size) -> Iterator[Batch]:
+def _batches(model, data_or_X, device, precision, batch_size) -> Iterator[Batch]:
     if isinstance(data_or_X, CrossAttentionData):
         data = as_data(align_to_model(model, data_or_X), "data", model)
         with torch.no_grad():
-            every_window = model.read(series_of(data, device), data.lookback)
+            every_window = model.read(series_of(data, device).to(precision), data.lookback)
         for rows in torch.arange(len(data), device=device).split(batch_size):
             yield every_window.take(rows)
         return
@@ -99,6 +111,6 @@ def _batches(model, data_or_X, device, batch_size) -> Iterator[Batch]:
         raise InvalidInputError(f"X must have shape (n, N, T, F), got {X.shape}")
     for start in range(0, len(X), batch_size):
         windows = np.array(X[start : start + batch_size], dtype=np.float32)
-        x = torch.from_numpy(windows).to(device)
+        x = torch.from_numpy(windows).to(device, precision)
         model.check_windows(x)
         yield model.read(x, x.shape[2])

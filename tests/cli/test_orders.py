@@ -1,0 +1,120 @@
+"""Weights and orders of ``crossattn predict``: what ``crossattn backtest`` trades at that bar."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn import simulate_market
+from crossattn.cli import main
+from crossattn.data.files import write_bars
+
+NAMES = ["A", "B", "C"]
+SHORT = ["--allow-short", "--max-position", "0.4"]
+
+
+@pytest.fixture(scope="module", params=["forecaster", "network"])
+def desk(request, tmp_path_factory):
+    """A run on the first 900 bars, a backtest of the other 300, and a way to call predict."""
+    folder = tmp_path_factory.mktemp(request.param)
+    market = simulate_market(n_assets=3, n_steps=1200, predictability=0.3, seed=4)
+    frames = dict(zip(NAMES, market.frames.values(), strict=True))
+    write_bars({name: frame[:900] for name, frame in frames.items()}, folder / "past")
+    write_bars(frames, folder / "bars")
+    words = {"forecaster": ["--n-models", "1"], "network": ["--d-model", "8"]}[request.param]
+    words += ["--lookback", "30", "--horizon", "2", "--epochs", "1"]
+    run = ["--run", str(folder / "run")]
+    assert main(["train", *run, "--data", str(folder / "past"), *words]) == 0
+    out = ["--out", str(folder / "traded")]
+    assert main(["backtest", *run, "--data", str(folder / "bars"), *out, *SHORT]) == 0
+
+    def predict(*words, bars="bars"):
+        out = ["--out", folder / "out.csv", "--data", folder / bars]
+        return main(["predict", *run, *map(str, [*out, *words])])
+
+    predict.folder, predict.frames = folder, frames
+    return predict
+
+
+def table(desk, name, **options):
+    return pd.read_csv(desk.folder / name, **options)
+
+
+def cut_at(desk, time, without=None):
+    """Write the bars known at a close, for one symbol all but the newest; return the folder."""
+    spacing = pd.Timedelta("1h")
+    known = {name: frame[frame.index + spacing <= time] for name, frame in desk.frames.items()}
+    if without is not None:
+        known[without] = known[without][:-1]
+    write_bars(known, desk.folder / "cut")
+    return "cut"
+
+
+@pytest.mark.parametrize("last", [["--last", 3], []], ids=["last", "every"])
+def test_orders_are_the_trades_of_the_backtest_at_that_bar(desk, last, capsys):
+    trades = table(desk, "traded/trades.csv", parse_dates=["time"])
+    equity = table(desk, "traded/equity.csv", parse_dates=["timestamp"]).set_index("timestamp")
+    time = trades["time"].unique()[-2]
+    held = trades[trades["time"] < time].groupby("symbol")["shares"].sum()
+    held.reset_index().to_csv(desk.folder / "held.csv", index=False)
+    money = equity.loc[time, "capital"] + equity.loc[time, "cost"]
+    words = ["--weights", desk.folder / "w.csv", "--orders", desk.folder / "o.csv", *SHORT]
+    words += ["--equity", repr(float(money)), "--holdings", desk.folder / "held.csv"]
+    assert desk(*last, *words, bars=cut_at(desk, time)) == 0
+    orders = table(desk, "o.csv", parse_dates=["time"])
+    traded = trades[trades["time"] == time].reset_index(drop=True)
+    columns = ["time", "symbol", "shares", "price", "value", "cost"]
+    assert list(orders) == columns and len(orders) > 1
+    pd.testing.assert_frame_equal(orders, traded[columns], rtol=1e-6, check_dtype=False)
+    assert f"orders at {time.isoformat()[:16]}" in capsys.readouterr().out
+    weights = table(desk, "w.csv", index_col="close_time", parse_dates=True)
+    assert list(weights) == NAMES and weights.index[-1] == time
+    assert len(weights) == (3 if last else len(table(desk, "out.csv")))
+    after = held.reindex(NAMES).fillna(0) + traded.set_index("symbol")["shares"].reindex(NAMES)
+    share = after * orders.set_index("symbol")["price"] / equity.loc[time, "capital"]
+    np.testing.assert_allclose(weights.iloc[-1], share, rtol=1e-6)
+    assert weights.abs().max(axis=None) <= 0.4
+
+
+@pytest.mark.parametrize("last", [["--last", 2], []], ids=["last", "every"])
+def test_no_order_where_there_is_no_bar(desk, last, capsys):
+    bars = cut_at(desk, desk.frames["B"].index[-40], without="B")
+    words = ["--weights", desk.folder / "w.csv", "--orders", desk.folder / "o.csv"]
+    assert desk(*last, *words, "--equity", 1000, *SHORT, bars=bars) == 0
+    assert np.isnan(table(desk, "w.csv")["B"].iloc[-1])
+    assert set(table(desk, "o.csv")["symbol"]) <= {"A", "C"}
+    assert "no order: B (no forecast at " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("holdings", "words", "complaint"),
+    [
+        (None, ["--orders", "o.csv"], "--orders needs --equity"),
+        (None, ["--equity", "5"], "--equity is for --orders"),
+        (None, ["--weights", "out.csv"], "must name different files"),
+        ("symbol,shares\nA,1\n", ["--weights", "w.csv"], "--holdings is for --orders"),
+        ("symbol,share\nA,1\n", None, "must be symbol,shares; it is ['symbol', 'share']"),
+        ("symbol,shares\nA,1\nZ,2\n", None, "line 3: must hold one of the run's symbols (A, B, C)"),
+        (
+            "symbol,shares\nA,1\nA,2\n",
+            None,
+            "line 3: must hold a symbol that no line before it names",
+        ),
+        ("symbol,shares\nA\n", None, "line 2: must hold one of"),
+        ("symbol,shares\nA,lots\n", None, "finite number of shares, got ['A', 'lots']"),
+        ("symbol,shares\nA,1e999\n", None, "line 2: must hold a symbol and a finite number"),
+        ("", None, "is an empty file"),
+        ("gone", None, "No such file"),
+    ],
+)
+def test_an_account_that_makes_no_sense_is_refused(desk, holdings, words, complaint, capsys):
+    words = ["--orders", "o.csv", "--equity", "1000"] if words is None else list(words)
+    words = [str(desk.folder / word) if word.endswith(".csv") else word for word in words]
+    if holdings is not None:
+        path = desk.folder / "held.csv"
+        path.unlink(missing_ok=True)
+        if holdings != "gone":
+            path.write_text(holdings)
+        words += ["--holdings", str(path)]
+    assert desk("--last", 1, *words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and complaint in told and told.count("\n") == 1
