@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from crossattn import CrossAttentionMultiAsset, prepare_cross_attention_data
+from crossattn import CrossAttentionMultiAsset, prepare_cross_attention_data, simulate_market
 from crossattn.config import OUTPUT_TYPES
 from crossattn.training.batches import fit_scaling
 from crossattn.training.prediction import attention_batches, predict
@@ -25,8 +25,8 @@ NETWORKS = {
 
 
 @pytest.fixture(scope="module")
-def data(make_frames):
-    frames = make_frames(n_assets=3, n_bars=330)
+def data():
+    frames = dict(simulate_market(n_assets=3, n_steps=330, seed=6).frames)
     late = next(iter(frames))
     frames[late] = frames[late].drop(frames[late].index[[120, 200]])
     return prepare_cross_attention_data(frames, lookback=12, horizon=1)
