@@ -191,7 +191,10 @@ OVERFLOW = """
     const box = e.closest('div.math') ?? e;
     return box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX === 'visible';
   });
-  return { page: document.documentElement.scrollWidth, clipped: wide.map(e => e.textContent) };
+  const scrolling = [...document.querySelectorAll('article p > .math mjx-container')].filter(e =>
+    e.scrollWidth > e.clientWidth + 1 && e.scrollWidth < e.closest('p').clientWidth);
+  return { page: document.documentElement.scrollWidth, clipped: wide.map(e => e.textContent),
+    scrolling: scrolling.map(e => e.textContent) };
 })()
 """
 
@@ -202,6 +205,7 @@ def test_nothing_is_cut_off_or_scrolls_sideways(browser, site, name, width, dark
     browser.visit(site + name, width=width, dark=dark)
     state = browser.evaluate(OVERFLOW)
     assert state["page"] <= width and state["clipped"] == []
+    assert state["scrolling"] == [], "a formula in a line that fits has a scroll bar"
     assert browser.complaints() == []
 
 
