@@ -192,7 +192,8 @@ OVERFLOW = """
     return box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX === 'visible';
   });
   const scrolling = [...document.querySelectorAll('article p > .math mjx-container')].filter(e =>
-    e.scrollWidth > e.clientWidth + 1 && e.scrollWidth < e.closest('p').clientWidth);
+    getComputedStyle(e).overflowX !== 'visible' && e.scrollWidth > e.clientWidth + 1
+    && e.scrollWidth < e.closest('p').clientWidth);
   return { page: document.documentElement.scrollWidth, clipped: wide.map(e => e.textContent),
     scrolling: scrolling.map(e => e.textContent) };
 })()
