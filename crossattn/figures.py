@@ -67,7 +67,7 @@ def notebook_image(figure: Figure, **_) -> tuple[dict[str, str | bytes], dict]:
         figure.savefig(buffer, bbox_inches="tight", **options)
         return buffer.getvalue()
 
-    svg = printed(format="svg", metadata={"Date": None})
+    svg = printed(format="svg", metadata={"Date": None}, dpi=2 * figure.dpi)
     if len(svg) <= LARGEST_SVG:
         return {"image/svg+xml": svg.decode()}, {}
     png = printed(format="png", dpi=2 * figure.dpi, metadata={"Software": None})
@@ -200,6 +200,7 @@ def _heatmap(values, queries, keys, *, title, annotate, ax, label, **colours) ->
         fmt=".2f",
         annot_kws={"size": 8},
         linewidths=0.5 if count <= LARGE_MAP else 0.0,
+        rasterized=count > LARGE_MAP,  # without lines, cells of an SVG would show seams
         square=True,
         cbar_kws={"label": label, "shrink": 0.8},
         ax=ax,
