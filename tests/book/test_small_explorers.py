@@ -53,7 +53,7 @@ def test_a_key_moves_with_the_arrow_keys(page):
 @pytest.mark.parametrize(
     ("name", "where", "attribute"),
     [
-        ("leaks", ".ca-dot", "aria-valuenow"),
+        ("leaks", '.ca-dot[tabindex="0"]', "aria-valuenow"),
         ("costs", "input[type=range]", "aria-valuetext"),
         ("forecaster", ".ca-slider input", "aria-valuetext"),
     ],
@@ -64,6 +64,16 @@ def test_what_can_be_dragged_can_be_moved_by_keys(page, name, where, attribute):
     before = page.evaluate(f"{handle}.getAttribute('{attribute}')")
     page.press("ArrowUp", 38)
     assert page.evaluate(f"{handle}.getAttribute('{attribute}')") not in (None, before)
+
+
+def test_the_leak_finder_is_one_stop_of_the_tab_key(page):
+    stops = "[...document.querySelectorAll('[data-explorer=leaks] .ca-dot')]"
+    assert page.evaluate(f"{stops}.filter(e => e.tabIndex === 0).length") == 1
+    page.evaluate(f"{stops}.find(e => e.tabIndex === 0).focus()")
+    page.press("ArrowLeft", 37)
+    assert page.evaluate(f"{stops}.indexOf(document.activeElement)") == 25
+    page.press("ArrowUp", 38)
+    assert page.evaluate(f"{explorer('leaks')}.state.changed") == 25
 
 
 def test_buttons_answer_to_enter(page):

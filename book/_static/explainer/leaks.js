@@ -40,17 +40,21 @@
   function run(root) {
     const original = bars(40);
     const state = { returns: original.slice(), changed: 26 };
-    element(root, "p", "Drag a bar, or focus it and use the arrow keys. Everything to the left of it is the past of that moment: no feature may change there.");
+    element(root, "p", "Drag a bar, or use the arrow keys: left and right choose one, up and down change it. Everything to the left of it is the past of that moment: no feature may change there.");
     const svg = drawn(root, "svg", { viewBox: "0 0 640 110", class: "ca-wide", role: "group", "aria-label": "returns of forty bars" });
     drawn(svg, "path", { d: "M0 55H640", stroke: "currentColor", "stroke-opacity": 0.4 });
     const columns = original.map((_, t) => {
-      const column = drawn(svg, "rect", { x: 16 * t + 1, width: 14, tabindex: 0, role: "spinbutton", class: "ca-dot" });
+      const column = drawn(svg, "rect", { x: 16 * t + 1, width: 14, tabindex: t === state.changed ? 0 : -1, role: "spinbutton", class: "ca-dot" });
       draggable(column, (steps) => put(t, state.returns[t] + 0.1 * steps));
       column.addEventListener("keydown", (event) => {
         const step = { ArrowUp: 0.1, ArrowDown: -0.1 }[event.key];
-        if (!step) return;
+        const next = columns[t + ({ ArrowLeft: -1, ArrowRight: 1 }[event.key] ?? NaN)];
+        if (step) put(t, state.returns[t] + step);
+        else if (next) {
+          columns.forEach((other) => other.setAttribute("tabindex", other === next ? 0 : -1));
+          next.focus();
+        } else return;
         event.preventDefault();
-        put(t, state.returns[t] + step);
       });
       return column;
     });
