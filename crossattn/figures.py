@@ -43,6 +43,7 @@ def use_style() -> None:
             "axes.spines.top": False,
             "axes.titlelocation": "left",
             "axes.titlesize": "medium",
+            "date.converter": "concise",
             "figure.constrained_layout.use": True,
             "figure.dpi": 110,
             "figure.figsize": (7.0, 3.6),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ METRICS_FILE = "metrics.json"
 BENCHMARK = "equal weight"
 CAPTION = (
     "Equity and drawdown on unseen bars, net of costs, beside equal weights that are rebalanced as "
-    "often and pay the same."
+    "often and pay the same, and with the money paid for trades added back."
 )
 SHOWN = (
     *("total_return", "annual_return", "volatility", "sharpe_ratio", "sharpe_ratio_low"),
@@ -64,10 +65,14 @@ def lines_of(metrics: dict[str, float | str]) -> list[str]:
 
 
 def draw_equity(strategy: CrossAttentionBacktest) -> Axes:
-    """Draw the equity of a run beside that of equal weights."""
+    """Draw the equity of a run, with and without what it paid, beside that of equal weights."""
     from crossattn.portfolio.benchmarks import plot_equity
 
-    return plot_equity({"strategy": strategy.result_, BENCHMARK: strategy.benchmark_})
+    own = strategy.result_
+    gross = replace(own, equity=own.equity + own.costs.cumsum())
+    return plot_equity(
+        {"strategy": own, BENCHMARK: strategy.benchmark_, "strategy, costs added back": gross}
+    )
 
 
 def money_section(metrics: dict, figure: Axes | bytes | None) -> Section:
