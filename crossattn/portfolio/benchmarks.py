@@ -205,6 +205,10 @@ def plot_equity(results: Mapping[str, BacktestResult], *, exposure: bool = False
             smooth = rows.rolling(max(1, len(rows) // 50), min_periods=1).mean()
             ax.plot(smooth.index, smooth.to_numpy(), linewidth=1)
     above.set(ylabel="equity / initial capital", yscale="log")
+    above.yaxis.set_major_formatter("{x:g}")
+    low, high = above.get_ylim()
+    if high < 5 * low:  # fewer than two powers of ten: 0.9 rather than 9 x 10^-1
+        above.yaxis.set_minor_formatter("{x:g}")
     above.legend()
     below.set(ylabel="drawdown (%)")
     for ax, label in zip(others, ("gross exposure", "turnover per bar"), strict=False):
