@@ -1,0 +1,64 @@
+"""Cells of the benchmark and folds on a cluster of two workers, one of them killed on the way."""
+
+import os
+import signal
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossattn.baselines.linear import VAR
+from crossattn.leaderboard import Protocol, lead_lag_bench
+from crossattn.portfolio.walkforward import walk_forward
+from crossattn.simulate.market import simulate_market
+from crossattn.windows.dataset import prepare_cross_attention_data
+
+distributed = pytest.importorskip("distributed")
+
+SMALL = Protocol(n_assets=3, n_steps=900)
+MEASURED = ["cpu_seconds", "peak_memory_mb"]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, worker_dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+def test_a_benchmark_loses_nothing_with_a_killed_worker(cluster, tmp_path):
+    models, scenarios = ["lasso_var", "ridge_var"], ["static", "null"]
+    local = lead_lag_bench(models, scenarios, 2, protocol=SMALL)
+    killed = []
+
+    def kill_one(line):
+        if not killed:
+            killed.append(next(iter(cluster.run(os.getpid).values())))
+            os.kill(killed[0], signal.SIGKILL)
+
+    with joblib.parallel_config(backend="dask"):
+        spread = lead_lag_bench(
+            models, scenarios, 2, protocol=SMALL, n_jobs=-1, out=tmp_path, echo=kill_one
+        )
+    assert len(killed) == 1 and killed[0] not in cluster.run(os.getpid).values()
+    pd.testing.assert_frame_equal(
+        spread.drop(columns=MEASURED), local.drop(columns=MEASURED), check_exact=True
+    )
+    again = lead_lag_bench(models, scenarios, 2, protocol=SMALL, out=tmp_path)
+    pd.testing.assert_frame_equal(again, spread)
+
+
+def test_walk_forward_on_a_cluster_is_bit_equal(cluster):
+    market = simulate_market("static", n_assets=3, n_steps=700, seed=0)
+    data = prepare_cross_attention_data(market.frames, lookback=12, horizon=1)
+    sizes = {"train_size": 300, "test_size": 100}
+    local = walk_forward(data, VAR, **sizes)
+    with joblib.parallel_config(backend="dask"):
+        spread = walk_forward(data, VAR, **sizes, n_jobs=-1)
+    np.testing.assert_array_equal(spread.predictions, local.predictions)
+    pd.testing.assert_frame_equal(spread.folds, local.folds)
