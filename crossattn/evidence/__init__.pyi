@@ -1,6 +1,9 @@
 from . import regimes as regimes
+from .calibration import Calibration as Calibration
+from .calibration import calibration_error as calibration_error
 from .calibration import plot_reliability as plot_reliability
 from .calibration import reliability as reliability
+from .calibration import score_classes as score_classes
 from .calibration import to_signals as to_signals
 from .calibration import up_probability as up_probability
 from .classical import granger as granger
@@ -44,6 +47,11 @@ from .nulls import reverse_time as reverse_time
 from .nulls import surrogate_null as surrogate_null
 from .scores import correlation as correlation
 from .scores import score_forecasts as score_forecasts
+from .tails import pinball_loss as pinball_loss
+from .tails import score_quantiles as score_quantiles
+from .tails import score_tails as score_tails
+from .tails import shortfall_test as shortfall_test
+from .tails import tail_loss as tail_loss
 from .volatility import coverage_test as coverage_test
 from .volatility import diebold_mariano as diebold_mariano
 from .volatility import mincer_zarnowitz as mincer_zarnowitz

@@ -1,11 +1,12 @@
-"""Trading signals from predictions, and calibration of probabilities (reliability diagrams).
+"""Trading signals from predictions; calibration and log loss of probabilities.
 
 Built in chapter: Prediction and heat-maps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,8 @@ from scipy.special import softmax
 
 from crossattn._validation import check_choice
 from crossattn.errors import InvalidInputError
+from crossattn.evidence.inference import long_run_covariance, newey_west_lags
+from crossattn.evidence.volatility import LEAST_ROWS, diebold_mariano
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -159,3 +162,177 @@ def plot_reliability(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="predicted probability", ylabel="observed frequency")
     ax.legend()
     return ax
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Expected calibration error, and what chance alone would give.
+
+    Attributes
+    ----------
+    error : float
+        Mean distance of predicted probability and observed frequency over the bins.
+    by_chance : float
+        Its mean if the probabilities were right.
+    p_value : float
+        Of all bins' distances being chance (Wald).
+    """
+
+    error: float
+    by_chance: float
+    p_value: float
+
+
+def calibration_error(
+    probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10, horizon: int = 1
+) -> Calibration:
+    """Expected calibration error (ECE) of probabilities, with its size by chance and a test.
+
+    Parameters
+    ----------
+    probability, happened : array-like of shape (n,) or (n, N)
+        In time order; NaN cells are left out.
+    n_bins : int
+        Bins of equal count.
+    horizon : int
+        Rows over which one event extends.
+
+    Returns
+    -------
+    Calibration
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes differ, probabilities outside of [0, 1], fewer cells than bins, or fewer than eight
+        rows.
+
+    Notes
+    -----
+    The error of a finite sample is above 0 even where every probability is right: compare it with
+    ``by_chance``. The distances' covariance is Newey-West over rows, so that assets which move
+    together and horizons which overlap count as what they are.
+
+    References
+    ----------
+    Naeini, Cooper and Hauskrecht (2015), "Obtaining well calibrated probabilities using Bayesian
+    binning", AAAI.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.uniform(0.2, 0.8, (2000, 2))
+    >>> happened = rng.random((2000, 2)) < p
+    >>> right, sure = calibration_error(p, happened), calibration_error(p**3, happened)
+    >>> right.error < 2 * right.by_chance, sure.p_value < 0.001
+    (True, True)
+    """
+    p, happened = (np.asarray(x, float) for x in (probability, happened))
+    p, happened = (x.reshape(len(x), -1) if x.ndim else x for x in (p, happened))
+    table = reliability(p, happened, n_bins=n_bins)  # checks both
+    if len(p) < LEAST_ROWS:
+        raise InvalidInputError(f"probability must have {LEAST_ROWS} rows or more, got {len(p)}")
+    known = np.isfinite(p) & np.isfinite(happened)
+    missed = np.where(known, happened - p, 0.0)
+    bins = np.full(p.size, -1)
+    order = np.flatnonzero(known)[np.argsort(p[known], kind="stable")]
+    for k, cells in enumerate(np.array_split(order, n_bins)):
+        bins[cells] = k
+    one_hot = bins.reshape(p.shape)[..., None] == np.arange(n_bins)
+    by_row = (missed[..., None] * one_hot).sum(axis=1)  # (n, n_bins)
+    covariance = long_run_covariance(by_row, newey_west_lags(len(p), horizon))
+    total, spread = by_row.sum(axis=0), np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    wald = float(total @ np.linalg.pinv(covariance, hermitian=True) @ total)
+    count = table["count"].sum()
+    return Calibration(
+        float(np.abs(total).sum() / count),
+        float(np.sqrt(2 / np.pi) * spread.sum() / count),
+        float(stats.chi2.sf(wald, n_bins)),
+    )
+
+
+def score_classes(
+    probabilities: Mapping[str, ArrayLike],
+    labels: ArrayLike,
+    *,
+    n_bins: int = 10,
+    horizon: int = 1,
+    reference: str | None = None,
+) -> pd.DataFrame:
+    """Score class probabilities side by side: log loss, accuracy, calibration.
+
+    Parameters
+    ----------
+    probabilities : mapping of str to array-like of shape (n, N, K)
+        Adding up to 1, such as the softmax of a network's logits; NaN where there are none.
+    labels : array-like of int, shape (n, N)
+        0 to K - 1; below 0 where unknown.
+    n_bins : int
+        Bins of :func:`calibration_error`.
+    horizon : int
+        ``data.horizon``, for the errors of overlapping targets.
+    reference : str, optional
+        The forecast that the others are tested against; the first by default.
+
+    Returns
+    -------
+    DataFrame
+        A row a forecast, over the cells that all of them forecast: ``log_loss``, ``accuracy`` (of
+        the likeliest class), ``ece`` and ``ece_by_chance``, means over classes, ``calibration_p``
+        (least of the classes' p-values times K); ``gain``, ``t`` and ``p_value`` of
+        :func:`.diebold_mariano`: log loss of the reference less that of the row.
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes differ, a row does not add up to 1, or the reference is none of the forecasts.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> law = rng.dirichlet([4, 4, 4], (1000, 2))
+    >>> labels = (rng.random((1000, 2, 1)) > law.cumsum(axis=2)).sum(axis=2)
+    >>> table = score_classes({"law": law, "flat": np.full_like(law, 1 / 3)}, labels)
+    >>> bool(table.loc["flat", "t"] < -3)
+    True
+    """
+    if not probabilities:
+        raise InvalidInputError("probabilities must hold at least one forecast")
+    reference = next(iter(probabilities)) if reference is None else reference
+    check_choice("reference", reference, tuple(probabilities))
+    labels = np.asarray(labels)
+    odds = {name: np.asarray(p, float) for name, p in probabilities.items()}
+    for name, p in odds.items():
+        if p.ndim != 3 or p.shape[:2] != labels.shape:
+            raise InvalidInputError(
+                f"probabilities: {name!r} must have shape {(*labels.shape, 'K')}, got {p.shape}"
+            )
+        if (np.abs(p.sum(axis=2) - 1) > 1e-3).any():
+            raise InvalidInputError(f"probabilities: {name!r} must add up to 1 in every row")
+    known = np.all([np.isfinite(p).all(axis=2) for p in odds.values()], axis=0) & (labels >= 0)
+    label = np.where(known, labels, 0).astype(int)
+    losses, rows = {}, {}
+    for name, p in odds.items():
+        chosen = np.take_along_axis(p, label[..., None], axis=2)[..., 0]
+        losses[name] = np.where(known, -np.log(np.maximum(chosen, np.finfo(float).tiny)), np.nan)
+    for name, p in odds.items():
+        parts = [
+            calibration_error(
+                np.where(known, p[..., k], np.nan), label == k, n_bins=n_bins, horizon=horizon
+            )
+            for k in range(p.shape[2])
+        ]
+        row = {
+            "log_loss": np.nanmean(losses[name]),
+            "accuracy": (p.argmax(axis=2) == label)[known].mean(),
+            "ece": np.mean([part.error for part in parts]),
+            "ece_by_chance": np.mean([part.by_chance for part in parts]),
+            "calibration_p": min(1.0, len(parts) * min(part.p_value for part in parts)),
+        }
+        if name != reference:
+            test = diebold_mariano(losses[reference], losses[name], horizon)
+            row |= {"gain": test.difference, "t": test.t, "p_value": test.p_value}
+        rows[name] = row
+    columns = ["log_loss", "accuracy", "ece", "ece_by_chance", "calibration_p"]
+    columns += ["gain", "t", "p_value"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("forecast")

@@ -18,6 +18,7 @@ from crossattn.attention.temporal import TemporalSelfAttention
 from crossattn.config import ModelConfig
 from crossattn.model.batch import Batch, by_window
 from crossattn.model.heads import raw_width
+from crossattn.model.preprocessing import log_recent_volatility
 
 LIMIT = 10.0
 
@@ -136,9 +137,12 @@ class EncoderBody(nn.Module):
         self.readout = nn.Linear(width, raw_width(config))
         nn.init.normal_(self.readout.weight, std=0.01)
         nn.init.zeros_(self.readout.bias)
+        self.follow(config)
 
     def follow(self, config: ModelConfig) -> None:
         """Accept any channels and any horizon: the weights learn both."""
+        names = config.channels
+        self.returns = names.index("log_return") if "log_return" in names else None
 
     def fit_scaling(self, series: Tensor, lookback: int) -> None:
         """Take scales from the series (S, N, T, F) of the training part."""
@@ -150,7 +154,13 @@ class EncoderBody(nn.Module):
         windows = standard.unfold(2, lookback, 1).mT  # (S, N, n, T', F)
         if exists is not None:
             exists = by_window(exists.contiguous().unfold(2, lookback, 1))  # (S n, N, T')
-        return Batch(windows=by_window(windows), present=exists)
+        scale = None if self.returns is None else self._log_scale(series[..., self.returns], lookback)
+        return Batch(windows=by_window(windows), present=exists, log_scale=scale)
+
+    def _log_scale(self, returns: Tensor, lookback: int) -> Tensor:
+        """Return the log of recent over usual volatility, (S n, N), of returns (S, N, T)."""
+        standard = returns / self.scaler.scale[:, self.returns, None]
+        return by_window(log_recent_volatility(standard, lookback))
 
     def update_head_scores(self, batch: Batch) -> Batch:
         """Return the batch as it is: no input depends on the weights."""

@@ -7,46 +7,65 @@ Built in chapter: The full model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import NormalDist
+
 import torch
 from torch import Tensor, nn
 
 from crossattn.config import ModelConfig
 
 CLASSES = ("down", "neutral", "up")
+MOST_LOG = 4.0  # of the learned factor of volatility, either way
 
 
 def raw_width(config: ModelConfig) -> int:
     """Return how many raw numbers an asset needs for the configured output."""
+    return len(_slopes(config))
+
+
+def _slopes(config: ModelConfig) -> list[float]:
+    """Return what the signal-to-noise ratio adds to each raw number before training."""
     if config.output_type == "classification":
-        return len(CLASSES)
-    return len(config.quantiles) if config.output_type == "distribution" else 1
+        return [-1.0, 0.0, 1.0]
+    if config.output_type == "distribution":  # to the middle quantile alone; last is the log width
+        middle = len(config.quantiles) // 2
+        return [float(k == middle) for k in range(len(config.quantiles) + 1)]
+    return [1.0]
 
 
 class SignalReadout(nn.Module):
     """Read out the lag preset: the signal itself, or numbers linear in signal-to-noise and noise.
 
+    Classes and quantiles depend on how far the market will move, so they read its state as well.
+
     Parameters
     ----------
-    n_out : int
-        Raw numbers an asset.
-    plain : bool
-        Pass the signal through untouched (a forecast of returns).
+    config : ModelConfig
+    n_states : int
+        Size of the market's state.
     """
 
-    def __init__(self, n_out: int, *, plain: bool):
+    def __init__(self, config: ModelConfig, n_states: int):
         super().__init__()
-        self.linear = None if plain else nn.Linear(2, n_out)
-        if self.linear is not None:
+        self.reads_state = config.output_type in ("classification", "distribution")
+        self.linear = None
+        if config.output_type != "regression":
+            slopes = _slopes(config)
+            n_in = 2 + n_states * self.reads_state
+            self.linear = nn.Linear(n_in, len(slopes))
             with torch.no_grad():
-                slope = torch.linspace(-1, 1, n_out) if n_out > 1 else torch.ones(1)
-                self.linear.weight.copy_(torch.stack([slope, torch.zeros(n_out)], -1))
+                self.linear.weight.zero_()[:, 0] = torch.tensor(slopes)
                 self.linear.bias.zero_()
 
-    def forward(self, signal: Tensor, log_scale: Tensor) -> Tensor:
-        """Return ``(B, N, n_out)`` of signal and log volatility, both ``(B, N)``."""
+    def forward(self, signal: Tensor, log_scale: Tensor, state: Tensor) -> Tensor:
+        """Return ``(B, N, n_out)`` of signal and log volatility ``(B, N)`` and state ``(B, S)``."""
         if self.linear is None:
             return signal[..., None]
-        return self.linear(torch.stack([signal * (-log_scale).exp(), log_scale], -1))
+        inputs = [signal * (-log_scale).exp(), log_scale]
+        if self.reads_state:
+            inputs += state[:, None].expand(-1, signal.shape[1], -1).unbind(-1)
+        return self.linear(torch.stack(inputs, -1))
 
 
 class ReturnsHead(nn.Module):
@@ -100,16 +119,34 @@ class PortfolioHead(nn.Module):
 
 
 class QuantileHead(nn.Module):
-    """Quantiles that cannot cross: the middle one, and steps away from it that are positive."""
+    """Quantiles that cannot cross: the middle one, and steps away from it that are positive.
+
+    All are in units of a volatility, recent volatility times a factor that is learned: what was
+    learned in quiet bars holds in wild ones. Raw numbers of 0 give the quantiles of a normal law.
+
+    Parameters
+    ----------
+    levels : sequence of float
+        Probabilities, rising.
+    """
+
+    def __init__(self, levels: Sequence[float]):
+        super().__init__()
+        normal = torch.tensor([NormalDist().inv_cdf(level) for level in levels])
+        self.register_buffer("centre", normal[len(levels) // 2], persistent=False)
+        # added to raw numbers, as softplus(log(exp(x) - 1)) is x
+        self.register_buffer("steps", normal.diff().expm1().log(), persistent=False)
 
     def forward(self, raw: Tensor, scale: Tensor) -> Tensor:
-        """Return ``(B, N, Q)`` in the target's units."""
-        middle = raw.shape[-1] // 2
-        steps = nn.functional.softplus(raw)
-        upward = steps[..., middle + 1 :].cumsum(-1)
+        """Return ``(B, N, Q)`` of raw numbers ``(B, N, Q + 1)`` and volatilities ``(B, N)``."""
+        middle = (raw.shape[-1] - 1) // 2
+        away = torch.cat([raw[..., :middle], raw[..., middle + 1 : -1]], -1)  # (B, N, Q - 1)
+        steps = nn.functional.softplus(away + self.steps)
+        upward = steps[..., middle:].cumsum(-1)
         downward = steps[..., :middle].flip(-1).cumsum(-1).flip(-1)
-        centre = raw[..., middle : middle + 1]
-        return torch.cat([centre - downward, centre, centre + upward], -1) * scale[:, None]
+        centre = raw[..., middle : middle + 1] + self.centre
+        width = scale * raw[..., -1].clamp(-MOST_LOG, MOST_LOG).exp()
+        return torch.cat([centre - downward, centre, centre + upward], -1) * width[..., None]
 
 
 def make_head(config: ModelConfig) -> nn.Module:
@@ -119,5 +156,5 @@ def make_head(config: ModelConfig) -> nn.Module:
     if config.output_type == "classification":
         return ClassHead(config.n_assets)
     if config.output_type == "distribution":
-        return QuantileHead()
+        return QuantileHead(config.quantiles)
     return PortfolioHead(allow_short=config.allow_short, max_position=config.max_position)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from crossattn.attention.lag_signal import ContentLagLayer, IdentityLagLayer
 from crossattn.config import ModelConfig
 from crossattn.model.batch import Batch, by_window
-from crossattn.model.heads import SignalReadout, raw_width
+from crossattn.model.heads import SignalReadout
 from crossattn.model.preprocessing import (
     SPAN_IN_HALF_LIVES,
     STATE_HALF_LIVES,
@@ -57,7 +57,7 @@ class LagBody(nn.Module):
         self.layers = nn.ModuleList(content + identity)
         self.n_heads = config.n_heads
         self.n_identities = config.n_heads * len(identity)
-        self.readout = SignalReadout(raw_width(config), plain=config.output_type == "regression")
+        self.readout = SignalReadout(config, n_states)
         self.follow(config)
 
     def follow(self, config: ModelConfig) -> None:
@@ -133,7 +133,7 @@ class LagBody(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return raw numbers ``(B, N, n_out)``."""
-        return self.readout(self.signal(batch), batch.log_scale)
+        return self.readout(self.signal(batch), batch.log_scale, batch.state)
 
     def attention_maps(self, batch: Batch) -> list[dict[str, Tensor]]:
         """Return one dict a layer; the last also holds the terms that add up to the signal.

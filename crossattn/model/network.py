@@ -204,7 +204,10 @@ class CrossAttentionMultiAsset(nn.Module):
 
     def predict_batch(self, batch: Batch, return_attention: bool = False):
         """Predict for inputs that :meth:`read` prepared; returns what :meth:`forward` does."""
-        predictions = self.head(self.body(batch), self.target_scale)
+        scale = self.target_scale
+        if self.output_type == "distribution" and batch.log_scale is not None:
+            scale = scale * batch.log_scale.exp()  # (B, N): quantiles are as wide as the bars are wild
+        predictions = self.head(self.body(batch), scale)
         if not return_attention:
             return predictions
         attentions = self.body.attention_maps(batch)

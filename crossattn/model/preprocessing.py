@@ -59,6 +59,25 @@ def exponential_mean(x: Tensor, half_life: float, lookback: int) -> Tensor:
     return total / torch.where(mass > 0, mass, float("nan"))
 
 
+def log_recent_volatility(standard: Tensor, lookback: int) -> Tensor:
+    """Log of recent over usual volatility at the end of every window, 0 where unknown.
+
+    Parameters
+    ----------
+    standard : Tensor of shape (S, N, T)
+        Returns over their usual volatility, NaN where missing.
+    lookback : int
+        Steps of a window.
+
+    Returns
+    -------
+    Tensor of shape (S, N, T - lookback + 1)
+    """
+    standard = torch.where(standard.isfinite(), standard, float("nan"))
+    power = exponential_mean(standard.square(), SCALE_HALF_LIFE, lookback)
+    return 0.5 * power.nan_to_num(1.0).clamp_min(0.01).log()
+
+
 class LagPreprocessor(nn.Module):
     """Standardise raw channels with statistics that training stores in buffers."""
 
@@ -108,14 +127,12 @@ class LagPreprocessor(nn.Module):
             content = content.nan_to_num(0.0).clamp(-LIMIT, LIMIT)
         state = self._raw_state(series, value, lookback)  # (S n, 2)
         state = ((state - self.state_mean) / self.state_scale).nan_to_num(0.0)
-        power = exponential_mean(standard.square(), SCALE_HALF_LIFE, lookback)  # (S, N, n)
-        log_scale = 0.5 * power.nan_to_num(1.0).clamp_min(0.01).log()
         return Batch(
             values=self._tokens(values, lookback),
             content=self._tokens(content, lookback),
             present=self._tokens(~value.isnan(), lookback),
             state=state.clamp(-LIMIT, LIMIT),
-            log_scale=by_window(log_scale),
+            log_scale=by_window(log_recent_volatility(standard, lookback)),
             history=torch.stack([values, content]),
         )
 

@@ -29,5 +29,7 @@ from .significance import expected_best_sharpe as expected_best_sharpe
 from .significance import probabilistic_sharpe as probabilistic_sharpe
 from .significance import sharpe_interval as sharpe_interval
 from .strategy import CrossAttentionBacktest as CrossAttentionBacktest
+from .tail_risk import TailForecast as TailForecast
+from .tail_risk import forecast_tail as forecast_tail
 from .walkforward import WalkForwardResult as WalkForwardResult
 from .walkforward import walk_forward as walk_forward

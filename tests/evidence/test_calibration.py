@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import accuracy_score, log_loss
 
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.calibration import plot_reliability, reliability, to_signals, up_probability
+from crossattn.evidence.calibration import (
+    calibration_error,
+    plot_reliability,
+    reliability,
+    score_classes,
+    to_signals,
+    up_probability,
+)
 
 
 def test_returns_become_signals_with_unit_gross_weights():
@@ -63,3 +71,67 @@ def test_refusals():
         reliability([0.2], [1, 0])
     with pytest.raises(InvalidInputError, match="n_bins"):
         reliability([0.2], [1])
+
+
+def test_calibration_error_by_a_slow_loop_and_at_its_size():
+    rng = np.random.default_rng(1)
+    p = rng.uniform(0.1, 0.9, (300, 3))
+    p[7, 1] = np.nan
+    happened = (rng.random(p.shape) < p).astype(float)
+    pairs = sorted((a, b) for a, b in zip(p.ravel(), happened.ravel(), strict=True) if a == a)
+    bins = np.array_split(np.array(pairs), 10)
+    wanted = sum(len(b) * abs(b[:, 0].mean() - b[:, 1].mean()) for b in bins) / len(pairs)
+    found = calibration_error(p, happened)
+    assert found.error == pytest.approx(wanted)
+    draws = [
+        calibration_error(q, rng.random(q.shape) < q) for q in rng.uniform(0.2, 0.8, (150, 500, 2))
+    ]
+    assert np.mean([d.error for d in draws]) == pytest.approx(
+        np.mean([d.by_chance for d in draws]), rel=0.1
+    )
+    assert np.mean([d.p_value < 0.05 for d in draws]) < 0.12
+    assert calibration_error(p**2, happened).p_value < 0.001
+
+
+def test_twins_count_once():
+    # ten copies of an asset are no more evidence than one
+    rng = np.random.default_rng(2)
+    p = rng.uniform(0.2, 0.8, (800, 1))
+    happened = rng.random(p.shape) < p
+    one, ten = calibration_error(p, happened), calibration_error(p.repeat(10, 1), happened.repeat(10, 1))
+    assert ten.p_value == pytest.approx(one.p_value, abs=0.02)
+    assert ten.by_chance == pytest.approx(one.by_chance, rel=0.02)
+
+
+def test_class_scores_are_scikit_learns():
+    rng = np.random.default_rng(3)
+    law = rng.dirichlet([3, 2, 3], (500, 4))
+    labels = (rng.random((500, 4, 1)) > law.cumsum(axis=2)).sum(axis=2)
+    labels[3] = -1
+    sharp = law**2 / (law**2).sum(axis=2, keepdims=True)
+    sharp[9, 2] = np.nan
+    table = score_classes({"law": law, "sharp": sharp}, labels)
+    known = (labels >= 0) & np.isfinite(sharp[..., 0])
+    for name, p in (("law", law), ("sharp", sharp)):
+        wanted = log_loss(labels[known], p[known], labels=[0, 1, 2])
+        assert table.loc[name, "log_loss"] == pytest.approx(wanted)
+        wanted = accuracy_score(labels[known], p[known].argmax(axis=1))
+        assert table.loc[name, "accuracy"] == pytest.approx(wanted)
+    assert table.loc["law", "calibration_p"] > 0.01 > table.loc["sharp", "calibration_p"]
+    assert table.loc["sharp", "ece"] > 2 * table.loc["sharp", "ece_by_chance"]
+    assert table.loc["sharp", "t"] < -3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: score_classes({}, np.zeros((20, 2))),
+        lambda: score_classes({"a": np.ones((20, 2))}, np.zeros((20, 2))),
+        lambda: score_classes({"a": np.ones((20, 2, 3))}, np.zeros((20, 2))),
+        lambda: score_classes({"a": np.ones((20, 2, 1))}, np.zeros((20, 2)), reference="b"),
+        lambda: calibration_error([0.5] * 5, [1] * 5, n_bins=2),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(wrong):
+    with pytest.raises(InvalidInputError):
+        wrong()

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from crossattn.config import DEFAULT_FEATURES, ModelConfig, TrainingConfig
 from crossattn.errors import InvalidInputError
@@ -223,10 +224,24 @@ class TestHeads:
         short = PortfolioHead(allow_short=True)(torch.zeros(2, N, 1), torch.ones(N))
         assert (short == 0).all()
 
-    def test_quantiles_never_cross(self):
+    def test_quantiles_never_cross_and_start_as_those_of_a_normal_law(self):
+        levels = (0.01, 0.05, 0.6, 0.9)
         raw = 5 * torch.randn(30, N, 5, generator=torch.Generator().manual_seed(2))
-        quantiles = QuantileHead()(raw, torch.tensor([1.0, 2.0, 3.0, 4.0]))
+        volatility = torch.rand(30, N) + 0.5
+        quantiles = QuantileHead(levels)(raw, volatility)
         assert (quantiles.diff(dim=-1) > 0).all()
+        start = QuantileHead(levels)(0 * raw, volatility) / volatility[..., None]
+        normal = torch.tensor(stats.norm.ppf(levels)).float().expand_as(start)
+        torch.testing.assert_close(start, normal, rtol=1e-5, atol=1e-5)
+
+    @pytest.mark.parametrize("preset", ["lag", "encoder"])
+    def test_quantiles_are_as_wide_as_the_bars_are_wild(self, preset):
+        model = make("distribution", preset=preset)
+        for parameter in model.body.readout.parameters():
+            torch.nn.init.zeros_(parameter)
+        wild = windows()
+        wild[..., DEFAULT_FEATURES.index("log_return")] *= 3
+        torch.testing.assert_close(model(wild), 3 * model(windows()))
 
 
 class TestRefusals:

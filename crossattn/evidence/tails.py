@@ -1,0 +1,365 @@
+"""Scores of value at risk, expected shortfall and quantiles: coverage, pinball and joint loss.
+
+Built in chapter: Forecasting risk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from crossattn._validation import check_choice, check_float
+from crossattn.errors import InvalidInputError
+from crossattn.evidence.volatility import coverage_test, diebold_mariano
+
+
+def pinball_loss(quantiles: ArrayLike, actual: ArrayLike, levels: ArrayLike) -> np.ndarray:
+    """Pinball loss of quantile forecasts, of each cell: least in the mean at the true quantile.
+
+    Parameters
+    ----------
+    quantiles : array-like of shape (..., Q)
+    actual : array-like of shape (...)
+    levels : array-like of shape (Q,)
+        Probabilities.
+
+    Returns
+    -------
+    ndarray of shape (..., Q)
+        In the unit of ``actual``, NaN where either is unknown.
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes do not fit, or a level is outside of (0, 1).
+
+    References
+    ----------
+    Koenker and Bassett (1978), "Regression quantiles", Econometrica 46(1).
+
+    Built in chapter: Forecasting risk.
+
+    Examples
+    --------
+    >>> pinball_loss([-0.02, 0.01], -0.03, [0.05, 0.5]).round(4).tolist()  # .95 * .01, .5 * .04
+    [0.0095, 0.02]
+    """
+    quantiles, actual = np.asarray(quantiles, float), np.asarray(actual, float)
+    levels = np.asarray(levels, float)
+    if quantiles.shape != (*actual.shape, *levels.shape) or levels.ndim != 1:
+        raise InvalidInputError(
+            f"quantiles must have shape {(*actual.shape, *levels.shape)}, got {quantiles.shape}"
+        )
+    if not ((levels > 0) & (levels < 1)).all():
+        raise InvalidInputError(f"levels must lie inside (0, 1), got {levels.tolist()}")
+    error = actual[..., None] - quantiles
+    return np.maximum(levels * error, (levels - 1) * error)
+
+
+def tail_loss(
+    value_at_risk: ArrayLike, shortfall: ArrayLike, returns: ArrayLike, level: float
+) -> np.ndarray:
+    """Fissler-Ziegel loss of value at risk and expected shortfall together, of each cell.
+
+    Parameters
+    ----------
+    value_at_risk, shortfall : array-like of one shape
+        As returns: both below 0, the shortfall not above the value at risk.
+    returns : array-like of that shape
+    level : float
+
+    Returns
+    -------
+    ndarray
+        NaN where anything is unknown. Least in the mean at the true pair; differences between two
+        forecasts do not depend on the unit of returns.
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes differ, or a shortfall is not below 0.
+
+    References
+    ----------
+    Fissler and Ziegel (2016), "Higher order elicitability and Osband's principle", Annals of
+    Statistics 44(4). Patton, Ziegel and Chen (2019), "Dynamic semiparametric models for expected
+    shortfall (and value-at-risk)", Journal of Econometrics 211(2): their FZ0.
+
+    Built in chapter: Forecasting risk.
+
+    Examples
+    --------
+    >>> tail_loss([-2.0], [-2.5], [-3.0], 0.05).round(3).tolist()  # 8 + .8 + log 2.5 - 1
+    [8.716]
+    """
+    var, shortfall, returns = _same_shape(value_at_risk, shortfall, returns)
+    check_float("level", level, above=0, below=1)
+    missed = np.where(returns <= var, var - returns, 0.0 * (var - returns))
+    return -missed / (level * shortfall) + var / shortfall + np.log(-shortfall) - 1
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """Outcome of a test of an expected shortfall.
+
+    Attributes
+    ----------
+    z : float
+        Second statistic of Acerbi and Szekely: 0 where losses are as promised, below 0 where more
+        is lost (-1: twice as much).
+    p_value : float
+        Two-sided, of 0.
+    ratio : float
+        Mean loss over mean promised loss in the rows below the value at risk.
+    n : int
+        Rows.
+    """
+
+    z: float
+    p_value: float
+    ratio: float
+    n: int
+
+
+def shortfall_test(
+    value_at_risk: ArrayLike,
+    shortfall: ArrayLike,
+    returns: ArrayLike,
+    level: float,
+    *,
+    horizon: int = 1,
+) -> Shortfall:
+    """Acerbi-Szekely test of an expected shortfall: is as much lost in bad rows as was promised?
+
+    Parameters
+    ----------
+    value_at_risk, shortfall : array-like of shape (n,) or (n, n_assets)
+        As returns, in time order; NaN cells are left out.
+    returns : array-like of that shape
+    level : float
+    horizon : int
+        Rows over which one return extends.
+
+    Returns
+    -------
+    Shortfall
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes differ, a shortfall is not below 0, or fewer than eight rows are known.
+
+    Notes
+    -----
+    ``z = 1 - mean(hit r / (level ES))``. It tests how many rows fall below the value at risk and how
+    far, together. The p-value is that of :func:`.diebold_mariano`, with HAC errors over rows: assets
+    that fall together are one observation.
+
+    References
+    ----------
+    Acerbi and Szekely (2014), "Backtesting expected shortfall", Risk, December.
+
+    Built in chapter: Forecasting risk.
+
+    Examples
+    --------
+    >>> returns = np.random.default_rng(0).standard_normal(5000)
+    >>> promised = np.full(5000, -2.063)  # of a normal law at 5 %
+    >>> shortfall_test(np.full(5000, -1.645), promised, returns, 0.05).p_value > 0.05
+    True
+    """
+    var, shortfall, returns = _same_shape(value_at_risk, shortfall, returns)
+    check_float("level", level, above=0, below=1)
+    hit = returns < var
+    known = np.isfinite(returns) & np.isfinite(var) & np.isfinite(shortfall)
+    excess = np.where(known, 1 - hit * returns / (level * shortfall), np.nan)
+    test = diebold_mariano(excess, np.where(known, 0.0, np.nan), horizon)
+    promised = shortfall[hit].sum()
+    ratio = float(returns[hit].sum() / promised) if promised else float("nan")
+    return Shortfall(test.difference, test.p_value, ratio, test.n)
+
+
+def score_tails(
+    forecasts: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    returns: ArrayLike,
+    level: float,
+    *,
+    horizon: int = 1,
+    reference: str | None = None,
+) -> pd.DataFrame:
+    """Score value at risk and expected shortfall forecasts side by side.
+
+    Parameters
+    ----------
+    forecasts : mapping of str to pairs of array-like of shape (n, N)
+        Value at risk and expected shortfall, such as :meth:`TailForecast.at
+        <crossattn.portfolio.tail_risk.TailForecast.at>` gives.
+    returns : array-like of shape (n, N)
+        In time order, NaN where unknown.
+    level : float
+    horizon : int
+        ``data.horizon``, for the errors of overlapping returns.
+    reference : str, optional
+        The forecast that the others are tested against; the first by default.
+
+    Returns
+    -------
+    DataFrame
+        A row a forecast, over the cells that all of them forecast: ``share`` below the value at
+        risk and ``share_p`` of its being ``level``, all assets together, rows being one observation
+        each; ``kupiec``, ``christoffersen`` and ``both``: share of single assets whose number of
+        violations, whose independence, or both together are rejected at 5 %
+        (:func:`.coverage_test`); ``z`` and ``z_p`` of :func:`shortfall_test`; means of
+        ``pinball`` and ``loss`` (:func:`pinball_loss`, :func:`tail_loss`); ``gain``, ``t`` and
+        ``p_value`` of :func:`.diebold_mariano`: loss of the reference less that of the row.
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes differ, a shortfall is not below 0, or the reference is none of the forecasts.
+
+    Built in chapter: Forecasting risk.
+
+    Examples
+    --------
+    >>> returns = np.random.default_rng(0).standard_normal((2000, 3))
+    >>> normal = np.full((2000, 3), -1.645), np.full((2000, 3), -2.063)
+    >>> table = score_tails({"normal": normal, "narrow": (normal[0] / 2, normal[1] / 2)}, returns, 0.05)
+    >>> table["kupiec"].tolist(), bool(table.loc["narrow", "t"] < -2)
+    ([0.0, 1.0], True)
+    """
+    if not forecasts:
+        raise InvalidInputError("forecasts must hold at least one forecast")
+    reference = next(iter(forecasts)) if reference is None else reference
+    check_choice("reference", reference, tuple(forecasts))
+    check_float("level", level, above=0, below=1)
+    parts = {name: _same_shape(*pair, returns) for name, pair in forecasts.items()}
+    known = np.all([np.isfinite(x) for part in parts.values() for x in part], axis=0)
+    parts = {name: [np.where(known, x, np.nan) for x in part] for name, part in parts.items()}
+    losses = {name: tail_loss(*part, level) for name, part in parts.items()}
+    rows = {}
+    for name, (var, shortfall, actual) in parts.items():
+        hits = np.where(known, actual < var, np.nan)
+        share = diebold_mariano(hits, np.where(known, level, np.nan), horizon)
+        columns = hits.reshape(len(hits), -1).T
+        single = [coverage_test(hit[np.isfinite(hit)], level) for hit in columns]
+        short = shortfall_test(var, shortfall, actual, level, horizon=horizon)
+        row = {
+            "share": np.nanmean(hits),
+            "share_p": share.p_value,
+            "kupiec": np.mean([test.unconditional_p < 0.05 for test in single]),
+            "christoffersen": np.mean([test.independence_p < 0.05 for test in single]),
+            "both": np.mean([test.conditional_p < 0.05 for test in single]),
+            "z": short.z,
+            "z_p": short.p_value,
+            "pinball": np.nanmean(pinball_loss(var[..., None], actual, [level])),
+            "loss": np.nanmean(losses[name]),
+        }
+        if name != reference:
+            test = diebold_mariano(losses[reference], losses[name], horizon)
+            row |= {"gain": test.difference, "t": test.t, "p_value": test.p_value}
+        rows[name] = row
+    columns = ["share", "share_p", "kupiec", "christoffersen", "both", "z", "z_p"]
+    columns += ["pinball", "loss", "gain", "t", "p_value"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("forecast")
+
+
+def score_quantiles(
+    forecasts: Mapping[str, ArrayLike],
+    actual: ArrayLike,
+    levels: Sequence[float],
+    *,
+    volatility: ArrayLike | None = None,
+    horizon: int = 1,
+    reference: str | None = None,
+) -> pd.DataFrame:
+    """Score quantile forecasts side by side: pinball loss and coverage of each level.
+
+    Parameters
+    ----------
+    forecasts : mapping of str to array-like of shape (n, N, Q)
+        Such as ``predict`` of a network with ``output_type="distribution"``.
+    actual : array-like of shape (n, N)
+        Realised returns, NaN where unknown.
+    levels : sequence of float
+        Probabilities.
+    volatility : array-like of shape (n, N), optional
+        Known before each return: losses are in units of it, so that wild bars do not decide alone.
+    horizon : int
+        ``data.horizon``, for the errors of overlapping returns.
+    reference : str, optional
+        The forecast that the others are tested against; the first by default.
+
+    Returns
+    -------
+    DataFrame
+        A row a forecast, over the cells that all of them forecast: ``pinball`` (mean over levels
+        and cells); a column a level, the share of returns below its quantile; ``worst_p``, the
+        least p-value of a share against its level times the number of levels (Bonferroni);
+        ``gain``, ``t`` and ``p_value`` of :func:`.diebold_mariano`: loss of the reference less that
+        of the row.
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes differ, or the reference is none of the forecasts.
+
+    Built in chapter: Forecasting risk.
+
+    Examples
+    --------
+    >>> actual = np.random.default_rng(0).standard_normal((3000, 2))
+    >>> normal = np.broadcast_to([-0.674, 0.0, 0.674], (3000, 2, 3))
+    >>> table = score_quantiles({"normal": normal, "wide": 2 * normal}, actual, (0.25, 0.5, 0.75))
+    >>> table[0.25].round(2).tolist(), bool(table.loc["wide", "t"] < -2)
+    ([0.25, 0.08], True)
+    """
+    if not forecasts:
+        raise InvalidInputError("forecasts must hold at least one forecast")
+    reference = next(iter(forecasts)) if reference is None else reference
+    check_choice("reference", reference, tuple(forecasts))
+    actual, levels = np.asarray(actual, float), [float(q) for q in levels]
+    unit = np.ones(actual.shape) if volatility is None else np.asarray(volatility, float)
+    if unit.shape != actual.shape:
+        raise InvalidInputError(f"volatility must have shape {actual.shape}, got {unit.shape}")
+    quantiles = {name: np.asarray(q, float) for name, q in forecasts.items()}
+    losses = {
+        name: pinball_loss(q, actual, levels).mean(axis=-1) / unit for name, q in quantiles.items()
+    }
+    known = np.all([np.isfinite(loss) for loss in losses.values()], axis=0)
+    losses = {name: np.where(known, loss, np.nan) for name, loss in losses.items()}
+    rows = {}
+    for name, forecast in quantiles.items():
+        below = np.where(known[..., None], actual[..., None] < forecast, np.nan)
+        tests = [
+            diebold_mariano(below[..., k], np.where(known, level, np.nan), horizon)
+            for k, level in enumerate(levels)
+        ]
+        row = {"pinball": np.nanmean(losses[name])}
+        row |= {level: np.nanmean(below[..., k]) for k, level in enumerate(levels)}
+        row["worst_p"] = min(1.0, len(levels) * min(test.p_value for test in tests))
+        if name != reference:
+            test = diebold_mariano(losses[reference], losses[name], horizon)
+            row |= {"gain": test.difference, "t": test.t, "p_value": test.p_value}
+        rows[name] = row
+    columns = ["pinball", *levels, "worst_p", "gain", "t", "p_value"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("forecast")
+
+
+def _same_shape(
+    value_at_risk: ArrayLike, shortfall: ArrayLike, returns: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return all three as arrays of one shape, the shortfall below 0."""
+    parts = tuple(np.asarray(x, float) for x in (value_at_risk, shortfall, returns))
+    if len({part.shape for part in parts}) > 1 or parts[0].ndim not in (1, 2):
+        raise InvalidInputError(
+            "value_at_risk, shortfall and returns must have one shape, got "
+            + ", ".join(str(part.shape) for part in parts)
+        )
+    if (parts[1] >= 0).any():
+        raise InvalidInputError("shortfall must be a return below 0")
+    return parts

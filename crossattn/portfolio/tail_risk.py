@@ -1,0 +1,189 @@
+"""Value at risk and expected shortfall from volatility forecasts and a heavy tail.
+
+Built in chapter: Forecasting risk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+from scipy.signal import lfilter
+
+from crossattn._validation import check_choice, check_float, check_int
+from crossattn.errors import InvalidInputError
+
+LEVELS = (0.01, 0.05)
+THINNED = 2000  # order statistics that a Student t is fitted to
+
+
+@dataclass(frozen=True, eq=False)
+class TailForecast:
+    """Value at risk and expected shortfall of every row, both as returns, below 0 for a loss.
+
+    Attributes
+    ----------
+    levels : tuple of float
+        Probabilities.
+    value_at_risk : ndarray of shape (n, N, n_levels)
+        The return falls below it with that probability; NaN until enough returns are known.
+    expected_shortfall : ndarray of shape (n, N, n_levels)
+        Mean of the returns that do.
+    """
+
+    levels: tuple[float, ...]
+    value_at_risk: np.ndarray
+    expected_shortfall: np.ndarray
+
+    def at(self, level: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return value at risk and expected shortfall ``(n, N)`` of one level."""
+        if level not in self.levels:
+            raise InvalidInputError(f"level must be one of {self.levels}, got {level!r}")
+        k = self.levels.index(level)
+        return self.value_at_risk[..., k], self.expected_shortfall[..., k]
+
+
+def forecast_tail(
+    volatility: ArrayLike,
+    returns: ArrayLike,
+    levels: Sequence[float] = LEVELS,
+    *,
+    horizon: int = 1,
+    tail: str = "empirical",
+    half_life: float | None = 125.0,
+    refit: int = 21,
+    warm_up: int = 250,
+) -> TailForecast:
+    """Value at risk and expected shortfall: volatility forecast times a tail (filtered history).
+
+    Past returns over their forecasts give a tail for all assets; how each asset's own returns
+    compared with its forecasts lately corrects the width.
+
+    Parameters
+    ----------
+    volatility : array-like of shape (n, N)
+        Forecasts in time order, each known before its return begins; NaN where there is none.
+        Only their proportions matter.
+    returns : array-like of shape (n, N)
+        Of the same rows, such as ``data.y``; NaN where unknown. Log returns give log answers.
+    levels : sequence of float
+        Probabilities, below one half.
+    horizon : int
+        ``data.horizon``: the return of a row is known so many rows later.
+    tail : {"empirical", "t"}
+        Quantile and mean beyond it of the past ratios of all assets, or of a Student t fitted to
+        them by maximum likelihood.
+    half_life : float, optional
+        Rows, of the mean of an asset's own ratios (without signs) that corrects its width; None
+        corrects nothing.
+    refit : int
+        Rows between two fits of the tail.
+    warm_up : int
+        Rows that must be known before the first answer.
+
+    Returns
+    -------
+    TailForecast
+        A row uses returns that were known when its forecast was made, and no later ones.
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes differ, a volatility is not above 0, or a setting has a wrong value.
+
+    Notes
+    -----
+    A shared model is too wide for some assets and too narrow for others, for years; without the
+    correction by asset the value at risk of a fifth to a third of single stocks is rejected.
+
+    References
+    ----------
+    Barone-Adesi, Giannopoulos and Vosper (1999), "VaR without correlations for portfolios of
+    derivative securities", Journal of Futures Markets 19(5). McNeil and Frey (2000), "Estimation of
+    tail-related risk measures for heteroscedastic financial time series", Journal of Empirical
+    Finance 7.
+
+    Built in chapter: Forecasting risk.
+
+    Examples
+    --------
+    >>> returns = 0.01 * np.random.default_rng(0).standard_t(4, size=(3000, 2))
+    >>> forecast = forecast_tail(np.full_like(returns, 0.01), returns)
+    >>> value_at_risk, shortfall = forecast.at(0.05)
+    >>> bool(0.045 < np.mean(returns[250:] < value_at_risk[250:]) < 0.055)
+    True
+    """
+    volatility, returns = _checked(volatility, returns)
+    levels = tuple(check_float("levels", float(q), above=0, below=0.5) for q in levels)
+    check_int("horizon", horizon)
+    check_int("refit", refit)
+    check_int("warm_up", warm_up)
+    check_choice("tail", tail, ("empirical", "t"))
+    ratio = returns / volatility
+    if half_life is not None:
+        check_float("half_life", half_life, above=0)
+        width = _own_width(ratio, half_life, horizon)
+        ratio, volatility = ratio / width, volatility * width
+    measure: Callable = _empirical_tail if tail == "empirical" else _student_tail
+    n, shape = len(ratio), (*ratio.shape, len(levels))
+    answers = np.full((2, *shape), np.nan)
+    for start in range(warm_up + horizon - 1, n, refit):
+        past = ratio[: start - horizon + 1]
+        past = past[np.isfinite(past)]
+        if past.size:
+            rows = slice(start, start + refit)
+            answers[:, rows] = measure(past, levels)[:, None, None] * volatility[rows, :, None]
+    return TailForecast(levels, *answers)
+
+
+def _own_width(ratio: np.ndarray, half_life: float, horizon: int) -> np.ndarray:
+    """Exponential mean of the absolute ratios that are known at each row, over their mean.
+
+    It starts from 1, which counts as half a half-life of rows.
+    """
+    keep = 0.5 ** (1 / half_life)
+    known = np.isfinite(ratio)
+    size = np.where(known, np.abs(ratio), 0.0)
+    rows = np.maximum(known.sum(axis=1).cumsum(), 1)
+    usual = np.maximum(size.sum(axis=1).cumsum(), 1e-300) / rows  # of all assets so far
+    prior = np.full((1, ratio.shape[1]), keep * half_life / 2)
+    total, count = (
+        lfilter([1.0], [1.0, -keep], x, axis=0, zi=prior)[0] for x in (size / usual[:, None], known)
+    )
+    width = np.ones_like(ratio)
+    width[horizon:] = (total / count)[:-horizon]
+    return np.where(width > 0, width, 1.0)
+
+
+def _empirical_tail(past: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
+    """Quantiles, and means of what is not above them, ``(2, n_levels)``."""
+    quantiles = np.quantile(past, levels)
+    return np.array([quantiles, [past[past <= q].mean() for q in quantiles]])
+
+
+def _student_tail(past: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
+    """Quantiles and shortfalls of a Student t around 0 fitted to order statistics of the past."""
+    if len(past) > THINNED:
+        past = np.quantile(past, (np.arange(THINNED) + 0.5) / THINNED)
+    freedom, _, scale = stats.t.fit(past, floc=0)
+    freedom = max(freedom, 1.01)  # below 1 no mean exists
+    quantiles = stats.t.ppf(levels, freedom)
+    density = stats.t.pdf(quantiles, freedom) / levels
+    shortfalls = -density * (freedom + quantiles**2) / (freedom - 1)
+    return scale * np.array([quantiles, shortfalls])
+
+
+def _checked(volatility: ArrayLike, returns: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return both as arrays (n, N), infinite returns as unknown."""
+    volatility, returns = np.asarray(volatility, float), np.asarray(returns, float)
+    if volatility.shape != returns.shape or volatility.ndim != 2:
+        raise InvalidInputError(
+            f"volatility and returns must have one shape (n, N), got {volatility.shape} and "
+            f"{returns.shape}"
+        )
+    if (volatility <= 0).any() or np.isinf(volatility).any():
+        raise InvalidInputError("volatility must be finite and above 0, or NaN where unknown")
+    return volatility, np.where(np.isfinite(returns), returns, np.nan)

@@ -1,0 +1,140 @@
+"""Scores of value at risk, shortfall and quantiles against arithmetic, scikit-learn, a paper."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import mean_pinball_loss
+
+from crossattn.errors import InvalidInputError
+from crossattn.evidence import (
+    coverage_test,
+    pinball_loss,
+    score_quantiles,
+    score_tails,
+    shortfall_test,
+    tail_loss,
+)
+
+LEVELS = (0.1, 0.5, 0.9)
+
+
+def t_tail(level, freedom=5):
+    """Quantile and mean below it of a Student t, the mean by integration."""
+    law = stats.t(freedom)
+    quantile = law.ppf(level)
+    return quantile, law.expect(lambda x: x, ub=quantile) / level
+
+
+def test_pinball_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    actual, quantiles = rng.normal(size=(40, 3)), rng.normal(size=(40, 3, 3))
+    actual[5, 1] = np.nan
+    known = np.isfinite(actual)
+    loss = pinball_loss(quantiles, actual, LEVELS)
+    assert np.isnan(loss[5, 1]).all()
+    for k, level in enumerate(LEVELS):
+        wanted = mean_pinball_loss(actual[known], quantiles[known][:, k], alpha=level)
+        assert np.nanmean(loss[..., k]) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("level", [0.01, 0.05])
+def test_joint_loss_is_least_at_the_true_pair(level):
+    returns = stats.t(5).ppf((np.arange(400_000) + 0.5) / 400_000)
+    var, shortfall = t_tail(level)
+
+    def mean_loss(v, e):
+        return tail_loss(np.full_like(returns, v), np.full_like(returns, e), returns, level).mean()
+
+    least = mean_loss(var, shortfall)
+    for v, e in [(0.95, 1), (1.05, 1), (1, 0.95), (1, 1.05), (0.95, 0.95), (1.05, 1.05)]:
+        assert mean_loss(v * var, e * shortfall) > least
+    # differences do not depend on the unit
+    scaled = tail_loss([10 * var], [10 * shortfall], [-40.0], level) - np.log(10)
+    assert scaled[0] == pytest.approx(tail_loss([var], [shortfall], [-4.0], level)[0])
+
+
+def test_acerbi_and_szekelys_statistic_has_their_critical_value():
+    # "for 5 % significance -0.7, remarkably stable": T = 250 at 2.5 % (Risk, December 2014)
+    quantile = stats.norm.ppf(0.025)
+    shortfall = -stats.norm.pdf(quantile) / 0.025
+    draws = np.random.default_rng(0).standard_normal((4000, 250))
+    found = [
+        shortfall_test(np.full(250, quantile), np.full(250, shortfall), row, 0.025).z
+        for row in draws
+    ]
+    assert np.quantile(found, 0.05) == pytest.approx(-0.70, abs=0.03)
+
+
+@pytest.mark.parametrize("level", [0.01, 0.05])
+def test_shortfall_test_has_its_size_and_sees_too_little_promised(level):
+    var, shortfall = (np.full(3000, x) for x in t_tail(level))
+    draws = np.random.default_rng(1).standard_t(5, (300, 3000))
+    right = [shortfall_test(var, shortfall, row, level).p_value < 0.05 for row in draws]
+    assert np.mean(right) < 0.085
+    short = shortfall_test(0.7 * var, 0.7 * shortfall, draws[0], level)
+    assert short.z < 0 and short.p_value < 0.01
+    hit = draws[0] < 0.7 * var
+    assert short.ratio == pytest.approx(draws[0][hit].mean() / (0.7 * shortfall[0]))
+    assert short.z == pytest.approx(1 - short.ratio * hit.mean() / level)
+
+
+def test_tails_stand_side_by_side_on_the_same_cells():
+    returns = np.random.default_rng(2).standard_t(5, (1500, 4))
+    right = tuple(np.full(returns.shape, x) for x in t_tail(0.05))
+    narrow = tuple(0.7 * x for x in right)
+    narrow[0][:100] = np.nan
+    table = score_tails({"narrow": narrow, "right": right}, returns, 0.05, reference="right")
+    hits = returns[100:] < narrow[0][100:]
+    assert table.loc["narrow", "share"] == pytest.approx(hits.mean())
+    rejected = [coverage_test(column, 0.05).unconditional_p < 0.05 for column in hits.T]
+    assert table.loc["narrow", "kupiec"] == np.mean(rejected) == 1
+    assert table.loc["narrow", "share_p"] < 0.001 < 0.05 < table.loc["right", "share_p"]
+    assert table.loc["narrow", "z_p"] < 0.001 < 0.05 < table.loc["right", "z_p"]
+    assert table.loc["narrow", "t"] < -3 and np.isnan(table.loc["right", "t"])
+    assert table.loc["right", "loss"] == pytest.approx(
+        tail_loss(right[0][100:], right[1][100:], returns[100:], 0.05).mean()
+    )
+
+
+def test_quantiles_stand_side_by_side():
+    rng = np.random.default_rng(3)
+    volatility = np.exp(rng.normal(size=(1200, 3)))
+    actual = volatility * rng.normal(size=(1200, 3))
+    actual[3] = np.nan
+    law = volatility[..., None] * stats.norm.ppf(LEVELS)
+    flat = np.broadcast_to(np.nanquantile(actual, LEVELS, axis=0).T, law.shape)
+    forecasts = {"law": law, "flat": flat}
+    table = score_quantiles(forecasts, actual, LEVELS, volatility=volatility)
+    known = np.isfinite(actual)
+    loss = pinball_loss(law, actual, LEVELS)[known].mean(axis=1) / volatility[known]
+    assert table.loc["law", "pinball"] == pytest.approx(loss.mean())
+    assert table.loc["law", 0.1] == pytest.approx((actual < law[..., 0])[known].mean())
+    assert table.loc["flat", "t"] < -3 and table.loc["law", "worst_p"] > 0.05
+    moved = score_quantiles({"high": law + 0.3 * volatility[..., None]}, actual, LEVELS)
+    assert moved.loc["high", "worst_p"] < 0.001
+
+
+CELLS = np.full((20, 2), -1.0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: pinball_loss(np.ones((9, 2)), np.ones(9), LEVELS),
+        lambda: pinball_loss(np.ones((9, 1)), np.ones(9), [1.0]),
+        lambda: tail_loss(CELLS, -CELLS, CELLS, 0.05),
+        lambda: tail_loss(CELLS, CELLS[:9], CELLS, 0.05),
+        lambda: shortfall_test(CELLS, CELLS, CELLS, 1.5),
+        lambda: shortfall_test(CELLS[:4], CELLS[:4], CELLS[:4], 0.05),
+        lambda: score_tails({}, CELLS, 0.05),
+        lambda: score_tails({"a": (CELLS, CELLS)}, CELLS, 0.05, reference="b"),
+        lambda: score_quantiles({}, CELLS, LEVELS),
+        lambda: score_quantiles({"a": np.ones((20, 2, 2))}, CELLS, LEVELS),
+        lambda: score_quantiles({"a": np.ones((20, 2, 3))}, CELLS, LEVELS, volatility=CELLS[0]),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(wrong):
+    with pytest.raises(InvalidInputError):
+        wrong()
