@@ -155,9 +155,9 @@ def shortfall_test(
 
     Notes
     -----
-    ``z = 1 - mean(hit r / (level ES))``. It tests how many rows fall below the value at risk and how
-    far, together. The p-value is that of :func:`.diebold_mariano`, with HAC errors over rows: assets
-    that fall together are one observation.
+    ``z = 1 - mean(hit r / (level ES))``. It tests how many rows fall below the value at risk and
+    how far, together. The p-value is that of :func:`.diebold_mariano`, with HAC errors over rows:
+    assets that fall together are one observation.
 
     References
     ----------
@@ -228,7 +228,8 @@ def score_tails(
     --------
     >>> returns = np.random.default_rng(0).standard_normal((2000, 3))
     >>> normal = np.full((2000, 3), -1.645), np.full((2000, 3), -2.063)
-    >>> table = score_tails({"normal": normal, "narrow": (normal[0] / 2, normal[1] / 2)}, returns, 0.05)
+    >>> forecasts = {"normal": normal, "narrow": (normal[0] / 2, normal[1] / 2)}
+    >>> table = score_tails(forecasts, returns, 0.05)
     >>> table["kupiec"].tolist(), bool(table.loc["narrow", "t"] < -2)
     ([0.0, 1.0], True)
     """

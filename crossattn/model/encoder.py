@@ -154,7 +154,9 @@ class EncoderBody(nn.Module):
         windows = standard.unfold(2, lookback, 1).mT  # (S, N, n, T', F)
         if exists is not None:
             exists = by_window(exists.contiguous().unfold(2, lookback, 1))  # (S n, N, T')
-        scale = None if self.returns is None else self._log_scale(series[..., self.returns], lookback)
+        scale = (
+            None if self.returns is None else self._log_scale(series[..., self.returns], lookback)
+        )
         return Batch(windows=by_window(windows), present=exists, log_scale=scale)
 
     def _log_scale(self, returns: Tensor, lookback: int) -> Tensor:

@@ -54,13 +54,15 @@ def forecast_tail(
     horizon: int = 1,
     tail: str = "empirical",
     half_life: float | None = 125.0,
+    memory: int = 1000,
+    step: float = 0.01,
     refit: int = 21,
     warm_up: int = 250,
 ) -> TailForecast:
     """Value at risk and expected shortfall: volatility forecast times a tail (filtered history).
 
-    Past returns over their forecasts give a tail for all assets; how each asset's own returns
-    compared with its forecasts lately corrects the width.
+    Past returns over their forecasts give a tail for all assets; each asset's own record corrects
+    its width, and violations widen what was too narrow.
 
     Parameters
     ----------
@@ -70,7 +72,7 @@ def forecast_tail(
     returns : array-like of shape (n, N)
         Of the same rows, such as ``data.y``; NaN where unknown. Log returns give log answers.
     levels : sequence of float
-        Probabilities, below one half.
+        Probabilities, rising, below one half.
     horizon : int
         ``data.horizon``: the return of a row is known so many rows later.
     tail : {"empirical", "t"}
@@ -79,6 +81,11 @@ def forecast_tail(
     half_life : float, optional
         Rows, of the mean of an asset's own ratios (without signs) that corrects its width; None
         corrects nothing.
+    memory : int
+        Rows whose ratios make up the tail.
+    step : float
+        A return below a value at risk moves it, and the shortfall, away by ``step`` (in logs), any
+        other return back by ``step level / (1 - level)`` (adaptive conformal inference); 0: never.
     refit : int
         Rows between two fits of the tail.
     warm_up : int
@@ -96,15 +103,18 @@ def forecast_tail(
 
     Notes
     -----
-    A shared model is too wide for some assets and too narrow for others, for years; without the
-    correction by asset the value at risk of a fifth to a third of single stocks is rejected.
+    A shared model is too wide for some assets and too narrow for others, for years: on 20 US
+    stocks (2006-2022) the 5 % value at risk of one tail for all is rejected for 45 % of them, with
+    the corrections for none. The defaults were chosen on 1998-2005; they cost .2 % of the joint
+    loss. Violations still cluster: Christoffersen's test rejects a fifth of the stocks.
 
     References
     ----------
     Barone-Adesi, Giannopoulos and Vosper (1999), "VaR without correlations for portfolios of
     derivative securities", Journal of Futures Markets 19(5). McNeil and Frey (2000), "Estimation of
     tail-related risk measures for heteroscedastic financial time series", Journal of Empirical
-    Finance 7.
+    Finance 7. Gibbs and Candès (2021), "Adaptive conformal inference under distribution shift",
+    NeurIPS.
 
     Built in chapter: Forecasting risk.
 
@@ -113,14 +123,17 @@ def forecast_tail(
     >>> returns = 0.01 * np.random.default_rng(0).standard_t(4, size=(3000, 2))
     >>> forecast = forecast_tail(np.full_like(returns, 0.01), returns)
     >>> value_at_risk, shortfall = forecast.at(0.05)
-    >>> bool(0.045 < np.mean(returns[250:] < value_at_risk[250:]) < 0.055)
+    >>> bool(0.047 < np.mean(returns[250:] < value_at_risk[250:]) < 0.053)
     True
     """
     volatility, returns = _checked(volatility, returns)
     levels = tuple(check_float("levels", float(q), above=0, below=0.5) for q in levels)
-    check_int("horizon", horizon)
-    check_int("refit", refit)
+    if not levels or list(levels) != sorted(set(levels)):
+        raise InvalidInputError(f"levels must rise, got {levels}")
+    for name, value in (("horizon", horizon), ("memory", memory), ("refit", refit)):
+        check_int(name, value)
     check_int("warm_up", warm_up)
+    check_float("step", step, at_least=0)
     check_choice("tail", tail, ("empirical", "t"))
     ratio = returns / volatility
     if half_life is not None:
@@ -128,15 +141,33 @@ def forecast_tail(
         width = _own_width(ratio, half_life, horizon)
         ratio, volatility = ratio / width, volatility * width
     measure: Callable = _empirical_tail if tail == "empirical" else _student_tail
-    n, shape = len(ratio), (*ratio.shape, len(levels))
-    answers = np.full((2, *shape), np.nan)
-    for start in range(warm_up + horizon - 1, n, refit):
-        past = ratio[: start - horizon + 1]
+    answers = np.full((2, *ratio.shape, len(levels)), np.nan)
+    for start in range(warm_up + horizon - 1, len(ratio), refit):
+        known = start - horizon + 1
+        past = ratio[max(0, known - memory) : known]
         past = past[np.isfinite(past)]
         if past.size:
             rows = slice(start, start + refit)
             answers[:, rows] = measure(past, levels)[:, None, None] * volatility[rows, :, None]
+    if step > 0:
+        _follow_violations(answers, returns, np.array(levels), horizon, step)
     return TailForecast(levels, *answers)
+
+
+def _follow_violations(
+    answers: np.ndarray, returns: np.ndarray, levels: np.ndarray, horizon: int, step: float
+) -> None:
+    """Widen values at risk after violations and narrow them slowly else, in place."""
+    log_factor = np.zeros(answers.shape[2:])  # (N, n_levels)
+    for t in range(answers.shape[1]):
+        if t >= horizon:
+            promised, actual = answers[0, t - horizon], returns[t - horizon, :, None]
+            excess = (actual < promised) - levels
+            known = np.isfinite(promised) & np.isfinite(actual)
+            log_factor += np.where(known, step / (1 - levels) * excess, 0.0)
+        moved = answers[:, t] * np.exp(log_factor)
+        # a rarer loss is no smaller than a more frequent one
+        answers[:, t] = np.minimum.accumulate(moved[..., ::-1], axis=-1)[..., ::-1]
 
 
 def _own_width(ratio: np.ndarray, half_life: float, horizon: int) -> np.ndarray:

@@ -98,7 +98,10 @@ def test_twins_count_once():
     rng = np.random.default_rng(2)
     p = rng.uniform(0.2, 0.8, (800, 1))
     happened = rng.random(p.shape) < p
-    one, ten = calibration_error(p, happened), calibration_error(p.repeat(10, 1), happened.repeat(10, 1))
+    one, ten = (
+        calibration_error(p, happened),
+        calibration_error(p.repeat(10, 1), happened.repeat(10, 1)),
+    )
     assert ten.p_value == pytest.approx(one.p_value, abs=0.02)
     assert ten.by_chance == pytest.approx(one.by_chance, rel=0.02)
 

@@ -9,18 +9,22 @@ from scipy import stats
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio import forecast_tail
 
+PLAIN = {"half_life": None, "memory": 10_000, "step": 0.0}
+
 
 def draw(n=3000, n_assets=4, freedom=4, seed=0):
     """Volatilities that move, and returns of a Student t with those."""
     rng = np.random.default_rng(seed)
-    volatility = 0.01 * np.exp(np.sin(np.arange(n) / 90)[:, None] + rng.normal(size=(n, n_assets)) / 4)
+    volatility = 0.01 * np.exp(
+        np.sin(np.arange(n) / 90)[:, None] + rng.normal(size=(n, n_assets)) / 4
+    )
     return volatility, volatility * rng.standard_t(freedom, (n, n_assets))
 
 
 @pytest.mark.parametrize("tail", ["empirical", "t"])
 def test_the_law_is_found(tail):
     volatility, returns = draw()
-    forecast = forecast_tail(7 * volatility, returns, (0.01, 0.05), tail=tail, half_life=None)
+    forecast = forecast_tail(7 * volatility, returns, (0.01, 0.05), tail=tail, **PLAIN)
     for level in forecast.levels:
         var, shortfall = forecast.at(level)
         quantile = stats.t.ppf(level, 4)
@@ -33,9 +37,11 @@ def test_the_law_is_found(tail):
 def test_it_is_the_slow_loop():
     volatility, returns = draw(420, 2)
     returns[50:60, 1] = np.nan
-    horizon, half_life, start, row = 3, 30.0, 300, 310
+    horizon, half_life, memory, step, level = 3, 30.0, 200, 0.05, 0.05
     forecast = forecast_tail(
-        volatility, returns, (0.05,), horizon=horizon, half_life=half_life, warm_up=298, refit=21
+        *(volatility, returns, (level,)),
+        **{"horizon": horizon, "half_life": half_life, "memory": memory, "step": step},
+        warm_up=298,
     )
     ratio = returns / volatility
     width = np.ones_like(ratio)
@@ -48,14 +54,19 @@ def test_it_is_the_slow_loop():
                     total += weight * abs(ratio[s, i]) / np.nanmean(np.abs(ratio[: s + 1]))
                     count += weight
             width[t, i] = total / count
-    past = (ratio / width)[: start - horizon + 1]
-    past = past[np.isfinite(past)]
-    quantile = np.quantile(past, 0.05)
-    var, shortfall = forecast.at(0.05)
-    np.testing.assert_allclose(var[row], quantile * width[row] * volatility[row])
-    beyond = past[past <= quantile].mean()
-    np.testing.assert_allclose(shortfall[row], beyond * width[row] * volatility[row])
-    assert np.isnan(var[: start]).all() and np.isfinite(var[start:]).all()
+    start, log_factor = 298 + horizon - 1, np.zeros(2)
+    var, shortfall = np.full((2, *ratio.shape), np.nan)
+    for t in range(start, len(ratio)):
+        newest = start + (t - start) // 21 * 21 - horizon + 1  # known when the tail was fitted
+        past = (ratio / width)[newest - memory : newest]
+        past = past[np.isfinite(past)]
+        quantile = np.quantile(past, level)
+        if t - horizon >= start:
+            hit = returns[t - horizon] < var[t - horizon]
+            log_factor += np.where(hit, step, -step * level / (1 - level))
+        unit = width[t] * volatility[t] * np.exp(log_factor)
+        var[t], shortfall[t] = quantile * unit, past[past <= quantile].mean() * unit
+    np.testing.assert_allclose(forecast.at(level), (var, shortfall))
 
 
 @pytest.mark.parametrize("horizon", [1, 5])
@@ -70,17 +81,29 @@ def test_nothing_is_read_before_it_is_known(horizon):
     assert same[: cut + horizon].all() and not same[cut + horizon].any()
 
 
-def test_an_asset_whose_forecasts_are_too_low_is_put_right():
+@pytest.mark.parametrize("cure", [{"half_life": 125.0}, {"step": 0.02}, {"memory": 1000}])
+def test_each_correction_cures_its_illness(cure):
     volatility, returns = draw(4000, 6)
     wrong = volatility.copy()
-    wrong[1500:, 2] /= 1.5  # only from then on
-    judged = slice(2000, None)
-    shares = {}
-    for half_life in (None, 125.0):
-        var, _ = forecast_tail(wrong, returns, half_life=half_life).at(0.05)
-        shares[half_life] = (returns < var)[judged].mean(axis=0)
-    assert shares[None][2] > 0.08 and abs(shares[125.0][2] - 0.05) < 0.012
-    assert np.abs(np.delete(shares[125.0], 2) - 0.05).max() < 0.012
+    if "memory" in cure:
+        returns[1500:] = np.where(returns < 0, 1.5, 1.0)[1500:] * returns[1500:]  # all falls grow
+    else:
+        wrong[1500:, 2] /= 1.5  # one asset's forecasts become too low
+    ill, cured = (
+        np.abs(
+            (returns < forecast_tail(wrong, returns, **PLAIN | more).at(0.05)[0])[2600:].mean(0)
+            - 0.05
+        )
+        for more in ({}, cure)
+    )
+    assert ill.max() > 0.02 > 0.015 > cured.max()
+
+
+def test_a_rarer_loss_is_no_smaller():
+    volatility, returns = draw(800, 2)
+    forecast = forecast_tail(volatility, returns, (0.04, 0.05), step=0.5)
+    var, shortfall = (x[250:] for x in (forecast.value_at_risk, forecast.expected_shortfall))
+    assert (var[..., 0] <= var[..., 1]).all() and (shortfall < var).all()
 
 
 def test_unknown_cells_stay_unknown_and_harm_no_other():
@@ -96,6 +119,9 @@ def test_unknown_cells_stay_unknown_and_harm_no_other():
     ("options", "word"),
     [
         ({"levels": (0.5,)}, "levels"),
+        ({"levels": (0.05, 0.01)}, "levels"),
+        ({"memory": 0}, "memory"),
+        ({"step": -0.1}, "step"),
         ({"tail": "normal"}, "tail"),
         ({"half_life": 0.0}, "half_life"),
         ({"horizon": 0}, "horizon"),
