@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ATTENTION_FILE = "attention.json"
 BARS_FILE = "bars.json"
 WALK_FORWARD_FILE = "walk_forward.csv"
+CLASS_SCORES_FILE = "class_scores.csv"
 OTHER_SPACING = 1.5  # times that of training
 FIGURES = {
     "leaders": "Effects of every pair on unseen bars; a circle marks a significant one.",

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from crossattn.evidence.explorer import AttentionExplorer
 
 NAMES = ("leader", "follower")  # symbols are texts, also one that is called NA or 0700
+CLASSES_TEXT = (
+    "Odds of down, neutral and up on unseen bars. The calibration error (ece) is the mean distance "
+    "of odds and frequencies; ece_by_chance is what right odds would show in as many bars. t is of "
+    "the difference in log loss from the network's, below 0 where the network is better."
+)
 HELP = "write one self-contained HTML page of a run: curve, attention, leaders, configuration"
 
 
@@ -30,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from crossattn.cli._money import METRICS_FILE, money_section
-    from crossattn.cli._run_folder import FIGURES, open_run, read_bars_record
+    from crossattn.cli._run_folder import CLASS_SCORES_FILE, FIGURES, open_run, read_bars_record
     from crossattn.cli.check import check_sections
     from crossattn.errors import DamagedFileError
     from crossattn.report import Section, leaders_section, write_report
@@ -46,6 +51,13 @@ def run(args: argparse.Namespace) -> None:
                 name.capitalize(), figure=_read_png(path), caption=caption, explorer=explorer
             )
             drawn.append(section)
+    scores = run_dir / CLASS_SCORES_FILE
+    if scores.is_file():
+        try:
+            table = pd.read_csv(scores, index_col="forecast")
+            sections.append(Section("Class probabilities", CLASSES_TEXT, table=table.T))
+        except ValueError:
+            raise DamagedFileError(f"{scores} is damaged; train the run again") from None
     metrics = run_dir / METRICS_FILE
     if metrics.is_file():
         try:

@@ -16,7 +16,7 @@ from crossattn.cli._argtypes import (
     positive_int,
 )
 from crossattn.cli._console import echo
-from crossattn.cli._run_folder import add_folders
+from crossattn.cli._run_folder import CLASS_SCORES_FILE, add_folders
 from crossattn.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -113,6 +113,8 @@ def run(args: argparse.Namespace) -> None:
         echo(f"already complete: {run_dir} left unchanged")
     elif is_main:
         _write_evidence(run_dir, model, plot_losses, parts[2])
+        if args.output_type == "classification":
+            _write_class_scores(run_dir, model, parts[0], parts[2])
         write_check(run_dir, report, parts[0])
         write_bars_record(run_dir, frames, *parts[:2], how=args.how)
         echo(f"trained: {summary}, in {run_dir}")
@@ -283,6 +285,34 @@ def _write_evidence(run_dir: Path, model, plot_losses, test) -> None:
     for name, axes in figures.items():
         with atomic_write(run_dir / "figures" / f"{name}.png") as temporary:
             temporary.write_bytes(png_of(axes))
+
+
+def _write_class_scores(run_dir: Path, model, train, test) -> None:
+    """Score class probabilities on unseen bars beside the frequencies in training."""
+    import numpy as np
+    from scipy.special import softmax
+
+    from crossattn._io import atomic_write
+    from crossattn.evidence.calibration import score_classes
+    from crossattn.training.prediction import predict
+
+    band = model.head.band.cpu().numpy()
+    label, seen = (
+        np.where(np.isfinite(part.y), 1 + (part.y > band) - (part.y < -band), -1)
+        for part in (train, test)
+    )
+    often = np.stack([(label == k).sum(axis=0) + 1.0 for k in range(3)], axis=1)
+    odds = {"network": softmax(predict(model, test), axis=2)}
+    odds["frequencies in training"] = np.broadcast_to(
+        often / often.sum(axis=1, keepdims=True), odds["network"].shape
+    )
+    try:
+        table = score_classes(odds, seen, horizon=test.horizon)
+    except InvalidInputError as error:  # too few unseen bars
+        echo(f"class probabilities not scored: {error}")
+        return
+    with atomic_write(run_dir / CLASS_SCORES_FILE) as temporary:
+        table.to_csv(temporary)
 
 
 def _walk_forward(args: argparse.Namespace, is_network: bool, data, run_dir: Path) -> None:

@@ -218,6 +218,23 @@ def test_a_symbol_that_looks_like_another_value_stays_a_text(work, tmp_path, nam
     assert f"<tr><th>{names[0]}</th><td>{names[1]}</td><td>3</td><td>0.25</td>" in out.read_text()
 
 
+def test_class_probabilities_are_scored(work, tmp_path, capsys):
+    words = ["train", "--data", str(work / "bars"), "--run", str(tmp_path / "run")]
+    words += ["--lookback", "24", "--horizon", "1", "--output-type", "classification"]
+    assert main([*words, "--epochs", "2", "--device", "cpu"]) == 0
+    path, page = tmp_path / "run" / "class_scores.csv", tmp_path / "page.html"
+    table = pd.read_csv(path, index_col="forecast")
+    assert table.index.tolist() == ["network", "frequencies in training"]
+    assert table["log_loss"].between(0.8, 1.3).all() and (table["ece"] < 0.3).all()
+    words = ["report", "--run", str(tmp_path / "run"), "--out", str(page)]
+    assert main(words) == 0
+    assert (
+        "Class probabilities" in page.read_text() and "<th>ece_by_chance</th>" in page.read_text()
+    )
+    path.write_bytes(b"")
+    assert main(words) == 2 and "class_scores.csv is damaged" in capsys.readouterr().err
+
+
 def test_a_run_folder_may_have_any_name(work, tmp_path, monkeypatch):
     folder = tmp_path / "\udcff"  # a byte that is no UTF-8
     shutil.copytree(work / "run", folder)
