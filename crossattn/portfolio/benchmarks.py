@@ -177,7 +177,7 @@ def plot_equity(results: Mapping[str, BacktestResult], *, exposure: bool = False
     ----------
     results : mapping of name to BacktestResult
     exposure : bool
-        Also gross exposure and turnover, each as the mean of a fiftieth of the rows.
+        Also gross exposure and turnover per bar, each as the mean of a fiftieth of the rows.
 
     Returns
     -------
@@ -185,6 +185,8 @@ def plot_equity(results: Mapping[str, BacktestResult], *, exposure: bool = False
         Of the equity, on a log scale; the other panels have axes of their own in the same figure.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     heights = (3, 1, 1, 1) if exposure else (3, 1)
     _, axes = plt.subplots(
@@ -205,14 +207,16 @@ def plot_equity(results: Mapping[str, BacktestResult], *, exposure: bool = False
             smooth = rows.rolling(max(1, len(rows) // 50), min_periods=1).mean()
             ax.plot(smooth.index, smooth.to_numpy(), linewidth=1)
     above.set(ylabel="equity / initial capital", yscale="log")
-    above.yaxis.set_major_formatter("{x:g}")
     low, high = above.get_ylim()
-    if high < 5 * low:  # fewer than two powers of ten: 0.9 rather than 9 x 10^-1
-        above.yaxis.set_minor_formatter("{x:g}")
+    above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 4 * low else MaxNLocator(5))
+    above.yaxis.set_major_formatter("{x:g}")
+    above.yaxis.set_minor_formatter(NullFormatter())
     above.legend()
-    below.set(ylabel="drawdown (%)")
-    for ax, label in zip(others, ("gross exposure", "turnover per bar"), strict=False):
+    below.set(ylabel="drawdown, %")
+    for ax, label in zip(others, ("exposure", "turnover"), strict=False):
         ax.set(ylabel=label, ylim=(0, None))
+    locator = AutoDateLocator()
+    axes[-1].xaxis.set(major_locator=locator, major_formatter=ConciseDateFormatter(locator))
     axes[-1].set(xlabel="time (UTC)")
     return above
 

@@ -78,6 +78,7 @@ class WalkForwardResult:
             start, end = self.folds[f"{name}_start"], self.folds[f"{name}_end"]
             ax.hlines(self.folds.index, start, end, lw=5, color=colour, label=name)
         ax.set(xlabel="close time of the windows", ylabel="fold")
+        ax.yaxis.get_major_locator().set_params(integer=True)
         ax.invert_yaxis()
         ax.legend()
         return ax
