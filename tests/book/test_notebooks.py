@@ -183,3 +183,10 @@ def test_figures_are_described(path):
         if "figure" in options:
             assert options.get("image", {}).get("alt"), f"{cell['id']} has no alternative text"
             assert options["figure"].get("caption"), f"{cell['id']} has no caption"
+
+
+def test_every_command_is_on_its_page():
+    from crossattn.cli import COMMANDS
+
+    page = (ROOT / "book/appendices/command.md").read_text(encoding="utf-8")
+    assert re.findall(r"^```\{command-help\} (\w+)$", page, re.M) == list(COMMANDS)
