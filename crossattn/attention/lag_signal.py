@@ -28,6 +28,8 @@ class IdentityLagLayer(nn.Module):
     :math:`M_h = m_{0h} + m_{1h} \tanh(a_h \cdot s + b_h \cdot z + d_h)` of a common state s and of
     the heads' own recent forecast skill z, so that a head that has recently been wrong can change
     its sign. Attention is positive; the gains carry the sign, which a softmax cannot.
+    Scores are sums, so that the attention of a follower in one head is a distribution over sources
+    times one over lags: two leaders at two lags take two heads.
 
     Parameters
     ----------
