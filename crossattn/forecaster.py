@@ -313,7 +313,9 @@ class CrossAttentionForecaster(ForecastEstimator):
             Closed bars by symbol, any number of each. A symbol without a new bar is left out, and
             its forecast is NaN where it has no bar at the newest close. Bars that were read before
             are ignored, and so are those older than what is kept (about a thousand bars); a bar
-            that is late by less than 96 bars is read as if it had been in time.
+            that is late by less than 96 bars is read as if it had been in time. After a fit on
+            features of your own (:func:`~crossattn.windows.windows_of_features`): ``close`` and
+            these features, indexed by close time.
         exogenous : DataFrame, optional
             New rows of the exogenous series, indexed by the moment at which each is known; without
             them the newest known values stay. The series are those that were trained on.
@@ -327,9 +329,8 @@ class CrossAttentionForecaster(ForecastEstimator):
         ------
         InvalidInputError
             Unknown symbols, bars of another spacing, a bar that differs from what was read before
-            or is too late, a wrong frame; or a forecaster that was not fitted on windows made from
-            bars (``windows_of_features``), whose features only you can compute: give ``predict``
-            their newest ``minimum_tail_`` rows. The state is then as it was before.
+            or is too late, a wrong frame; or a forecaster that was fitted on windows without times
+            (``CrossAttentionData.from_arrays``). The state is then as it was before.
 
         Examples
         --------
@@ -346,8 +347,8 @@ class CrossAttentionForecaster(ForecastEstimator):
         self._check_fitted()
         if self.state_ is None:
             raise InvalidInputError(
-                "update needs a forecaster that was fitted on windows made from bars by "
-                "prepare_cross_attention_data; give predict windows with at least "
+                "update needs a forecaster that was fitted on windows with times, of bars or of "
+                "features by close time; give predict windows with at least "
                 f"minimum_tail_ = {self.minimum_tail_} bars instead"
             )
         self.state_, _, forecasts = self._go_on(self.state_.with_bars(frames, exogenous))

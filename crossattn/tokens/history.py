@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from crossattn.data.frame import FRAME_COLUMNS, check_frame
+from crossattn.data.frame import FRAME_COLUMNS, check_frame, check_times
 from crossattn.data.panel import as_panel
 from crossattn.errors import InvalidInputError
 from crossattn.features.build import feature_arrays
@@ -29,7 +29,6 @@ LATE = 96  # rows by which a bar may be late
 OTHER_SPACING = 1.5  # times the usual spacing
 ENOUGH_BARS = 5  # of which each follows a gap: another spacing
 UNIT = "us"  # of times, also in files
-CLOSE = FRAME_COLUMNS.index("close")
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class History:
     ticks : ndarray of shape (n_rows,), int64
         Close times of the rows.
     cells : ndarray of shape (n_rows, n_fields, n_assets), float64
-        Bars; NaN where there is none.
+        Bars, or where features are the user's own ``close`` and these; NaN where there is none.
     exogenous : ndarray of shape (n_rows, n_series)
     seen : int
         Rows that have been read. Later ones were known when the forecaster was fitted, and are
@@ -71,6 +70,8 @@ class History:
         Between an asset's bars: the most frequent distance, and the least.
     common : bool
         Whether the clock holds only moments at which every asset has a bar.
+    own : bool
+        Whether features are the user's own, and arrive with every close.
     """
 
     symbols: tuple[str, ...]
@@ -86,20 +87,25 @@ class History:
     spacing: np.ndarray
     smallest: np.ndarray
     common: bool
+    own: bool = False
 
     @classmethod
     def of_windows(
         cls, data: CrossAttentionData, last: int, start: int, tail: int, sums: dict
     ) -> History | None:
-        """Take the rows behind some windows; None where they were not made from bars."""
-        if data.bars is None:
+        """Take the rows behind some windows; None where these came as arrays without times."""
+        if data.clock.hasnans:
             return None
-        panel = as_panel(data.bars)
-        common = not panel.index.equals(data.clock)
-        panel = panel.reindex(data.clock) if common else panel
-        cells = [panel[field][list(data.symbols)].to_numpy(float) for field in FRAME_COLUMNS]
+        own, common = data.bars is None, False
+        if own:
+            cells = [data.closes, *data.panel.transpose(2, 0, 1).astype(float)]
+        else:
+            panel = as_panel(data.bars)
+            common = not panel.index.equals(data.clock)
+            panel = panel.reindex(data.clock) if common else panel
+            cells = [panel[field][list(data.symbols)].to_numpy(float) for field in FRAME_COLUMNS]
         ticks = _ticks(data.clock)
-        spacing, smallest = spacing_of(data.clock, cells[CLOSE])
+        spacing, smallest = spacing_of(data.clock, data.closes)
         none = np.empty((len(ticks), 0))
         return cls(
             data.symbols,
@@ -115,7 +121,18 @@ class History:
             spacing,
             smallest,
             common,
+            own,
         )._trimmed()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names along the second axis of ``cells``."""
+        return ("close", *self.features) if self.own else FRAME_COLUMNS
+
+    @property
+    def closes(self) -> np.ndarray:
+        """Closes of the rows (n_rows, n_assets)."""
+        return self.cells[:, self.fields.index("close")]
 
     @property
     def clock(self) -> pd.DatetimeIndex:
@@ -151,7 +168,7 @@ class History:
         cells[np.searchsorted(clock, self.ticks)] = self.cells
         row = np.searchsorted(clock, ticks)
         before = cells[row, :, owner]
-        known = np.isfinite(before[:, CLOSE])
+        known = np.isfinite(before).any(1)
         equal = (before == values) | (np.isnan(before) & np.isnan(values))
         self._refuse(
             known & ~equal.all(1),
@@ -161,7 +178,9 @@ class History:
             "or fit again",
         )
         cells[row, :, owner] = values
-        used = np.isfinite(cells[:, CLOSE]).all(1) if self.common else np.ones(len(clock), bool)
+        used = np.ones(len(clock), bool)
+        if self.common:
+            used = np.isfinite(replace(self, cells=cells).closes).all(1)
         oldest = self.ticks[self.start]
         self._refuse(
             ~known & used[row] & (ticks <= oldest),
@@ -187,13 +206,16 @@ class History:
         """Return features and closes of the rows from ``start`` to the newest that is read."""
         n, begin = self.seen, self.start
         clock = _index(self.ticks[:n])
-        bars = WideBars.of_cells(clock, self.symbols, FRAME_COLUMNS, self.cells[:n])
         panel = np.empty((n - begin, len(self.symbols), len(self.features)), np.float32)
         with np.errstate(over="ignore"):
-            for k, (_, values) in enumerate(feature_arrays(bars, self.features)):
-                panel[:, :, k] = values[begin:]
+            if self.own:
+                panel[:] = self.cells[begin:n, 1:].transpose(0, 2, 1)
+            else:
+                bars = WideBars.of_cells(clock, self.symbols, FRAME_COLUMNS, self.cells[:n])
+                for k, (_, values) in enumerate(feature_arrays(bars, self.features)):
+                    panel[:, :, k] = values[begin:]
         panel[np.isinf(panel)] = np.nan
-        closes = self.cells[begin:n, CLOSE]
+        closes = self.closes[begin:n]
         outside = self.exogenous[begin:n] if self.exogenous_names else None
         return PanelRows(
             panel,
@@ -213,8 +235,8 @@ class History:
 
     def _trimmed(self) -> History:
         """Drop the rows that no feature from ``start`` on remembers."""
-        own = np.isfinite(self.cells[: self.start + 1, CLOSE])
-        from_here = np.cumsum(own[::-1], 0)[::-1]  # own bars from each row to the start
+        there = np.isfinite(self.closes[: self.start + 1])
+        from_here = np.cumsum(there[::-1], 0)[::-1]  # own bars from each row to the start
         enough = (from_here >= FORGOTTEN).all(1)
         first = max(int(enough.sum()) - 1, self.start - MOST_ROWS, 0)
         return replace(
@@ -250,28 +272,54 @@ class History:
         for symbol, given in frames.items():
             if isinstance(given, pd.DataFrame) and not len(given):
                 continue
-            frame = given if _is_canonical(given) else check_frame(given, symbol)
             asset = self.symbols.index(symbol)
+            if self.own:
+                frame = self._own_rows(given, symbol)
+            else:
+                frame = given if _is_canonical(given) else check_frame(given, symbol)
             ticks = self._close_ticks(frame, asset)
-            values = frame.iloc[:, : len(FRAME_COLUMNS)].to_numpy(float)
+            values = frame.iloc[:, : len(self.fields)].to_numpy(float)
             parts.append((ticks, np.full(len(ticks), asset), values))
         if not parts:
             raise InvalidInputError("frames must hold at least one bar, got none")
         return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
 
+    def _own_rows(self, given, symbol: str) -> pd.DataFrame:
+        """Return a symbol's closes and own features, in order and as precise as in training."""
+        fields = list(self.fields)
+        missing = [f for f in fields if f not in getattr(given, "columns", ())]
+        if missing:
+            raise InvalidInputError(
+                f"{symbol}: as the forecaster was fitted on features of your own, frames must hold "
+                f"close and these, by close time; {missing[0]!r} is missing"
+            )
+        times = check_times(given.index, symbol, "close_time")
+        try:
+            rows = given[fields].astype(float).set_axis(times)
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(f"{symbol}: must hold numbers ({error})") from None
+        close = rows["close"].to_numpy()
+        if np.isinf(close).any() or (close <= 0).any():
+            raise InvalidInputError(f"{symbol}: closes must be positive, NaN where there is no bar")
+        with np.errstate(over="ignore"):
+            kept = rows[fields[1:]].astype(np.float32).replace([np.inf, -np.inf], np.nan)
+        return rows.assign(**kept.astype(float))
+
     def _close_ticks(self, frame: pd.DataFrame, asset: int) -> np.ndarray:
         """Close times of a symbol's bars; refuses those of another spacing."""
         opens = _ticks(frame.index)
         usual = self.spacing[asset]
-        if "close_time" in frame.columns:
+        if self.own:
+            closes = opens  # rows are dated by their closes
+        elif "close_time" in frame.columns:
             closes = _ticks(pd.DatetimeIndex(frame["close_time"]))
             length = int(np.median(closes - opens))
             if length > OTHER_SPACING * usual:
                 self._refuse_spacing(asset, length)
         else:
             closes = opens + usual
-        own = self.ticks[np.isfinite(self.cells[:, CLOSE, asset])]
-        previous = own[own < closes[0]][-1:]
+        read = self.ticks[np.isfinite(self.closes[:, asset])]
+        previous = read[read < closes[0]][-1:]
         steps = np.diff(np.concatenate([previous, closes]))
         if len(steps) and steps.min() * OTHER_SPACING < self.smallest[asset]:
             self._refuse_spacing(asset, int(steps.min()))

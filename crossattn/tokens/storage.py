@@ -35,7 +35,7 @@ from crossattn.training.checkpoint import (
 KIND = "forecaster, format 2"
 REGIME_ARRAYS = ("level", "pull", "stay", "hint")
 HISTORY_ARRAYS = ("ticks", "cells", "exogenous", "spacing", "smallest")
-HISTORY_NUMBERS = ("seen", "start", "tail", "common")
+HISTORY_NUMBERS = ("seen", "start", "tail", "common", "own")
 STATE_FILE = "state.safetensors"  # the newest bars that were read; absent: nothing to go on from
 
 

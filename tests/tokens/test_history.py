@@ -8,7 +8,7 @@ import pytest
 
 from crossattn import CrossAttentionForecaster, prepare_cross_attention_data, simulate_market
 from crossattn.errors import DamagedFileError, InvalidInputError
-from crossattn.windows.dataset import windows_of_features
+from crossattn.windows.dataset import CrossAttentionData, windows_of_features
 
 LOOKBACK, FITTED_ON, N_STEPS = 30, 2600, 3000
 QUICK = {"n_models": 1, "epochs": 2, "progress": False}
@@ -192,15 +192,74 @@ def test_bars_of_another_spacing_are_refused_by_predict(case):
         newest(forecaster, spread, horizon)
 
 
-def test_features_of_your_own_and_a_lost_state_are_said(case, tmp_path):
-    frames, _, forecaster = case
-    closes = pd.DataFrame({s: f["close"] for s, f in first(frames, 1500).items()})
-    table = pd.concat({"log_return": np.log(closes).diff()}, axis=1)
-    own = windows_of_features(table, closes, LOOKBACK, 1, warm_up=1)
+def own_features(frames):
+    """Closes, and features that no bar tells, by symbol and close time."""
+    rng = np.random.default_rng(5)
+    made = {}
+    for symbol, frame in frames.items():
+        close = frame["close"].set_axis(frame.index + pd.Timedelta("1h"))
+        signal = rng.normal(size=len(close)) + 40 * np.log(close).diff()
+        made[symbol] = pd.DataFrame(
+            {"signal": signal, "log_return": np.log(close).diff(), "close": close}
+        )
+    return made
+
+
+@pytest.fixture(scope="module")
+def own_case():
+    market = simulate_market("gated", n_assets=3, n_steps=1900, seed=2, predictability=0.1)
+    tables = own_features(market.frames)
+    tables["A01"].loc[tables["A01"].index[[1200, 1875]]] = np.nan  # no bar
+
+    def windows(stop, **options):
+        wide = pd.concat({s: t[:stop] for s, t in tables.items()}, axis=1).swaplevel(axis=1)
+        features = wide[["signal", "log_return"]]
+        return windows_of_features(features, wide["close"], LOOKBACK, 1, warm_up=1, **options)
+
+    fitted = CrossAttentionForecaster(**QUICK).fit(*windows(1800).split(0.7, 0.2)[:2])
+    return tables, windows, fitted
+
+
+def test_features_of_your_own_are_read_bar_by_bar(own_case, tmp_path):
+    tables, windows, fitted = own_case
+    whole = windows(None, include_latest=True)
+    expected = dict(zip(whole.timestamps, fitted.predict(whole), strict=True))
+    forecaster = copy.deepcopy(fitted)
+    for row in range(1860, 1890):
+        new = {s: t.iloc[row - 1 : row + 1] for s, t in tables.items()}  # one of them once more
+        assert equal(forecaster.update(new), expected[tables["A00"].index[row]])
+        if row == 1870:
+            forecaster.save(tmp_path)
+            forecaster = CrossAttentionForecaster.load(tmp_path)
+    assert equal(forecaster.update(tables), expected[whole.timestamps[-1]])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.drop(columns="signal"), "A00: .*'signal' is missing"),
+        (lambda t: t.drop(columns="close"), "'close' is missing"),
+        (lambda t: t.assign(close=-t["close"]), "A00: closes must be positive"),
+        (lambda t: t.assign(signal="x"), "A00: must hold numbers"),
+        (lambda t: t.tz_localize(None), "A00"),
+        (lambda t: t.iloc[::-1], "A00"),
+        (lambda t: t.iloc[::3], "A00: bars 0 days 03:00:00 apart"),
+        (lambda t: t.assign(signal=t["signal"] + 1), "A00: .* has changed"),
+        (lambda t: t.to_numpy(), "'close' is missing"),
+    ],
+)
+def test_wrong_features_of_your_own_are_refused(own_case, refuse, change, words):
+    tables, _, fitted = own_case
+    refuse(lambda: copy.deepcopy(fitted).update({"A00": change(tables["A00"][1780:])}), words)
+
+
+def test_windows_without_times_and_a_lost_state_are_said(case, tmp_path):
+    forecaster = case[2]
+    data = prepared(first(case[0], 900))
+    arrays = CrossAttentionData.from_arrays(data.X, data.y, features=data.features)
     fitted = CrossAttentionForecaster(**QUICK, varying=False, content=False)
-    fitted.fit(*own.split()[:2])
-    with pytest.raises(InvalidInputError, match=r"windows made from bars.*minimum_tail_"):
-        fitted.update(bars(frames, 1500))
+    with pytest.raises(InvalidInputError):  # windows that came one by one have no panel
+        fitted.fit(arrays).update(bars(case[0], 900))
     forecaster.save(tmp_path)
     state = tmp_path / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-8] + b"\0" * 8)
