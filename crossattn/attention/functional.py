@@ -139,9 +139,10 @@ def fused_attention(
         mask = torch.atleast_2d(mask)
         # The kernel has no answer for a fully masked row on some devices, so such rows are opened
         # for it and their output is set to zero. On a CPU it costs little to see that there is no
-        # such row; on a GPU the question would make the kernels wait.
+        # such row; on a GPU the question would make the kernels wait, and a graph cannot ask it.
         rows = mask.any(dim=-1, keepdim=True)  # (..., Nq, 1)
-        if mask.device.type != "cpu" or not rows.all():
+        asks = mask.device.type == "cpu" and not torch.compiler.is_exporting()
+        if not asks or not rows.all():
             empty = ~rows
             mask = mask | empty
         bias = mask if bias is None else torch.where(mask, bias, -math.inf)

@@ -81,7 +81,9 @@ class SinusoidalPositions(nn.Module):
         """Return tokens (..., T, D) with the encoding of steps 0..T-1 added."""
         _check_width(x, self.d_model)
         if len(self.encoding) < x.shape[-2]:
-            self.encoding = sinusoidal_encoding(x.shape[-2], self.d_model).to(x)
+            # in single precision whatever x is: kept or made anew, it is the same to the last bit
+            encoding = sinusoidal_encoding(x.shape[-2], self.d_model)
+            self.encoding = encoding.float().to(x)
         return x + self.encoding[: x.shape[-2]].to(x)
 
 

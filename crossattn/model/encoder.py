@@ -45,7 +45,9 @@ class ChannelScaler(nn.Module):
         standard = (series - self.mean[:, None]) / self.scale[:, None]
         standard = torch.where(known, standard.clamp(-LIMIT, LIMIT), 0.0)
         exists = known.any(-1)
-        return standard.contiguous(), None if exists.all() else exists
+        if not torch.compiler.is_exporting() and exists.all():  # a graph cannot ask what it is given
+            exists = None
+        return standard.contiguous(), exists
 
 
 class EncoderLayer(nn.Module):

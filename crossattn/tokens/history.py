@@ -277,6 +277,8 @@ class History:
                 frame = self._own_rows(given, symbol)
             else:
                 frame = given if _is_canonical(given) else check_frame(given, symbol)
+            if not len(frame):
+                continue
             ticks = self._close_ticks(frame, asset)
             values = frame.iloc[:, : len(self.fields)].to_numpy(float)
             parts.append((ticks, np.full(len(ticks), asset), values))
@@ -303,7 +305,7 @@ class History:
             raise InvalidInputError(f"{symbol}: closes must be positive, NaN where there is no bar")
         with np.errstate(over="ignore"):
             kept = rows[fields[1:]].astype(np.float32).replace([np.inf, -np.inf], np.nan)
-        return rows.assign(**kept.astype(float))
+        return rows.assign(**kept.astype(float)).dropna(how="all")
 
     def _close_ticks(self, frame: pd.DataFrame, asset: int) -> np.ndarray:
         """Close times of a symbol's bars; refuses those of another spacing."""

@@ -225,6 +225,7 @@ def test_features_of_your_own_are_read_bar_by_bar(own_case, tmp_path):
     whole = windows(None, include_latest=True)
     expected = dict(zip(whole.timestamps, fitted.predict(whole), strict=True))
     forecaster = copy.deepcopy(fitted)
+    forecaster.update({s: t.iloc[1800:1860] for s, t in tables.items()})
     for row in range(1860, 1890):
         new = {s: t.iloc[row - 1 : row + 1] for s, t in tables.items()}  # one of them once more
         assert equal(forecaster.update(new), expected[tables["A00"].index[row]])
