@@ -314,8 +314,8 @@ class CrossAttentionForecaster(ForecastEstimator):
             its forecast is NaN where it has no bar at the newest close. Bars that were read before
             are ignored, and so are those older than what is kept (about a thousand bars); a bar
             that is late by less than 96 bars is read as if it had been in time. After a fit on
-            features of your own (:func:`~crossattn.windows.windows_of_features`): ``close`` and
-            these features, indexed by close time.
+            :func:`~crossattn.windows.dataset.windows_of_features`: ``close`` and these features,
+            indexed by close time.
         exogenous : DataFrame, optional
             New rows of the exogenous series, indexed by the moment at which each is known; without
             them the newest known values stay. The series are those that were trained on.

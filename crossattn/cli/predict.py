@@ -68,6 +68,10 @@ def run(args: argparse.Namespace) -> None:
     for path, table in files.items():
         with atomic_write(path) as temporary:
             table.to_csv(temporary, index=path != args.orders)
+    newest = files[args.out].iloc[-1]
+    if newest.isna().any():
+        silent = ", ".join(newest.index[newest.isna()])
+        echo(f"no forecast at {newest.name}: {silent} (no bar closed then)")
     echo(f"wrote: {len(times)} forecasts of {len(run.symbols)} symbols to {args.out}")
 
 
@@ -145,7 +149,7 @@ def _orders(
     data: CrossAttentionData,
     holdings: pd.Series | None,
 ) -> pd.DataFrame:
-    """Return the orders at the newest close, and name the symbols that get none."""
+    """Return the orders at the newest close."""
     import pandas as pd
 
     from crossattn.data.files import iso_times
@@ -161,9 +165,6 @@ def _orders(
     )
     time = iso_times(data.timestamps[-1:])[0]
     orders.insert(0, "time", time)
-    waiting = list(weights.index[weights.isna()])
-    if waiting:
-        echo(f"no order: {', '.join(waiting)} (no forecast at {time})")
     traded, costs = orders["value"].abs().sum(), orders["cost"].sum()
     echo(f"orders at {time}: {len(orders)}, {traded:.6g} traded, {costs:.6g} costs")
     return orders

@@ -232,7 +232,10 @@ def read_newest_bars(directory: str | os.PathLike, since: pd.Timestamp) -> Frame
         frame = _read_end(path, since) if path.suffix.lower() == ".csv" else None
         if frame is None:
             return None
-        frames[stem_to_symbol(path.stem)] = check_frame(frame, str(path))
+        try:
+            frames[stem_to_symbol(path.stem)] = check_frame(frame, str(path))
+        except InvalidInputError:
+            return None
     return dict(sorted(frames.items()))
 
 

@@ -45,7 +45,8 @@ class ChannelScaler(nn.Module):
         standard = (series - self.mean[:, None]) / self.scale[:, None]
         standard = torch.where(known, standard.clamp(-LIMIT, LIMIT), 0.0)
         exists = known.any(-1)
-        if not torch.compiler.is_exporting() and exists.all():  # a graph cannot ask what it is given
+        # an exported graph cannot ask what it is given, and masks what is there too
+        if not torch.compiler.is_exporting() and exists.all():
             exists = None
         return standard.contiguous(), exists
 

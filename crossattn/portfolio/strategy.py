@@ -207,7 +207,7 @@ class CrossAttentionBacktest:
         """Return the weights that a decision at each window's close would ask for.
 
         What :meth:`run` would trade there, as far as one row can tell: for live orders, see
-        :func:`crossattn.portfolio.rebalancing_orders`.
+        :func:`crossattn.portfolio.orders.rebalancing_orders`.
 
         Parameters
         ----------

@@ -82,7 +82,8 @@ def test_no_order_where_there_is_no_bar(desk, last, capsys):
     assert desk(*last, *words, "--equity", 1000, *SHORT, bars=bars) == 0
     assert np.isnan(table(desk, "w.csv")["B"].iloc[-1])
     assert set(table(desk, "o.csv")["symbol"]) <= {"A", "C"}
-    assert "no order: B (no forecast at " in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "no forecast at 2022-" in told and ": B (no bar closed then)\n" in told
 
 
 @pytest.mark.parametrize(

@@ -359,3 +359,26 @@ def test_an_exported_model_gives_the_same_answer_for_any_number_of_windows(outpu
     more[2, 1, 5:9] = torch.nan
     with torch.no_grad():
         assert torch.equal(program.module()(more), model(more))
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter's own making
+@pytest.mark.parametrize("name", ["lag", "encoder", "inverted"])
+def test_onnx_gives_the_same_answer(name, tmp_path):
+    """The lag preset for any number of windows, the others for one at a time."""
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    kind = "distribution" if name == "lag" else "regression"
+    model = CrossAttentionMultiAsset(
+        3, 4, d_model=8, n_heads=2, n_layers=1, output_type=kind, preset=name, lookback=30, seed=0
+    ).eval()
+    x = torch.randn(9, 3, 30, 4, generator=torch.Generator().manual_seed(0))
+    x[2, 1, 5:9] = torch.nan
+    shapes = {"x": {0: torch.export.Dim("batch", min=2)}} if name == "lag" else None
+    given = x[:5] if name == "lag" else x[:1]
+    path = tmp_path / "model.onnx"
+    torch.onnx.export(model, (given,), path, dynamic_shapes=shapes, verbose=False)
+    session = runtime.InferenceSession(path)
+    parts = [x] if name == "lag" else x.split(1)
+    found = np.concatenate([session.run(None, {"x": part.numpy()})[0] for part in parts])
+    with torch.no_grad():
+        np.testing.assert_allclose(found, model(x).numpy(), rtol=1e-4, atol=1e-6)
