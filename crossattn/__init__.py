@@ -7,6 +7,7 @@ windows     prepare_cross_attention_data CrossAttentionData
 attention   scaled_dot_product_attention CrossAssetAttention MultiHeadCrossAttention
             TemporalCrossAttention HierarchicalCrossAttention
 models      CrossAttentionForecaster CrossAttentionMultiAsset train_cross_attention_model predict
+            CovarianceForecaster
 evidence    analyze_lead_lag_relationships analyze_cross_section audit_leakage
             predict_and_visualize
 money       backtest_weights CrossAttentionBacktest compute_metrics walk_forward

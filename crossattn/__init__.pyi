@@ -3,6 +3,7 @@ from .attention.cross import MultiHeadCrossAttention as MultiHeadCrossAttention
 from .attention.functional import scaled_dot_product_attention as scaled_dot_product_attention
 from .attention.hierarchical import HierarchicalCrossAttention as HierarchicalCrossAttention
 from .attention.lagged import TemporalCrossAttention as TemporalCrossAttention
+from .baselines.covariance import CovarianceForecaster as CovarianceForecaster
 from .config import DEFAULT_FEATURES as DEFAULT_FEATURES
 from .data.doctor import BarsReport as BarsReport
 from .data.doctor import check_bars as check_bars

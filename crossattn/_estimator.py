@@ -71,6 +71,8 @@ class ForecastEstimator:
     @classmethod
     def _defaults(cls) -> dict:
         """Return the constructor's arguments with their defaults."""
+        if cls.__init__ is object.__init__:
+            return {}
         arguments = inspect.signature(cls.__init__).parameters.values()
         return {x.name: x.default for x in arguments if x.name != "self"}
 

@@ -1,3 +1,7 @@
+from .covariance import DCC as DCC
+from .covariance import CovarianceForecaster as CovarianceForecaster
+from .covariance import EWMACovariance as EWMACovariance
+from .covariance import WindowCovariance as WindowCovariance
 from .linear import VAR as VAR
 from .naive import EqualWeight as EqualWeight
 from .naive import LastValue as LastValue

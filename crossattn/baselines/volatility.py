@@ -275,15 +275,22 @@ class GARCH(VolatilityBaseline):
             )
 
     def _variance(self, data, order):
-        returns = np.asarray(data.panel)[:, order, return_position(data)].astype(float)
         constant, rise, fall, keep = self.coefficient_.T
         persistence = np.minimum(rise + fall / 2 + keep, 0.9999)
         usual = constant / (1 - persistence)
+        kept = (1 - persistence**self.horizon_) / (1 - persistence)
+        following = self.next_variances(data, order)
+        return (self.horizon_ * usual + (following - usual) * kept)[data.ends]
+
+    def next_variances(self, data, order) -> np.ndarray:
+        """Return the variance of the bar that follows each row, ``(n_rows, n_assets)``."""
+        returns = np.asarray(data.panel)[:, order, return_position(data)].astype(float)
+        constant, rise, fall, keep = self.coefficient_.T
+        usual = constant / (1 - np.minimum(rise + fall / 2 + keep, 0.9999))
         # a missing bar brings no news: it counts as a return of the usual size
         squares = np.where(np.isfinite(returns), returns**2, usual)
         news = constant + squares * (rise + fall * np.where(np.isfinite(returns), returns < 0, 0.5))
-        following = np.empty_like(news)  # variance of the bar after each row
+        following = np.empty_like(news)
         for i, beta in enumerate(keep):
             following[:, i], _ = lfilter([1.0], [1.0, -beta], news[:, i], zi=[beta * usual[i]])
-        kept = (1 - persistence**self.horizon_) / (1 - persistence)
-        return (self.horizon_ * usual + (following - usual) * kept)[data.ends]
+        return following

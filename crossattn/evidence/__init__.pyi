@@ -13,6 +13,9 @@ from .classical import pcmci as pcmci
 from .contributions import Contributions as Contributions
 from .contributions import measure_contributions as measure_contributions
 from .contributions import without_source as without_source
+from .covariance import covariance_loss as covariance_loss
+from .covariance import realised_covariance as realised_covariance
+from .covariance import score_covariance as score_covariance
 from .cross_section import CrossSectionReport as CrossSectionReport
 from .cross_section import analyze_cross_section as analyze_cross_section
 from .decomposition import connectedness as connectedness

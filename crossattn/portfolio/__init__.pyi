@@ -23,6 +23,11 @@ from .orders import rebalancing_orders as rebalancing_orders
 from .risk import diversification_ratio as diversification_ratio
 from .risk import effective_number_of_bets as effective_number_of_bets
 from .risk import risk_by_asset as risk_by_asset
+from .risk_based import inverse_volatility_weights as inverse_volatility_weights
+from .risk_based import minimum_variance_weights as minimum_variance_weights
+from .risk_based import portfolio_bars as portfolio_bars
+from .risk_based import risk_parity_weights as risk_parity_weights
+from .risk_based import scale_to_volatility as scale_to_volatility
 from .significance import SharpeInterval as SharpeInterval
 from .significance import deflated_sharpe as deflated_sharpe
 from .significance import expected_best_sharpe as expected_best_sharpe

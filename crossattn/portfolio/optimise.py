@@ -96,7 +96,8 @@ def mean_variance_weights(
         raise InvalidInputError("covariance must be positive semi-definite")
     cvxpy = import_cvxpy("mean_variance_weights")
     weights = cvxpy.Variable(assets)
-    scale = 1 / max(np.abs(forecast).max(initial=0.0), 1e-12)  # brings the objective near 1
+    size = max(np.abs(forecast).max(initial=0.0), risk_aversion * np.diag(covariance).mean())
+    scale = 1 / max(size, 1e-12)  # brings the objective near 1, also without any forecast
     gain = (
         forecast @ weights
         - risk_aversion / 2 * cvxpy.quad_form(weights, cvxpy.psd_wrap(covariance))
