@@ -14,8 +14,10 @@ from numpy.typing import ArrayLike
 from crossattn._validation import check_choice
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.volatility import diebold_mariano
-from crossattn.windows.covariance import covariance_loss, known_blocks
+from crossattn.windows.covariance import covariance_loss, known_blocks, realised_covariance
 from crossattn.windows.variance import qlike
+
+__all__ = ["covariance_loss", "realised_covariance", "score_covariance"]
 
 
 def score_covariance(
