@@ -35,6 +35,7 @@ PRIOR_BARS = (10.0, 30.0, 100.0, 200.0)
 RISK_METRICS = 11.2  # bars: the half-life of a decay of .94
 SCALE_HALF_LIFE = 21.0  # of the volatility that returns are divided by before they are correlated
 MOVE_LIMIT = 4.0
+MOST_RISE = 0.9  # share of ones in a correlation
 LEVEL_HALF_LIFE, LEVEL_SHARE = 10.0, 0.5  # of the mean correlation, and how far it is followed
 TUNING_CELLS = 200_000  # most cells of the covariances that settings are chosen on
 
@@ -108,10 +109,10 @@ class CovarianceForecaster(CovarianceBaseline):
     Returns are divided by the exponential volatility known before them and cut at ±4. A pair's
     correlation r is that of the exponentially weighted bars which both have, n of them in effect;
     the forecast takes ``(n r + k m) / (n + k)``, with k ``prior_bars`` and m the mean of r over
-    pairs, so that a pair with a short common history gets the usual correlation. The mean over
-    pairs itself moves faster: all are shifted halfway to its exponential mean of half-life 10.
-    Eigenvalues are kept above .001: forecasts are positive definite even with more assets than
-    bars.
+    pairs, so that a pair with a short common history gets the usual correlation. Eigenvalues are
+    kept above .001: forecasts are positive definite even with more assets than bars. The mean over
+    pairs moves faster than its parts: it goes halfway to an exponential mean of half-life 10, up
+    by mixing with a matrix of ones, down with the identity.
 
     References
     ----------
@@ -403,9 +404,9 @@ def _mean_correlation(moves: np.ndarray) -> np.ndarray:
 def _shrunk(
     sums: np.ndarray, weights: np.ndarray, prior_bars: float, level: np.ndarray
 ) -> np.ndarray:
-    """Correlations ``(n, N, N)`` of weighted products, shrunk to their mean, shifted to a level.
+    """Correlations ``(n, N, N)`` of weighted products, shrunk to their mean over pairs.
 
-    ``level`` (n,) is the recent mean over pairs.
+    That mean then goes a part of the way to ``level`` (n,), its recent value.
     """
     n_assets = sums.shape[1]
     apart = ~np.eye(n_assets, dtype=bool)
@@ -414,5 +415,20 @@ def _shrunk(
     usual = (counted * found).sum((1, 2)) / np.maximum(counted.sum((1, 2)), 1e-12)
     pull = prior_bars * usual[:, None, None]
     found = (weights * found + pull) / np.maximum(weights + prior_bars, 1e-12)
-    shift = LEVEL_SHARE * np.nan_to_num(level - usual)[:, None, None]
-    return positive_definite(np.where(apart, np.clip(found + shift, -1.0, 1.0), 1.0))
+    found = positive_definite(np.where(apart, found, 1.0))
+    return _with_mean(found, usual + LEVEL_SHARE * np.nan_to_num(level - usual))
+
+
+def _with_mean(correlation: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Give correlations ``(n, N, N)`` another mean over pairs, ``(n,)``, and keep them definite.
+
+    Upwards by mixing with ones, which one common factor would make; downwards with the identity.
+    """
+    n_assets = correlation.shape[1]
+    pairs = max(n_assets * (n_assets - 1), 1)
+    mean = (correlation.sum(axis=(1, 2)) - n_assets) / pairs
+    rise = np.clip((wanted - mean) / np.maximum(1 - mean, 1e-6), 0.0, MOST_RISE)
+    fall = np.clip(1 - wanted / np.where(mean > 0, mean, np.inf), 0.0, 1.0)
+    fall = np.where((mean > 0) & (wanted < mean), fall, 0.0)
+    kept, rise, fall = (x[:, None, None] for x in (1 - rise - fall, rise, fall))
+    return kept * correlation + rise + fall * np.eye(n_assets)

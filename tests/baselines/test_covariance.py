@@ -109,7 +109,7 @@ def test_forecasts_follow_the_order_of_the_data_and_read_no_later_row(fitted, pa
 
 
 def test_the_parts_of_the_forecast_by_loops(parts):
-    """Standardise, cut, weight, shrink to the mean over pairs, shift, multiply."""
+    """Standardise, cut, weight, shrink to the mean over pairs, move that mean, multiply."""
     train, _, test = parts
     model = CovarianceForecaster(ExponentialVolatility(30.0), half_life=40.0, prior_bars=25.0)
     forecast, end = model.fit(train).predict(test)[7], test.ends[7]
@@ -131,7 +131,9 @@ def test_the_parts_of_the_forecast_by_loops(parts):
     unit = np.sqrt(np.diag(total))
     r, n = total / np.outer(unit, unit), weight[0, 0]
     m = (r.sum() - 3) / 6
-    r = (n * r + 25 * m) / (n + 25) + (fast[0] / fast[1] - m) / 2
+    r = (n * r + 25 * m) / (n + 25)
+    wanted = (m + fast[0] / fast[1]) / 2
+    r = r + (1 - r) * (wanted - m) / (1 - m) if wanted > m else r * wanted / m
     np.fill_diagonal(r, 1.0)
     volatility = ExponentialVolatility(30.0).fit(train).predict(test)[7]
     np.testing.assert_allclose(forecast, r * np.outer(volatility, volatility), rtol=1e-6)
