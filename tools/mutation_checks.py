@@ -269,6 +269,13 @@ MUTATIONS = [
         "listed = known | True",
         "tests/portfolio/test_strategy.py",
     ),
+    Mutation(
+        "a correlation divides a return by a volatility that knows it",
+        "crossattn/baselines/covariance.py",
+        "moves[1:] = returns[1:] / np.sqrt(variance[:-1])",
+        "moves[1:] = returns[1:] / np.sqrt(variance[1:])",
+        "tests/baselines/test_covariance.py",
+    ),
 ]
 
 
