@@ -204,7 +204,7 @@ def plot_equity(results: Mapping[str, BacktestResult], *, exposure: bool = False
         below.fill_between(drawdown.index, 100 * drawdown.to_numpy(), alpha=0.4, linewidth=0)
         held = result.weights.abs().sum(axis=1)
         for ax, rows in zip(others, (held, result.turnover), strict=False):  # none unless asked
-            smooth = rows.rolling(max(1, len(rows) // 50), min_periods=1).mean()
+            smooth = rows.rolling(max(1, len(rows) // 50)).mean()  # the first purchase is none
             ax.plot(smooth.index, smooth.to_numpy(), linewidth=1)
     above.set(ylabel="equity / initial capital", yscale="log")
     low, high = above.get_ylim()

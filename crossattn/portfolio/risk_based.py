@@ -246,8 +246,8 @@ def portfolio_bars(frames: Frames, weights: Mapping[str, float] | None = None) -
     --------
     >>> from crossattn import load_sample
     >>> frames = load_sample("us_stocks")
-    >>> portfolio_bars(frames, {"JPM": 0.5, "KO": 0.5})["close"].iloc[0]
-    100.0
+    >>> portfolio_bars(frames, {"JPM": 0.5, "KO": 0.5})["close"].round(2).tolist()[:2]
+    [100.0, 100.96]
     """
     closes = align_panel(frames)["close"]
     weights = dict.fromkeys(closes, 1.0) if weights is None else dict(weights)
@@ -259,7 +259,7 @@ def portfolio_bars(frames: Frames, weights: Mapping[str, float] | None = None) -
         raise InvalidInputError("weights must not all be 0")
     closes = closes[held.index].dropna(how="all")
     returns = (closes / closes.ffill().shift() - 1).where(closes.notna())
-    known = returns.notna() @ held
+    known = returns.notna().astype(float) @ held
     moves = (returns.fillna(0.0) @ held) / known.where(known > 0, 1.0)
     close = (100.0 * (1 + moves).cumprod()).to_numpy()
     clocks = [pd.Series(frames[k].index, close_times(frames[k], k)) for k in held.index]

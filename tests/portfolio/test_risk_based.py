@@ -119,7 +119,8 @@ def test_bars_of_a_portfolio_by_hand():
     wanted = 100 * np.cumprod([1.0, 1.075, 1.2, 1.075])
     np.testing.assert_allclose(bars["close"], wanted)
     assert (bars.index == frames()["B"].index).all()
-    assert len(prepare_cross_attention_data(frames() | {"P": bars}, 1, 1, ["log_return"])) > 0
+    beside = {"B": frames()["B"], "P": bars}
+    assert prepare_cross_attention_data(beside, 1, 1, ["log_return"]).symbols == ("B", "P")
     even = portfolio_bars(frames())["close"].iloc[1] / 100
     assert even == pytest.approx(1 + (0.1 + 0.0 + 1.0) / 3)
 
