@@ -332,6 +332,12 @@ class CrossAttentionForecaster(ForecastEstimator):
             or is too late, a wrong frame; or a forecaster that was fitted on windows without times
             (``CrossAttentionData.from_arrays``). The state is then as it was before.
 
+        Warns
+        -----
+        CrossAttentionWarning
+            New bars unlike any that are kept: a close that jumps as at a split, a shifted clock, a
+            gap.
+
         Examples
         --------
         >>> from crossattn import prepare_cross_attention_data, simulate_market

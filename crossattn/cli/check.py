@@ -63,12 +63,18 @@ def _read_all(folder: Path, time_zone: str | None) -> Frames:
 
 
 def _check_run(args: argparse.Namespace, frames: Frames) -> None:
-    from crossattn.cli._run_folder import load_windows, open_run, out_of_sample, read_bars_record
+    from crossattn.cli._run_folder import (
+        bars_of_run,
+        load_windows,
+        open_run,
+        out_of_sample,
+        read_bars_record,
+    )
     from crossattn.evidence.monitoring import OUTSIDE, input_drift, live_coefficient
     from crossattn.training.checkpoint import read_checksummed_json
 
     run, record = open_run(args.run_dir), read_bars_record(args.run_dir)
-    data = load_windows(run, frames, args.exogenous, include_latest=True)
+    data = load_windows(run, bars_of_run(run, frames), args.exogenous, include_latest=True)
     until = f"the run has seen bars until {record['seen_until']}"
     try:
         data = out_of_sample(data, record)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from crossattn.cli._run_folder import Run
     from crossattn.windows.dataset import CrossAttentionData
 
+MOST_SHOWN = 60  # characters of a header in a message
+MOST_GROSS = 2.0  # times the equity: more is a slip of a unit, or of an account
 HELP = "write the forecasts of a run for every bar of a folder, the newest included"
 
 
@@ -83,9 +85,11 @@ def _check_options(args: argparse.Namespace) -> None:
     for name in ("equity", "holdings"):
         if getattr(args, name) and not args.orders:
             raise InvalidInputError(f"--{name} is for --orders FILE.csv: name that file too")
-    given = [path.resolve() for path in (args.out, args.weights, args.orders) if path]
+    paths = (args.out, args.weights, args.orders, args.holdings)
+    given = [path.resolve() for path in paths if path]
     if len(set(given)) < len(given):
-        raise InvalidInputError("--out, --weights and --orders must name different files")
+        names = "--out, --weights, --orders and --holdings"
+        raise InvalidInputError(f"{names} must name different files")
 
 
 def _read_holdings(path: Path, symbols: tuple[str, ...]) -> pd.Series:
@@ -101,7 +105,8 @@ def _read_holdings(path: Path, symbols: tuple[str, ...]) -> pd.Series:
     lines = read_content(path).decode("utf-8-sig", errors="replace").splitlines()
     header, *rows = [[cell.strip() for cell in row] for row in csv.reader(lines)] or [[]]
     if header != ["symbol", "shares"]:
-        raise InvalidInputError(f"{path}: the header must be symbol,shares; it is {header}")
+        shown = ",".join(header)[:MOST_SHOWN]
+        raise InvalidInputError(f"{path}: the header must be symbol,shares; it is {shown!r}")
     shares: dict[str, float] = {}
     for line, row in enumerate(rows, start=2):
         if not row:
@@ -156,9 +161,13 @@ def _orders(
     from crossattn.portfolio.orders import rebalancing_orders
 
     closes = pd.DataFrame(data.closes[: data.ends[-1] + 1], columns=list(data.symbols))
+    last = closes.ffill().iloc[-1]
+    gross = 0.0 if holdings is None else float((holdings.abs() * last).sum())
+    if gross > MOST_GROSS * args.equity:
+        echo(f"warning: holdings are worth {gross:.6g}, {gross / args.equity:.3g} times --equity")
     orders = rebalancing_orders(
         weights,
-        closes.ffill().iloc[-1],
+        last,
         holdings,
         equity=args.equity,
         transaction_cost=args.transaction_cost,

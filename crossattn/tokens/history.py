@@ -9,6 +9,7 @@ Built in chapter: The full model.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ import pandas as pd
 
 from crossattn.data.frame import FRAME_COLUMNS, check_frame, check_times
 from crossattn.data.panel import as_panel
-from crossattn.errors import InvalidInputError
+from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.features.build import feature_arrays
 from crossattn.features.wide_bars import WideBars
 from crossattn.tokens.memory import Memory
@@ -26,6 +27,8 @@ from crossattn.windows.dataset import CrossAttentionData, exogenous_at, forward_
 FORGOTTEN = 30 * 24  # own bars after which a feature has forgotten: 30 of its longest half-lives
 MOST_ROWS = 8 * FORGOTTEN  # kept for an asset that has few bars
 LATE = 96  # rows by which a bar may be late
+JUMP = np.log(1.9)  # of a close, below which nothing is said ...
+UNLIKE = 4  # ... and times the largest move or gap of the bars that are kept
 OTHER_SPACING = 1.5  # times the usual spacing
 ENOUGH_BARS = 5  # of which each follows a gap: another spacing
 UNIT = "us"  # of times, also in files
@@ -178,6 +181,9 @@ class History:
             "or fit again",
         )
         cells[row, :, owner] = values
+        fresh = np.zeros(cells[:, 0].shape, bool)
+        fresh[row[~known], owner[~known]] = True
+        self._warn(clock, replace(self, cells=cells).closes, fresh)
         used = np.ones(len(clock), bool)
         if self.common:
             used = np.isfinite(replace(self, cells=cells).closes).all(1)
@@ -328,6 +334,30 @@ class History:
         if len(closes) >= ENOUGH_BARS and np.diff(closes).min() > OTHER_SPACING * usual:
             self._refuse_spacing(asset, int(np.diff(closes).min()))
         return closes
+
+    def _warn(self, clock: np.ndarray, closes: np.ndarray, fresh: np.ndarray) -> None:
+        """Warn of what no kept bar has been like: a level, a clock, a gap."""
+        for asset in np.flatnonzero(fresh.any(0)):
+            rows = np.flatnonzero(np.isfinite(closes[:, asset]))
+            new, steps = fresh[rows[1:], asset], np.diff(clock[rows])
+            moves = np.abs(np.diff(np.log(closes[rows, asset])))
+            if not new.any() or new.sum() == len(new):
+                continue
+            grid, past = max(self.smallest[asset], 1), steps[~new]
+            usual = max(JUMP, UNLIKE * moves[~new].max())
+            off_clock = (steps % grid != 0) & ~(past % grid).any()
+            for wrong, what in (
+                (moves > usual, "its close jumps: a split, or another unit?"),
+                (off_clock, "it closes off the clock of its earlier bars."),
+                (steps > UNLIKE * max(past.max(), LATE * grid), "a gap longer than any before."),
+            ):
+                if (wrong & new).any():
+                    when = _index(clock[rows[1 + int((wrong & new).argmax())]])
+                    warnings.warn(
+                        f"{self.symbols[asset]}, at {when}: {what} See check_bars",
+                        CrossAttentionWarning,
+                        stacklevel=4,
+                    )
 
     def _refuse_spacing(self, asset: int, found: int) -> None:
         spans = [pd.Timedelta(int(ticks), unit=UNIT) for ticks in (found, self.spacing[asset])]

@@ -5,6 +5,7 @@ Nothing here copies a window. A slice, a split and the windows themselves share 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,7 @@ from crossattn.config import DEFAULT_FEATURES
 from crossattn.data.durations import check_span
 from crossattn.data.frame import Frames, index_by_time, to_pandas
 from crossattn.data.panel import as_panel, symbols_of
-from crossattn.errors import InvalidInputError
+from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.features.build import feature_arrays, usable_features
 from crossattn.features.registry import warm_up_of
 from crossattn.features.wide_bars import WideBars
@@ -484,7 +485,8 @@ def prepare_cross_attention_data(
     Warns
     -----
     CrossAttentionWarning
-        Names symbols of which less than 20 % of the targets are known.
+        Names symbols of which less than 20 % of the targets are known, and exogenous series that
+        are never known or never change.
 
     Notes
     -----
@@ -523,7 +525,7 @@ def prepare_cross_attention_data(
     made = replace(made, bars=data)
     if not include_latest:
         check_coverage(made)
-    return made if exogenous is None else _with_exogenous(made, exogenous)
+    return made if exogenous is None else _with_exogenous(made, exogenous, include_latest)
 
 
 def windows_of_features(
@@ -658,9 +660,20 @@ def _assemble(panel, windows: dict, symbols, names, closes, clock) -> CrossAtten
     )
 
 
-def _with_exogenous(data: CrossAttentionData, table: pd.DataFrame) -> CrossAttentionData:
+def _with_exogenous(
+    data: CrossAttentionData, table: pd.DataFrame, include_latest: bool
+) -> CrossAttentionData:
     """Return the data with the newest row of ``table`` that is known at each close."""
     values, names = exogenous_at(data.clock, table, data.symbols)
+    for name, column in zip(names, values.T, strict=True):
+        known = column[np.isfinite(column)]
+        if not known.size or (not include_latest and np.ptp(known) == 0):
+            what = "is the same at every close" if known.size else "has no value at any close"
+            warnings.warn(
+                f"exogenous: {name} {what}: nothing can be learned from it",
+                CrossAttentionWarning,
+                stacklevel=3,
+            )
     return replace(data, exogenous=frozen(values), exogenous_names=names)
 
 

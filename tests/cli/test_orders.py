@@ -86,14 +86,22 @@ def test_no_order_where_there_is_no_bar(desk, last, capsys):
     assert "no forecast at 2022-" in told and ": B (no bar closed then)\n" in told
 
 
+def test_holdings_beyond_the_account_are_said(desk, capsys):
+    (desk.folder / "held.csv").write_text("symbol,shares\nA,1e6\n")
+    words = ["--orders", desk.folder / "o.csv", "--holdings", desk.folder / "held.csv"]
+    assert desk("--last", 1, "--equity", 1000, *words) == 0
+    assert "warning: holdings are worth" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("holdings", "words", "complaint"),
     [
         (None, ["--orders", "o.csv"], "--orders needs --equity"),
         (None, ["--equity", "5"], "--equity is for --orders"),
         (None, ["--weights", "out.csv"], "must name different files"),
+        ("symbol,shares\n", ["--orders", "held.csv", "--equity", "5"], "must name different files"),
         ("symbol,shares\nA,1\n", ["--weights", "w.csv"], "--holdings is for --orders"),
-        ("symbol,share\nA,1\n", None, "must be symbol,shares; it is ['symbol', 'share']"),
+        ("symbol,share\nA,1\n", None, "must be symbol,shares; it is 'symbol,share'"),
         ("symbol,shares\nA,1\nZ,2\n", None, "line 3: must hold one of the run's symbols (A, B, C)"),
         (
             "symbol,shares\nA,1\nA,2\n",

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from crossattn import CrossAttentionForecaster, prepare_cross_attention_data, simulate_market
-from crossattn.errors import DamagedFileError, InvalidInputError
+from crossattn.errors import CrossAttentionWarning, DamagedFileError, InvalidInputError
 from crossattn.windows.dataset import CrossAttentionData, windows_of_features
 
 LOOKBACK, FITTED_ON, N_STEPS = 30, 2600, 3000
@@ -190,6 +190,23 @@ def test_bars_of_another_spacing_are_refused_by_predict(case):
     spread = {s: f.set_axis(f.index[0] + 24 * (f.index - f.index[0])) for s, f in frames.items()}
     with pytest.raises(InvalidInputError, match=r"A00: data has bars 1 days .* 0 days 01:00:00"):
         newest(forecaster, spread, horizon)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: f * [0.1, 0.1, 0.1, 0.1, 1], "A00, at 2022.*its close jumps"),
+        (lambda f: f.shift(freq="30min"), "A00.*off the clock"),
+        (lambda f: f.shift(freq="90D"), "A00.*a gap longer than any before"),
+    ],
+)
+def test_new_bars_unlike_any_before_are_named(live, change, words):
+    frames, _, forecaster = live
+    forecaster.update(bars(frames, FITTED_ON, FITTED_ON + 10))
+    new = {"A00": change(frames["A00"][FITTED_ON + 10 : FITTED_ON + 12])}
+    with pytest.warns(CrossAttentionWarning, match=words) as told:
+        forecaster.update(new)
+    assert len(told) == 1
 
 
 def own_features(frames):

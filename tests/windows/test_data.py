@@ -330,3 +330,18 @@ def test_windows_of_features_refuse_tables_that_disagree(make_frames, change, me
     features, closes = change(create_multi_asset_features(panel, NAMES), panel["close"])
     with pytest.raises(InvalidInputError, match=message):
         windows_of_features(features, closes, lookback=6, horizon=4, warm_up=14)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([np.nan] * 5, "vix has no value at any close"),
+        ([3.0] * 5, "vix is the same at every close"),
+    ],
+)
+def test_series_that_cannot_teach_anything_are_named(make_frames, values, words):
+    times = pd.date_range("2024-01-01", periods=5, freq="D", tz="UTC")
+    table = pd.DataFrame({"vix": values, "rate": np.arange(5.0)}, times)
+    with pytest.warns(CrossAttentionWarning, match=words) as told:
+        prepare_cross_attention_data(make_frames(120, 2), 8, 1, ["log_return"], exogenous=table)
+    assert len(told) == 1
