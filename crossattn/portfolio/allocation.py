@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
-from scipy.stats import norm
+from scipy.special import ndtri, softmax
 
 from crossattn._validation import check_float, check_int
 from crossattn.errors import InvalidInputError
@@ -200,7 +199,7 @@ def quantile_scores(quantiles: np.ndarray, levels: np.ndarray) -> np.ndarray:
             f"quantiles must have {len(levels)} values an asset, two or more, got "
             f"{quantiles.shape[-1]}"
         )
-    reach = norm.ppf(levels[-1]) - norm.ppf(levels[0])
+    reach = ndtri(levels[-1]) - ndtri(levels[0])
     risk = (quantiles[..., -1] - quantiles[..., 0]) / reach
     return forecast_scores(quantiles[..., int(np.abs(levels - 0.5).argmin())], risk)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import kurtosis, norm, skew
+from scipy.special import ndtr, ndtri
 
 from crossattn._validation import check_choice, check_float, check_int
 from crossattn.errors import InvalidInputError
@@ -96,7 +96,7 @@ def sharpe_interval(
     estimate = values.mean() / values.std(ddof=1) * root
     if method == "hac":
         error = _robust_error(values, lags) * root
-        reach = norm.ppf((1 + level) / 2) * error
+        reach = ndtri((1 + level) / 2) * error
         low, high = estimate - reach, estimate + reach
     else:
         check_int("n_resamples", n_resamples, at_least=100)
@@ -144,11 +144,13 @@ def probabilistic_sharpe(
     >>> probabilistic_sharpe(r, periods_per_year=252) > 0.9
     True
     """
+    from scipy.stats import kurtosis, skew  # slow to load; orders need not wait for them
+
     values = _varying(returns)
     root = np.sqrt(check_periods(returns, periods_per_year))
     ratio = values.mean() / values.std(ddof=1)
     tails = 1 - skew(values) * ratio + (kurtosis(values, fisher=False) - 1) / 4 * ratio**2
-    return float(norm.cdf((ratio - benchmark / root) * np.sqrt((len(values) - 1) / tails)))
+    return float(ndtr((ratio - benchmark / root) * np.sqrt((len(values) - 1) / tails)))
 
 
 def expected_best_sharpe(n_trials: int, deviation: float) -> float:
@@ -183,7 +185,7 @@ def expected_best_sharpe(n_trials: int, deviation: float) -> float:
     check_float("deviation", deviation, at_least=0)
     if check_int("n_trials", n_trials) == 1:
         return 0.0
-    first, second = norm.ppf(1 - 1 / n_trials), norm.ppf(1 - 1 / (n_trials * np.e))
+    first, second = ndtri(1 - 1 / n_trials), ndtri(1 - 1 / (n_trials * np.e))
     return float(deviation * ((1 - EULER) * first + EULER * second))
 
 

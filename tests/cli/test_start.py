@@ -31,9 +31,9 @@ def test_start_imports_nothing_heavy(code):
     assert loaded == ""
 
 
-def test_a_forecast_imports_nothing_that_it_does_not_use():
+def test_forecasts_and_orders_import_nothing_that_they_do_not_use():
     slow = ("sklearn", "scipy.stats", "scipy.signal", "scipy.optimize", "matplotlib", "numba")
-    code = "import crossattn.forecaster, crossattn.tokens.storage, sys"
+    code = "import crossattn.forecaster, crossattn.tokens.storage, crossattn.portfolio.orders, sys"
     assert python(f"{code}\nprint(*[m for m in {slow!r} if m in sys.modules])") == ""
 
 
