@@ -259,16 +259,20 @@ def predict_and_visualize(
     values = maps.values[:, :, rows][:, :, :, columns]  # in the order of X
     maps = AttentionMaps(values, tuple(symbols), maps.timestamps, maps.exogenous)
     n_lags = maps.values.shape[-1]
-    figure, panels = plt.subplots(1, 3 if n_lags > 1 else 2, figsize=(15 if n_lags > 1 else 10, 4))
-    attention_heatmap(maps.map(), symbols, maps.sources, title="Mean attention", ax=panels[0])
+    above = ["map", "lags"] if n_lags > 1 else ["map"]
+    figure, panels = plt.subplot_mosaic(
+        [above, ["latest"] * len(above)], figsize=(4.6 * len(above), 6.6), height_ratios=(3, 2)
+    )
+    title = "Mean attention"
+    attention_heatmap(maps.map(), symbols, maps.sources, title=title, ax=panels["map"])
     if n_lags > 1:
         colours = {"vmin": 0, "vmax": 1, "cmap": "cividis", "cbar_kws": {"label": "attention"}}
-        heatmap(maps.by_lag(), ax=panels[1], **colours)
+        heatmap(maps.by_lag(), ax=panels["lags"], **colours)
         title = "Attention by lag"
-        panels[1].set(xlabel="lag (bars)", ylabel="query asset (follower)", title=title)
-        panels[1].tick_params(axis="y", rotation=0)
+        panels["lags"].set(xlabel="lag (bars)", ylabel="query asset (follower)", title=title)
+        panels["lags"].tick_params(axis="y", rotation=0)
     classes = getattr(model, "output_type", "") == "classification"
-    _draw_latest(predictions[-1], symbols, classes, panels[-1])
+    _draw_latest(predictions[-1], symbols, classes, panels["latest"])
     if path is not None:
         figure.savefig(path, bbox_inches="tight")
     plt.close(figure)
