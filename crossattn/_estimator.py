@@ -27,7 +27,11 @@ class ForecastEstimator:
         Bars in a window, bars over which it forecasts.
     duration_ : Timedelta or None
         The horizon, where the training data has it as a duration.
+    volatility_estimator_ : str
+        Of the training data; what forecasts volatility refuses data of another one.
     """
+
+    _forecasts_volatility = False
 
     def score(self, data: CrossAttentionData) -> float:
         """Return R² of the forecasts over all known targets of ``data``, pooled over assets."""
@@ -95,10 +99,17 @@ class ForecastEstimator:
         self.symbols_, self.features_ = tuple(train.symbols), tuple(train.features)
         self.lookback_, self.horizon_ = int(train.lookback), int(train.horizon)
         self.duration_ = train.duration
+        self.volatility_estimator_ = train.volatility_estimator
 
     def _check_spans(self, name: str, data: CrossAttentionData) -> None:
-        """Refuse data of another lookback or horizon than that of training."""
+        """Refuse data of another lookback, horizon or volatility estimator than training's."""
         check_spans(name, data, self.lookback_, self.horizon_, self.duration_)
+        known = self.volatility_estimator_
+        if self._forecasts_volatility and data.volatility_estimator != known:
+            raise InvalidInputError(
+                f"{name} must have the model's volatility_estimator={known!r}, got "
+                f"{data.volatility_estimator!r}"
+            )
 
 
 def check_windows(name: str, data: object) -> None:

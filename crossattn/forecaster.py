@@ -538,6 +538,10 @@ class CrossAttentionForecaster(ForecastEstimator):
         check_seed("seed", self.seed)
         check_choice("target", self.target, ("return", "volatility"))
 
+    @property
+    def _forecasts_volatility(self) -> bool:
+        return self.target == "volatility"
+
     def _target_of(self, data: CrossAttentionData) -> np.ndarray:
         return data.realised_volatility if self.target == "volatility" else data.y
 

@@ -1,7 +1,7 @@
 """Volatility baselines: exponential mean, HAR, GARCH and a spillover VAR.
 
-All forecast ``data.realised_volatility``: the root of the sum of squared log returns over the
-horizon. Built in chapter: Forecasting risk.
+All forecast ``data.realised_volatility`` from what it adds up: squared log returns, or variances by
+the data's ``volatility_estimator``. Built in chapter: Forecasting risk.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from crossattn.windows.lagged import return_position
 from crossattn.windows.splits import hold_out
 from crossattn.windows.variance import (
     above_zero,
+    bar_variances,
     fit_log_linear,
     mean_variances,
     qlike,
-    squared_returns,
 )
 
 HALF_LIVES = (5.0, 8.0, 11.0, 16.0, 21.0, 28.0, 38.0, 52.0, 70.0)
@@ -42,6 +42,8 @@ class VolatilityBaseline(Baseline):
     Subclasses implement ``_fit(train, val)`` and ``_variance(data, order)``, the forecast variance
     of the horizon.
     """
+
+    _forecasts_volatility = True
 
     def _target_of(self, data):
         return data.realised_volatility
@@ -91,7 +93,7 @@ class ExponentialVolatility(VolatilityBaseline):
         self.half_life_ = HALF_LIVES[int(np.argmin(losses))]
 
     def _variance(self, data, order):
-        squares = squared_returns(data, order)
+        squares = bar_variances(data, order)
         recent = mean_variances(squares, self.half_life_, exponential=True)
         return self.horizon_ * recent[data.ends]
 
@@ -150,7 +152,7 @@ class HAR(VolatilityBaseline):
         return np.clip(fitted if self.fit_to == "variance" else np.exp(fitted), *self.range_.T)
 
     def _regressors(self, data, order) -> np.ndarray:
-        squares = squared_returns(data, order)
+        squares = bar_variances(data, order)
         means = np.stack([mean_variances(squares, span) for span in SPANS], axis=2)[data.ends]
         means = means if self.fit_to == "variance" else np.log(means)
         if self.market:
@@ -215,7 +217,7 @@ class SpilloverVAR(VolatilityBaseline):
         return np.exp(self._regressors(data, order) @ slopes.T + self.intercept_)
 
     def _regressors(self, data, order) -> np.ndarray:
-        squares = squared_returns(data, order)
+        squares = bar_variances(data, order)
         means = np.stack([mean_variances(squares, span) for span in SPANS], axis=2)[data.ends]
         return np.log(means).reshape(len(means), -1)  # (n, N * 3)
 
@@ -233,6 +235,9 @@ class GARCH(VolatilityBaseline):
     coefficient_ : ndarray of shape (n_assets, 4)
         Constant (of squared returns), weight of the squared return, of a squared fall on top, and
         of the variance before.
+    level_ : ndarray of shape (n_assets,)
+        Mean ratio of the target to the forecast variance in training; 1 where squared returns are
+        the target.
 
     Notes
     -----
@@ -257,7 +262,8 @@ class GARCH(VolatilityBaseline):
             ) from None
         rows = slice(int(train.ends[0]), int(train.ends[-1]) + 1)
         returns = np.asarray(train.panel)[rows, :, return_position(train)].astype(float)
-        self.coefficient_ = np.empty((len(self.symbols_), 4))
+        order = np.arange(len(self.symbols_))
+        self.coefficient_, self.level_ = np.empty((len(order), 4)), np.ones(len(order))
         for i, path in enumerate(returns.T):
             path = path[np.isfinite(path)]
             check_enough(self.symbols_[i], np.count_nonzero(path))
@@ -273,6 +279,9 @@ class GARCH(VolatilityBaseline):
                 fall,
                 found["beta[1]"],
             )
+        if train.volatility_estimator != "close":  # ranges and returns differ in level
+            ratio = train.realised_volatility**2 / self._variance(train, order)
+            self.level_ = np.nanmean(ratio, axis=0)
 
     def _variance(self, data, order):
         constant, rise, fall, keep = self.coefficient_.T
@@ -280,7 +289,7 @@ class GARCH(VolatilityBaseline):
         usual = constant / (1 - persistence)
         kept = (1 - persistence**self.horizon_) / (1 - persistence)
         following = self.next_variances(data, order)
-        return (self.horizon_ * usual + (following - usual) * kept)[data.ends]
+        return self.level_ * (self.horizon_ * usual + (following - usual) * kept)[data.ends]
 
     def next_variances(self, data, order) -> np.ndarray:
         """Return the variance of the bar that follows each row, ``(n_rows, n_assets)``."""

@@ -91,6 +91,8 @@ class Run:
         Of the model, for the report.
     how : str
         Which bars it was trained on: all ("outer") or those that all symbols share ("common").
+    volatility_estimator : str
+        What measures the volatility of a bar.
     spacing : dict of str to float
         Seconds between a symbol's bars in training.
     """
@@ -104,6 +106,7 @@ class Run:
     settings: dict
     exogenous: tuple[str, ...] = ()
     how: str = "outer"
+    volatility_estimator: str = "close"
     spacing: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -120,6 +123,7 @@ class Run:
             model.duration_,
             {**settings, "mix": mix, "channels": model.channels_},
             model.sources_[len(model.symbols_) :],
+            volatility_estimator=model.volatility_estimator_,
         )
 
     @classmethod
@@ -236,6 +240,7 @@ def load_windows(
         exogenous=series_of_run(run, exogenous),
         how=run.how,
         include_latest=include_latest,
+        volatility_estimator=run.volatility_estimator,
     )
 
 

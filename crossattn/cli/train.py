@@ -63,6 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("return", "volatility"),
         help="of the forecaster: the return over the horizon, or its volatility (default: return)",
     )
+    add(
+        "--volatility-estimator",
+        choices=("close", "parkinson", "garman_klass"),
+        help="of --target volatility: from closes, or from the bars' ranges (default: close)",
+    )
     add("--n-models", type=positive_int, metavar="N", help="content heads averaged (default: 3)")
     add("--epochs", type=positive_int, metavar="N", help="default: the model's own")
     for name in ("batch-size", "d-model", "n-heads", "n-layers"):
@@ -90,6 +95,10 @@ def run(args: argparse.Namespace) -> None:
         raise InvalidInputError(
             "--walk-forward scores returns: leave it out with --target volatility"
         )
+    if args.volatility_estimator and args.target != "volatility":
+        raise InvalidInputError(
+            "--volatility-estimator measures volatility: leave it out or add --target volatility"
+        )
     check_output_dir(args.data, args.run_dir)
     frames = read_bars(args.data, time_zone=args.time_zone)
     # under torchrun all processes train a network together; a forecaster is fitted by the main one
@@ -99,7 +108,12 @@ def run(args: argparse.Namespace) -> None:
         echo_findings(report)
     exogenous = None if args.exogenous is None else read_exogenous(args.exogenous)
     data = prepare_cross_attention_data(
-        frames, args.lookback, args.horizon, exogenous=exogenous, how=args.how
+        frames,
+        args.lookback,
+        args.horizon,
+        exogenous=exogenous,
+        how=args.how,
+        volatility_estimator=args.volatility_estimator or "close",
     )
     args.lookback = data.lookback
     parts = data.split(train=0.6, val=0.1)

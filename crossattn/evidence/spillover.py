@@ -12,7 +12,7 @@ from crossattn.evidence.contributions import measure_contributions
 from crossattn.evidence.inference import MIN_EFFECTIVE
 from crossattn.evidence.volatility import diebold_mariano
 from crossattn.windows.dataset import CrossAttentionData
-from crossattn.windows.variance import mean_variances, squared_returns
+from crossattn.windows.variance import bar_variances, mean_variances
 
 METHOD = "contributions to log volatility on held-out bars, beyond own and common volatility"
 HALF_LIVES = (1.5, 5.0, 21.0, 63.0)  # of the own and common log variances that are allowed for
@@ -58,7 +58,7 @@ def spillover_scores(
     data = data.select(symbols=model.symbols_)
     measured = measure_contributions(model, data, followers=followers)
     forecast, realised = model.predict(data), data.realised_volatility
-    squares = squared_returns(data, np.arange(len(data.symbols)))
+    squares = bar_variances(data, np.arange(len(data.symbols)))
     logs = np.stack(
         [np.log(mean_variances(squares, k, exponential=True)[data.ends]) for k in HALF_LIVES],
         axis=2,

@@ -16,6 +16,7 @@ from crossattn.features.registry import FEATURES, resolve_features
 from crossattn.features.wide_bars import WideBars
 
 MOST_NAMED = 3  # symbols in a message
+MOST_FLAT = 0.5  # share of bars without a range, from which a symbol has none
 
 
 def create_multi_asset_features(
@@ -101,6 +102,28 @@ def feature_arrays(bars: WideBars, features: Sequence[str]) -> Iterator[tuple[st
         if not spec.every_row:
             values[~bars.present] = np.nan
         yield name, values
+
+
+def check_ranges(bars: WideBars, estimator: str) -> None:
+    """Refuse symbols whose bars have no ranges that a volatility could be estimated from."""
+    lacking = _lacking_fields(bars)
+    without = {symbol for field in ("open", "high", "low") for symbol in lacking[field]}
+    open_, high, low = (bars.field(name) for name in ("open", "high", "low"))
+    partial = (bars.present & np.isnan(open_ + high + low)).sum(axis=0)
+    flat = (bars.present & (high == low)).sum(axis=0) / bars.present.sum(axis=0)
+    for symbol, missing, share in zip(bars.symbols, partial, flat, strict=True):
+        fault = None
+        if symbol in without:
+            fault = "has closes only"
+        elif missing:
+            fault = f"lacks open, high or low in {missing} of its bars"
+        elif share > MOST_FLAT:
+            fault = f"has its high equal to its low in {share:.0%} of its bars"
+        if fault:
+            raise InvalidInputError(
+                f"volatility_estimator {estimator!r} reads ranges, but {symbol} {fault}: leave it "
+                'out or take volatility_estimator="close"'
+            )
 
 
 def _reasons(lacking: dict[str, list[str]], symbols: list[str]) -> str:

@@ -52,6 +52,17 @@ def _overnight_gap(bars: WideBars) -> np.ndarray:
     return np.log(bars.field("open")) - bars.before(bars.log_close)
 
 
+def _parkinson(bars: WideBars) -> np.ndarray:
+    squared_range = _log_ratio(bars, "high", "low") ** 2
+    return np.sqrt(_overnight_gap(bars) ** 2 + squared_range / (4 * np.log(2)))
+
+
+def _garman_klass(bars: WideBars) -> np.ndarray:
+    body, squared_range = _log_ratio(bars, "close", "open"), _log_ratio(bars, "high", "low") ** 2
+    within = squared_range / 2 - (2 * np.log(2) - 1) * body**2  # >= 0, as the range holds the body
+    return np.sqrt(_overnight_gap(bars) ** 2 + within)
+
+
 def _momentum(bars: WideBars) -> np.ndarray:
     momentum = np.full_like(bars.close, np.nan)
     gaps = np.cumsum(bars.across_gap, axis=0)
@@ -145,6 +156,20 @@ _SPECS = (
         1,
         ("open",),
         _overnight_gap,
+    ),
+    FeatureSpec(
+        "parkinson",
+        "volatility of the bar: root of squared gap from the last close + range² / (4 log 2)",
+        1,
+        ("open", "high", "low"),
+        _parkinson,
+    ),
+    FeatureSpec(
+        "garman_klass",
+        "the same, of squared gap + range² / 2 - (2 log 2 - 1) (log of close over open)²",
+        1,
+        ("open", "high", "low"),
+        _garman_klass,
     ),
     FeatureSpec(
         "staleness", "bars of the clock since the asset's last own bar", 0, (), _staleness, True

@@ -84,6 +84,7 @@ def save_forecaster(forecaster, directory: Path, **extra) -> None:
             "lookback": forecaster.lookback_,
             "horizon": forecaster.horizon_,
             "duration": None if forecaster.duration_ is None else str(forecaster.duration_),
+            "volatility_estimator": forecaster.volatility_estimator_,
             "scaler": {  # for a reader's eye: what is used is in the tensors
                 side: {k: np.round(v, 12).tolist() for k, v in getattr(tokenizer, side).items()}
                 for side in ("centre", "spread")
@@ -147,6 +148,7 @@ def _assembled(cls, content: dict, tensors: dict[str, torch.Tensor]):
     forecaster.lookback_, forecaster.horizon_ = content["lookback"], content["horizon"]
     duration = content["duration"]
     forecaster.duration_ = None if duration is None else pd.Timedelta(duration)
+    forecaster.volatility_estimator_ = content.get("volatility_estimator", "close")
     forecaster.weights_ = content["weights"]
     forecaster.history_ = pd.DataFrame(content["history"])
     forecaster.drift_, forecaster._centre = arrays["drift"], arrays["centre"]

@@ -77,6 +77,8 @@ def digest_of_windows(parts: Sequence[CrossAttentionData]) -> str:
     digest = hashlib.sha256()
     for data in parts:
         arrays = [data.series, data.y, data.bar_returns]
+        if data.bar_volatilities is not None:
+            arrays.append(data.realised_volatility)
         if data.exogenous is not None:
             digest.update(repr(data.exogenous_names).encode())
             arrays.append(data.exogenous)

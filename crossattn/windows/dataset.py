@@ -12,13 +12,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_array, check_bool, check_float, check_int, check_names
+from crossattn._validation import (
+    check_array,
+    check_bool,
+    check_choice,
+    check_float,
+    check_int,
+    check_names,
+)
 from crossattn.config import DEFAULT_FEATURES
 from crossattn.data.durations import check_span
 from crossattn.data.frame import Frames, index_by_time, to_pandas
 from crossattn.data.panel import as_panel, symbols_of
 from crossattn.errors import CrossAttentionWarning, InvalidInputError
-from crossattn.features.build import feature_arrays, usable_features
+from crossattn.features.build import check_ranges, feature_arrays, usable_features
 from crossattn.features.registry import warm_up_of
 from crossattn.features.wide_bars import WideBars
 from crossattn.windows.spans import (
@@ -39,6 +46,7 @@ __all__ = [
     "windows_of_features",
 ]
 
+VOLATILITY_ESTIMATORS = ("close", "parkinson", "garman_klass")  # the others are features too
 STEADY = 0.95  # a few missing rows, as after an outage, leave a clock regular
 
 
@@ -81,6 +89,10 @@ class CrossAttentionData:
     bars : Frames or Panel or None
         What the features were computed from, as it was given: a forecaster that is updated bar by
         bar starts from its newest rows.
+    volatility_estimator : str
+        What measures the volatility of one bar.
+    bar_volatilities : ndarray of shape (n_rows, n_assets) or None
+        Of every bar, a fraction, known at its close; None: the size of its log return.
     """
 
     panel: np.ndarray
@@ -98,6 +110,8 @@ class CrossAttentionData:
     exogenous: np.ndarray | None = None
     exogenous_names: tuple[str, ...] = ()
     bars: Frames | pd.DataFrame | None = None
+    volatility_estimator: str = "close"
+    bar_volatilities: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -162,17 +176,18 @@ class CrossAttentionData:
     def realised_volatility(self) -> np.ndarray:
         """Realised volatility over the next `horizon` bars (n, n_assets), a fraction.
 
-        Root of the sum of squared log returns, known when `y` is and NaN where `y` is. A return
-        across missing bars counts once, at the bar that ends it.
+        Root of the sum of squared log returns, or of the bars' variances by another
+        ``volatility_estimator``; known when `y` is and NaN where `y` is. A move across missing bars
+        counts once, at the bar that ends it.
         """
         return self.volatility_targets[self._end_rows]
 
     @property
     def volatility_targets(self) -> np.ndarray:
         """Realised volatility that follows every row of the panel (n_rows, n_assets)."""
-        if self.horizon == 1:
+        if self.horizon == 1 and self.bar_volatilities is None:
             return np.abs(np.log1p(self.targets))
-        return volatility_until(self.closes, self.exit_rows)
+        return volatility_until(self.closes, self.exit_rows, self.bar_volatilities)
 
     @property
     def is_steady(self) -> bool:
@@ -330,7 +345,8 @@ class CrossAttentionData:
             closes=self.closes[:stop],
             clock=self.clock[:stop],
             target_rows=self.target_rows[:stop],
-            exogenous=None if self.exogenous is None else self.exogenous[:stop],
+            bar_volatilities=_of(self.bar_volatilities, slice(stop)),
+            exogenous=_of(self.exogenous, slice(stop)),
         )
 
     def followed_by(self, later: CrossAttentionData) -> CrossAttentionData:
@@ -340,8 +356,9 @@ class CrossAttentionData:
             name: frozen(np.concatenate([getattr(self, name), getattr(later, name)]))
             for name in arrays
         }
-        if self.exogenous is not None:
-            joined["exogenous"] = np.concatenate([self.exogenous, later.exogenous])
+        for name in ("exogenous", "bar_volatilities"):
+            if getattr(self, name) is not None:
+                joined[name] = np.concatenate([getattr(self, name), getattr(later, name)])
         ends = np.concatenate([self.ends, later.ends + len(self.panel)])
         joined["target_rows"] = np.append(self.target_rows, later.target_rows + len(self.panel))
         joined |= {"ends": ends, "clock": self.clock.append(later.clock), "bars": later.bars}
@@ -381,6 +398,7 @@ class CrossAttentionData:
             targets=frozen(self.targets[:, assets]),
             next_returns=frozen(self.next_returns[:, assets]),
             closes=frozen(self.closes[:, assets]),
+            bar_volatilities=_of(self.bar_volatilities, (slice(None), assets)),
         )
 
     def count_known_before(self, position: int) -> int:
@@ -443,6 +461,7 @@ def prepare_cross_attention_data(
     exogenous: pd.DataFrame | None = None,
     how: str = "outer",
     include_latest: bool = False,
+    volatility_estimator: str = "close",
 ) -> CrossAttentionData:
     """Turn bars into windows of features and the returns that follow them.
 
@@ -469,6 +488,10 @@ def prepare_cross_attention_data(
     include_latest : bool
         Keep the newest `horizon` windows too, whose targets are not known yet (NaN in y): a
         forecast of today needs them.
+    volatility_estimator : {"close", "parkinson", "garman_klass"}
+        What ``realised_volatility`` adds up: squared log returns, or for each bar the squared gap
+        from the last close to its open plus its variance from high and low (Parkinson), or from
+        open, high, low and close (Garman-Klass).
 
     Returns
     -------
@@ -480,7 +503,8 @@ def prepare_cross_attention_data(
     InvalidInputError
         Bad bars, an unknown feature, a lookback or horizon that is neither bars nor a duration, too
         few rows; by name: a symbol without a known target in any window or, where the horizon
-        counts bars, one that never closes together with another.
+        counts bars, one that never closes together with another, or one without the ranges that
+        ``volatility_estimator`` reads.
 
     Warns
     -----
@@ -498,6 +522,9 @@ def prepare_cross_attention_data(
     ``.coverage`` counts these. Such a target is known at the first row at or after t + duration,
     and purged by that. Where no bar is missing, 24 hours on an hourly clock are 24 bars.
 
+    A range measures a bar's variance with a fifth (Parkinson) or a seventh (Garman-Klass) of the
+    noise of its squared return where prices move continuously; where trades are few, it is too low.
+
     With ``include_latest`` coverage is not checked: a tail for one forecast need not hold targets.
 
     Built in chapter: Windows, splits and leaks.
@@ -513,6 +540,7 @@ def prepare_cross_attention_data(
     """
     spans = check_span("lookback", lookback), check_span("horizon", horizon)
     check_bool("include_latest", include_latest)
+    check_choice("volatility_estimator", volatility_estimator, VOLATILITY_ESTIMATORS)
     bars = WideBars(as_panel(data, how=how))
     names = usable_features(bars, features)
     n_rows, symbols = len(bars.index), tuple(bars.symbols)
@@ -522,7 +550,12 @@ def prepare_cross_attention_data(
         for column, (_, values) in enumerate(feature_arrays(bars, names)):
             panel[:, :, column] = values
     made = _assemble(panel, windows, symbols, names, bars.close, bars.index)
-    made = replace(made, bars=data)
+    made = replace(
+        made,
+        bars=data,
+        volatility_estimator=volatility_estimator,
+        bar_volatilities=_bar_volatilities(bars, volatility_estimator),
+    )
     if not include_latest:
         check_coverage(made)
     return made if exogenous is None else _with_exogenous(made, exogenous, include_latest)
@@ -612,6 +645,14 @@ def windows_of_features(
         raise InvalidInputError("closes must be positive and finite; NaN where there is no bar")
     prices, clock = closes.to_numpy(), closes.index
     return _assemble(panel, windows, symbols, names, prices, clock)
+
+
+def _bar_volatilities(bars: WideBars, estimator: str) -> np.ndarray | None:
+    """Return the volatility of every bar by its range; None for "close"."""
+    if estimator == "close":
+        return None
+    check_ranges(bars, estimator)
+    return frozen(next(feature_arrays(bars, [estimator]))[1])
 
 
 def _cut_windows(clock, lookback, horizon, warm_up: int, include_latest: bool) -> dict:
@@ -713,6 +754,11 @@ def forward_returns(closes: np.ndarray, horizon: int) -> np.ndarray:
         returns[:-horizon] = closes[horizon:] / closes[:-horizon] - 1
     returns[np.isinf(returns)] = np.nan
     return returns
+
+
+def _of(array: np.ndarray | None, key) -> np.ndarray | None:
+    """Return ``array[key]``, None of None."""
+    return None if array is None else array[key]
 
 
 def frozen(array: np.ndarray) -> np.ndarray:

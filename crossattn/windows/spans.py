@@ -83,13 +83,18 @@ def returns_until(closes: np.ndarray, ends: np.ndarray) -> np.ndarray:
     return returns
 
 
-def volatility_until(closes: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Root of the sum of squared log returns from each row to its row in ``ends``, ``(T, N)``.
+def volatility_until(
+    closes: np.ndarray, ends: np.ndarray, by_bar: np.ndarray | None = None
+) -> np.ndarray:
+    """Root of the sum of squared volatilities of the bars up to each row in ``ends``, ``(T, N)``.
 
-    A return across missing bars counts once, at the bar that ends it; NaN where the end is -1.
+    Those of the bars are ``by_bar``, by default the sizes of log returns. A move across missing
+    bars counts once, at the bar that ends it; NaN where the end is -1.
     """
-    prices, squares = pd.DataFrame(closes).ffill().to_numpy(), np.zeros_like(closes)
-    squares[1:] = np.nan_to_num(np.diff(np.log(prices), axis=0)) ** 2
+    if by_bar is None:
+        prices, by_bar = pd.DataFrame(closes).ffill().to_numpy(), np.zeros_like(closes)
+        by_bar[1:] = np.diff(np.log(prices), axis=0)
+    squares = np.nan_to_num(by_bar) ** 2
     so_far = np.cumsum(squares, axis=0)
     moved = np.take_along_axis(so_far, np.maximum(ends, 0), axis=0) - so_far
     return np.sqrt(np.where(ends < 0, np.nan, np.maximum(moved, 0.0)))

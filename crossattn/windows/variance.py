@@ -72,8 +72,13 @@ def above_zero(values: np.ndarray) -> np.ndarray:
     return np.where(values == 0, np.where(np.isfinite(least), least, np.nan), values)
 
 
-def squared_returns(data: CrossAttentionData, order: np.ndarray) -> np.ndarray:
-    """Return squared log returns ``(n_rows, n_assets)`` of the panel, NaN where missing."""
+def bar_variances(data: CrossAttentionData, order: np.ndarray) -> np.ndarray:
+    """Return the variance of every bar ``(n_rows, n_assets)``, NaN where missing.
+
+    Squared log returns, or what the data's ``volatility_estimator`` makes of each range.
+    """
+    if data.bar_volatilities is not None:
+        return data.bar_volatilities[:, order] ** 2
     return np.asarray(data.panel)[:, order, return_position(data)].astype(float) ** 2
 
 

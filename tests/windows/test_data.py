@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,11 @@ import pytest
 from crossattn import align_panel, create_multi_asset_features, prepare_cross_attention_data
 from crossattn.errors import CrossAttentionError, CrossAttentionWarning, InvalidInputError
 from crossattn.features import warm_up_of
-from crossattn.windows.dataset import CrossAttentionData, windows_of_features
+from crossattn.windows.dataset import (
+    VOLATILITY_ESTIMATORS,
+    CrossAttentionData,
+    windows_of_features,
+)
 
 NAMES = ["log_return", "rsi", "range"]
 
@@ -48,23 +54,100 @@ def test_windows_equal_a_slow_loop_on_ragged_bars(ragged_frames):
     assert np.isnan(y).any()
 
 
+def variance_of_bar(estimator, before, bar):
+    """By Parkinson (1980) and Garman and Klass (1980), plus the squared gap from the last close."""
+    gap, body = np.log(bar.open / before.close), np.log(bar.close / bar.open)
+    range_ = np.log(bar.high / bar.low)
+    return {
+        "close": (gap + body) ** 2,
+        "parkinson": gap**2 + range_**2 / (4 * np.log(2)),
+        "garman_klass": gap**2 + 0.5 * range_**2 - (2 * np.log(2) - 1) * body**2,
+    }[estimator]
+
+
+@pytest.mark.parametrize("estimator", VOLATILITY_ESTIMATORS)
 @pytest.mark.parametrize("horizon", [1, 3])
-def test_realised_volatility_equals_a_slow_loop_on_ragged_bars(ragged_frames, horizon):
+def test_realised_volatility_equals_a_slow_loop_on_ragged_bars(ragged_frames, horizon, estimator):
     frames = {symbol: frame.iloc[:110] for symbol, frame in ragged_frames.items()}
-    data = prepare_cross_attention_data(
-        frames, lookback=7, horizon=horizon, features=NAMES, include_latest=True
-    )
-    close = align_panel(frames)["close"]
+    options = {"features": NAMES, "include_latest": True, "volatility_estimator": estimator}
+    data = prepare_cross_attention_data(frames, 7, horizon, **options)
+    panel = align_panel(frames)
     wanted = np.full(data.y.shape, np.nan)
-    for k, last in enumerate(data.ends):
-        for i, symbol in enumerate(frames):
-            ahead = close[symbol].iloc[last : last + horizon + 1]
-            if len(ahead) == horizon + 1 and ahead.iloc[[0, -1]].notna().all():
-                wanted[k, i] = np.sqrt((np.log(ahead.dropna()).diff() ** 2).sum())
-    np.testing.assert_allclose(data.realised_volatility, wanted, rtol=1e-12, atol=1e-14)
+    for i, symbol in enumerate(frames):
+        bars = panel.xs(symbol, axis=1, level=1)
+        for k, last in enumerate(data.ends):
+            ahead = bars.iloc[last : last + horizon + 1]
+            if len(ahead) == horizon + 1 and ahead["close"].iloc[[0, -1]].notna().all():
+                own = list(ahead.dropna(subset="close").itertuples())
+                sizes = [variance_of_bar(estimator, *pair) for pair in pairwise(own)]
+                wanted[k, i] = np.sqrt(np.sum(sizes))
+    np.testing.assert_allclose(data.realised_volatility, wanted, rtol=1e-11, atol=1e-14)
     np.testing.assert_array_equal(np.isnan(wanted), np.isnan(data.y))
     known = data.until(int(data.ends[-20]))
     np.testing.assert_array_equal(np.isnan(known.realised_volatility), np.isnan(known.y))
+    turned = data.select(symbols=data.symbols[::-1])
+    np.testing.assert_array_equal(turned.realised_volatility, data.realised_volatility[:, ::-1])
+
+
+@pytest.mark.parametrize("estimator", VOLATILITY_ESTIMATORS[1:])
+def test_ranges_measure_what_squared_returns_do_with_less_noise(estimator):
+    """On bars of 400 random steps, half of the variance overnight."""
+    rng = np.random.default_rng(5)
+    steps = rng.normal(0, 0.001, (3000, 400))
+    steps[:, 0] = rng.normal(0, 0.02, 3000)
+    path = np.exp(np.cumsum(steps).reshape(steps.shape))
+    times = pd.date_range("2020-01-01", periods=3000, freq="D", tz="UTC")
+    prices = {"open": path[:, 0], "high": path.max(1), "low": path.min(1), "close": path[:, -1]}
+    frame = pd.DataFrame({**prices, "volume": 1.0}, pd.Index(times, name="time"))
+    frames = {"A": frame, "B": frame}
+    made = {
+        name: prepare_cross_attention_data(
+            frames, 4, 1, ["log_return"], volatility_estimator=name
+        ).realised_volatility[:, 0]
+        ** 2
+        for name in ("close", estimator)
+    }
+    assert made[estimator].mean() == pytest.approx(made["close"].mean(), rel=0.1)
+    assert made[estimator].var() < 0.7 * made["close"].var()
+
+
+def flatten(frame):
+    return frame.assign(open=frame["close"], high=frame["close"], low=frame["close"])
+
+
+def lose_a_high(frame):
+    frame = frame.copy()
+    frame.loc[frame.index[20], "high"] = np.nan
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (flatten, "S1 has its high equal to its low in 100%"),
+        (lambda f: flatten(f).pipe(lambda g: g.attrs.update(close_only=True) or g), "closes only"),
+        (lose_a_high, "S1 lacks open, high or low in 1 of"),
+        (lambda frame: frame.assign(high=frame["low"] * 0.9), "S1: high must be at least low"),
+    ],
+)
+def test_bars_without_ranges_are_refused_by_name(make_frames, refuse, fault, words):
+    frames = make_frames(60, 2)
+    frames["S1"] = fault(frames["S1"])
+    for estimator in VOLATILITY_ESTIMATORS[1:]:
+        refuse(
+            lambda name=estimator: prepare_cross_attention_data(
+                frames, 4, 1, ["log_return"], volatility_estimator=name
+            ),
+            words,
+        )
+
+
+def test_an_unknown_volatility_estimator_is_refused_by_name(make_frames, refuse):
+    frames = make_frames(60, 2)
+    refuse(
+        lambda: prepare_cross_attention_data(frames, 4, 1, volatility_estimator="yang_zhang"),
+        "volatility_estimator must be one of .*'yang_zhang'",
+    )
 
 
 def test_realised_volatility_of_arrays_is_the_size_of_their_log_return():
