@@ -12,6 +12,9 @@ from .lags import check_sector_means as check_sector_means
 from .money import check_backtest as check_backtest
 from .money import check_metrics as check_metrics
 from .money import check_sharpe_loss as check_sharpe_loss
+from .risk import check_qlike as check_qlike
+from .risk import check_shares as check_shares
+from .risk import check_variance_forecast as check_variance_forecast
 from .students import market_for as market_for
 from .students import seed_of as seed_of
 from .students import student_id as student_id

@@ -146,6 +146,30 @@ def fdr(p, *, monotone=True, restore=True):
     return result
 
 
+def variance(shift=0, **decay):
+    def answer(returns, half_life):
+        squares = pd.DataFrame(returns) ** 2
+        return squares.ewm(**(decay or {"halflife": half_life})).mean().shift(shift)
+
+    return answer
+
+
+def shares(*, divide=True, cholesky=False, steps=0, plain=False, turned=False):
+    def answer(A, S, n_steps):
+        root = np.linalg.cholesky(S) if cholesky else np.eye(len(A)) if plain else S
+        weights = [np.linalg.matrix_power(A, h) @ root for h in range(n_steps + steps)]
+        scale = np.diag(S) if divide and not (cholesky or plain) else 1.0
+        total = sum(weight**2 for weight in weights) / scale
+        total = total / total.sum(axis=1, keepdims=True)
+        return total.T if turned else total
+
+    return answer
+
+
+def qlike(variance, square):
+    return square / variance - np.log(square / variance) - 1
+
+
 def upper(statistic, null):
     return (1 + (null >= statistic).sum()) / (1 + len(null))
 
@@ -162,6 +186,9 @@ RIGHT = [
     (course.check_sharpe_loss, sharpe()),
     (course.check_false_discovery, fdr),
     (course.check_p_value, upper),
+    (course.check_variance_forecast, variance()),
+    (course.check_qlike, qlike),
+    (course.check_shares, shares()),
 ]
 
 WRONG = [
@@ -207,6 +234,28 @@ WRONG = [
     (course.check_false_discovery, lambda p: fdr(p, restore=False), "sorted order"),
     (course.check_p_value, lambda s, null: (null >= s).mean(), "no finite simulation"),
     (course.check_p_value, lambda s, null: (1 + (null > s).sum()) / 10, "equal to the statistic"),
+    (course.check_variance_forecast, variance(-1), "which is what it should forecast"),
+    (course.check_variance_forecast, variance(1), "known when the forecast is made"),
+    (course.check_variance_forecast, variance(alpha=0.25), "keep 0.5 **"),
+    (course.check_variance_forecast, variance(halflife=4, adjust=False), "must sum to 1"),
+    (course.check_variance_forecast, lambda r, k: variance()(r, k) ** 0.5, "leave the root out"),
+    (course.check_variance_forecast, lambda r, k: r**2 * 0 + (r**2).mean(0), "its future too"),
+    (course.check_variance_forecast, lambda r, k: (r**2)[-1], "one variance a row"),
+    (
+        course.check_variance_forecast,
+        lambda r, k: variance()(r, k) - pd.DataFrame(r).ewm(halflife=k).mean() ** 2,
+        "do not subtract the mean",
+    ),
+    (course.check_qlike, lambda v, s: qlike(v, s) + 1, "costs 0, yours costs 1"),
+    (course.check_qlike, lambda v, s: qlike(s, v), "upside down"),
+    (course.check_qlike, lambda v, s: qlike(v**0.5, s**0.5), "no root"),
+    (course.check_qlike, lambda v, s: qlike(v**2, s**2), "no square"),
+    (course.check_qlike, lambda v, s: (v - s) ** 2, "one wild day decides"),
+    (course.check_shares, shares(steps=1), "h runs from 0"),
+    (course.check_shares, shares(turned=True), "yours is turned"),
+    (course.check_shares, shares(divide=False), "variance of shock j"),
+    (course.check_shares, shares(cholesky=True), "depends on the order"),
+    (course.check_shares, shares(plain=True), "S plays no part"),
 ]
 
 
@@ -268,6 +317,17 @@ def test_split_of_the_check_is_that_of_the_package():
         return train.ends - data.ends[0], np.arange(rest.ends[0] - data.ends[0], n_rows)
 
     course.check_split(split_by_package)
+
+
+def test_shares_of_the_check_are_those_of_the_package():
+    from crossattn.evidence import connectedness
+
+    x = np.random.default_rng(4).normal(size=(300, 3)) @ np.triu(np.ones((3, 3)))
+    z = np.column_stack([np.ones(299), x[:-1]])
+    beta = np.linalg.lstsq(z, x[1:], rcond=None)[0]
+    left = x[1:] - z @ beta
+    found = shares()(beta[1:].T, left.T @ left, 5)
+    np.testing.assert_allclose(found, connectedness(pd.DataFrame(x), 1, 5).table)
 
 
 def test_every_student_has_a_market_of_their_own(monkeypatch):

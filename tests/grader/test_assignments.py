@@ -115,6 +115,46 @@ def metrics(returns, periods):
         "sharpe_ratio": ratio, "max_drawdown": (wealth / np.maximum.accumulate(wealth) - 1).min()
     }
 """
+A_BAR_LATE = """
+def forecast_variance(returns, half_life):
+    keep, total, weight = 0.5 ** (1 / half_life), returns[0] ** 2, 1.0
+    variance = [total]
+    for row in returns[:-1]:
+        total, weight = keep * total + row**2, keep * weight + 1
+        variance.append(total / weight)
+    return np.array(variance)
+"""
+UPSIDE_DOWN = """
+def qlike(variance, square):
+    return variance / square - np.log(variance / square) - 1
+"""
+SCORED_BY_WHAT_IT_READ = """
+HALF_LIVES = (2.0, 5.0, 10.0, 20.0, 40.0, 80.0)
+losses = {
+    k: qlike(forecast_variance(returns, k)[200:], returns[200:] ** 2).mean() for k in HALF_LIVES
+}
+best = min(losses, key=losses.get)
+"""
+CHOLESKY = """
+def shares(A, S, steps):
+    root = np.linalg.cholesky(S)
+    total = sum((np.linalg.matrix_power(A, h) @ root) ** 2 for h in range(steps))
+    return total / total.sum(axis=1, keepdims=True)
+"""
+TURNED = """
+def total(x, steps):
+    z = np.column_stack([np.ones(len(x) - 1), x[:-1]])
+    beta = np.linalg.lstsq(z, x[1:], rcond=None)[0]
+    left = x[1:] - z @ beta
+    table = shares(beta[1:], left.T @ left / len(left), steps)
+    return 1 - np.trace(table) / len(table)
+"""
+RECEIVER = """
+size = np.abs(returns) - np.abs(returns).mean(axis=0)
+after = size[1:].T @ size[:-1]
+hub = int((after.sum(axis=1) - after.sum(axis=0)).argmax())
+"""
+
 ACCUSES_ALL = "guilty = list(FEATURES)"
 
 # assignment, answer, text, what it costs, a test, what that test says
@@ -136,6 +176,12 @@ WRONG = [
     ("ps7", "q_values", BONFERRONI, None, "q-values", "Bonferroni"),
     ("ps8", "backtest", NO_COST, {"costs", "own-market", "break-even"}, "costs", "no cost"),
     ("ps8", "metrics", FORGETS_START, {"metrics"}, "metrics", "loss on the first bar"),
+    ("ps9", "variance", A_BAR_LATE, {"variance", "half-life"}, "variance", "stage 2"),
+    ("ps9", "qlike", UPSIDE_DOWN, {"qlike", "half-life"}, "qlike", "upside down"),
+    ("ps9", "half_life", SCORED_BY_WHAT_IT_READ, {"half-life"}, "half-life", "that it has read"),
+    ("ps9", "shares", CHOLESKY, {"shares", "total"}, "shares", "depends on the order"),
+    ("ps9", "total", TURNED, {"total"}, "total", "is A turned"),
+    ("ps9", "hub", RECEIVER, {"hub"}, "hub", "another asset"),
 ]
 
 
@@ -154,7 +200,7 @@ def test_typical_wrong_answers(assignment, answer, text, lost, test, message):
         assert zero <= lost and test in zero, messages
 
 
-@pytest.mark.parametrize("assignment", ["ps1", "ps5", "ps7"])
+@pytest.mark.parametrize("assignment", ["ps1", "ps5", "ps7", "ps9"])
 def test_the_solutions_are_right_for_any_student(assignment, monkeypatch):
     for student in ("ada", "grace"):
         monkeypatch.setenv("CROSSATTN_STUDENT", student)
