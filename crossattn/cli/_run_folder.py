@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ATTENTION_FILE = "attention.json"
 BARS_FILE = "bars.json"
+VOLATILITY_FILE = "volatility.csv"
 WALK_FORWARD_FILE = "walk_forward.csv"
 CLASS_SCORES_FILE = "class_scores.csv"
 OTHER_SPACING = 1.5  # times that of training
@@ -114,6 +115,8 @@ class Run:
         """Describe a fitted forecaster."""
         mix = ", ".join(f"{name} {weight:.3f}" for name, weight in model.weights_.items())
         settings = {name: v for name, v in model.get_params().items() if name != "device"}
+        if model.target == "volatility":
+            settings["volatility_estimator"] = model.volatility_estimator_
         return cls(
             model,
             model.symbols_,

@@ -21,6 +21,14 @@ CLASSES_TEXT = (
     "of odds and frequencies; ece_by_chance is what right odds would show in as many bars. t is of "
     "the difference in log loss from the network's, below 0 where the network is better."
 )
+SCORES = {"qlike": "QLIKE", "r_squared": "R²", "slope": "slope", "gain": "gain", "t": "t"}
+SCORED = (
+    "QLIKE is the mean loss, 0 for an exact forecast; R² is that of variances; slope that of "
+    "realised on forecast variance, 1 where high and low forecasts are right; gain the "
+    "forecaster's QLIKE less the row's, below 0 where the forecaster is better, with its "
+    "Diebold-Mariano t. The rivals read each asset alone and were fitted on the same bars, "
+    "validation included."
+)
 HELP = "write one self-contained HTML page of a run: curve, attention, leaders, configuration"
 
 
@@ -35,7 +43,13 @@ def run(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from crossattn.cli._money import METRICS_FILE, money_section
-    from crossattn.cli._run_folder import CLASS_SCORES_FILE, FIGURES, open_run, read_bars_record
+    from crossattn.cli._run_folder import (
+        CLASS_SCORES_FILE,
+        FIGURES,
+        VOLATILITY_FILE,
+        open_run,
+        read_bars_record,
+    )
     from crossattn.cli.check import check_sections
     from crossattn.errors import DamagedFileError
     from crossattn.report import Section, leaders_section, write_report
@@ -65,6 +79,13 @@ def run(args: argparse.Namespace) -> None:
             sections.append(money_section(json.loads(metrics.read_text("utf-8")), figure))
         except (OSError, TypeError, ValueError, KeyError):
             raise DamagedFileError(f"{metrics} is damaged; train the run again") from None
+    scores = run_dir / VOLATILITY_FILE
+    if scores.is_file():
+        try:
+            table = pd.read_csv(scores, index_col="forecast")[list(SCORES)].rename(columns=SCORES)
+        except (ValueError, KeyError):
+            raise DamagedFileError(f"{scores} is damaged; train the run again") from None
+        sections.append(Section("Volatility on unseen bars", SCORED, table))
     leaders = run_dir / "lead_lag.csv"
     if leaders.is_file():
         try:

@@ -129,6 +129,8 @@ def run(args: argparse.Namespace) -> None:
         _write_evidence(run_dir, model, plot_losses, parts[2])
         if args.output_type == "classification":
             _write_class_scores(run_dir, model, parts[0], parts[2])
+        if args.target == "volatility" and not is_network:
+            _score_volatility(run_dir, model, data, parts[2])
         write_check(run_dir, report, parts[0])
         write_bars_record(run_dir, frames, *parts[:2], how=args.how)
         echo(f"trained: {summary}, in {run_dir}")
@@ -327,6 +329,28 @@ def _write_class_scores(run_dir: Path, model, train, test) -> None:
         return
     with atomic_write(run_dir / CLASS_SCORES_FILE) as temporary:
         table.to_csv(temporary)
+
+
+def _score_volatility(run_dir: Path, model, data, test) -> None:
+    """Write QLIKE and other scores on the unseen bars, beside two models that read one asset."""
+    from crossattn._io import atomic_write
+    from crossattn.baselines.volatility import HAR, ExponentialVolatility
+    from crossattn.cli._run_folder import VOLATILITY_FILE
+    from crossattn.evidence.volatility import score_volatility
+
+    seen = data[: data.count_known_before(len(data) - len(test))]
+    try:
+        forecasts = {"forecaster": model.predict(test)}
+        for name, rival in (("exponential mean", ExponentialVolatility()), ("HAR", HAR("qlike"))):
+            forecasts[name] = rival.fit(seen).predict(test)
+        scores = score_volatility(forecasts, test.realised_volatility, horizon=data.horizon)
+    except InvalidInputError as error:
+        echo(f"no scores: {error}")
+        return
+    with atomic_write(run_dir / VOLATILITY_FILE) as temporary:
+        scores.to_csv(temporary)
+    shown = ", ".join(f"{name} {loss:.3f}" for name, loss in scores["qlike"].items())
+    echo(f"QLIKE on unseen bars: {shown}")
 
 
 def _walk_forward(args: argparse.Namespace, is_network: bool, data, run_dir: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from standin.processes import kill_until_done
 
-from crossattn import backtest_weights, simulate_market
+from crossattn import align_panel, backtest_weights, simulate_market
 from crossattn.cli import main
 from crossattn.data.files import read_bars, write_bars
 
@@ -370,6 +370,17 @@ class TestVolatility:
         )
         page = (tmp_path / "r.html").read_text()
         assert "log volatility" in page and hub in page
+        assert "Volatility on unseen bars" in page and "exponential mean" in page
+        scores = pd.read_csv(spread / "run" / "volatility.csv", index_col=0)
+        assert run(spread, "predict", "--out", str(tmp_path / "f.csv")) == 0
+        table = pd.read_csv(tmp_path / "f.csv", index_col=0, parse_dates=True)
+        closes = align_panel(read_bars(spread / "bars"))["close"]
+        realised = np.log(closes).diff().shift(-1).abs().loc[table.index]
+        ratio = (realised / table) ** 2
+        unseen = ratio.iloc[int(0.7 * len(ratio)) :]
+        wanted = (unseen - np.log(unseen) - 1).mean().mean()
+        assert scores.loc["forecaster", "qlike"] == pytest.approx(wanted, rel=0.02)
+        assert scores.loc["exponential mean", "gain"] < 0
 
     def test_it_is_verified_and_not_traded(self, spread, tmp_path, capsys):
         assert run(spread, "verify") == 0
