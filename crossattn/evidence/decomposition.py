@@ -1,6 +1,6 @@
 """Diebold-Yilmaz connectedness: whose shocks make the forecast errors of whom.
 
-Built in chapter: Forecasting risk.
+Built in chapter: Spillovers and crises.
 """
 
 from __future__ import annotations
