@@ -276,6 +276,20 @@ MUTATIONS = [
         "moves[1:] = returns[1:] / np.sqrt(variance[1:])",
         "tests/baselines/test_covariance.py",
     ),
+    Mutation(
+        "a range leaves the night out",
+        "crossattn/features/registry.py",
+        "np.sqrt(_overnight_gap(bars) ** 2 + squared_range",
+        "np.sqrt(0 * _overnight_gap(bars) ** 2 + squared_range",
+        "tests/windows/test_data.py",
+    ),
+    Mutation(
+        "connectedness takes shocks as uncorrelated",
+        "crossattn/evidence/decomposition.py",
+        "(a @ covariance) ** 2",
+        "(a @ np.diag(np.diag(covariance))) ** 2",
+        "tests/evidence/test_decomposition.py",
+    ),
 ]
 
 
