@@ -290,6 +290,13 @@ MUTATIONS = [
         "(a @ np.diag(np.diag(covariance))) ** 2",
         "tests/evidence/test_decomposition.py",
     ),
+    Mutation(
+        "a value at risk reads returns before they are known",
+        "crossattn/portfolio/tail_risk.py",
+        "width[horizon:] = (total / count)[:-horizon]",
+        "width[:] = total / count",
+        "tests/portfolio/test_tail_risk.py",
+    ),
 ]
 
 
