@@ -59,7 +59,7 @@ class CovarianceBaseline(Baseline):
         -------
         ndarray of shape (n, n_assets, n_assets)
             Symmetric and positive definite, known at the windows' ends, assets in the order of
-            ``data``. NaN in the row and column of an asset that has no bar at the window's end.
+            ``data``. NaN in the row and column of an asset without a bar at the window's end.
 
         Raises
         ------
@@ -69,10 +69,11 @@ class CovarianceBaseline(Baseline):
         data = self._with_my_features(data)
         order = self._order_of(data)
         place = np.argsort(order)
-        forecast = positive_definite(self._covariance(data, order))
-        forecast = forecast[:, place][:, :, place]
-        seen = data.has_bar
-        return np.where(seen[:, :, None] & seen[:, None], forecast, np.nan)
+        forecast = self._covariance(data, order)[:, place][:, :, place]
+        seen = data.has_bar & np.isfinite(np.einsum("nii->ni", forecast))
+        both = seen[:, :, None] & seen[:, None]
+        forecast = positive_definite(np.where(both, forecast, np.eye(len(order))))
+        return np.where(both, forecast, np.nan)
 
     def score(self, data: CrossAttentionData) -> float:
         """Return the mean Gaussian log likelihood an asset over ``data``, less its constant."""
@@ -175,7 +176,7 @@ class CovarianceForecaster(CovarianceBaseline):
                 f"volatility must forecast {data.has_bar.shape} values above 0, got "
                 f"{volatility.shape} with a least of {np.nanmin(volatility):g}"
             )
-        volatility = np.where(np.isfinite(volatility), volatility, 1.0)[:, order]
+        volatility = volatility[:, order]
         moves = _standardised(data, order)
         sums = exponential_products(moves, self.half_life_, data.ends)
         level = _mean_correlation(moves)[data.ends]
@@ -307,6 +308,8 @@ class DCC(CovarianceBaseline):
     def _pair_loss(self, moves, alpha, beta):
         """Mean loss of each asset with its neighbour."""
         first, second = moves[:, :-1], moves[:, 1:]
+        if not first.size:
+            return 0.0  # one asset has no correlation
 
         def filtered(products, usual):
             drive = (1 - alpha - beta) * usual + alpha * products[:-1]
@@ -332,7 +335,6 @@ class DCC(CovarianceBaseline):
         kept = np.mean((self.alpha_ + self.beta_) ** np.arange(self.horizon_))
         correlation = self.usual_ + kept * (correlation - self.usual_)
         volatility = self.volatility_.predict(data)[:, order]
-        volatility = np.where(np.isfinite(volatility), volatility, 1.0)
         return volatility[:, :, None] * correlation * volatility[:, None]
 
 
@@ -373,7 +375,12 @@ def _most_likely(options: Iterable[tuple[Any, np.ndarray]], products: np.ndarray
 
 
 def _means(returns: np.ndarray, rows: np.ndarray, half_life: float) -> np.ndarray:
-    """Exponential means of products over each asset's own bars, positive semi-definite."""
+    """Exponential means of products since each asset's first bar, positive semi-definite.
+
+    A row without a bar counts as one without a move: the return that follows spans it.
+    """
+    listed = np.maximum.accumulate(np.isfinite(returns), axis=0)
+    returns = np.where(listed, np.nan_to_num(returns), np.nan)
     sums, weights = exponential_products(returns, half_life, rows)
     own = np.sqrt(np.maximum(np.einsum("nii->ni", weights), 1e-12))
     return sums / (own[:, :, None] * own[:, None])

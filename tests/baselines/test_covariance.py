@@ -194,6 +194,26 @@ def test_positive_definite_leaves_variances_and_sound_matrices_alone():
     assert np.linalg.eigvalsh(made[1])[0] > 0 and made[1, 0, 1] > 5.9
 
 
+class Unsure(ExponentialVolatility):
+    def predict(self, data):
+        return np.where(np.arange(len(data))[:, None] % 2, np.nan, super().predict(data))
+
+
+def test_a_volatility_without_a_forecast_gives_no_covariance(parts):
+    forecast = CovarianceForecaster(Unsure()).fit(parts[0]).predict(parts[2])
+    known = np.isfinite(forecast).all(axis=(1, 2))
+    np.testing.assert_array_equal(known, np.arange(len(known)) % 2 == 0)
+    assert np.isnan(forecast[~known]).all()
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_one_asset_has_a_variance(name):
+    train, _, test = windows(np.random.default_rng(6).normal(size=(300, 1)) / 100).split()
+    forecast = MAKERS[name]().fit(train).predict(test)
+    assert forecast.shape == (len(test), 1, 1)
+    assert np.sqrt(forecast).min() > 0.005 and np.sqrt(forecast).max() < 0.02
+
+
 class Negative:
     def fit(self, train, val=None):
         return self
