@@ -114,8 +114,8 @@ class CrossAttentionForecaster(ForecastEstimator):
 
     A horizon of several bars is forecast from next-bar coefficients, added up over what is already
     known of each bar, mixed on next bars; a regression on the horizon's own return adds what it
-    can show on validation. A duration that is not the same number of bars everywhere is forecast
-    by that regression alone.
+    can show on validation. Of a duration that is not the same number of bars everywhere, the usual
+    number is added up.
 
     ``target="volatility"`` has one part, log-linear in tokens of its own
     (:mod:`crossattn.tokens.volatility`): slow and fast means of squared returns and ranges, falls,
@@ -224,6 +224,8 @@ class CrossAttentionForecaster(ForecastEstimator):
         self._centre = _token_means(index, train_rows)
         self._spread = _token_spreads(index, train_rows)
         self._varying = self._content = self._calendar = None
+        # where hours differ no number of bars makes up the horizon: the usual one stands for it
+        self._bars_ahead = data.usual_horizon
         if self.target == "volatility":
             self._fit_volatility(index, series, data, train_rows, val_rows)
             self._remember_history(data, val)
@@ -253,10 +255,8 @@ class CrossAttentionForecaster(ForecastEstimator):
         self.weights_ = mix_weights(
             held_out, following[val_rows] - drift, volatility[val_rows], 1, first
         )
-        if not data.is_steady:  # no number of next bars makes up the horizon: it is learned whole
-            self.weights_ = dict.fromkeys(self.weights_, 0.0)
         first, final = (
-            {k: m.ahead(index, self.horizon_, self._centre) for k, m in maps.items()}
+            {k: m.ahead(index, self._bars_ahead, self._centre) for k, m in maps.items()}
             for maps in (first, final)
         )
         target, volatility = data.targets, volatility * np.sqrt(self.horizon_)
@@ -680,12 +680,12 @@ class CrossAttentionForecaster(ForecastEstimator):
             yield series, index, rows[place], place
 
     def _varying_forecast(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
-        if self.horizon_ == 1:
+        if self._bars_ahead == 1:
             return self._varying.forecast(series, rows)
         view, out, (n_assets, _, n_lags) = self._varying.view(series), [], self._shape
         for part in np.array_split(rows, 1 + len(rows) * n_assets**2 * n_lags // CHUNK_CELLS):
             moving = self._varying.coefficients(view, part, np.arange(n_assets))
-            moving = _over_horizon(moving, self.horizon_)
+            moving = _over_horizon(moving, self._bars_ahead)
             returns = _lagged_at(series.returns[:, :n_assets], part, n_lags)
             moved = np.ascontiguousarray(moving * returns[:, None])
             out.append(moved.reshape(*moved.shape[:2], -1).sum(-1))
@@ -707,7 +707,7 @@ class CrossAttentionForecaster(ForecastEstimator):
             moving = None
             if varying is not None:
                 moving = varying.coefficients(view, rows, followers)
-                moving = _over_horizon(moving, self.horizon_)
+                moving = _over_horizon(moving, self._bars_ahead)
                 moving *= self.weights_["varying"]
             if content is not None:
                 pulls = self.weights_["content"] * content.coefficients(loudness, rows, followers)

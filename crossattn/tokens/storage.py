@@ -83,6 +83,7 @@ def save_forecaster(forecaster, directory: Path, **extra) -> None:
             "features": list(forecaster.features_),
             "lookback": forecaster.lookback_,
             "horizon": forecaster.horizon_,
+            "bars_ahead": forecaster._bars_ahead,
             "duration": None if forecaster.duration_ is None else str(forecaster.duration_),
             "volatility_estimator": forecaster.volatility_estimator_,
             "scaler": {  # for a reader's eye: what is used is in the tensors
@@ -146,6 +147,7 @@ def _assembled(cls, content: dict, tensors: dict[str, torch.Tensor]):
     for name in ("symbols", "sources", "channels", "features"):
         setattr(forecaster, f"{name}_", tuple(content[name]))
     forecaster.lookback_, forecaster.horizon_ = content["lookback"], content["horizon"]
+    forecaster._bars_ahead = content.get("bars_ahead", forecaster.horizon_)
     duration = content["duration"]
     forecaster.duration_ = None if duration is None else pd.Timedelta(duration)
     forecaster.volatility_estimator_ = content.get("volatility_estimator", "close")

@@ -199,6 +199,14 @@ class CrossAttentionData:
         return bool(np.mean(rows == np.median(rows)) >= STEADY)
 
     @property
+    def usual_horizon(self) -> int:
+        """Rows that the horizon spans: of a duration the median."""
+        known = self.target_rows < len(self.clock)
+        if self.duration is None or not known.any():
+            return self.horizon
+        return max(1, int(np.median(self.target_rows[known] - np.flatnonzero(known))))
+
+    @property
     def exit_rows(self) -> np.ndarray:
         """Row of the close that ends the target of each row (n_rows, n_assets); -1: no target."""
         return exit_rows(self.closes, self.target_rows, self.clock, self.duration)

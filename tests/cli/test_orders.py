@@ -127,3 +127,15 @@ def test_an_account_that_makes_no_sense_is_refused(desk, holdings, words, compla
     assert desk("--last", 1, *words) == 2
     told = capsys.readouterr().err
     assert told.startswith("error: ") and complaint in told and told.count("\n") == 1
+
+
+def test_a_fault_is_named_by_its_row_in_the_file_whatever_was_read(desk, capsys):
+    folder = desk.folder / "faulty"
+    write_bars(desk.frames, folder)
+    lines = (folder / "A.csv").read_text().splitlines()
+    cells = lines[1151].split(",")
+    lines[1151] = ",".join([*cells[:4], f"-{cells[4]}", *cells[5:]])
+    (folder / "A.csv").write_text("\n".join(lines) + "\n")
+    for last in (["--last", 1], []):
+        assert desk(*last, bars="faulty") == 2
+        assert "close must be positive" in (told := capsys.readouterr().err) and "row 1150" in told
