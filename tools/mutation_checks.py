@@ -297,6 +297,20 @@ MUTATIONS = [
         "width[:] = total / count",
         "tests/portfolio/test_tail_risk.py",
     ),
+    Mutation(
+        "a network forecasts in single precision",
+        "crossattn/training/prediction.py",
+        "else torch.float64",
+        "else torch.float32",
+        "tests/training/test_prediction.py",
+    ),
+    Mutation(
+        "live orders forget what waiting assets hold",
+        "crossattn/portfolio/orders.py",
+        "shares * marks / equity)[0]",
+        "0 * shares)[0]",
+        "tests/portfolio/test_orders.py",
+    ),
 ]
 
 
