@@ -89,7 +89,8 @@ def clean(prices):
 """
 BY_ASSET = """
 def sharpe_loss(positions, returns, cost=0.0):
-    earned = positions * returns
+    orders = positions.diff(dim=0, prepend=torch.zeros_like(positions[:1])).abs()
+    earned = positions * returns - cost * orders
     return -(earned.mean(0) / earned.std(0)).mean()
 """
 BONFERRONI = """
