@@ -6,6 +6,7 @@ few days that tests use: winter, the change to daylight saving time, a half-day,
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import threading
@@ -95,11 +96,12 @@ class YahooStandIn:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 status, body = standin.answer(self.path)
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                with contextlib.suppress(ConnectionError):  # who gave up does not wait for it
+                    self.send_response(status)
+                    self.send_header("Content-Type", "application/json")
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
 
             def log_message(self, *_):
                 """Log nothing."""
