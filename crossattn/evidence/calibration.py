@@ -18,7 +18,7 @@ from scipy.special import softmax
 from crossattn._validation import check_choice
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import long_run_covariance, newey_west_lags
-from crossattn.evidence.volatility import LEAST_ROWS, diebold_mariano
+from crossattn.evidence.volatility import LEAST_ROWS, check_reference, gain_over
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -296,10 +296,7 @@ def score_classes(
     >>> bool(table.loc["flat", "t"] < -3)
     True
     """
-    if not probabilities:
-        raise InvalidInputError("probabilities must hold at least one forecast")
-    reference = next(iter(probabilities)) if reference is None else reference
-    check_choice("reference", reference, tuple(probabilities))
+    reference = check_reference(reference, probabilities, "probabilities")
     labels = np.asarray(labels)
     odds = {name: np.asarray(p, float) for name, p in probabilities.items()}
     for name, p in odds.items():
@@ -330,8 +327,7 @@ def score_classes(
             "calibration_p": min(1.0, len(parts) * min(part.p_value for part in parts)),
         }
         if name != reference:
-            test = diebold_mariano(losses[reference], losses[name], horizon)
-            row |= {"gain": test.difference, "t": test.t, "p_value": test.p_value}
+            row |= gain_over(losses[reference], losses[name], horizon)
         rows[name] = row
     columns = ["log_loss", "accuracy", "ece", "ece_by_chance", "calibration_p"]
     columns += ["gain", "t", "p_value"]

@@ -11,9 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from crossattn._validation import check_choice
-from crossattn.errors import InvalidInputError
-from crossattn.evidence.volatility import diebold_mariano
+from crossattn.evidence.volatility import check_reference, gain_over
 from crossattn.windows.covariance import covariance_loss, known_blocks, realised_covariance
 from crossattn.windows.variance import qlike
 
@@ -78,10 +76,7 @@ def score_covariance(
     >>> bool((table.xs("truth", level="forecast")["gain_low"] > 0).all())
     True
     """
-    if not forecasts:
-        raise InvalidInputError("forecasts must hold at least one forecast")
-    reference = next(iter(forecasts)) if reference is None else reference
-    check_choice("reference", reference, tuple(forecasts))
+    reference = check_reference(reference, forecasts)
     known = np.all([known_blocks(f, realised)[2] for f in forecasts.values()], axis=0)
     both = known[:, :, None] & known[:, None]
     actual = np.where(both, np.asarray(realised, float), np.nan)
@@ -94,10 +89,7 @@ def score_covariance(
         for name, own in losses.items():
             row = {"mean": np.nanmean(own[score])}
             if name != reference:
-                test = diebold_mariano(losses[reference][score], own[score], horizon)
-                low, high = test.interval
-                row |= {"gain": test.difference, "gain_low": low, "gain_high": high}
-                row |= {"t": test.t, "p_value": test.p_value}
+                row |= gain_over(losses[reference][score], own[score], horizon)
             rows[score, name] = row
     columns = ["mean", "gain", "gain_low", "gain_high", "t", "p_value"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)

@@ -12,9 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from crossattn._validation import check_choice, check_float
+from crossattn._validation import check_float
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.volatility import coverage_test, diebold_mariano
+from crossattn.evidence.volatility import (
+    check_reference,
+    coverage_test,
+    diebold_mariano,
+    gain_over,
+)
 
 
 def pinball_loss(quantiles: ArrayLike, actual: ArrayLike, levels: ArrayLike) -> np.ndarray:
@@ -233,10 +238,7 @@ def score_tails(
     >>> table["kupiec"].tolist(), bool(table.loc["narrow", "t"] < -2)
     ([0.0, 1.0], True)
     """
-    if not forecasts:
-        raise InvalidInputError("forecasts must hold at least one forecast")
-    reference = next(iter(forecasts)) if reference is None else reference
-    check_choice("reference", reference, tuple(forecasts))
+    reference = check_reference(reference, forecasts)
     check_float("level", level, above=0, below=1)
     parts = {name: _same_shape(*pair, returns) for name, pair in forecasts.items()}
     known = np.all([np.isfinite(x) for part in parts.values() for x in part], axis=0)
@@ -261,8 +263,7 @@ def score_tails(
             "loss": np.nanmean(losses[name]),
         }
         if name != reference:
-            test = diebold_mariano(losses[reference], losses[name], horizon)
-            row |= {"gain": test.difference, "t": test.t, "p_value": test.p_value}
+            row |= gain_over(losses[reference], losses[name], horizon)
         rows[name] = row
     columns = ["share", "share_p", "kupiec", "christoffersen", "both", "z", "z_p"]
     columns += ["pinball", "loss", "gain", "t", "p_value"]
@@ -319,10 +320,7 @@ def score_quantiles(
     >>> table[0.25].round(2).tolist(), bool(table.loc["wide", "t"] < -2)
     ([0.25, 0.08], True)
     """
-    if not forecasts:
-        raise InvalidInputError("forecasts must hold at least one forecast")
-    reference = next(iter(forecasts)) if reference is None else reference
-    check_choice("reference", reference, tuple(forecasts))
+    reference = check_reference(reference, forecasts)
     actual, levels = np.asarray(actual, float), [float(q) for q in levels]
     unit = np.ones(actual.shape) if volatility is None else np.asarray(volatility, float)
     if unit.shape != actual.shape:
@@ -344,8 +342,7 @@ def score_quantiles(
         row |= {level: np.nanmean(below[..., k]) for k, level in enumerate(levels)}
         row["worst_p"] = min(1.0, len(levels) * min(test.p_value for test in tests))
         if name != reference:
-            test = diebold_mariano(losses[reference], losses[name], horizon)
-            row |= {"gain": test.difference, "t": test.t, "p_value": test.p_value}
+            row |= gain_over(losses[reference], losses[name], horizon)
         rows[name] = row
     columns = ["pinball", *levels, "worst_p", "gain", "t", "p_value"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("forecast")

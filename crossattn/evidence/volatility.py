@@ -284,6 +284,24 @@ def _log_likelihood(count: float, n: float, share: float) -> float:
     return float(xlogy(count, share) + xlogy(n - count, 1 - share))
 
 
+def check_reference(
+    reference: str | None, forecasts: Mapping[str, object], argument: str = "forecasts"
+) -> str:
+    """Return the forecast that the others are tested against, the first by default."""
+    if not forecasts:
+        raise InvalidInputError(f"{argument} must hold at least one forecast")
+    reference = next(iter(forecasts)) if reference is None else reference
+    return check_choice("reference", reference, tuple(forecasts))
+
+
+def gain_over(reference: np.ndarray, losses: np.ndarray, horizon: int) -> dict[str, float]:
+    """Return what losses save of a reference's, with interval and test, by column of a table."""
+    test = diebold_mariano(reference, losses, horizon)
+    low, high = test.interval
+    gain = {"gain": test.difference, "gain_low": low, "gain_high": high}
+    return gain | {"t": test.t, "p_value": test.p_value}
+
+
 def score_volatility(
     forecasts: Mapping[str, ArrayLike],
     realised: ArrayLike,
@@ -329,10 +347,7 @@ def score_volatility(
     >>> bool(table.loc["truth", "gain_low"] > 0)
     True
     """
-    if not forecasts:
-        raise InvalidInputError("forecasts must hold at least one forecast")
-    reference = next(iter(forecasts)) if reference is None else reference
-    check_choice("reference", reference, tuple(forecasts))
+    reference = check_reference(reference, forecasts)
     pairs = {name: _pair(forecast, realised) for name, forecast in forecasts.items()}
     known = np.all([np.isfinite(f) & np.isfinite(r) for f, r in pairs.values()], axis=0)
     actual = np.where(known, pairs[reference][1], np.nan)
@@ -351,10 +366,7 @@ def score_volatility(
             "unbiased_p": unbiased.p_value,
         }
         if name != reference:
-            test = diebold_mariano(losses[reference], losses[name], horizon)
-            low, high = test.interval
-            row |= {"gain": test.difference, "gain_low": low, "gain_high": high}
-            row |= {"t": test.t, "p_value": test.p_value}
+            row |= gain_over(losses[reference], losses[name], horizon)
         rows[name] = row
     columns = ["qlike", "mse_log", "r_squared", "slope", "unbiased_p"]
     columns += ["gain", "gain_low", "gain_high", "t", "p_value"]
