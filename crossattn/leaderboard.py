@@ -6,6 +6,8 @@ or with both. Built in chapter: Scale.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import platform
 import time
@@ -50,6 +52,7 @@ SEEDS = tuple(range(90_001, 90_011))  # of version 1, frozen: nothing was tuned 
 SCORES = {  # and whether more is better
     "fidelity": True,
     "r_squared": True,
+    "r_squared_error": None,
     "edge_auroc": True,
     "lags_right": True,
     "power": True,
@@ -173,10 +176,11 @@ def lead_lag_bench(
     -------
     DataFrame
         A row per (model, scenario, seed): ``fidelity`` (correlation with the oracle; NaN on real
-        bars), ``r_squared`` against forecasting zero, ``edge_auroc`` (ranking pairs by p-value),
-        ``lags_right``, ``power`` and ``false_discovery`` at ``alpha``, ``edges_named``,
-        ``net_sharpe`` (annual, after costs), ``cpu_seconds`` of fit, forecast and test,
-        ``peak_memory_mb`` beyond the start (Linux), ``error`` ("" where all went well).
+        bars), ``r_squared`` against forecasting zero and its standard error (Newey-West over bars),
+        ``edge_auroc`` (ranking pairs by p-value), ``lags_right``, ``power`` and
+        ``false_discovery`` at ``alpha``, ``edges_named``, ``net_sharpe`` (annual, after costs),
+        ``cpu_seconds`` of fit, forecast and test, ``peak_memory_mb`` beyond the start
+        (Linux), ``error`` ("" where all went well).
 
     Raises
     ------
@@ -213,6 +217,29 @@ def lead_lag_bench(
             echo(_line(row))
         parts += [done[s, seed] for s in scenarios for seed in seeds]
     return pd.DataFrame(parts)
+
+
+def read_results(folder: str | Path, protocol: Protocol = Protocol()) -> pd.DataFrame:
+    """Read a benchmark's results files into the table of :func:`lead_lag_bench`.
+
+    Parameters
+    ----------
+    folder : path
+        The folder ``results`` of a benchmark.
+    protocol : Protocol
+        That of the files; others are refused.
+
+    Raises
+    ------
+    InvalidInputError
+        No results file, or one of another protocol.
+    """
+    tables = [
+        pd.DataFrame(_read(p, protocol).values()) for p in sorted(Path(folder).glob("*.json"))
+    ]
+    if not tables:
+        raise InvalidInputError(f"{folder} holds no results file")
+    return pd.concat(tables, ignore_index=True)
 
 
 def run_cell(name: str, make: Callable[[int], Any], scenario: str, seed: int, protocol: Protocol):
@@ -326,6 +353,8 @@ def _forecast_scores(forecast, test: CrossAttentionData, market, protocol: Proto
     )  # None where nothing is planted
     table = score_forecasts({"forecast": forecast}, target, oracle=oracle)
     scores = table.loc["forecast"].filter(["r_squared", "fidelity"]).to_dict()
+    t = table.loc["forecast", "t"]
+    scores["r_squared_error"] = abs(scores["r_squared"] / t) if t else np.nan
     backtest = CrossAttentionBacktest(
         lambda data: forecast,
         transaction_cost=protocol.transaction_cost,
@@ -369,9 +398,11 @@ def _peak_memory(reset: bool = False) -> float:
     if not status.exists():
         return np.nan
     if reset:
-        try:
+        gc.collect()
+        try:  # give back what earlier cells freed: it would hide what this one takes
+            ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
+        except (AttributeError, OSError):  # another C library, or not allowed
             return np.nan
     fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
     return float(fields["VmHWM"].split()[0]) / 1024

@@ -16,6 +16,7 @@ from crossattn.leaderboard import (
     _edge_scores,
     lead_lag_bench,
     leaderboard,
+    read_results,
 )
 from crossattn.simulate.market import simulate_market
 
@@ -55,6 +56,7 @@ def test_the_oracle_scores_best_and_a_failure_is_a_row():
     table = lead_lag_bench(models, ["static"], seeds=2, protocol=SMALL)
     oracle = table[table["model"] == "oracle"]
     assert (oracle["fidelity"] == 1).all()
+    assert (oracle["r_squared"] > 3 * oracle["r_squared_error"]).all()
     assert (oracle[["lags_right", "power"]] == 1).all(axis=None)
     assert (oracle["false_discovery"] == 0).all()
     assert (oracle["error"] == "").all() and tuple(oracle["seed"]) == SEEDS[:2]
@@ -92,10 +94,13 @@ def test_an_interrupted_benchmark_goes_on_where_it_stopped(tmp_path):
     both = lead_lag_bench(["zero"], ["static"], 2, out=tmp_path, protocol=SMALL, echo=done.append)
     assert len(done) == 2
     pd.testing.assert_frame_equal(both.head(1), first)
+    pd.testing.assert_frame_equal(read_results(tmp_path / "results", SMALL), both)
     held = json.loads((tmp_path / "results" / "zero.json").read_text())
     assert held["version"] == "1" and held["protocol"]["n_steps"] == 900 and len(held["rows"]) == 2
     with pytest.raises(InvalidInputError, match="another protocol"):
         lead_lag_bench(["zero"], ["static"], 1, out=tmp_path)
+    with pytest.raises(InvalidInputError, match="no results file"):
+        read_results(tmp_path)
     (tmp_path / "results" / "zero.json").write_text('{"rows": 1')
     with pytest.raises(InvalidInputError, match="no results file"):
         lead_lag_bench(["zero"], ["static"], 1, out=tmp_path, protocol=SMALL)
