@@ -12,7 +12,7 @@ from crossattn.baselines.linear import VAR
 from crossattn.leaderboard import Protocol, lead_lag_bench
 from crossattn.portfolio.walkforward import walk_forward
 from crossattn.simulate.market import simulate_market
-from crossattn.windows.dataset import prepare_cross_attention_data
+from crossattn.windows.prepare import prepare_cross_attention_data
 
 distributed = pytest.importorskip("distributed")
 

@@ -82,21 +82,21 @@ MUTATIONS = [
         "crossattn/data/panel.py",
         'panel.index.name != "close_time"',
         "False",
-        "tests/data/test_odd_inputs.py -k panel",
+        "tests/data/test_tables.py -k panel",
     ),
     Mutation(
         "a local clock passes as UTC",
         "crossattn/data/_times.py",
         "wrong = times != times.normalize()",
         "wrong = times != times",
-        "tests/data/test_odd_inputs.py -k refused",
+        "tests/data/test_csv_refusals.py",
     ),
     Mutation(
         "a row that is cut short is padded",
         "crossattn/data/_tables.py",
         "if len(row) < width:",
         "if False:",
-        "tests/data/test_odd_inputs.py -k refused",
+        "tests/data/test_csv_refusals.py",
     ),
     Mutation(
         "a return across a gap counts",
@@ -131,7 +131,7 @@ MUTATIONS = [
     ),
     Mutation(
         "targets start one bar late",
-        "crossattn/windows/dataset.py",
+        "crossattn/windows/spans.py",
         "returns[:-horizon] = closes[horizon:] / closes[:-horizon] - 1",
         "returns[: -horizon - 1] = closes[horizon + 1 :] / closes[1:-horizon] - 1",
         "tests/windows/test_data.py",

@@ -17,7 +17,7 @@ from crossattn import (
 )
 from crossattn.baselines.linear import VAR
 from crossattn.evidence import granger, lagged_correlation, surrogate_null
-from crossattn.windows.dataset import windows_of_features
+from crossattn.windows.prepare import windows_of_features
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -23,7 +23,7 @@ from crossattn.baselines.linear import VAR
 from crossattn.features.build import create_multi_asset_features
 from crossattn.forecaster import CrossAttentionForecaster
 from crossattn.simulate.market import simulate_market
-from crossattn.windows.dataset import prepare_cross_attention_data, windows_of_features
+from crossattn.windows.prepare import prepare_cross_attention_data, windows_of_features
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

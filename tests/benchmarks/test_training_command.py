@@ -18,7 +18,7 @@ import pytest
 from crossattn.data.files import write_bars
 from crossattn.forecaster import CrossAttentionForecaster
 from crossattn.simulate.market import simulate_market
-from crossattn.windows.dataset import prepare_cross_attention_data
+from crossattn.windows.prepare import prepare_cross_attention_data
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

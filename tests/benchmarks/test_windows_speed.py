@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from crossattn import align_panel, create_multi_asset_features, prepare_cross_attention_data
-from crossattn.windows.dataset import windows_of_features
+from crossattn.windows.prepare import windows_of_features
 
 LOOKBACK, HORIZON = 168, 24
 NAMES = ["log_return", "relative_volume", "volatility", "rsi"]

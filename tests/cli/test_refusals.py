@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from standin.exports import MT4
 
 from crossattn.cli import build_parser, main
 
@@ -21,11 +22,12 @@ def folders(tmp_path):
         "negative": BARS + "2024-01-01T00:00:00Z,-1.0,2.0,0.5,1.5,10\n",
         "short": BARS + GOOD,
         "binary": BARS + "\x00\x01",
+        "metatrader": MT4,
     }
     for name, text in texts.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "A.csv").write_text(text)
-        (tmp_path / name / "B.csv").write_text(BARS + GOOD)
+        (tmp_path / name / "B.csv").write_text(text if name == "metatrader" else BARS + GOOD)
     (tmp_path / "nothing").mkdir()
     (tmp_path / "a_file").write_text("not a folder")
     return tmp_path
@@ -58,6 +60,12 @@ CASES = [
     "train --run OUT --data IN/negative",
     "train --run OUT --data IN/short",
     "train --run OUT --data IN/binary",
+    "train --run OUT --data IN/metatrader",
+    "train --run OUT --data IN/metatrader --time-zone Mars",
+    "train --run OUT --data IN/metatrader --time-zone",
+    "train --run OUT --data IN/metatrader --time-zone UTC --lookback 99",
+    "predict --run IN/nothing --data IN/metatrader --out OUT --time-zone UTC",
+    "verify --run IN/nothing --data IN/metatrader --time-zone UTC",
     "train --run OUT --data IN/short --lr -1",
     "train --run OUT --data IN/short --lr nan",
     "train --run OUT --data IN/short --epochs 0",

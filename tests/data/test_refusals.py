@@ -25,7 +25,7 @@ from crossattn import (
 from crossattn._validation import check_bool, check_choice, check_float, check_int, check_seed
 from crossattn.runtime import select_device
 from crossattn.sources.calendar import date_by_sessions
-from crossattn.windows.dataset import windows_of_features
+from crossattn.windows.prepare import windows_of_features
 from crossattn.windows.splits import combinatorial_folds, walk_forward_folds
 
 NAN, INF = float("nan"), float("inf")
@@ -73,11 +73,6 @@ def windows(lookback=4, horizon=2, names=("log_return",)):
     return prepare_cross_attention_data({"A": bars(), "B": bars() * 3}, lookback, horizon, names)
 
 
-def own(features=None, closes=None, **options):
-    table = create_multi_asset_features(panel(), ["log_return"]) if features is None else features
-    return windows_of_features(table, panel()["close"] if closes is None else closes, **options)
-
-
 def market(**options):
     return simulate_market(**{"n_assets": 4, "n_steps": 200, **options})
 
@@ -105,6 +100,10 @@ def stocks(symbols=("AAPL",), start="2024-01-01", end="2024-02-01", interval="1h
 
 
 CASES = {
+    **{
+        f"symbol {symbol}": (lambda symbol=symbol: klines(symbol), "written 'BTCUSDT' by Bybit")
+        for symbol in ("BTC/USDT", "BTC-USDT", "btc_usdt", "BTC/USDT:USDT", "BTCUSDT.P")
+    },
     "how": (lambda: align_panel({"A": bars()}, how="left"), "how must be .*'left'"),
     "data a text": (lambda: features("BTC"), "data must be"),
     "data empty": (lambda: prepare_cross_attention_data({}), "frames must hold"),
@@ -119,25 +118,14 @@ CASES = {
     "rsi period": (lambda: compute_rsi(bars()["close"], 2.5), "period must be .*got 2.5"),
     "macd order": (lambda: compute_macd(bars()["close"], slow=5), "fast must be below"),
     "macd signal": (lambda: compute_macd(bars()["close"], signal=None), "signal must be"),
-    "lookback": (lambda: windows(lookback=0), "lookback must be .*got 0"),
-    "horizon": (lambda: windows(horizon=-1), "horizon must be .*got -1"),
-    "horizon too long": (lambda: windows(horizon=60), "horizon must be shorter than the data"),
-    "too few rows": (lambda: windows(lookback=90), "60 rows .* lookback=90"),
     "warm-up": (
         lambda: windows(20, 10, ["volatility", "macd", "rsi"]),
         "60 rows are too few .*warm-up of 33 .*at least 63",
     ),
-    "own features": (lambda: own(np.ones((3, 2))), "features must be a DataFrame"),
-    "own rows": (lambda: own(closes=panel()["close"].iloc[2:]), "closes must have the rows"),
-    "own symbols": (
-        lambda: own(closes=panel()["close"].rename(columns={"A": "C"})),
-        "closes must have the symbols",
+    "own warm-up": (
+        lambda: windows_of_features(features(panel()), panel()["close"], 4, 2, warm_up=-1),
+        "warm_up must be .*got -1",
     ),
-    "own closes": (
-        lambda: own(None, -panel()["close"], lookback=4, horizon=2),
-        "closes must be positive",
-    ),
-    "own warm-up": (lambda: own(lookback=4, horizon=2, warm_up=-1), "warm_up must be .*got -1"),
     "names of arrays": (
         lambda: CrossAttentionData.from_arrays(np.ones((3, 2, 4, 1)), np.ones((3, 2)), features=3),
         "features must be a sequence of names, got 3",
@@ -155,15 +143,6 @@ CASES = {
         "expanding must be True or False",
     ),
     "pipeline": (lambda: audit_leakage(None, {"A": bars()}), "pipeline must be callable"),
-    "select another symbol": (lambda: windows().select(["C"]), "symbols: no 'C' in the data"),
-    "select twice": (lambda: windows().select(["A", "A"]), "symbols must be .*different"),
-    "select a feature": (lambda: windows().select(None, ["rsi"]), "features: no 'rsi'"),
-    "one position": (lambda: windows()[3], "data takes slices .*got 3"),
-    "every other": (lambda: windows()[::2], "data's slices .*step 2"),
-    "slice of texts": (lambda: windows()["a":"b"], "data's slices"),
-    "split shares": (lambda: windows().split(train=60), "train must be .*got 60"),
-    "split no test": (lambda: windows().split(0.8, 0.2), "train \\+ val must leave"),
-    "split few": (lambda: windows()[:8].split(), "8 windows are too few to split"),
     "walk": (lambda: walk_forward_folds(windows(), train_size=0.6, test_size=3), "train_size must"),
     "walk too long": (
         lambda: walk_forward_folds(windows(), train_size=500, test_size=3),
@@ -210,8 +189,15 @@ CASES = {
     "start": (lambda: klines(start="soon"), "start must be an ISO 8601"),
     "start missing": (lambda: klines(start=pd.NaT), "start must be"),
     "start before 1970": (lambda: klines(start="1969-12-31"), "start must lie in"),
+    "start long before 1970": (
+        lambda: klines(start=pd.Timestamp("1960-01-01")),
+        "1970 to 2200, got 1960-01-01T00:00:00",
+    ),
     "end a list": (lambda: klines(end=[2024]), "end must be"),
-    "start after end": (lambda: klines(start="2024-02-01", end="2024-01-01"), "start must not be"),
+    "start after end": (
+        lambda: klines(start=pd.Timestamp("2024-02-01"), end="2024-01-01"),
+        "start must not be.*got 2024-02-01T00:00:00Z and 2024-01-01T00:00:00Z",
+    ),
     "no bar between": (
         lambda: klines(start="2024-01-01T00:10", end="2024-01-01T00:20"),
         "no bar of interval 60",

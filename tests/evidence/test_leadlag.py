@@ -21,7 +21,7 @@ from crossattn.errors import InvalidInputError
 from crossattn.evidence import leadlag
 from crossattn.evidence.contributions import Contributions, measure_contributions
 from crossattn.evidence.leadlag import contribution_test, make_report
-from crossattn.windows.dataset import windows_of_features
+from crossattn.windows.prepare import windows_of_features
 
 COLUMNS = [
     *("leader", "follower", "lag", "effect", "p_value", "q_value", "significant"),

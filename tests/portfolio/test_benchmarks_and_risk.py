@@ -193,3 +193,27 @@ def test_compare_puts_all_on_the_same_costs():
 def test_bad_input_is_refused(call):
     with pytest.raises(InvalidInputError):
         call(walk())
+
+
+COVARIANCE = pd.DataFrame(np.diag([0.01, 0.02]), ["A", "B"], ["A", "B"])
+HOLE, STILL = COVARIANCE.copy(), COVARIANCE.copy()
+HOLE.loc["B"] = HOLE["B"] = np.nan
+STILL.loc["B", "B"] = 0.0
+WALK = pd.DataFrame({"A": [0.1, -0.1, 0.1], "B": [np.nan] * 3})
+REFUSED = {
+    "covariance with a hole": (lambda: mean_variance_weights(np.zeros(2), HOLE), "finite.*'B'"),
+    "an asset that stands still": (
+        lambda: mean_variance_weights(np.zeros(2), STILL),
+        "variance above 0; leave out 'B'",
+    ),
+    "a forecast with a hole": (
+        lambda: mean_variance_weights(np.array([0, np.nan]), COVARIANCE),
+        "forecast and held must be finite; leave out 'B'",
+    ),
+    "returns with a hole": (lambda: risk_by_asset(np.ones(2), WALK), "none for B"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_asset_that_cannot_be_weighted_is_refused_by_name(case, refuse):
+    refuse(*REFUSED[case])

@@ -15,7 +15,7 @@ from crossattn import (
     simulate_market,
 )
 from crossattn.errors import DamagedFileError, InvalidInputError
-from crossattn.windows.dataset import windows_of_features
+from crossattn.windows.prepare import windows_of_features
 
 QUICK = {"n_models": 1, "epochs": 2, "progress": False}
 
@@ -44,7 +44,7 @@ def regime():
     """Fitted where all leads change their sign together."""
     market, parts = windows("regimes", predictability=0.08, n_steps=4000, change="sign", seed=1)
     forecaster = CrossAttentionForecaster(content=False, progress=False).fit(*parts[:2])
-    assert forecaster._varying.regime is not None
+    assert forecaster._mixture.varying.regime is not None
     return market, parts, forecaster
 
 
@@ -53,7 +53,7 @@ def drifting():
     """Fitted where each lead drifts on its own."""
     market, parts = windows("drift", predictability=0.08, n_steps=4000, seed=1)
     forecaster = CrossAttentionForecaster(content=False, progress=False).fit(*parts[:2])
-    assert any(forecaster._varying.drifts)
+    assert any(forecaster._mixture.varying.drifts)
     return market, parts, forecaster
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from crossattn import CrossAttentionForecaster, prepare_cross_attention_data, simulate_market
 from crossattn.errors import CrossAttentionWarning, DamagedFileError, InvalidInputError
-from crossattn.windows.dataset import CrossAttentionData, windows_of_features
+from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.prepare import windows_of_features
 
 LOOKBACK, FITTED_ON, N_STEPS = 30, 2600, 3000
 QUICK = {"n_models": 1, "epochs": 2, "progress": False}

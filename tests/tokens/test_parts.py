@@ -20,7 +20,7 @@ from crossattn.tokens.memory import Memory, decayed_sum
 from crossattn.tokens.mix import common_drift, mix_weights
 from crossattn.tokens.selection import relevance_regression
 from crossattn.windows import lagged
-from crossattn.windows.dataset import prepare_cross_attention_data
+from crossattn.windows.prepare import prepare_cross_attention_data
 
 
 def two_channels(n_rows=60, n_sources=3, seed=0):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from crossattn.simulate.market import simulate_market
-from crossattn.windows.dataset import prepare_cross_attention_data
+from crossattn.windows.prepare import prepare_cross_attention_data
 
 torch.set_num_threads(1)
 

@@ -14,7 +14,7 @@ from crossattn.baselines.linear import VAR
 from crossattn.errors import InvalidInputError, NotFittedError
 from crossattn.forecaster import CrossAttentionForecaster
 from crossattn.simulate.market import simulate_market
-from crossattn.windows.dataset import prepare_cross_attention_data
+from crossattn.windows.prepare import prepare_cross_attention_data
 from crossattn.windows.splits import hold_out
 
 SMALL = {"max_lag": 7, "n_models": 1, "epochs": 2, "progress": False}

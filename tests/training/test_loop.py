@@ -16,7 +16,7 @@ from crossattn.training.callbacks import Callback
 from crossattn.training.loop import Trainer, train_cross_attention_model
 from crossattn.training.prediction import attention_batches, predict
 from crossattn.training.schedule import make_optimizer, plateau_cuts
-from crossattn.windows.dataset import prepare_cross_attention_data
+from crossattn.windows.prepare import prepare_cross_attention_data
 
 
 def make(data, **options):

@@ -13,7 +13,7 @@ from crossattn.simulate.market import simulate_market
 from crossattn.training.checkpoint import write_tensors
 from crossattn.training.distributed import DistributedContext
 from crossattn.training.loop import train_cross_attention_model
-from crossattn.windows.dataset import prepare_cross_attention_data
+from crossattn.windows.prepare import prepare_cross_attention_data
 
 ENCODER = {"preset": "encoder", "d_model": 8, "n_heads": 2, "n_layers": 1, "dropout": 0.0}
 CASES = {  # what the model is; how it is trained

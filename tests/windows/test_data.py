@@ -11,11 +11,8 @@ import pytest
 from crossattn import align_panel, create_multi_asset_features, prepare_cross_attention_data
 from crossattn.errors import CrossAttentionError, CrossAttentionWarning, InvalidInputError
 from crossattn.features import warm_up_of
-from crossattn.windows.dataset import (
-    VOLATILITY_ESTIMATORS,
-    CrossAttentionData,
-    windows_of_features,
-)
+from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.prepare import VOLATILITY_ESTIMATORS, windows_of_features
 
 NAMES = ["log_return", "rsi", "range"]
 
@@ -229,9 +226,16 @@ def test_an_empty_slice_has_empty_arrays(data):
     assert "no window" in repr(empty)
 
 
-@pytest.mark.parametrize("key", [3, "S0", [1, 2], np.array([1, 2]), slice(None, None, 2)])
-def test_other_keys_than_plain_slices_are_refused(data, key):
-    with pytest.raises(InvalidInputError, match="data"):
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        *((key, "data takes slices") for key in (3, "S0", [1, 2], np.array([1, 2]))),
+        (slice(None, None, 2), "data's slices .*step 2"),
+        (slice("a", "b"), "data's slices"),
+    ],
+)
+def test_other_keys_than_plain_slices_are_refused(data, key, message):
+    with pytest.raises(InvalidInputError, match=message):
         data[key]
 
 

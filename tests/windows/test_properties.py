@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from crossattn.errors import InvalidInputError
-from crossattn.windows.dataset import windows_of_features
+from crossattn.windows.prepare import windows_of_features
 from crossattn.windows.splits import combinatorial_folds, walk_forward_folds
 
 sizes = st.integers(1, 12)

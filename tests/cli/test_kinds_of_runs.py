@@ -1,0 +1,211 @@
+"""Runs of every kind: folds, classes, networks, volatility, exogenous series."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from standin.commands import run, train_words
+
+from crossattn import align_panel, simulate_market
+from crossattn.cli import main
+from crossattn.data.files import read_bars
+
+
+def test_walk_forward_refits_and_writes_its_folds(work, capsys):
+    assert main(train_words(work, "--resume", "--walk-forward")) == 0
+    folds = pd.read_csv(work / "run" / "folds.csv")
+    assert len(folds) == 5
+    train_end, test_start = (pd.to_datetime(folds[c]) for c in ("train_end", "test_start"))
+    assert (train_end < test_start).all()
+    forecasts = pd.read_csv(work / "run" / "walk_forward.csv", index_col="close_time")
+    assert list(forecasts) == sorted(read_bars(work / "bars"))
+    assert np.isfinite(forecasts.to_numpy()).all()
+    assert "5 folds" in capsys.readouterr().out
+
+
+def test_the_folds_are_traded(work, tmp_path, capsys):
+    assert main(train_words(work, "--resume", "--walk-forward")) == 0
+    options = ["--rebalance-freq", "4", "--allow-short"]
+    assert run(work, "backtest", "--walk-forward", "--out", str(tmp_path), *options) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    forecasts = pd.read_csv(work / "run" / "walk_forward.csv", index_col="close_time")
+    assert metrics["bars"] == len(forecasts) and metrics["bars_seen_in_training"] == 0
+    assert pd.Timestamp(metrics["start"]) == pd.Timestamp(forecasts.index[0])
+    trades = pd.read_csv(tmp_path / "trades.csv")
+    first = trades[trades["time"] == trades["time"].iloc[0]].set_index("symbol")["shares"]
+    held = forecasts.iloc[0][first.index]
+    assert len(first) and (np.sign(first) == np.sign(held)).all()
+    shutil.copytree(work / "run", tmp_path / "run")
+    (tmp_path / "run" / "walk_forward.csv").unlink()
+    words = ["--run", str(tmp_path / "run"), "--data", str(work / "bars"), "--walk-forward"]
+    assert main(["backtest", *words, "--out", str(tmp_path / "other")]) == 2
+    assert "train --walk-forward" in capsys.readouterr().err
+
+
+def test_class_probabilities_are_scored(work, tmp_path, capsys):
+    words = ["train", "--data", str(work / "bars"), "--run", str(tmp_path / "run")]
+    words += ["--lookback", "24", "--horizon", "1", "--output-type", "classification"]
+    assert main([*words, "--epochs", "2", "--device", "cpu"]) == 0
+    path, page = tmp_path / "run" / "class_scores.csv", tmp_path / "page.html"
+    table = pd.read_csv(path, index_col="forecast")
+    assert table.index.tolist() == ["network", "frequencies in training"]
+    assert table["log_loss"].between(0.8, 1.3).all() and (table["ece"] < 0.3).all()
+    words = ["report", "--run", str(tmp_path / "run"), "--out", str(page)]
+    assert main(words) == 0
+    assert (
+        "Class probabilities" in page.read_text() and "<th>ece_by_chance</th>" in page.read_text()
+    )
+    path.write_bytes(b"")
+    assert main(words) == 2 and "class_scores.csv is damaged" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def network(work, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("network")
+    (folder / "bars").symlink_to(work / "bars")
+    assert main(train_words(folder, "--d-model", "8", "--n-heads", "2")) == 0
+    return folder
+
+
+class TestNetwork:
+    def test_its_options_train_it_and_say_so(self, network, tmp_path, capsys):
+        shutil.rmtree(network / "run")
+        assert main(train_words(network, "--d-model", "8", "--n-heads", "2")) == 0
+        assert "--d-model and --n-heads given, so a network" in capsys.readouterr().out
+        config = json.loads((network / "run" / "config.json").read_text())
+        assert config["models"][0]["d_model"] == 8 and "scaler" in config
+        assert len((network / "run" / "history.jsonl").read_text().splitlines()) == 3
+
+    @pytest.mark.parametrize("command", ["predict", "backtest", "leadlag", "verify", "report"])
+    def test_every_command_reads_it(self, network, tmp_path, command, capsys):
+        out = ["--out", str(tmp_path / "out")] if command != "verify" else []
+        bars = ["--data", str(network / "bars")] if command != "report" else []
+        assert main([command, "--run", str(network / "run"), *bars, *out]) == 0
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("--d-model", "8", "--n-models", "2"),
+            ("--output-type", "portfolio", "--exogenous", "none.csv"),
+        ],
+    )
+    def test_options_of_the_forecaster_are_refused_by_name(self, work, tmp_path, capsys, words):
+        (tmp_path / "bars").symlink_to(work / "bars")
+        assert main(train_words(tmp_path, *words)) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {words[2]} is of the forecaster, but {words[0]}")
+        assert not (tmp_path / "run").exists()
+
+    def test_a_forecaster_is_not_resumed_as_a_network(self, network, capsys):
+        assert main(train_words(network, "--resume")) == 2
+        assert "another forecaster" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def spread(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("volatility")
+    words = ["simulate", "--scenario", "spillover", "--assets", "4", "--steps", "6000"]
+    assert main([*words, "--seed", "2", "--out", str(folder / "bars")]) == 0
+    assert main(train_words(folder, "--target", "volatility")) == 0
+    return folder
+
+
+class TestVolatility:
+    def test_forecasts_are_volatilities(self, spread, tmp_path):
+        assert run(spread, "predict", "--out", str(tmp_path / "forecast.csv")) == 0
+        table = pd.read_csv(tmp_path / "forecast.csv", index_col=0)
+        assert (table.to_numpy() > 0).all() and 0.003 < table.median().median() < 0.012
+
+    def test_leadlag_names_the_hub_and_the_report_shows_it(self, spread, tmp_path, capsys):
+        hub = simulate_market("spillover", n_assets=4, n_steps=50, seed=2).edges["leader"][0]
+        assert run(spread, "leadlag") == 0
+        named = [line.split(" leads ")[0] for line in capsys.readouterr().out.splitlines()]
+        assert named.count(hub) >= 2
+        assert (
+            main(["report", "--run", str(spread / "run"), "--out", str(tmp_path / "r.html")]) == 0
+        )
+        page = (tmp_path / "r.html").read_text()
+        assert "log volatility" in page and hub in page
+        assert "Volatility on unseen bars" in page and "exponential mean" in page
+        scores = pd.read_csv(spread / "run" / "volatility.csv", index_col=0)
+        assert run(spread, "predict", "--out", str(tmp_path / "f.csv")) == 0
+        table = pd.read_csv(tmp_path / "f.csv", index_col=0, parse_dates=True)
+        closes = align_panel(read_bars(spread / "bars"))["close"]
+        realised = np.log(closes).diff().shift(-1).abs().loc[table.index]
+        ratio = (realised / table) ** 2
+        unseen = ratio.iloc[int(0.7 * len(ratio)) :]
+        wanted = (unseen - np.log(unseen) - 1).mean().mean()
+        assert scores.loc["forecaster", "qlike"] == pytest.approx(wanted, rel=0.02)
+        assert scores.loc["exponential mean", "gain"] < 0
+
+    def test_it_is_verified_and_not_traded(self, spread, tmp_path, capsys):
+        assert run(spread, "verify") == 0
+        assert run(spread, "backtest", "--out", str(tmp_path / "out")) == 2
+        assert "forecasts volatility" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("words", [("--d-model", "8"), ("--walk-forward",)])
+    def test_what_has_no_volatility_is_refused(self, work, tmp_path, words, capsys):
+        (tmp_path / "bars").symlink_to(work / "bars")
+        assert main(train_words(tmp_path, "--target", "volatility", *words)) == 2
+        assert "--target" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def survey(work, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exogenous")
+    (folder / "bars").symlink_to(work / "bars")
+    frames = read_bars(work / "bars")
+    closes = pd.DataFrame({symbol: frame["close"] for symbol, frame in frames.items()})
+    following = np.log(closes).diff().mean(axis=1).shift(-1).fillna(0.0)
+    noise = np.random.default_rng(0).normal(size=len(following)) * following.std()
+    table = pd.DataFrame({"survey": following + noise, "idle": noise[::-1]})
+    table.index = (table.index + pd.Timedelta(hours=1)).rename("time")
+    table.to_csv(folder / "x.csv", date_format="%Y-%m-%dT%H:%M:%SZ")
+    assert main(train_words(folder, "--exogenous", str(folder / "x.csv"))) == 0
+    return folder
+
+
+class TestExogenous:
+    def test_the_series_is_in_the_run_and_improves_the_forecast(self, survey, tmp_path):
+        config = json.loads((survey / "run" / "config.json").read_text())
+        assert config["sources"][-2:] == ["survey", "idle"]
+        out = tmp_path / "x.csv"
+        words = ["--exogenous", str(survey / "x.csv"), "--out", str(out)]
+        assert run(survey, "predict", *words) == 0
+        table = pd.read_csv(out, index_col="close_time", parse_dates=True)
+        closes = {symbol: frame["close"] for symbol, frame in read_bars(survey / "bars").items()}
+        following = pd.DataFrame(closes).pct_change().shift(-1)
+        following.index += pd.Timedelta(hours=1)
+        late = table.index[-800:-1]
+        together = table.loc[late].mean(axis=1), following.loc[late].mean(axis=1)
+        assert np.corrcoef(*together)[0, 1] > 0.4
+
+    @pytest.mark.parametrize("command", ["leadlag", "backtest", "verify"])
+    def test_every_command_takes_it(self, survey, tmp_path, command):
+        out = ["--out", str(tmp_path / "out")] if command != "verify" else []
+        assert run(survey, command, "--exogenous", str(survey / "x.csv"), *out) == 0
+
+    def test_it_is_asked_for_by_name(self, work, survey, tmp_path, capsys):
+        out = ["--out", str(tmp_path / "out")]
+        assert run(survey, "predict", *out) == 2
+        assert "survey, idle: name their file by --exogenous" in capsys.readouterr().err
+        assert run(work, "predict", "--exogenous", str(survey / "x.csv"), *out) == 2
+        assert "leave out --exogenous" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("survey\n1\n", "the header lacks time"),
+            ("time\n2024-01-01T00:00:00Z\n", "is not a CSV file"),
+            ("time,survey\n2024-01-01T09:00,1\n", "line 2: time must be ISO 8601 with a UTC"),
+            ("time,survey\n2024-01-01T00:00:00Z,one\n", "line 2: survey must be a number"),
+            ("time,other\n2024-01-01T00:00:00Z,1\n", "lacks the run's series survey, idle"),
+        ],
+    )
+    def test_a_wrong_file_is_refused(self, survey, tmp_path, text, reason, capsys):
+        (tmp_path / "x.csv").write_text(text)
+        words = ["--exogenous", str(tmp_path / "x.csv"), "--out", str(tmp_path / "out")]
+        assert run(survey, "predict", *words) == 2
+        assert reason in capsys.readouterr().err

@@ -1,0 +1,193 @@
+"""Commands that read a finished run: predict, leadlag, backtest, report, verify."""
+
+import base64
+import hashlib
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from standin.commands import run
+
+from crossattn import backtest_weights
+from crossattn.cli import main
+from crossattn.data.files import read_bars, write_bars
+
+
+def test_predict_gives_every_window_the_newest_included(work, tmp_path):
+    out = tmp_path / "forecast.csv"
+    assert run(work, "predict", "--out", str(out)) == 0
+    table = pd.read_csv(out, index_col="close_time", parse_dates=True)
+    frames = read_bars(work / "bars")
+    assert list(table.columns) == sorted(frames)
+    last_open = next(iter(frames.values())).index[-1]
+    assert table.index[-1] == last_open + pd.Timedelta(hours=1)
+    assert np.isfinite(table.to_numpy()).all()
+
+
+def test_predict_does_not_depend_on_later_bars(work, tmp_path):
+    frames = read_bars(work / "bars")
+    write_bars({symbol: frame.iloc[:-100] for symbol, frame in frames.items()}, tmp_path / "cut")
+    assert run(work, "predict", "--out", str(tmp_path / "all.csv")) == 0
+    words = ["predict", "--run", str(work / "run"), "--data", str(tmp_path / "cut")]
+    assert main([*words, "--out", str(tmp_path / "cut.csv")]) == 0
+    whole, cut = (pd.read_csv(tmp_path / name, index_col=0) for name in ("all.csv", "cut.csv"))
+    assert len(whole) == len(cut) + 100
+    np.testing.assert_allclose(whole.loc[cut.index], cut, rtol=1e-4, atol=1e-9)
+
+
+def test_leadlag_writes_every_ordered_pair(work, tmp_path, capsys):
+    out = tmp_path / "edges.csv"
+    assert run(work, "leadlag", "--out", str(out)) == 0
+    edges = pd.read_csv(out)
+    assert len(edges) == 4 * 3
+    assert edges["q_value"].between(0, 1).all() and (edges["leader"] != edges["follower"]).all()
+    said = capsys.readouterr().out
+    assert ("nobody leads" in said) == (not edges["significant"].any())
+
+
+def test_backtest_writes_equity_that_adds_up(work, tmp_path, capsys):
+    out = tmp_path / "backtest"
+    words = ["--transaction-cost", "0.0005", "--rebalance-freq", "4", "--allow-short"]
+    assert run(work, "backtest", "--out", str(out), *words) == 0
+    equity = pd.read_csv(out / "equity.csv")
+    capital = 100_000 * (1 + equity["return"]).cumprod()
+    np.testing.assert_allclose(capital, equity["capital"], rtol=1e-10)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["total_return"] == pytest.approx(equity["capital"].iloc[-1] / 100_000 - 1)
+    assert metrics["bars_seen_in_training"] == 0
+    assert metrics["start"] == pd.to_datetime(equity["timestamp"]).iloc[0].isoformat()
+    assert metrics["bars"] == len(equity) - 1
+    assert metrics["sharpe_ratio_low"] < metrics["sharpe_ratio"] < metrics["sharpe_ratio_high"]
+    assert metrics["average_turnover"] == pytest.approx(equity["turnover"].mean())
+    trades = pd.read_csv(out / "trades.csv")
+    assert metrics["n_trades"] == len(trades) and 0 < metrics["gross_exposure"] <= 1
+    gain = equity["capital"].iloc[-1] - 100_000 + trades["cost"].sum()
+    assert metrics["break_even_cost"] == pytest.approx(gain / trades["value"].abs().sum())
+    assert trades["cost"].sum() == pytest.approx(equity["cost"].sum())
+    closes = {symbol: frame["close"] for symbol, frame in read_bars(work / "bars").items()}
+    opens = pd.to_datetime(trades["time"]) - pd.Timedelta(hours=1)
+    known = [closes[symbol][time] for symbol, time in zip(trades["symbol"], opens, strict=True)]
+    np.testing.assert_allclose(trades["price"], known, rtol=1e-12)
+    np.testing.assert_allclose(trades["shares"] * trades["price"], trades["value"], rtol=1e-12)
+    prices = pd.DataFrame(closes)  # the same span, costs and decisions, by the engine alone
+    prices = prices.set_axis(prices.index + pd.Timedelta(hours=1))[metrics["start"] :]
+    even = pd.DataFrame(0.25, prices.index[:-1:4], prices.columns)
+    equal = backtest_weights(even, prices, transaction_cost=0.0005).metrics()
+    for name in ("total_return", "sharpe_ratio", "max_drawdown", "total_costs"):
+        assert metrics[f"benchmark_{name}"] == pytest.approx(equal[name], rel=1e-9)
+    said = capsys.readouterr().out
+    assert f"(equal weight {equal['total_return']:.6g})" in said and "break_even_cost" in said
+    assert (out / "equity.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_backtest_warns_where_it_covers_training_bars(work, tmp_path, capsys):
+    words = ["--out", str(tmp_path), "--start", "2000-01-01", "--end", "2099-01-01"]
+    assert run(work, "backtest", *words) == 0
+    assert "seen in training" in capsys.readouterr().out
+
+
+def test_report_is_one_page_without_requests(work, tmp_path):
+    out = tmp_path / "report.html"
+    assert main(["report", "--run", str(work / "run"), "--out", str(out)]) == 0
+    page = out.read_text()
+    assert set(re.findall(r"\w+://[^\s\"']+", page)) == {
+        "http://www.w3.org/2000/svg"
+    }  # a namespace
+    assert page.count("<script") == 2  # the explorer's data and its code, which alone is allowed
+    code = page.rsplit("<script>", 1)[1].split("</script>")[0].encode()
+    allowed = base64.b64encode(hashlib.sha256(code).digest()).decode()
+    assert f"script-src 'sha256-{allowed}'\">" in page
+    assert page.count("data:image/png;base64,") == 5
+    assert "drawdown" in page and "<th>break_even_cost</th>" in page and "equal weight" in page
+    assert "SHA-256" in page
+
+
+def test_verify_passes_an_honest_run(work, capsys):
+    assert run(work, "verify") == 0
+    assert "passed" in capsys.readouterr().out
+
+
+def test_a_saved_forecaster_forecasts_without_a_run(work, tmp_path):
+    from crossattn import CrossAttentionForecaster
+
+    CrossAttentionForecaster.load(work / "run").save(tmp_path / "saved")
+    words = ["predict", "--run", str(tmp_path / "saved"), "--data", str(work / "bars")]
+    assert main([*words, "--out", str(tmp_path / "saved.csv")]) == 0
+    assert run(work, "predict", "--out", str(tmp_path / "run.csv")) == 0
+    assert (tmp_path / "saved.csv").read_bytes() == (tmp_path / "run.csv").read_bytes()
+
+
+def test_a_symbol_without_a_bar_has_an_empty_cell_and_no_order(work, tmp_path):
+    frames = read_bars(work / "bars")
+    symbol = next(iter(frames))
+    closed = slice(-700, -640)  # out of sample
+    gone = frames[symbol].index[closed]
+    write_bars({**frames, symbol: frames[symbol].drop(gone)}, tmp_path / "bars")
+    words = ["--run", str(work / "run"), "--data", str(tmp_path / "bars"), "--out"]
+    assert main(["predict", *words, str(tmp_path / "x.csv")]) == 0
+    table = pd.read_csv(tmp_path / "x.csv", index_col="close_time", parse_dates=True)
+    empty = table.loc[gone + pd.Timedelta(hours=1)].isna()
+    assert empty[symbol].all() and not empty.drop(columns=symbol).any(axis=None)
+    assert main(["backtest", *words, str(tmp_path / "bt"), "--rebalance-freq", "1"]) == 0
+    trades = pd.read_csv(tmp_path / "bt" / "trades.csv", parse_dates=["time"])
+    during = trades[trades["time"].isin(gone + pd.Timedelta(hours=1))]
+    assert len(during) and symbol not in set(during["symbol"])
+
+
+def test_durations_on_mixed_sessions(tmp_path, capsys):
+    words = ["simulate", "--assets", "3", "--steps", "1500", "--seed", "3"]
+    assert main([*words, "--out", str(tmp_path / "bars")]) == 0
+    frames = read_bars(tmp_path / "bars")
+    *coins, stock = frames
+    index = frames[stock].index
+    frames[stock] = frames[stock][(index.hour >= 13) & (index.hour < 20) & (index.day_of_week < 5)]
+    frames[stock] = frames[stock].set_index(frames[stock].index + pd.Timedelta("30min"))
+    write_bars(frames, tmp_path / "bars")
+    words = ["train", "--data", str(tmp_path / "bars"), "--run", str(tmp_path / "run")]
+    words += ["--epochs", "1", "--n-models", "1", "--lookback", "2d"]
+    assert main(words) == 2
+    assert f"{stock} never close together" in capsys.readouterr().err
+    assert main([*words, "--horizon", "24h", "--how", "common"]) == 2
+    assert "never close all together" in capsys.readouterr().err
+    assert main([*words, "--horizon", "24h"]) == 0
+    printed = capsys.readouterr().out
+    assert "horizon: 24 h (at most 31 bars): 1 h to 24 h" in printed
+    assert f"known targets, of the symbol's bars: {stock} 9" in printed
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["duration"] == "1 days 00:00:00" and config["lookback"] == 48 + 2 * 7
+    out = tmp_path / "forecasts.csv"
+    assert run(tmp_path, "predict", "--out", str(out)) == 0
+    forecasts = pd.read_csv(out, index_col="close_time", parse_dates=True)
+    closed = forecasts.index.minute == 0
+    assert forecasts[stock].notna().tolist() == (~closed).tolist()
+    assert forecasts[coins].notna().all(axis=1).tolist() == closed.tolist()
+    words = ["--out", str(tmp_path / "out"), "--rebalance-freq", "24h", "--allow-short"]
+    assert run(tmp_path, "backtest", *words) == 0
+    assert "rebalance_freq: 24 h" in capsys.readouterr().out
+    assert run(tmp_path, "verify") == run(tmp_path, "leadlag") == 0
+    page = ["--out", str(tmp_path / "page.html")]
+    assert main(["report", "--run", str(tmp_path / "run"), *page]) == 0
+    assert "at most 31 bars" in (tmp_path / "page.html").read_text()
+
+
+def test_forecasts_are_dated_to_the_fraction_of_a_second(work, tmp_path):
+    frames = read_bars(work / "bars")
+    for frame in frames.values():
+        frame["close_time"] = frame.index + pd.Timedelta(hours=1) - pd.Timedelta(1, "ms")
+    write_bars(frames, tmp_path / "bars")
+    words = ["--run", str(work / "run"), "--data", str(tmp_path / "bars")]
+    assert main(["predict", *words, "--out", str(tmp_path / "x.csv")]) == 0
+    times = pd.to_datetime(pd.read_csv(tmp_path / "x.csv")["close_time"])
+    assert times.iloc[-1] == next(iter(frames.values()))["close_time"].iloc[-1]
+
+
+def test_symbols_that_the_run_does_not_know_are_named(work, tmp_path, capsys):
+    frames = read_bars(work / "bars")
+    first = next(iter(frames))
+    renamed = {("ZZZ" if symbol == first else symbol): f for symbol, f in frames.items()}
+    write_bars(renamed, tmp_path / "other")
+    words = ["predict", "--run", str(work / "run"), "--data", str(tmp_path / "other")]
+    assert main([*words, "--out", str(tmp_path / "x.csv")]) == 2
+    assert first in capsys.readouterr().err and not (tmp_path / "x.csv").exists()

@@ -1,0 +1,156 @@
+"""Parquet and Feather files, and folders of several kinds: read to exact values, or refused."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from standin.exports import BARS, DAYS, EPOCH, NINE, ROWS, TEN, times, write
+
+from crossattn.data import check_frame, read_bars, read_exogenous
+from crossattn.errors import InvalidInputError
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".feather", ".PARQUET"])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {},
+        {"vwap": 1.0, "tags": [["a"], ["b"]]},
+        {"time": [NINE, TEN]},
+        {"time": ["2024-01-31 09:00:00+00", "2024-01-31 10:00:00+00"]},
+        {"time": [EPOCH, EPOCH + 3600]},
+        {"time": [EPOCH * 1000, (EPOCH + 3600) * 1000]},
+        {"time": ROWS["time"].dt.tz_convert("Asia/Tokyo")},
+        {"time": ROWS["time"].astype("datetime64[ns, UTC]")},
+        {"open": ["1.5", "1.5"]},
+        {"volume": np.array([10.5, 10.5], np.float32)},
+        {"symbol": pd.Categorical(["A", "A"])},
+    ],
+    ids=lambda columns: ",".join(columns),
+)
+def test_a_file_of_arrow_is_read_to_its_values(tmp_path, suffix, columns):
+    path = tmp_path / f"AAA{suffix}"
+    getattr(ROWS.assign(**columns), f"to_{suffix[1:].lower()}")(path)
+    pd.testing.assert_frame_equal(read_bars(tmp_path)["AAA"], BARS, check_freq=False)
+
+
+def test_an_index_dates_and_capital_names_in_parquet(tmp_path):
+    BARS.to_parquet(tmp_path / "A.parquet")
+    days = ROWS.rename(columns=str.title).assign(Time=pd.to_datetime(["2024-01-30", "2024-01-31"]))
+    days.to_parquet(tmp_path / "B.parquet")
+    pl.from_pandas(days).with_columns(pl.col("Time").cast(pl.Date)).write_parquet(
+        tmp_path / "C.parquet"
+    )
+    frames = read_bars(tmp_path)
+    pd.testing.assert_frame_equal(frames["A"], BARS, check_freq=False)
+    for symbol in "BC":
+        assert frames[symbol].index.equals(pd.DatetimeIndex(DAYS).tz_convert("UTC"))
+        np.testing.assert_array_equal(frames[symbol].to_numpy(), BARS.to_numpy())
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"time": [1e300, 2e300]}, "row 0: time must be an epoch"),
+        ({"time": [1.5, np.nan]}, "row 1: time must be a time"),
+        ({"time": [1, 2]}, "row 0: time must be an epoch of 1990"),
+        ({"time": pd.to_datetime(["2024-01-31 09:00", "2024-01-31 10:00"])}, "row 0: .*time_zone="),
+        ({"time": pd.to_datetime([NINE, None])}, "row 1: time must be a time"),
+        ({"time": [[1], [2]]}, "time must be"),
+        ({"time": [NINE, None]}, "row 1: time must be"),
+        ({"close": [2.0, np.nan]}, "row 1: close must be a number where other prices"),
+        ({"close": [2.0, np.inf]}, "row 1: close must be a number, got 'inf'"),
+        ({"close": [True, False]}, "row 0: close must be a number, got 'a value of type bool'"),
+        ({"close": [[1.0], [2.0]]}, "row 0: close must be a number, got 'a value of type list"),
+        ({"close": ["2.0", "two"]}, "row 1: close must be a number, got 'two'"),
+        ({"low": [1.0, 0.0]}, "low must be positive"),
+        ({"symbol": ["A", "B"]}, "holds 2 symbols"),
+        ({"Close": [2.0, 2.0]}, "repeats column"),
+    ],
+)
+def test_a_file_of_arrow_that_is_unclear_is_refused(tmp_path, columns, words, refuse):
+    write(ROWS, tmp_path / "AAA.parquet", **columns)
+    refuse(lambda: read_bars(tmp_path), words)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "feather"])
+@pytest.mark.parametrize(
+    "content", [b"hello", b"PAR1", b"PAR1" * 9, b"ARROW1\0\0" * 9, b"\x80\x04."]
+)
+def test_what_is_no_file_of_arrow_is_refused(tmp_path, suffix, content, refuse):
+    (tmp_path / f"AAA.{suffix}").write_bytes(content)
+    refuse(lambda: read_bars(tmp_path), f"is not a readable {suffix.title()} file")
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".feather"])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(damages=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=8)), min_size=1, max_size=6))
+def test_damaged_arrow_is_read_or_refused(tmp_path, suffix, damages):
+    path = tmp_path / f"A{suffix}"
+    write(ROWS, path)
+    content = bytearray(path.read_bytes())
+    for place, piece in damages:
+        start = int(place * len(content))
+        content[start : start + len(piece)] = piece
+    path.write_bytes(content)
+    try:
+        check_frame(read_bars(tmp_path)["A"])
+    except InvalidInputError as error:
+        assert "\n" not in str(error) and "A." in str(error)
+
+
+def link_out(folder):
+    outside = folder.parent / "outside.csv"
+    outside.write_text(times(NINE, TEN))
+    (folder / "B.csv").symlink_to(outside)
+
+
+# name: (what else is in a folder that holds A.csv, words)
+FOLDERS = {
+    "two files of a symbol": (lambda f: write(ROWS, f / "A.parquet"), "A.parquet and A.csv both"),
+    "three kinds": (lambda f: write(ROWS, f / "A.feather"), "A.feather and A.csv both hold 'A'"),
+    "the same name, escaped": (lambda f: (f / "%41.csv").write_text(times(NINE, TEN)), "both hold"),
+    "a link out of the folder": (link_out, "B.csv is a link out of the folder"),
+    "a link to nowhere": (lambda f: (f / "B.csv").symlink_to("nowhere"), "B.csv cannot be read"),
+    "a link to itself": (lambda f: (f / "B.csv").symlink_to("B.csv"), "B.csv|cannot be read"),
+    "a pipe": (lambda f: os.mkfifo(f / "B.csv"), "B.csv cannot be read: it is no regular file"),
+    "a folder": (lambda f: (f / "B.parquet").mkdir(), "B.parquet cannot be read"),
+    "an empty file": (lambda f: (f / "B.feather").touch(), "B.feather is an empty file"),
+    "a broken escape": (lambda f: (f / "B%.csv").write_text(times(NINE, TEN)), "starts no %XX"),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_a_folder_that_is_unclear_is_refused(tmp_path, case, refuse):
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    (folder / "A.csv").write_text(times(NINE, TEN))
+    add, words = FOLDERS[case]
+    add(folder)
+    refuse(lambda: read_bars(folder), words)
+
+
+def test_a_folder_without_bars_says_what_it_holds(tmp_path, refuse):
+    (tmp_path / "A.csv.gz").touch()
+    refuse(
+        lambda: read_bars(tmp_path), "no <symbol>.csv, .parquet or .feather file; it holds A.csv"
+    )
+
+
+def test_exogenous_series_of_other_formats(tmp_path, refuse):
+    series = pd.DataFrame({"time": ROWS["time"], "rate": [1.5, 2.5]})
+    write(series, tmp_path / "a.parquet")
+    (tmp_path / "b.csv").write_text(f"time;rate\n{EPOCH};1,5\n{EPOCH + 3600};2,5\n")
+    for name in ("a.parquet", "b.csv"):
+        table = read_exogenous(tmp_path / name)
+        assert table["rate"].tolist() == [1.5, 2.5] and table.index.equals(BARS.index)
+    (tmp_path / "b.csv").write_text("when,rate\n1,2\n")
+    refuse(lambda: read_exogenous(tmp_path / "b.csv"), "header lacks time; it is 'when,rate'")

@@ -1,0 +1,244 @@
+"""CSV files that could mean two things are refused in one line that says what to do."""
+
+from __future__ import annotations
+
+import pytest
+from standin.exports import (
+    EPOCH,
+    HEADER,
+    MT4,
+    MT5,
+    NEW_YORK,
+    NINE,
+    PRICES,
+    TEN,
+    UTC,
+    semicolons,
+    table,
+    times,
+)
+
+from crossattn.data import read_bars
+
+# name: (text of the file, words of the message, options)
+REFUSED: dict[str, tuple] = {
+    "naive": (times("2024-01-31 09:00", "2024-01-31 10:00"), "line 2: .*time_zone=.*--time-zone"),
+    "naive from the third row on": (
+        times("2024-01-31 00:00", "2024-01-31 10:00"),
+        "line 3: time must be ISO 8601",
+    ),
+    "MetaTrader's server time": (MT5, "line 2: .*time_zone=.*'2024.01.31 09:00:00'"),
+    "MetaTrader 4's": (MT4, "line 1: .*time_zone="),
+    "Alpha Vantage by the minute": (
+        table("timestamp,open,high,low,close,volume", "2024-01-31 05:00:00", "2024-01-31 04:00:00"),
+        "line 2: .*time_zone=",
+    ),
+    "some zoned": (times(NINE, "2024-01-31 10:00"), "line 3: .*in every row or none"),
+    "an unknown zone": (
+        times("2024-01-31 09:00 EST", "2024-01-31 10:00 EST"),
+        "line 2: .*'2024-01-31 09:00 EST'",
+    ),
+    "an hour that is skipped": (
+        times("2024-03-10 02:30", "2024-03-10 03:30"),
+        "no unique clock of America/New_York",
+        NEW_YORK,
+    ),
+    "an hour that could be two": (
+        times("2024-11-03 01:30", "2024-11-03 04:30"),
+        "no unique clock of America/New_York",
+        NEW_YORK,
+    ),
+    "day or month": (times("01/02/2024", "02/02/2024"), "line 2: .*day and month .*date_format="),
+    "day or year": (times("01/02/03", "02/02/03"), "line 2: .*date_format="),
+    "thirteenth month": (times("13/13/2024", "14/13/2024"), "line 2: .*date_format="),
+    "no such day": (times("2024-02-30", "2024-02-31"), "line 2: time must be ISO 8601"),
+    "no such month": (times("31 Foo 2024", "31 Foo 2024"), "line 2: time must be"),
+    "no such hour": (times("2024-01-31T25:00Z", TEN), "line 2: time must be"),
+    "thirteen in the morning": (
+        times("01/31/2024 13:00 AM", "01/31/2024 13:30 AM"),
+        "line 2: time",
+        UTC,
+    ),
+    "two habits": (times("31.01.2024 09:00Z", "2024-01-31 10:00Z"), "line 3: time must be"),
+    "dates, then a clock": (times("2024-01-30", TEN), "in every row or none"),
+    "epoch, then ISO": (times(f"{EPOCH}", TEN), "line 3: time must be an epoch like"),
+    "ISO, then epoch": (times(NINE, f"{EPOCH + 3600}"), "line 3: .*in every row or none"),
+    "Excel's days": (times("45322.375", "45322.417"), "line 2: .*1990 to 2100.*unit="),
+    "Excel's rounded epochs": (times("1.70669E+12", "1.70670E+12"), "line 2: time must be"),
+    "row numbers as times": (times("0", "1"), "line 2: .*unit="),
+    "a zero among epochs": (times("0", f"{EPOCH}"), "line 2: .*unit="),
+    "beyond 64 bits": (times(f"{EPOCH}", "9" * 19), "line 3: time must be an epoch"),
+    "beyond its unit": (times(f"{EPOCH}000", f"{EPOCH}001"), "an epoch of its unit", {"unit": "s"}),
+    "the last year": (times("9999-12-31T22:00Z", "9999-12-31T23:00Z"), "years 1678 to 2261"),
+    "the first year": (times("0001-01-01T02:00+05:00", TEN), "years 1678 to 2261|line 2: time"),
+    "an offset of days": (times("2024-01-31 9:00+99:00", "2024-01-31 10:00+99:00"), "line 2: time"),
+    "beyond 2100": (times(f"{EPOCH}", "5000000000"), "line 3: .*unit="),
+    "empty time": (times(NINE, ""), "line 3: time"),
+    "only empty times": (times("", ""), "line 2: time"),
+    "wrong date format": (times(NINE, TEN), "line 2: .*date_format '%d'", {"date_format": "%d"}),
+    "newest first in the own format": (times(TEN, NINE), "is earlier than"),
+    "unsorted": (
+        table("date,open,high,low,close,volume", "2024-01-02", "2024-01-01")
+        + f"2024-01-05,{PRICES}\n",
+        "is earlier",
+    ),
+    "repeated": (times(NINE, NINE), "repeats"),
+    "repeated hour, zoned": (times("2024-11-03 01:00-04", "2024-11-03 01:00-04"), "repeats"),
+    "no header": (
+        table(None, NINE, TEN),
+        "header lacks time,open.*there is none.*columns=\\('time'",
+    ),
+    "HistData": (
+        table(None, "20240131 090000", "20240131 100000", ";"),
+        "first line is '20240131 090000;1.5",
+    ),
+    "six columns without header": (
+        table(None, f"{EPOCH}", f"{EPOCH + 3600}"),
+        "header lacks .*columns=",
+    ),
+    "eight columns without header": (f"{EPOCH},{PRICES},7,8\n" * 2, "header lacks"),
+    "unknown names": (table("when,a,b,c,d,e", NINE, TEN), "header lacks .*it is 'when,a,b,c,d,e'"),
+    "no close": (
+        f"time,open,high,low,Adj Close,volume\n{NINE},{PRICES}\n",
+        "lacks close.*columns={'close'",
+    ),
+    "no volume": (f"time,open,high,low,close\n{NINE},1,1,1,1\n", "lacks volume.*{'volume': None}"),
+    "a word": ("hello\n", "not a CSV file: the header lacks time"),
+    "a web page": ("<html>\n<body>, </body>\n", "no bars"),
+    "JSON": ('[{"time": 1, "open": 2}]\n', "not a CSV file: line 1"),
+    "spaces between columns": ("time open high low close volume\n", "header lacks"),
+    "repeated column": (
+        table(f"{HEADER},close", NINE, TEN, prices=f"{PRICES},2"),
+        "repeats column 'close'",
+    ),
+    "Close and close": (
+        table(f"{HEADER},Close", NINE, TEN, prices=f"{PRICES},2"),
+        "repeats column",
+    ),
+    "header alone": (HEADER + "\n", "no bars"),
+    "comments alone": ("# a,b\n# c,d\n", "header lacks"),
+    "commas alone": (",,,\n,,,\n", "no bars"),
+    "blank": ("\n \n", "empty file"),
+    "cut within a row": (times(NINE, TEN)[:-10], "line 3: the row ends after 4 of 6 fields"),
+    "cut in the middle": (times(f"{NINE},1.5\n{NINE}", TEN), "line 2: the row ends after 2 of 6"),
+    "cut within a number": (
+        (times(NINE, TEN) + times(NINE, TEN)[len(HEADER) + 1 :])[:-3],
+        "line 5: .*was the file cut",
+    ),
+    "cut within decimals": (
+        f"{HEADER}\n"
+        + "".join(f"{t},1,2,1,2,0.1234567890{n}\n" for t, n in ((NINE, 12), (TEN, 3)))
+        + "2024-01-31T11:00:00Z,1,2,1,2,0.12",
+        "line 4: volume must be a number with as many decimals",
+    ),
+    "cut within a time": (times(NINE, TEN) + "2024-01-31T1", "line 4: the row ends after 1 of 6"),
+    "a row too long": (
+        table(HEADER, NINE, TEN, prices=f"{PRICES},1"),
+        "line 2: not a CSV row: 7 fields",
+    ),
+    "an open quote": (table(HEADER, NINE, f'"{TEN}'), "not a CSV file"),
+    "binary": (bytes(range(256)), "not a UTF-8"),
+    "a zero byte": (times(NINE, TEN) + "\0", "not a text"),
+    "Latin-1": (times(NINE, TEN).replace("time", "zeit\u00e9").encode("latin-1"), "not a UTF-8"),
+    "an archive": (b"PK\x03\x04\xff\xfe", "not a UTF-8"),
+    "thousands or decimals": (
+        semicolons("1,500;2,500;1,000;2,000;10"),
+        "'1,500' may be .*decimal=",
+    ),
+    "comma and point decimals": (
+        semicolons("1,5;2.5;1,0;2,0;10"),
+        "line 2: high must be a number, got '2.5'",
+    ),
+    "quoted decimal commas": (
+        table(HEADER, NINE, TEN).replace("2.0", '"2,05"'),
+        "line 2: open must be a number, got '1.5'",
+    ),
+    **{
+        f"price {text!r}": (
+            table(HEADER, NINE, TEN, prices=f"1.5,2.5,{text},2.0,10"),
+            f"line 2: low must be {words}",
+        )
+        for text, words in {
+            "": "a number where other",
+            "null": "a number where other",
+            "abc": "a number",
+            "inf": "a number",
+            "1_0": "a number",
+            "0x1": "a number",
+            "1 000": "a number",
+            "--1": "a number",
+            "1e999": "a number",
+            "½": "a number",
+            "٣": "a number",
+            "1.2.3": "a number",
+            "True": "a number",
+            "10%": "a number",
+        }.items()
+    },
+    "zero price": (table(HEADER, NINE, TEN, prices="1.5,2.5,0,2.0,10"), "low must be positive"),
+    "negative price": (
+        table(HEADER, NINE, TEN, prices="1.5,2.5,-1,2.0,10"),
+        "low must be positive",
+    ),
+    "negative volume": (
+        table(HEADER, NINE, TEN, prices="1.5,2.5,1,2.0,-10"),
+        "volume must be zero or more",
+    ),
+    "high below low": (
+        table(HEADER, NINE, TEN, prices="1.5,0.5,1,2.0,10"),
+        "high must be at least low",
+    ),
+    "close above high": (
+        table(HEADER, NINE, TEN, prices="1.5,2.5,1,2.6,10"),
+        "close must be between",
+    ),
+    "past the rounding": (
+        table(HEADER, NINE, TEN, prices="1.5,1.99999,1,2.0,10"),
+        "close must be between",
+    ),
+    "columns in the wrong order": (
+        table("time,high,open,low,close,volume", NINE, TEN),
+        "open must be between",
+    ),
+    "only null rows": (table(HEADER, NINE, TEN, prices="null,null,null,null,null"), "no bars"),
+    "many symbols": (
+        f"{HEADER},symbol\n{NINE},{PRICES},A\n{NINE},{PRICES},B\n",
+        "holds 2 symbols \\(A, B\\): write one file",
+    ),
+    "yfinance, many symbols": (
+        "Price,Close,Close\nTicker,A,B\nDate,,\n2024-01-30,2,2\n",
+        "holds 2 symbols",
+    ),
+    "close before open": (
+        f"{HEADER},close_time\n{NINE},{PRICES},{NINE}\n{TEN},{PRICES},{TEN}\n",
+        "close_time must be later",
+    ),
+    "unit": (times(NINE, TEN), "unit must be one of s, ms, us, ns, got 'h'", {"unit": "h"}),
+    "decimal": (times(NINE, TEN), "decimal must be one of", {"decimal": ";"}),
+    "zone": (
+        times(NINE, TEN),
+        "time_zone must be a zone such as 'UTC'.*'Mars'",
+        {"time_zone": "Mars"},
+    ),
+    "zone is a path": (times(NINE, TEN), "time_zone must be", {"time_zone": "../../etc/passwd"}),
+    "zone is a number": (times(NINE, TEN), "time_zone must be", {"time_zone": 3}),
+    "format is a number": (times(NINE, TEN), "date_format must be a text", {"date_format": 3}),
+    "columns is a text": (times(NINE, TEN), "columns must be", {"columns": "time"}),
+    "columns of numbers": (times(NINE, TEN), "columns must be", {"columns": [1, 2]}),
+    "columns too few": (times(NINE, TEN), "columns must name all 6", {"columns": ["time", "open"]}),
+    "columns that are not there": (
+        times(NINE, TEN),
+        "there is no 'x' in",
+        {"columns": {"close": "x"}},
+    ),
+    "columns of no bar": (times(NINE, TEN), "columns must be", {"columns": {"price": "close"}}),
+    "no close at all": (times(NINE, TEN), "columns must be", {"columns": {"close": None}}),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_file_that_is_unclear_is_refused_in_one_line(tmp_path, case, refuse):
+    text, words, options = (*REFUSED[case], {})[:3]
+    content = text if isinstance(text, bytes) else text.encode()
+    (tmp_path / "AAA.csv").write_bytes(content)
+    refuse(lambda: read_bars(tmp_path, **options), words)
