@@ -41,6 +41,6 @@ from .training.loop import TrainingResult as TrainingResult
 from .training.loop import train_cross_attention_model as train_cross_attention_model
 from .training.prediction import predict as predict
 from .windows.dataset import CrossAttentionData as CrossAttentionData
-from .windows.dataset import prepare_cross_attention_data as prepare_cross_attention_data
+from .windows.prepare import prepare_cross_attention_data as prepare_cross_attention_data
 
 __version__: str

@@ -30,9 +30,10 @@ LARGEST_SVG = 250_000  # bytes; a larger figure of a notebook is a PNG at twice 
 
 
 def use_style() -> None:
-    """Set the book's look; one call at the top of a chapter.
+    """Set the plot style of the book: colours, spines, titles, SVG figures.
 
-    In a notebook, figures are SVG from then on, or PNG at twice the size where SVG is large.
+    One call at the top of a chapter. Figures of a notebook are then SVG, or PNG at twice the size
+    where SVG is large.
     """
     import matplotlib as mpl
 

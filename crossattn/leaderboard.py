@@ -45,7 +45,8 @@ from crossattn.portfolio.strategy import CrossAttentionBacktest
 from crossattn.simulate.market import simulate_market
 from crossattn.simulate.scenarios import SCENARIOS
 from crossattn.sources.samples import load_sample, sample_names
-from crossattn.windows.dataset import CrossAttentionData, prepare_cross_attention_data
+from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.prepare import prepare_cross_attention_data
 
 VERSION = "1"
 SEEDS = tuple(range(90_001, 90_011))  # of version 1, frozen: nothing was tuned on them

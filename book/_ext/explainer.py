@@ -102,7 +102,7 @@ def weights_of(forecaster, train, val) -> dict:
 
     series = forecaster._tokenizer.series(val)
     index = TokenIndex(series.channels)
-    content = forecaster._content
+    content = forecaster._mixture.content
     if content is None:  # not in the mix: what it attends to is shown all the same
         content = ContentPart.fit(
             series,
@@ -115,7 +115,7 @@ def weights_of(forecaster, train, val) -> dict:
         )
     tokens = []
     for i in range(len(forecaster.symbols_)):
-        used, beta = forecaster._static.row(i)
+        used, beta = forecaster._mixture.static.row(i)
         decays = [index.channels[k].decay for k in index.channel[used]]
         rows = zip(used, decays, beta, strict=True)
         tokens.append(
@@ -126,7 +126,7 @@ def weights_of(forecaster, train, val) -> dict:
                     int(index.lag[k]),
                     float(decay),
                     float(b),
-                    float(forecaster._centre[k]),
+                    float(forecaster._mixture.centre[k]),
                 ]
                 for k, decay, b in rows
             ]
@@ -138,7 +138,7 @@ def weights_of(forecaster, train, val) -> dict:
     return {
         "lags": MAX_LAG + 1,
         "drift": forecaster.drift_.tolist(),
-        "offset": forecaster._static.offset.tolist(),
+        "offset": forecaster._mixture.static.offset.tolist(),
         "tokens": tokens,
         "volumeCentre": forecaster._tokenizer.centre["relative_volume"].tolist(),
         "volumeSpread": forecaster._tokenizer.spread["relative_volume"].tolist(),

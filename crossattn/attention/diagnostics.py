@@ -1,6 +1,8 @@
 """Attention diagnostics: entropy, effective number of leaders, collapse.
 
 They describe the map; whether the leaders are right is another question.
+
+Built in chapter: Multi-head cross-asset attention
 """
 
 from __future__ import annotations
@@ -32,8 +34,6 @@ def attention_entropy(attention: Tensor, dim: int = -1) -> Tensor:
     --------
     >>> attention_entropy(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
     tensor([0.6931, 0.0000])
-
-    Built in chapter: Multi-head cross-asset attention
     """
     # The derivative of a ln a is infinite at 0, where masked keys are: they count as constants.
     present = torch.where(attention > 0, attention, 1.0)
@@ -59,8 +59,6 @@ def effective_number(attention: Tensor, dim: int = -1) -> Tensor:
     --------
     >>> effective_number(torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.0, 0.0]]))
     tensor([2., 1., 0.])
-
-    Built in chapter: Multi-head cross-asset attention
     """
     concentration = attention.square().sum(dim=dim)
     return torch.where(concentration > 0, 1 / concentration.clamp(min=1e-30), 0.0)
@@ -100,8 +98,6 @@ def collapse_meter(attention: Tensor) -> Collapse:
     >>> each_on_itself = torch.eye(3).expand(1, 1, 3, 3)
     >>> collapse_meter(each_on_itself).effective_leaders.round(decimals=3)
     tensor([3.])
-
-    Built in chapter: Multi-head cross-asset attention
     """
     if attention.dim() < 3:
         raise InvalidInputError(

@@ -1,4 +1,7 @@
-"""Positional encodings: sinusoidal, learned, relative bias, calendar."""
+"""Positional encodings: sinusoidal, learned, relative bias, calendar.
+
+Built in chapter: Positions
+"""
 
 from __future__ import annotations
 
@@ -44,8 +47,6 @@ def sinusoidal_encoding(n_steps: int, d_model: int) -> Tensor:
     >>> sinusoidal_encoding(2, 3)
     tensor([[0.0000, 1.0000, 0.0000],
             [0.8415, 0.5403, 0.0022]])
-
-    Built in chapter: Positions
     """
     check_sizes(n_steps=n_steps, d_model=d_model)
     position = torch.arange(n_steps, dtype=torch.float64)[:, None]
@@ -67,8 +68,6 @@ class SinusoidalPositions(nn.Module):
     --------
     >>> SinusoidalPositions(5)(torch.zeros(2, 3, 7, 5)).shape
     torch.Size([2, 3, 7, 5])
-
-    Built in chapter: Positions
     """
 
     def __init__(self, d_model: int) -> None:
@@ -101,8 +100,6 @@ class LearnedPositions(nn.Module):
     --------
     >>> LearnedPositions(max_steps=10, d_model=5)(torch.zeros(2, 3, 7, 5)).shape
     torch.Size([2, 3, 7, 5])
-
-    Built in chapter: Positions
     """
 
     def __init__(self, max_steps: int, d_model: int) -> None:
@@ -141,8 +138,6 @@ class RelativePositionBias(nn.Module):
     --------
     >>> RelativePositionBias(n_heads=2, max_distance=4)(7).shape
     torch.Size([2, 7, 7])
-
-    Built in chapter: Positions
     """
 
     def __init__(self, n_heads: int, max_distance: int) -> None:
@@ -178,8 +173,6 @@ class CalendarEncoding(nn.Module):
     >>> layer = CalendarEncoding(d_model=5, periods=(24.0, 7.0))
     >>> layer(torch.zeros(2, 3, 7, 5), calendar=torch.zeros(2, 7, 2)).shape
     torch.Size([2, 3, 7, 5])
-
-    Built in chapter: Positions
     """
 
     def __init__(

@@ -1,6 +1,8 @@
 """Sparse attention: alternatives to softmax that give exact zeros.
 
 Each is a ``normalise(scores, mask)`` for a layer. None saves time: all pairs are scored first.
+
+Built in chapter: Many assets
 """
 
 from __future__ import annotations
@@ -37,8 +39,6 @@ def top_k_softmax(scores: Tensor, mask: Tensor | None = None, *, k: int) -> Tens
     --------
     >>> top_k_softmax(torch.tensor([[0.0, 1.0, 1.0]]), k=2)
     tensor([[0.0000, 0.5000, 0.5000]])
-
-    Built in chapter: Many assets
     """
     check_int("k", k)
     if k >= scores.shape[-1]:
@@ -83,8 +83,6 @@ def entmax(scores: Tensor, mask: Tensor | None = None, *, alpha: float = 1.5) ->
     --------
     >>> entmax(torch.tensor([[0.0, 2.0, 2.0]]))
     tensor([[0.0000, 0.5000, 0.5000]])
-
-    Built in chapter: Many assets
     """
     try:
         from entmax import entmax15, sparsemax

@@ -31,8 +31,6 @@ class TemporalSelfAttention(HeadProjections):
     >>> output, attention = TemporalSelfAttention(d_model=8, n_heads=2)(x[:, :, -1:], x)
     >>> output.shape, attention.shape
     (torch.Size([4, 3, 1, 8]), torch.Size([4, 3, 2, 1, 5]))
-
-    Built in chapter: The full model
     """
 
     def __init__(self, d_model: int, n_heads: int, dropout: float = 0.1) -> None:

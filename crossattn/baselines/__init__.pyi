@@ -3,9 +3,7 @@ from .covariance import CovarianceForecaster as CovarianceForecaster
 from .covariance import EWMACovariance as EWMACovariance
 from .covariance import WindowCovariance as WindowCovariance
 from .linear import VAR as VAR
-from .naive import EqualWeight as EqualWeight
 from .naive import LastValue as LastValue
-from .naive import Momentum as Momentum
 from .naive import OwnLagAR as OwnLagAR
 from .naive import Zero as Zero
 from .neural import Crossformer as Crossformer

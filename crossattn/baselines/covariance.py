@@ -196,8 +196,6 @@ class EWMACovariance(CovarianceBaseline):
     References
     ----------
     J.P. Morgan (1996), "RiskMetrics technical document".
-
-    Built in chapter: Portfolios of forecast risk.
     """
 
     def __init__(self, half_life: float | None = RISK_METRICS) -> None:
@@ -235,8 +233,6 @@ class WindowCovariance(CovarianceBaseline):
     ----------
     Ledoit and Wolf (2004), "A well-conditioned estimator for large-dimensional covariance
     matrices", Journal of Multivariate Analysis 88(2).
-
-    Built in chapter: Portfolios of forecast risk.
     """
 
     def __init__(self, estimator: Any = None, window: int = 252) -> None:
@@ -285,8 +281,6 @@ class DCC(CovarianceBaseline):
     Engle (2002), "Dynamic conditional correlation", Journal of Business & Economic Statistics
     20(3). Pakel, Shephard, Sheppard and Engle (2021), "Fitting vast dimensional time-varying
     covariance models", same journal 39(3).
-
-    Built in chapter: Portfolios of forecast risk.
     """
 
     def _fit(self, train, val):

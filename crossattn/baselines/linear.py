@@ -23,7 +23,7 @@ LASSO_GRID = np.logspace(0, -2.5, 26)  # penalty over the smallest that leaves n
 
 
 class VAR(Baseline):
-    """Regress every asset's target on all assets' newest log returns.
+    """Vector autoregression (VAR): regress each asset's target on all assets' lagged log returns.
 
     Parameters
     ----------

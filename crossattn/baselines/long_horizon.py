@@ -52,7 +52,7 @@ def training_mean(train: np.ndarray, val: np.ndarray, lookback: int, horizon: in
 
 
 class Linear:
-    """One linear map from the past to the future, shared by all series, by ridge regression.
+    """Linear baseline: one ridge regression from past to future, shared by all series.
 
     After Zeng et al. (2023): past and future relative to the last value, least squares instead of
     their gradient descent.
@@ -85,7 +85,7 @@ class Linear:
 
 
 class InvertedTransformer:
-    """One token a series, attention across series: after Liu et al. (2024), iTransformer.
+    """iTransformer (Liu et al., 2024): one token a series, attention across series.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Baselines with little or nothing to fit: a model that does not beat these has learned nothing.
+"""Naive baselines: no change, last value, own lags.
 
 Built in chapter: Honest comparison.
 """
@@ -23,20 +23,6 @@ class Zero(Baseline):
         return np.zeros((len(data), len(order)))
 
 
-class EqualWeight(Baseline):
-    """Forecast one and the same return for every asset: the mean of all training targets.
-
-    What ranks or scales by forecasts then holds equal weights.
-    """
-
-    def _fit(self, train, val):
-        targets = np.asarray(train.y)
-        self.level_ = float(np.nanmean(targets)) if np.isfinite(targets).any() else 0.0
-
-    def _predict(self, data, order):
-        return np.full((len(data), len(order)), self.level_)
-
-
 class LastValue(Baseline):
     """Forecast that the last return repeats: the simple return of the newest ``horizon`` bars.
 
@@ -49,36 +35,8 @@ class LastValue(Baseline):
         return np.expm1(lagged_log_returns(data, n_bars, order).sum(axis=2))
 
 
-class Momentum(Baseline):
-    """Forecast that each asset's recent mean return goes on.
-
-    Parameters
-    ----------
-    window : int, optional
-        Bars in the mean; by default, and at most, the whole lookback.
-
-    References
-    ----------
-    Jegadeesh and Titman (1993), "Returns to Buying Winners and Selling Losers", Journal of
-    Finance 48(1).
-    """
-
-    def __init__(self, window: int | None = None) -> None:
-        self.window = window
-
-    def _fit(self, train, val):
-        if self.window is not None:
-            check_int("window", self.window)
-
-    def _predict(self, data, order):
-        self._return_column()
-        n_bars = min(self.window or data.lookback, data.lookback)
-        mean = lagged_log_returns(data, n_bars, order).mean(axis=2)
-        return np.expm1(self.horizon_ * mean)
-
-
 class OwnLagAR(Baseline):
-    """Autoregression of each asset on its own past: what can be known without looking across.
+    """Autoregression of each asset on its own past, without any other asset.
 
     Parameters
     ----------

@@ -186,7 +186,7 @@ class NeuralBaseline(Baseline):
 
 
 class SingleAssetLSTM(NeuralBaseline):
-    """An LSTM that reads each asset alone: it cannot look across.
+    """LSTM of single assets: each is forecast from its own past alone.
 
     References
     ----------
@@ -197,13 +197,13 @@ class SingleAssetLSTM(NeuralBaseline):
 
 
 class MultiAssetRNN(NeuralBaseline):
-    """LSTM over the vector of all assets: uses other assets without saying which."""
+    """LSTM over the vector of all assets: cross-asset, without attention."""
 
     architecture = JointLSTM
 
 
 class DLinear(NeuralBaseline):
-    """Two linear maps, of each asset's moving average and of the rest.
+    """DLinear: two linear maps, of each asset's moving average and of the rest.
 
     References
     ----------
@@ -215,7 +215,7 @@ class DLinear(NeuralBaseline):
 
 
 class PatchTST(NeuralBaseline):
-    """Self-attention over patches of each asset's own past, after PatchTST.
+    """PatchTST: self-attention over patches of each asset's own past.
 
     Notes
     -----
@@ -232,7 +232,7 @@ class PatchTST(NeuralBaseline):
 
 
 class Crossformer(NeuralBaseline):
-    """Two-stage attention, across time and then across assets through routers, after Crossformer.
+    """Crossformer: attention across time, then across assets through routers.
 
     Notes
     -----
@@ -249,7 +249,7 @@ class Crossformer(NeuralBaseline):
 
 
 class MarketGatedTransformer(NeuralBaseline):
-    """Market-gated features, attention within and across stocks, after MASTER.
+    """MASTER: market-gated features, attention within and across stocks.
 
     Notes
     -----
@@ -266,7 +266,7 @@ class MarketGatedTransformer(NeuralBaseline):
 
 
 class VariateTokenTransformer(NeuralBaseline):
-    """Self-attention over assets, one token an asset, after iTransformer.
+    """iTransformer: self-attention over assets, one token an asset.
 
     Notes
     -----

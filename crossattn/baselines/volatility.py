@@ -1,7 +1,9 @@
 """Volatility baselines: exponential mean, HAR, GARCH and a spillover VAR.
 
 All forecast ``data.realised_volatility`` from what it adds up: squared log returns, or variances by
-the data's ``volatility_estimator``. Built in chapter: Forecasting risk.
+the data's ``volatility_estimator``.
+
+Built in chapter: Forecasting risk.
 """
 
 from __future__ import annotations

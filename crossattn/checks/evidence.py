@@ -1,4 +1,7 @@
-"""Checks of p-values of many pairs and of permutation tests."""
+"""Checks of p-values of many pairs and of permutation tests.
+
+Built in chapter: Who really leads?
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,6 @@ def check_false_discovery(fn: Callable) -> Iterator[str]:
     >>> from crossattn.evidence.inference import benjamini_hochberg
     >>> check_false_discovery(benjamini_hochberg)
     check_false_discovery: 2 stages passed
-
-    Built in chapter: Who really leads?
     """
     p = np.array([0.9, 0.011, 0.03, 0.0004, 0.032, 0.2, 0.012])
     order = np.argsort(p)
@@ -62,8 +63,6 @@ def check_p_value(fn: Callable) -> Iterator[str]:
     ------
     CheckFailedError
         A p-value of exactly 0, the wrong tail, ties that are not counted.
-
-    Built in chapter: Who really leads?
     """
     null = np.array([0.1, 0.4, 0.2, 0.9, 0.5, 0.3, 0.8, 0.6, 0.7])
 

@@ -233,7 +233,7 @@ def load_windows(
     include_latest: bool = False,
 ) -> CrossAttentionData:
     """Make the windows that the model was trained on, from any bars of its symbols."""
-    from crossattn.windows.dataset import prepare_cross_attention_data
+    from crossattn.windows.prepare import prepare_cross_attention_data
 
     return prepare_cross_attention_data(
         {symbol: frames[symbol] for symbol in run.symbols},

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     """Simulate or load bars, fit, test, backtest, and write ``report.html``."""
     from crossattn.forecaster import CrossAttentionForecaster
     from crossattn.report import write_report
-    from crossattn.windows.dataset import prepare_cross_attention_data
+    from crossattn.windows.prepare import prepare_cross_attention_data
 
     started = time.monotonic()
     market, frames, source = _bars(args)
@@ -107,7 +107,7 @@ def _forecast_section(forecast, train, val, test, market):
 
 
 def _evidence_sections(forecaster, test, market):
-    """Show raw attention, which always points somewhere, beside the lead-lag test."""
+    """Show raw attention, which sums to one in any market, beside the lead-lag test."""
     from crossattn.cli._run_folder import FIGURES
     from crossattn.figures import attention_heatmap, use_style
     from crossattn.report import Section, leaders_section
@@ -118,8 +118,8 @@ def _evidence_sections(forecaster, test, market):
     return [
         Section(
             "Where attention looks",
-            "Attention weights say what a forecast reads: a row sums to one even where "
-            "nobody leads. They are a hint, not a finding; the test below is.",
+            "Attention weights show what a forecast reads: each row sums to one even in a market "
+            "without leaders. They are a hint, not a finding; the test below is.",
             figure=attention_heatmap(attention, test.symbols),
             caption="Mean attention over time, summed over lags.",
         ),

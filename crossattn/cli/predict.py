@@ -72,8 +72,8 @@ def run(args: argparse.Namespace) -> None:
             table.to_csv(temporary, index=path != args.orders)
     newest = files[args.out].iloc[-1]
     if newest.isna().any():
-        silent = ", ".join(newest.index[newest.isna()])
-        echo(f"no forecast at {newest.name}: {silent} (no bar closed then)")
+        missing = ", ".join(newest.index[newest.isna()])
+        echo(f"no forecast at {newest.name}: {missing} (no bar closed then)")
     echo(f"wrote: {len(times)} forecasts of {len(run.symbols)} symbols to {args.out}")
 
 

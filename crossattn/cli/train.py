@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
     from crossattn.data.doctor import check_bars
     from crossattn.data.files import read_bars, read_exogenous
     from crossattn.training.distributed import DistributedContext
-    from crossattn.windows.dataset import prepare_cross_attention_data
+    from crossattn.windows.prepare import prepare_cross_attention_data
 
     is_network = _is_network(args)
     if args.walk_forward and args.target == "volatility":

@@ -258,3 +258,8 @@ def _values_of_arrow(column) -> list[str] | np.ndarray | pd.DatetimeIndex:
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return ["" if text is None else text for text in column.to_pylist()]
     return [f"a value of type {kind}"] * len(column)
+
+
+def read_table(path: Path, content: bytes) -> RawTable:
+    """Return the table in a file's content, CSV or of Arrow by its name."""
+    return (csv_table if path.suffix.lower() == ".csv" else arrow_table)(path, content)

@@ -2,6 +2,8 @@
 
 A bar is dated by its open, as venues date it, but is known only when it closes. Everything computed
 from bars in this package is keyed by :func:`close_times`, never by the open.
+
+Built in chapter: Data and clocks.
 """
 
 from __future__ import annotations
@@ -59,7 +61,6 @@ def check_frame(frame: Frame, symbol: str = "frame") -> Frame:
 
     Notes
     -----
-    Built in chapter: Data and clocks.
 
     Examples
     --------
@@ -211,7 +212,6 @@ def close_times(frame: Frame, symbol: str = "frame") -> pd.DatetimeIndex:
 
     Notes
     -----
-    Built in chapter: Data and clocks.
 
     Examples
     --------

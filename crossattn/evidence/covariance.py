@@ -63,8 +63,6 @@ def score_covariance(
     Engle and Colacito (2006), "Testing and valuing dynamic correlations for asset allocation",
     Journal of Business & Economic Statistics 24(2).
 
-    Built in chapter: Portfolios of forecast risk.
-
     Examples
     --------
     >>> rng = np.random.default_rng(0)

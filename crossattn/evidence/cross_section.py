@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike
 from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import newey_west_lags, robust_mean_t
-from crossattn.windows.dataset import CrossAttentionData, forward_returns
+from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.spans import forward_returns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""Diebold-Yilmaz connectedness: whose shocks make the forecast errors of whom.
+"""Diebold-Yilmaz connectedness: shares of forecast error variance by source of shock.
 
 Built in chapter: Spillovers and crises.
 """

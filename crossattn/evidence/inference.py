@@ -19,7 +19,7 @@ OWN_LAGS = 3  # the follower's last returns, allowed for in every test
 MIN_EFFECTIVE = 10.0  # fewest effective days on which a p-value is given
 MIN_BLOCKS = 60  # where the test part spans fewer days, a block is a sixtieth of it
 ROWS_PER_REGRESSOR = 20
-SILENT = 1e-6  # a contribution that varies less, in standard deviations of the target, is none
+NEGLIGIBLE = 1e-6  # standard deviations of the target: a contribution that varies less is none
 DAY = 86_400
 
 
@@ -71,7 +71,7 @@ def contribution_scores(
     not of residuals), so t cannot exceed the root of the number of days: few days never give a
     small p-value. The degrees of freedom are ``n_effective - 1`` with Kish's number of days,
     :math:`(\\sum I_d)^2 / \\sum I_d^2` for the information :math:`I = \\sum H^2 \\sigma^2` of each
-    day: it depends on contributions and volatility, not on what came, so that leaving out pairs
+    day: it depends on contributions and volatility, not on later returns, so that leaving out pairs
     with fewer than ten days selects nothing. With more sources than a twentieth of the rows, the
     largest contributions enter one by one and the others as one sum.
 
@@ -108,7 +108,7 @@ def contribution_scores(
     spread = ((total[last] - total[first]) / scale).std()
 
     columns = parts / scale[:, None]
-    active = np.flatnonzero(columns.std(axis=0) > SILENT * spread)
+    active = np.flatnonzero(columns.std(axis=0) > NEGLIGIBLE * spread)
     own = np.append(np.zeros(OWN_LAGS), returns / volatility)
     own = own[first[:, None] + OWN_LAGS - 1 - np.arange(OWN_LAGS)]  # newest first
     residual = _residualised(_clipped(columns[:, active]), np.c_[1.0 / scale, own])  # (n, K)
@@ -151,7 +151,7 @@ def contribution_scores(
 
 
 def known_steps(closes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Steps between consecutive known closes: first row, log return, volatility known before it.
+    """Return each step between known closes: first row, log return, volatility known before it.
 
     A step across a gap (longer than the median step) is larger than an ordinary one; the typical
     ratio enters its volatility.
@@ -194,8 +194,8 @@ def _residualised(columns: np.ndarray, nuisance: np.ndarray) -> np.ndarray:
     """
     n_rows, n_columns = columns.shape
     size = np.sqrt((columns**2).mean(axis=0))
-    room = max(n_rows // ROWS_PER_REGRESSOR - nuisance.shape[1], 1)
-    single, rest = np.split(np.argsort(-size, kind="stable"), [min(room, n_columns)])
+    most = max(n_rows // ROWS_PER_REGRESSOR - nuisance.shape[1], 1)
+    single, rest = np.split(np.argsort(-size, kind="stable"), [min(most, n_columns)])
     total = columns[:, rest].sum(axis=1, keepdims=True)[:, : len(rest) > 0]
     design = np.hstack([columns[:, single], nuisance, total])
     design = design / _positive(np.sqrt((design**2).mean(axis=0)))
@@ -233,7 +233,7 @@ class RobustFit:
         Coefficients, without the intercept, and their standard errors.
     covariance : ndarray of shape (n_regressors, n_regressors)
     freedom : ndarray of shape (n_regressors,)
-        Effective degrees of freedom of each error: small where a few wild bars decide.
+        Effective degrees of freedom of each error: small where a few outliers decide.
     """
 
     slope: np.ndarray
@@ -282,7 +282,7 @@ def robust_regression(
     lags : int
         Autocovariances counted, with the triangular (Bartlett) kernel; 0 is White's estimator.
     leverage : bool
-        Divide each residual by one minus its leverage (HC3): a wild bar pulls the fit towards
+        Divide each residual by one minus its leverage (HC3): an outlier pulls the fit towards
         itself and would hide its own error.
 
     Returns

@@ -167,7 +167,7 @@ def rollout(layers: Sequence[np.ndarray], *, residual: float = 0.5) -> np.ndarra
 
 
 def leadership_scores(model, data: CrossAttentionData) -> pd.DataFrame:
-    """Score each source as a leader: by attention, by influence, and by a score that cannot tell.
+    """Leadership scores of each source: attention received, influence, and an uninformative score.
 
     Parameters
     ----------

@@ -46,8 +46,6 @@ def pinball_loss(quantiles: ArrayLike, actual: ArrayLike, levels: ArrayLike) -> 
     ----------
     Koenker and Bassett (1978), "Regression quantiles", Econometrica 46(1).
 
-    Built in chapter: Forecasting risk.
-
     Examples
     --------
     >>> pinball_loss([-0.02, 0.01], -0.03, [0.05, 0.5]).round(4).tolist()  # .95 * .01, .5 * .04
@@ -93,8 +91,6 @@ def tail_loss(
     Fissler and Ziegel (2016), "Higher order elicitability and Osband's principle", Annals of
     Statistics 44(4). Patton, Ziegel and Chen (2019), "Dynamic semiparametric models for expected
     shortfall (and value-at-risk)", Journal of Econometrics 211(2): their FZ0.
-
-    Built in chapter: Forecasting risk.
 
     Examples
     --------
@@ -168,8 +164,6 @@ def shortfall_test(
     ----------
     Acerbi and Szekely (2014), "Backtesting expected shortfall", Risk, December.
 
-    Built in chapter: Forecasting risk.
-
     Examples
     --------
     >>> returns = np.random.default_rng(0).standard_normal(5000)
@@ -226,8 +220,6 @@ def score_tails(
     ------
     InvalidInputError
         Shapes differ, a shortfall is not below 0, or the reference is none of the forecasts.
-
-    Built in chapter: Forecasting risk.
 
     Examples
     --------
@@ -309,8 +301,6 @@ def score_quantiles(
     ------
     InvalidInputError
         Shapes differ, or the reference is none of the forecasts.
-
-    Built in chapter: Forecasting risk.
 
     Examples
     --------

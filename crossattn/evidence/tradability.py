@@ -1,4 +1,4 @@
-"""Can a lead be traded? Gross gain, break-even cost, and leads that are only a matter of clocks.
+"""Tradability of leads: gross gain, break-even cost, and leads that are artefacts of clocks.
 
 A lead in closes is worth nothing where the follower had no price that moved at the moment at which
 the lead is known: its market was closed, its quotes were stale, or its clock is off by a bar.
@@ -215,7 +215,7 @@ class Prices:
 
 
 def judge(edge, prices: Prices) -> str:
-    """Say why a named lead cannot be traded; empty where it can.
+    """Return why a significant lead cannot be traded; empty where it can.
 
     ``edge`` has the columns of a report's ``details``, as attributes.
     """

@@ -85,8 +85,6 @@ def diebold_mariano(
     squared errors", International Journal of Forecasting 13(2). Lazarus, Lewis, Stock and Watson
     (2018), "HAR inference: recommendations for practice", same journal as the first, 36(4).
 
-    Built in chapter: Forecasting risk.
-
     Examples
     --------
     >>> errors = np.random.default_rng(0).normal(size=(2, 400))
@@ -172,8 +170,6 @@ def mincer_zarnowitz(forecast: ArrayLike, realised: ArrayLike, horizon: int = 1)
     ----------
     Mincer and Zarnowitz (1969), "The evaluation of economic forecasts". Patton and Sheppard (2009),
     "Evaluating volatility and correlation forecasts".
-
-    Built in chapter: Forecasting risk.
     """
     forecast, realised = _pair(forecast, realised)
     known = np.isfinite(forecast) & np.isfinite(realised)
@@ -244,8 +240,6 @@ def coverage_test(violations: ArrayLike, level: float) -> Coverage:
     Kupiec (1995), "Techniques for verifying the accuracy of risk measurement models", Journal of
     Derivatives 3(2). Christoffersen (1998), "Evaluating interval forecasts", International Economic
     Review 39(4).
-
-    Built in chapter: Forecasting risk.
 
     Examples
     --------
@@ -335,8 +329,6 @@ def score_volatility(
     ------
     InvalidInputError
         Shapes differ, or the reference is none of the forecasts.
-
-    Built in chapter: Forecasting risk.
 
     Examples
     --------

@@ -158,10 +158,10 @@ def _lacking_fields(bars: WideBars) -> dict[str, list[str]]:
         declared = symbols if declared else ()
     lacking: dict[str, list[str]] = {}
     for field in ("open", "high", "low", "volume"):
-        silent = ~(bars.field(field) > 0).any(axis=0)
+        without = ~(bars.field(field) > 0).any(axis=0)
         lacking[field] = [
             symbol
-            for symbol, never in zip(symbols, silent, strict=True)
+            for symbol, never in zip(symbols, without, strict=True)
             if never or symbol in declared
         ]
     return lacking

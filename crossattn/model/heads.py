@@ -69,7 +69,7 @@ class SignalReadout(nn.Module):
 
 
 class ReturnsHead(nn.Module):
-    """Give the signal its units, and each asset its drift, as far as that is told from noise."""
+    """Scale the signal to returns, and add each asset's shrunk drift."""
 
     def __init__(self, n_assets: int):
         super().__init__()
@@ -93,7 +93,7 @@ class ClassHead(nn.Module):
 
 
 class PortfolioHead(nn.Module):
-    """Turn a score an asset into an allocation that holds its limits, the rest being cash.
+    """Portfolio weights from one score an asset, within position limits; the rest is cash.
 
     Long-only: softmax over the assets and cash, whose logit is learned. Long-short: tanh of each
     score, scaled down to a gross weight of 1. What exceeds ``max_position`` then becomes cash.

@@ -99,9 +99,9 @@ def cap_weights(
     gross = size.sum(axis=-1, keepdims=True)
     size = size / np.maximum(gross, 1.0)
     gross = np.minimum(gross, 1.0)
-    room = limit * known.sum(axis=-1, keepdims=True)
-    gross = np.where(known.all(axis=-1, keepdims=True), gross, np.minimum(gross, room))
-    if (gross > room * (1 + 1e-9)).any():
+    most = limit * known.sum(axis=-1, keepdims=True)
+    gross = np.where(known.all(axis=-1, keepdims=True), gross, np.minimum(gross, most))
+    if (gross > most * (1 + 1e-9)).any():
         worst = float((gross / np.maximum(known.sum(axis=-1, keepdims=True), 1)).max())
         raise InvalidInputError(
             f"max_position must be at least {worst:.6g} for these weights: "

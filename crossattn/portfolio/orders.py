@@ -11,7 +11,7 @@ import pandas as pd
 from crossattn._validation import check_float
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio._account import AFTER_COST, TRADE, BacktestInputs, trade_to_targets
-from crossattn.portfolio.strategy import leave_room
+from crossattn.portfolio.strategy import scale_to_free_weight
 
 
 def rebalancing_orders(
@@ -81,7 +81,7 @@ def rebalancing_orders(
         )
     marks = np.nan_to_num(price)
     cash = equity - float(shares @ marks)
-    target = leave_room(target[None].copy(), shares * marks / equity)[0]
+    target = scale_to_free_weight(target[None].copy(), shares * marks / equity)[0]
     trades, count = np.empty(len(target), TRADE), 0
     inputs = BacktestInputs(
         marks=marks[:, None],

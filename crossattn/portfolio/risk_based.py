@@ -54,8 +54,6 @@ def minimum_variance_weights(covariance: ArrayLike, *, allow_short: bool = False
     Clarke, de Silva and Thorley (2006), "Minimum-variance portfolios in the U.S. equity market",
     Journal of Portfolio Management 33(1).
 
-    Built in chapter: Portfolios of forecast risk.
-
     Examples
     --------
     >>> minimum_variance_weights([[0.04, 0.0], [0.0, 0.01]]).round(3)
@@ -73,15 +71,13 @@ def minimum_variance_weights(covariance: ArrayLike, *, allow_short: bool = False
     return _invested(found * pull, covariance)
 
 
-def risk_parity_weights(covariance: ArrayLike, budget: ArrayLike | None = None) -> np.ndarray:
+def risk_parity_weights(covariance: ArrayLike) -> np.ndarray:
     """Risk parity weights: every asset adds the same share of the portfolio's variance.
 
     Parameters
     ----------
     covariance : array-like of shape (N, N) or (M, N, N)
         Positive definite; a row a decision. NaN on the diagonal: an asset that is not held.
-    budget : array-like of shape (N,), optional
-        Shares of the variance, above 0, in any unit; None: equal ones.
 
     Returns
     -------
@@ -91,19 +87,17 @@ def risk_parity_weights(covariance: ArrayLike, budget: ArrayLike | None = None) 
     Raises
     ------
     InvalidInputError
-        A covariance is not symmetric and positive definite, or a budget not above 0.
+        A covariance is not symmetric and positive definite.
 
     Notes
     -----
-    The minimum of ``w'Cw / 2 - sum b log w``, one asset at a time until nothing moves.
+    The minimum of ``w'Cw / 2 - sum log w``, one asset at a time until nothing moves.
 
     References
     ----------
     Maillard, Roncalli and Teïletche (2010), "The properties of equally weighted risk contribution
     portfolios". Griveau-Billion, Richard and Roncalli (2013), "A fast algorithm for computing
     high-dimensional risk parity portfolios".
-
-    Built in chapter: Portfolios of forecast risk.
 
     Examples
     --------
@@ -113,17 +107,11 @@ def risk_parity_weights(covariance: ArrayLike, budget: ArrayLike | None = None) 
     """
     correlation, deviation, known = _checked(covariance)
     n_assets = known.shape[1]
-    shares = check_array("budget", np.ones(n_assets) if budget is None else budget, (n_assets,))
-    if not (np.isfinite(shares) & (shares > 0)).all():
-        raise InvalidInputError(f"budget must hold finite shares above 0, got {shares}")
-    shares = shares / shares.min(initial=np.inf)
     total = np.maximum(correlation.sum(axis=(1, 2)), 1e-3)
-    found = np.sqrt(shares.sum() / total)[:, None] * np.ones(n_assets)
-    for _ in range(
-        MOST_ROUNDS
-    ):  # damped Newton: x stays above 0, as the barrier is self-concordant
-        slope = np.einsum("mij,mj->mi", correlation, found) - shares / found
-        curvature = correlation + np.eye(n_assets) * (shares / found**2)[:, None]
+    found = np.sqrt(n_assets / total)[:, None] * np.ones(n_assets)
+    for _ in range(MOST_ROUNDS):  # damped Newton: the self-concordant barrier keeps x above 0
+        slope = np.einsum("mij,mj->mi", correlation, found) - 1.0 / found
+        curvature = correlation + np.eye(n_assets) * (1.0 / found**2)[:, None]
         step = np.linalg.solve(curvature, slope[..., None])[..., 0]
         decrement = np.sqrt(np.maximum((step * slope).sum(axis=1), 0.0))[:, None]
         found = found - step / np.where(decrement > 0.25, 1 + decrement, 1.0)
@@ -149,8 +137,6 @@ def inverse_volatility_weights(covariance: ArrayLike) -> np.ndarray:
     ------
     InvalidInputError
         A covariance is not symmetric and positive definite.
-
-    Built in chapter: Portfolios of forecast risk.
 
     Examples
     --------
@@ -190,8 +176,6 @@ def scale_to_volatility(
     References
     ----------
     Moreira and Muir (2017), "Volatility-managed portfolios", Journal of Finance 72(4).
-
-    Built in chapter: Portfolios of forecast risk.
 
     Examples
     --------
@@ -239,8 +223,6 @@ def portfolio_bars(frames: Frames, weights: Mapping[str, float] | None = None) -
     ------
     InvalidInputError
         A weight is below 0, all are 0, or a symbol is unknown.
-
-    Built in chapter: Portfolios of forecast risk.
 
     Examples
     --------

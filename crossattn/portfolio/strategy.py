@@ -175,7 +175,7 @@ class CrossAttentionBacktest:
         targets = self._decide(X, returns, decisions, deciding)
         if self.limits is not None:
             targets = self.limits.nearest(targets, list(symbols))
-        targets = leave_room(targets, np.zeros(targets.shape[1]))
+        targets = scale_to_free_weight(targets, np.zeros(targets.shape[1]))
         prices = (
             prices_of_data(X) if has_closes else prices_of_returns(returns, timestamps, symbols)
         )
@@ -362,16 +362,16 @@ def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd
     return returns, timestamps, pd.Index(names)
 
 
-def leave_room(weights: np.ndarray, held: np.ndarray) -> np.ndarray:
+def scale_to_free_weight(weights: np.ndarray, held: np.ndarray) -> np.ndarray:
     """Scale decisions down where assets that do not decide hold weight: a gross weight of 1.
 
     ``held`` are the weights (N,) before the first decision; ``weights`` (M, N) are changed.
     """
     for row in range(len(weights)) if np.isnan(weights).any() else ():
         waits = np.isnan(weights[row])
-        gross, room = np.nansum(np.abs(weights[row])), 1 - np.abs(held[waits]).sum()
-        if gross > max(room, 0):
-            weights[row] *= max(room, 0) / gross
+        gross, free = np.nansum(np.abs(weights[row])), 1 - np.abs(held[waits]).sum()
+        if gross > max(free, 0):
+            weights[row] *= max(free, 0) / gross
         held = np.where(waits, held, weights[row])
     return weights
 

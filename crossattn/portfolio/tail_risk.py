@@ -116,8 +116,6 @@ def forecast_tail(
     Finance 7. Gibbs and Candès (2021), "Adaptive conformal inference under distribution shift",
     NeurIPS.
 
-    Built in chapter: Forecasting risk.
-
     Examples
     --------
     >>> returns = 0.01 * np.random.default_rng(0).standard_t(4, size=(3000, 2))

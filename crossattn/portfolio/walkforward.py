@@ -99,7 +99,7 @@ def walk_forward(
     n_jobs: int = 1,
     val_size: int = 0,
 ) -> WalkForwardResult:
-    """Fit on the past, predict the next windows, step forward, until the data ends.
+    """Walk-forward evaluation: fit on the past, predict the next windows, step forward, repeat.
 
     Parameters
     ----------

@@ -247,7 +247,7 @@ def _spillover(options: MarketOptions) -> MarketPaths:
 
 
 def describe_scenarios() -> dict[str, str]:
-    """What each scenario of the simulator plants, in a sentence, by name.
+    """Describe the scenarios of the simulator: what each plants, in a sentence, by name.
 
     Returns
     -------

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from crossattn._io import atomic_write
-from crossattn.data.files import symbol_to_stem
+from crossattn.data.file_names import symbol_to_stem
 from crossattn.errors import DamagedFileError, InvalidInputError
 
 _MARK, _BLANK = b"crossattn-sha256-", b"0" * 64

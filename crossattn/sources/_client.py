@@ -34,7 +34,7 @@ _REJECTED, _BANNED = {10001}, {10009, 10010, 10024, 10027}
 
 @dataclass(frozen=True)
 class FetchLimits:
-    """How patient and how fast a source is; all times in seconds."""
+    """Time limits and request rate of a source; all times in seconds."""
 
     give_up_s: float = 45.0  # a symbol without a valid new page for so long is given up
     attempts: int = 8  # for one page; half as many where what comes is no page

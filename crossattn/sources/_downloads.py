@@ -1,4 +1,4 @@
-"""Download several symbols concurrently and collect what came of each."""
+"""Download several symbols concurrently; collect frames, gaps and failures by symbol."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Download:
     """One symbol's download, given up ``give_up_s`` after its last page.
 
     Subclasses have ``run()``, which fetches until done, refused or stopped, and ``result()``, which
-    returns the frame that came, None where nothing can be said yet, and the gaps in it.
+    returns the frame (None where it is not known yet which bars exist) and the gaps in it.
     """
 
     def __init__(self, symbol: str, give_up_s: float):
@@ -81,7 +81,7 @@ class Download:
         self.renew()
 
     def renew(self) -> None:
-        """Grant the whole time again."""
+        """Restart the time limit."""
         self.ends_at = time.monotonic() + self.give_up_s
 
     def seconds_left(self) -> float:
@@ -95,7 +95,7 @@ class Download:
 
 
 def fetch_all(downloads: list[Download], workers: int, stop: threading.Event) -> Fetched:
-    """Run downloads side by side and collect what came of them."""
+    """Run downloads concurrently; collect frames, gaps and failures by symbol."""
     fetched = Fetched(interrupted=_run(downloads, workers, stop))
     while downloads:
         download = downloads.pop(0)  # its bars are freed before the next frame is made
@@ -117,7 +117,7 @@ def fetch_all(downloads: list[Download], workers: int, stop: threading.Event) ->
 
 
 def _run(downloads: list[Download], workers: int, stop: threading.Event) -> bool:
-    """Run each download in a thread of its own, ``workers`` at a time; return whether Ctrl-C came.
+    """Run each download in its own thread, ``workers`` at a time; return whether Ctrl-C stopped it.
 
     What blocks beyond any timeout (a host name that does not resolve) is abandoned a few seconds
     after its time; threads are daemons, so that it cannot hold up the process either.
@@ -169,7 +169,7 @@ def _run(downloads: list[Download], workers: int, stop: threading.Event) -> bool
 
 
 def check_symbols(symbols: Iterable[str]) -> list[str]:
-    """Return the symbols once each, in order; refuse what can be no symbol."""
+    """Return the symbols once each, in order; refuse what is no symbol."""
     if isinstance(symbols, (str, bytes)) or not isinstance(symbols, Iterable):
         raise InvalidInputError(f"symbols must be a list of texts, got {symbols!r}")
     symbols = list(symbols)

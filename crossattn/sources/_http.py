@@ -44,7 +44,7 @@ class Stopped(Exception):
 
 
 class PassingFault(Exception):
-    """A fault that may pass: asked again after a wait, up to a number of times."""
+    """A transient fault: retried after a wait, up to a number of times."""
 
     weight = 1  # how much of the attempts it uses up
     wait_s: float | None = None  # as the server asked for

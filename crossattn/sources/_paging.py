@@ -52,7 +52,7 @@ class Pager(Download):
             self._path = cache.path(client.host, client.category, interval.code, symbol)
 
     def run(self) -> None:
-        """Fetch until done, refused or stopped; what came is in the cache at the end."""
+        """Fetch until done, refused or stopped; all bars received are in the cache at the end."""
         self._load()
         try:
             if self._first is None:

@@ -24,7 +24,7 @@ class BybitDataLoader:
     """Download candles from Bybit, or from any server with its v5 protocol.
 
     Every bar has closed by the venue's own clock and was checked; bars that the venue does not have
-    are named; a venue that misbehaves is refused in bounded time.
+    are named; a faulty server is refused in bounded time.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class BybitDataLoader:
     category : {"linear", "spot", "inverse"}
         Linear perpetuals (USDT, USDC), spot pairs, or inverse perpetuals.
     cache_dir : path, optional
-        Keep what came as Parquet; later fetches ask only for what is missing.
+        Cache of downloaded bars (Parquet); later fetches request only what is missing.
     timeout : float
         Seconds for one request, from the connection to the last byte.
     session : requests.Session, optional
@@ -42,9 +42,9 @@ class BybitDataLoader:
 
     Notes
     -----
-    Windows of at most 1000 candles are asked for newest first, six symbols at a time, at most 50
-    requests a second. Rate limits are honoured by the venue's reset time; passing faults are asked
-    again after waits that double; a symbol without a valid new page for 45 seconds is given up.
+    Windows of at most 1000 candles are requested newest first, six symbols at a time, at most 50
+    requests a second. Rate limits are honoured by the venue's reset time; passing faults are
+    retried after waits that double; a symbol without a valid new page for 45 seconds is given up.
 
     References
     ----------
@@ -121,8 +121,8 @@ class BybitDataLoader:
     ) -> Frames:
         """Return the closed bars of several symbols, fetched side by side.
 
-        Keyed by symbol in the order asked for. When a symbol fails, the others are fetched (and
-        cached) before the error is raised. Ctrl-C stops within a moment; the cache keeps what came.
+        Keyed by symbol in the order given. When a symbol fails, the others are fetched (and cached)
+        before the error is raised. Ctrl-C stops within a moment; the cache keeps what was received.
         """
         return self.fetch(symbols, interval, start, end, limit).frames_or_raise()
 
@@ -137,14 +137,14 @@ class BybitDataLoader:
                 raise InvalidInputError(f"symbol {symbol!r} is written {spelling!r} by Bybit")
         code = str(interval) if type(interval) is int else interval
         grid = INTERVALS[check_choice("interval", code, INTERVALS)]
-        wanted = _slots_asked_for(grid, start, end, check_int("limit", limit))
+        wanted = _requested_slots(grid, start, end, check_int("limit", limit))
         where = self.base_url, self.category, self.timeout
         client = KlineClient(*where, self._session, self._limits)
         pagers = [Pager(client, symbol, grid, wanted, self._cache) for symbol in symbols]
         return fetch_all(pagers, self._limits.workers, client.stop)
 
 
-def _slots_asked_for(grid: Interval, start, end, limit: int) -> tuple[int | None, int, int]:
+def _requested_slots(grid: Interval, start, end, limit: int) -> tuple[int | None, int, int]:
     begin, until = "1970-01-01" if start is None else start, "2200-01-01" if end is None else end
     first_ms, last_ms = parse_span(begin, until)
     first, last = grid.first_slot_from(first_ms), grid.slot_of(last_ms)

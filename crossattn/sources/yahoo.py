@@ -70,9 +70,9 @@ def fetch_stock_data(
         ``1m 2m 5m 15m 30m 60m 90m 1h 1d``. Yahoo's hourly bars reach back 730 days, those of
         minutes 30 or 60.
     cache_dir : path, optional
-        Keep what came. Prices are adjusted as of the day they were fetched, so cached ranges are
-        never stitched together: a request within the range kept is served from it, any other is
-        fetched whole and replaces it.
+        Cache of downloaded bars. Prices are adjusted as of the day they were fetched, so cached
+        ranges are never stitched together: a request within the range kept is served from it, any
+        other is fetched whole and replaces it.
     session : requests.Session or curl_cffi session, optional
         Handed to yfinance, which keeps it for its later calls.
 

@@ -31,7 +31,7 @@ LEARNING_RATES = {
     "source_scale": 0.01,
     "gain": 0.05,
 }
-WEIGHT_PENALTY = 2e-4  # L1, on the two vectors that say what is loud
+WEIGHT_PENALTY = 2e-4  # L1, on the two vectors that score sources and tokens
 TOLERATED_LOSS = 0.002
 CHUNK = 128  # rows computed together
 EVALUATED = 1024
@@ -39,7 +39,7 @@ COEFFICIENTS = 20_000_000  # numbers held at a time
 
 
 def content_channels(series: TokenSeries, scale: np.ndarray) -> np.ndarray:
-    """Return what may make a source loud, ``(C, n_assets, n_rows)``.
+    """Return features that content heads score sources by, ``(C, n_assets, n_rows)``.
 
     Relative volume, log range and size of the newest bar; the absolute move over 2 to 24 bars; the
     signed move over 1, 6 and 24; mean volume and range over 6 and 24 bars.

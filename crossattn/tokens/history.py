@@ -22,7 +22,9 @@ from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.features.build import feature_arrays
 from crossattn.features.wide_bars import WideBars
 from crossattn.tokens.memory import Memory
-from crossattn.windows.dataset import CrossAttentionData, exogenous_at, forward_returns
+from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.exogenous import exogenous_at
+from crossattn.windows.spans import forward_returns
 
 FORGOTTEN = 30 * 24  # own bars after which a feature has forgotten: 30 of its longest half-lives
 MOST_ROWS = 8 * FORGOTTEN  # kept for an asset that has few bars

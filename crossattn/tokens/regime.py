@@ -3,9 +3,9 @@ r"""Two-state hidden Markov regression: coefficients that flip between two sets,
 .. math:: y_i(t) = \sum_e (c_e + s_t\, d_e)\, x_e(t) + \epsilon_i(t), \qquad s_t = \pm 1
 
 All followers share the state s, a Markov chain. Where ``c = 0`` the regime changes every sign;
-otherwise it changes who leads. What the coefficients foretold of bars that are known by now says
-which state holds; market states that go with it add what they say. Expectation maximisation
-(Baum-Welch) fits the coefficients, how long the states stay, and how much to believe.
+otherwise it changes who leads. How well the coefficients predicted the bars known by now shows
+which state holds; market states that go with it add theirs. Expectation maximisation (Baum-Welch)
+fits the coefficients, how long the states stay, and how much to believe.
 
 Built in chapter: The full model.
 
@@ -28,7 +28,7 @@ STEPS = 12
 FIRST_STAY, STAYS_BEFORE = 0.99, 20.0  # mean stay of 100 bars, weighing as much as 20 bars
 RIDGE = 100.0  # prior precision of a coefficient: a standard deviation of .1
 STATE_BEFORE = 50.0  # bars of each market state, before any is seen
-BELIEFS = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5)  # of what a market state says, bar by bar
+BELIEFS = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5)  # shares of a market state's evidence that count
 CERTAIN = 30.0  # log odds
 
 
@@ -66,12 +66,12 @@ class Regime:
         part._regress(columns, target, np.zeros(len(rows)))
         part.pull = pull
         for step in range(STEPS):
-            told, evidence = part._evidence(columns, target)
+            information, evidence = part._evidence(columns, target)
             odds = smoothed_odds(part.caution * evidence, part.hint[state[rows]], part.stay)
             chance, part.stay = odds
             mean = 2.0 * chance - 1.0
-            noise = evidence - 2.0 * mean * told  # without what the state explains
-            part.caution = min(1.0, 4.0 * told.sum() / max((noise**2).sum(), 1e-9))
+            noise = evidence - 2.0 * mean * information  # without what the state explains
+            part.caution = min(1.0, 4.0 * information.sum() / max((noise**2).sum(), 1e-9))
             part._regress(columns, target, mean)
             if step in (STEPS // 2, STEPS - 1):
                 part._believe(part.caution * evidence, state[rows], chance)
@@ -103,12 +103,12 @@ class Regime:
 
     def _evidence(self, columns, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the pattern's squared forecast, and log odds of +1 from each row's target."""
-        told, evidence = np.zeros((2, len(target)))
+        information, evidence = np.zeros((2, len(target)))
         for i, (here, x) in columns.items():
             pull = by_row(x, self.pull[here])
-            told += pull**2
+            information += pull**2
             evidence += 2.0 * pull * (target[:, i] - by_row(x, self.level[here]))
-        return told, evidence
+        return information, evidence
 
     def _regress(self, columns, target: np.ndarray, mean: np.ndarray) -> None:
         """Regress targets on tokens, and on tokens times a state of this expectation."""
@@ -120,7 +120,7 @@ class Regime:
             self.level[here], self.pull[here] = np.split(np.linalg.solve(gram, moment), 2)
 
     def _believe(self, evidence: np.ndarray, state: np.ndarray, chance: np.ndarray) -> None:
-        """Take what market states say about the regime as far as it foretells the targets."""
+        """Use the evidence of market states on the regime as far as it predicts the targets."""
         bins, share = len(self.hint), chance.mean()
         positive = np.bincount(state, chance, bins) + STATE_BEFORE * share
         negative = np.bincount(state, 1.0 - chance, bins) + STATE_BEFORE * (1.0 - share)

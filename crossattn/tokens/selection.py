@@ -55,7 +55,7 @@ class Selection:
         self.x = view.tokens[rows]
         self.inverse = view.inverse_noise[rows]
         self.residual = view.target[rows].copy()
-        self.told = np.zeros_like(self.residual)  # by coefficients that are tracked
+        self.tracked = np.zeros_like(self.residual)  # by coefficients that are tracked
         self.tried: set[tuple] = set()  # (follower, *group)
         part.groups = part.groups or [{} for _ in range(n_assets)]
         part.drifts = part.drifts or [None] * n_assets
@@ -192,7 +192,7 @@ class Selection:
 
     def regress(self, i: int, names: list[Group]) -> None:
         """Fit all groups of a follower together, and keep those that matter."""
-        part, target = self.part, self.view.target[self.rows, i] - self.told[:, i]
+        part, target = self.part, self.view.target[self.rows, i] - self.tracked[:, i]
         part.groups[i], self.residual[:, i] = {}, target
         if not names:
             return
@@ -256,7 +256,7 @@ class Selection:
             found = [divmod(int(k), z.shape[1]) for k in order if z.flat[k] > DRIFT_Z]
             tokens = have + [token for token in found if token not in have]
             if len(tokens) > len(have):
-                steady = self.residual[:, i] + self.told[:, i]
+                steady = self.residual[:, i] + self.tracked[:, i]
                 chosen = drifting_tokens(self._columns(i, tokens), steady, len(have), z.size)
                 if len(chosen) > len(have):
                     self._track(i, [tokens[k] for k in chosen])
@@ -271,14 +271,14 @@ class Selection:
         """Fit the filter of a follower's drifting tokens, which then need no constant."""
         part = self.part
         constants = [(*token, "constant") for token in tokens]
-        x, left = self._columns(i, tokens), self.residual[:, i] + self.told[:, i]
+        x, left = self._columns(i, tokens), self.residual[:, i] + self.tracked[:, i]
         for k, group in enumerate(constants):
             left = left + x[:, k] * part.groups[i].pop(group, 0.0)
         drift = part.drifts[i] = fit_drift(x, left, tokens)
-        self.told[:, i] = 0.0
+        self.tracked[:, i] = 0.0
         if drift is not None:
             x = self._columns(i, drift.tokens)
-            self.told[:, i] = (x * drift.track(x, left, Memory(), "")).sum(1)
+            self.tracked[:, i] = (x * drift.track(x, left, Memory(), "")).sum(1)
         self.regress(i, list(part.groups[i]))
 
     def _find_regime(self) -> bool:
@@ -301,12 +301,12 @@ class Selection:
         found = common_pattern(table, precision)
         if found is None:
             return False
-        before = [list(part.groups), list(part.drifts), self.told.copy(), self.residual.copy()]
+        before = [list(part.groups), list(part.drifts), self.tracked.copy(), self.residual.copy()]
         part.regime = Regime.fit(view, rows, tokens, found[1])
         self._use_regime(moving)
         if np.sum(self.residual**2) < np.sum(before[-1] ** 2):
             return True
-        part.groups, part.drifts, self.told, self.residual = before
+        part.groups, part.drifts, self.tracked, self.residual = before
         part.regime = None
         view.contexts.pop(REGIME)
         return False
@@ -317,7 +317,7 @@ class Selection:
         self.view.contexts[REGIME] = (1, part.regime.expected(self.view))
         for i, chosen in enumerate(tokens):
             self.tried -= {(i, *g) for g in part.groups[i] if g[2] in BY_REGIME}
-            part.drifts[i], self.told[:, i] = None, 0.0
+            part.drifts[i], self.tracked[:, i] = None, 0.0
             kept = [g for g in part.groups[i] if g[2] not in BY_REGIME]
             levels = [(*t, "constant") for t in chosen if (*t, "constant") not in kept]
             self.regress(i, kept + levels + [(*t, REGIME) for t in chosen])

@@ -19,6 +19,7 @@ from crossattn.tokens.channels import Tokenizer
 from crossattn.tokens.content import ContentPart
 from crossattn.tokens.history import UNIT, History
 from crossattn.tokens.linear_map import LinearMap
+from crossattn.tokens.mixture import Mixture
 from crossattn.tokens.regime import Regime
 from crossattn.tokens.tracking import Drift
 from crossattn.tokens.varying import VaryingPart
@@ -44,24 +45,25 @@ def save_forecaster(forecaster, directory: Path, **extra) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     settings = forecaster.get_params(deep=False)
     del settings["device"]  # that of the machine that reads
-    matrix, tokenizer = forecaster._static.coefficient, forecaster._tokenizer
+    mixture, tokenizer = forecaster._mixture, forecaster._tokenizer
+    matrix = mixture.static.coefficient
     arrays = {
         "static.data": matrix.data,
         "static.indices": matrix.indices.astype(np.int64),
         "static.indptr": matrix.indptr.astype(np.int64),
-        "static.offset": forecaster._static.offset,
-        "centre": forecaster._centre,
-        "spread": forecaster._spread,
+        "static.offset": mixture.static.offset,
+        "centre": mixture.centre,
+        "spread": mixture.spread,
         "drift": forecaster.drift_,
-        **(vars(forecaster._calendar) if forecaster._calendar else {}),
+        **(vars(mixture.calendar) if mixture.calendar else {}),
         **{f"tokenizer.centre.{k}": v for k, v in tokenizer.centre.items()},
         **{f"tokenizer.spread.{k}": v for k, v in tokenizer.spread.items()},
     }
     content: dict = {"varying": None, "content": None}
-    if forecaster._varying is not None:
-        content["varying"] = _varying_to_json(forecaster._varying)
-    if forecaster._content is not None:
-        part = forecaster._content
+    if mixture.varying is not None:
+        content["varying"] = _varying_to_json(mixture.varying)
+    if mixture.content is not None:
+        part = mixture.content
         arrays |= {f"content.{k}": getattr(part, k) for k in ("scale", "centre", "spread")}
         heads = {f"content.heads.{k}": t for k, t in part.heads.state_dict().items()}
         content["content"] = [*part.heads.source_scale.shape, len(part.centre), part.heads.n_lags]
@@ -83,7 +85,7 @@ def save_forecaster(forecaster, directory: Path, **extra) -> None:
             "features": list(forecaster.features_),
             "lookback": forecaster.lookback_,
             "horizon": forecaster.horizon_,
-            "bars_ahead": forecaster._bars_ahead,
+            "bars_ahead": mixture.bars_ahead,
             "duration": None if forecaster.duration_ is None else str(forecaster.duration_),
             "volatility_estimator": forecaster.volatility_estimator_,
             "scaler": {  # for a reader's eye: what is used is in the tensors
@@ -147,44 +149,55 @@ def _assembled(cls, content: dict, tensors: dict[str, torch.Tensor]):
     for name in ("symbols", "sources", "channels", "features"):
         setattr(forecaster, f"{name}_", tuple(content[name]))
     forecaster.lookback_, forecaster.horizon_ = content["lookback"], content["horizon"]
-    forecaster._bars_ahead = content.get("bars_ahead", forecaster.horizon_)
     duration = content["duration"]
     forecaster.duration_ = None if duration is None else pd.Timedelta(duration)
     forecaster.volatility_estimator_ = content.get("volatility_estimator", "close")
     forecaster.weights_ = content["weights"]
     forecaster.history_ = pd.DataFrame(content["history"])
-    forecaster.drift_, forecaster._centre = arrays["drift"], arrays["centre"]
-    forecaster._spread = arrays["spread"]
+    forecaster.drift_ = arrays["drift"]
     forecaster._first_row = pd.Timestamp(content["first_row"])
     forecaster.minimum_tail_ = content["minimum_tail"]
     span = pd.Timedelta(1, unit=UNIT).total_seconds()
     forecaster._spacing = (np.array(content["spacing_seconds"]) / span).round().astype(np.int64)
-    matrix = [arrays[f"static.{k}"] for k in ("data", "indices", "indptr")]
-    shape = (len(forecaster.symbols_), len(forecaster._centre))
-    forecaster._static = LinearMap(csr_array(tuple(matrix), shape=shape), arrays["static.offset"])
     scales = {
         side: {
             k.split(".", 2)[2]: v for k, v in arrays.items() if k.startswith(f"tokenizer.{side}.")
         }
         for side in ("centre", "spread")
     }
-    is_volatility = forecaster.target == "volatility"
-    tokenizer = VolatilityTokenizer if is_volatility else Tokenizer
+    tokenizer = VolatilityTokenizer if forecaster.target == "volatility" else Tokenizer
     forecaster._tokenizer = tokenizer(forecaster.max_lag, **scales)
-    forecaster._varying = forecaster._content = forecaster._calendar = None
-    if is_volatility:
-        forecaster._calendar = Calendar(arrays["hours"], arrays["weekdays"])
+    forecaster._mixture = _mixture_from(forecaster, content, tensors, arrays)
+    return forecaster
+
+
+def _mixture_from(forecaster, content: dict, tensors: dict, arrays: dict) -> Mixture:
+    matrix = tuple(arrays[f"static.{k}"] for k in ("data", "indices", "indptr"))
+    shape = (len(forecaster.symbols_), len(arrays["centre"]))
+    parts = {}
+    if forecaster.target == "volatility":
+        parts["calendar"] = Calendar(arrays["hours"], arrays["weekdays"])
     if content["parts"]["varying"] is not None:
-        forecaster._varying = _varying_from_json(content["parts"]["varying"])
+        parts["varying"] = _varying_from_json(content["parts"]["varying"])
     if content["parts"]["content"] is not None:
         heads = ContentHeads(*content["parts"]["content"]).double()
         prefix = "content.heads."
         heads.load_state_dict(
             {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
         )
-        parts = [arrays[f"content.{k}"] for k in ("scale", "centre", "spread")]
-        forecaster._content = ContentPart(*parts, heads.eval(), [])
-    return forecaster
+        scales = [arrays[f"content.{k}"] for k in ("scale", "centre", "spread")]
+        parts["content"] = ContentPart(*scales, heads.eval(), [])
+    return Mixture(
+        LinearMap(csr_array(matrix, shape=shape), arrays["static.offset"]),
+        forecaster.weights_,
+        forecaster.drift_,
+        arrays["centre"],
+        arrays["spread"],
+        (shape[0], len(forecaster.sources_), forecaster.max_lag + 1),
+        forecaster.channels_,
+        content.get("bars_ahead", forecaster.horizon_),
+        **parts,
+    )
 
 
 def _to_tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:

@@ -126,7 +126,7 @@ class VolatilityTokenizer(Tokenizer):
 
 @dataclass(frozen=True)
 class Calendar:
-    """What the hour and the weekday (UTC) of a window's last close add to a log.
+    """Seasonality of log volatility: effects of hour and weekday (UTC) of a window's last close.
 
     Attributes
     ----------
@@ -137,7 +137,7 @@ class Calendar:
     weekdays: np.ndarray
 
     def at(self, hour: np.ndarray, weekday: np.ndarray) -> np.ndarray:
-        """Return what is added, ``(n, 1)``."""
+        """Return the seasonal effect, ``(n, 1)``."""
         places = (np.nan_to_num(np.asarray(x, float)).astype(int) for x in (hour, weekday))
         return (self.hours[next(places)] + self.weekdays[next(places)])[:, None]
 

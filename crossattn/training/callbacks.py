@@ -17,7 +17,7 @@ TENSORBOARD_FOLDER = "tensorboard"
 
 
 class Callback:
-    """Something to do while a model trains; subclass it and override what you need.
+    """Base class of training callbacks: override the methods that you need.
 
     ``trainer.progress`` is where the training stands, ``trainer.model`` the model. Under
     ``torchrun`` every process calls its own. An exception ends the training; a run folder keeps its

@@ -33,7 +33,7 @@ from crossattn.windows.spans import check_spans
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
-    """What training leaves besides the weights in the model."""
+    """Result of training: the model, its losses by epoch, the best epoch."""
 
     model: CrossAttentionMultiAsset  #: with the weights of the best epoch
     history: pd.DataFrame  #: a row an epoch: ``epoch, train_loss, val_loss, lr``
@@ -91,7 +91,7 @@ def train_cross_attention_model(
     next_bar: bool | None = None,
     accumulate: int | None = None,
 ) -> TrainingResult:
-    """Fit a model: scales on the training part, weights by its recipe, the best epoch kept.
+    """Train a cross-attention network, with early stopping and the best epoch's weights kept.
 
     Parameters
     ----------

@@ -80,7 +80,7 @@ def portfolio_path(positions: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def mean_return_loss(positions: Tensor, batch: Batch) -> Tensor:
-    """Minus the mean gross return of the next bar: it knows no risk and corners one asset."""
+    """Minus the mean gross return of the next bar, without any measure of risk."""
     return -portfolio_path(positions, batch)[0].mean() / batch.noise.mean()
 
 

@@ -27,7 +27,7 @@ def predict(
     device: str | torch.device = "auto",
     batch_size: int = 256,
 ) -> np.ndarray:
-    """Predict for every window.
+    """Predict with a trained network, for every window.
 
     Parameters
     ----------

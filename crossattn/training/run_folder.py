@@ -39,7 +39,7 @@ RUN_FILES = (POINTER, HISTORY, MODEL_FILE, CONFIG_FILE)
 
 @dataclass
 class Progress:
-    """Where a training stands, besides its tensors."""
+    """Progress of a training: epoch, batch, history, best loss."""
 
     epoch: int = 1  #: of the next batch, from 1
     batch: int = 0  #: its number in the epoch, from 0

@@ -1,9 +1,9 @@
 from .dataset import CrossAttentionData as CrossAttentionData
-from .dataset import forward_returns as forward_returns
-from .dataset import prepare_cross_attention_data as prepare_cross_attention_data
-from .dataset import windows_of_features as windows_of_features
 from .lagged import lagged_log_returns as lagged_log_returns
 from .lagged import recent_volatility as recent_volatility
+from .prepare import prepare_cross_attention_data as prepare_cross_attention_data
+from .prepare import windows_of_features as windows_of_features
+from .spans import forward_returns as forward_returns
 from .splits import Fold as Fold
 from .splits import combinatorial_folds as combinatorial_folds
 from .splits import fold_table as fold_table

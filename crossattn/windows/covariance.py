@@ -44,8 +44,6 @@ def realised_covariance(data: CrossAttentionData) -> np.ndarray:
     ----------
     Andersen, Bollerslev, Diebold and Labys (2003), "Modeling and forecasting realized volatility",
     Econometrica 71(2).
-
-    Built in chapter: Portfolios of forecast risk.
     """
     if data.clock.hasnans:
         raise InvalidInputError("data must be made from bars: windows of arrays have no closes")
@@ -86,8 +84,6 @@ def covariance_loss(forecast: ArrayLike, realised: ArrayLike) -> np.ndarray:
     ----------
     Patton and Sheppard (2009), "Evaluating volatility and correlation forecasts", Handbook of
     Financial Time Series.
-
-    Built in chapter: Portfolios of forecast risk.
 
     Examples
     --------

@@ -75,6 +75,15 @@ def exit_rows(
     return np.where(present & over[:, None] & (ends > rows), ends, -1)
 
 
+def forward_returns(closes: np.ndarray, horizon: int) -> np.ndarray:
+    """Simple return over the next `horizon` rows, ``(T, N)``; NaN where either end is missing."""
+    returns = np.full_like(closes, np.nan)
+    with np.errstate(over="ignore"):
+        returns[:-horizon] = closes[horizon:] / closes[:-horizon] - 1
+    returns[np.isinf(returns)] = np.nan
+    return returns
+
+
 def returns_until(closes: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Simple return from each row to its row in ``ends``, ``(T, N)``; NaN where that is -1."""
     with np.errstate(over="ignore"):

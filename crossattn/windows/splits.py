@@ -1,4 +1,7 @@
-"""Train, validation and test folds in time, with purge and embargo."""
+"""Train, validation and test folds in time, with purge and embargo.
+
+Built in chapter: Windows, splits and leaks.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from crossattn.windows.dataset import CrossAttentionData
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """One round of learning and trying.
+    """One fold of cross-validation: training and test windows.
 
     Attributes
     ----------
@@ -47,7 +50,7 @@ def walk_forward_folds(
     expanding: bool = False,
     embargo: int = 0,
 ) -> list[Fold]:
-    """Cut the windows into folds that each learn from the past and are tried on what follows.
+    """Walk-forward cross-validation: folds that train on the past and test on the next windows.
 
     Parameters
     ----------
@@ -79,8 +82,6 @@ def walk_forward_folds(
     Notes
     -----
     A target is known one horizon after its window: hence the purge.
-
-    Built in chapter: Windows, splits and leaks.
 
     Examples
     --------
@@ -118,7 +119,7 @@ def combinatorial_folds(
     n_test_blocks: int = 2,
     embargo: int | None = None,
 ) -> list[Fold]:
-    """Try on every choice of blocks and learn from the others: many paths through one history.
+    """Combinatorial purged cross-validation: test on every choice of blocks, train on the rest.
 
     Parameters
     ----------
@@ -148,8 +149,6 @@ def combinatorial_folds(
     test block while its targets are open: ``skfolio.model_selection.CombinatorialPurgedCV`` with
     ``purged_size=horizon`` on a clock without gaps, for any embargo. A training block may come
     after the test: this measures how a rule varies over history, not what it would have earned.
-
-    Built in chapter: Windows, splits and leaks.
 
     References
     ----------

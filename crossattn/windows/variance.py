@@ -48,8 +48,6 @@ def qlike(forecast: ArrayLike, realised: ArrayLike) -> np.ndarray:
     Patton (2011), "Volatility forecast comparison using imperfect volatility proxies", Journal of
     Econometrics 160(1).
 
-    Built in chapter: Forecasting risk.
-
     Examples
     --------
     >>> qlike([0.01, 0.02], [0.01, 0.01]).round(3).tolist()  # 1/4 - log(1/4) - 1

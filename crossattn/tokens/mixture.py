@@ -1,0 +1,210 @@
+"""Fitted parts of a forecaster, mixed by their weights: forecasts and what each token adds to them.
+
+Built in chapter: The full model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from crossattn.tokens.channels import TokenIndex, TokenSeries
+from crossattn.tokens.content import ContentPart
+from crossattn.tokens.linear_map import LinearMap, running_sum
+from crossattn.tokens.varying import VaryingPart
+from crossattn.tokens.volatility import Calendar
+
+CHUNK_CELLS = 20_000_000  # numbers of one array of coefficients held at a time
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Static, varying and content part with their weights in the forecast.
+
+    Attributes
+    ----------
+    static : LinearMap
+        Weighted sum of all static maps, over the whole horizon.
+    weights : dict of str to float
+        Of every part in the mix.
+    drift : ndarray of shape (n_assets,)
+        Forecast without any token.
+    centre, spread : ndarray of shape (n_tokens,)
+        Mean and standard deviation of every token on training windows.
+    shape : tuple of int
+        ``(n_assets, n_sources, n_lags)``.
+    channels : tuple of str
+        Different names of the channels, in order.
+    bars_ahead : int
+        Bars of the horizon over which next-bar coefficients are added up.
+    varying, content : VaryingPart, ContentPart or None
+        None where its weight is 0.
+    calendar : Calendar or None
+        Of a volatility forecast, which is the exponential of what the tokens sum to.
+    """
+
+    static: LinearMap
+    weights: dict[str, float]
+    drift: np.ndarray
+    centre: np.ndarray
+    spread: np.ndarray
+    shape: tuple[int, int, int]
+    channels: tuple[str, ...]
+    bars_ahead: int
+    varying: VaryingPart | None = None
+    content: ContentPart | None = None
+    calendar: Calendar | None = None
+
+    def forecast(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
+        """Return forecasts ``(n, n_assets)`` at some rows, also where an asset has no bar."""
+        out = self.drift + self.without_drift(series, rows)
+        if self.calendar is not None:
+            out = np.exp(out + self.calendar.at(series.hour[rows], series.weekday[rows]))
+        return out
+
+    def without_drift(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
+        """Return what the tokens add to the forecasts at some rows, ``(n, n_assets)``."""
+        out = self.static.forecast(TokenIndex(series.channels), rows)
+        if self.varying is not None:
+            out += self.weights["varying"] * self._varying_forecast(series, rows)
+        if self.content is not None:
+            out += self.weights["content"] * self.content.forecast(series, rows)
+        return out
+
+    def intercept(self) -> np.ndarray:
+        """Return the drift and what centring the tokens leaves, ``(n_assets,)``."""
+        return self.drift + self.static.offset + self.static.coefficient @ self.centre
+
+    def contribution_batches(
+        self, series: TokenSeries, rows: np.ndarray, by_channel: bool, followers: np.ndarray | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield ``(b, F, S, L)`` or ``(..., C)`` contributions and their places in ``rows``."""
+        n_assets, n_sources, n_lags = self.shape
+        chosen = np.arange(n_assets) if followers is None else np.asarray(followers)
+        index, moving_at = TokenIndex(series.channels), self._moving_coefficients(series, chosen)
+        n_channels = len(self.channels) if by_channel else 1
+        for place in self._places(len(rows), len(chosen) * n_channels / n_assets):
+            here = rows[place]
+            out = np.zeros((len(here), len(chosen), n_sources, n_lags, n_channels))
+            moving = moving_at(here)
+            if moving is not None:
+                returns = _lagged_at(series.returns[:, :n_assets], here, n_lags)[:, None]
+                out[:, :, :n_assets, :, 0] += moving * returns  # (b, F, N, L) * (b, 1, N, L)
+            self._add_static(out, index, here, by_channel, chosen)
+            yield (out if by_channel else out[..., 0]), place
+
+    def coefficient_batches(
+        self, series: TokenSeries, rows: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield coefficients of returns and the pull of all channels, ``(b, N, S, L)``, and rows.
+
+        The pull of a (source, lag) is how much a usual move of it moves the forecast.
+        """
+        n_assets = self.shape[0]
+        fixed, others, spread = self._fixed_coefficients(TokenIndex(series.channels))
+        moving_at = self._moving_coefficients(series, np.arange(n_assets))
+        for place in self._places(len(rows), 1):
+            out = np.repeat(fixed[None], len(place), axis=0)
+            moving = moving_at(rows[place])
+            if moving is not None:
+                out[:, :, :n_assets] += moving
+            yield out, np.abs(out) * spread[:, None] + others, rows[place]
+
+    def _places(self, n_rows: int, share: float) -> Iterator[np.ndarray]:
+        """Yield places of as many rows as fit in memory.
+
+        ``share`` is the size of what is made of each row, of all contributions without channels.
+        """
+        size = max(1, int(CHUNK_CELLS / (np.prod(self.shape) * share)))
+        for start in range(0, n_rows, size):
+            yield np.arange(start, min(start + size, n_rows))
+
+    def _varying_forecast(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
+        if self.bars_ahead == 1:
+            return self.varying.forecast(series, rows)
+        view, out, (n_assets, _, n_lags) = self.varying.view(series), [], self.shape
+        for part in np.array_split(rows, 1 + len(rows) * n_assets**2 * n_lags // CHUNK_CELLS):
+            moving = self.varying.coefficients(view, part, np.arange(n_assets))
+            moving = _over_horizon(moving, self.bars_ahead)
+            returns = _lagged_at(series.returns[:, :n_assets], part, n_lags)
+            moved = np.ascontiguousarray(moving * returns[:, None])
+            out.append(moved.reshape(*moved.shape[:2], -1).sum(-1))
+        return np.concatenate(out)
+
+    def _moving_coefficients(
+        self, series: TokenSeries, followers: np.ndarray
+    ) -> Callable[[np.ndarray], np.ndarray | None]:
+        """Return a function of rows that reads the parts which change from bar to bar.
+
+        It gives weighted coefficients ``(b, F, N, L)``, or None where no such part is in the mix.
+        What the parts read of the whole panel is made here, once for all batches of rows.
+        """
+        varying, content = self.varying, self.content
+        view = None if varying is None else varying.view(series)
+        features = None if content is None else content.inputs(series)[1]
+
+        def at(rows: np.ndarray) -> np.ndarray | None:
+            moving = None
+            if varying is not None:
+                moving = varying.coefficients(view, rows, followers)
+                moving = _over_horizon(moving, self.bars_ahead)
+                moving *= self.weights["varying"]
+            if content is not None:
+                pulls = self.weights["content"] * content.coefficients(features, rows, followers)
+                moving = pulls if moving is None else moving + pulls
+            return moving
+
+        return at
+
+    def _fixed_coefficients(self, index: TokenIndex) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return static coefficients of returns, pulls of other channels, spreads of returns.
+
+        Of shapes ``(N, S, L)``, ``(N, S, L)`` and ``(S,)``.
+        """
+        returns, others = np.zeros((2, *self.shape))
+        is_return = np.array([channel.name == "return" for channel in index.channels])
+        for i in range(len(returns)):
+            tokens, beta = self.static.row(i)
+            plain = is_return[index.channel[tokens]]
+            place = index.source[tokens], index.lag[tokens] - 1
+            np.add.at(returns[i], tuple(p[plain] for p in place), beta[plain])
+            size = np.abs(beta) * self.spread[tokens]
+            np.add.at(others[i], tuple(p[~plain] for p in place), size[~plain])
+        spread = np.ones(self.shape[1])
+        near = index.where("return")
+        newest = near[index.lag[near] == 1]
+        spread[index.source[newest]] = self.spread[newest]
+        return returns, others, spread
+
+    def _add_static(
+        self,
+        out: np.ndarray,
+        index: TokenIndex,
+        rows: np.ndarray,
+        by_channel: bool,
+        followers: np.ndarray,
+    ) -> None:
+        names = np.array([self.channels.index(channel.name) for channel in index.channels])
+        cells = out.reshape(*out.shape[:2], -1)  # (b, F, S * L * C), a view
+        for k, i in enumerate(followers):
+            tokens, beta = self.static.row(i)
+            values = (index.values(rows, tokens) - self.centre[tokens]) * beta  # (b, K)
+            channel = names[index.channel[tokens]] if by_channel else 0 * tokens
+            place = index.source[tokens], index.lag[tokens] - 1, channel
+            place = np.ravel_multi_index(place, out.shape[2:])
+            place, which = np.unique(place, return_inverse=True)
+            cells[:, k, place] += values @ (which[:, None] == np.arange(len(place)))
+
+
+def _lagged_at(values: np.ndarray, rows: np.ndarray, n_lags: int) -> np.ndarray:
+    """Return ``(b, S, L)`` values at some rows and the bars before them, newest first."""
+    return values[rows[:, None] - np.arange(n_lags)].transpose(0, 2, 1)
+
+
+def _over_horizon(coefficients: np.ndarray, horizon: int) -> np.ndarray:
+    """Add up coefficients of later lags: what each token adds to every bar of the horizon."""
+    if horizon == 1:
+        return coefficients
+    return running_sum(coefficients[..., ::-1], horizon)[..., ::-1]
