@@ -23,7 +23,7 @@ from crossattn.evidence.contributions import Contributions, measure_contribution
 from crossattn.evidence.inference import MIN_EFFECTIVE, benjamini_hochberg, contribution_scores
 from crossattn.evidence.spillover import METHOD as SPILLOVER_METHOD
 from crossattn.evidence.spillover import spillover_scores
-from crossattn.evidence.tradability import Prices, gains, judge
+from crossattn.evidence.tradability import Prices, gains, why_untradable
 from crossattn.windows.dataset import CrossAttentionData
 
 if TYPE_CHECKING:
@@ -198,14 +198,14 @@ def make_report(
     method: str,
     n_windows: int,
     family: np.ndarray | bool = True,
-    judge: Callable[[tuple], str] | None = None,
+    note: Callable[[tuple], str] | None = None,
     **details: np.ndarray,
 ) -> LeadLagReport:
     """Make a report of matrices (follower, leader), with q-values over the pairs of ``family``.
 
-    Every matrix has shape (n_symbols, n_sources); an asset and itself are left out. ``judge`` says
-    of a named pair, a row of ``details``, why it cannot be traded. ``details``
-    become columns of ``report.details``, those named so also of ``report.edges``.
+    Every matrix has shape (n_symbols, n_sources); an asset and itself are left out. ``note`` gives
+    the reason why a significant pair, a row of ``details``, cannot be traded. ``details`` become
+    columns of ``report.details``, those named so also of ``report.edges``.
     """
     sources = symbols if sources is None else sources
     pairs = np.array([[a != b for b in sources] for a in symbols])
@@ -227,10 +227,10 @@ def make_report(
             **{name: np.broadcast_to(x, pairs.shape)[pairs] for name, x in known.items()},
         }
     ).sort_values("p_value", kind="stable", ignore_index=True)
-    if judge is not None:
+    if note is not None:
         found = table["significant"]
         table["note"] = ""
-        table.loc[found, "note"] = [judge(edge) for edge in table[found].itertuples()]
+        table.loc[found, "note"] = [note(edge) for edge in table[found].itertuples()]
         table["tradable"] = found & (table["note"] == "")
     edges = table[[name for name in EDGE_COLUMNS if name in table]].copy()
     return LeadLagReport(edges, table, tuple(symbols), tuple(sources), alpha, method, n_windows)
@@ -344,7 +344,7 @@ def analyze_lead_lag_relationships(
     for some in groups:
         measured = measure_contributions(model, data, followers=some)
         parts.append((measured.symbols, measured.sources, _test(measured, prices, alpha)))
-    return _report(parts, len(data), alpha, chosen, judge=lambda edge: judge(edge, prices))
+    return _report(parts, len(data), alpha, chosen, note=lambda edge: why_untradable(edge, prices))
 
 
 def contribution_test(
@@ -353,7 +353,7 @@ def contribution_test(
     """Test measured contributions, as :func:`crossattn.analyze_lead_lag_relationships` does."""
     prices = Prices(data)
     parts = [(measured.symbols, measured.sources, _test(measured, prices, alpha))]
-    return _report(parts, len(data), alpha, None, judge=lambda edge: judge(edge, prices))
+    return _report(parts, len(data), alpha, None, note=lambda edge: why_untradable(edge, prices))
 
 
 def _test(measured: Contributions, prices: Prices, alpha: float) -> pd.DataFrame:
@@ -372,13 +372,13 @@ def _test(measured: Contributions, prices: Prices, alpha: float) -> pd.DataFrame
         row |= {"effect": effect, "effect_low": effect - half, "effect_high": effect + half}
         row |= {"lag": measured.lag[k], "channel": measured.channel[k]}
         row |= gains(closes, starts, y, parts)
-        named = bool((row["p_value"] <= alpha).any())  # where none is, there is nothing to judge
+        named = bool((row["p_value"] <= alpha).any())  # where none is, prices are not needed
         rows.append(row | prices.at_tradable_prices(i, starts, stops, parts, named))
     return pd.DataFrame(rows)
 
 
 def _report(
-    parts: list[tuple], n_windows: int, alpha: float, chosen, method: str = METHOD, judge=None
+    parts: list[tuple], n_windows: int, alpha: float, chosen, method: str = METHOD, note=None
 ) -> LeadLagReport:
     """Put groups of followers together, and leave out the pairs not asked about."""
     symbols, (sources, *_), tables = zip(*parts, strict=True)
@@ -395,7 +395,7 @@ def _report(
         method=method,
         n_windows=n_windows,
         family=matrices["tested"] & ~matrices["silent"],
-        judge=judge,
+        note=note,
         **matrices,
     )
 

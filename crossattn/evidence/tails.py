@@ -110,12 +110,12 @@ class Shortfall:
     Attributes
     ----------
     z : float
-        Second statistic of Acerbi and Szekely: 0 where losses are as promised, below 0 where more
+        Second statistic of Acerbi and Szekely: 0 where losses are as forecast, below 0 where more
         is lost (-1: twice as much).
     p_value : float
         Two-sided, of 0.
     ratio : float
-        Mean loss over mean promised loss in the rows below the value at risk.
+        Mean loss over mean forecast loss in the rows below the value at risk.
     n : int
         Rows.
     """
@@ -134,7 +134,7 @@ def shortfall_test(
     *,
     horizon: int = 1,
 ) -> Shortfall:
-    """Acerbi-Szekely test of an expected shortfall: is as much lost in bad rows as was promised?
+    """Acerbi-Szekely test of an expected shortfall: do losses beyond the value at risk match it?
 
     Parameters
     ----------
@@ -167,8 +167,8 @@ def shortfall_test(
     Examples
     --------
     >>> returns = np.random.default_rng(0).standard_normal(5000)
-    >>> promised = np.full(5000, -2.063)  # of a normal law at 5 %
-    >>> shortfall_test(np.full(5000, -1.645), promised, returns, 0.05).p_value > 0.05
+    >>> expected = np.full(5000, -2.063)  # of a normal law at 5 %
+    >>> shortfall_test(np.full(5000, -1.645), expected, returns, 0.05).p_value > 0.05
     True
     """
     var, shortfall, returns = _same_shape(value_at_risk, shortfall, returns)
@@ -177,8 +177,8 @@ def shortfall_test(
     known = np.isfinite(returns) & np.isfinite(var) & np.isfinite(shortfall)
     excess = np.where(known, 1 - hit * returns / (level * shortfall), np.nan)
     test = diebold_mariano(excess, np.where(known, 0.0, np.nan), horizon)
-    promised = shortfall[hit].sum()
-    ratio = float(returns[hit].sum() / promised) if promised else float("nan")
+    expected = shortfall[hit].sum()
+    ratio = float(returns[hit].sum() / expected) if expected else float("nan")
     return Shortfall(test.difference, test.p_value, ratio, test.n)
 
 
@@ -282,7 +282,7 @@ def score_quantiles(
     levels : sequence of float
         Probabilities.
     volatility : array-like of shape (n, N), optional
-        Known before each return: losses are in units of it, so that wild bars do not decide alone.
+        Known before each return: losses are in units of it, so that volatile bars do not dominate.
     horizon : int
         ``data.horizon``, for the errors of overlapping returns.
     reference : str, optional

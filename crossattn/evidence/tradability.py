@@ -214,7 +214,7 @@ class Prices:
         return ""
 
 
-def judge(edge, prices: Prices) -> str:
+def why_untradable(edge, prices: Prices) -> str:
     """Return why a significant lead cannot be traded; empty where it can.
 
     ``edge`` has the columns of a report's ``details``, as attributes.

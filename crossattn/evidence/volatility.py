@@ -217,14 +217,14 @@ class Coverage:
 
 
 def coverage_test(violations: ArrayLike, level: float) -> Coverage:
-    """Kupiec and Christoffersen tests of a value at risk: as many violations, and as scattered?
+    """Kupiec and Christoffersen tests of a value at risk: number and independence of violations.
 
     Parameters
     ----------
     violations : array-like of bool, shape (n,)
         Whether the return of each row, in time order, fell below its value at risk.
     level : float
-        Promised share of violations, such as .01.
+        Nominal share of violations, such as .01.
 
     Returns
     -------

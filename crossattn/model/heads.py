@@ -122,7 +122,8 @@ class QuantileHead(nn.Module):
     """Quantiles that cannot cross: the middle one, and steps away from it that are positive.
 
     All are in units of a volatility, recent volatility times a factor that is learned: what was
-    learned in quiet bars holds in wild ones. Raw numbers of 0 give the quantiles of a normal law.
+    learned in quiet bars holds in volatile ones. Raw numbers of 0 give the quantiles of a normal
+    law.
 
     Parameters
     ----------

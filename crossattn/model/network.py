@@ -206,9 +206,7 @@ class CrossAttentionMultiAsset(nn.Module):
         """Predict for inputs that :meth:`read` prepared; returns what :meth:`forward` does."""
         scale = self.target_scale
         if self.output_type == "distribution" and batch.log_scale is not None:
-            scale = (
-                scale * batch.log_scale.exp()
-            )  # (B, N): quantiles are as wide as the bars are wild
+            scale = scale * batch.log_scale.exp()  # (B, N): quantiles scale with volatility
         predictions = self.head(self.body(batch), scale)
         if not return_attention:
             return predictions

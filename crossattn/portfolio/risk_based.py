@@ -203,8 +203,8 @@ def scale_to_volatility(
 def portfolio_bars(frames: Frames, weights: Mapping[str, float] | None = None) -> Frame:
     """Bars of a portfolio that is rebalanced every bar: an index of its assets, closes only.
 
-    Put beside the assets' own bars, its volatility is forecast like theirs: a covariance has to
-    guess besides how correlations will move.
+    Put beside the assets' own bars, its volatility is forecast like theirs: a covariance needs a
+    forecast of correlations too.
 
     Parameters
     ----------

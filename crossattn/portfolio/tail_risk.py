@@ -159,9 +159,9 @@ def _follow_violations(
     log_factor = np.zeros(answers.shape[2:])  # (N, n_levels)
     for t in range(answers.shape[1]):
         if t >= horizon:
-            promised, actual = answers[0, t - horizon], returns[t - horizon, :, None]
-            excess = (actual < promised) - levels
-            known = np.isfinite(promised) & np.isfinite(actual)
+            quantile, actual = answers[0, t - horizon], returns[t - horizon, :, None]
+            excess = (actual < quantile) - levels
+            known = np.isfinite(quantile) & np.isfinite(actual)
             log_factor += np.where(known, step / (1 - levels) * excess, 0.0)
         moved = answers[:, t] * np.exp(log_factor)
         # a rarer loss is no smaller than a more frequent one

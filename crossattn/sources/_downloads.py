@@ -43,7 +43,7 @@ class Gap:
 class Fetched:
     """Result of a fetch: frames, gaps, and what went wrong, by symbol."""
 
-    frames: Frames = field(default_factory=dict)  # in the order asked for
+    frames: Frames = field(default_factory=dict)  # in the order requested
     gaps: list[Gap] = field(default_factory=list)
     failures: dict[str, CrossAttentionError] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)  # impossible candles, damaged cache files

@@ -47,7 +47,7 @@ class PassingFault(Exception):
     """A transient fault: retried after a wait, up to a number of times."""
 
     weight = 1  # how much of the attempts it uses up
-    wait_s: float | None = None  # as the server asked for
+    wait_s: float | None = None  # as the server requested
 
 
 def bounded_get(

@@ -1,7 +1,7 @@
-"""Paged download of one symbol: held candles, the windows still to ask for, what is missing.
+"""Paged download of one symbol: cached candles, windows to request, missing ranges.
 
-Windows are asked for newest first, so that the venue's clock is known first and the listing is met
-last. An empty or short answer is asked for again before its bars are believed missing.
+Windows are requested newest first, so that the venue's clock is known first and the listing is met
+last. An empty or short page is requested again before its bars count as missing.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _PIECE = 20_000  # candles that are merged into the large table at a time
 
 
 class Pager(Download):
-    """Download one symbol's candles page by page; keep them in the cache, ask for the rest only.
+    """Download one symbol's candles page by page; keep them in the cache, request only the rest.
 
-    Asked for are slots ``first`` to ``last``; with ``first`` None the newest ``limit`` up to
+    Requested are slots ``first`` to ``last``; with ``first`` None the newest ``limit`` up to
     ``last``.
     """
 
@@ -46,7 +46,7 @@ class Pager(Download):
         self._clock_ms: int | None = None  # the venue's, as of its newest answer
         # recent candles are few, so that a page does not copy all that are held
         self._held, self._recent = NO_CANDLES, NO_CANDLES
-        self._absent: list[Slots] = []  # found empty; the next fetch asks again
+        self._absent: list[Slots] = []  # found empty; the next fetch requests them again
         self._cache, self._pages, self._saved_pages, self._unsaved = cache, 0, 0, False
         if cache is not None:
             self._path = cache.path(client.host, client.category, interval.code, symbol)
@@ -64,7 +64,7 @@ class Pager(Download):
             self._save()
 
     def result(self) -> tuple[Frame | None, list[Gap]]:
-        """Return the frame within the bounds asked for, and the missing ranges of closed candles.
+        """Return the frame within the requested bounds, and the missing ranges of closed candles.
 
         VenueError: there is no candle at all.
         """
@@ -80,7 +80,7 @@ class Pager(Download):
         if self._first is None:
             candles = candles.tail(self._limit)
             first = int(candles.index[0])
-        # stopped before the venue told its time: name nothing that our clock calls open
+        # stopped before the venue's clock is known: report nothing that is open by our own
         clock_ms = self._clock_ms or time.time_ns() // 1_000_000
         last = min(last, self._interval.closed_before(clock_ms))
         slots, opened = candles.index.to_numpy(), self._interval.open_of
@@ -97,20 +97,20 @@ class Pager(Download):
         last = self._last_closed(self._last)
         first = max(0, (int(newest.index[-1]) if len(newest) else last) - limit + 1)
         self._bounds = (first, last)
-        came, before = len(self._within(first, last)), -1
-        # each round reaches back by what was missing, until a round brings nothing new
-        while before < came < limit and first > 0:
+        received, before = len(self._within(first, last)), -1
+        # each round goes back by what was missing, until one brings nothing new
+        while before < received < limit and first > 0:
             self._collect(first, last)
-            before, came = came, len(self._within(first, last))
-            first = max(0, first - max(0, limit - came))
+            before, received = received, len(self._within(first, last))
+            first = max(0, first - max(0, limit - received))
             self._bounds = (first, last)
 
     def _collect(self, first: int, last: int) -> None:
-        """Ask for whatever of the closed candles ``first`` to ``last`` is not held yet."""
+        """Request those closed candles from ``first`` to ``last`` that are not held yet."""
         now = self._interval.slot_of(time.time_ns() // 1_000_000)
         if last >= now and self._clock_ms is None and self._unknown(first, last):
-            # a page without a range tells the venue's clock, which decides what has closed; our
-            # own only says that this is the cheaper request here
+            # a page without a range has the venue's clock, which decides what has closed; our
+            # own clock only shows that this request is the cheaper one here
             self._ask(None)
         last = self._last_closed(last)
         may_look_back = True
@@ -123,8 +123,8 @@ class Pager(Download):
                 and lo > first
                 and self._within(first, lo - 1).empty
             ):
-                # a whole page of nothing: perhaps the listing. Asking for all that is older in one
-                # request spares a young symbol thousands of empty pages; asked once a dry spell
+                # an empty page: perhaps the listing. Requesting all that is older at once spares a
+                # young symbol thousands of empty pages; done once in a run of empty pages
                 may_look_back = False
                 pages = (self._ask((first, lo - 1)) for _ in range(2))
                 if not any(len(page.candles) or page.problems for page in pages):
@@ -132,10 +132,10 @@ class Pager(Download):
                     return
 
     def _fill(self, lo: int, hi: int) -> bool:
-        """Ask for a window until every slot came or is believed to be missing; did anything come?
+        """Request a window until each slot is received or counts as missing; return if any was new.
 
         A venue may leave rows out by mistake or cap a page below the limit, so what is missing is
-        asked for again, until two answers in a row bring nothing new.
+        requested again, until two pages in a row bring nothing new.
         """
         fresh, dry = NO_CANDLES, 0
         for _ in range(self._client.limits.asks):
@@ -144,7 +144,7 @@ class Pager(Download):
                 break
             page = self._ask((unknown[0][0], unknown[-1][1]), earlier=fresh)
             if page.problems:
-                # the client has asked often enough: these rows stay faulty, and are left out
+                # the client has retried often enough: these rows stay faulty, and are left out
                 return True
             dry = dry + 1 if page.candles.index.isin(fresh.index).all() else 0
             fresh = merge_rows(fresh, page.candles)
@@ -152,11 +152,11 @@ class Pager(Download):
             raise VenueError(
                 f"{self.symbol}: {self._client.host} hands out too few candles an answer to be used"
             )
-        came = len(fresh) > 0
-        if unknown and not came:
-            came = self._approach_listing(unknown[0][0], unknown[-1][1])
+        received = len(fresh) > 0
+        if unknown and not received:
+            received = self._approach_listing(unknown[0][0], unknown[-1][1])
         self._absent += self._unknown(lo, hi)
-        return came
+        return received
 
     def _approach_listing(self, lo: int, hi: int) -> bool:
         """Ask for the newest slots of a window that was answered with nothing; did anything come?

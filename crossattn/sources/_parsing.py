@@ -1,7 +1,7 @@
 """Parse and validate one kline response: untrusted text to a table of closed candles.
 
 Candles are a DataFrame indexed by slot (int64, increasing), columns `FIELDS` (float64). A row that
-no candle can be is never passed on; the caller decides whether its page is asked for again.
+no candle can be is never passed on; the caller decides whether its page is requested again.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def parse_page(
 
     Candles outside of ``window`` are left out: before its listing a symbol may answer with its
     first candles, whatever was asked. A candle is closed when it ends no later than the venue's own
-    ``time``. ``neighbours`` are candles known already, against which a leap in price is judged.
+    ``time``. ``neighbours`` are candles known already, with which a jump in price is compared.
     """
     envelope = _read_json(body)
     clock, code = envelope.get("time"), envelope.get("retCode")

@@ -1,4 +1,4 @@
-"""Mix forecasts by non-negative least squares on validation rows, and shrink what luck recommends.
+"""Mix forecasts by non-negative least squares on validation rows, shrunk by their standard errors.
 
 Built in chapter: Honest comparison.
 """

@@ -5,7 +5,7 @@ r"""Two-state hidden Markov regression: coefficients that flip between two sets,
 All followers share the state s, a Markov chain. Where ``c = 0`` the regime changes every sign;
 otherwise it changes who leads. How well the coefficients predicted the bars known by now shows
 which state holds; market states that go with it add theirs. Expectation maximisation (Baum-Welch)
-fits the coefficients, how long the states stay, and how much to believe.
+fits the coefficients, how long the states stay, and the weight of evidence.
 
 Built in chapter: The full model.
 

@@ -113,16 +113,16 @@ def _sharpe(returns: Tensor) -> Tensor:
     return returns.mean() / (returns.std() + 1e-8)
 
 
-def _correlation(guess: Tensor, fact: Tensor, known: Tensor, over: tuple[int, ...]) -> Tensor:
+def _correlation(forecast: Tensor, target: Tensor, known: Tensor, over: tuple[int, ...]) -> Tensor:
     count = known.sum(over, keepdim=True).clamp_min(1)
 
     def centred(x: Tensor) -> Tensor:
         x = torch.where(known, x, 0.0)
         return torch.where(known, x - x.sum(over, keepdim=True) / count, 0.0)
 
-    guess, fact = centred(guess), centred(fact)
-    size = (guess.square().sum(over) * fact.square().sum(over) + 1e-12).sqrt()
-    return ((guess * fact).sum(over) / size).mean()
+    forecast, target = centred(forecast), centred(target)
+    size = (forecast.square().sum(over) * target.square().sum(over) + 1e-12).sqrt()
+    return ((forecast * target).sum(over) / size).mean()
 
 
 Loss = Callable[[Tensor, Batch], Tensor]
