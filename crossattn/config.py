@@ -94,12 +94,7 @@ class TrainingConfig:
 
 
 LAG_RECIPE = TrainingConfig(
-    lr_factors={
-        "content_weight": 20.0,
-        "content_lag": 5.0,
-        "gate_weight": 3.0,
-        "gate_bias": 3.0,
-    },
+    lr_factors={"content_weight": 20.0, "content_lag": 5.0, "gate_weight": 3.0, "gate_bias": 3.0},
     lr=0.05,
     gain_penalty=0.012,
     next_bar=True,

@@ -248,10 +248,7 @@ class TemporalCrossAttention(HeadProjections):
         if self.exclude_self:
             not_self = not_self_mask(assets[:n_queries], assets[:n_keys])[:, None]
         allowed = all_of(
-            not_before_the_first,
-            None if pairs is None else pairs.unsqueeze(-2),
-            exists,
-            not_self,
+            not_before_the_first, None if pairs is None else pairs.unsqueeze(-2), exists, not_self
         )
         return allowed.expand(-1, -1, -1, -1, -1, n_keys).flatten(-2)
 

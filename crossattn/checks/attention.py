@@ -9,14 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from crossattn.checks._stages import (
-    as_array,
-    close,
-    require,
-    require_close,
-    require_shape,
-    staged,
-)
+from crossattn.checks._stages import as_array, close, require, require_close, require_shape, staged
 
 
 def softmax_by_loop(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:

@@ -226,11 +226,7 @@ def _span(seconds: float) -> str:
 
 
 def load_windows(
-    run: Run,
-    frames: Frames,
-    exogenous: Path | None = None,
-    *,
-    include_latest: bool = False,
+    run: Run, frames: Frames, exogenous: Path | None = None, *, include_latest: bool = False
 ) -> CrossAttentionData:
     """Make the windows that the model was trained on, from any bars of its symbols."""
     from crossattn.windows.prepare import prepare_cross_attention_data

@@ -166,11 +166,7 @@ def _orders(
     if gross > MOST_GROSS * args.equity:
         echo(f"warning: holdings are worth {gross:.6g}, {gross / args.equity:.3g} times --equity")
     orders = rebalancing_orders(
-        weights,
-        last,
-        holdings,
-        equity=args.equity,
-        transaction_cost=args.transaction_cost,
+        weights, last, holdings, equity=args.equity, transaction_cost=args.transaction_cost
     )
     time = iso_times(data.timestamps[-1:])[0]
     orders.insert(0, "time", time)

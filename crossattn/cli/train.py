@@ -9,12 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossattn.cli._argtypes import (
-    bars_or_duration,
-    nonnegative_int,
-    positive_float,
-    positive_int,
-)
+from crossattn.cli._argtypes import bars_or_duration, nonnegative_int, positive_float, positive_int
 from crossattn.cli._console import echo
 from crossattn.cli._run_folder import CLASS_SCORES_FILE, add_folders
 from crossattn.errors import InvalidInputError

@@ -80,11 +80,7 @@ def to_signals(
     scaled = exposure / (np.abs(exposure).sum() or 1.0)
     weight = values if output_type == "portfolio" else scaled
     return pd.DataFrame(
-        {
-            "signal": [SIGNALS[s + 1] for s in side],
-            "strength": strength,
-            "target_weight": weight,
-        },
+        {"signal": [SIGNALS[s + 1] for s in side], "strength": strength, "target_weight": weight},
         index=pd.Index(symbols, name="symbol"),
     )
 

@@ -266,11 +266,7 @@ def newey_west_lags(n_rows: int, horizon: int = 1) -> int:
 
 
 def robust_regression(
-    target: ArrayLike,
-    regressors: ArrayLike,
-    *,
-    lags: int = 0,
-    leverage: bool = False,
+    target: ArrayLike, regressors: ArrayLike, *, lags: int = 0, leverage: bool = False
 ) -> RobustFit:
     """Regression with intercept and White's or Newey-West errors.
 

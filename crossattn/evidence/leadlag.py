@@ -237,11 +237,7 @@ def make_report(
 
 
 def analyze_lead_lag_relationships(
-    model,
-    data: CrossAttentionData,
-    symbols: Sequence[str] | None = None,
-    *,
-    alpha: float = 0.05,
+    model, data: CrossAttentionData, symbols: Sequence[str] | None = None, *, alpha: float = 0.05
 ) -> LeadLagReport:
     """Test who leads whom: does source j's contribution predict asset i out of sample?
 

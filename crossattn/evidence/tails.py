@@ -14,12 +14,7 @@ from numpy.typing import ArrayLike
 
 from crossattn._validation import check_float
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.volatility import (
-    check_reference,
-    coverage_test,
-    diebold_mariano,
-    gain_over,
-)
+from crossattn.evidence.volatility import check_reference, coverage_test, diebold_mariano, gain_over
 
 
 def pinball_loss(quantiles: ArrayLike, actual: ArrayLike, levels: ArrayLike) -> np.ndarray:

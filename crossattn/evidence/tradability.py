@@ -15,12 +15,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn.data.panel import as_panel
-from crossattn.evidence.inference import (
-    CLIP,
-    contribution_scores,
-    known_steps,
-    robust_regression,
-)
+from crossattn.evidence.inference import CLIP, contribution_scores, known_steps, robust_regression
 from crossattn.windows.dataset import CrossAttentionData
 
 BASIS_POINT = 1e-4

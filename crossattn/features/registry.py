@@ -213,7 +213,7 @@ FEATURES: dict[str, FeatureSpec] = {spec.name: spec for spec in _SPECS}
 
 #: Names that stand for several features, such as ``"calendar"``.
 FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
-    "calendar": ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos"),
+    "calendar": ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
 }
 
 

@@ -12,18 +12,8 @@ import pandas as pd
 
 from crossattn._validation import check_choice, check_float, check_int
 from crossattn.errors import InvalidInputError
-from crossattn.portfolio._account import (
-    SIZINGS,
-    BacktestInputs,
-    compiled_account,
-    simulate_account,
-)
-from crossattn.portfolio._inputs import (
-    check_prices,
-    check_weights,
-    last_known,
-    reindex_like_prices,
-)
+from crossattn.portfolio._account import SIZINGS, BacktestInputs, compiled_account, simulate_account
+from crossattn.portfolio._inputs import check_prices, check_weights, last_known, reindex_like_prices
 from crossattn.portfolio._result import BacktestResult
 from crossattn.portfolio.costs import Costs, impact_law
 

@@ -190,10 +190,7 @@ def expected_best_sharpe(n_trials: int, deviation: float) -> float:
 
 
 def deflated_sharpe(
-    returns: pd.Series | np.ndarray,
-    trials: np.ndarray,
-    *,
-    periods_per_year: float | None = None,
+    returns: pd.Series | np.ndarray, trials: np.ndarray, *, periods_per_year: float | None = None
 ) -> float:
     """Deflated Sharpe ratio: is a strategy chosen as the best of many better than luck?
 

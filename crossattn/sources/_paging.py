@@ -174,10 +174,7 @@ class Pager(Download):
         return top < hi
 
     def _ask(
-        self,
-        window: Slots | None,
-        limit: int = PAGE_CANDLES,
-        earlier: pd.DataFrame = NO_CANDLES,
+        self, window: Slots | None, limit: int = PAGE_CANDLES, earlier: pd.DataFrame = NO_CANDLES
     ) -> Page:
         """Return one page and keep its candles; of a slot held already, what is held counts.
 

@@ -210,9 +210,7 @@ def distance_from_mean(
 
 
 def recent_volatility(
-    returns: np.ndarray,
-    half_life: float = VOLATILITY_HALF_LIFE,
-    memory: Memory | None = None,
+    returns: np.ndarray, half_life: float = VOLATILITY_HALF_LIFE, memory: Memory | None = None
 ) -> np.ndarray:
     """Return the standard deviation of a bar's return, from the bars up to each row.
 

@@ -192,8 +192,7 @@ class SparseRegressions:
         both = [train + val for train, val in self.moments]
         again = [
             self._on_tokens(
-                i,
-                penalty_path(m, self._own_price(i, price), PENALTIES[: best + 1], concavity)[-1:],
+                i, penalty_path(m, self._own_price(i, price), PENALTIES[: best + 1], concavity)[-1:]
             )[0]
             for i, m in enumerate(both)
         ]

@@ -17,13 +17,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from crossattn.errors import InvalidInputError
-from crossattn.tokens.channels import (
-    RANGE,
-    Channel,
-    TokenIndex,
-    Tokenizer,
-    TokenSeries,
-)
+from crossattn.tokens.channels import RANGE, Channel, TokenIndex, Tokenizer, TokenSeries
 from crossattn.tokens.linear_map import LinearMap
 from crossattn.tokens.memory import Memory
 from crossattn.tokens.mix import mix_weights
@@ -330,10 +324,7 @@ class _SharedFit:
             offset = base + self.own[rows][:, :, self.usual] + self._calendar_at(calendar, rows)
             beta = (
                 fit_log_linear(
-                    x / spread,
-                    realised[known],
-                    penalty=penalty * self.ridge,
-                    offset=offset[known],
+                    x / spread, realised[known], penalty=penalty * self.ridge, offset=offset[known]
                 )
                 / spread
             )

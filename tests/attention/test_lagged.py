@@ -166,8 +166,7 @@ def test_lag_windows_copy_nothing():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "word"),
-    [((10, 4), "d_model"), ((8, 2, -1), "max_lag"), ((8, 2, 2.0), "max_lag")],
+    ("arguments", "word"), [((10, 4), "d_model"), ((8, 2, -1), "max_lag"), ((8, 2, 2.0), "max_lag")]
 )
 def test_wrong_options_are_named(arguments, word):
     with pytest.raises(InvalidInputError, match=word):

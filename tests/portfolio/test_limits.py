@@ -75,10 +75,7 @@ def test_a_long_only_projection_by_hand():
 @pytest.mark.parametrize(
     "options, names",
     [
-        (
-            {"max_position": 0.1, "linear": {"invested": (1, 1, 1)}},
-            ["max_position of 'A'"],
-        ),
+        ({"max_position": 0.1, "linear": {"invested": (1, 1, 1)}}, ["max_position of 'A'"]),
         ({"max_gross": 0.5, "linear": {"floor": ({"B": 1}, 0.6, 1)}}, ["max_gross", "'floor'"]),
         (
             {"sectors": SECTORS, "max_sector": {"oil": 0.1}, "linear": {"e": ({"E": 2}, 0.3, 1)}},

@@ -151,10 +151,7 @@ def test_twenty_thousand_bars_of_ten_assets_come_in_time():
 
 
 REFUSED = [
-    (
-        "scenario must be one of static, null",
-        [{"scenario": s} for s in ("stationary", ["static"])],
-    ),
+    ("scenario must be one of static, null", [{"scenario": s} for s in ("stationary", ["static"])]),
     ("n_assets must be an integer of at least 2, got 1", [{"n_assets": 1}]),
     ("n_assets", [{"n_assets": 2.0}, {"n_assets": True}, {"n_assets": "10"}]),
     ("n_steps", [{"n_steps": 1}, {"n_steps": 1e4}, {"n_steps": None}]),

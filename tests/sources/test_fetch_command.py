@@ -165,8 +165,7 @@ def by_name(name):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["403 with a web page: the region is blocked", "302 to file:///etc/passwd", "HTTP 404"],
+    "name", ["403 with a web page: the region is blocked", "302 to file:///etc/passwd", "HTTP 404"]
 )
 def test_a_process_refuses_in_one_line(name, tmp_path):
     with scene.make_server(by_name(name)) as server:

@@ -89,11 +89,7 @@ def test_an_unknown_sample_is_refused_with_the_names_there_are(name):
 
 @pytest.mark.parametrize(
     ("name", "package"),
-    [
-        ("us_stocks", "skfolio"),
-        ("us_tech", "bokeh_sampledata"),
-        ("us_indices", "arch"),
-    ],
+    [("us_stocks", "skfolio"), ("us_tech", "bokeh_sampledata"), ("us_indices", "arch")],
 )
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, name, package):
     for module in [m for m in sys.modules if m.split(".")[0] == package]:

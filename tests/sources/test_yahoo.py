@@ -16,11 +16,7 @@ from standin.yahoo import YahooStandIn, refusal, values
 from crossattn import cli, fetch_stock_data
 from crossattn.data.files import read_bars
 from crossattn.data.frame import check_frame
-from crossattn.errors import (
-    CrossAttentionWarning,
-    MissingDependencyError,
-    VenueError,
-)
+from crossattn.errors import CrossAttentionWarning, MissingDependencyError, VenueError
 from crossattn.sources import yahoo
 from crossattn.sources._client import FetchLimits
 from crossattn.sources.yahoo import YahooSource

@@ -221,11 +221,7 @@ class BybitStandIn:
         return {
             "retCode": 0,
             "retMsg": "OK",
-            "result": {
-                "symbol": ask.symbol,
-                "category": ask.category,
-                "list": self._rows(ask),
-            },
+            "result": {"symbol": ask.symbol, "category": ask.category, "list": self._rows(ask)},
             "retExtInfo": {},
             "time": self.now_ms,
         }
