@@ -78,36 +78,20 @@ def check_output_dir(data: Path, output: Path) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """A trained model, what it reads, and its settings.
-
-    Attributes
-    ----------
-    model : CrossAttentionForecaster or CrossAttentionMultiAsset
-    symbols, features, exogenous : tuple of str
-        What the model reads, in order; ``exogenous`` are series that are not forecast.
-    lookback, horizon : int
-    duration : Timedelta or None
-        The horizon, where it was given as a duration.
-    settings : dict
-        Of the model, for the report.
-    how : str
-        Which bars it was trained on: all ("outer") or those that all symbols share ("common").
-    volatility_estimator : str
-        What measures the volatility of a bar.
-    spacing : dict of str to float
-        Seconds between a symbol's bars in training.
-    """
+    """A trained model, what it reads, and its settings."""
 
     model: CrossAttentionForecaster | CrossAttentionMultiAsset
-    symbols: tuple[str, ...]
+    symbols: tuple[str, ...]  #: in the order that the model reads, as those below
     features: tuple[str, ...]
     lookback: int
     horizon: int
-    duration: pd.Timedelta | None
-    settings: dict
-    exogenous: tuple[str, ...] = ()
+    duration: pd.Timedelta | None  #: the horizon, where it was given as a duration
+    settings: dict  #: of the model, for the report
+    exogenous: tuple[str, ...] = ()  #: series that are read and not forecast
+    #: which bars it was trained on: all ("outer") or those that all symbols share ("common")
     how: str = "outer"
-    volatility_estimator: str = "close"
+    volatility_estimator: str = "close"  #: what measures the volatility of a bar
+    #: seconds between a symbol's bars in training
     spacing: dict[str, float] = field(default_factory=dict)
 
     @classmethod

@@ -26,25 +26,13 @@ _SYMBOL_COLUMNS = ("symbol", "ticker", "<ticker>", "instrument", "pair")
 
 @dataclass(frozen=True)
 class RawTable:
-    """Columns as a file holds them: texts of a CSV, arrays of a Parquet or Feather file.
-
-    Attributes
-    ----------
-    path : Path
-    names : tuple of str
-        The header without surrounding spaces; empty where the file has none.
-    columns : list of (list of str, ndarray or DatetimeIndex)
-    lines : sequence of int
-        Line of each row in a CSV, else its row number.
-    delimiter : str
-        Of a CSV, else empty.
-    """
+    """Columns as a file holds them: texts of a CSV, arrays of a Parquet or Feather file."""
 
     path: Path
-    names: tuple[str, ...]
-    columns: list
-    lines: Sequence[int]
-    delimiter: str = ""
+    names: tuple[str, ...]  #: the header without surrounding spaces; empty where the file has none
+    columns: list  #: list of (list of str, ndarray or DatetimeIndex)
+    lines: Sequence[int]  #: line of each row in a CSV, else its row number
+    delimiter: str = ""  #: of a CSV, else empty
 
     @property
     def shown(self) -> str:

@@ -162,21 +162,11 @@ def plot_reliability(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Expected calibration error, and what chance alone would give.
+    """Expected calibration error, and what chance alone would give."""
 
-    Attributes
-    ----------
-    error : float
-        Mean distance of predicted probability and observed frequency over the bins.
-    by_chance : float
-        Its mean if the probabilities were right.
-    p_value : float
-        Of all bins' distances being chance (Wald).
-    """
-
-    error: float
-    by_chance: float
-    p_value: float
+    error: float  #: mean distance of predicted probability and observed frequency over the bins
+    by_chance: float  #: its mean if the probabilities were right
+    p_value: float  #: of all bins' distances being chance (Wald)
 
 
 def calibration_error(

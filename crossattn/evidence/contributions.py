@@ -30,29 +30,23 @@ NAMING_WINDOWS = (100, 2000)  # least and most of them
 
 @dataclass(frozen=True)
 class Contributions:
-    """Contributions of sources to forecasts, window by window, and the token that carries each.
+    """Contributions of sources to forecasts, window by window, and the token that carries each."""
 
-    Attributes
-    ----------
-    total : ndarray of shape (n, n_followers, n_sources)
-        ``[k, i, j]``: what source j adds to the forecast of follower i in window k, over all lags
-        and channels, in units of the target. An asset is a source of its own forecasts too.
-    lag : ndarray of int, shape (n_followers, n_sources)
-        Lag with the largest share of the contribution; 1 is the newest known bar.
-    channel : ndarray of str, shape (n_followers, n_sources)
-        Channel with the largest share at that lag; ``"return"`` where the model has no others.
-    response : ndarray of shape (n_followers, n_sources)
-        Mean change of the forecast for one standard deviation of that channel at that lag.
-    symbols, sources : tuple of str
-        Followers and sources, along their axes.
-    """
-
+    #: (n, n_followers, n_sources): ``[k, i, j]``: what source j adds to the forecast of follower i
+    #: in window k, over all lags and channels, in units of the target. An asset is a source of its
+    #: own forecasts too
     total: np.ndarray
+    #: (n_followers, n_sources): lag with the largest share of the
+    #: contribution; 1 is the newest known bar
     lag: np.ndarray
+    #: (n_followers, n_sources): channel with the largest share at that lag;
+    #: ``"return"`` where the model has no others
     channel: np.ndarray
+    #: (n_followers, n_sources): mean change of the forecast for one standard deviation of that
+    #: channel at that lag
     response: np.ndarray
-    symbols: tuple[str, ...]
-    sources: tuple[str, ...]
+    symbols: tuple[str, ...]  #: followers, along their axis
+    sources: tuple[str, ...]  #: along their axis
 
 
 def measure_contributions(

@@ -16,22 +16,15 @@ from crossattn.errors import InvalidInputError
 
 @dataclass(frozen=True)
 class Connectedness:
-    """Diebold-Yilmaz table and its sums, as shares between 0 and 1.
+    """Diebold-Yilmaz table and its sums, as shares between 0 and 1."""
 
-    Attributes
-    ----------
-    table : DataFrame of shape (N, N)
-        Row i, column j: share of i's forecast error variance that shocks to j make; rows sum to 1.
-    directional : DataFrame
-        By series: ``from_others``, ``to_others`` (its column without itself, summed over rows) and
-        ``net``, to less from.
-    total : float
-        Mean share that comes from others.
-    """
-
+    #: (N, N): row i, column j: share of i's forecast error variance that shocks to j make; rows sum
+    #: to 1
     table: pd.DataFrame
+    #: by series: ``from_others``, ``to_others`` (its column without itself, summed over rows) and
+    #: ``net``, to less from
     directional: pd.DataFrame
-    total: float
+    total: float  #: mean share that comes from others
 
 
 def connectedness(series: pd.DataFrame, lags: int = 2, horizon: int = 10) -> Connectedness:

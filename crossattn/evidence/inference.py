@@ -225,20 +225,13 @@ def _sum_by(block: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class RobustFit:
-    """Regression with heteroskedasticity- and autocorrelation-robust errors.
+    """Regression with heteroskedasticity- and autocorrelation-robust errors."""
 
-    Attributes
-    ----------
-    slope, error : ndarray of shape (n_regressors,)
-        Coefficients, without the intercept, and their standard errors.
-    covariance : ndarray of shape (n_regressors, n_regressors)
-    freedom : ndarray of shape (n_regressors,)
-        Effective degrees of freedom of each error: small where a few outliers decide.
-    """
-
-    slope: np.ndarray
-    error: np.ndarray
-    covariance: np.ndarray
+    slope: np.ndarray  #: (n_regressors,): coefficients, without the intercept
+    error: np.ndarray  #: (n_regressors,): their standard errors
+    covariance: np.ndarray  #: (n_regressors, n_regressors)
+    #: (n_regressors,): effective degrees of freedom of each error: small where a few outliers
+    #: decide
     freedom: np.ndarray
 
     @property

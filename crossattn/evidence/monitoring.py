@@ -107,22 +107,12 @@ def input_drift(reference: dict, data: CrossAttentionData) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class LiveCoefficient:
-    """Mean rank correlation of forecasts with what followed.
+    """Mean rank correlation of forecasts with what followed."""
 
-    Attributes
-    ----------
-    value, error : float
-        Mean over the windows and its Newey-West standard error; NaN below 30 windows.
-    n_windows : int
-        Windows in which forecasts and targets can be ranked.
-    is_pooled : bool
-        Each asset's ranks over time; else ranks across assets, window by window.
-    """
-
-    value: float
-    error: float
-    n_windows: int
-    is_pooled: bool
+    value: float  #: mean over the windows; NaN below 30 windows
+    error: float  #: its Newey-West standard error
+    n_windows: int  #: windows in which forecasts and targets can be ranked
+    is_pooled: bool  #: each asset's ranks over time; else ranks across assets, window by window
 
     def __str__(self) -> str:
         how = "each asset over time" if self.is_pooled else "across assets"

@@ -220,17 +220,10 @@ def _check_parts(train, val, test) -> None:
 
 @dataclass(frozen=True)
 class ShuffleControl:
-    """Skill with true labels beside skill with shuffled labels.
+    """Skill with true labels beside skill with shuffled labels."""
 
-    Attributes
-    ----------
-    score : float
-        Correlation of forecast and return on the test part, fitted on true labels.
-    shuffled : ndarray of shape (n_shuffles,)
-        The same, fitted on shuffled labels: the skill of luck and leaks.
-    """
-
-    score: float
+    score: float  #: correlation of forecast and return on the test part, fitted on true labels
+    #: (n_shuffles,): the same, fitted on shuffled labels: the skill of luck and leaks
     shuffled: np.ndarray
 
     @property

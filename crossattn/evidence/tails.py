@@ -100,25 +100,14 @@ def tail_loss(
 
 @dataclass(frozen=True)
 class Shortfall:
-    """Outcome of a test of an expected shortfall.
+    """Outcome of a test of an expected shortfall."""
 
-    Attributes
-    ----------
-    z : float
-        Second statistic of Acerbi and Szekely: 0 where losses are as forecast, below 0 where more
-        is lost (-1: twice as much).
-    p_value : float
-        Two-sided, of 0.
-    ratio : float
-        Mean loss over mean forecast loss in the rows below the value at risk.
-    n : int
-        Rows.
-    """
-
+    #: second statistic of Acerbi and Szekely: 0 where losses are as forecast, below 0 where more is
+    #: lost (-1: twice as much)
     z: float
-    p_value: float
-    ratio: float
-    n: int
+    p_value: float  #: two-sided, of 0
+    ratio: float  #: mean loss over mean forecast loss in the rows below the value at risk
+    n: int  #: rows
 
 
 def shortfall_test(

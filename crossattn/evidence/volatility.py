@@ -24,26 +24,14 @@ LEAST_ROWS = 8
 
 @dataclass(frozen=True)
 class DieboldMariano:
-    """Outcome of a Diebold-Mariano test.
+    """Outcome of a Diebold-Mariano test."""
 
-    Attributes
-    ----------
-    difference : float
-        Mean loss of the first forecast less that of the second: below 0 the first is better.
-    t : float
-    p_value : float
-        Two-sided, of equal expected loss.
-    interval : tuple of float
-        95 % of the difference.
-    n : int
-        Rows compared.
-    """
-
+    #: mean loss of the first forecast less that of the second: below 0 the first is better
     difference: float
     t: float
-    p_value: float
-    interval: tuple[float, float]
-    n: int
+    p_value: float  #: two-sided, of equal expected loss
+    interval: tuple[float, float]  #: 95 % of the difference
+    n: int  #: rows compared
 
 
 def diebold_mariano(
@@ -126,24 +114,13 @@ def diebold_mariano(
 
 @dataclass(frozen=True)
 class MincerZarnowitz:
-    """Regression of realised on forecast variance: intercept 0 and slope 1 where it is unbiased.
+    """Regression of realised on forecast variance: intercept 0 and slope 1 where it is unbiased."""
 
-    Attributes
-    ----------
-    intercept : float
-        In units of the mean forecast variance.
-    slope : float
-    intercept_error, slope_error : float
-        HAC standard errors.
-    p_value : float
-        Of intercept 0 and slope 1 together (Wald).
-    """
-
-    intercept: float
+    intercept: float  #: in units of the mean forecast variance
     slope: float
-    intercept_error: float
-    slope_error: float
-    p_value: float
+    intercept_error: float  #: HAC standard error
+    slope_error: float  #: HAC standard error
+    p_value: float  #: of intercept 0 and slope 1 together (Wald)
 
 
 def mincer_zarnowitz(forecast: ArrayLike, realised: ArrayLike, horizon: int = 1) -> MincerZarnowitz:
@@ -194,25 +171,12 @@ def mincer_zarnowitz(forecast: ArrayLike, realised: ArrayLike, horizon: int = 1)
 
 @dataclass(frozen=True)
 class Coverage:
-    """Outcome of the coverage tests of a value at risk.
+    """Outcome of the coverage tests of a value at risk."""
 
-    Attributes
-    ----------
-    share : float
-        Of the rows whose return fell below the value at risk.
-    unconditional_p : float
-        Kupiec: of "the share is the level".
-    independence_p : float
-        Christoffersen: of "a violation says nothing of the next row".
-    conditional_p : float
-        Of both together.
-    n : int
-    """
-
-    share: float
-    unconditional_p: float
-    independence_p: float
-    conditional_p: float
+    share: float  #: of the rows whose return fell below the value at risk
+    unconditional_p: float  #: Kupiec: of "the share is the level"
+    independence_p: float  #: Christoffersen: of "a violation says nothing of the next row"
+    conditional_p: float  #: of both together
     n: int
 
 

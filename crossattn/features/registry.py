@@ -19,29 +19,16 @@ RELATIVE_VOLUME_WARM_UP = 20
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """Specification of one feature: a causal function from wide bars to a ``(T, N)`` array.
-
-    Attributes
-    ----------
-    name : str
-    meaning : str
-        One line, with the unit.
-    warm_up : int
-        Number of bars at the start of an asset's history whose value is missing or not yet settled.
-    needs : tuple of str
-        Fields beyond the close that the source must provide.
-    compute : callable
-        ``WideBars -> ndarray (T, N)``; row t may use rows up to t only.
-    every_row : bool
-        Known in every row, also where the asset has no bar.
-    """
+    """Specification of one feature: a causal function from wide bars to a ``(T, N)`` array."""
 
     name: str
-    meaning: str
+    meaning: str  #: one line, with the unit
+    #: number of bars at the start of an asset's history whose value is missing or not yet settled
     warm_up: int
-    needs: tuple[str, ...]
+    needs: tuple[str, ...]  #: fields beyond the close that the source must provide
+    #: ``WideBars -> ndarray (T, N)``; row t may use rows up to t only
     compute: Callable[[WideBars], np.ndarray]
-    every_row: bool = False
+    every_row: bool = False  #: known in every row, also where the asset has no bar
 
 
 def _log_ratio(bars: WideBars, above: str, below: str) -> np.ndarray:
@@ -208,10 +195,10 @@ _SPECS = (
     ),
 )
 
-#: Every feature by name: its formula, unit and warm-up.
+#: every feature by name: its formula, unit and warm-up.
 FEATURES: dict[str, FeatureSpec] = {spec.name: spec for spec in _SPECS}
 
-#: Names that stand for several features, such as ``"calendar"``.
+#: names that stand for several features, such as ``"calendar"``.
 FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
     "calendar": ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
 }

@@ -22,21 +22,13 @@ THINNED = 2000  # order statistics that a Student t is fitted to
 
 @dataclass(frozen=True, eq=False)
 class TailForecast:
-    """Value at risk and expected shortfall of every row, both as returns, below 0 for a loss.
+    """Value at risk and expected shortfall of every row, both as returns, below 0 for a loss."""
 
-    Attributes
-    ----------
-    levels : tuple of float
-        Probabilities.
-    value_at_risk : ndarray of shape (n, N, n_levels)
-        The return falls below it with that probability; NaN until enough returns are known.
-    expected_shortfall : ndarray of shape (n, N, n_levels)
-        Mean of the returns that do.
-    """
-
-    levels: tuple[float, ...]
+    levels: tuple[float, ...]  #: probabilities
+    #: (n, N, n_levels): the return falls below it with that probability; NaN until enough returns
+    #: are known
     value_at_risk: np.ndarray
-    expected_shortfall: np.ndarray
+    expected_shortfall: np.ndarray  #: (n, N, n_levels): mean of the returns that do
 
     def at(self, level: float) -> tuple[np.ndarray, np.ndarray]:
         """Return value at risk and expected shortfall ``(n, N)`` of one level."""

@@ -30,61 +30,37 @@ RETURN_CHANNELS = ("return", "fall", "gated_return", "signed_root", "size")
 
 @dataclass(frozen=True)
 class Channel:
-    """One series per source, and the lags at which it is read.
+    """One series per source, and the lags at which it is read."""
 
-    Attributes
-    ----------
-    name : str
-        As reported; ``family`` may be finer, and shares one price in the sparse regression.
-    values : ndarray of shape (n_rows, n_sources), float32
-    lags : tuple of int
-        1 is the newest known bar.
-    price : float
-        Factor of the penalty of its tokens.
-    decay : float
-        What a value is worth one bar later, where it fades by itself (0: it does not carry over).
-    """
-
+    #: as reported; ``family`` may be finer, and shares one price in the sparse regression
     name: str
     family: str
-    values: np.ndarray
-    lags: tuple[int, ...]
-    price: float = FAR_PRICE
+    values: np.ndarray  #: (n_rows, n_sources), float32
+    lags: tuple[int, ...]  #: 1 is the newest known bar
+    price: float = FAR_PRICE  #: factor of the penalty of its tokens
+    #: what a value is worth one bar later, where it fades by itself (0: it does not carry over)
     decay: float = 0.0
 
 
 @dataclass(frozen=True)
 class TokenSeries:
-    """Everything that the forecaster's parts read, for every row of a panel.
-
-    Attributes
-    ----------
-    channels : list of Channel
-    returns : ndarray of shape (n_rows, n_sources), float64
-        Log return of each source, 0 where it is missing; exogenous series last, standardised.
-    known : ndarray of shape (n_rows, n_sources), bool
-    volatility : ndarray of shape (n_rows, n_assets)
-        Of the next bar's return, from bars up to the row (exponential mean, half-life 12 bars).
-    volume, log_range : ndarray of shape (n_rows, n_assets)
-        Standardised relative volume and log range; 0 where unknown.
-    next_returns : ndarray of shape (n_rows, n_assets)
-        Simple return of the next bar, NaN where unknown.
-    hour, weekday : ndarray of shape (n_rows,), int
-        Of the row's close, UTC.
-    memory : Memory
-        Where the sums over earlier rows go on from, also those of the parts.
-    """
+    """Everything that the forecaster's parts read, for every row of a panel."""
 
     channels: list[Channel]
+    #: (n_rows, n_sources), float64: log return of each source, 0 where it is missing; exogenous
+    #: series last, standardised
     returns: np.ndarray
-    known: np.ndarray
+    known: np.ndarray  #: (n_rows, n_sources), bool
+    #: (n_rows, n_assets): of the next bar's return, from bars up to the row (exponential mean,
+    #: half-life 12 bars)
     volatility: np.ndarray
-    volume: np.ndarray
-    log_range: np.ndarray
+    volume: np.ndarray  #: (n_rows, n_assets): standardised relative volume, 0 where unknown
+    log_range: np.ndarray  #: (n_rows, n_assets): standardised, 0 where unknown
+    #: (n_rows, n_assets): simple return of the next bar, NaN where unknown
     next_returns: np.ndarray
-    hour: np.ndarray
-    weekday: np.ndarray
-    memory: Memory
+    hour: np.ndarray  #: (n_rows,), int: of the row's close, UTC
+    weekday: np.ndarray  #: (n_rows,), int: the same
+    memory: Memory  #: where the sums over earlier rows go on from, also those of the parts
 
 
 @dataclass
@@ -94,17 +70,13 @@ class Tokenizer:
     Every feature of the data is read: ``log_return`` and ``relative_volume`` as the channels that
     are made from them, ``range`` by the content heads, and each feature, these two apart, as a
     channel of its own, standardised per asset.
-
-    Attributes
-    ----------
-    max_lag : int
-        Oldest bar that is read, counted back from the newest (lags 1 to ``max_lag + 1``).
-    centre, spread : dict of str to ndarray of shape (n_assets,)
-        By feature, and of the exogenous series under ``"exogenous"``.
     """
 
+    #: oldest bar that is read, counted back from the newest (lags 1 to ``max_lag + 1``)
     max_lag: int
+    #: means (n_assets,) by feature, and of the exogenous series under ``"exogenous"``
     centre: dict[str, np.ndarray] = field(default_factory=dict)
+    #: standard deviations, likewise
     spread: dict[str, np.ndarray] = field(default_factory=dict)
 
     def fit(self, data: CrossAttentionData) -> Tokenizer:

@@ -64,25 +64,13 @@ def moving_sum(values: np.ndarray, length: int) -> np.ndarray:
 
 @dataclass
 class ContentPart:
-    """Content heads with their scales: fitted on next-bar returns, several members averaged.
+    """Content heads with their scales: fitted on next-bar returns, several members averaged."""
 
-    Attributes
-    ----------
-    scale : ndarray of shape (n_assets,)
-        Root mean square return of each asset on training rows.
-    centre, spread : ndarray of shape (C,)
-        Of the content channels on training rows, over all assets.
-    heads : ContentHeads
-        Members whose validation loss is within 0.002 of the best one's.
-    history : list of dict
-        ``member, epoch, val_loss``.
-    """
-
-    scale: np.ndarray
-    centre: np.ndarray
-    spread: np.ndarray
-    heads: ContentHeads
-    history: list[dict]
+    scale: np.ndarray  #: (n_assets,): root mean square return of each asset on training rows
+    centre: np.ndarray  #: (C,): means of the content channels on training rows, over all assets
+    spread: np.ndarray  #: (C,): their standard deviations
+    heads: ContentHeads  #: members whose validation loss is within 0.002 of the best one's
+    history: list[dict]  #: ``member, epoch, val_loss``
 
     @classmethod
     def fit(

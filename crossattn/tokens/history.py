@@ -51,48 +51,28 @@ class PanelRows:
 
 @dataclass(frozen=True)
 class History:
-    """Bars and sums from which forecasts go on; updates return another one.
-
-    Attributes
-    ----------
-    symbols, features, exogenous_names : tuple of str
-    ticks : ndarray of shape (n_rows,), int64
-        Close times of the rows.
-    cells : ndarray of shape (n_rows, n_fields, n_assets), float64
-        Bars, or where features are the user's own ``close`` and these; NaN where there is none.
-    exogenous : ndarray of shape (n_rows, n_series)
-    seen : int
-        Rows that have been read. Later ones were known when the forecaster was fitted, and are
-        read once a forecast is asked for that comes after them.
-    start : int
-        Row before which ``sums`` stand.
-    tail : int
-        Rows from ``start`` to the newest: as many as lags and moving averages reach, and those by
-        which a bar may be late.
-    sums : dict of str to ndarray
-        As :class:`~crossattn.tokens.memory.Memory` takes them.
-    spacing, smallest : ndarray of shape (n_assets,), int64
-        Between an asset's bars: the most frequent distance, and the least.
-    common : bool
-        Whether the clock holds only moments at which every asset has a bar.
-    own : bool
-        Whether features are the user's own, and arrive with every close.
-    """
+    """Bars and sums from which forecasts go on; updates return another one."""
 
     symbols: tuple[str, ...]
     features: tuple[str, ...]
     exogenous_names: tuple[str, ...]
-    ticks: np.ndarray
+    ticks: np.ndarray  #: (n_rows,), int64: close times of the rows
+    #: (n_rows, n_fields, n_assets), float64: bars, or where features are the user's own ``close``
+    #: and these; NaN where there is none
     cells: np.ndarray
-    exogenous: np.ndarray
+    exogenous: np.ndarray  #: (n_rows, n_series)
+    #: rows that have been read. Later ones were known when the forecaster was fitted, and are read
+    #: once a forecast is asked for that comes after them
     seen: int
-    start: int
+    start: int  #: row before which ``sums`` stand
+    #: rows from ``start`` to the newest: as many as lags and moving averages reach, and those by
+    #: which a bar may be late
     tail: int
-    sums: dict[str, np.ndarray]
-    spacing: np.ndarray
-    smallest: np.ndarray
-    common: bool
-    own: bool = False
+    sums: dict[str, np.ndarray]  #: as :class:`~crossattn.tokens.memory.Memory` takes them
+    spacing: np.ndarray  #: (n_assets,), int64: most frequent distance between an asset's bars
+    smallest: np.ndarray  #: (n_assets,), int64: the least distance
+    common: bool  #: whether the clock holds only moments at which every asset has a bar
+    own: bool = False  #: whether features are the user's own, and arrive with every close
 
     @classmethod
     def of_windows(

@@ -15,16 +15,10 @@ from crossattn.tokens.channels import TokenIndex
 
 @dataclass(frozen=True)
 class LinearMap:
-    """A sparse linear forecast of every follower from tokens.
+    """A sparse linear forecast of every follower from tokens."""
 
-    Attributes
-    ----------
-    coefficient : csr_array of shape (n_assets, n_tokens)
-    offset : ndarray of shape (n_assets,)
-        Minus what the forecast would be at the training means of its tokens.
-    """
-
-    coefficient: csr_array
+    coefficient: csr_array  #: (n_assets, n_tokens)
+    #: (n_assets,): minus what the forecast would be at the training means of its tokens
     offset: np.ndarray
 
     def forecast(self, index: TokenIndex, rows: np.ndarray) -> np.ndarray:

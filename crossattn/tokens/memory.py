@@ -18,25 +18,15 @@ BLOCK = 64  # rows summed by one product with a triangular matrix
 
 @dataclass
 class Memory:
-    """The state of every recursion, by name.
+    """The state of every recursion, by name."""
 
-    Attributes
-    ----------
-    before : dict of str to ndarray
-        Each state before the first row; none: there were no earlier rows.
-    keep : int, optional
-        Row after which each state is recorded.
-    lags : int
-        Rows that lagged values reach back: by as many rows later the states of what reads them
-        are recorded and go on, as the first rows of a tail lack their lags.
-    after : dict of str to ndarray
-        What was recorded.
-    """
-
+    #: each state before the first row; none: there were no earlier rows
     before: dict[str, np.ndarray] = field(default_factory=dict)
-    keep: int | None = None
+    keep: int | None = None  #: row after which each state is recorded
+    #: rows that lagged values reach back: by as many rows later the states of what reads them are
+    #: recorded and go on, as the first rows of a tail lack their lags
     lags: int = 0
-    after: dict[str, np.ndarray] = field(default_factory=dict)
+    after: dict[str, np.ndarray] = field(default_factory=dict)  #: what was recorded
 
     def decayed_sum(self, name: str, values: np.ndarray, half_life: float) -> np.ndarray:
         """Return sums along the rows in which a value counts half after ``half_life`` rows."""

@@ -21,40 +21,19 @@ CHUNK_CELLS = 20_000_000  # numbers of one array of coefficients held at a time
 
 @dataclass(frozen=True)
 class Mixture:
-    """Static, varying and content part with their weights in the forecast.
+    """Static, varying and content part with their weights in the forecast."""
 
-    Attributes
-    ----------
-    static : LinearMap
-        Weighted sum of all static maps, over the whole horizon.
-    weights : dict of str to float
-        Of every part in the mix.
-    drift : ndarray of shape (n_assets,)
-        Forecast without any token.
-    centre, spread : ndarray of shape (n_tokens,)
-        Mean and standard deviation of every token on training windows.
-    shape : tuple of int
-        ``(n_assets, n_sources, n_lags)``.
-    channels : tuple of str
-        Different names of the channels, in order.
-    bars_ahead : int
-        Bars of the horizon over which next-bar coefficients are added up.
-    varying, content : VaryingPart, ContentPart or None
-        None where its weight is 0.
-    calendar : Calendar or None
-        Of a volatility forecast, which is the exponential of what the tokens sum to.
-    """
-
-    static: LinearMap
-    weights: dict[str, float]
-    drift: np.ndarray
-    centre: np.ndarray
-    spread: np.ndarray
-    shape: tuple[int, int, int]
-    channels: tuple[str, ...]
-    bars_ahead: int
-    varying: VaryingPart | None = None
-    content: ContentPart | None = None
+    static: LinearMap  #: weighted sum of all static maps, over the whole horizon
+    weights: dict[str, float]  #: of every part in the mix
+    drift: np.ndarray  #: (n_assets,): forecast without any token
+    centre: np.ndarray  #: (n_tokens,): mean of every token on training windows
+    spread: np.ndarray  #: (n_tokens,): its standard deviation
+    shape: tuple[int, int, int]  #: (n_assets, n_sources, n_lags)
+    channels: tuple[str, ...]  #: different names of the channels, in order
+    bars_ahead: int  #: bars of the horizon over which next-bar coefficients are added up
+    varying: VaryingPart | None = None  #: None where its weight is 0
+    content: ContentPart | None = None  #: None where its weight is 0
+    #: of a volatility forecast, which is the exponential of what the tokens sum to
     calendar: Calendar | None = None
 
     def forecast(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:

@@ -34,27 +34,15 @@ CERTAIN = 30.0  # log odds
 
 @dataclass
 class Regime:
-    """Filter for the sign of a common pattern of coefficients.
+    """Filter for the sign of a common pattern of coefficients."""
 
-    Attributes
-    ----------
-    tokens : list of (follower, source, lag index)
-    level, pull : ndarray of shape (E,)
-        c and d.
-    stay : ndarray of shape (2,)
-        Probability of staying in the state +1, and in -1, from one bar to the next.
-    caution : float
-        What the followers' evidence counts, at most 1: they move together.
-    hint : ndarray of shape (n_market_states,)
-        Log odds that each market state adds at every bar.
-    """
-
-    tokens: list[tuple[int, int, int]]
-    level: np.ndarray
-    pull: np.ndarray
+    tokens: list[tuple[int, int, int]]  #: (follower, source, lag index)
+    level: np.ndarray  #: (E,): c
+    pull: np.ndarray  #: (E,): d
+    #: (2,): probability of staying in the state +1, and in -1, from one bar to the next
     stay: np.ndarray
-    caution: float
-    hint: np.ndarray
+    caution: float  #: what the followers' evidence counts, at most 1: they move together
+    hint: np.ndarray  #: (n_market_states,): log odds that each market state adds at every bar
 
     @classmethod
     def fit(cls, view, rows: np.ndarray, tokens: list, direction: np.ndarray) -> Regime:

@@ -35,23 +35,12 @@ WORTH = 2.0  # log-likelihood that a token must add beside the others
 
 @dataclass
 class Drift:
-    """Coefficients of one follower that drift, and the filter that tracks them.
+    """Coefficients of one follower that drift, and the filter that tracks them."""
 
-    Attributes
-    ----------
-    tokens : list of (source, lag index)
-    half_life : float
-        In bars.
-    variance : float
-        Of a coefficient, over all time.
-    noise : float
-        Variance of what they leave unexplained.
-    """
-
-    tokens: list[tuple[int, int]]
-    half_life: float
-    variance: float
-    noise: float
+    tokens: list[tuple[int, int]]  #: (source, lag index)
+    half_life: float  #: in bars
+    variance: float  #: of a coefficient, over all time
+    noise: float  #: variance of what they leave unexplained
 
     def track(self, x: np.ndarray, y: np.ndarray, memory: Memory, name: str) -> np.ndarray:
         """Return coefficients ``(n, K)`` known at each row: its own target comes later."""

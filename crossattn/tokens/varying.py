@@ -31,54 +31,35 @@ STATE_HALF_LIVES = (3.0, 24.0)
 
 @dataclass
 class View:
-    """What the regressions read of a panel, in units of each asset's usual return.
+    """What the regressions read of a panel, in units of each asset's usual return."""
 
-    Attributes
-    ----------
-    tokens : ndarray of shape (n_rows, n_assets, n_lags), float32
-    target, inverse_noise : ndarray of shape (n_rows, n_assets)
-        Next return in volatilities, and 1/volatility; 0 where the target is unknown.
-    noise : ndarray of shape (n_rows, n_assets)
-    state : ndarray of shape (n_rows, 3)
-    contexts : dict of str to (int, ndarray)
-        Number of bins, and the bin of every row, (n_rows,), or of every token, (n_rows, N, L); of
-        "regime" the expected state instead.
-    """
-
-    tokens: np.ndarray
-    target: np.ndarray
-    inverse_noise: np.ndarray
-    noise: np.ndarray
-    state: np.ndarray
+    tokens: np.ndarray  #: (n_rows, n_assets, n_lags), float32
+    target: np.ndarray  #: (n_rows, n_assets): next return in volatilities, 0 where unknown
+    inverse_noise: np.ndarray  #: (n_rows, n_assets): 1/volatility, 0 where the target is unknown
+    noise: np.ndarray  #: (n_rows, n_assets)
+    state: np.ndarray  #: (n_rows, 3)
+    #: number of bins, and the bin of every row, (n_rows,), or of
+    #: every token, (n_rows, N, L); of "regime" the expected state instead
     contexts: dict[str, tuple[int, np.ndarray]]
     memory: Memory
 
 
 @dataclass
 class VaryingPart:
-    """Fit, track and read the varying coefficients of every follower.
-
-    Attributes
-    ----------
-    groups : list of dict
-        By follower: coefficients ``(K,)`` of each (source, lag index, context), 0 the newest bar.
-    patterns : dict of str to ndarray of shape (n_bins,)
-        What tokens share over the bins of a context.
-    drifts : list of Drift or None
-        By follower: coefficients that are tracked.
-    regime : Regime, optional
-        The hidden state behind the context "regime".
-    """
+    """Fit, track and read the varying coefficients of every follower."""
 
     n_lags: int
     scale: np.ndarray = field(default_factory=lambda: np.ones(0))
     state_mean: np.ndarray = field(default_factory=lambda: np.zeros(3))
     state_spread: np.ndarray = field(default_factory=lambda: np.ones(3))
     edges: dict[str, np.ndarray] = field(default_factory=dict)
+    #: by follower: coefficients ``(K,)`` of each (source, lag index, context), 0 the newest bar
     groups: list[dict[Group, np.ndarray]] = field(default_factory=list)
+    #: (n_bins,): what tokens share over the bins of a context
     patterns: dict[str, np.ndarray] = field(default_factory=dict)
+    #: by follower: coefficients that are tracked
     drifts: list[Drift | None] = field(default_factory=list)
-    regime: Regime | None = None
+    regime: Regime | None = None  #: the hidden state behind the context "regime"
 
     def fit(self, series: TokenSeries, rows: np.ndarray) -> VaryingPart:
         """Fit on next-bar returns after the given rows; a fitted part goes on from what it holds.

@@ -120,15 +120,10 @@ class VolatilityTokenizer(Tokenizer):
 
 @dataclass(frozen=True)
 class Calendar:
-    """Seasonality of log volatility: effects of hour and weekday (UTC) of a window's last close.
+    """Seasonality of log volatility: effects of hour and weekday (UTC) of a window's last close."""
 
-    Attributes
-    ----------
-    hours, weekdays : ndarray of shape (24,) and (7,)
-    """
-
-    hours: np.ndarray
-    weekdays: np.ndarray
+    hours: np.ndarray  #: (24,)
+    weekdays: np.ndarray  #: (7,)
 
     def at(self, hour: np.ndarray, weekday: np.ndarray) -> np.ndarray:
         """Return the seasonal effect, ``(n, 1)``."""
@@ -141,22 +136,12 @@ class Calendar:
 
 @dataclass(frozen=True)
 class VolatilityFit:
-    """A fitted volatility forecast, in logs of volatility.
-
-    Attributes
-    ----------
-    tokens : LinearMap
-    level : ndarray of shape (n_assets,)
-        Log volatility of the horizon where every token is 0.
-    calendar : Calendar
-    weights : dict of str to float
-        Of every part.
-    """
+    """A fitted volatility forecast, in logs of volatility."""
 
     tokens: LinearMap
-    level: np.ndarray
+    level: np.ndarray  #: (n_assets,): log volatility of the horizon where every token is 0
     calendar: Calendar
-    weights: dict[str, float]
+    weights: dict[str, float]  #: of every part
 
 
 def fit_volatility(

@@ -18,18 +18,12 @@ from crossattn.windows.dataset import CrossAttentionData
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """One fold of cross-validation: training and test windows.
+    """One fold of cross-validation: training and test windows."""
 
-    Attributes
-    ----------
-    number : int
-        Counted from 0, in time order.
-    train, test : tuple of CrossAttentionData
-        Blocks of consecutive windows, in time order. A walk-forward fold has one of each.
-    """
-
-    number: int
+    number: int  #: counted from 0, in time order
+    #: blocks of consecutive windows, in time order; a walk-forward fold has one
     train: tuple[CrossAttentionData, ...]
+    #: blocks, likewise
     test: tuple[CrossAttentionData, ...]
 
     @property

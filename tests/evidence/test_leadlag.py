@@ -244,13 +244,7 @@ def test_own_past_is_controlled_for_where_the_model_does_not_use_it():
     symbols, rows = tuple("ABCD"), 4000
     noise = generator.normal(size=(rows, 1)) + generator.normal(size=(rows, 4))
     returns = ar(noise, -0.3, 0.005)
-    clock = pd.date_range("2024-01-01", periods=rows, freq="h", tz="UTC", name="close_time")
-    data = windows_of_features(
-        pd.concat({"log_return": pd.DataFrame(returns, clock, symbols)}, axis=1),
-        pd.DataFrame(np.exp(returns.cumsum(axis=0)), clock, symbols),
-        lookback=4,
-        horizon=1,
-    )
+    data = windows_of_returns(returns, symbols, 4, 1)
     newest = returns[data.ends]
     parts = np.repeat(-0.1 * newest[:, None, :], 4, axis=1)  # each uses the others' last return
     parts[:, np.arange(4), np.arange(4)] = 0.0
@@ -265,13 +259,7 @@ def test_long_horizons_hold_their_size_under_slow_contributions():
     for _ in range(40):
         volatility = 0.01 * np.exp(ar(generator.normal(size=(rows, 1)), 0.98, 0.2))
         returns = volatility * generator.standard_t(4, size=(rows, len(symbols)))
-        clock = pd.date_range("2024-01-01", periods=rows, freq="h", tz="UTC", name="close_time")
-        data = windows_of_features(
-            pd.concat({"log_return": pd.DataFrame(returns, clock, symbols)}, axis=1),
-            pd.DataFrame(np.exp(returns.cumsum(axis=0)), clock, symbols),
-            lookback=2,
-            horizon=horizon,
-        )
+        data = windows_of_returns(returns, symbols, 2, horizon)
         slow = ar(generator.normal(size=(len(data), len(symbols), len(symbols))), 0.9, 0.001)
         edges = contribution_test(measured(slow, data), data).edges
         p.append(edges.loc[edges["tested"], "p_value"])
@@ -321,9 +309,7 @@ def test_repr_shows_each_pair_once():
 
 def test_break_even_cost_by_hand():
     closes = np.array([[100.0, 1], [110, 1], [np.nan, 1], [99, 1], [99, 1], [99, 1]])
-    clock = pd.date_range("2024-01-01", periods=6, freq="h", tz="UTC", name="close_time")
-    features = pd.concat({"log_return": pd.DataFrame(0 * closes, clock, list("AB"))}, axis=1)
-    data = windows_of_features(features, pd.DataFrame(closes, clock, list("AB")), 1, 1)
+    data = windows_of_returns(0 * closes, list("AB"), 1, 1, closes)
     parts = np.zeros((5, 2, 2))
     parts[:, 0, 1] = [0.3, -0.2, 0.5, -0.1, 0.0]
     edges = contribution_test(measured(parts, data), data).edges.set_index("leader")
@@ -360,16 +346,10 @@ class VolumeModel:
 def test_channel_lag_and_outside_series_are_named(monkeypatch):
     generator = np.random.default_rng(3)
     rows, symbols = 3000, list("ABC")
-    clock = pd.date_range("2024-01-01", periods=rows, freq="h", tz="UTC", name="close_time")
     volume, outside = generator.normal(size=(rows, 3)), generator.normal(size=rows)
     returns = 0.01 * generator.normal(size=(rows, 3))
     returns[2:, 1] += -0.002 * volume[:-2, 0] + 0.003 * outside[1:-1]
-    data = windows_of_features(
-        pd.concat({"log_return": pd.DataFrame(returns, clock, symbols)}, axis=1),
-        pd.DataFrame(np.exp(returns.cumsum(axis=0)), clock, symbols),
-        lookback=4,
-        horizon=1,
-    )
+    data = windows_of_returns(returns, symbols, 4, 1)
     data = replace(data, exogenous=outside[:, None], exogenous_names=("OIL",))
     model = VolumeModel(data, volume)
     report = analyze_lead_lag_relationships(model, data)
@@ -400,6 +380,14 @@ def measured(total, data):
     names = np.full(shape, "return")
     lag = np.ones(shape, int)
     return Contributions(total, lag, names, np.ones(shape), data.symbols, data.symbols)
+
+
+def windows_of_returns(returns, symbols, lookback, horizon, closes=None):
+    """Hourly windows of log returns; closes by default those that the returns make."""
+    clock = pd.date_range("2024-01-01", periods=len(returns), freq="h", tz="UTC", name="close_time")
+    closes = np.exp(returns.cumsum(axis=0)) if closes is None else closes
+    table = pd.concat({"log_return": pd.DataFrame(returns, clock, symbols)}, axis=1)
+    return windows_of_features(table, pd.DataFrame(closes, clock, symbols), lookback, horizon)
 
 
 def ar(noise, persistence, size):
