@@ -128,10 +128,6 @@ def attention_heatmap(
         or the largest one where more than 12 keys share it.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
-
-    Returns
-    -------
-    matplotlib Axes
     """
     if limit is None:
         attention = np.asarray(attention, float)

@@ -77,10 +77,6 @@ def render_report(
     facts : mapping
         Configuration, seed, digest of the data: what a reader needs to repeat the run.
 
-    Returns
-    -------
-    str
-
     Examples
     --------
     >>> page = render_report("A <b>bold</b> title", [Section("One", "Text")])
@@ -112,10 +108,6 @@ def leaders_section(edges: pd.DataFrame, *, truth: pd.DataFrame | None = None) -
         :attr:`crossattn.LeadLagReport.edges`.
     truth : DataFrame, optional
         On a simulated market, its ``edges``: each claim is marked planted or not.
-
-    Returns
-    -------
-    Section
     """
     found = edges[edges["significant"]].drop(columns="significant")
     tested = edges.get("tested", edges["p_value"].notna())

@@ -32,10 +32,6 @@ def scaled_size(full: int, minimum: int = 1) -> int:
     minimum : int
         Lower bound of the result.
 
-    Returns
-    -------
-    int
-
     Raises
     ------
     InvalidInputError

@@ -25,10 +25,6 @@ class ContentHeads(nn.Module):
     value. M members, side by side, differ in their initial weights: the first axis of each
     parameter.
 
-    Parameters
-    ----------
-    n_members, n_sources, n_channels, n_lags : int
-
     Notes
     -----
     The softmax factors into one over the lags of a source and one over sources: N·L a row, not

@@ -71,7 +71,7 @@ class IdentityLagLayer(nn.Module):
     def forward(
         self, values: Tensor, content: Tensor, state: Tensor, record: Tensor, ahead: int = 1
     ) -> Tensor:
-        """Return the signal of each follower.
+        """Return the signal of each follower, ``(B, N)``.
 
         Parameters
         ----------
@@ -84,10 +84,6 @@ class IdentityLagLayer(nn.Module):
         ahead : int
             Steps that the signal is the sum of. A source that leads by l + 1 steps has newest
             l + 1 values that no asset has followed yet, so a token then counts all of them.
-
-        Returns
-        -------
-        Tensor of shape (B, N)
         """
         return (self.head_gain(state, record) * self.pull(values, content, ahead)).sum(1)
 

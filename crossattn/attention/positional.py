@@ -18,7 +18,7 @@ LONGEST_WAVE = 10_000.0
 
 
 def sinusoidal_encoding(n_steps: int, d_model: int) -> Tensor:
-    r"""Return the sinusoidal encoding of positions 0, 1, ...: sines and cosines, falling frequency.
+    r"""Return the sinusoidal encoding ``(T, D)`` of positions 0, 1, ...: sines and cosines.
 
     Parameters
     ----------
@@ -26,10 +26,6 @@ def sinusoidal_encoding(n_steps: int, d_model: int) -> Tensor:
         Number of positions T.
     d_model : int
         Width D, odd or even.
-
-    Returns
-    -------
-    Tensor of shape (T, D)
 
     Notes
     -----

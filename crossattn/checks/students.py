@@ -28,10 +28,6 @@ def student_id(claimed: str) -> str:
 def seed_of(student: str, assignment: str, term: str) -> int:
     """Seed of one student's data: the same id, assignment and term give the same market.
 
-    Parameters
-    ----------
-    student, assignment, term : str
-
     Returns
     -------
     int

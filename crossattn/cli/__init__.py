@@ -65,10 +65,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     ----------
     argv : sequence of str, optional
         Command-line arguments; ``sys.argv[1:]`` by default.
-
-    Returns
-    -------
-    int
     """
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning

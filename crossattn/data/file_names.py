@@ -20,14 +20,6 @@ def symbol_to_stem(symbol: str) -> str:
     ``%XX``, a UTF-8 byte. So no symbol leaves its folder, and two symbols that differ only in case
     stay two files where the file system does not tell them apart.
 
-    Parameters
-    ----------
-    symbol : str
-
-    Returns
-    -------
-    str
-
     Raises
     ------
     InvalidInputError

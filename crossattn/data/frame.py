@@ -162,10 +162,6 @@ def check_frames(frames: Mapping[str, Frame]) -> Frames:
     frames : mapping of str to DataFrame
         At least one symbol; each frame as :func:`check_frame` wants it.
 
-    Returns
-    -------
-    dict of str to DataFrame
-
     Raises
     ------
     InvalidInputError

@@ -76,10 +76,6 @@ class AttentionExplorer:
 def explore_attention(maps: AttentionMaps) -> AttentionExplorer:
     """Make an interactive HTML view of attention maps, for a notebook or a static page.
 
-    Parameters
-    ----------
-    maps : AttentionMaps
-
     Returns
     -------
     AttentionExplorer

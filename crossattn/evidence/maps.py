@@ -58,7 +58,7 @@ class AttentionMaps:
         return self.symbols + self.exogenous
 
     def map(self, *, head: int | None = None, lag: int | None = None) -> pd.DataFrame:
-        """Return the mean map over windows (followers in rows) of a head and a lag, or of all.
+        """Return the mean map ``(n_assets, n_sources)`` over windows: of a head, a lag, or all.
 
         Parameters
         ----------
@@ -66,10 +66,6 @@ class AttentionMaps:
             From 0; by default the mean over heads.
         lag : int, optional
             As reported, from 1 (the newest known bar); by default the sum over lags.
-
-        Returns
-        -------
-        DataFrame of shape (n_assets, n_sources)
         """
         values = self.values.mean(axis=0)  # (H, N, S, L)
         heads, lags = values.shape[0], values.shape[-1]
@@ -168,11 +164,6 @@ def rollout(layers: Sequence[np.ndarray], *, residual: float = 0.5) -> np.ndarra
 
 def leadership_scores(model, data: CrossAttentionData) -> pd.DataFrame:
     """Leadership scores of each source: attention received, influence, and an uninformative score.
-
-    Parameters
-    ----------
-    model : CrossAttentionMultiAsset or CrossAttentionForecaster
-    data : CrossAttentionData
 
     Returns
     -------

@@ -33,10 +33,6 @@ class LagBody(nn.Module):
     The last layer has identity heads, the first of two or more a content head, those between are
     further identity heads.
 
-    Parameters
-    ----------
-    config : ModelConfig
-
     Attributes
     ----------
     ahead : int

@@ -60,7 +60,7 @@ def exponential_mean(x: Tensor, half_life: float, lookback: int) -> Tensor:
 
 
 def log_recent_volatility(standard: Tensor, lookback: int) -> Tensor:
-    """Log of recent over usual volatility at the end of every window, 0 where unknown.
+    """Log of recent over usual volatility, ``(S, N, T - lookback + 1)``; 0 where unknown.
 
     Parameters
     ----------
@@ -68,10 +68,6 @@ def log_recent_volatility(standard: Tensor, lookback: int) -> Tensor:
         Returns over their usual volatility, NaN where missing.
     lookback : int
         Steps of a window.
-
-    Returns
-    -------
-    Tensor of shape (S, N, T - lookback + 1)
     """
     standard = torch.where(standard.isfinite(), standard, float("nan"))
     power = exponential_mean(standard.square(), SCALE_HALF_LIFE, lookback)

@@ -38,10 +38,6 @@ def mix_weights(
     versions : collection of str
         Forecasts that are versions of one another: their weights sum to 1.25 at most.
 
-    Returns
-    -------
-    dict of str to float
-
     Notes
     -----
     Least squares with weights from 0 to 1.25, by coordinate descent, where each forecast's
@@ -73,14 +69,10 @@ def mix_weights(
 
 
 def common_drift(target: np.ndarray, volatility: np.ndarray, overlap: int = 1) -> np.ndarray:
-    """Return one drift for all assets, in units of each one's volatility, shrunk by its error.
+    """Return one drift for all assets, ``(n_assets,)``, in units of each one's volatility, shrunk.
 
     Assets drift by luck far more than they differ: only what all share may become an intercept,
     and that only where its t-statistic, clustered by row, is well above one.
-
-    Returns
-    -------
-    ndarray of shape (n_assets,)
     """
     y = np.clip(target / volatility, -TARGET_CLIP, TARGET_CLIP)
     known = np.isfinite(y)

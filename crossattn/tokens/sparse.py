@@ -229,16 +229,12 @@ class SparseRegressions:
 def correlate(
     index: TokenIndex, rows: np.ndarray, weight: np.ndarray, target: np.ndarray
 ) -> np.ndarray:
-    """Return the absolute weighted correlation of tokens with followers' targets, up to scale.
+    """Return the weighted correlation, in size, of tokens with targets, ``(n_tokens, n_assets)``.
 
     Parameters
     ----------
     weight, target : ndarray of shape (n, n_assets)
         Weights 1/volatility², 0 where the target is unknown.
-
-    Returns
-    -------
-    ndarray of shape (n_tokens, n_assets), float32
     """
     both = weight * target
     mass = np.maximum(weight.sum(0), TINY)

@@ -112,7 +112,7 @@ def fit_log_linear(
     penalty: float | np.ndarray = 0.0,
     offset: float | np.ndarray = 0.0,
 ) -> np.ndarray:
-    """Fit the log of a variance by linear regression that minimises QLIKE plus a ridge.
+    """Fit the log of a variance by QLIKE plus a ridge: coefficients ``(n_regressors,)``.
 
     Parameters
     ----------
@@ -124,10 +124,6 @@ def fit_log_linear(
         Half of it times the squared coefficient is added to the mean loss.
     offset : float or ndarray of shape (n,)
         Log variance that is there already.
-
-    Returns
-    -------
-    ndarray of shape (n_regressors,)
 
     Notes
     -----
