@@ -84,11 +84,11 @@ def test_validation_is_held_out_where_none_is_given(planted):
     [
         ({"n_models": 0}, "n_models"),
         ({"seed": "one"}, "seed"),
-        ({"max_lag": 16}, "max_lag"),
+        ({"max_lag": 16}, "lookback must be above max_lag=16"),
         ({"max_lag": -1}, "max_lag"),
         ({"epochs": 0}, "epochs"),
         ({"tokens_per_follower": 1.5}, "tokens_per_follower"),
-        ({"target": "volatility of tomorrow"}, "target"),
+        ({"target": "sign"}, "target must be one of return"),
     ],
 )
 def test_wrong_parameters_are_named_by_fit(planted, options, word):
@@ -126,6 +126,9 @@ def test_a_longer_horizon_adds_up_what_each_bar_still_has_to_answer(planted, tmp
     forecaster = CrossAttentionForecaster(**SMALL).fit(train, val)
     forecast = forecaster.predict(test)
     assert np.corrcoef(forecast.ravel(), truth[test.ends].ravel())[0, 1] > 0.9
+    few = test[:40]
+    total = forecaster.contributions(few).sum((2, 3)) + forecaster.intercept(few)
+    np.testing.assert_allclose(total, forecast[:40], atol=1e-9, rtol=0)
     forecaster.save(tmp_path)
     back = CrossAttentionForecaster.load(tmp_path)
     np.testing.assert_array_equal(back.predict(test), forecast)
