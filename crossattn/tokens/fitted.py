@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -145,7 +146,7 @@ class FittedForecaster(ForecastEstimator):
         forecasts[~known[newest]] = np.nan
         return history.moved_on(memory.after), rows.clock[newest], forecasts
 
-    def catch_up(self) -> FittedForecaster:
+    def catch_up(self) -> Self:
         """Read the bars that came after validation in the data of ``fit``; return itself.
 
         ``update`` then goes on from the newest of them, and what is saved is small.
@@ -261,7 +262,7 @@ class FittedForecaster(ForecastEstimator):
         save_forecaster(self, check_path("directory", directory))
 
     @classmethod
-    def load(cls, directory: str | Path) -> FittedForecaster:
+    def load(cls, directory: str | Path) -> Self:
         """Read what :meth:`save` wrote.
 
         Raises
