@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: setup book pdf test lint lab demo bench robustness assignments grade clean help
+.PHONY: setup book pdf test lint lab demo bench leaderboard robustness assignments grade clean help
 
 setup: $(STAMP)  ## make .venv and install everything
 $(STAMP): pyproject.toml constraints.txt
@@ -44,6 +44,11 @@ demo: $(STAMP)  ## crossattn demo: bars to report.html, on a simulated market
 
 bench: $(STAMP)  ## benchmarks and studies: speed against peers, recovery, error rates
 	@$(BIN)/python -m pytest tests/benchmarks -q -s -p no:cacheprovider --timeout=0
+
+MODELS ?=
+SCENARIOS ?= static,null,factor,switching,gated,regimes,delays,falls,volume,levels,sectors,mover,hours,products,us_stocks,us_tech,us_indices,us_volatility,us_markets
+leaderboard: $(STAMP)  ## LeadLagBench: run what the book's leaderboard lacks (hours): make leaderboard MODELS=zero
+	@$(BIN)/crossattn bench $(if $(MODELS),--models $(MODELS)) --scenarios $(SCENARIOS) --seeds 3 --out book/leaderboard
 
 CHAPTERS ?=
 SEEDS ?= 10
