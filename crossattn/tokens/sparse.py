@@ -11,6 +11,7 @@ Built in chapter: The full model.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -283,7 +284,8 @@ def fit_ridge(
     tokens = index.where("return")
     centre = np.average(index.values(train, tokens), axis=0, weights=market[train, 0] ** -2.0)
 
-    def solve(rows: np.ndarray, penalties: np.ndarray) -> list[np.ndarray]:
+    def solve(rows: np.ndarray) -> tuple[Callable, Callable, Callable]:
+        """Return the weights at a penalty, their coefficients, and what weights multiply."""
         x = (index.values(rows, tokens) - centre) / market[rows]
         y = np.nan_to_num(target[rows]) / market[rows]
         spread = x.std(0) + TINY**0.5
@@ -291,19 +293,28 @@ def fit_ridge(
         n, k = x.shape
         values, vectors = np.linalg.eigh(x.T @ x if k <= n else x @ x.T)
         inner = vectors.T @ (x.T @ y if k <= n else y)
-        solved = [(vectors / (values + p * n)) @ inner for p in penalties]
-        return [(b if k <= n else x.T @ b) / spread[:, None] for b in solved]
+
+        def basis(seen: np.ndarray) -> np.ndarray:
+            return seen / spread if k <= n else (seen / spread) @ x.T
+
+        def coefficients(weights: np.ndarray) -> np.ndarray:
+            return (weights if k <= n else x.T @ weights) / spread[:, None]
+
+        return lambda penalty: (vectors / (values + penalty * n)) @ inner, coefficients, basis
 
     def as_map(beta: np.ndarray) -> LinearMap:
-        dense = np.zeros((beta.shape[1], len(index)))
-        dense[:, tokens] = beta.T
-        return LinearMap(csr_array(dense), -(centre @ beta))
+        narrow = csr_array(beta.T)
+        parts = (narrow.data, tokens[narrow.indices], narrow.indptr)
+        return LinearMap(csr_array(parts, shape=(beta.shape[1], len(index))), -(centre @ beta))
 
-    paths = solve(train, RIDGE_PENALTIES)
-    y, seen = target[val] / volatility[val], index.values(val, tokens) - centre
-    forecasts = [(seen @ beta) / volatility[val] for beta in paths]
-    agreement = np.array([np.nansum(f * y) for f in forecasts])
-    power = np.array([np.nansum(np.where(np.isfinite(y), f, 0.0) ** 2) for f in forecasts])
-    best = int(np.argmax(np.maximum(agreement, 0.0) ** 2 / np.maximum(power, TINY)))
-    both = np.concatenate([train, val])
-    return as_map(paths[best]), as_map(solve(both, RIDGE_PENALTIES[best : best + 1])[0])
+    weights, coefficients, basis = solve(train)
+    y, seen = target[val] / volatility[val], basis(index.values(val, tokens) - centre)
+    gain = []
+    for penalty in RIDGE_PENALTIES:
+        forecast = (seen @ weights(penalty)) / volatility[val]
+        power = np.nansum(np.where(np.isfinite(y), forecast, 0.0) ** 2)
+        gain.append(max(np.nansum(forecast * y), 0.0) ** 2 / max(power, TINY))
+    best = RIDGE_PENALTIES[int(np.argmax(gain))]
+    first = as_map(coefficients(weights(best)))
+    weights, coefficients, _ = solve(np.concatenate([train, val]))
+    return first, as_map(coefficients(weights(best)))
