@@ -192,7 +192,7 @@ def test_followers_channels_and_lags_of_a_forecaster_agree(two_models):
         assert found.response[i, j] == pytest.approx(slope * token.std(), rel=1e-3)
 
 
-def test_nobody_leads_on_a_null_market():
+def test_no_leader_is_named_on_a_null_market():
     _, train, _, test = windows("null", n_steps=4000)
     assert analyze_lead_lag_relationships(VAR().fit(train), test).nobody_leads
 

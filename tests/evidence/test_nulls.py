@@ -91,7 +91,7 @@ def test_p_values_count_the_largest_statistic_of_each_surrogate(found):
         assert row.p_value == pytest.approx((1 + reached) / 20)
 
 
-def test_nobody_leads_on_a_null_market():
+def test_no_leader_is_named_on_a_null_market():
     null = surrogate_null(ridge, *idle(n_assets=4))
     assert null.nobody_leads
     assert "Nobody leads" in str(null)

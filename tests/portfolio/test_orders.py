@@ -31,7 +31,7 @@ def test_orders_are_the_trades_of_the_backtest(cost):
             np.testing.assert_allclose(orders[column][NAMES], trades[column][NAMES], rtol=1e-9)
 
 
-def test_what_has_no_forecast_keeps_its_place_and_the_rest_makes_room():
+def test_holdings_without_forecast_stay_and_others_are_scaled_down():
     weights = pd.Series({"A": np.nan, "B": 0.6, "C": 0.4})
     prices = pd.Series({"A": 10.0, "B": 5.0, "C": 2.0})
     held = pd.Series({"A": 50.0})  # half of the account

@@ -84,7 +84,7 @@ def test_the_largest_predictability_is_reached_or_refused():
 
 
 @pytest.mark.parametrize("name", ["null", "factor"])
-def test_nobody_leads_in_a_null_market(name):
+def test_null_markets_have_no_leaders(name):
     market = simulate_market(name, n_assets=4, n_steps=3_000)
     assert market.edges.empty
     assert not market.oracle.any()
