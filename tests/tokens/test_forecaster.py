@@ -1,246 +1,136 @@
-"""The forecaster as a whole: what it reads, how it adds up, and that it reads nothing late."""
+"""The forecaster as an estimator: scikit-learn's conventions, leaders, longer horizons."""
 
 import dataclasses
+import pickle
 
 import numpy as np
-import pandas as pd
 import pytest
+import sklearn.exceptions
 from sklearn.base import clone
+from sklearn.metrics import r2_score
+from sklearn.utils.validation import check_is_fitted
 
-from crossattn import (
-    CrossAttentionForecaster,
-    create_multi_asset_features,
-    prepare_cross_attention_data,
-    simulate_market,
-)
-from crossattn.errors import DamagedFileError, InvalidInputError
-from crossattn.windows.prepare import windows_of_features
+from crossattn.baselines.linear import VAR
+from crossattn.errors import InvalidInputError, NotFittedError
+from crossattn.forecaster import CrossAttentionForecaster
+from crossattn.simulate.market import simulate_market
+from crossattn.windows.prepare import prepare_cross_attention_data
+from crossattn.windows.splits import hold_out
 
-QUICK = {"n_models": 1, "epochs": 2, "progress": False}
-
-
-def windows(scenario="static", seed=0, horizon=1, n_assets=4, n_steps=3000, **options):
-    market = simulate_market(scenario, n_assets=n_assets, n_steps=n_steps, seed=seed, **options)
-    data = prepare_cross_attention_data(market.frames, lookback=30, horizon=horizon)
-    return market, data.split()
+SMALL = {"max_lag": 7, "n_models": 1, "epochs": 2, "progress": False}
 
 
 @pytest.fixture(scope="module")
-def fitted():
-    market, parts = windows(predictability=0.05)
-    return market, parts, CrossAttentionForecaster(**QUICK).fit(*parts[:2])
-
-
-@pytest.fixture(scope="module")
-def moving():
-    """Fitted where the leader changes from bar to bar, so that no part is idle."""
-    market, parts = windows("switching", predictability=0.08, n_steps=4000)
-    return market, parts, CrossAttentionForecaster(n_models=2, progress=False).fit(*parts[:2])
-
-
-@pytest.fixture(scope="module")
-def regime():
-    """Fitted where all leads change their sign together."""
-    market, parts = windows("regimes", predictability=0.08, n_steps=4000, change="sign", seed=1)
-    forecaster = CrossAttentionForecaster(content=False, progress=False).fit(*parts[:2])
-    assert forecaster._mixture.varying.regime is not None
-    return market, parts, forecaster
-
-
-@pytest.fixture(scope="module")
-def drifting():
-    """Fitted where each lead drifts on its own."""
-    market, parts = windows("drift", predictability=0.08, n_steps=4000, seed=1)
-    forecaster = CrossAttentionForecaster(content=False, progress=False).fit(*parts[:2])
-    assert any(forecaster._mixture.varying.drifts)
-    return market, parts, forecaster
-
-
-EVERY_PART = pytest.mark.parametrize("case", ["fitted", "moving", "regime", "drifting"])
-
-
-def fidelity(forecast, market, data):
-    return np.corrcoef(forecast.ravel(), market.oracle[data.ends].ravel())[0, 1]
-
-
-@EVERY_PART
-def test_contributions_and_intercept_add_up_to_the_forecast(case, request):
-    _, (_, _, test), forecaster = request.getfixturevalue(case)
-    few = test[:80]
-    by_channel = forecaster.contributions(few, by_channel=True)
-    n, n_lags = len(test.symbols), forecaster.max_lag + 1
-    assert by_channel.shape == (80, n, n, n_lags, len(forecaster.channels_))
-    total = by_channel.sum((2, 3, 4)) + forecaster.intercept(few)
-    assert np.allclose(total, forecaster.predict(few), atol=1e-9, rtol=0)
-    assert np.allclose(by_channel.sum(-1), forecaster.contributions(few), atol=1e-12)
-
-
-def test_content_carries_a_market_whose_leader_changes(moving):
-    market, (_, _, test), forecaster = moving
-    assert forecaster.weights_["content"] > 0.5
-    assert fidelity(forecaster.predict(test), market, test) > 0.9
-    truth = market.leaders[test.ends]
-    assert (forecaster.leaders(test) == truth)[truth >= 0].mean() > 0.8
-
-
-@pytest.mark.parametrize("case", ["regime", "drifting"])
-def test_leads_that_change_in_time_are_followed(case, request):
-    market, (_, _, test), forecaster = request.getfixturevalue(case)
-    assert fidelity(forecaster.predict(test), market, test) > 0.7
-
-
-def test_planted_leaders_get_the_attention(fitted):
-    market, (_, _, test), forecaster = fitted
-    assert fidelity(forecaster.predict(test), market, test) > 0.95
-    attention = forecaster.attention(test[:5])
-    assert np.allclose(attention.sum((2, 3)), 1)
-    planted = np.zeros(attention.shape[1:3])
-    for edge in market.edges.itertuples():
-        place = [forecaster.symbols_.index(name) for name in (edge.follower, edge.leader)]
-        planted[tuple(place)] = 1
-    assert (attention[0].sum(-1) * planted).sum(1).mean() > 0.6
-
-
-def test_the_answer_is_in_the_order_of_the_data(fitted):
-    _, (_, _, test), forecaster = fitted
-    turned = test.select(symbols=test.symbols[::-1], features=test.features[::-1])
-    assert np.allclose(forecaster.predict(turned), forecaster.predict(test)[:, ::-1], atol=1e-12)
-    assert np.allclose(forecaster.attention(turned), forecaster.attention(test), atol=1e-12)
-
-
-@EVERY_PART
-def test_no_later_bar_moves_a_forecast(case, request):
-    _, (_, _, test), forecaster = request.getfixturevalue(case)
-    now = test[:60]
-    row = int(now.ends[-1])
-    rng = np.random.default_rng(0)
-    later = {}
-    for name in ("panel", "targets", "next_returns"):
-        values = getattr(test, name).copy()
-        first = {"panel": row + 1, "targets": row, "next_returns": row}[name]
-        values[first:] = rng.normal(size=values[first:].shape)
-        later[name] = values
-    changed = dataclasses.replace(now, **later)
-    assert np.array_equal(forecaster.predict(changed), forecaster.predict(now))
-
-
-@pytest.mark.parametrize("case", ["fitted", "moving"])
-def test_no_other_window_moves_a_bit_of_a_forecast(case, request):
-    _, (_, _, test), forecaster = request.getfixturevalue(case)
-    whole = forecaster.predict(test)
-    for first, stop in ((0, 1), (5, 6), (10, 27), (100, 263), (3, len(test) - 1)):
-        assert np.array_equal(forecaster.predict(test[first:stop]), whole[first:stop])
-
-
-@EVERY_PART
-def test_saved_and_loaded_it_forecasts_the_same(case, request, tmp_path):
-    _, (_, _, test), forecaster = request.getfixturevalue(case)
-    forecaster.save(tmp_path)
-    again = CrossAttentionForecaster.load(tmp_path)
-    assert np.array_equal(again.predict(test), forecaster.predict(test))
-    assert again.weights_ == forecaster.weights_ and again.channels_ == forecaster.channels_
-    text = (tmp_path / "config.json").read_text()
-    (tmp_path / "config.json").write_text(text.replace('"lookback": 30', '"lookback": 31'))
-    with pytest.raises(DamagedFileError):
-        CrossAttentionForecaster.load(tmp_path)
-
-
-def test_the_same_seed_gives_the_same_forecasts(fitted):
-    _, (train, val, test), forecaster = fitted
-    again = clone(forecaster).fit(train, val)
-    assert np.array_equal(again.predict(test), forecaster.predict(test))
-
-
-def test_an_added_column_that_leads_is_read():
-    market = simulate_market("null", n_assets=4, n_steps=3000, seed=3)
-    rng = np.random.default_rng(4)
-    features = create_multi_asset_features(market.frames)
-    closes = market.panel["close"]
-    following = np.log(closes).diff().shift(-1)
-    for symbol in closes:
-        noise = rng.normal(size=len(closes)) * following[symbol].std() * 3
-        features[("hint", symbol)] = following[symbol].fillna(0.0) + noise
-    data = windows_of_features(features, closes, 30, 1, warm_up=60)
-    train, val, test = data.split()
-    forecaster = CrossAttentionForecaster(**QUICK).fit(train, val)
-    assert "hint" in forecaster.channels_
-    assert np.corrcoef(forecaster.predict(test).ravel(), test.y.ravel())[0, 1] > 0.25
-    share = np.abs(forecaster.contributions(test[:50], by_channel=True)).sum((0, 1, 2, 3))
-    assert forecaster.channels_[share.argmax()] == "hint"
-
-
-def test_an_exogenous_series_leads_and_is_never_forecast():
-    market = simulate_market("null", n_assets=3, n_steps=3000, seed=5)
-    following = np.log(market.panel["close"]).diff().mean(axis=1).shift(-1).fillna(0.0)
-    noise = np.random.default_rng(6).normal(size=len(following)) * following.std()
-    outside = pd.DataFrame({"survey": 40 + 1000 * (following.to_numpy() + noise)}, following.index)
-    data = prepare_cross_attention_data(market.frames, 30, 1, exogenous=outside)
-    assert data.sources == (*data.symbols, "survey")
-    train, val, test = data.split()
-    forecaster = CrossAttentionForecaster(**QUICK).fit(train, val)
-    assert forecaster.sources_ == data.sources
-    contributions = np.abs(forecaster.contributions(test[:50])).sum((0, 1, 3))
-    assert contributions.shape == (4,) and contributions.argmax() == 3
-    assert np.corrcoef(forecaster.predict(test).ravel(), test.y.ravel())[0, 1] > 0.2
-    with pytest.raises(InvalidInputError, match="exogenous"):
-        forecaster.predict(dataclasses.replace(test, exogenous=None, exogenous_names=()))
-
-
-def test_where_nothing_leads_the_forecast_is_almost_nothing():
-    for seed in (8, 9):
-        _, (train, val, test) = windows("null", seed=seed)
-        forecaster = CrossAttentionForecaster(**QUICK).fit(train, val)
-        assert forecaster.score(test) > -0.004
-
-
-def test_an_asset_without_a_bar_has_no_forecast(fitted):
-    _, (_, _, test), forecaster = fitted
-    panel = np.array(test.panel)
-    panel[test.ends[5], 1] = np.nan
-    forecast = forecaster.predict(dataclasses.replace(test, panel=panel))
-    assert np.isnan(forecast[5, 1]) and np.isfinite(np.delete(forecast[5], 1)).all()
-
-
-def test_wrong_use_is_refused_by_name(fitted):
-    _, (_, _, test), forecaster = fitted
-    with pytest.raises(InvalidInputError, match="train must be CrossAttentionData"):
-        CrossAttentionForecaster().fit(np.zeros((3, 2)), np.zeros(3))
-    with pytest.raises(InvalidInputError, match="symbols of training"):
-        forecaster.predict(test.select(symbols=test.symbols[:2]))
-
-
-def test_a_second_fit_forgets_the_first():
-    """Other symbols, more of them, and another spacing: as if the object were new."""
-    _, (train, val, test) = windows(n_assets=3, n_steps=900)
-    forecaster = CrossAttentionForecaster(**QUICK).fit(train, val)
-    daily = simulate_market(n_assets=4, n_steps=900, seed=5, bar="1D").frames
-    other = prepare_cross_attention_data(daily, lookback=30, horizon=1).split()
-    new = CrossAttentionForecaster(**QUICK).fit(*other[:2])
-    np.testing.assert_array_equal(
-        forecaster.fit(*other[:2]).predict(other[2]), new.predict(other[2])
+def planted():
+    market = simulate_market("static", n_assets=5, n_steps=6_000, predictability=0.05, seed=11)
+    data = prepare_cross_attention_data(
+        market.frames, lookback=16, horizon=1, features=("log_return", "relative_volume", "range")
     )
-    with pytest.raises(InvalidInputError, match="symbols"):
+    train, val, test = data.split(train=0.7, val=0.1)
+    return market, train, val, test, CrossAttentionForecaster(**SMALL).fit(train, val)
+
+
+def test_every_planted_edge_stands_above_every_other_pair(planted):
+    market, *_, test, forecaster = planted
+    forecast, truth = forecaster.predict(test), market.oracle[test.ends]
+    assert np.corrcoef(forecast.ravel(), truth.ravel())[0, 1] > 0.97
+    size = np.abs(forecaster.coefficients(test)).mean(0)
+    symbols = list(forecaster.symbols_)
+    lags = {
+        (symbols.index(e.follower), symbols.index(e.leader)): e.lag
+        for e in market.edges.itertuples()
+    }
+    others = [size[i, j].sum() for i in range(5) for j in range(5) if (i, j) not in lags and i != j]
+    assert min(size[pair].sum() for pair in lags) > max(others)
+    assert all(size[pair].argmax() + 1 == lag for pair, lag in lags.items())
+
+
+def test_leaders_are_other_assets_and_minus_one_where_none_is_known(planted):
+    *_, test, forecaster = planted
+    leaders = forecaster.leaders(test)
+    assert (leaders >= 0).all() and (leaders != np.arange(5)).all(), "no asset leads itself"
+    panel = test.panel.copy()
+    panel[test.ends[0] - 7 : test.ends[0] + 1] = np.nan
+    dark = dataclasses.replace(test, panel=panel)
+    found, forecast = forecaster.leaders(dark), forecaster.predict(dark)
+    assert (found[0] == -1).all() and (found[100] >= 0).all()
+    assert np.isnan(forecast[0]).all() and np.isfinite(forecast[1:]).all()
+    expected = r2_score(dark.y[1:].ravel(), forecast[1:].ravel())
+    assert forecaster.score(dark) == pytest.approx(expected), "what has no forecast is not scored"
+
+
+def test_returns_are_needed_and_enough(planted):
+    _, train, val, test, _ = planted
+    alone = [part.select(features=("log_return",)) for part in (train, val, test)]
+    forecaster = CrossAttentionForecaster(**SMALL).fit(*alone[:2])
+    assert forecaster.score(alone[2]) > 0.02
+    without = [part.select(features=("range",)) for part in (train, val)]
+    with pytest.raises(InvalidInputError, match="log_return"):
+        CrossAttentionForecaster(**SMALL).fit(*without)
+
+
+def test_validation_is_held_out_where_none_is_given(planted):
+    _, train, _, test, _ = planted
+    first, second = hold_out(train, 0.1)
+    assert first.ends[-1] + train.horizon < second.ends[0] + 1
+    assert second.ends[-1] == train.ends[-1]
+    explicit = CrossAttentionForecaster(**SMALL).fit(first, second)
+    implicit = CrossAttentionForecaster(**SMALL).fit(train)
+    np.testing.assert_allclose(implicit.predict(test), explicit.predict(test), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"n_models": 0}, "n_models"),
+        ({"seed": "one"}, "seed"),
+        ({"max_lag": 16}, "lookback must be above max_lag=16"),
+        ({"max_lag": -1}, "max_lag"),
+        ({"epochs": 0}, "epochs"),
+        ({"tokens_per_follower": 1.5}, "tokens_per_follower"),
+        ({"target": "sign"}, "target must be one of return"),
+    ],
+)
+def test_wrong_parameters_are_named_by_fit(planted, options, word):
+    with pytest.raises(InvalidInputError, match=word):
+        CrossAttentionForecaster(**options).fit(*planted[1:3])
+
+
+def test_it_follows_scikit_learn(planted):
+    *_, test, fitted = planted
+    forecaster = CrossAttentionForecaster(n_models=2, epochs=4)
+    assert repr(forecaster) == "CrossAttentionForecaster(epochs=4, n_models=2)"
+    assert clone(forecaster).get_params() == forecaster.get_params()
+    assert forecaster.set_params(max_lag=5).max_lag == 5
+    with pytest.raises(TypeError, match="colour"):
+        CrossAttentionForecaster(colour="red")
+    with pytest.raises(NotFittedError, match="CrossAttentionForecaster is not fitted") as caught:
         forecaster.predict(test)
+    assert isinstance(caught.value, InvalidInputError | sklearn.exceptions.NotFittedError)
+    with pytest.raises(sklearn.exceptions.NotFittedError):
+        pickle.loads(pickle.dumps(VAR())).predict(test)
+    check_is_fitted(fitted)
+    assert 0 < fitted.score(test) < 0.1
+    assert set(fitted.history_) == {"member", "epoch", "val_loss"} and len(fitted.history_) == 2
 
 
-def test_a_duration_is_forecast_where_hours_differ(tmp_path):
-    """24 hours hold another number of bars for each window; leads are found all the same."""
-    found = []
-    for seed in (2, 3, 4):
-        frames = simulate_market(n_assets=4, n_steps=6000, predictability=0.15, seed=seed).frames
-        hours = ((7, 15), (13, 20))
-        for k, (symbol, frame) in enumerate(frames.items()):
-            first, stop = hours[k % 2]
-            open_ = (frame.index.hour >= first) & (frame.index.hour < stop)
-            frames[symbol] = frame[open_ & (frame.index.day_of_week < 5)]
-        data = prepare_cross_attention_data(frames, 24, "24h")
-        assert not data.is_steady and 1 < data.usual_horizon <= data.horizon
-        train, val, test = data.split(0.6, 0.2)
-        model = CrossAttentionForecaster(varying=False, content=False, progress=False)
-        forecast = model.fit(train, val).predict(test)
-        known = np.isfinite(forecast) & np.isfinite(test.y)
-        found.append(np.corrcoef(forecast[known], test.y[known])[0, 1])
-    assert np.mean(found) > 0.06, found
-    model.save(tmp_path)
-    again = CrossAttentionForecaster.load(tmp_path).predict(test)
-    np.testing.assert_array_equal(again, forecast)
+def test_a_longer_horizon_adds_up_what_each_bar_still_has_to_answer(planted, tmp_path):
+    """Learned from next bars and read over six: near the true conditional mean."""
+    market = planted[0]
+    data = prepare_cross_attention_data(market.frames, lookback=16, horizon=6)
+    train, val, test = data.split(train=0.7, val=0.1)
+    symbols, truth = list(data.symbols), np.zeros_like(market.returns)
+    for edge in market.edges.itertuples():
+        to_come = np.convolve(market.returns[:, symbols.index(edge.leader)], np.ones(edge.lag))
+        truth[:, symbols.index(edge.follower)] += edge.strength * to_come[: len(truth)]
+    forecaster = CrossAttentionForecaster(**SMALL).fit(train, val)
+    forecast = forecaster.predict(test)
+    assert np.corrcoef(forecast.ravel(), truth[test.ends].ravel())[0, 1] > 0.9
+    few = test[:40]
+    total = forecaster.contributions(few).sum((2, 3)) + forecaster.intercept(few)
+    np.testing.assert_allclose(total, forecast[:40], atol=1e-9, rtol=0)
+    forecaster.save(tmp_path)
+    back = CrossAttentionForecaster.load(tmp_path)
+    np.testing.assert_array_equal(back.predict(test), forecast)
+    assert back.get_params() == {**forecaster.get_params(), "device": "auto"}
+    assert back.history_.equals(forecaster.history_)
