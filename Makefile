@@ -43,7 +43,7 @@ demo: $(STAMP)  ## crossattn demo: bars to report.html, on a simulated market
 	@env -u TQDM_DISABLE -u OMP_NUM_THREADS $(BIN)/crossattn demo --out demo
 
 bench: $(STAMP)  ## benchmarks and studies: speed against peers, recovery, error rates
-	@$(BIN)/python -m pytest tests/benchmarks -q -s -p no:cacheprovider --timeout=0
+	@$(BIN)/python -m pytest tests/benchmarks -q -s -p no:cacheprovider --timeout=0 --figures book/speed.json
 
 MODELS ?=
 SCENARIOS ?= static,null,factor,switching,gated,regimes,delays,falls,volume,levels,sectors,mover,hours,products,us_stocks,us_tech,us_indices,us_volatility,us_markets

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import contextmanager
 
 import joblib
 import numpy as np
@@ -14,38 +15,68 @@ from crossattn.portfolio.walkforward import walk_forward
 from crossattn.simulate.market import simulate_market
 from crossattn.windows.prepare import prepare_cross_attention_data
 
-distributed = pytest.importorskip("distributed")
-
 SMALL = Protocol(n_assets=3, n_steps=900)
 MEASURED = ["cpu_seconds", "peak_memory_mb"]
 
 
-@pytest.fixture(scope="module")
-def cluster():
+@contextmanager
+def dask_cluster():
+    distributed = pytest.importorskip("distributed")
+    quiet = {"dashboard_address": None, "worker_dashboard_address": None}
     with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, worker_dashboard_address=None
-        ) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, **quiet) as cluster,
         distributed.Client(cluster) as client,
     ):
-        yield client
+        yield {"backend": "dask"}, lambda: set(client.run(os.getpid).values())
+
+
+@contextmanager
+def ray_cluster():
+    ray, psutil = pytest.importorskip("ray"), pytest.importorskip("psutil")
+    from ray.util.joblib import register_ray
+
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
+    try:
+        ray.init(num_cpus=2, object_store_memory=100_000_000, **quiet)
+    except Exception as error:  # it gives its node 30 seconds, whatever else the machine does
+        ray.shutdown()
+        pytest.skip(f"Ray did not start: {error}")
+    register_ray()
+
+    def workers():
+        family = psutil.Process().children(recursive=True)
+        return {p.pid for p in family if "PoolActor" in " ".join(p.cmdline())}
+
+    again = {"max_restarts": -1, "max_task_retries": -1}
+    try:
+        yield {"backend": "ray", "ray_remote_args": again}, workers
+    finally:
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module", params=[dask_cluster, ray_cluster])
+def cluster(request):
+    """The options of joblib, and a function that lists the workers' process ids."""
+    with request.param() as started:
+        yield started
 
 
 def test_a_benchmark_loses_nothing_with_a_killed_worker(cluster, tmp_path):
+    backend, workers = cluster
     models, scenarios = ["lasso_var", "ridge_var"], ["static", "null"]
     local = lead_lag_bench(models, scenarios, 2, protocol=SMALL)
     killed = []
 
     def kill_one(line):
         if not killed:
-            killed.append(next(iter(cluster.run(os.getpid).values())))
+            killed.append(min(workers()))
             os.kill(killed[0], signal.SIGKILL)
 
-    with joblib.parallel_config(backend="dask"):
+    with joblib.parallel_config(**backend):
         spread = lead_lag_bench(
             models, scenarios, 2, protocol=SMALL, n_jobs=-1, out=tmp_path, echo=kill_one
         )
-    assert len(killed) == 1 and killed[0] not in cluster.run(os.getpid).values()
+    assert len(killed) == 1 and killed[0] not in workers()
     pd.testing.assert_frame_equal(
         spread.drop(columns=MEASURED), local.drop(columns=MEASURED), check_exact=True
     )
@@ -58,7 +89,7 @@ def test_walk_forward_on_a_cluster_is_bit_equal(cluster):
     data = prepare_cross_attention_data(market.frames, lookback=12, horizon=1)
     sizes = {"train_size": 300, "test_size": 100}
     local = walk_forward(data, VAR, **sizes)
-    with joblib.parallel_config(backend="dask"):
+    with joblib.parallel_config(**cluster[0]):
         spread = walk_forward(data, VAR, **sizes, n_jobs=-1)
     np.testing.assert_array_equal(spread.predictions, local.predictions)
     pd.testing.assert_frame_equal(spread.folds, local.folds)

@@ -170,7 +170,10 @@ def figures(root: Path) -> list[str]:
     planted = [n for n in scenarios(rows) if deciding_score(n) == "fidelity"]
     grid = rows.pivot_table("fidelity", "model", "scenario", dropna=False).reindex(columns=planted)
     grid = grid.loc[grid.mean(axis=1).dropna().sort_values(ascending=False).index]
-    cost = rows[rows["scenario"] == "static"].groupby("model")[["fidelity", "cpu_seconds"]].mean()
+    wide = grid.dropna(thresh=len(planted) // 2)
+    shared = wide.dropna(axis=1).columns  # markets that all of these models ran
+    cost = rows[rows["scenario"].isin(shared) & rows["model"].isin(wide.index)]
+    cost = cost.groupby("model")[["fidelity", "cpu_seconds"]].mean()
 
     def heat(drawing) -> None:
         drawing.set_size_inches(8.2, 0.34 * len(grid) + 1.3)
@@ -189,10 +192,14 @@ def figures(root: Path) -> list[str]:
         drawing.set_size_inches(7.0, 3.8)
         ax = drawing.subplots()
         points = cost.dropna().clip(lower={"fidelity": -1, "cpu_seconds": 1e-3}, axis=1)
-        for name, (fidelity, seconds) in points.iterrows():
+        for k, (name, (fidelity, seconds)) in enumerate(points.sort_values("fidelity").iterrows()):
             ax.plot(seconds, fidelity, "o", color="#D55E00" if name == OURS else "#0072B2")
-            ax.annotate(name, (seconds, fidelity), (5, 4), textcoords="offset points", fontsize=8)
-        ax.set(xscale="log", xlabel="CPU-seconds a market (log scale)", ylabel="fidelity, static")
+            place = (-6, 5) if k % 2 else (-6, -12)
+            style = {"textcoords": "offset points", "ha": "right", "fontsize": 8}
+            ax.annotate(name, (seconds, fidelity), place, **style)
+        ax.set(xscale="log", xlim=(1e-4, None), ylim=(-0.09, 1.05))
+        ax.set_xlabel("CPU-seconds a market (log scale)")
+        ax.set_ylabel("fidelity, mean over markets")
 
     n = rows["seed"].nunique()
     return [
@@ -208,7 +215,7 @@ def figures(root: Path) -> list[str]:
             root,
             "leaderboard-cost",
             scatter,
-            "Fidelity on the static market beside the processor time to fit, forecast and test.",
+            f"Fidelity beside processor time to fit, forecast and test: {', '.join(shared)}.",
             "Scatter of fidelity against seconds of processor time, a point a model",
         ),
     ]

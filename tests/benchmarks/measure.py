@@ -9,13 +9,13 @@ import torch
 
 
 def seconds(calls: dict, repeats: int = 9) -> dict:
-    """Median seconds of each call, the calls taking turns so that all meet the same machine."""
+    """Median CPU-seconds of each call, the calls taking turns so that all meet the same machine."""
     times = {name: [] for name in calls}
     for _ in range(repeats + 1):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = time.process_time()
             call()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(time.process_time() - start)
     return {name: statistics.median(taken[1:]) for name, taken in times.items()}
 
 

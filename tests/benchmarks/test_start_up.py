@@ -17,14 +17,26 @@ COMMAND = [sys.executable, "-c", "import sys; from crossattn.cli import main; sy
 LEAST = 3  # runs of each, the best of which counts
 
 
-def cpu_seconds(words) -> float:
-    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL)
+def cpu_seconds(words, command=COMMAND) -> float:
+    process = subprocess.Popen([*command, *words], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0, words
     return usage.ru_utime + usage.ru_stime
 
 
-def test_a_forecast_takes_less_than_three_seconds(tmp_path):
+def test_imports(keep):
+    """The package's names are loaded when they are used: importing it loads no torch."""
+    programs = {"python -c pass": "pass", "import crossattn": "import crossattn"}
+    programs["import torch"] = "import torch"
+    taken = {
+        name: min(cpu_seconds([program], [sys.executable, "-c"]) for _ in range(LEAST))
+        for name, program in programs.items()
+    }
+    keep("start_up", "imports", taken)
+    assert taken["import crossattn"] < 0.5 * taken["import torch"]
+
+
+def test_a_forecast_takes_less_than_three_seconds(tmp_path, keep):
     frames = simulate_market(n_assets=3, n_steps=700, seed=11).frames
     write_bars({symbol: frame[:600] for symbol, frame in frames.items()}, tmp_path / "past")
     write_bars(frames, tmp_path / "bars")
@@ -48,7 +60,6 @@ def test_a_forecast_takes_less_than_three_seconds(tmp_path):
         "report": ["report", "--run", run, "--out", str(tmp_path / "report.html")],
     }
     taken = {n: min(cpu_seconds(w) for _ in range(LEAST)) for n, w in commands.items()}
-    for name, seconds in taken.items():
-        print(f"\n{name:26} {seconds:5.2f} s", end="")
+    keep("start_up", "crossattn", taken)
     assert taken["predict --last 1"] < 3.0
     assert taken["predict --last 1 --orders"] < 3.0

@@ -1,0 +1,135 @@
+"""``{speed}``: what is measured by ``make bench``, in tables and curves, from ``book/speed.json``."""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from pathlib import Path
+from typing import ClassVar
+
+from drawn import FromResults, figure, table
+from sphinx.application import Sphinx
+
+FILE = Path("book") / "speed.json"
+MISSING = "*missing*"
+
+
+def kept(root: Path) -> dict:
+    """Return what was measured."""
+    return json.loads((root / FILE).read_text(encoding="utf-8"))
+
+
+def comparisons(root: Path) -> list[str]:
+    """Return a row a comparison: CPU time of both sides, their ratio, and the ratio asked for."""
+    body = []
+    for name, row in kept(root)["comparisons"].items():
+        if row["ours"] is None:
+            body.append([name, row["beside"], *[MISSING] * 3, f"{row['asked']:,g}", ""])
+            continue
+        ratio = row["theirs"] / row["ours"]
+        asked = f"{row['asked']:,g}" if row["asked"] else ""
+        verdict = "" if not asked else "yes" if ratio >= row["asked"] else "**no**"
+        times = [_seconds(row["ours"]), _seconds(row["theirs"])]
+        body.append([name, row["beside"], *times, f"{ratio:,.3g}", asked, verdict])
+    header = ["What", "Beside", "Ours", "Other", "Other / ours", "Aim", "Met"]
+    return table(header, body, words=2)
+
+
+def start_up(root: Path) -> list[str]:
+    """Return CPU-seconds of imports and of commands from start to finish."""
+    held = kept(root)["start_up"]
+    times = held["imports"] | {f"crossattn {name}": t for name, t in held["crossattn"].items()}
+    rows = [[f"`{n}`", MISSING if t is None else f"{t:.2f}"] for n, t in times.items()]
+    return table(["From start to finish", "CPU-s"], rows)
+
+
+def exponents(root: Path) -> list[str]:
+    """Return a row a curve: sizes, CPU time at both ends, and the fitted exponent."""
+    body = [
+        [
+            name,
+            row["fixed"],
+            f"{row['sizes'][0]:,} to {row['sizes'][-1]:,}",
+            f"{_seconds(row['seconds'][0])} to {_seconds(row['seconds'][-1])}",
+            f"{row['exponent']:.2f}",
+        ]
+        for name, row in kept(root)["curves"].items()
+    ]
+    return table(["Cost of", "Fixed", "Sizes", "CPU time", "Exponent"], body, words=2)
+
+
+def curves(root: Path) -> list[str]:
+    """Return the figure of all curves, a panel for each size that grows."""
+    rows = sorted(kept(root)["curves"].items(), key=lambda item: item[1]["over"])
+    panels = {over: list(group) for over, group in groupby(rows, key=lambda item: item[1]["over"])}
+
+    def draw(drawing) -> None:
+        drawing.set_size_inches(9.0, 3.8)
+        for ax, (over, lines) in zip(drawing.subplots(1, len(panels)), panels.items(), strict=True):
+            for k, (name, row) in enumerate(lines):
+                style = {"marker": "osv^Dx*P"[k % 8], "linewidth": 1.2, "markersize": 4}
+                ax.loglog(row["sizes"], row["seconds"], label=name.rsplit(", by", 1)[0], **style)
+            ax.set(xlabel=f"{over} (log scale)", ylabel="CPU-seconds (log scale)")
+            ax.legend(fontsize=6)
+
+    return figure(
+        root,
+        "speed-curves",
+        draw,
+        "Processor time by number of assets, bars and channels, each with the others fixed.",
+        "Three panels of curves on logarithmic axes: processor time over assets, bars and channels",
+    )
+
+
+def utilisation(root: Path) -> list[str]:
+    """Return operations of an encoder's step, its use of the processor, and the GPU's, not measured."""
+    body = []
+    for name, row in kept(root)["utilisation"].items():
+        rate = row["flops"] / row["seconds"]
+        body.append(
+            [
+                name,
+                f"{row['flops'] / 1e9:.1f}",
+                _seconds(row["seconds"]),
+                f"{rate / 1e9:.1f}",
+                f"{row['peak'] / 1e9:.0f}",
+                f"{rate / row['peak']:.0%}",
+            ]
+        )
+    body.append(["the same on a GPU", "", *[MISSING] * 4])
+    header = ["Training step", "GFLOP", "CPU time", "GFLOP/s", "Matrix product, GFLOP/s", "Share"]
+    return table(header, body)
+
+
+def machine(root: Path) -> list[str]:
+    """Return where it was measured."""
+    held = kept(root)
+    versions = ", ".join(f"{package} {number}" for package, number in held["versions"].items())
+    return [f"Measured on {held['machine']}, one thread, with {versions}."]
+
+
+def _seconds(value: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if value >= size:
+            return f"{value / size:,.3g} {unit}"
+    return f"{value * 1e6:.3g} µs"
+
+
+class Speed(FromResults):
+    """One block of the page."""
+
+    sources = FILE.as_posix()
+    blocks: ClassVar = {
+        "machine": machine,
+        "comparisons": comparisons,
+        "start-up": start_up,
+        "exponents": exponents,
+        "curves": curves,
+        "utilisation": utilisation,
+    }
+
+
+def setup(app: Sphinx) -> dict:
+    """Register."""
+    app.add_directive("speed", Speed)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

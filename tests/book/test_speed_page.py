@@ -1,0 +1,61 @@
+"""Figures of the pages of speed and size equal ``book/speed.json``."""
+
+import json
+import statistics
+import sys
+from math import log
+
+import pytest
+from notebooks import ROOT
+
+pytest.importorskip("sphinx")
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+import size_page
+import speed_page
+
+
+def table(lines):
+    """Cells of a markdown table, by its first column."""
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in lines if line[:1] == "|"]
+    header, _, *body = rows
+    return {row[0].strip("`"): dict(zip(header, row, strict=True)) for row in body}
+
+
+def test_ratios_and_aims_of_the_speed_page_equal_the_file():
+    held = json.loads((ROOT / speed_page.FILE).read_text())
+    shown = table(speed_page.comparisons(ROOT))
+    assert len(shown) == len(held["comparisons"]) > 8
+    for name, row in held["comparisons"].items():
+        if row["ours"] is None:
+            assert shown[name]["Other / ours"] == speed_page.MISSING
+            continue
+        ratio = row["theirs"] / row["ours"]
+        assert float(shown[name]["Other / ours"].replace(",", "")) == pytest.approx(ratio, rel=6e-3)
+        met = {"": None, "yes": True, "**no**": False}[shown[name]["Met"]]
+        assert met == (ratio >= row["asked"] if row["asked"] else None)
+
+
+def test_exponents_of_the_speed_page_are_slopes_of_the_file():
+    rows = json.loads((ROOT / speed_page.FILE).read_text())["curves"]
+    shown = table(speed_page.exponents(ROOT))
+    for name, row in rows.items():
+        slope = statistics.linear_regression(
+            [log(x) for x in row["sizes"]],
+            [log(x) for x in row["seconds"]],
+        ).slope
+        assert float(shown[name]["Exponent"]) == pytest.approx(slope, abs=6e-3)
+
+
+def test_the_plan_follows_from_its_formulas():
+    """Counted by hand from the constants: 10,000 assets, 5,259,600 minutes, 128 workers."""
+    held = json.loads((ROOT / speed_page.FILE).read_text())
+    found = {name: value for name, (_, value, _) in size_page.quantities(held).items()}
+    assert found["panel"] == pytest.approx(1.4727e12, rel=1e-4)  # 5,259,600 x 10,000 x 7 x 4
+    assert found["sums of screening"] == pytest.approx(92.4e9)
+    assert found["operations of screening"] == pytest.approx(2.42994e17, rel=1e-4)
+    assert found["machine-hours"] == pytest.approx(found["core-hours, counted"] / 32)
+    fit, peak = held["curves"]["fit, by assets"], next(iter(held["utilisation"].values()))["peak"]
+    share = found["operations of the measured fit"] / fit["seconds"][-1] / peak
+    assert found["used share of the peak"] == pytest.approx(share)
+    shown = table(size_page.plan(ROOT))
+    assert shown["panel"]["Value"] == "1.47 TB" and set(shown) == set(found)
