@@ -26,14 +26,15 @@ PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 LARGE_MAP = 12  # assets; beyond them a heatmap keeps its size and its labels shrink
 MAP_INCHES = 9.0
 MOST_LABELS = 60
-LARGEST_SVG = 250_000  # bytes; a larger figure of a notebook is a PNG at twice its size
+LARGEST_SVG = 250_000  # bytes; in a larger figure of a notebook long lines are an image
+LONG_LINE = 100  # points
 
 
 def use_style() -> None:
     """Set the plot style of the book: colours, spines, titles, SVG figures.
 
-    One call at the top of a chapter. Figures of a notebook are then SVG, or PNG at twice the size
-    where SVG is large.
+    One call at the top of a chapter. Figures of a notebook are then SVG; where that is large, long
+    lines and areas are an image in it, and axes and letters stay text.
     """
     import matplotlib as mpl
 
@@ -61,20 +62,24 @@ def use_style() -> None:
         shell.display_formatter.mimebundle_formatter.for_type(Figure, notebook_image)
 
 
-def notebook_image(figure: Figure, **_) -> tuple[dict[str, str | bytes], dict]:
-    """Return a figure for a notebook and its metadata, by mime type: SVG, or a PNG."""
+def notebook_image(figure: Figure, **_) -> tuple[dict[str, str], dict]:
+    """Return a figure for a notebook and its metadata: SVG, long lines in it drawn as an image."""
 
-    def printed(**options) -> bytes:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, bbox_inches="tight", **options)
+    def printed() -> str:
+        buffer = io.StringIO()
+        figure.savefig(
+            buffer, format="svg", bbox_inches="tight", metadata={"Date": None}, dpi=2 * figure.dpi
+        )
         return buffer.getvalue()
 
-    svg = printed(format="svg", metadata={"Date": None}, dpi=2 * figure.dpi)
-    if len(svg) <= LARGEST_SVG:
-        return {"image/svg+xml": svg.decode()}, {}
-    png = printed(format="png", dpi=2 * figure.dpi, metadata={"Software": None})
-    width = int.from_bytes(png[16:20], "big") // 2  # of its header: what it is to be shown at
-    return {"image/png": png}, {"image/png": {"width": width}}
+    svg = printed()
+    if len(svg) > LARGEST_SVG:
+        for axes in figure.axes:
+            long = [line for line in axes.lines if len(line.get_xdata()) > LONG_LINE]
+            for artist in [*long, *axes.collections]:
+                artist.set_rasterized(True)
+        svg = printed()
+    return {"image/svg+xml": svg}, {}
 
 
 def new_axes(ax: Axes | None, **options) -> Axes:

@@ -1,4 +1,4 @@
-"""Figures of notebooks: SVG where that is small, a sharp PNG where it is not."""
+"""Figures of notebooks: SVG, in which long lines are an image."""
 
 import subprocess
 import sys
@@ -10,30 +10,28 @@ pytest.importorskip("IPython")
 SHOWN = """
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
-import matplotlib
+import matplotlib, re
 matplotlib.use("module://matplotlib_inline.backend_inline")
 import matplotlib.pyplot as plt, numpy as np
 from crossattn.figures import use_style
 use_style()
 fig, ax = plt.subplots(figsize=(4, 3))
-ax.plot(np.random.default_rng(0).normal(size={points}), ".")
+ax.plot(np.random.default_rng(0).normal(size={points}))
+ax.fill_between(np.arange({points}), np.random.default_rng(1).normal(size={points}))
+ax.axhline(0.0, color="black")
 data, metadata = shell.display_formatter.format(fig)
-print(*sorted(set(data) - {{"text/plain"}}), len(list(data.values())[0]))
-if "image/png" in data:
-    import base64, io; from PIL import Image
-    raw = data["image/png"]
-    raw = base64.b64decode(raw) if isinstance(raw, str) else raw
-    print(Image.open(io.BytesIO(raw)).size[0] // 2 == metadata["image/png"]["width"] > 400)
+svg = data["image/svg+xml"]
+letters = re.sub('base64,[^"]*', "", svg)
+print(sorted(data), svg.count("<image"), len(letters) < 30_000, "stroke: #000000" in letters)
 """
 
 
-@pytest.mark.parametrize(("points", "kind"), [(20, "image/svg+xml"), (20_000, "image/png")])
-def test_a_notebook_gets_svg_unless_it_is_large(points, kind):
+@pytest.mark.parametrize(("points", "images"), [(20, 0), (20_000, 2)])
+def test_a_notebook_gets_svg_in_which_long_lines_are_an_image(points, images):
     command = [sys.executable, "-c", SHOWN.format(points=points)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.split()[0] == kind
-    assert kind == "image/svg+xml" or run.stdout.split()[-1] == "True"
+    assert run.stdout.strip() == f"['image/svg+xml', 'text/plain'] {images} True True"
 
 
 def test_the_same_figure_is_the_same_bytes():

@@ -1,4 +1,7 @@
-"""Draw the README's figure: planted leaders, what was found, and a market where nobody leads."""
+"""Draw the README's figure: planted leaders, what was found, and a market where nobody leads.
+
+It is written twice, with dark ink and, for dark schemes, with light ink.
+"""
 
 import sys
 from pathlib import Path
@@ -7,9 +10,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from crossattn import CrossAttentionForecaster, prepare_cross_attention_data, simulate_market
-from crossattn.figures import attention_heatmap, signed_heatmap, use_style
+from crossattn.figures import (
+    attention_heatmap,
+    notebook_image,
+    signed_heatmap,
+    use_style,
+)
 
-OUT = Path(__file__).resolve().parent.parent / "book" / "_static" / "readme.png"
+BOOK = Path(__file__).resolve().parent.parent / "book"
+sys.path.insert(0, str(BOOK / "_ext"))
+
+from figures import darkened  # noqa: E402
+
+OUT = BOOK / "_static" / "readme.svg"
 
 
 def fitted(scenario: str):
@@ -53,7 +66,9 @@ def main() -> int:
     attention_heatmap(attention, symbols, annotate=False, ax=axes[2])
     verdict = "nobody leads" if null_report.nobody_leads else "false leaders"
     axes[2].set_title(f"attention; test: {verdict}")
-    figure.savefig(OUT, dpi=110, bbox_inches="tight", metadata={"Software": None})
+    svg = notebook_image(figure)[0]["image/svg+xml"]
+    OUT.write_text(svg, encoding="utf-8")
+    OUT.with_suffix(".dark.svg").write_text(darkened(svg), encoding="utf-8")
     found = set(map(tuple, claims[["leader", "follower"]].to_numpy()))
     real = set(map(tuple, market.edges[["leader", "follower"]].to_numpy()))
     print(f"{OUT.name}: {len(found & real)} of {len(real)} planted, {len(found - real)} false")

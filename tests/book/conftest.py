@@ -90,14 +90,18 @@ class Browser:
     def visit(self, address: str, *, width: int = 1400, dark: bool = False) -> None:
         """Open a page at a width and in a colour scheme, and wait until it is complete."""
         self.events.clear()
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
-        size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
-        self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.look(width, dark)
         self.call("Page.navigate", url=address)
         self.wait_for(f"location.href.split('#')[0] === {json.dumps(address.split('#')[0])}")
         self.wait_for("document.readyState === 'complete'")
         self.evaluate("window.MathJax ? MathJax.startup.promise.then(() => 1) : 1")
+
+    def look(self, width: int, dark: bool) -> None:
+        """Set the width and the colour scheme, of an open page too."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
 
     def wait_for(self, condition: str, seconds: float = 20) -> None:
         """Wait until a JavaScript condition holds."""
@@ -168,15 +172,35 @@ def serve():
     return served
 
 
+# axe-core takes ten times as long where it looks at each letter of formulas and code: a page keeps
+# its first formulas and, of code, one span of each colour
+THINNED = """
+(() => {
+  [...document.querySelectorAll('mjx-container')].slice(3).forEach(e => e.replaceChildren());
+  const seen = new Set();
+  for (const pre of document.querySelectorAll('.highlight pre')) {
+    const copy = pre.cloneNode(true);
+    for (const span of copy.querySelectorAll('span')) {
+      if (seen.has(span.className)) span.replaceWith(span.textContent);
+      seen.add(span.className);
+    }
+    copy.normalize();
+    pre.replaceWith(copy);
+  }
+})()
+"""
+
+
 @pytest.fixture(scope="session")
 def accessibility():
-    """What axe-core finds serious or critical below an element, a line a rule."""
+    """What axe-core finds serious or critical on the open page, a line a rule."""
     axe = files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 
-    def found(browser: Browser, where: str) -> list[str]:
-        browser.evaluate(axe)
+    def found(browser: Browser) -> list[str]:
+        browser.evaluate(THINNED)
+        browser.evaluate("typeof axe") == "object" or browser.evaluate(axe)
         return browser.evaluate(
-            f"axe.run({where}, {{ resultTypes: ['violations'] }}).then(result =>"
+            "axe.run({ resultTypes: ['violations'] }).then(result =>"
             " result.violations.filter(v => ['serious', 'critical'].includes(v.impact))"
             ".map(v => `${v.id}: ${v.nodes.slice(0, 3).map(n => n.html).join(' | ')}`))"
         )
@@ -187,10 +211,16 @@ def accessibility():
 @pytest.fixture
 def broken(tmp_path):
     """The address of a page that does everything a page of the book must not do."""
+    code = "<span class=k>as dark as paper</span>"
     (tmp_path / "index.html").write_text(
         "<html><head><link rel=icon href='data:,'></head><body><img src='gone.png'>"
         "<script>console.error('mine'); setTimeout(() => { throw Error('thrown') })</script>"
-        "<script src='https://example.org/elsewhere.js'></script></body></html>"
+        "<script src='https://example.org/elsewhere.js'></script>"
+        f"<article><div class=highlight style='color: #eee'><pre>{code}{code}</pre></div>"
+        "<p style='width: 3em; overflow: hidden; white-space: nowrap'>a line that is cut off</p>"
+        "<div class=math style='width: 9em'><mjx-container display=true style='display: block'>"
+        "<mjx-math style='display: block; width: 99em'>x = 1</mjx-math></mjx-container></div>"
+        "</article></body></html>"
     )
     with served(tmp_path) as address:
         yield address

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 from check_links import main as check_links
 from notebooks import ROOT, chapters, toc_files
 
@@ -46,44 +47,87 @@ RAW_MARKUP = re.compile(
     r":::|```|\$\$|\{(?:cite|doc|eq|numref|ref|term|func|class|mod|meth|exercise|admonition)[:}\w]*"
     r"|\]\(|undefined reference|<Axes|<matplotlib|\bTraceback\b"
 )
-CONTRAST = """
+LAYOUT = """
 (() => {
-  const rgb = c => c.match(/[\\d.]+/g).map(Number);
-  const light = c => { const [r, g, b] = c.map(v => { v /= 255;
-    return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const behind = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e)
-    .backgroundColor); if (c.length === 3 || c[3] > 0.99) return c; } return [255, 255, 255]; };
-  const kinds = ['article p', 'article a', 'article code', 'article td', 'article th',
-    'article figcaption', 'article .admonition-title', 'article .highlight pre span',
-    '.bd-sidebar-primary a', '.bd-sidebar-secondary a', 'article dd p', 'article h2'];
-  const low = [];
-  for (const kind of kinds) for (const e of document.querySelectorAll(kind)) {
-    if (!e.checkVisibility() || !e.textContent.trim() || e.matches('.headerlink')) continue;
-    const [a, b] = [light(rgb(getComputedStyle(e).color)), light(behind(e))];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) low.push(`${kind} ${ratio.toFixed(2)} ${e.textContent.trim().slice(0, 30)}`);
-  }
-  return low;
+  const seen = e => e.checkVisibility() && !e.closest('.sr-only, .ca-hidden, .visually-hidden');
+  const wide = e => e.scrollWidth > e.clientWidth + 1;
+  const overflow = e => getComputedStyle(e).overflowX;
+  const found = { page: document.documentElement.scrollWidth };
+  const list = (kind, where, fault) => {
+    found[kind] = [...document.querySelectorAll(where)].filter(e => seen(e) && fault(e))
+      .map(e => `${e.localName}.${e.className} ${e.textContent.trim().slice(0, 60)}`);
+  };
+  list('clipped', 'article mjx-container', e => {
+    const box = e.closest('.math') ?? e, [ink, frame] = [e.querySelector('mjx-math'), box]
+      .map(part => part.getBoundingClientRect());
+    const scrolls = [e, box].some(part => ['auto', 'scroll'].includes(overflow(part)));
+    return !scrolls && ink.right > frame.right + 2
+      || overflow(box) !== 'visible' && (ink.top < frame.top - 2 || ink.bottom > frame.bottom + 2);
+  });
+  list('scrolling', 'article p > .math mjx-container', e =>
+    overflow(e) !== 'visible' && wide(e) && e.scrollWidth < e.closest('p').clientWidth);
+  list('cut', 'article *:not(.math, mjx-container *, svg *, input)', e => e.clientWidth
+    && ['hidden', 'clip'].includes(overflow(e)) && wide(e));
+  list('code', '.cell_input pre', wide);
+  return found;
 })()
 """
+SCHEMES = ["light", "dark"]
+VIEWS = [(1300, False), (1300, True), (390, False), (390, True)]
+
+
+def look(browser, width, dark) -> str:
+    """Set width and scheme of the open page, wait until it has settled, and name the view."""
+    browser.look(width, dark)
+    theme = f"document.documentElement.dataset.theme === '{SCHEMES[dark]}'"
+    browser.wait_for(f"{theme} && document.getAnimations().every(a => a.playState !== 'running')")
+    return f"{width} {SCHEMES[dark]}"
+
+
+def layouts(browser) -> dict:
+    """Return the layout of the open page at each width in each scheme."""
+    return {look(browser, *view): browser.evaluate(LAYOUT) for view in VIEWS}
+
+
+def faults(browser, accessibility) -> dict:
+    """Return what axe-core finds at both widths and in both schemes, in two runs.
+
+    What depends on the width does not depend on the scheme. To be called last: it thins the page.
+    """
+    return {look(browser, *view): accessibility(browser) for view in (VIEWS[-1], VIEWS[0])}
 
 
 @pytest.fixture(scope="module", params=PAGES)
-def page(request, browser, site):
-    """One page of the table of contents, open, with its state in the browser."""
+def page(request, browser, site, accessibility):
+    """One page of the table of contents: loaded once, then looked at in all views."""
     browser.visit(site + request.param)
     browser.evaluate(LOAD_IMAGES)
-    return {"name": request.param, **browser.evaluate(STATE)}
+    state = {"name": request.param, **browser.evaluate(STATE)}
+    state["layouts"] = layouts(browser)
+    state["asked"], state["complaints"] = browser.requested(), browser.complaints()
+    return {**state, "faults": faults(browser, accessibility)}
 
 
-def test_nothing_comes_from_elsewhere(page, browser, site):
+def test_nothing_comes_from_elsewhere(page, site):
     own = (site, "data:", "blob:", "about:")
-    assert [address for address in browser.requested() if not address.startswith(own)] == []
+    assert [address for address in page["asked"] if not address.startswith(own)] == []
 
 
-def test_the_console_is_silent(page, browser):
-    assert browser.complaints() == []
+def test_the_console_is_silent(page):
+    assert page["complaints"] == []
+
+
+def test_nothing_is_cut_off_or_scrolls_sideways(page):
+    for view, layout in page["layouts"].items():
+        assert layout["page"] <= int(view.split()[0]), f"{view}: the page scrolls sideways"
+        assert layout["clipped"] == [], f"{view}: an equation is cut off"
+        assert layout["cut"] == [], f"{view}: what is wider than its box is cut off"
+        assert layout["scrolling"] == [], f"{view}: a formula in a line that fits has a scroll bar"
+    assert page["layouts"]["1300 light"]["code"] == [], "a line of code does not fit"
+
+
+def test_no_serious_fault_of_accessibility(page):
+    assert not any(page["faults"].values()), page["faults"]
 
 
 def test_mathematics_is_rendered(page):
@@ -108,12 +152,17 @@ def test_one_title_and_hidden_solutions(page):
     assert page["shown"] == 0, "a solution is open before the reader asks"
 
 
-def test_a_broken_page_would_be_noticed(browser, broken):
+def test_a_broken_page_would_be_noticed(browser, broken, accessibility):
     browser.visit(broken + "index.html")
     assert "https://example.org/elsewhere.js" in browser.requested()
     complaints = "\n".join(browser.complaints())
     for part in ("mine", "thrown", "404", "not loaded"):
         assert part in complaints, part
+    layout = browser.evaluate(LAYOUT)
+    assert layout["page"] > 1400 and len(layout["clipped"]) == len(layout["cut"]) == 1
+    found = "\n".join(accessibility(browser))
+    for part in ("color-contrast", "image-alt", "as dark as paper"):
+        assert part in found, part
 
 
 def test_chapters_have_mathematics_and_figures(browser, site):
@@ -177,67 +226,20 @@ def test_search_finds_a_word(browser, site, word):
     assert own == browser.requested() and browser.complaints() == []
 
 
-@pytest.mark.parametrize("name", ["book/index.html", CHAPTER_2, "book/appendices/api.html"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_is_readable_in_both_schemes(browser, site, scheme, name):
-    browser.visit(site + name, dark=scheme == "dark")
-    assert browser.evaluate("document.documentElement.dataset.theme") == scheme
-    assert browser.evaluate(CONTRAST) == [], "contrast below 4.5 to 1"
+def test_pages_that_sphinx_adds_are_as_good(browser, site, html, accessibility):
+    """Search, indexes and, of some 130 pages of source, every tenth."""
+    sources = sorted(path.relative_to(html).as_posix() for path in html.glob("_modules/**/*.html"))
+    for name in ("search.html?q=softmax", "genindex.html", "py-modindex.html", *sources[::10]):
+        browser.visit(site + name)
+        found = layouts(browser)
+        assert all(layout["page"] <= int(view.split()[0]) for view, layout in found.items()), name
+        assert browser.complaints() == [] and not any(faults(browser, accessibility).values()), name
 
 
-OVERFLOW = """
-(() => {
-  const wide = [...document.querySelectorAll('article mjx-container[display=true]')].filter(e => {
-    const box = e.closest('div.math') ?? e;
-    return box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX === 'visible';
-  });
-  const scrolling = [...document.querySelectorAll('article p > .math mjx-container')].filter(e =>
-    getComputedStyle(e).overflowX !== 'visible' && e.scrollWidth > e.clientWidth + 1
-    && e.scrollWidth < e.closest('p').clientWidth);
-  return { page: document.documentElement.scrollWidth, clipped: wide.map(e => e.textContent),
-    scrolling: scrolling.map(e => e.textContent) };
-})()
-"""
-
-
-@pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize(("width", "dark"), [(390, True), (1300, False)])
-def test_nothing_is_cut_off_or_scrolls_sideways(browser, site, name, width, dark):
-    browser.visit(site + name, width=width, dark=dark)
-    state = browser.evaluate(OVERFLOW)
-    assert state["page"] <= width and state["clipped"] == []
-    assert state["scrolling"] == [], "a formula in a line that fits has a scroll bar"
-    assert browser.complaints() == []
-
-
-KINDS = {
-    "chapter": CHAPTER_2,
-    "explorer of attention": "book/evidence/16_attention_is_not_explanation.html",
-    "glossary": "book/appendices/glossary.html",
-    "references": "book/appendices/references.html",
-    "assignment": "book/assignments/release/ps1/ps1.html",
-    "search": "search.html?q=softmax",
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("width", "dark"), [(390, True), (1300, False)])
-def test_every_kind_of_page_is_accessible(browser, site, accessibility, kind, width, dark):
-    """Header, side columns and article; the explorers' own pages have a test of their own."""
-    browser.visit(site + KINDS[kind], width=width, dark=dark)
-    assert accessibility(browser, "document") == []
-
-
-def test_the_reference_is_accessible(browser, site, accessibility):
-    browser.visit(site + "book/appendices/api.html")  # a section of it: all of it takes a minute
-    assert accessibility(browser, "document.querySelector('article section section')") == []
-
-
-def test_code_is_large_on_a_desktop_and_fits(browser, site):
+def test_code_is_large_on_a_desktop(browser, site):
     browser.visit(site + CHAPTER_2, width=1300)
-    code = "[...document.querySelectorAll('.cell_input pre')].filter(e => e.checkVisibility())"
-    assert browser.evaluate(f"parseFloat(getComputedStyle({code}[0]).fontSize)") >= 13.5
-    assert browser.evaluate(f"{code}.filter(e => e.scrollWidth > e.clientWidth + 1).length") == 0
+    size = "getComputedStyle(document.querySelector('.cell_input pre')).fontSize"
+    assert browser.evaluate(f"parseFloat({size})") >= 13.5
 
 
 def test_chapters_open_with_the_map_of_the_model(browser, site):
@@ -273,10 +275,27 @@ def test_a_chapter_can_be_launched_downloaded_and_mended(browser, site, html):
     assert (ROOT / notebook).exists() and (html / "_sources" / notebook).exists()
 
 
-def test_the_largest_page_is_below_three_megabytes(html):
-    sizes = {name: (html / name).stat().st_size for name in PAGES}
-    name = max(sizes, key=sizes.get)
-    assert sizes[name] < 3e6, name
+def test_the_largest_page_is_below_three_megabytes_with_its_images(html):
+    for path in html.rglob("*.html"):
+        images = set(re.findall(r'<img[^>]*\ssrc="([^":]+)"', path.read_text(encoding="utf-8")))
+        files = [path, *(path.parent / unquote(image) for image in images)]
+        assert sum(file.stat().st_size for file in files) < 3e6, path
+
+
+def test_citations_read_as_their_entries_are_labelled(html):
+    def parsed(name):
+        return BeautifulSoup((html / name).read_text(encoding="utf-8"), "lxml")
+
+    entries = parsed("book/appendices/references.html").select("div.citation")
+    labels = {entry["id"]: entry.span.text.strip("[]") for entry in entries}
+    cited = set()
+    for chapter in CHAPTERS:
+        for citation in parsed(chapter).select(".bibtex-citation"):
+            text = citation.text.replace(" [", ", ").replace("]", "")
+            anchors = {link["href"].rpartition("#")[2] for link in citation.select("a")}
+            assert all(labels[anchor] in text for anchor in anchors), f"{chapter}: {citation.text}"
+            cited |= anchors
+    assert len(cited) > 90 and len(set(labels.values())) == len(labels)
 
 
 def test_the_landing_page_tells_what_is_written(browser, site):

@@ -79,5 +79,5 @@ def test_thirty_assets_can_be_read_and_operated_by_keyboard(
         browser.evaluate("document.querySelector('input[type=range]').focus()")
         browser.press("ArrowRight", 39)
         assert browser.evaluate(told) == "window 0"
-        assert accessibility(browser, "document") == []
+        assert accessibility(browser) == []
         assert [c for c in browser.complaints() if "favicon" not in c] == []

@@ -1,4 +1,4 @@
-"""The small explorers in a real browser, against the package; and axe-core on the pages."""
+"""The small explorers in a real browser, against the package."""
 
 from __future__ import annotations
 
@@ -139,12 +139,3 @@ def test_the_account_is_that_of_the_engine(page, fee, every, lag, band):
     np.testing.assert_allclose(found["equity"], result.equity, rtol=1e-9)
     np.testing.assert_allclose(found["turnover"], result.turnover, atol=1e-9)
     assert found["paid"] == pytest.approx(result.costs.sum(), rel=1e-9, abs=1e-9)
-
-
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("name", ["book/index.html", PAGE])
-@pytest.mark.parametrize("width", [1300, 390])
-def test_no_serious_fault_of_accessibility(browser, site, accessibility, name, dark, width):
-    browser.visit(site + name, dark=dark, width=width)
-    browser.wait_for(explorer("forecaster"))
-    assert accessibility(browser, "'article'") == []

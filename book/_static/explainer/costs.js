@@ -80,6 +80,8 @@
     return { prices, weights };
   }
 
+  const grouped = (x) => Math.round(x).toLocaleString("en");
+
   function drawdown(equity) {
     let peak = CAPITAL;
     return equity.map((value) => {
@@ -95,8 +97,8 @@
     const knobs = element(root, "div", "", { class: "ca-controls" });
     const knob = (name, options, key, value) => slider(knobs, { name, ...options, change: (x) => { state[key] = value(x); show(); } });
     knob("fee", { min: 0, max: 30, step: 0.5, value: 1, show: (x) => `${x} bp of what is traded` }, "fee", (x) => x / 1e4);
-    knob("rebalance every", { min: 1, max: 48, step: 1, value: 1, show: (x) => `${x} bars` }, "every", (x) => x);
-    knob("trade", { min: 0, max: 6, step: 1, value: 0, show: (x) => `${x} bars later` }, "lag", (x) => x);
+    knob("rebalance every", { min: 1, max: 48, step: 1, value: 1, show: (x) => (x > 1 ? `${x} bars` : "bar") }, "every", (x) => x);
+    knob("trade", { min: 0, max: 6, step: 1, value: 0, show: (x) => ["at once", "one bar later"][x] ?? `${x} bars later` }, "lag", (x) => x);
     knob("leave alone below", { min: 0, max: 0.5, step: 0.01, value: 0, show: (x) => `${(100 * x).toFixed(0)} % of the account` }, "band", (x) => x);
     const chart = (title) => {
       element(root, "p", title);
@@ -111,16 +113,16 @@
       const gross = account(prices, weights, { ...state, fee: 0 });
       const plain = account(prices, equal, { ...state, lag: 0, band: 0 });
       lines(wealth, [{ values: plain.equity, colour: "#0072b2" }, { values: gross.equity, colour: "#8a8f98", dash: "4 3" },
-        { values: net.equity, colour: "#d55e00", width: 2.5 }], { width: 640, height: 150, label: "equity of the account, 300 bars" });
+        { values: net.equity, colour: "#d55e00", width: 2.5 }], { height: 150, label: "equity of the account, 300 bars" });
       lines(depth, [{ values: drawdown(plain.equity), colour: "#0072b2" }, { values: drawdown(net.equity), colour: "#d55e00", width: 2 }],
-        { width: 640, height: 70, ceiling: 0, label: "drawdown of the account" });
+        { height: 70, ceiling: 0, label: "drawdown of the account" });
       const returns = net.equity.map((v, t) => v / (t ? net.equity[t - 1] : CAPITAL) - 1);
       const centre = sum(returns) / returns.length;
       const spread = Math.sqrt(sum(returns.map((r) => (r - centre) ** 2)) / (returns.length - 1));
       const traded = sum(net.turnover);
       const free = Math.log(gross.equity.at(-1) / CAPITAL) / (sum(gross.turnover) || Infinity);
       said.textContent = `Net ${signed(100 * (net.equity.at(-1) / CAPITAL - 1), 2)} %, without costs ${signed(100 * (gross.equity.at(-1) / CAPITAL - 1), 2)} %. `
-        + `Paid ${net.paid.toFixed(0)} of ${CAPITAL}; turnover ${(traded / prices.length).toFixed(2)} of the account a bar; Sharpe ratio, annual, ${(spread ? (centre / spread) * Math.sqrt(BARS_A_YEAR) : 0).toFixed(1)}. `
+        + `Paid ${grouped(net.paid)} of ${grouped(CAPITAL)}; turnover ${(traded / prices.length).toFixed(2)} of the account a bar; Sharpe ratio, annual, ${signed(spread ? (centre / spread) * Math.sqrt(BARS_A_YEAR) : 0, 1)}. `
         + `A fee of about ${(1e4 * free).toFixed(1)} bp would eat all of it.`;
     }
     show();

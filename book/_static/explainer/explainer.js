@@ -7,7 +7,7 @@
   const SHOWN = 60; // bars in the charts
   const VOLUME_STEP = 0.1, RETURN_STEP = 0.1; // of a unit of log volume, of the usual return
 
-  const whole = (x) => signed(x, 0);
+  const whole = (x) => signed(x, 0).replace("+", "");
   const short = (x) => signed(x, 1).replace(/^\+?(\u2212?)0?\./, "$1.").replace("+", "");
 
   function load(source) {
@@ -20,7 +20,8 @@
   function run(root) {
     const markets = window.crossattnMarkets;
     const compact = "compact" in root.dataset;
-    const state = { temperature: 1, maxLag: Infinity, muted: new Set(), speed: 4, timer: null };
+    const state = { temperature: 1, maxLag: Infinity, muted: new Set(), timer: null,
+      speed: matchMedia("(prefers-reduced-motion: reduce)").matches ? 1 : 4 };
     const view = element(root, "div");
     const tabs = element(view, "div", "", { class: "ca-tabs", role: "group", "aria-label": "market" });
     const stage = element(view, "div");

@@ -41,7 +41,8 @@
     const original = bars(40);
     const state = { returns: original.slice(), changed: 26 };
     element(root, "p", "Drag a bar, or use the arrow keys: left and right choose one, up and down change it. Everything to the left of it is the past of that moment: no feature may change there.");
-    const svg = drawn(root, "svg", { viewBox: "0 0 640 110", class: "ca-wide", role: "group", "aria-label": "returns of forty bars" });
+    const svg = drawn(root, "svg", { viewBox: "0 0 640 110", class: "ca-wide ca-bars", preserveAspectRatio: "none",
+      role: "group", "aria-label": "returns of forty bars" });
     drawn(svg, "path", { d: "M0 55H640", stroke: "currentColor", "stroke-opacity": 0.4 });
     const columns = original.map((_, t) => {
       const column = drawn(svg, "rect", { x: 16 * t + 1, width: 14, tabindex: t === state.changed ? 0 : -1, role: "spinbutton", class: "ca-dot" });
@@ -94,7 +95,7 @@
         const leak = values.map((v, t) => (moved.includes(t) ? v : null));
         lines(rows[k].svg, [{ values: past, colour: COLOURS[0] }, { values: future, colour: "#8a8f98", dash: "4 3" },
           { values: leak, colour: "#d55e00", width: 4 }],
-        { width: 640, height: 56, mark: changed, label: `${name} at every bar` });
+        { height: 56, mark: changed, label: `${name} at every bar` });
         rows[k].verdict.textContent = untouched ? ": change a bar to test it."
           : moved.length ? `: leaks. ${moved.length} number${moved.length > 1 ? "s" : ""} of the past moved, the first at bar ${moved[0] + 1}.`
             : ": the past stands still.";

@@ -4,7 +4,7 @@
   const { COLOURS, element, drawn, sequential, signed, button, slider, start } = window.crossattnWidgets;
   const SIZE = 300, LIMIT = 3, NUDGE = 0.1;
   const NAMES = ["A", "B", "C", "D"];
-  const FIRST = { query: [1.5, 1], keys: [[2, 1.2], [-1, 2], [-1.8, -1], [1.2, -2]], values: [1, -0.5, 0.4, -1.2],
+  const FIRST = { query: [1.1, 1.6], keys: [[2, 1.2], [-1, 2], [-1.8, -1], [1.2, -2]], values: [1, -0.5, 0.4, -1.2],
     open: [true, true, true, true], scale: Math.SQRT2, selected: null };
 
   // Scores, attention and output of one query; masked keys get no attention.

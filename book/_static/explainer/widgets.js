@@ -69,6 +69,7 @@
           cell.style.background = off ? "none" : `rgb(${rgb})`;
           cell.style.color = off ? "inherit" : inkOn(rgb);
           cell.textContent = off ? "\u00b7" : show(value, j, k);
+          cell.classList.toggle("ca-long", cell.textContent.length > 3);
           const named = `${rows[j]}, ${columns[k]}: ${off ? "masked" : speak(value)}`;
           cell.setAttribute("aria-label", named);
           if (edit) {
@@ -130,8 +131,10 @@
     return { input, set: (x) => { input.value = x; tell(); }, value: () => Number(input.value) };
   }
 
-  // Lines over time: series [{ values, colour, label, width }], values may hold null.
-  function lines(svg, series, { width = 700, height = 130, mark = null, label, floor, ceiling }) {
+  // Lines over time: series [{ values, colour, label, width }], values may hold null. A drawing is
+  // as wide as its place when it is first drawn, so that letters keep their size on a telephone.
+  function lines(svg, series, { height = 130, mark = null, label, floor, ceiling }) {
+    const width = svg.crossattnWidth ??= svg.clientWidth || 700;
     svg.replaceChildren();
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     svg.setAttribute("role", "img");
@@ -141,6 +144,7 @@
     const length = Math.max(...series.map((s) => s.values.length));
     const x = (k) => 4 + ((width - 36) * k) / Math.max(length - 1, 1);
     const y = (v) => 6 + ((height - 12) * (high - v)) / (high - low || 1);
+    const names = [];
     for (const { values, colour, label: name, width: stroke = 1.5, dash } of series) {
       let path = "", pen = "M";
       values.forEach((v, k) => {
@@ -148,13 +152,17 @@
         path += `${pen}${x(k).toFixed(1)} ${y(v).toFixed(1)}`;
         pen = "L";
       });
-      drawn(svg, "path", { d: path || "M0 0", fill: "none", stroke: colour,
+      path = path.replace(/M[^ML]+(?=M|$)/g, "$&h.01"); // a point by itself
+      drawn(svg, "path", { d: path || "M0 0", fill: "none", stroke: colour, "stroke-linecap": "round",
         "stroke-width": stroke, ...(dash && { "stroke-dasharray": dash }) });
       const last = values.findLastIndex((v) => v !== null);
-      if (name && last >= 0)
-        drawn(svg, "text", { x: x(last) + 5, y: y(values[last]) + 4, "font-size": 12,
-          fill: "currentColor" }, name);
+      if (name && last >= 0) names.push([y(values[last]) + 4, x(last) + 5, name]);
     }
+    names.sort(([a], [b]) => a - b).forEach((place, k) => { // apart, and none below the frame
+      place[0] = Math.max(Math.min(place[0], height - 13 * (names.length - 1 - k)),
+        k ? names[k - 1][0] + 13 : 10);
+      drawn(svg, "text", { x: place[1], y: place[0], "font-size": 12, fill: "currentColor" }, place[2]);
+    });
     if (mark !== null)
       drawn(svg, "path", { d: `M${x(mark)} 2V${height - 2}`, stroke: "currentColor",
         "stroke-dasharray": "3 3" });
