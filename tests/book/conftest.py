@@ -117,6 +117,25 @@ class Browser:
             event = {"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code}
             self.call("Input.dispatchKeyEvent", **event, **({"text": text} if text else {}))
 
+    def place(self, element: str) -> tuple[float, float]:
+        """Scroll a JavaScript expression's element into view and return its middle."""
+        self.evaluate(f"{element}.scrollIntoView({{ block: 'center' }})")
+        return tuple(
+            self.evaluate(
+                f"(() => {{ const b = {element}.getBoundingClientRect();"
+                " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+            )
+        )
+
+    def drag(self, element: str, right: float, up: float) -> None:
+        """Press the pointer on an element, move it by so many pixels in 20 steps, and let go."""
+        x, y = self.place(element)
+        moves = [("mouseMoved", k / 20) for k in range(1, 21)]
+        for kind, share in [("mousePressed", 0), *moves, ("mouseReleased", 1)]:
+            place = {"x": x + share * right, "y": y - share * up}
+            pressed = {"button": "left", "clickCount": 1}
+            self.call("Input.dispatchMouseEvent", type=kind, **place, **pressed)
+
     def requested(self) -> list[str]:
         """Return every address that the page has asked for."""
         sent = (e["params"] for e in self.events if e["method"] == "Network.requestWillBeSent")
@@ -173,10 +192,11 @@ def serve():
 
 
 # axe-core takes ten times as long where it looks at each letter of formulas and code: a page keeps
-# its first formulas and, of code, one span of each colour
+# its first formulas and, of code, one span of each colour; the reference keeps its first entries
 THINNED = """
 (() => {
   [...document.querySelectorAll('mjx-container')].slice(3).forEach(e => e.replaceChildren());
+  [...document.querySelectorAll('section > dl.py')].slice(40).forEach(e => e.remove());
   const seen = new Set();
   for (const pre of document.querySelectorAll('.highlight pre')) {
     const copy = pre.cloneNode(true);

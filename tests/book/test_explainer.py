@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
 from notebooks import ROOT
+
+from crossattn import prepare_cross_attention_data
 
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import explainer
@@ -55,12 +58,40 @@ def attended(browser):
 @pytest.mark.parametrize("scenario", explainer.MARKETS)
 def test_the_page_gives_the_forecasts_of_the_package(page, scenario):
     shown = np.array(page.evaluate(FORECASTS % (STATE, json.dumps(scenario))))  # (300, N, 4)
-    _, forecaster, _, _, test = explainer.trained_market(scenario)
+    _, forecaster, _, _, test = trained(scenario)
     expected = forecaster.predict(test[:300])
     usual = np.nanstd(test.y)
     assert np.abs(shown[..., 0] - expected).max() < 1e-5 * usual  # 1e-7 or less
     np.testing.assert_allclose(shown[..., 1] + shown[..., 2], shown[..., 0], atol=1e-12)
     np.testing.assert_allclose(shown[..., 3], 1.0)
+
+
+@cache
+def trained(scenario):
+    return explainer.trained_market(scenario)
+
+
+def predicted(page):
+    """Return the package's forecasts at the page's bar, for the bars as the reader changed them."""
+    market, forecaster, _, _, test = trained("switching")
+    t = page.evaluate(f"{STATE}.state.t")
+    end = test.ends[t - explainer.BEFORE]
+    frames = {symbol: frame.copy() for symbol, frame in market.frames.items()}
+    for j, frame in enumerate(frames.values()):
+        volume, moved = page.evaluate(
+            f"[{STATE}.state.market.logVolume[{t}][{j}], {STATE}.state.market.returns[{t}][{j}]]"
+        )
+        moved -= np.diff(np.log(frame["close"].to_numpy()))[end - 1]
+        prices = ["open", "high", "low", "close"]
+        frame.iloc[end + 1 :, frame.columns.get_indexer(prices)] *= np.exp(moved)
+        frame.iloc[end, frame.columns.get_indexer(["close", "volume"])] = (
+            frame["close"].iloc[end] * np.exp(moved),
+            np.exp(volume),
+        )
+        frame["high"] = frame[prices].max(axis=1)
+        frame["low"] = frame[prices].min(axis=1)
+    data = prepare_cross_attention_data(frames, lookback=24, horizon=1, features=explainer.FEATURES)
+    return forecaster.predict(data[np.flatnonzero(data.ends == end)])[0]
 
 
 def test_turning_the_volume_up_moves_attention(page):
@@ -69,18 +100,11 @@ def test_turning_the_volume_up_moves_attention(page):
     leader = before.sum(1).argmax()
     other = next(k for k in (0, 2, 3) if k != leader)
     cell = f"document.querySelectorAll('.ca-grid')[1].querySelectorAll('button')[{8 * other}]"
-    page.evaluate(f"{cell}.scrollIntoView({{ block: 'center' }})")
-    x, y = page.evaluate(
-        f"(() => {{ const b = {cell}.getBoundingClientRect();"
-        " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
-    )
-    drag = [("mousePressed", 0), *(("mouseMoved", 15 * k) for k in range(1, 21))]
-    for kind, rise in [*drag, ("mouseReleased", 300)]:
-        where = {"x": x, "y": y - rise, "button": "left", "clickCount": 1}
-        page.call("Input.dispatchMouseEvent", type=kind, **where)
+    page.drag(cell, 0, 300)
     after = attended(page)
     assert after[other].sum() > 90 > 50 > after[leader].sum()
     assert page.evaluate(answer) != forecast
+    assert page.evaluate(answer) == pytest.approx(predicted(page)[1], abs=1e-9)
     press(page, "reset")
     assert (attended(page) == before).all()
 
@@ -95,6 +119,8 @@ def test_the_keyboard_does_what_the_pointer_does(page):
     after = page.evaluate(f"Number({cell}.getAttribute('aria-valuenow'))")
     usual = page.evaluate("crossattnMarkets.switching.model.scale[0]")
     assert after - before == pytest.approx(0.5 * usual, rel=1e-4)
+    forecasts = f"{STATE}.answers({STATE}.state.t).map(a => a.forecast)"
+    np.testing.assert_allclose(page.evaluate(forecasts), predicted(page), atol=1e-9)
     page.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowDown")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("B, 1:")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -42,12 +44,39 @@ def test_attention_by_hand_is_that_of_the_package(page):
         np.testing.assert_allclose(found["output"], output[0, 0], atol=1e-12)
 
 
-def test_a_key_moves_with_the_arrow_keys(page):
+def operate(page, handle, device, up):
+    """Move a handle upwards, by so many pixels or with the arrow key."""
+    if device == "pointer":
+        return page.drag(handle, 0, up)
+    page.evaluate(f"{handle}.focus()")
+    return page.press("ArrowUp", 38)
+
+
+def number(text):
+    return float(text.replace("\u2212", "-").replace(",", ""))
+
+
+@pytest.mark.parametrize("device", ["pointer", "keyboard"])
+def test_a_moved_key_gives_the_numbers_of_the_package(page, device):
     key = "document.querySelectorAll('.ca-plane circle')[0]"
-    page.evaluate(f"{key}.focus()")
-    page.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowUp")
-    assert page.evaluate(f"{explorer('qkv')}.state.keys[0]") == [2, 1.3]
-    assert page.evaluate(f"{key}.getAttribute('aria-label')") == "key A: 2.0, 1.3"
+    operate(page, key, device, 20)
+    state = page.evaluate(f"{explorer('qkv')}.state")
+    assert state["keys"][0][0] == pytest.approx(2, abs=0.05) and state["keys"][0][1] > 1.25
+    assert (device == "pointer") or state["keys"][0][1] == 1.3
+    said = f"key A: 2.0, {state['keys'][0][1]:.1f}"
+    assert page.evaluate(f"{key}.getAttribute('aria-label')") == said
+    query, keys, values = (
+        torch.tensor(x, dtype=torch.double)
+        for x in ([state["query"]], state["keys"], np.array(state["values"])[:, None])
+    )
+    output, attention = scaled_dot_product_attention(query, keys, values)
+    shown = page.evaluate(
+        "[...document.querySelectorAll('.ca-numbers tbody tr')].map(r => r.cells[3].textContent)"
+    )
+    np.testing.assert_allclose([float(x) for x in shown], attention[0], atol=5.1e-4)
+    text = page.evaluate("document.querySelector('[data-explorer=qkv] .ca-formula').textContent")
+    shown = re.search(r"value = (\S+?)\. ", text)[1]
+    assert number(shown) == pytest.approx(output.item(), abs=5.1e-4)
 
 
 @pytest.mark.parametrize(
@@ -95,17 +124,29 @@ def test_all_keys_masked_leave_zeros(page):
     assert "Nothing may be read" in said
 
 
-def test_three_of_six_features_leak_and_are_found(page):
-    page.evaluate(f"{explorer('leaks')}.put(26, 2)")
+@pytest.mark.parametrize("device", ["pointer", "keyboard"])
+def test_three_of_six_features_leak_and_are_found(page, device):
+    before = pd.Series(page.evaluate(f"{explorer('leaks')}.state.returns"))
+    operate(page, "document.querySelectorAll('[data-explorer=leaks] .ca-dot')[26]", device, 60)
+    after = pd.Series(page.evaluate(f"{explorer('leaks')}.state.returns"))
+    assert list(np.flatnonzero(before != after)) == [26]
     said = page.evaluate("[...document.querySelectorAll('.ca-leaks > div')].map(d => d.innerText)")
-    assert [("leaks." in text) for text in said] == [False, False, True, True, False, True]
-    assert "2 numbers of the past moved, the first at bar 25" in said[2]
-    values = page.evaluate(
+    shown = page.evaluate(
         f"{explorer('leaks')}.audit({explorer('leaks')}.state.returns,"
         f" {explorer('leaks')}.state.returns, 0).map(f => f.values)"
     )
-    r = pd.Series(page.evaluate(f"{explorer('leaks')}.state.returns"))
-    expected = [
+    for text, ours, old, new in zip(said, shown, features(before), features(after), strict=True):
+        np.testing.assert_allclose(ours, new, atol=1e-12)
+        moved = np.flatnonzero(np.abs(new - old)[:26] > 1e-12)
+        expected = f"leaks. {len(moved)} number" if len(moved) else "the past stands still"
+        assert expected in text
+        assert not len(moved) or f"the first at bar {moved[0] + 1}." in text
+    assert ["leaks." in text for text in said] == [False, False, True, True, False, True]
+
+
+def features(r):
+    """Return the six features of the leak finder, in pandas."""
+    return [
         r.rolling(5, min_periods=1).mean(),
         r.ewm(halflife=4).mean(),
         r.rolling(5, min_periods=1, center=True).mean(),
@@ -113,8 +154,6 @@ def test_three_of_six_features_leak_and_are_found(page):
         r / r.abs().cummax(),
         r.rank(method="max", pct=True),
     ]
-    for ours, theirs in zip(values, expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -139,3 +178,53 @@ def test_the_account_is_that_of_the_engine(page, fee, every, lag, band):
     np.testing.assert_allclose(found["equity"], result.equity, rtol=1e-9)
     np.testing.assert_allclose(found["turnover"], result.turnover, atol=1e-9)
     assert found["paid"] == pytest.approx(result.costs.sum(), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("device", ["pointer", "keyboard"])
+def test_the_sliders_of_the_account_give_the_result_of_the_engine(page, device):
+    fee = "document.querySelector('[data-explorer=costs] input')"
+    if device == "pointer":  # a click into the slider
+        page.drag(fee, 0, 0)
+    else:
+        operate(page, fee, device, 0)
+    state, prices, weights = page.evaluate(
+        f"(c => [c.state, c.prices, c.weights])({explorer('costs')})"
+    )
+    assert state["fee"] == (1.5e-4 if device == "keyboard" else pytest.approx(15e-4, abs=1e-4))
+    times = pd.date_range("2024-01-01", periods=len(prices), freq="h", tz="UTC")
+    prices, weights = pd.DataFrame(prices, times), pd.DataFrame(weights, times)
+    result = backtest_weights(weights, prices, transaction_cost=state["fee"])
+    said = page.evaluate("document.querySelector('[data-explorer=costs] .ca-forecast').textContent")
+    net, paid = re.search(r"Net (\S+) %.*Paid (\S+) of", said).groups()
+    assert number(net) == pytest.approx(100 * (result.equity.iloc[-1] / 1e5 - 1), abs=0.0051)
+    assert number(paid) == pytest.approx(result.costs.sum(), abs=0.51)
+
+
+def test_the_explorer_of_maps_shows_the_stored_attention(browser, site):
+    browser.visit(site + "book/evidence/16_attention_is_not_explanation.html")
+    root = "document.querySelector('.crossattn-explorer')"
+    browser.wait_for(f"{root}.dataset.ready")
+    content = browser.evaluate(f"JSON.parse({root}.querySelector('script').textContent)")
+    n, heads, lags = content["size"]
+    assets, sources = len(content["symbols"]), len(content["sources"])
+    codes = np.frombuffer(base64.b64decode(content["packed"]), np.uint8)
+    shares = (codes.reshape(n, heads, assets, sources, lags) / 255.0) ** 2
+
+    def shown():
+        cells = browser.evaluate(f"[...{root}.querySelectorAll('td')].map(c => c.textContent)")
+        return np.array(cells, float).reshape(assets, sources)
+
+    np.testing.assert_allclose(shown(), shares.sum(-1).mean((0, 1)), atol=0.0051)
+    browser.evaluate(f"{root}.querySelector('input').focus()")
+    for _ in range(3):
+        browser.press("ArrowRight", 39)
+    np.testing.assert_allclose(shown(), shares[2].sum(-1).mean(0), atol=0.0051)
+    browser.drag(f"{root}.querySelectorAll('td')[3]", 0, 0)
+    names = [content["symbols"][0], content["sources"][3]]
+    captions = browser.evaluate(f"[...{root}.querySelectorAll('figcaption')].map(c => c.innerText)")
+    assert all(caption.startswith(" \u2190 ".join(names)) for caption in captions)
+    tall = browser.evaluate(
+        f"[...{root}.querySelectorAll('rect')].map(r => Number(r.getAttribute('height')))"
+    )
+    pair = shares[:, :, 0, 3].mean(1)  # (windows, lags)
+    np.testing.assert_allclose(tall, 88 * pair[2] / pair.max(), rtol=1e-9, atol=1e-9)
