@@ -1,4 +1,7 @@
-"""Figures of cells in the dark: a second copy of each SVG with light ink, shown in the dark scheme."""
+"""Figures in the dark: a second copy of each SVG of a cell with light ink, shown in the dark scheme.
+
+Another image is followed by its dark copy where one lies beside it: ``name.dark.svg``.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,14 @@ def darkened(svg: str) -> str:
 
 
 def add_dark_copies(app: Sphinx, doctree: nodes.document) -> None:
-    """Follow each SVG made by a cell with its dark copy; only one of the two is shown."""
+    """Follow each SVG with its dark copy; only one of the two is shown."""
     for image in list(doctree.findall(nodes.image)):
-        path = Path(app.srcdir) / image["uri"].lstrip("/")
-        if path.suffix != ".svg" or "jupyter_execute" not in path.parts:
-            continue
+        path = Path(app.env.relfn2path(image["uri"], app.env.docname)[1])
         dark = path.with_suffix(".dark.svg")
-        dark.write_text(darkened(path.read_text(encoding="utf-8")), encoding="utf-8")
+        if path.suffix == ".svg" and "jupyter_execute" in path.parts:
+            dark.write_text(darkened(path.read_text(encoding="utf-8")), encoding="utf-8")
+        elif path.suffix != ".svg" or not dark.exists():
+            continue
         copy = image.deepcopy()
         copy["uri"] = image["uri"].removesuffix(".svg") + ".dark.svg"
         copy["ids"] = copy["names"] = []

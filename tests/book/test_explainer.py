@@ -91,7 +91,8 @@ def predicted(page):
         frame["high"] = frame[prices].max(axis=1)
         frame["low"] = frame[prices].min(axis=1)
     data = prepare_cross_attention_data(frames, lookback=24, horizon=1, features=explainer.FEATURES)
-    return forecaster.predict(data[np.flatnonzero(data.ends == end)])[0]
+    k = int(np.searchsorted(data.ends, end))
+    return forecaster.predict(data[k : k + 1])[0]
 
 
 def test_turning_the_volume_up_moves_attention(page):
@@ -165,12 +166,18 @@ def test_where_nobody_leads_attention_points_and_nothing_follows(page):
 def test_the_first_frame_comes_soon_and_sixty_steps_fit_into_a_second(page):
     """A step is a new bar: one forward pass and the drawing. The page states both budgets."""
     first = page.evaluate("performance.getEntriesByName('crossattn-forecaster')[0].startTime")
-    milliseconds = page.evaluate(
-        f"(() => {{ const {{ state, show }} = {STATE}; const best = [];"
-        " for (let batch = 0; batch < 20; batch++) { const begun = performance.now();"
-        " for (let k = 0; k < 5; k++) { state.t += 1; show(); document.body.offsetHeight; }"
-        " best.push((performance.now() - begun) / 5); } return Math.min(...best); })()"
+    page.call("Performance.enable", timeDomain="threadTicks")  # of the page's thread alone
+
+    def used():
+        metrics = page.call("Performance.getMetrics")["metrics"]
+        return 1000 * next(m["value"] for m in metrics if m["name"] == "TaskDuration")
+
+    steps = (
+        f"(() => {{ const {{ state, show }} = {STATE}; for (let k = 0; k < 10; k++)"
+        " { state.t += 1; show(); document.body.offsetHeight; } })()"
     )
+    ticks = [used(), *((page.evaluate(steps), used())[1] for _ in range(10))]
+    milliseconds = min(np.diff(ticks)) / 10
     print(f"first frame after {first:.0f} ms, {milliseconds:.1f} ms a step")
     assert first < 3000 and milliseconds < 1000 / 60
 
