@@ -291,7 +291,7 @@ def test_citations_read_as_their_entries_are_labelled(html):
     cited = set()
     for chapter in CHAPTERS:
         for citation in parsed(chapter).select(".bibtex-citation"):
-            text = citation.text.replace(" [", ", ").replace("]", "")
+            text = " ".join(citation.text.split()).replace(" [", ", ").replace("]", "")
             anchors = {link["href"].rpartition("#")[2] for link in citation.select("a")}
             assert all(labels[anchor] in text for anchor in anchors), f"{chapter}: {citation.text}"
             cited |= anchors
