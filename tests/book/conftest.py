@@ -61,7 +61,7 @@ class Browser:
 
         targets = json.load(urllib.request.urlopen(f"http://{address}/json", timeout=10))
         page = next(target for target in targets if target["type"] == "page")
-        self.socket = websocket.create_connection(page["webSocketDebuggerUrl"], timeout=60)
+        self.socket = websocket.create_connection(page["webSocketDebuggerUrl"], timeout=240)
         self.counter = itertools.count(1)
         self.events: list[dict] = []
         for domain in ("Page", "Network", "Runtime", "Log"):
@@ -196,7 +196,7 @@ def serve():
 THINNED = """
 (() => {
   [...document.querySelectorAll('mjx-container')].slice(3).forEach(e => e.replaceChildren());
-  [...document.querySelectorAll('section > dl.py')].slice(40).forEach(e => e.remove());
+  [...document.querySelectorAll('section > dl.py')].slice(15).forEach(e => e.remove());
   const seen = new Set();
   for (const pre of document.querySelectorAll('.highlight pre')) {
     const copy = pre.cloneNode(true);
