@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from crossattn.evidence.contributions import measure_contributions
 from crossattn.evidence.inference import MIN_EFFECTIVE
@@ -19,8 +20,8 @@ HALF_LIVES = (1.5, 5.0, 21.0, 63.0)  # of the own and common log variances that 
 FEWEST_OTHERS = 3  # other assets from which a common volatility can be told from a leader's
 RATIO_LIMIT = 12.0  # of realised to forecast variance, so that one jump decides nothing
 SILENT = 1e-9
-LOUDEST = 2  # other assets whose newest moves are allowed for
-MOVE_LAGS, MOVE_LIMIT = 12, 4.0
+MOST_VARYING = 2  # other assets whose variances are allowed for one by one
+NEWEST, JUMP_LIMIT = 12, 16.0  # squared returns that are, at most in units of a slow variance
 ROWS_PER_COLUMN = 20
 
 
@@ -48,32 +49,32 @@ def spillover_scores(
     -----
     The ratio of realised to forecast variance, the forecast taken without source j, less one, is
     multiplied by what j's contribution does not share with (a) the other sources' contributions,
-    (b) the follower's own exponential log variances, (c) their mean over the other assets, where
-    there are three or more, as volatility that all share is no spillover, and (d) the newest moves
-    of the two other assets that contribute most, so that what a hub sends to all is not taken for
-    what its followers send to each other. Where j tells
+    (b) the follower's own exponential variances, (c) their mean over the other assets, where there
+    are three or more, as volatility that all share is no spillover, and (d) exponential variances
+    and newest squared returns of the two other assets that contribute most, so that what a hub
+    sends to all is not taken for what its followers send to each other. Variances enter as logs and
+    in units of the forecast without j, in which GARCH and its spillovers are linear. Where j tells
     nothing new the mean of the product is 0; it is tested with the HAC errors of
-    :func:`~crossattn.evidence.volatility.diebold_mariano`.
+    :func:`~crossattn.evidence.volatility.diebold_mariano`. A few large products decide how well
+    those errors are known: t has as many degrees of freedom as the number of equal products that
+    would have the same kurtosis, less one.
     """
     data = data.select(symbols=model.symbols_)
     measured = measure_contributions(model, data, followers=followers)
     forecast, realised = model.predict(data), data.realised_volatility
     squares = bar_variances(data, np.arange(len(data.symbols)))
-    logs = np.stack(
-        [np.log(mean_variances(squares, k, exponential=True)[data.ends]) for k in HALF_LIVES],
-        axis=2,
-    )  # (n, N, K)
-    deviation = np.sqrt(mean_variances(squares, HALF_LIVES[2], exponential=True))
-    moves = np.sqrt(np.nan_to_num(squares)) / deviation
-    lags = data.ends[:, None] - np.arange(min(MOVE_LAGS, data.lookback))
-    moves = np.minimum(moves, MOVE_LIMIT)[lags].transpose(0, 2, 1)  # (n, N, L)
-    recent = np.concatenate([moves, moves**2, logs], axis=2)
+    means = [mean_variances(squares, k, exponential=True) for k in HALF_LIVES]
+    lags = data.ends[:, None] - np.arange(min(NEWEST, data.lookback))
+    newest = np.minimum(np.nan_to_num(squares), JUMP_LIMIT * means[2])[lags]  # (n, L, N)
+    means = np.stack(means, axis=2)[data.ends]  # (n, N, K)
+    variances = np.concatenate([means, newest.transpose(0, 2, 1)], axis=2)
+    logs = np.log(means)
     rows = []
     for k, follower in enumerate(measured.symbols):
         i = data.symbols.index(follower)
         known = np.isfinite(forecast[:, i]) & np.isfinite(realised[:, i])
-        controls = [np.ones((known.sum(), 1)), logs[known, i]]
         others = np.delete(np.arange(len(data.symbols)), i)
+        controls = [np.ones((known.sum(), 1)), logs[known, i]]
         if len(others) >= FEWEST_OTHERS:
             controls.append(logs[known][:, others].mean(axis=1))
         row = _scores(
@@ -81,7 +82,8 @@ def spillover_scores(
             measured.total[known, k].astype(float),
             np.concatenate(controls, axis=1),
             data.horizon,
-            recent[known],
+            logs[known],
+            variances[known] / forecast[known, i, None, None] ** 2,
             i,
         )
         row["effect"] = measured.response[k] * row["slope"]
@@ -94,12 +96,14 @@ def _scores(
     parts: np.ndarray,
     controls: np.ndarray,
     horizon: int,
-    recent: np.ndarray | None = None,
+    logs: np.ndarray | None = None,
+    variances: np.ndarray | None = None,
     follower: int = -1,
 ) -> dict[str, np.ndarray]:
     """Score test of each column of ``parts``, contributions to log volatility.
 
-    ``recent`` (n, n_assets, P) describes the assets' newest moves.
+    ``logs`` (n, n_assets, K) are the assets' exponential log variances, and ``variances``
+    (n, n_assets, K + L) these variances and the newest squared returns, over the forecast variance.
     """
     n, n_sources = parts.shape
     out = {name: np.zeros(n_sources) for name in ("t", "slope", "n_effective")}
@@ -111,30 +115,49 @@ def _scores(
     scale = controls.std(axis=0) + 1e-300
     scale[0] = 1.0
     controls = controls / scale
+    if logs is not None:
+        n_assets, n_means = logs.shape[1:]
+        exponential = variances[:, :, :n_means]
+        relative = [exponential[:, follower]]
+        if n_assets > FEWEST_OTHERS:
+            relative.append(np.delete(exponential, follower, axis=1).mean(axis=1))
     for j in np.flatnonzero(~out["silent"]):
-        others = np.delete(parts, j, axis=1)
-        loudest = [] if recent is None else _loudest(parts[:, : recent.shape[1]], {j, follower})
-        columns = [others, *(recent[:, m] for m in loudest)]
+        growth = np.exp(2 * parts[:, j, None])  # of the forecast variance by j
+        columns = [np.delete(parts, j, axis=1)]
+        if logs is not None:
+            chosen = _most_varying(parts[:, :n_assets], {j, follower})
+            columns += [
+                value * growth for value in (*relative, *variances[:, chosen].swapaxes(0, 1))
+            ]
+            columns += list(logs[:, chosen].swapaxes(0, 1))
         columns = np.concatenate(columns, axis=1)[:, : max(1, n // ROWS_PER_COLUMN)]
         design = np.concatenate([controls, columns / (columns.std(axis=0) + 1e-300)], axis=1)
         own = parts[:, j] - design @ np.linalg.lstsq(design, parts[:, j], rcond=1e-8)[0]
         power = float((own**2).sum())
         if power < 1e-12 * float((parts[:, j] ** 2).sum()):
             continue  # told apart from nothing
-        without = np.minimum(ratio * np.exp(2 * parts[:, j]), RATIO_LIMIT)
+        without = np.minimum(ratio * growth[:, 0], RATIO_LIMIT)
         score = own * (without - without.mean())
-        n_effective = power**2 / float((own**4).sum()) / horizon
+        n_effective = _effective_count(own) / horizon
         out["n_effective"][j] = n_effective
         if n_effective < MIN_EFFECTIVE:
             continue
-        test = diebold_mariano(score, np.zeros(n), horizon)
-        out["tested"][j], out["t"][j] = True, test.t
-        out["p_value"][j] = test.p_value / 2 if test.t > 0 else 1 - test.p_value / 2
+        lags = max(round(np.cbrt(n)), 2 * (horizon - 1))  # only overlaps correlate products much
+        t = diebold_mariano(score, np.zeros(n), horizon, lags=lags).t
+        freedom = min(_effective_count(score) / horizon, 1.5 * n / (lags + 1)) - 1
+        out["tested"][j], out["t"][j] = True, t
+        out["p_value"][j] = stats.t.sf(t, max(freedom, 1.0))
         out["slope"][j] = score.sum() / (2 * power)
     return out
 
 
-def _loudest(parts: np.ndarray, left_out: set[int]) -> list[int]:
+def _effective_count(values: np.ndarray) -> float:
+    """Number of equally large values whose sum of squares is known as well as that of these."""
+    squares = values**2
+    return float(squares.sum() ** 2 / (squares**2).sum())
+
+
+def _most_varying(parts: np.ndarray, left_out: set[int]) -> list[int]:
     """The assets whose contributions vary most."""
     order = np.argsort(-parts.std(axis=0), kind="stable")
-    return [int(m) for m in order if m not in left_out][:LOUDEST]
+    return [int(m) for m in order if m not in left_out][:MOST_VARYING]
