@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("nbgrader")
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "course"))
-
+from grader.submissions import answers, hand_in, notebook
 from grading.grade import main
 from grading.sandbox import isolation_problem
-from submissions import answers, hand_in, notebook
 
 MINUTES = 15
 HOSTILE = {
