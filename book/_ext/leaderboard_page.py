@@ -124,7 +124,8 @@ def verdicts(root: Path) -> list[str]:
         rival, ours, theirs, half = found
         gap = ours - theirs
         verdict = "first" if gap >= 0 else "within its interval" if -gap <= half else "**behind**"
-        numbers = [f"{ours:.3f}", f"{theirs:.3f}", f"{gap:+.3f} ± {half:.3f}"]
+        interval = f"± {half:.3f}" if half == half else "(one seed)"
+        numbers = [f"{ours:.3f}", f"{theirs:.3f}", f"{gap:+.3f} {interval}"]
         body.append([*start, f"`{rival}`", *numbers, verdict])
     header = ["Market", "Score", "Best rival", "Forecaster", "Rival", "Difference", "Forecaster is"]
     return table(header, body, words=3)
@@ -147,7 +148,7 @@ def comparison(rows: pd.DataFrame, scenario: str, score: str) -> tuple | None:
         half = (both[OURS] - both[rival]).sem() * stats.t.ppf(0.975, max(len(both) - 1, 1))
     else:
         half = 1.96 * here.loc[here["model"] == OURS, "r_squared_error"].mean()
-    return rival, *both.mean(), 0.0 if half != half else half
+    return rival, *both.mean(), half
 
 
 def provenance(root: Path) -> list[str]:
