@@ -24,7 +24,7 @@ from notebooks import ROOT, chapters
 
 RECORD = "_record_claim"  # in the namespace of the cells: no name of theirs
 STEP = 1000  # between the seeds of two shifts: chapters count their own seeds in ones
-TIMEOUT = 1800
+TIMEOUT = 3600
 RESULT = ROOT / "_build" / "robustness.json"
 KEPT = ROOT / "book" / "robustness.json"
 SHIFTS_KEPT = 10  # a row made with fewer says too little to be printed
