@@ -203,12 +203,14 @@ def lead_lag_bench(
             known = ", ".join([*SCENARIOS, *sample_names()])
             raise InvalidInputError(f"scenarios: {name!r} is none of {known}")
     seeds = _seeds(seeds)
+    backend, _ = joblib.parallel.get_active_backend()  # Ray's has no generator
+    how = "generator" if backend.supports_return_generator else "list"
     parts = []
     for name, make in models.items():
         path = None if out is None else Path(out) / "results" / f"{name}.json"
         done = _read(path, protocol)
         cells = [(s, seed) for s in scenarios for seed in seeds if (s, seed) not in done]
-        run = joblib.Parallel(n_jobs, return_as="generator")(
+        run = joblib.Parallel(n_jobs, return_as=how)(
             joblib.delayed(run_cell)(name, make, scenario, seed, protocol)
             for scenario, seed in cells
         )

@@ -25,14 +25,14 @@ def dask_cluster():
     quiet = {"dashboard_address": None, "worker_dashboard_address": None}
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, **quiet) as cluster,
-        distributed.Client(cluster) as client,
+        distributed.Client(cluster),
     ):
-        yield {"backend": "dask"}, lambda: set(client.run(os.getpid).values())
+        yield {"backend": "dask"}
 
 
 @contextmanager
 def ray_cluster():
-    ray, psutil = pytest.importorskip("ray"), pytest.importorskip("psutil")
+    ray = pytest.importorskip("ray")
     from ray.util.joblib import register_ray
 
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
@@ -42,46 +42,45 @@ def ray_cluster():
         ray.shutdown()
         pytest.skip(f"Ray did not start: {error}")
     register_ray()
-
-    def workers():
-        family = psutil.Process().children(recursive=True)
-        return {p.pid for p in family if "PoolActor" in " ".join(p.cmdline())}
-
-    again = {"max_restarts": -1, "max_task_retries": -1}
     try:
-        yield {"backend": "ray", "ray_remote_args": again}, workers
+        again = {"max_restarts": -1, "max_task_retries": -1}
+        yield {"backend": "ray", "ray_remote_args": again}
     finally:
         ray.shutdown()
 
 
 @pytest.fixture(scope="module", params=[dask_cluster, ray_cluster])
 def cluster(request):
-    """The options of joblib, and a function that lists the workers' process ids."""
-    with request.param() as started:
-        yield started
+    """Return joblib's options for two workers."""
+    with request.param() as options:
+        yield options
 
 
+@pytest.mark.parametrize("cluster", [dask_cluster], indirect=True)
 def test_a_benchmark_loses_nothing_with_a_killed_worker(cluster, tmp_path):
-    backend, workers = cluster
-    models, scenarios = ["lasso_var", "ridge_var"], ["static", "null"]
-    local = lead_lag_bench(models, scenarios, 2, protocol=SMALL)
-    killed = []
+    killed = tmp_path / "killed"
 
-    def kill_one(line):
-        if not killed:
-            killed.append(min(workers()))
-            os.kill(killed[0], signal.SIGKILL)
+    def fatal(seed):
+        """Kill the process that makes the first model."""
+        try:
+            with killed.open("x") as file:
+                file.write(str(os.getpid()))
+        except FileExistsError:
+            return VAR(3, penalty="lasso")
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    with joblib.parallel_config(**backend):
-        spread = lead_lag_bench(
-            models, scenarios, 2, protocol=SMALL, n_jobs=-1, out=tmp_path, echo=kill_one
-        )
-    assert len(killed) == 1 and killed[0] not in workers()
+    bench = {"models": {"fatal": fatal, "ridge": lambda seed: VAR(3)}, "seeds": 2}
+    bench |= {"scenarios": ["static", "null"], "protocol": SMALL}
+    killed.touch()
+    local = lead_lag_bench(**bench)
+    killed.unlink()
+    with joblib.parallel_config(**cluster):
+        spread = lead_lag_bench(**bench, n_jobs=-1, out=tmp_path)
+    assert int(killed.read_text()) != os.getpid()
     pd.testing.assert_frame_equal(
         spread.drop(columns=MEASURED), local.drop(columns=MEASURED), check_exact=True
     )
-    again = lead_lag_bench(models, scenarios, 2, protocol=SMALL, out=tmp_path)
-    pd.testing.assert_frame_equal(again, spread)
+    pd.testing.assert_frame_equal(lead_lag_bench(**bench, out=tmp_path), spread)
 
 
 def test_walk_forward_on_a_cluster_is_bit_equal(cluster):
@@ -89,7 +88,7 @@ def test_walk_forward_on_a_cluster_is_bit_equal(cluster):
     data = prepare_cross_attention_data(market.frames, lookback=12, horizon=1)
     sizes = {"train_size": 300, "test_size": 100}
     local = walk_forward(data, VAR, **sizes)
-    with joblib.parallel_config(**cluster[0]):
+    with joblib.parallel_config(**cluster):
         spread = walk_forward(data, VAR, **sizes, n_jobs=-1)
     np.testing.assert_array_equal(spread.predictions, local.predictions)
     pd.testing.assert_frame_equal(spread.folds, local.folds)
