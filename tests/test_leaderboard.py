@@ -56,7 +56,7 @@ def test_the_oracle_scores_best_and_a_failure_is_a_row():
     table = lead_lag_bench(models, ["static"], seeds=2, protocol=SMALL)
     oracle = table[table["model"] == "oracle"]
     assert (oracle["fidelity"] == 1).all()
-    assert (oracle["r_squared"] > 3 * oracle["r_squared_error"]).all()
+    assert (oracle["r_squared"] > 0.01).all() and oracle["r_squared_error"].between(0, 0.03).all()
     assert (oracle[["lags_right", "power"]] == 1).all(axis=None)
     assert (oracle["false_discovery"] == 0).all()
     assert (oracle["error"] == "").all() and tuple(oracle["seed"]) == SEEDS[:2]
