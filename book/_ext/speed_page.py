@@ -23,14 +23,15 @@ def comparisons(root: Path) -> list[str]:
     """Return a row a comparison: CPU time of both sides, their ratio, and the ratio asked for."""
     body = []
     for name, row in kept(root)["comparisons"].items():
+        asked = f"{row['asked']:,g}" if row["asked"] else ""
         if row["ours"] is None:
-            body.append([name, row["beside"], *[MISSING] * 3, f"{row['asked']:,g}", ""])
+            body.append([name, row["beside"], *[MISSING] * 3, asked, ""])
             continue
         ratio = row["theirs"] / row["ours"]
-        asked = f"{row['asked']:,g}" if row["asked"] else ""
         verdict = "" if not asked else "yes" if ratio >= row["asked"] else "**no**"
         times = [_seconds(row["ours"]), _seconds(row["theirs"])]
-        body.append([name, row["beside"], *times, f"{ratio:,.3g}", asked, verdict])
+        times.append(f"{ratio:,.0f}" if ratio > 100 else f"{ratio:.3g}")
+        body.append([name, row["beside"], *times, asked, verdict])
     header = ["What", "Beside", "Ours", "Other", "Other / ours", "Aim", "Met"]
     return table(header, body, words=2)
 

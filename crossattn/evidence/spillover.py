@@ -20,7 +20,7 @@ HALF_LIVES = (1.5, 5.0, 21.0, 63.0)  # of the own and common log variances that 
 FEWEST_OTHERS = 3  # other assets from which a common volatility can be told from a leader's
 RATIO_LIMIT = 12.0  # of realised to forecast variance, so that one jump decides nothing
 SILENT = 1e-9
-MOST_VARYING = 2  # other assets whose variances are allowed for one by one
+MOST_VARYING = 2  # other assets at most whose variances are allowed for one by one
 NEWEST, JUMP_LIMIT = 12, 16.0  # squared returns that are, at most in units of a slow variance
 ROWS_PER_COLUMN = 20
 
@@ -51,7 +51,7 @@ def spillover_scores(
     multiplied by what j's contribution does not share with (a) the other sources' contributions,
     (b) the follower's own exponential variances, (c) their mean over the other assets, where there
     are three or more, as volatility that all share is no spillover, and (d) exponential variances
-    and newest squared returns of the two other assets that contribute most, so that what a hub
+    and newest squared returns of up to two other assets that contribute most, so that what a hub
     sends to all is not taken for what its followers send to each other. Variances enter as logs and
     in units of the forecast without j, in which GARCH and its spillovers are linear. Where j tells
     nothing new the mean of the product is 0; it is tested with the HAC errors of
@@ -158,6 +158,7 @@ def _effective_count(values: np.ndarray) -> float:
 
 
 def _most_varying(parts: np.ndarray, left_out: set[int]) -> list[int]:
-    """The assets whose contributions vary most."""
+    """The assets whose contributions vary most: half of the others at most, but one."""
     order = np.argsort(-parts.std(axis=0), kind="stable")
-    return [int(m) for m in order if m not in left_out][:MOST_VARYING]
+    others = [int(m) for m in order if m not in left_out]
+    return others[: min(MOST_VARYING, max(1, len(others) // 2))]
