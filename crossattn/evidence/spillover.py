@@ -158,7 +158,7 @@ def _effective_count(values: np.ndarray) -> float:
 
 
 def _most_varying(parts: np.ndarray, left_out: set[int]) -> list[int]:
-    """The assets whose contributions vary most: half of the others at most, but one."""
+    """The assets whose contributions vary most: at least one, at most half of the others."""
     order = np.argsort(-parts.std(axis=0), kind="stable")
     others = [int(m) for m in order if m not in left_out]
     return others[: min(MOST_VARYING, max(1, len(others) // 2))]
