@@ -14,6 +14,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from crossattn.figures import notebook_image, use_style
 
+MISSING = "*missing*"  # what a table says of a result that was not measured
 FIGURES = Path("_build") / "jupyter_execute"  # where figures of cells lie, which get a dark copy
 
 
@@ -33,6 +34,11 @@ class FromResults(SphinxDirective):
         lines = self.blocks[self.arguments[0]](root)
         self.state.nested_parse(StringList(lines, self.name), 0, page)
         return page.children
+
+
+def versions_of(held: dict) -> str:
+    """Return the packages that a results file names, with their versions."""
+    return ", ".join(f"{package} {number}" for package, number in held["versions"].items())
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> list[str]:

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-from drawn import FromResults, figure, table
+from drawn import MISSING, FromResults, figure, table, versions_of
 from scipy import stats
 from sphinx.application import Sphinx
 
@@ -21,7 +21,6 @@ from crossattn.simulate.scenarios import SCENARIOS
 
 RESULTS = Path("book") / "leaderboard" / "results"
 OURS, PART, NULLS = "forecaster", "static_part", ("null", "factor")
-MISSING = "*missing*"
 LABELS = {
     "fidelity": "Fidelity",
     "r_squared": "R², %",
@@ -134,8 +133,9 @@ def verdicts(root: Path) -> list[str]:
 def comparison(rows: pd.DataFrame, scenario: str, score: str) -> tuple | None:
     """Return the best rival, ours, theirs, and half the difference's 95 % interval.
 
-    The forecaster's own static part is no rival. Means are over the seeds that both have. Simulated markets: a t interval of the paired
-    differences. Real bars are the same at every seed: the error of the forecaster's R² over time.
+    The forecaster's own static part is no rival. Means are over the seeds that both have. Simulated
+    markets: a t interval of the paired differences. Real bars are the same at every seed: the error
+    of the forecaster's R² over time.
     """
     here = rows[rows["scenario"] == scenario]
     values = here.pivot_table(score, "seed", "model")
@@ -160,8 +160,7 @@ def provenance(root: Path) -> list[str]:
             body.append([f"`{name}`", MISSING, "", ""])
             continue
         held = json.loads(path.read_text(encoding="utf-8"))
-        versions = ", ".join(f"{package} {number}" for package, number in held["versions"].items())
-        body.append([f"`{name}`", str(len(held["rows"])), held["machine"], versions])
+        body.append([f"`{name}`", str(len(held["rows"])), held["machine"], versions_of(held)])
     return table(["Model", "Rows", "Machine", "Versions"], body, words=4)
 
 

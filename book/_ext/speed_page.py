@@ -7,11 +7,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
 
-from drawn import FromResults, figure, table
+from drawn import MISSING, FromResults, figure, table, versions_of
 from sphinx.application import Sphinx
 
 FILE = Path("book") / "speed.json"
-MISSING = "*missing*"
 
 
 def kept(root: Path) -> dict:
@@ -105,8 +104,7 @@ def utilisation(root: Path) -> list[str]:
 def machine(root: Path) -> list[str]:
     """Return where it was measured."""
     held = kept(root)
-    versions = ", ".join(f"{package} {number}" for package, number in held["versions"].items())
-    return [f"Measured on {held['machine']}, one thread, with {versions}."]
+    return [f"Measured on {held['machine']}, one thread, with {versions_of(held)}."]
 
 
 def _seconds(value: float) -> str:
