@@ -5,6 +5,7 @@ Drawn from ``book/map.yml``. ``{chapter-map}`` draws it anywhere else, with no p
 
 from __future__ import annotations
 
+import re
 from html import escape
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 ROW, WIDE, HIGH, GAP_X, GAP_Y = 4, 102, 52, 14, 16
-CHIP = 19  # width of a chapter's number
+CHIP, CHIP_GAP = 17, 3  # width of a chapter's number and between two; five fit into a part
 
 
 class ChapterMap(nodes.General, nodes.Element):
@@ -30,15 +31,16 @@ class MapDirective(SphinxDirective):
         return [ChapterMap(chapter=None)]
 
 
-def number_of(docname: str) -> int | None:
-    """Return the number of a chapter, by the name of its file."""
-    number = docname.rpartition("/")[2].partition("_")[0]
-    return int(number) if number.isdigit() else None
+def number_of(docname: str) -> str | None:
+    """Return the number of a chapter by the name of its file, such as 3 or, of a second half, 3b."""
+    found = re.match(r"0*(\d+[a-z]?)_", docname.rpartition("/")[2])
+    return found and found[1]
 
 
 def read_map(root: Path) -> list[dict]:
     """Return the parts: name and numbers of chapters."""
-    return yaml.safe_load((root / "book" / "map.yml").read_text(encoding="utf-8"))
+    parts = yaml.safe_load((root / "book" / "map.yml").read_text(encoding="utf-8"))
+    return [{**part, "chapters": [str(n) for n in part["chapters"]]} for part in parts]
 
 
 def add_map(app: Sphinx, doctree: nodes.document) -> None:
@@ -53,7 +55,7 @@ def add_map(app: Sphinx, doctree: nodes.document) -> None:
             return
 
 
-def draw(parts: list[dict], chapter: int | None, address: dict, title: dict) -> str:
+def draw(parts: list[dict], chapter: str | None, address: dict, title: dict) -> str:
     """Return the map as HTML: a navigation landmark around one SVG.
 
     ``address`` and ``title`` hold the link and the title of each written chapter.
@@ -72,10 +74,10 @@ def draw(parts: list[dict], chapter: int | None, address: dict, title: dict) -> 
             f"{escape(part['part'])}</text>"
         )
         written = [number for number in part["chapters"] if number in address]
-        left = x + (WIDE - CHIP * len(written) - 4 * (len(written) - 1)) / 2
+        left = x + (WIDE - (CHIP + CHIP_GAP) * len(written) + CHIP_GAP) / 2
         for k, number in enumerate(written):
             current = ' aria-current="page"' * (number == chapter)
-            at = left + k * (CHIP + 4)
+            at = left + k * (CHIP + CHIP_GAP)
             drawn.append(
                 f'<a href="{escape(address[number])}"{current} '
                 f'aria-label="Chapter {number}: {escape(title[number])}">'

@@ -2,7 +2,7 @@
 
 They describe the map; whether the leaders are right is another question.
 
-Built in chapter: Multi-head cross-asset attention
+Built in chapter: What heads learn
 """
 
 from __future__ import annotations
