@@ -260,9 +260,10 @@ class TokenIndex:
     def values(self, rows: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """Return the values ``(n, K)`` of some tokens for forecasts made at some rows, float32."""
         out = np.empty((len(rows), len(tokens)), np.float32)
-        pairs = np.stack([self.channel[tokens], self.lag[tokens]])
-        for channel, lag in np.unique(pairs, axis=1).T:
-            here = np.flatnonzero((pairs[0] == channel) & (pairs[1] == lag))
+        pairs = self.channel[tokens] * (1 << 32) + self.lag[tokens]
+        for pair in np.unique(pairs):
+            here = np.flatnonzero(pairs == pair)
+            channel, lag = divmod(int(pair), 1 << 32)
             series = self.channels[channel].values
             out[:, here] = series[np.ix_(rows - lag + 1, self.source[tokens[here]])]
         return out

@@ -194,6 +194,13 @@ class FittedForecaster(ForecastEstimator):
         read = self._read(data)
         return self._mixture.contribution_batches(*read, by_channel, followers)
 
+    def source_contributions(self, data: CrossAttentionData, followers: np.ndarray) -> np.ndarray:
+        """Return :meth:`contributions` of some followers summed over lags, ``(n, F, n_sources)``.
+
+        ``followers`` are positions in ``symbols_``.
+        """
+        return self._mixture.source_contributions(*self._read(data), followers)
+
     def channel_values(self, data: CrossAttentionData) -> np.ndarray:
         """Return the value of every channel of every source at every row of the panel.
 

@@ -64,6 +64,13 @@ class Mixture:
         chosen = np.arange(n_assets) if followers is None else np.asarray(followers)
         index, moving_at = TokenIndex(series.channels), self._moving_coefficients(series, chosen)
         n_channels = len(self.channels) if by_channel else 1
+        names = np.array([self.channels.index(channel.name) for channel in index.channels])
+
+        def cell_of(tokens: np.ndarray) -> np.ndarray:
+            channel = names[index.channel[tokens]] if by_channel else 0 * tokens
+            place = index.source[tokens], index.lag[tokens] - 1, channel
+            return np.ravel_multi_index(place, (n_sources, n_lags, n_channels))
+
         for place in self._places(len(rows), len(chosen) * n_channels / n_assets):
             here = rows[place]
             out = np.zeros((len(here), len(chosen), n_sources, n_lags, n_channels))
@@ -71,8 +78,28 @@ class Mixture:
             if moving is not None:
                 returns = _lagged_at(series.returns[:, :n_assets], here, n_lags)[:, None]
                 out[:, :, :n_assets, :, 0] += moving * returns  # (b, F, N, L) * (b, 1, N, L)
-            self._add_static(out, index, here, by_channel, chosen)
+            self._add_static(out, index, here, chosen, cell_of)
             yield (out if by_channel else out[..., 0]), place
+
+    def source_contributions(
+        self, series: TokenSeries, rows: np.ndarray, followers: np.ndarray
+    ) -> np.ndarray:
+        """Return what sources add to forecasts over all lags and channels, ``(n, F, S)``."""
+        n_assets, n_sources, n_lags = self.shape
+        out = np.zeros((len(rows), len(followers), n_sources))
+        if self.varying is not None:
+            moved = self._varying_by_source(series, rows, followers)
+            out[..., :n_assets] += self.weights["varying"] * moved
+        if self.content is not None:
+            features = self.content.inputs(series)[1]
+            for place in self._places(len(rows), len(followers) / n_assets):
+                pulls = self.content.coefficients(features, rows[place], followers)
+                returns = _lagged_at(series.returns[:, :n_assets], rows[place], n_lags)
+                moved = np.einsum("bfsl,bsl->bfs", pulls, returns)
+                out[place, :, :n_assets] += self.weights["content"] * moved
+        index = TokenIndex(series.channels)
+        self._add_static(out, index, rows, followers, lambda tokens: index.source[tokens])
+        return out
 
     def coefficient_batches(
         self, series: TokenSeries, rows: np.ndarray
@@ -103,14 +130,17 @@ class Mixture:
     def _varying_forecast(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
         if self.bars_ahead == 1:
             return self.varying.forecast(series, rows)
-        view, out, (n_assets, _, n_lags) = self.varying.view(series), [], self.shape
-        for part in np.array_split(rows, 1 + len(rows) * n_assets**2 * n_lags // CHUNK_CELLS):
-            moving = self.varying.coefficients(view, part, np.arange(n_assets))
-            moving = _over_horizon(moving, self.bars_ahead)
-            returns = _lagged_at(series.returns[:, :n_assets], part, n_lags)
-            moved = np.ascontiguousarray(moving * returns[:, None])
-            out.append(moved.reshape(*moved.shape[:2], -1).sum(-1))
-        return np.concatenate(out)
+        return self._varying_by_source(series, rows, np.arange(self.shape[0])).sum(-1)
+
+    def _varying_by_source(
+        self, series: TokenSeries, rows: np.ndarray, followers: np.ndarray
+    ) -> np.ndarray:
+        """What the varying part adds to forecasts by source, over all lags, ``(n, F, N)``."""
+        n_assets, _, n_lags = self.shape
+        returns = _lagged_at(series.returns[:, :n_assets], rows, n_lags)
+        # a coefficient also multiplies the returns of the lags before its own, up to the horizon
+        returns = running_sum(returns, self.bars_ahead)
+        return self.varying.by_source(self.varying.view(series), rows, followers, returns)
 
     def _moving_coefficients(
         self, series: TokenSeries, followers: np.ndarray
@@ -162,18 +192,15 @@ class Mixture:
         out: np.ndarray,
         index: TokenIndex,
         rows: np.ndarray,
-        by_channel: bool,
         followers: np.ndarray,
+        cell_of: Callable[[np.ndarray], np.ndarray],
     ) -> None:
-        names = np.array([self.channels.index(channel.name) for channel in index.channels])
+        """Add the static part to ``(b, F, ...)``: of each token to the flat cell it belongs to."""
         cells = out.reshape(*out.shape[:2], -1)  # (b, F, S * L * C), a view
         for k, i in enumerate(followers):
             tokens, beta = self.static.row(i)
             values = (index.values(rows, tokens) - self.centre[tokens]) * beta  # (b, K)
-            channel = names[index.channel[tokens]] if by_channel else 0 * tokens
-            place = index.source[tokens], index.lag[tokens] - 1, channel
-            place = np.ravel_multi_index(place, out.shape[2:])
-            place, which = np.unique(place, return_inverse=True)
+            place, which = np.unique(cell_of(tokens), return_inverse=True)
             cells[:, k, place] += values @ (which[:, None] == np.arange(len(place)))
 
 

@@ -57,6 +57,7 @@ class Selection:
         self.residual = view.target[rows].copy()
         self.tracked = np.zeros_like(self.residual)  # by coefficients that are tracked
         self.tried: set[tuple] = set()  # (follower, *group)
+        self.screened: dict[str, tuple[np.ndarray, np.ndarray | None, np.ndarray]] = {}
         part.groups = part.groups or [{} for _ in range(n_assets)]
         part.drifts = part.drifts or [None] * n_assets
 
@@ -93,14 +94,29 @@ class Selection:
         weighted = (self.residual * self.inverse).astype(np.float32)
         scores = {}
         for name in self.view.contexts:
-            scores |= self._context_scores(name, weighted)
-        scores = {k: z.T.reshape(n_assets, n_assets, n_lags) for k, z in scores.items()}
+            scores |= self._renewed_scores(name, weighted)
+        scores = {k: z.reshape(n_assets, n_assets, n_lags) for k, z in scores.items()}
         for z in scores.values():
             z[np.arange(n_assets), np.arange(n_assets)] = 0.0  # a follower does not lead itself
         return scores
 
-    def _context_scores(self, name: str, weighted: np.ndarray) -> dict[str, np.ndarray]:
-        """Normal scores ``(n_tokens, n_assets)`` of a context, and of its shared pattern.
+    def _renewed_scores(self, name: str, weighted: np.ndarray) -> dict[str, np.ndarray]:
+        """Scores ``(n_assets, n_tokens)`` of a context, as before where no residual has changed."""
+        pattern = self.part.patterns.get(name)
+        before, old, scores = self.screened.get(name, (None, None, {}))
+        if name == REGIME or before is None or not np.array_equal(pattern, old):
+            scores = self._context_scores(name, weighted, pattern)
+        else:
+            changed = (weighted != before).any(0)
+            for k, z in self._context_scores(name, weighted[:, changed], pattern).items():
+                scores[k][changed] = z
+        self.screened[name] = weighted, pattern, scores
+        return scores
+
+    def _context_scores(
+        self, name: str, weighted: np.ndarray, pattern: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
+        """Normal scores ``(n_followers, n_tokens)`` of a context, and of its shared pattern.
 
         Within each bin, the sum of token times residual is compared with its robust variance.
         """
@@ -109,30 +125,32 @@ class Selection:
         x = self.x.reshape(len(self.x), -1)
         if name == REGIME:
             weighted, index = weighted * index[:, None], np.zeros(len(x), int)
-        squares, weighted2 = x**2, weighted**2
-        pattern = self.part.patterns.get(name)
-        chi = total = power = used = 0.0
-        sums = 0.0
+        weighted2 = weighted**2
+        # written in place: what is summed over bins is large
+        chi, total, power, moment, spread, ratio = np.zeros(
+            (6, weighted.shape[1], x.shape[1]), np.float32
+        )
+        used, sums = 0, 0.0
         for b in range(bins):
             here = index == b
             if not here.any():
                 continue
             if index.ndim == 1:
-                moment = x[here].T @ weighted[here]
-                spread = squares[here].T @ weighted2[here]
+                token, left, left2 = x[here], weighted[here], weighted2[here]
             else:
-                here = here.reshape(len(x), -1)
-                moment, spread = (x * here).T @ weighted, (squares * here).T @ weighted2
-            spread = spread + 1e-9
-            chi, total, power, used = (
-                chi + moment**2 / spread,
-                total + moment,
-                power + spread,
-                used + 1,
-            )
+                token, left, left2 = x * here.reshape(len(x), -1), weighted, weighted2
+            np.matmul(left.T, token, out=moment)
+            np.matmul(left2.T, np.square(token, out=token), out=spread)
+            spread += 1e-9
+            used += 1
+            total += moment
+            power += spread
             if pattern is not None:
                 p = pattern[b]
                 sums = sums + np.stack([p * moment, p * spread, p**2 * spread])
+            np.square(moment, out=ratio)
+            ratio /= spread
+            chi += ratio
         if bins == 1:
             return {name: np.abs(total) / np.sqrt(power)}
         # what a constant explains is left to the constant
@@ -152,7 +170,7 @@ class Selection:
             two_sided = name == "constant" or one_column
             allowed = FALSE_CONSTANTS if name == "constant" else FALSE_CONTEXTS
             needed = -ndtri(allowed / (1 + two_sided) / z.size)
-            for place in np.argsort(z, axis=None)[::-1][:CANDIDATES]:
+            for place in _top(z, CANDIDATES):
                 token = divmod(int(place), z.shape[1])
                 if z[token] > needed:
                     found[*token, name] = z[token]
@@ -181,7 +199,7 @@ class Selection:
         z = np.triu(z, 1)
         needed = -ndtri(FALSE_CONTEXTS / z.size)
         found = []
-        for place in np.argsort(-z, axis=None)[:3] if z.size <= 10_000 else _top(z, 3):
+        for place in _top(z, 3):
             a, b = divmod(int(place), n_assets * lags)
             group = (*divmod(a, lags), ("times", *divmod(b, lags)))
             if z[a, b] > needed and (i, *group) not in self.tried:
@@ -252,7 +270,7 @@ class Selection:
         added = False
         for i, z in enumerate(moved):
             have = [] if self.part.drifts[i] is None else self.part.drifts[i].tokens
-            order = np.argsort(-z, axis=None)[: DRIFT_CANDIDATES + len(have)]
+            order = _top(z, DRIFT_CANDIDATES + len(have))
             found = [divmod(int(k), z.shape[1]) for k in order if z.flat[k] > DRIFT_Z]
             tokens = have + [token for token in found if token not in have]
             if len(tokens) > len(have):
@@ -382,7 +400,11 @@ def common_pattern(
 
 
 def _top(values: np.ndarray, count: int) -> np.ndarray:
-    return np.argpartition(-values, count, axis=None)[:count]
+    """Return the flat places of the largest values, the largest first."""
+    flat = values.ravel()
+    count = min(count, flat.size)
+    chosen = np.sort(np.argpartition(flat, flat.size - count)[flat.size - count :])
+    return chosen[np.argsort(-flat[chosen], kind="stable")]
 
 
 def normal_score(chi_square: np.ndarray, degrees: float) -> np.ndarray:

@@ -91,10 +91,10 @@ class SparseRegressions:
         self.target, self.volatility, self.val = target, volatility, val
         self.screened = self._screen(train)
         self.gaps = [self._gaps(i, tokens) for i, tokens in enumerate(self.screened)]
-        self.moments = [
-            tuple(self._moments(i, rows) for rows in (train, val))
-            for i in range(len(self.screened))
-        ]
+        self.moments = []  # of training rows, and of training and validation rows
+        for i in range(len(self.screened)):
+            moments = self._moments(i, train)
+            self.moments.append((moments, moments + self._moments(i, val)))
         price = self._prices()
         returns = np.zeros(len(self.index), bool)
         returns[self.index.where("return")] = True
@@ -190,7 +190,7 @@ class SparseRegressions:
             saved = saved + self._validate(i, paths[i], train)
         best = sparsest_of_the_best(*saved)
         first = self._as_map([path[best] for path in paths], [train for train, _ in self.moments])
-        both = [train + val for train, val in self.moments]
+        both = [moments for _, moments in self.moments]
         again = [
             self._on_tokens(
                 i, penalty_path(m, self._own_price(i, price), PENALTIES[: best + 1], concavity)[-1:]

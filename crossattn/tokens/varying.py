@@ -12,6 +12,7 @@ Built in chapter: The full model.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -90,15 +91,36 @@ class VaryingPart:
         """
         out = np.zeros((len(rows), len(followers), len(self.groups), self.n_lags))
         for k, i in enumerate(followers):
-            for (j, l, context), beta in self.groups[i].items():
-                out[:, k, j, l] += by_row(self._factor(view, j, l, context)[rows], beta)
-            if self.drifts[i] is not None:
-                path = self._track(view, i)[rows]
-                for (j, l), beta in zip(self.drifts[i].tokens, path.T, strict=True):
-                    out[:, k, j, l] += beta
+            for j, l, beta in self._tokens_of(view, i, rows):
+                out[:, k, j, l] += beta
         out *= self.scale[followers, None, None]
         out /= self.scale[:, None]
         return out
+
+    def by_source(
+        self, view: View, rows: np.ndarray, followers: np.ndarray, returns: np.ndarray
+    ) -> np.ndarray:
+        """Return coefficients times returns, summed over lags, ``(n, n_followers, n_assets)``.
+
+        ``returns`` of shape (n, n_assets, n_lags) are what the coefficients multiply, newest first.
+        """
+        out = np.zeros((len(rows), len(followers), len(self.groups)))
+        for k, i in enumerate(followers):
+            for j, l, beta in self._tokens_of(view, i, rows):
+                out[:, k, j] += beta * returns[:, j, l] * (self.scale[i] / self.scale[j])
+        return out
+
+    def _tokens_of(
+        self, view: View, follower: int, rows: np.ndarray
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield source, lag and path ``(n,)`` of each coefficient of a follower."""
+        for (j, l, context), beta in self.groups[follower].items():
+            yield j, l, by_row(self._factor(view, j, l, context)[rows], beta)
+        drift = self.drifts[follower]
+        if drift is not None:
+            path = self._track(view, follower)[rows]
+            for (j, l), beta in zip(drift.tokens, path.T, strict=True):
+                yield j, l, beta
 
     # ---- contexts
 

@@ -73,6 +73,8 @@ def test_contributions_and_intercept_add_up_to_the_forecast(case, request):
     total = by_channel.sum((2, 3, 4)) + forecaster.intercept(few)
     assert np.allclose(total, forecaster.predict(few), atol=1e-9, rtol=0)
     assert np.allclose(by_channel.sum(-1), forecaster.contributions(few), atol=1e-12)
+    some = forecaster.source_contributions(few, np.array([2, 0]))
+    assert np.allclose(some, by_channel.sum((3, 4))[:, [2, 0]], atol=1e-12)
 
 
 def test_content_carries_a_market_whose_leader_changes(moving):

@@ -129,6 +129,9 @@ def test_a_longer_horizon_adds_up_what_each_bar_still_has_to_answer(planted, tmp
     few = test[:40]
     total = forecaster.contributions(few).sum((2, 3)) + forecaster.intercept(few)
     np.testing.assert_allclose(total, forecast[:40], atol=1e-9, rtol=0)
+    assert forecaster.weights_["varying"] > 0.1  # its coefficients are summed over the horizon
+    by_source = forecaster.source_contributions(few, np.arange(len(symbols)))
+    np.testing.assert_allclose(by_source, forecaster.contributions(few).sum(3), atol=1e-12, rtol=0)
     forecaster.save(tmp_path)
     back = CrossAttentionForecaster.load(tmp_path)
     np.testing.assert_array_equal(back.predict(test), forecast)
