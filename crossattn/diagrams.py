@@ -207,7 +207,7 @@ class Diagram:
             middle = y + (number - (len(lines) - 1) / 2) * 1.3 * size
             self._hold(left, middle - 0.7 * size, wide, 1.4 * size, line)
             style = ' font-weight="600"' if bold else ""
-            style += f' stroke="{PAPER}" stroke-width="4" paint-order="stroke"' if halo else ""
+            style += f' stroke="{PAPER}" stroke-width="7" paint-order="stroke"' if halo else ""
             self._parts.append(
                 f'<text x="{x:g}" y="{middle + 0.35 * size:.4g}" font-size="{size:g}" '
                 f'text-anchor="{anchor}"{style}>{_raised(line, size)}</text>'
