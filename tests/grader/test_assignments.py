@@ -155,6 +155,76 @@ size = np.abs(returns) - np.abs(returns).mean(axis=0)
 after = size[1:].T @ size[:-1]
 hub = int((after.sum(axis=1) - after.sum(axis=0)).argmax())
 """
+NO_VOLUME_IS_ORDINARY = """
+def gated(returns, volume, u, b):
+    gate = 2 / (1 + np.exp(-(u * np.nan_to_num(volume) + b)))
+    return np.nan_to_num(returns * gate)
+"""
+SAME_BAR = """
+def record(forecast, returns, half_life):
+    keep, total, square, z = 0.5 ** (1 / half_life), 0.0, 1e-12, []
+    for product in forecast * returns:
+        total, square = keep * total + product, keep**2 * square + product**2
+        z.append(total / np.sqrt(square))
+    return np.clip(z, -4, 4)
+"""
+WITHOUT_ITSELF = """
+def content(looks, moves, w):
+    weight = np.exp(looks @ w)
+    pulled = weight * moves
+    others = weight.sum(1, keepdims=True) - weight
+    return np.nan_to_num((pulled.sum(1, keepdims=True) - pulled) / others)
+"""
+MEAN_OF_GRADES = """
+def ensemble_scores(members, came, size):
+    grades = np.array([r_squared(member, came) for member in members])
+    return grades[: len(grades) // size * size].reshape(-1, size).mean(axis=1)
+"""
+NORMAL_LAW = """
+def interval(first, second):
+    gap = np.asarray(first) - np.asarray(second)
+    half = 1.959964 * gap.std(ddof=1) / len(gap) ** 0.5
+    return gap.mean(), gap.mean() - half, gap.mean() + half
+"""
+WEAKEST = """
+SIMPLE = ("returns", "with volume", "high volume")
+rival = "returns"
+"""
+SMOOTHED = """
+def filtered(likelihood, transition, start):
+    alpha = [start * likelihood[0]]
+    for row in likelihood[1:]:
+        alpha.append((alpha[-1] @ transition) * row)
+    beta = [np.ones(len(start))]
+    for row in likelihood[:0:-1]:
+        beta.append(transition @ (row * beta[-1]))
+    both = np.array(alpha) * np.array(beta[::-1])
+    return both / both.sum(axis=1, keepdims=True)
+"""
+NO_GAP = """
+def folds(n, train, test, horizon, embargo, expanding):
+    starts = range(train + horizon + embargo, n, test)
+    first = [0 if expanding else start - train for start in starts]
+    return [
+        (np.arange(a, start), np.arange(start, min(start + test, n)))
+        for a, start in zip(first, starts)
+    ]
+"""
+SCALED_BY_ALL = """
+def walk(x, y, plan, fit):
+    forecast, z = np.full(y.shape, np.nan), (x - x.mean(0)) / x.std(0)
+    for rows, later in plan:
+        forecast[later] = fit(z[rows], y[rows])(z[later])
+    return forecast
+"""
+A_ROW_EARLY = """
+def first_alarm(edge, half_life, wait):
+    import pandas as pd
+
+    mean = pd.Series(edge).ewm(halflife=half_life).mean()
+    rows = np.flatnonzero((mean < 0) & (np.arange(len(edge)) >= wait))
+    return int(rows[0]) if len(rows) else None
+"""
 
 ACCUSES_ALL = "guilty = list(FEATURES)"
 
@@ -183,6 +253,16 @@ WRONG = [
     ("ps9", "shares", CHOLESKY, {"shares", "total"}, "shares", "depends on the order"),
     ("ps9", "total", TURNED, {"total"}, "total", "is A turned"),
     ("ps9", "hub", RECEIVER, {"hub"}, "hub", "another asset"),
+    ("ps10", "gate", NO_VOLUME_IS_ORDINARY, {"gaps"}, "gaps", "not a bar of ordinary volume"),
+    ("ps10", "record", SAME_BAR, {"record"}, "record", "one product"),
+    ("ps10", "content", WITHOUT_ITSELF, {"content", "absent"}, "content", "a quarter of 2"),
+    ("ps11", "ensembles", MEAN_OF_GRADES, None, "ensembles", "their mean is what came"),
+    ("ps11", "interval", NORMAL_LAW, {"interval", "contest"}, "interval", "not the normal law"),
+    ("ps11", "rival", WEAKEST, {"rival", "verdict"}, "rival", "the grades are"),
+    ("ps12", "filter", SMOOTHED, {"filter", "unseen"}, "filter", "99.5 %"),
+    ("ps12", "folds", NO_GAP, {"folds", "purge", "losses", "picked"}, "purge", "are left out"),
+    ("ps12", "walk", SCALED_BY_ALL, {"walk"}, "walk", "of its own fold"),
+    ("ps12", "alarm", A_ROW_EARLY, {"alarm", "known"}, "known", "known at row 21"),
 ]
 
 
@@ -201,7 +281,7 @@ def test_typical_wrong_answers(assignment, answer, text, lost, test, message):
         assert zero <= lost and test in zero, messages
 
 
-@pytest.mark.parametrize("assignment", ["ps1", "ps5", "ps7", "ps9"])
+@pytest.mark.parametrize("assignment", ["ps1", "ps5", "ps7", "ps9", "ps10", "ps11", "ps12"])
 def test_the_solutions_are_right_for_any_student(assignment, monkeypatch):
     for student in ("ada", "grace"):
         monkeypatch.setenv("CROSSATTN_STUDENT", student)

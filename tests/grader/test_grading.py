@@ -26,7 +26,7 @@ from crossattn.errors import InvalidInputError
 from .submissions import ASSIGNMENTS, answers, hand_in, notebook
 
 ROOT = ASSIGNMENTS.parents[1]
-NAMES = [f"ps{k}" for k in range(1, 9)]
+NAMES = [f"ps{k}" for k in range(1, 13)]
 
 if problem := isolation_problem():
     assert not os.environ.get("CI"), f"CI must grade in a sandbox: {problem}"
