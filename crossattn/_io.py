@@ -1,7 +1,5 @@
 """Atomic file writes and progress bars."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import secrets

@@ -4,8 +4,6 @@ Used at public entry points alone; inner functions trust their callers. Every re
 argument, says what it must be and shows what it got.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection
 from numbers import Integral, Real

@@ -1,7 +1,5 @@
 """Validate the arguments of attention layers: widths, dropout, tokens, masks, asset numbers."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

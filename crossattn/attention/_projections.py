@@ -1,7 +1,5 @@
 """The base of the attention layers: projections, asset embeddings, heads."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

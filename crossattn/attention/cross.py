@@ -4,8 +4,6 @@ Time is not mixed: a query at step t attends to the keys of step t. Looking back
 :mod:`crossattn.attention.temporal` and :mod:`crossattn.attention.lagged`.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

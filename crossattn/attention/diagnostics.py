@@ -5,8 +5,6 @@ They describe the map; whether the leaders are right is another question.
 Built in chapter: What heads learn
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

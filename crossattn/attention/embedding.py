@@ -4,8 +4,6 @@ Each maps features (B, N, T, F) to tokens (B, N, T', D), asset by asset, with sh
 no token depends on another asset, and none on a bar that closed after its own.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -5,8 +5,6 @@ of :class:`torch.nn.MultiheadAttention`. A fully masked query gets exactly zero,
 and in its output.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

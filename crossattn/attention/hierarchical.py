@@ -1,7 +1,5 @@
 """Hierarchical cross-attention: each asset attends to assets, to sectors and to markets."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 
 import torch

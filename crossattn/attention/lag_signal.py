@@ -7,8 +7,6 @@ for each token, so that a forecast is a sum a reader can check.
 Built in chapter: Lag attention.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -6,8 +6,6 @@ A query at step t attends to every source at steps t, t-1, ..., t - max_lag in o
 Built in chapter: Lag attention.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

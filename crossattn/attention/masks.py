@@ -5,8 +5,6 @@ Inside the package a mask has the axes (batch, time, heads, queries, keys), each
 opposite to :class:`torch.nn.MultiheadAttention`.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -3,8 +3,6 @@
 Built in chapter: Positions
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

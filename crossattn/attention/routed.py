@@ -1,7 +1,5 @@
 """Routed cross-attention: assets attend through a few learned routers instead of to all pairs."""
 
-from __future__ import annotations
-
 import math
 
 import torch

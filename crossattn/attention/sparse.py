@@ -5,8 +5,6 @@ Each is a ``normalise(scores, mask)`` for a layer. None saves time: all pairs ar
 Built in chapter: Many assets
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

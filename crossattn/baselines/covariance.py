@@ -6,8 +6,6 @@ over the horizon, from returns up to each window's last bar.
 Built in chapter: Portfolios of forecast risk.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

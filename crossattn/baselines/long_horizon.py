@@ -4,8 +4,6 @@ Papers report the mean squared error of hundreds of future values, each series s
 training part; here the protocol runs on prices that the papers did not choose.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np

@@ -3,8 +3,6 @@
 Built in chapter: Honest comparison.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from sklearn.linear_model import LinearRegression
 

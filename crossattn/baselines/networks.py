@@ -4,8 +4,6 @@ S is T where a network forecasts at every step of its window (it is causal), and
 forecasts at the last step only.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

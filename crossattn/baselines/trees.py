@@ -3,8 +3,6 @@
 Built in chapter: Honest comparison.
 """
 
-from __future__ import annotations
-
 from itertools import islice
 
 import numpy as np

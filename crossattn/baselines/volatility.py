@@ -6,8 +6,6 @@ the data's ``volatility_estimator``.
 Built in chapter: Forecasting risk.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.signal import lfilter
 

@@ -5,8 +5,6 @@ later message misleading. Where an answer is wrong in a way that many answers ar
 computes that wrong answer too and, if it matches, says so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 

@@ -3,8 +3,6 @@
 The references are loops over NumPy numbers and share nothing with the layers of the package.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

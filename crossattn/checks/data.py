@@ -1,7 +1,5 @@
 """Checks of features and splits: no look-ahead, no shared bar."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

@@ -3,8 +3,6 @@
 Built in chapter: Who really leads?
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

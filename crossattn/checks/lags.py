@@ -1,7 +1,5 @@
 """Checks of lags and groups: tokens of (asset, lag), one joint softmax, a hierarchy."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

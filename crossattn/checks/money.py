@@ -1,7 +1,5 @@
 """Checks of a Sharpe ratio loss, a backtest account and its metrics."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Checks of a variance forecast, the QLIKE loss and a connectedness table."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

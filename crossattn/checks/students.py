@@ -1,7 +1,5 @@
 """A simulated market for every student, seeded by the student's id."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 

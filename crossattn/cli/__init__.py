@@ -4,8 +4,6 @@ Exit codes: 0 done; 2 refused, with one line on stderr that begins ``error:``; 1
 Ctrl-C; 1 an unexpected error, a bug (the only case that shows a traceback).
 """
 
-from __future__ import annotations
-
 import argparse
 import warnings
 from collections.abc import Sequence

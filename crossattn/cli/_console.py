@@ -5,8 +5,6 @@ starts a second line or moves the cursor. A closed pipe (``crossattn fetch | hea
 the work.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

@@ -1,7 +1,5 @@
 """``crossattn bench``: score lead-lag models on markets with known truth and on real bars."""
 
-from __future__ import annotations
-
 import argparse
 
 from crossattn.cli._argtypes import folder, positive_int

@@ -1,7 +1,5 @@
 """``crossattn demo``: end to end, from bars to an HTML report."""
 
-from __future__ import annotations
-
 import argparse
 import time
 

@@ -1,7 +1,5 @@
 """``crossattn leadlag``: test who leads whom, out of sample."""
 
-from __future__ import annotations
-
 import argparse
 
 from crossattn.cli._argtypes import new_file, probability

@@ -1,7 +1,5 @@
 """``crossattn simulate``: write the bars of a simulated market with planted leaders."""
 
-from __future__ import annotations
-
 import argparse
 
 from crossattn.cli._argtypes import folder, nonnegative_int, positive_int

@@ -1,7 +1,5 @@
 """``crossattn verify``: leakage audit of a run, by perturbing the future of its bars."""
 
-from __future__ import annotations
-
 import argparse
 
 from crossattn.cli._console import echo

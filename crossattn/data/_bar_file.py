@@ -1,7 +1,5 @@
 """Read one file of bars: our own format fast, any other where it can be read in one way only."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Mapping, Sequence

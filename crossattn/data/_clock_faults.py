@@ -1,7 +1,5 @@
 """Faults of clocks: spacing, gaps and missing bars of one asset, and clocks that do not meet."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,5 @@
 """Find bars in the columns of a foreign file: names, exports without header, decimal commas."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 

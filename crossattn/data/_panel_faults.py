@@ -1,7 +1,5 @@
 """Faults that only other assets show: a clock one bar late or early, and the same asset twice."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Faults in the prices and volumes of one asset: splits, misprints, stale stretches, no volume."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from math import log
 

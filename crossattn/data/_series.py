@@ -1,7 +1,5 @@
 """One asset's bars as arrays, for the checks of :mod:`crossattn.data.doctor`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

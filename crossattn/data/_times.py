@@ -1,7 +1,5 @@
 """Parse times of other sources: ISO 8601 and its relatives, epochs in any unit, local clocks."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -4,8 +4,6 @@ Every finding has a kind (``KINDS``, with its thresholds), a moment, a figure an
 A late listing, closed hours and single missing bars are no findings: the coverage shows them.
 """
 
-from __future__ import annotations
-
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Spans given as a number of bars or as a duration such as "24h"."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """File names of symbols: any symbol as a name that every file system keeps apart, and back."""
 
-from __future__ import annotations
-
 import re
 from urllib.parse import unquote_to_bytes
 

@@ -5,8 +5,6 @@ exports of other programs are read too, where they can mean one thing only; anyt
 refused, by file and line.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Fingerprint of a set of bars: equal for equal symbols, times and values."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

@@ -6,8 +6,6 @@ from bars in this package is keyed by :func:`close_times`, never by the open.
 Built in chapter: Data and clocks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from numbers import Real
 

@@ -5,8 +5,6 @@ Where a symbol has no bar that closed then, its cells are NaN. Nothing is carrie
 price that looks new makes a lead where there is none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -7,8 +7,6 @@ everything else through ``symbols_`` and ``predict(data)`` and, where it has the
 ``contribution_batches`` (by channel and for some followers) and ``channel_values``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -3,8 +3,6 @@
 A Panel is audited as frames of its columns and joined again before the pipeline sees it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial, reduce
 

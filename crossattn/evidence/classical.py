@@ -3,8 +3,6 @@
 Built in chapter: Who really leads?
 """
 
-from __future__ import annotations
-
 from itertools import permutations
 
 import numpy as np

@@ -3,8 +3,6 @@
 Built in chapter: Attention is not explanation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

@@ -3,8 +3,6 @@
 Built in chapter: Spillovers and crises.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -3,8 +3,6 @@
 Built in chapter: Attention is not explanation.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib

@@ -4,8 +4,6 @@ Drift is measured by its size, in units of the population stability index, and o
 bars hold enough independent values to tell; the information coefficient comes with its error.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -7,8 +7,6 @@ Built in chapter: Who really leads?
 Built in chapter: The bug museum.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar

@@ -5,8 +5,6 @@ Every score uses nothing later than its date, except where the name says ``hinds
 Built in chapter: Regimes and walk-forward.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

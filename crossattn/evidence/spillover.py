@@ -3,8 +3,6 @@
 Built in chapter: Forecasting risk.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy import stats

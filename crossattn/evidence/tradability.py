@@ -6,8 +6,6 @@ the lead is known: its market was closed, its quotes were stale, or its clock is
 Built in chapter: Who really leads?
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -1,7 +1,5 @@
 """Build features from bars: every column at once, on wide frames, known at each row's close."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 

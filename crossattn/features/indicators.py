@@ -1,7 +1,5 @@
 """RSI, MACD and relative volume of one asset (Series) or many (wide DataFrame)."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Registry of features: the fields each needs, its warm-up in bars, and how it is computed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

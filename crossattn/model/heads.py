@@ -5,8 +5,6 @@ A readout turns the body's tokens into raw numbers, one head gives them their me
 Built in chapter: The full model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import NormalDist
 

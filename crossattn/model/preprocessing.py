@@ -6,8 +6,6 @@ one window each. No number reads a step outside its window, so both give the sam
 Built in chapter: The full model.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

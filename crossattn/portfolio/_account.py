@@ -6,8 +6,6 @@ compiled by numba (:func:`compiled_account`), about a hundred times faster.
 Built in chapter: Backtesting.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable

@@ -6,8 +6,6 @@ they allocate, so a row's weights are known when its predictions are.
 Built in chapter: Portfolio heads.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri, softmax

@@ -3,8 +3,6 @@
 Built in chapter: From paper to practice.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

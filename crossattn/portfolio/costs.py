@@ -6,8 +6,6 @@ shares times price, always in absolute value.
 Built in chapter: From paper to practice.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 import numpy as np

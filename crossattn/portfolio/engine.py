@@ -3,8 +3,6 @@
 Built in chapter: Backtesting.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

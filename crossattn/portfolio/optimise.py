@@ -3,8 +3,6 @@
 Built in chapter: Portfolio heads.
 """
 
-from __future__ import annotations
-
 import contextlib
 
 import numpy as np

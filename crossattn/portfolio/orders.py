@@ -3,8 +3,6 @@
 Built in chapter: From paper to practice.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

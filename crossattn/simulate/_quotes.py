@@ -1,7 +1,5 @@
 """Volume, bars around given returns, and quotes that come late (stale prices)."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

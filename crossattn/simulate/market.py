@@ -4,8 +4,6 @@ The answer is part of the data, and so is the ceiling: the mean given perfect kn
 market.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import cached_property
 

@@ -6,8 +6,6 @@ and give options of its own a default in ``MarketOptions``. A new random stream 
 ``_builder._STREAMS``.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from dataclasses import replace

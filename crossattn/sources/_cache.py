@@ -5,8 +5,6 @@ byte, checked before anything is decoded, and the place it was written for. A fi
 check counts as absent.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import io

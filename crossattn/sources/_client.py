@@ -4,8 +4,6 @@ Three outcomes: a page; a final refusal (VenueError); or a fault that may pass, 
 bounded number of times within a bounded time.
 """
 
-from __future__ import annotations
-
 import re
 import threading
 import time

@@ -1,7 +1,5 @@
 """Download several symbols concurrently; collect frames, gaps and failures by symbol."""
 
-from __future__ import annotations
-
 import queue
 import threading
 import time

@@ -4,8 +4,6 @@ A read timeout alone bounds nothing where a server sends a byte a second, so eve
 headers included, may take only what is left of the request's deadline.
 """
 
-from __future__ import annotations
-
 import http.client
 import io
 import threading

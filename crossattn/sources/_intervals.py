@@ -4,8 +4,6 @@ A candle is named by an integer, its *slot*: candle 0 holds the epoch, and slots
 holes, so that ranges and pages are subtractions and months are as easy as minutes.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Windows are requested newest first, so that the venue's clock is known first and
 last. An empty or short page is requested again before its bars count as missing.
 """
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

@@ -4,8 +4,6 @@ Candles are a DataFrame indexed by slot (int64, increasing), columns `FIELDS` (f
 no candle can be is never passed on; the caller decides whether its page is requested again.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Bars from Bybit's public v5 market data: closed, validated, with missing bars named."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 

@@ -4,8 +4,6 @@ Each bar is known at the close of its New York session, so that half-days and da
 are right.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce

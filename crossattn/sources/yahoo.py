@@ -5,8 +5,6 @@ bar. Here a failure raises, a bar has a UTC open and the moment it was known, op
 out.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

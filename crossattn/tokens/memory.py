@@ -6,8 +6,6 @@ row on. Most of them are exponentially forgotten sums.
 Built in chapter: The full model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

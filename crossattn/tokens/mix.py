@@ -3,8 +3,6 @@
 Built in chapter: Honest comparison.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 
 import numpy as np

@@ -3,8 +3,6 @@
 Built in chapter: The full model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

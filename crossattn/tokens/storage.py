@@ -3,8 +3,6 @@
 Built in chapter: Training.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 

@@ -14,8 +14,6 @@ Kalman (1960), A new approach to linear filtering and prediction problems. Harve
 Forecasting, structural time series models and the Kalman filter.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from functools import cache

@@ -7,8 +7,6 @@ configuration and file agree on every name and shape.
 Built in chapter: Training.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

@@ -7,8 +7,6 @@ see :func:`resolve_loss`.
 Built in chapter: Training.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -3,8 +3,6 @@
 Built in chapter: Prediction and heat-maps.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 

@@ -6,8 +6,6 @@ replaced atomically: a kill at any moment leaves the old checkpoint or the new o
 Built in chapter: Training.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

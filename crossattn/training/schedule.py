@@ -3,8 +3,6 @@
 Built in chapter: Training.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -3,8 +3,6 @@
 Built in chapter: Training.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Exogenous series beside a panel: the newest row that is known at each close."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Lagged log returns of windows, and the volatility that was known at their ends."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

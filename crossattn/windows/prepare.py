@@ -1,7 +1,5 @@
 """Prepare sliding windows and forward-return targets, from bars or from features."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

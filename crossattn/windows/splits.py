@@ -3,8 +3,6 @@
 Built in chapter: Windows, splits and leaks.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import combinations
 
