@@ -50,13 +50,7 @@ class ForecastEstimator:
         return {name: getattr(self, name) for name in self._defaults()}
 
     def set_params(self, **params) -> ForecastEstimator:
-        """Set arguments of the constructor by name; ``fit`` checks them.
-
-        Raises
-        ------
-        InvalidInputError
-            There is no such argument.
-        """
+        """Set arguments of the constructor by name; ``fit`` checks them."""
         known = self._defaults()
         for name, value in params.items():
             if name not in known:

@@ -5,6 +5,7 @@ Built in chapter: The full model.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +36,7 @@ VALIDATION_SHARE = 0.1
 HISTORY = ["member", "epoch", "val_loss"]
 
 
+@dataclass(eq=False, repr=False)
 class CrossAttentionForecaster(FittedForecaster):
     """Forecast every asset from every other by attention over (source, lag, channel) tokens.
 
@@ -142,30 +144,17 @@ class CrossAttentionForecaster(FittedForecaster):
     True
     """
 
-    def __init__(
-        self,
-        max_lag: int = 23,
-        n_models: int = 3,
-        *,
-        target: str = "return",
-        seed: int = 0,
-        device: str = "auto",
-        progress: bool = True,
-        tokens_per_follower: int = TOKENS_PER_FOLLOWER,
-        varying: bool = True,
-        content: bool = True,
-        epochs: int = EPOCHS,
-    ):
-        self.max_lag = max_lag
-        self.n_models = n_models
-        self.target = target
-        self.seed = seed
-        self.device = device
-        self.progress = progress
-        self.tokens_per_follower = tokens_per_follower
-        self.varying = varying
-        self.content = content
-        self.epochs = epochs
+    max_lag: int = 23
+    n_models: int = 3
+    _: KW_ONLY
+    target: str = "return"
+    seed: int = 0
+    device: str = "auto"
+    progress: bool = True
+    tokens_per_follower: int = TOKENS_PER_FOLLOWER
+    varying: bool = True
+    content: bool = True
+    epochs: int = EPOCHS
 
     def fit(
         self, train: CrossAttentionData, val: CrossAttentionData | None = None

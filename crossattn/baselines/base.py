@@ -26,12 +26,6 @@ class Baseline(ForecastEstimator):
             Windows to learn from. NaN targets are skipped.
         val : CrossAttentionData, optional
             Later windows. Without it, what needs a choice takes the last fifth of ``train``.
-
-        Raises
-        ------
-        InvalidInputError
-            A parameter is wrong, ``train`` is not a CrossAttentionData or has no window, or ``val``
-            holds other symbols or features, or another lookback or horizon.
         """
         check_windows("train", train)
         self._remember(train)
@@ -55,12 +49,6 @@ class Baseline(ForecastEstimator):
         ndarray of shape (n, n_assets)
             Simple returns over the horizon, in the units and the column order of ``data.y``; each
             row uses only its own window. NaN where the asset has no bar at the window's end.
-
-        Raises
-        ------
-        InvalidInputError
-            The baseline is not fitted, or ``data`` is of other symbols, features, lookback or
-            horizon.
         """
         data = self._with_my_features(data)
         order = self._order_of(data)

@@ -7,6 +7,7 @@ Built in chapter: Portfolios of forecast risk.
 """
 
 from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -58,11 +59,6 @@ class CovarianceBaseline(Baseline):
         ndarray of shape (n, n_assets, n_assets)
             Symmetric and positive definite, known at the windows' ends, assets in the order of
             ``data``. NaN in the row and column of an asset without a bar at the window's end.
-
-        Raises
-        ------
-        InvalidInputError
-            The model is not fitted, or ``data`` is of other symbols, features, lookback or horizon.
         """
         data = self._with_my_features(data)
         order = self._order_of(data)
@@ -79,6 +75,7 @@ class CovarianceBaseline(Baseline):
         return -0.5 * float(np.nanmean(loss))
 
 
+@dataclass(eq=False, repr=False)
 class CovarianceForecaster(CovarianceBaseline):
     """Forecast covariances: any volatility forecast times a shrunk, exponential correlation.
 
@@ -132,16 +129,10 @@ class CovarianceForecaster(CovarianceBaseline):
     (True, True)
     """
 
-    def __init__(
-        self,
-        volatility: Any = None,
-        *,
-        half_life: float | None = None,
-        prior_bars: float | None = None,
-    ) -> None:
-        self.volatility = volatility
-        self.half_life = half_life
-        self.prior_bars = prior_bars
+    volatility: Any = None
+    _: KW_ONLY
+    half_life: float | None = None
+    prior_bars: float | None = None
 
     def _fit(self, train, val):
         from sklearn.base import clone
@@ -182,6 +173,7 @@ class CovarianceForecaster(CovarianceBaseline):
         return volatility[:, :, None] * correlation * volatility[:, None]
 
 
+@dataclass(eq=False, repr=False)
 class EWMACovariance(CovarianceBaseline):
     """Exponentially weighted covariance (RiskMetrics), of returns with mean zero.
 
@@ -196,8 +188,7 @@ class EWMACovariance(CovarianceBaseline):
     J.P. Morgan (1996), "RiskMetrics technical document".
     """
 
-    def __init__(self, half_life: float | None = RISK_METRICS) -> None:
-        self.half_life = half_life
+    half_life: float | None = RISK_METRICS
 
     def _fit(self, train, val):
         if self.half_life is not None:
@@ -212,6 +203,7 @@ class EWMACovariance(CovarianceBaseline):
         return self.horizon_ * _means(_returns(data, order), data.ends, self.half_life_)
 
 
+@dataclass(eq=False, repr=False)
 class WindowCovariance(CovarianceBaseline):
     """Covariance of the newest returns by any scikit-learn or skfolio estimator: Ledoit-Wolf.
 
@@ -233,9 +225,8 @@ class WindowCovariance(CovarianceBaseline):
     matrices", Journal of Multivariate Analysis 88(2).
     """
 
-    def __init__(self, estimator: Any = None, window: int = 252) -> None:
-        self.estimator = estimator
-        self.window = window
+    estimator: Any = None
+    window: int = 252
 
     def _fit(self, train, val):
         check_int("window", self.window, at_least=2)

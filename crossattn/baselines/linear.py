@@ -7,6 +7,8 @@ Built in chapter: Honest comparison.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
+
 import numpy as np
 from sklearn.linear_model import lasso_path
 
@@ -22,6 +24,7 @@ RIDGE_GRID = np.logspace(2, -4, 25)  # penalty over number of rows, regressors o
 LASSO_GRID = np.logspace(0, -2.5, 26)  # penalty over the smallest that leaves nothing
 
 
+@dataclass(eq=False, repr=False)
 class VAR(Baseline):
     """Vector autoregression (VAR): regress each asset's target on all assets' lagged log returns.
 
@@ -71,18 +74,11 @@ class VAR(Baseline):
     ((3, 3, 8), 3)
     """
 
-    def __init__(
-        self,
-        max_lag: int = 7,
-        *,
-        penalty: str = "none",
-        volatility_weights: bool = False,
-        own_lags: bool = True,
-    ) -> None:
-        self.max_lag = max_lag
-        self.penalty = penalty
-        self.volatility_weights = volatility_weights
-        self.own_lags = own_lags
+    max_lag: int = 7
+    _: KW_ONLY
+    penalty: str = "none"
+    volatility_weights: bool = False
+    own_lags: bool = True
 
     def contributions(self, data) -> np.ndarray:
         """Split each forecast into what every source and lag adds to it.

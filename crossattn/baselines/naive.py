@@ -3,6 +3,8 @@
 Built in chapter: Honest comparison.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from sklearn.linear_model import LinearRegression
 
@@ -33,6 +35,7 @@ class LastValue(Baseline):
         return np.expm1(lagged_log_returns(data, n_bars, order).sum(axis=2))
 
 
+@dataclass(eq=False, repr=False)
 class OwnLagAR(Baseline):
     """Autoregression of each asset on its own past, without any other asset.
 
@@ -42,8 +45,7 @@ class OwnLagAR(Baseline):
         Lags of 0 to ``max_lag`` bars before the window's last bar, so ``max_lag + 1`` regressors.
     """
 
-    def __init__(self, max_lag: int = 7) -> None:
-        self.max_lag = max_lag
+    max_lag: int = 7
 
     def _fit(self, train, val):
         check_int("max_lag", self.max_lag, at_least=0)

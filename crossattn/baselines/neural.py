@@ -7,8 +7,8 @@ Built in chapter: Honest comparison.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from crossattn.windows.dataset import CrossAttentionData
 
 
+@dataclass(eq=False, repr=False)
 class NeuralBaseline(Baseline):
     """A small network with the training recipe that all neural baselines share.
 
@@ -73,32 +74,19 @@ class NeuralBaseline(Baseline):
     forecasts at every step is trained on all steps of disjoint windows.
     """
 
-    architecture: type[nn.Module]
+    architecture: ClassVar[type[nn.Module]]
 
-    def __init__(
-        self,
-        *,
-        window: int | None = None,
-        width: int = 32,
-        epochs: int = 20,
-        patience: int = 4,
-        batch_size: int = 256,
-        lr: float = 2e-3,
-        volatility_weights: bool = False,
-        seed: int = 0,
-        device: str = "auto",
-        progress: bool = False,
-    ) -> None:
-        self.window = window
-        self.width = width
-        self.epochs = epochs
-        self.patience = patience
-        self.batch_size = batch_size
-        self.lr = lr
-        self.volatility_weights = volatility_weights
-        self.seed = seed
-        self.device = device
-        self.progress = progress
+    _: KW_ONLY
+    window: int | None = None
+    width: int = 32
+    epochs: int = 20
+    patience: int = 4
+    batch_size: int = 256
+    lr: float = 2e-3
+    volatility_weights: bool = False
+    seed: int = 0
+    device: str = "auto"
+    progress: bool = False
 
     def _fit(self, train, val):
         for name in ("width", "epochs", "patience", "batch_size"):

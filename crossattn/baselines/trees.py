@@ -3,6 +3,7 @@
 Built in chapter: Honest comparison.
 """
 
+from dataclasses import KW_ONLY, dataclass
 from itertools import islice
 
 import numpy as np
@@ -15,6 +16,7 @@ from crossattn.windows.lagged import lagged_log_returns, recent_volatility
 from crossattn.windows.splits import hold_out
 
 
+@dataclass(eq=False, repr=False)
 class BoostedTrees(Baseline):
     """Gradient-boosted trees, one ensemble per follower, on all assets' newest log returns.
 
@@ -48,20 +50,12 @@ class BoostedTrees(Baseline):
     True
     """
 
-    def __init__(
-        self,
-        max_lag: int = 7,
-        *,
-        n_trees: int = 200,
-        learning_rate: float = 0.05,
-        max_depth: int = 4,
-        seed: int = 0,
-    ) -> None:
-        self.max_lag = max_lag
-        self.n_trees = n_trees
-        self.learning_rate = learning_rate
-        self.max_depth = max_depth
-        self.seed = seed
+    max_lag: int = 7
+    _: KW_ONLY
+    n_trees: int = 200
+    learning_rate: float = 0.05
+    max_depth: int = 4
+    seed: int = 0
 
     def _fit(self, train, val):
         check_int("n_trees", self.n_trees)

@@ -6,12 +6,14 @@ the data's ``volatility_estimator``.
 Built in chapter: Forecasting risk.
 """
 
+from dataclasses import KW_ONLY, dataclass
+
 import numpy as np
 from scipy.signal import lfilter
 
 from crossattn._validation import check_bool, check_choice, check_float
 from crossattn.baselines.base import Baseline
-from crossattn.errors import InvalidInputError, MissingDependencyError
+from crossattn.errors import InvalidInputError, import_optional
 from crossattn.windows.lagged import return_position
 from crossattn.windows.splits import hold_out
 from crossattn.windows.variance import (
@@ -52,6 +54,7 @@ class VolatilityBaseline(Baseline):
         return np.sqrt(self._variance(data, order))
 
 
+@dataclass(eq=False, repr=False)
 class ExponentialVolatility(VolatilityBaseline):
     """Exponentially weighted volatility (RiskMetrics): the one number to beat.
 
@@ -78,8 +81,7 @@ class ExponentialVolatility(VolatilityBaseline):
     True
     """
 
-    def __init__(self, half_life: float | None = None) -> None:
-        self.half_life = half_life
+    half_life: float | None = None
 
     def _fit(self, train, val):
         if self.half_life is not None:
@@ -98,6 +100,7 @@ class ExponentialVolatility(VolatilityBaseline):
         return self.horizon_ * recent[data.ends]
 
 
+@dataclass(eq=False, repr=False)
 class HAR(VolatilityBaseline):
     """Heterogeneous autoregression of realised variance (HAR) on its day, week and month.
 
@@ -120,9 +123,9 @@ class HAR(VolatilityBaseline):
     Financial Econometrics 7(2).
     """
 
-    def __init__(self, fit_to: str = "variance", *, market: bool = False) -> None:
-        self.fit_to = fit_to
-        self.market = market
+    fit_to: str = "variance"
+    _: KW_ONLY
+    market: bool = False
 
     def _fit(self, train, val):
         check_choice("fit_to", self.fit_to, ("variance", "log", "qlike"))
@@ -222,6 +225,7 @@ class SpilloverVAR(VolatilityBaseline):
         return np.log(means).reshape(len(means), -1)  # (n, N * 3)
 
 
+@dataclass(eq=False, repr=False)
 class GARCH(VolatilityBaseline):
     """GARCH(1, 1) or GJR-GARCH volatility, fitted asset by asset by ``arch`` (Gaussian likelihood).
 
@@ -249,17 +253,11 @@ class GARCH(VolatilityBaseline):
     Journal of Finance 48(5).
     """
 
-    def __init__(self, kind: str = "garch") -> None:
-        self.kind = kind
+    kind: str = "garch"
 
     def _fit(self, train, val):
         check_choice("kind", self.kind, ("garch", "gjr"))
-        try:
-            from arch import arch_model
-        except ImportError:
-            raise MissingDependencyError(
-                "GARCH needs arch: pip install 'crossattn[data]'"
-            ) from None
+        arch_model = import_optional("arch", "GARCH", "data").arch_model
         rows = slice(int(train.ends[0]), int(train.ends[-1]) + 1)
         returns = np.asarray(train.panel)[rows, :, return_position(train)].astype(float)
         order = np.arange(len(self.symbols_))
