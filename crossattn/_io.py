@@ -56,3 +56,9 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def write_file(path: str | os.PathLike, content: str | bytes) -> None:
+    """Write a file atomically, as :func:`atomic_write` does; text as UTF-8."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from crossattn._io import atomic_write
+from crossattn._io import write_file
 from crossattn._validation import check_int
 from crossattn.baselines.linear import VAR
 from crossattn.baselines.naive import OwnLagAR, Zero
@@ -445,8 +445,7 @@ def _write(path: Path | None, name: str, protocol: Protocol, rows: dict) -> None
         "machine": f"{platform.machine()}, {joblib.cpu_count()} cores",
         "rows": plain,
     }
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
+    write_file(path, json.dumps(held, indent=1) + "\n")
 
 
 def _version(package: str) -> str:

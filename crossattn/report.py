@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
-from crossattn._io import atomic_write
+from crossattn._io import write_file
 from crossattn.figures import png_of
 
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ def render_report(
 def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section], **parts) -> None:
     """Write the page of :func:`render_report` to ``path``, atomically."""
     page = render_report(title, sections, **parts)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(page.encode("utf-8", "backslashreplace"))
+    write_file(path, page.encode("utf-8", "backslashreplace"))
 
 
 def leaders_section(edges: pd.DataFrame, *, truth: pd.DataFrame | None = None) -> Section:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossattn.errors import InvalidInputError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -27,7 +29,6 @@ def bars_or_duration(text: str) -> int | pd.Timedelta:
     if not text.strip()[-1:].isalpha():
         return positive_int(text)
     from crossattn.data.durations import check_span
-    from crossattn.errors import InvalidInputError
 
     try:
         return check_span("span", text.strip())

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossattn._io import write_file
 from crossattn.data.durations import span_text
 from crossattn.portfolio.strategy import CrossAttentionBacktest
 
@@ -43,14 +44,12 @@ def metrics_of(strategy: CrossAttentionBacktest) -> dict[str, float | str]:
 
 def write_metrics(path: Path, metrics: dict[str, float | str]) -> None:
     """Write metrics as JSON, which knows neither infinity nor NaN: null."""
-    from crossattn._io import atomic_write
 
     written = {
         name: value if isinstance(value, str) or math.isfinite(value) else None
         for name, value in metrics.items()
     }
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    write_file(path, json.dumps(written, indent=1) + "\n")
 
 
 def lines_of(metrics: dict[str, float | str]) -> list[str]:

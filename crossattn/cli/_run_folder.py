@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -263,6 +264,15 @@ def spans_of(data: CrossAttentionData) -> list[str]:
         few = ", ".join(f"{symbol} {x:.0%}" for symbol, x in share[share < 1].items())
         lines.append(f"known targets, of the symbol's bars: {few}")
     return lines
+
+
+@contextmanager
+def intact(path: Path) -> Iterator[None]:
+    """Name a file of a run that is not what was written there."""
+    try:
+        yield
+    except (OSError, SyntaxError, TypeError, ValueError, KeyError):
+        raise DamagedFileError(f"{path} is damaged; train the run again") from None
 
 
 def write_bars_record(run: Path, frames: Frames, train, val, *, how: str = "outer") -> None:

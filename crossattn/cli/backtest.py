@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from crossattn._io import write_file
+from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import bars_or_duration, folder, positive_float, utc_datetime
 from crossattn.cli._console import echo
-from crossattn.cli._run_folder import add_decision_options, add_folders
+from crossattn.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
 
-    from crossattn.cli._run_folder import Run
     from crossattn.windows.dataset import CrossAttentionData
 
 HELP = "trade the forecasts of a run, net of costs, on bars that it never saw"
@@ -23,13 +24,13 @@ HELP = "trade the forecasts of a run, net of costs, on bars that it never saw"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn backtest``."""
     add = parser.add_argument
-    add_folders(parser)
+    runs.add_folders(parser)
     add("--out", type=folder, required=True, metavar="DIR", help="for its results")
     add("--start", type=utc_datetime, metavar="ISO", help="default: the first unseen bar")
     add("--end", type=utc_datetime, metavar="ISO", help="default: the last bar")
     add("--rebalance-freq", type=bars_or_duration, default=24, metavar="SPAN", help="default: 24")
     add("--initial-capital", type=positive_float, default=1e5, metavar="MONEY", help="default: 1e5")
-    add_decision_options(parser)
+    runs.add_decision_options(parser)
     add(
         "--walk-forward",
         action="store_true",
@@ -41,29 +42,20 @@ def run(args: argparse.Namespace) -> None:
     """Write equity, trades, metrics and a figure; print the metrics beside equal weights."""
     import pandas as pd
 
-    from crossattn._io import atomic_write
     from crossattn.cli._money import METRICS_FILE, draw_equity, lines_of, metrics_of, write_metrics
-    from crossattn.cli._run_folder import (
-        check_output_dir,
-        load_windows,
-        open_run,
-        out_of_sample,
-        read_bars_record,
-        read_run_bars,
-    )
     from crossattn.figures import png_of, use_style
     from crossattn.portfolio.strategy import CrossAttentionBacktest
 
-    check_output_dir(args.data, args.out)
-    run, record = open_run(args.run_dir), read_bars_record(args.run_dir)
-    frames = read_run_bars(run, args.data, args.time_zone)
-    windows = load_windows(run, frames, args.exogenous, include_latest=True)
+    runs.check_output_dir(args.data, args.out)
+    run, record = runs.open_run(args.run_dir), runs.read_bars_record(args.run_dir)
+    frames = runs.read_run_bars(run, args.data, args.time_zone)
+    windows = runs.load_windows(run, frames, args.exogenous, include_latest=True)
     model, seen_until = run.model, record["seen_until"]
     if args.walk_forward:
         model, data = _folds(run, args.run_dir, windows)
         seen_until, windows = data.timestamps[0] - pd.Timedelta(1, "ns"), data
     elif not args.start:
-        data = out_of_sample(windows, record)
+        data = runs.out_of_sample(windows, record)
     if args.start or args.end:
         data = _between(windows if args.start else data, args.start, args.end)
     strategy = CrossAttentionBacktest(
@@ -81,40 +73,34 @@ def run(args: argparse.Namespace) -> None:
 
     args.out.mkdir(parents=True, exist_ok=True)
     equity = results[["timestamp", "capital", "return", "cost", "turnover"]]
-    with atomic_write(args.out / "equity.csv") as temporary:
-        equity.to_csv(temporary, index=False)
-    with atomic_write(args.out / "trades.csv") as temporary:
-        _at_closes(strategy.result_.trades, data).to_csv(temporary, index=False)
+    write_file(args.out / "equity.csv", equity.to_csv(index=False))
+    write_file(
+        args.out / "trades.csv", _at_closes(strategy.result_.trades, data).to_csv(index=False)
+    )
     write_metrics(args.out / METRICS_FILE, metrics)
     use_style()
-    with atomic_write(args.out / "equity.png") as temporary:
-        temporary.write_bytes(png_of(draw_equity(strategy)))
+    write_file(args.out / "equity.png", png_of(draw_equity(strategy)))
     for line in lines_of(metrics):
         echo(line)
     if seen:
         echo(f"warning: {seen} of {len(data)} bars were seen in training; this is no test")
 
 
-def _folds(run: Run, run_dir: Path, windows: CrossAttentionData):
+def _folds(run: runs.Run, run_dir: Path, windows: CrossAttentionData):
     """Return the forecasts of the folds as a model, and the windows that they are of."""
     from types import SimpleNamespace
 
     import pandas as pd
 
-    from crossattn.cli._run_folder import WALK_FORWARD_FILE
-    from crossattn.errors import DamagedFileError, InvalidInputError
-
-    path, kind = run_dir / WALK_FORWARD_FILE, run.settings.get("output_type")
+    path, kind = run_dir / runs.WALK_FORWARD_FILE, run.settings.get("output_type")
     if kind == "classification" or not path.is_file():
         raise InvalidInputError(
             f"--walk-forward: {run_dir} holds no forecasts of folds that can be traded; train it "
             "by crossattn train --walk-forward, with an output type that is no class"
         )
-    try:
+    with runs.intact(path):
         table = pd.read_csv(path, index_col="close_time")[list(windows.symbols)].astype(float)
         rows = windows.timestamps.get_indexer(pd.to_datetime(table.index, utc=True))
-    except (ValueError, KeyError):
-        raise DamagedFileError(f"{path} is damaged; train the run again") from None
     if not len(rows) or (rows < 0).any():
         raise InvalidInputError(
             f"--walk-forward: {(rows < 0).sum()} of the {len(rows)} bars that the folds forecast "
@@ -135,7 +121,6 @@ def _at_closes(trades: pd.DataFrame, data: CrossAttentionData) -> pd.DataFrame:
 
 
 def _between(data, start, end):
-    from crossattn.errors import InvalidInputError
 
     first = data.timestamps.searchsorted(start) if start else 0
     stop = data.timestamps.searchsorted(end, side="right") if end else len(data)

@@ -2,6 +2,7 @@
 
 import argparse
 
+from crossattn._io import write_file
 from crossattn.cli._argtypes import folder, positive_int
 from crossattn.cli._console import echo
 
@@ -25,7 +26,6 @@ def run(args: argparse.Namespace) -> None:
 
     Run again into the same folder, it goes on where it stopped.
     """
-    from crossattn._io import atomic_write
     from crossattn.leaderboard import MODELS, VERSION, Protocol, lead_lag_bench, leaderboard
     from crossattn.report import Section, write_report
 
@@ -41,8 +41,7 @@ def run(args: argparse.Namespace) -> None:
     )
     board = leaderboard(table)
     for name, rows, index in (("scores", table, False), ("leaderboard", board, True)):
-        with atomic_write(args.out / f"{name}.csv") as temporary:
-            rows.to_csv(temporary, index=index)
+        write_file(args.out / f"{name}.csv", rows.to_csv(index=index))
     sections = [
         Section(f"{name}", text, table=leaderboard(table, name)) for name, text in _SECTIONS.items()
     ]

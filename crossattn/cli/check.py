@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossattn._io import write_file
+from crossattn.cli import _run_folder as runs
 from crossattn.cli._console import echo
-from crossattn.cli._run_folder import add_folders
-from crossattn.errors import DamagedFileError, InvalidInputError
+from crossattn.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from crossattn.data.doctor import BarsReport
@@ -30,7 +31,7 @@ HELP = "check a folder of bars: clocks, gaps, splits, misprints; of a run also d
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn check``."""
-    add_folders(parser, needs_run=False)
+    runs.add_folders(parser, needs_run=False)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -63,21 +64,16 @@ def _read_all(folder: Path, time_zone: str | None) -> Frames:
 
 
 def _check_run(args: argparse.Namespace, frames: Frames) -> None:
-    from crossattn.cli._run_folder import (
-        bars_of_run,
-        load_windows,
-        open_run,
-        out_of_sample,
-        read_bars_record,
-    )
     from crossattn.evidence.monitoring import OUTSIDE, input_drift, live_coefficient
     from crossattn.training.checkpoint import read_checksummed_json
 
-    run, record = open_run(args.run_dir), read_bars_record(args.run_dir)
-    data = load_windows(run, bars_of_run(run, frames), args.exogenous, include_latest=True)
+    run, record = runs.open_run(args.run_dir), runs.read_bars_record(args.run_dir)
+    data = runs.load_windows(
+        run, runs.bars_of_run(run, frames), args.exogenous, include_latest=True
+    )
     until = f"the run has seen bars until {record['seen_until']}"
     try:
-        data = out_of_sample(data, record)
+        data = runs.out_of_sample(data, record)
     except InvalidInputError:
         echo(f"live: no bars later than training; {until}")
         return
@@ -115,13 +111,11 @@ def echo_findings(report: BarsReport) -> None:
 
 def write_check(run_dir: Path, report: BarsReport, train: CrossAttentionData) -> None:
     """Keep findings, coverage and a summary of the training inputs in the run folder."""
-    from crossattn._io import atomic_write
     from crossattn.evidence.monitoring import summarise_inputs
     from crossattn.training.checkpoint import write_checksummed_json
 
     for name, table in ((FINDINGS_FILE, report.findings), (COVERAGE_FILE, report.coverage)):
-        with atomic_write(run_dir / name) as temporary:
-            table.to_csv(temporary, index=name == COVERAGE_FILE)
+        write_file(run_dir / name, table.to_csv(index=name == COVERAGE_FILE))
     write_checksummed_json(run_dir / INPUTS_FILE, summarise_inputs(train))
 
 
@@ -135,7 +129,7 @@ def check_sections(run_dir: Path) -> list[Section]:
     if not (run_dir / FINDINGS_FILE).is_file():
         return []
     texts = {"symbol": str, "kind": str, "text": str, "remark": str, "spacing": str}
-    try:
+    with runs.intact(run_dir / FINDINGS_FILE):
         findings, coverage = (
             pd.read_csv(
                 run_dir / name, dtype=texts, keep_default_na=False, na_values={"figure": ""}
@@ -146,10 +140,6 @@ def check_sections(run_dir: Path) -> list[Section]:
         coverage = coverage.set_index("symbol")
         spans = pd.to_timedelta(coverage["spacing"])  # NaT of a single bar
         coverage["spacing"] = ["" if pd.isna(x) else span_text(x) for x in spans]
-    except (OSError, ValueError, KeyError):
-        raise DamagedFileError(
-            f"{run_dir / FINDINGS_FILE} is damaged; train the run again"
-        ) from None
     text = f"{len(findings)} findings of the data check." if len(findings) else "No findings."
     return [
         Section("Check of the bars", text, table=findings if len(findings) else None),

@@ -3,6 +3,7 @@
 import argparse
 import time
 
+from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import folder, nonnegative_int
 from crossattn.cli._console import echo
 
@@ -106,7 +107,6 @@ def _forecast_section(forecast, train, val, test, market):
 
 def _evidence_sections(forecaster, test, market):
     """Show raw attention, which sums to one in any market, beside the lead-lag test."""
-    from crossattn.cli._run_folder import FIGURES
     from crossattn.figures import attention_heatmap, use_style
     from crossattn.report import Section, leaders_section
 
@@ -122,7 +122,7 @@ def _evidence_sections(forecaster, test, market):
             caption="Mean attention over time, summed over lags.",
         ),
         leaders_section(report.edges, truth=None if market is None else market.edges),
-        Section("Tested effects", figure=report.plot(), caption=FIGURES["leaders"]),
+        Section("Tested effects", figure=report.plot(), caption=runs.FIGURES["leaders"]),
     ]
 
 

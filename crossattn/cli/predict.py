@@ -6,15 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossattn._io import write_file
+from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import new_file, positive_float, positive_int
 from crossattn.cli._console import echo
-from crossattn.cli._run_folder import add_decision_options, add_folders
+from crossattn.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from crossattn.cli._run_folder import Run
     from crossattn.windows.dataset import CrossAttentionData
 
 MOST_SHOWN = 60  # characters of a header in a message
@@ -24,7 +25,7 @@ HELP = "write the forecasts of a run for every bar of a folder, the newest inclu
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn predict``."""
-    add_folders(parser)
+    runs.add_folders(parser)
     add = parser.add_argument
     add("--out", type=new_file, required=True, metavar="FILE.csv")
     add("--last", type=positive_int, metavar="N", help="only the newest N closes, in a moment")
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.csv",
         help="what the account holds: columns symbol and shares; default: cash alone",
     )
-    add_decision_options(parser)
+    runs.add_decision_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -51,25 +52,22 @@ def run(args: argparse.Namespace) -> None:
     The cell of a symbol that has no bar there is empty, here and in the weights. Orders are for the
     newest close alone, and a symbol without a forecast gets none.
     """
-    from crossattn._io import atomic_write
-    from crossattn.cli._run_folder import check_output_dir, forecast_table, open_run
 
     _check_options(args)
     for path in filter(None, (args.out, args.weights, args.orders)):
-        check_output_dir(args.data, path.parent)
-    run = open_run(args.run_dir)
+        runs.check_output_dir(args.data, path.parent)
+    run = runs.open_run(args.run_dir)
     holdings = _read_holdings(args.holdings, run.symbols) if args.holdings else None
     times, forecasts, data = (_newest(run, args) if args.last else None) or _every(run, args)
-    files = {args.out: forecast_table(forecasts, times, run.symbols)}
+    files = {args.out: runs.forecast_table(forecasts, times, run.symbols)}
     if args.weights or args.orders:
         weights = _weights(run, args, forecasts, data)
         if args.weights:
-            files[args.weights] = forecast_table(weights.to_numpy(), times, run.symbols)
+            files[args.weights] = runs.forecast_table(weights.to_numpy(), times, run.symbols)
         if args.orders:
             files[args.orders] = _orders(args, weights.iloc[-1], data, holdings)
     for path, table in files.items():
-        with atomic_write(path) as temporary:
-            table.to_csv(temporary, index=path != args.orders)
+        write_file(path, table.to_csv(index=path != args.orders))
     newest = files[args.out].iloc[-1]
     if newest.isna().any():
         missing = ", ".join(newest.index[newest.isna()])
@@ -78,7 +76,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    from crossattn.errors import InvalidInputError
 
     if args.orders and not args.equity:
         raise InvalidInputError("--orders needs --equity MONEY, the value of the account")
@@ -100,7 +97,6 @@ def _read_holdings(path: Path, symbols: tuple[str, ...]) -> pd.Series:
     import pandas as pd
 
     from crossattn.data._tables import read_content
-    from crossattn.errors import InvalidInputError
 
     lines = read_content(path).decode("utf-8-sig", errors="replace").splitlines()
     header, *rows = [[cell.strip() for cell in row] for row in csv.reader(lines)] or [[]]
@@ -129,7 +125,7 @@ def _read_holdings(path: Path, symbols: tuple[str, ...]) -> pd.Series:
 
 
 def _weights(
-    run: Run, args: argparse.Namespace, forecasts: np.ndarray, data: CrossAttentionData
+    run: runs.Run, args: argparse.Namespace, forecasts: np.ndarray, data: CrossAttentionData
 ) -> pd.DataFrame:
     """Return the weights that ``crossattn backtest`` would decide on at each close."""
     from types import SimpleNamespace
@@ -175,17 +171,16 @@ def _orders(
     return orders
 
 
-def _every(run: Run, args: argparse.Namespace) -> tuple:
+def _every(run: runs.Run, args: argparse.Namespace) -> tuple:
     """Forecast every window, or the last ones, from all bars of the folder."""
-    from crossattn.cli._run_folder import load_windows, read_run_bars
 
-    frames = read_run_bars(run, args.data, args.time_zone)
-    data = load_windows(run, frames, args.exogenous, include_latest=True)
+    frames = runs.read_run_bars(run, args.data, args.time_zone)
+    data = runs.load_windows(run, frames, args.exogenous, include_latest=True)
     data = data[-args.last :] if args.last else data
     return data.timestamps, run.forecast(data), data
 
 
-def _newest(run: Run, args: argparse.Namespace) -> tuple | None:
+def _newest(run: runs.Run, args: argparse.Namespace) -> tuple | None:
     """Forecast the last closes from the state that training left and the bars since.
 
     None where that is not possible: other bars than those of training, another format of files, or
@@ -193,9 +188,7 @@ def _newest(run: Run, args: argparse.Namespace) -> tuple | None:
     """
     import pandas as pd
 
-    from crossattn.cli._run_folder import bars_of_run, load_windows, series_of_run
     from crossattn.data.files import read_newest_bars
-    from crossattn.errors import InvalidInputError
 
     state, data = getattr(run.model, "state_", None), None
     weighs = bool(args.weights or args.orders)
@@ -203,12 +196,12 @@ def _newest(run: Run, args: argparse.Namespace) -> tuple | None:
     frames = state and read_newest_bars(args.data, state.clock[0 if weighs else state.start])
     if not frames:
         return None
-    frames = bars_of_run(run, frames)
-    exogenous = series_of_run(run, args.exogenous)
+    frames = runs.bars_of_run(run, frames)
+    exogenous = runs.series_of_run(run, args.exogenous)
     try:
         times, forecasts = run.model.newest(frames, exogenous, args.last)
         if weighs:
-            data = load_windows(run, frames, args.exogenous, include_latest=True)[-args.last :]
+            data = runs.load_windows(run, frames, args.exogenous, include_latest=True)[-args.last :]
     except InvalidInputError:
         return None  # bars that differ from those of training: forecast from these bars alone
     if weighs and not (data.is_steady and data.timestamps.equals(times)):

@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import new_file
 from crossattn.cli._console import echo
-from crossattn.cli._run_folder import add_folders
 
 if TYPE_CHECKING:
     from crossattn.evidence.explorer import AttentionExplorer
@@ -34,7 +34,7 @@ HELP = "write one self-contained HTML page of a run: curve, attention, leaders, 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn report``."""
-    add_folders(parser, data=False)
+    runs.add_folders(parser, data=False)
     parser.add_argument("--out", type=new_file, required=True, metavar="FILE.html")
 
 
@@ -43,21 +43,13 @@ def run(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from crossattn.cli._money import METRICS_FILE, money_section
-    from crossattn.cli._run_folder import (
-        CLASS_SCORES_FILE,
-        FIGURES,
-        VOLATILITY_FILE,
-        open_run,
-        read_bars_record,
-    )
     from crossattn.cli.check import check_sections
-    from crossattn.errors import DamagedFileError
     from crossattn.report import Section, leaders_section, write_report
 
     run_dir = args.run_dir
-    run, record = open_run(run_dir), read_bars_record(run_dir)
+    run, record = runs.open_run(run_dir), runs.read_bars_record(run_dir)
     sections, drawn = [], []
-    for name, caption in FIGURES.items():
+    for name, caption in runs.FIGURES.items():
         path = run_dir / "figures" / f"{name}.png"
         if path.is_file():
             explorer = _read_explorer(run_dir) if name == "attention" else None
@@ -65,36 +57,23 @@ def run(args: argparse.Namespace) -> None:
                 name.capitalize(), figure=_read_png(path), caption=caption, explorer=explorer
             )
             drawn.append(section)
-    scores = run_dir / CLASS_SCORES_FILE
-    if scores.is_file():
-        try:
-            table = pd.read_csv(scores, index_col="forecast")
+    if (path := run_dir / runs.CLASS_SCORES_FILE).is_file():
+        with runs.intact(path):
+            table = pd.read_csv(path, index_col="forecast")
             sections.append(Section("Class probabilities", CLASSES_TEXT, table=table.T))
-        except ValueError:
-            raise DamagedFileError(f"{scores} is damaged; train the run again") from None
-    metrics = run_dir / METRICS_FILE
-    if metrics.is_file():
-        try:
+    if (path := run_dir / METRICS_FILE).is_file():
+        with runs.intact(path):
             figure = _read_png(run_dir / "figures" / "equity.png")
-            sections.append(money_section(json.loads(metrics.read_text("utf-8")), figure))
-        except (OSError, TypeError, ValueError, KeyError):
-            raise DamagedFileError(f"{metrics} is damaged; train the run again") from None
-    scores = run_dir / VOLATILITY_FILE
-    if scores.is_file():
-        try:
-            table = pd.read_csv(scores, index_col="forecast")[list(SCORES)].rename(columns=SCORES)
-        except (ValueError, KeyError):
-            raise DamagedFileError(f"{scores} is damaged; train the run again") from None
-        sections.append(Section("Volatility on unseen bars", SCORED, table))
-    leaders = run_dir / "lead_lag.csv"
-    if leaders.is_file():
-        try:
-            edges = pd.read_csv(
-                leaders, dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""]
-            )
+            sections.append(money_section(json.loads(path.read_text("utf-8")), figure))
+    if (path := run_dir / runs.VOLATILITY_FILE).is_file():
+        with runs.intact(path):
+            table = pd.read_csv(path, index_col="forecast")[list(SCORES)].rename(columns=SCORES)
+            sections.append(Section("Volatility on unseen bars", SCORED, table))
+    if (path := run_dir / "lead_lag.csv").is_file():
+        texts = dict.fromkeys(NAMES, str)
+        with runs.intact(path):
+            edges = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
             sections.append(leaders_section(edges))
-        except (ValueError, KeyError):
-            raise DamagedFileError(f"{leaders} is damaged; train the run again") from None
     sections += drawn + check_sections(run_dir)
     facts = {
         "symbols": ", ".join(run.symbols),
@@ -114,29 +93,21 @@ def _read_png(path: Path) -> bytes:
     """Return a figure of the run whose every checksum fits."""
     from PIL import Image
 
-    from crossattn.errors import DamagedFileError
-
     data = path.read_bytes()
-    try:
+    with runs.intact(path):
         Image.open(io.BytesIO(data), formats=["PNG"]).verify()
-    except (OSError, SyntaxError, ValueError):
-        raise DamagedFileError(f"{path} is damaged; train the run again") from None
     return data
 
 
 def _read_explorer(run_dir: Path) -> AttentionExplorer | None:
     """Return the run's attention maps to look through, if it kept any."""
-    from crossattn.cli._run_folder import ATTENTION_FILE
-    from crossattn.errors import DamagedFileError, InvalidInputError
     from crossattn.evidence.explorer import AttentionExplorer
 
-    path = run_dir / ATTENTION_FILE
+    path = run_dir / runs.ATTENTION_FILE
     if not path.is_file():
         return None
-    try:
+    with runs.intact(path):
         return AttentionExplorer(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, InvalidInputError):
-        raise DamagedFileError(f"{path} is damaged; train the run again") from None
 
 
 def _shown(value: object) -> object:

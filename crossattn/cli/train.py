@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossattn._io import write_file
+from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import bars_or_duration, nonnegative_int, positive_float, positive_int
 from crossattn.cli._console import echo
-from crossattn.cli._run_folder import CLASS_SCORES_FILE, add_folders
 from crossattn.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ HELP = "train a model on a folder of bars; resumes after any interruption"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn train``."""
     add = parser.add_argument
-    add_folders(parser)
+    runs.add_folders(parser)
     for name, default in (("lookback", 168), ("horizon", 24)):
         explained = f"bars, or a duration such as 24h (default: {default})"
         add(f"--{name}", type=bars_or_duration, default=default, metavar="SPAN", help=explained)
@@ -78,7 +79,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train on the first 60 % of the windows, choose by the next 10 %, leave the rest unseen."""
-    from crossattn.cli._run_folder import BARS_FILE, check_output_dir, spans_of, write_bars_record
     from crossattn.cli.check import echo_findings, write_check
     from crossattn.data.doctor import check_bars
     from crossattn.data.files import read_bars, read_exogenous
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
         raise InvalidInputError(
             "--volatility-estimator measures volatility: leave it out or add --target volatility"
         )
-    check_output_dir(args.data, args.run_dir)
+    runs.check_output_dir(args.data, args.run_dir)
     frames = read_bars(args.data, time_zone=args.time_zone)
     # under torchrun all processes train a network together; a forecaster is fitted by the main one
     is_main = DistributedContext.current().is_main
@@ -112,13 +112,13 @@ def run(args: argparse.Namespace) -> None:
     )
     args.lookback = data.lookback
     parts = data.split(train=0.6, val=0.1)
-    for line in spans_of(data) if is_main else ():
+    for line in runs.spans_of(data) if is_main else ():
         echo(line)
     if is_network or is_main:
         trained = _train_network if is_network else _fit_forecaster
         model, plot_losses, summary = trained(args, *parts[:2])
     run_dir = args.run_dir
-    if is_main and (run_dir / BARS_FILE).exists():
+    if is_main and (run_dir / runs.BARS_FILE).exists():
         echo(f"already complete: {run_dir} left unchanged")
     elif is_main:
         _write_evidence(run_dir, model, plot_losses, parts[2])
@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> None:
         if args.target == "volatility" and not is_network:
             _score_volatility(run_dir, model, data, parts[2])
         write_check(run_dir, report, parts[0])
-        write_bars_record(run_dir, frames, *parts[:2], how=args.how)
+        runs.write_bars_record(run_dir, frames, *parts[:2], how=args.how)
         echo(f"trained: {summary}, in {run_dir}")
         echo(f"unseen: {len(parts[2])} windows from {parts[2].timestamps[0]}")
     if args.walk_forward and not (run_dir / FOLDS_FILE).exists():
@@ -266,9 +266,7 @@ def _train(args: argparse.Namespace, model, train, val, **folder):
 
 def _write_evidence(run_dir: Path, model, plot_losses, test) -> None:
     """Write losses, attention, tested leaders and a backtest into the run folder."""
-    from crossattn._io import atomic_write
     from crossattn.cli._money import METRICS_FILE, draw_equity, metrics_of, write_metrics
-    from crossattn.cli._run_folder import ATTENTION_FILE
     from crossattn.evidence.explorer import explore_attention
     from crossattn.evidence.leadlag import analyze_lead_lag_relationships
     from crossattn.evidence.maps import attention_maps
@@ -277,13 +275,11 @@ def _write_evidence(run_dir: Path, model, plot_losses, test) -> None:
 
     use_style()
     report = analyze_lead_lag_relationships(model, test)
-    with atomic_write(run_dir / "lead_lag.csv") as temporary:
-        report.edges.to_csv(temporary, index=False)
+    write_file(run_dir / "lead_lag.csv", report.edges.to_csv(index=False))
     maps = attention_maps(model, test, every=max(1, len(test) // 1000))
     with suppress(InvalidInputError):  # too many assets for one page: the figure has to do
         content = json.dumps(explore_attention(maps).content)
-        with atomic_write(run_dir / ATTENTION_FILE) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        write_file(run_dir / runs.ATTENTION_FILE, content)
     figures = {"attention": maps.plot(), "leaders": report.plot()}
     if plot_losses is not None:
         figures["loss"] = plot_losses()
@@ -294,8 +290,7 @@ def _write_evidence(run_dir: Path, model, plot_losses, test) -> None:
         figures["equity"] = draw_equity(strategy)
     (run_dir / "figures").mkdir(exist_ok=True)
     for name, axes in figures.items():
-        with atomic_write(run_dir / "figures" / f"{name}.png") as temporary:
-            temporary.write_bytes(png_of(axes))
+        write_file(run_dir / "figures" / f"{name}.png", png_of(axes))
 
 
 def _write_class_scores(run_dir: Path, model, train, test) -> None:
@@ -303,7 +298,6 @@ def _write_class_scores(run_dir: Path, model, train, test) -> None:
     import numpy as np
     from scipy.special import softmax
 
-    from crossattn._io import atomic_write
     from crossattn.evidence.calibration import score_classes
     from crossattn.training.prediction import predict
 
@@ -322,15 +316,12 @@ def _write_class_scores(run_dir: Path, model, train, test) -> None:
     except InvalidInputError as error:  # too few unseen bars
         echo(f"class probabilities not scored: {error}")
         return
-    with atomic_write(run_dir / CLASS_SCORES_FILE) as temporary:
-        table.to_csv(temporary)
+    write_file(run_dir / runs.CLASS_SCORES_FILE, table.to_csv())
 
 
 def _score_volatility(run_dir: Path, model, data, test) -> None:
     """Write QLIKE and other scores on the unseen bars, beside two models that read one asset."""
-    from crossattn._io import atomic_write
     from crossattn.baselines.volatility import HAR, ExponentialVolatility
-    from crossattn.cli._run_folder import VOLATILITY_FILE
     from crossattn.evidence.volatility import score_volatility
 
     seen = data[: data.count_known_before(len(data) - len(test))]
@@ -342,16 +333,13 @@ def _score_volatility(run_dir: Path, model, data, test) -> None:
     except InvalidInputError as error:
         echo(f"no scores: {error}")
         return
-    with atomic_write(run_dir / VOLATILITY_FILE) as temporary:
-        scores.to_csv(temporary)
+    write_file(run_dir / runs.VOLATILITY_FILE, scores.to_csv())
     shown = ", ".join(f"{name} {loss:.3f}" for name, loss in scores["qlike"].items())
     echo(f"QLIKE on unseen bars: {shown}")
 
 
 def _walk_forward(args: argparse.Namespace, is_network: bool, data, run_dir: Path) -> None:
     """Refit on a rolling window; write scores and forecasts of every fold."""
-    from crossattn._io import atomic_write
-    from crossattn.cli._run_folder import WALK_FORWARD_FILE, forecast_table
     from crossattn.figures import png_of
     from crossattn.portfolio.walkforward import walk_forward
     from crossattn.training.distributed import DistributedContext
@@ -366,13 +354,10 @@ def _walk_forward(args: argparse.Namespace, is_network: bool, data, run_dir: Pat
     )
     if not DistributedContext.current().is_main:
         return
-    forecasts = forecast_table(result.predictions, result.timestamps, data.symbols)
-    with atomic_write(run_dir / WALK_FORWARD_FILE) as temporary:
-        forecasts.to_csv(temporary)
-    with atomic_write(run_dir / "figures" / "folds.png") as temporary:
-        temporary.write_bytes(png_of(result.plot()))
-    with atomic_write(run_dir / FOLDS_FILE) as temporary:  # last: marks completion
-        result.folds.to_csv(temporary)
+    forecasts = runs.forecast_table(result.predictions, result.timestamps, data.symbols)
+    write_file(run_dir / runs.WALK_FORWARD_FILE, forecasts.to_csv())
+    write_file(run_dir / "figures" / "folds.png", png_of(result.plot()))
+    write_file(run_dir / FOLDS_FILE, result.folds.to_csv())  # last: marks completion
     echo(f"walk-forward: {len(result.folds)} folds in {run_dir / FOLDS_FILE}")
 
 

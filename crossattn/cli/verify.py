@@ -2,36 +2,35 @@
 
 import argparse
 
+from crossattn.cli import _run_folder as runs
 from crossattn.cli._console import echo
-from crossattn.cli._run_folder import add_folders
+from crossattn.errors import CrossAttentionError
 
 HELP = "audit a run for leaks: change the future, and no earlier forecast may move"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn verify``."""
-    add_folders(parser)
+    runs.add_folders(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Perturb, delete, extend, shuffle and poison the future of bars → features → forecasts."""
     import pandas as pd
 
-    from crossattn.cli._run_folder import load_windows, open_run, read_run_bars
-    from crossattn.errors import CrossAttentionError
     from crossattn.evidence.leakage import audit_leakage
 
-    run = open_run(args.run_dir)
+    run = runs.open_run(args.run_dir)
 
     def forecasts(frames):
-        data = load_windows(run, frames, args.exogenous, include_latest=True)
+        data = runs.load_windows(run, frames, args.exogenous, include_latest=True)
         answers = run.forecast(data)
         names = data.symbols
         if answers.ndim == 3:
             names = [f"{symbol} output {k}" for symbol in names for k in range(answers.shape[2])]
         return pd.DataFrame(answers.reshape(len(data), -1), data.timestamps, names)
 
-    report = audit_leakage(forecasts, read_run_bars(run, args.data, args.time_zone), cuts=4)
+    report = audit_leakage(forecasts, runs.read_run_bars(run, args.data, args.time_zone), cuts=4)
     if not report.passed:
         raise CrossAttentionError(f"the run does not pass the leakage audit; {report}")
     echo(str(report))

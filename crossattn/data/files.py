@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from crossattn._io import atomic_write
+from crossattn._io import write_file
 from crossattn._validation import check_path
 from crossattn.data._bar_file import ReadOptions, read_end, read_frame
 from crossattn.data._columns import find_decimal, parse_numbers
@@ -76,8 +76,7 @@ def write_bars(frames: Mapping[str, Frame], directory: str | os.PathLike) -> lis
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in zip(paths, texts.values(), strict=True):
-            with atomic_write(path) as temporary:
-                temporary.write_bytes(text.encode("ascii"))
+            write_file(path, text.encode("ascii"))
     except OSError as error:
         raise InvalidInputError(f"cannot write bars to {folder}: {error.strerror}") from None
     return paths
@@ -187,11 +186,6 @@ def read_exogenous(path: str | os.PathLike) -> pd.DataFrame:
     -------
     DataFrame
         For ``prepare_cross_attention_data(..., exogenous=...)``; an empty cell is NaN.
-
-    Raises
-    ------
-    InvalidInputError
-        The file is missing or no such table; the message names the line.
 
     Examples
     --------

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 
-from crossattn._io import atomic_write
+from crossattn._io import write_file
 from crossattn.data.file_names import symbol_to_stem
 from crossattn.errors import DamagedFileError, InvalidInputError
 
@@ -81,8 +81,7 @@ class BarCache:
                         if older is not None and list(older.columns) == list(bars.columns):
                             bars = merge_rows(older, bars)
                 data = _encode(bars, {"place": self._place(path), "attrs": attrs})
-                with atomic_write(path) as temporary:
-                    temporary.write_bytes(data)
+                write_file(path, data)
         except OSError as error:
             raise self._unusable(error) from None
 

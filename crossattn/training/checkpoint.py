@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from crossattn._io import atomic_write
+from crossattn._io import write_file
 from crossattn._validation import check_path
 from crossattn.config import ModelConfig
 from crossattn.errors import CrossAttentionError, DamagedFileError, InvalidInputError
@@ -33,8 +33,7 @@ MAX_TENSOR_BYTES = 8 * 2**30
 def write_checksummed_json(path: Path, content: Mapping) -> None:
     """Write ``content`` as JSON with the SHA-256 of its canonical form beside it."""
     checked = {**content, "digest": _digest_of(content)}
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(checked, indent=1) + "\n", encoding="utf-8")
+    write_file(path, json.dumps(checked, indent=1) + "\n")
 
 
 def read_checksummed_json(path: Path) -> dict:
@@ -56,8 +55,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
     data = save(
         {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
     )
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
+    write_file(path, data)
     return hashlib.sha256(data).hexdigest()
 
 

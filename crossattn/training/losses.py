@@ -150,11 +150,6 @@ def resolve_loss(loss: str | Callable[[Tensor, Tensor], Tensor], output_type: st
         (K, 3) and classes (K,). For "portfolio" it gets weights and next-bar simple returns
         (B, N), at consecutive bars, 0 where unknown.
     output_type : str
-
-    Raises
-    ------
-    InvalidInputError
-        No such loss, or it does not take this output.
     """
     if callable(loss):
         return lambda prediction, batch: loss(*_pair(prediction, batch, output_type))

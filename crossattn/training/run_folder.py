@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from crossattn._io import atomic_write
+from crossattn._io import write_file
 from crossattn._validation import check_path
 from crossattn.config import TrainingConfig
 from crossattn.errors import DamagedFileError, InvalidInputError
@@ -123,8 +123,7 @@ class RunFolder:
         lines = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
         history = self.path / HISTORY
         if not history.exists() or history.read_bytes() != lines:
-            with atomic_write(history) as temporary:
-                temporary.write_bytes(lines)
+            write_file(history, lines)
 
     def save(self, progress: Progress, tensors: Mapping[str, torch.Tensor], mark: dict) -> None:
         """Write a checkpoint and drop the one before it."""
