@@ -88,18 +88,30 @@ def check_path(name: str, value: object) -> Path:
 
 
 def check_array(
-    name: str, value: object, shape: tuple[int | None, ...], dtype: type = np.float64
+    name: str, value: object, shape: tuple[int | None, ...] | None, dtype: type = np.float64
 ) -> np.ndarray:
-    """Return ``value`` as floats of a shape, None where any length will do, or refuse it."""
+    """Return ``value`` as floats of a shape, None where any will do, or refuse it."""
     try:
         array = np.asarray(value, dtype=dtype)
     except (TypeError, ValueError):
         raise InvalidInputError(f"{name} must hold numbers, got {value!r}") from None
+    if shape is None:
+        return array
     fits = len(shape) == array.ndim
     if not fits or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
         wanted = str(shape).replace("None", "any")
         raise InvalidInputError(f"{name} must have shape {wanted}, got {array.shape}")
     return array
+
+
+def check_same_shape(*, dims: Collection[int] = (), **given: object) -> list[np.ndarray]:
+    """Return arrays of floats, or refuse other shapes than one, with so many axes if given."""
+    arrays = [check_array(name, x, None) for name, x in given.items()]
+    shapes = [array.shape for array in arrays]
+    if len(set(shapes)) > 1 or arrays[0].ndim not in (dims or (arrays[0].ndim,)):
+        names, got = (" and ".join(map(str, each)) for each in (given, shapes))
+        raise InvalidInputError(f"{names} must have one shape, got {got}")
+    return arrays
 
 
 def check_time_zone(name: str, value: object) -> str:

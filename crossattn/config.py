@@ -205,13 +205,7 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping) -> ModelConfig:
-        """Build a configuration from :meth:`to_dict`'s values, refusing names it does not know.
-
-        Raises
-        ------
-        InvalidInputError
-            A name is unknown, a required one is missing, or a value is wrong.
-        """
+        """Build a configuration from :meth:`to_dict`'s values, refusing names it does not know."""
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:

@@ -4,6 +4,9 @@ Whatever a bad input, a server or a damaged file causes is a :class:`CrossAttent
 command line turns each into one line and exit code 2. Anything else that escapes is a defect.
 """
 
+from importlib import import_module
+from types import ModuleType
+
 
 class CrossAttentionError(Exception):
     """Base of every error that a caller can cause or must handle.
@@ -35,6 +38,15 @@ class MissingDependencyError(CrossAttentionError, ImportError):
 
 class CrossAttentionWarning(UserWarning):
     """Something was left out or replaced, by name, and the result is still right."""
+
+
+def import_optional(module: str, caller: str, extra: str) -> ModuleType:
+    """Import a module of an optional package, or raise how to install it."""
+    try:
+        return import_module(module)
+    except ImportError:
+        text = f"{caller} needs {module.split('.')[0]}: pip install 'crossattn[{extra}]'"
+        raise MissingDependencyError(text) from None
 
 
 def __getattr__(name: str):

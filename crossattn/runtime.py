@@ -32,11 +32,6 @@ def scaled_size(full: int, minimum: int = 1) -> int:
     minimum : int
         Lower bound of the result.
 
-    Raises
-    ------
-    InvalidInputError
-        ``CROSSATTN_SIZE`` is not a positive number.
-
     Examples
     --------
     >>> scaled_size(20_000)

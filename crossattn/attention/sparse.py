@@ -10,7 +10,7 @@ from torch import Tensor
 
 from crossattn._validation import check_int
 from crossattn.attention.functional import masked_softmax
-from crossattn.errors import InvalidInputError, MissingDependencyError
+from crossattn.errors import InvalidInputError, import_optional
 
 
 def top_k_softmax(scores: Tensor, mask: Tensor | None = None, *, k: int) -> Tensor:
@@ -82,15 +82,10 @@ def entmax(scores: Tensor, mask: Tensor | None = None, *, alpha: float = 1.5) ->
     >>> entmax(torch.tensor([[0.0, 2.0, 2.0]]))
     tensor([[0.0000, 0.5000, 0.5000]])
     """
-    try:
-        from entmax import entmax15, sparsemax
-    except ImportError:
-        raise MissingDependencyError(
-            "sparse attention needs the package entmax: pip install 'crossattn[book]'"
-        ) from None
+    package = import_optional("entmax", "sparse attention", "book")
     if alpha not in (1.5, 2.0):
         raise InvalidInputError(f"alpha must be 1.5 (entmax) or 2 (sparsemax), got {alpha!r}")
-    project = entmax15 if alpha == 1.5 else sparsemax
+    project = package.entmax15 if alpha == 1.5 else package.sparsemax
     if mask is None:
         return project(scores, dim=-1)
     # Far below every allowed score, yet small enough that the sorting inside stays exact.

@@ -18,11 +18,6 @@ def symbol_to_stem(symbol: str) -> str:
     ``%XX``, a UTF-8 byte. So no symbol leaves its folder, and two symbols that differ only in case
     stay two files where the file system does not tell them apart.
 
-    Raises
-    ------
-    InvalidInputError
-        The symbol is not a non-empty text, or its name would be too long for a file system.
-
     Examples
     --------
     >>> symbol_to_stem("BTCUSDT"), symbol_to_stem("^gspc"), symbol_to_stem("../X")

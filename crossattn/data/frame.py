@@ -57,9 +57,6 @@ def check_frame(frame: Frame, symbol: str = "frame") -> Frame:
         are infinite, not positive, or outside of low to high; no close at all; a close that is
         known before its bar opens.
 
-    Notes
-    -----
-
     Examples
     --------
     >>> opens = pd.date_range("2024-01-01", periods=2, freq="h", tz="Europe/Berlin")
@@ -110,11 +107,6 @@ def to_pandas(table: object, name: str) -> pd.DataFrame:
     DataFrame
         A pandas DataFrame is returned as it is.
 
-    Raises
-    ------
-    InvalidInputError
-        It is no table, or its values cannot be converted.
-
     Examples
     --------
     >>> import pyarrow as pa
@@ -160,11 +152,6 @@ def check_frames(frames: Mapping[str, Frame]) -> Frames:
     frames : mapping of str to DataFrame
         At least one symbol; each frame as :func:`check_frame` wants it.
 
-    Raises
-    ------
-    InvalidInputError
-        The mapping is empty or no mapping, a symbol is not a non-empty text, a frame is wrong.
-
     Examples
     --------
     >>> check_frames({})
@@ -203,9 +190,6 @@ def close_times(frame: Frame, symbol: str = "frame") -> pd.DatetimeIndex:
     ------
     InvalidInputError
         A single bar without ``close_time``: it has no spacing.
-
-    Notes
-    -----
 
     Examples
     --------

@@ -109,11 +109,6 @@ def as_panel(data: Frames | Panel, *, how: str = "outer") -> Panel:
     DataFrame
         A Panel as :func:`crossattn.align_panel` makes it.
 
-    Raises
-    ------
-    InvalidInputError
-        Neither shape, or a value that no bar can have.
-
     Examples
     --------
     >>> as_panel([1, 2])

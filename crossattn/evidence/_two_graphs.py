@@ -87,11 +87,6 @@ class TwoGraphDetector:
         TwoGraphDetector
             This object; ``graphs_`` is the array (2, N, N, max_lag) of coefficients, follower by
             leader by lag, ``noise_`` the variance of each asset's standardised surprise.
-
-        Raises
-        ------
-        InvalidInputError
-            There are fewer rows than coefficients of one follower.
         """
         self.symbols_ = list(returns.columns)
         target, past = self._design(returns)

@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import softmax
 
-from crossattn._validation import check_choice
+from crossattn._validation import check_choice, check_same_shape
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import long_run_covariance, newey_west_lags
-from crossattn.evidence.volatility import LEAST_ROWS, check_reference, gain_over
+from crossattn.evidence.volatility import LEAST_ROWS, check_reference, score_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,11 +52,6 @@ def to_signals(
         By symbol: ``signal``, ``strength`` (size of the return or weight, or probability of the
         class) and ``target_weight`` (the weight itself, or the signed strengths scaled to a gross
         exposure of 1; all 0 where every signal is neutral).
-
-    Raises
-    ------
-    InvalidInputError
-        The shape does not fit, or the output type is unknown.
 
     Examples
     --------
@@ -108,11 +103,6 @@ def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10
         One row per bin: ``predicted`` (mean probability), ``observed`` (frequency), ``low`` and
         ``high`` (95 % Wilson interval of it) and ``count``.
 
-    Raises
-    ------
-    InvalidInputError
-        Shapes differ, probabilities outside of [0, 1], or fewer cells than bins.
-
     Notes
     -----
     Assets that move together and overlapping horizons make the intervals too narrow: thin the
@@ -128,9 +118,7 @@ def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10
     >>> table["observed"].tolist()
     [0.0, 1.0]
     """
-    p, happened = np.asarray(probability, float), np.asarray(happened, float)
-    if p.shape != happened.shape:
-        raise InvalidInputError(f"happened must have shape {p.shape}, got {happened.shape}")
+    p, happened = check_same_shape(probability=probability, happened=happened)
     known = np.isfinite(p) & np.isfinite(happened)
     p, happened = p[known], happened[known]
     if len(p) < n_bins or n_bins < 1:
@@ -186,12 +174,6 @@ def calibration_error(
     Returns
     -------
     Calibration
-
-    Raises
-    ------
-    InvalidInputError
-        Shapes differ, probabilities outside of [0, 1], fewer cells than bins, or fewer than eight
-        rows.
 
     Notes
     -----
@@ -268,11 +250,6 @@ def score_classes(
         (least of the classes' p-values times K); ``gain``, ``t`` and ``p_value`` of
         :func:`.diebold_mariano`: log loss of the reference less that of the row.
 
-    Raises
-    ------
-    InvalidInputError
-        Shapes differ, a row does not add up to 1, or the reference is none of the forecasts.
-
     Examples
     --------
     >>> rng = np.random.default_rng(0)
@@ -305,16 +282,11 @@ def score_classes(
             )
             for k in range(p.shape[2])
         ]
-        row = {
+        rows[name] = {
             "log_loss": np.nanmean(losses[name]),
             "accuracy": (p.argmax(axis=2) == label)[known].mean(),
             "ece": np.mean([part.error for part in parts]),
             "ece_by_chance": np.mean([part.by_chance for part in parts]),
             "calibration_p": min(1.0, len(parts) * min(part.p_value for part in parts)),
         }
-        if name != reference:
-            row |= gain_over(losses[reference], losses[name], horizon)
-        rows[name] = row
-    columns = ["log_loss", "accuracy", "ece", "ece_by_chance", "calibration_p"]
-    columns += ["gain", "t", "p_value"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("forecast")
+    return score_table(rows, losses, reference, horizon, "gain", "t", "p_value")

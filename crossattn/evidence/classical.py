@@ -11,7 +11,7 @@ from scipy import stats
 
 from crossattn._validation import check_int
 from crossattn.data.frame import Frames, check_frames, close_times, modal_spacing
-from crossattn.errors import InvalidInputError, MissingDependencyError
+from crossattn.errors import InvalidInputError, import_optional
 from crossattn.evidence.inference import (
     RobustFit,
     newey_west_lags,
@@ -176,14 +176,11 @@ def pcmci(data: CrossAttentionData, *, max_lag: int = 7, alpha: float = 0.05) ->
     Runge, Nowack, Kretschmer, Flaxman and Sejdinovic (2019), "Detecting and quantifying causal
     associations in large nonlinear time series datasets", Science Advances 5(11).
     """
-    try:
-        from tigramite.data_processing import DataFrame
-        from tigramite.independence_tests.robust_parcorr import RobustParCorr
-        from tigramite.pcmci import PCMCI
-    except ImportError:
-        raise MissingDependencyError(
-            'pcmci needs tigramite: pip install "crossattn[bench]"'
-        ) from None
+    import_optional("tigramite.pcmci", "pcmci", "bench")
+    from tigramite.data_processing import DataFrame
+    from tigramite.independence_tests.robust_parcorr import RobustParCorr
+    from tigramite.pcmci import PCMCI
+
     lags, _ = _lags_and_target(data, max_lag)
     n_lags, missing = lags.shape[2], -1e9
     returns = np.nan_to_num(lags[:, :, 0], nan=missing)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from crossattn.evidence.volatility import check_reference, gain_over
+from crossattn.evidence.volatility import GAINS, check_reference, score_table
 from crossattn.windows.covariance import covariance_loss, known_blocks, realised_covariance
 from crossattn.windows.variance import qlike
 
@@ -48,11 +48,6 @@ def score_covariance(
         squared error of a cell), ``minimum variance`` (realised variance of the minimum-variance
         portfolio, shorts allowed) and ``equal weight`` (QLIKE of the equal-weight portfolio).
 
-    Raises
-    ------
-    InvalidInputError
-        Shapes differ, a forecast is not positive definite, or the reference is none of them.
-
     Notes
     -----
     The variance of the minimum-variance portfolio is least for the true covariance, and asks how
@@ -82,16 +77,12 @@ def score_covariance(
         name: _losses(np.where(both, np.asarray(forecast, float), np.nan), actual)
         for name, forecast in forecasts.items()
     }
-    rows = {}
+    tables = {}
     for score in losses[reference]:
-        for name, own in losses.items():
-            row = {"mean": np.nanmean(own[score])}
-            if name != reference:
-                row |= gain_over(losses[reference][score], own[score], horizon)
-            rows[score, name] = row
-    columns = ["mean", "gain", "gain_low", "gain_high", "t", "p_value"]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    return table.rename_axis(["score", "forecast"])
+        own = {name: loss[score] for name, loss in losses.items()}
+        rows = {name: {"mean": np.nanmean(loss)} for name, loss in own.items()}
+        tables[score] = score_table(rows, own, reference, horizon, *GAINS)
+    return pd.concat(tables, names=["score"])
 
 
 def _losses(forecast: np.ndarray, actual: np.ndarray) -> dict[str, np.ndarray]:

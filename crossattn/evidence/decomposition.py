@@ -41,11 +41,6 @@ def connectedness(series: pd.DataFrame, lags: int = 2, horizon: int = 10) -> Con
     -------
     Connectedness
 
-    Raises
-    ------
-    InvalidInputError
-        Fewer than two columns, values that are not finite, or too few rows for the regression.
-
     Notes
     -----
     With shock covariance S and moving-average matrices A_h, the share is proportional to

@@ -46,10 +46,10 @@ def contribution_scores(
     dict of str to ndarray of shape (n_sources,)
         ``p_value``, one-sided, of "this contribution does not predict the return", and its ``t``;
         ``slope`` of the return on the contribution (1 for a calibrated model) and ``slope_error``,
-        clustered by day; ``n_effective``, independent days; ``silent``, whether the contribution
+        clustered by day; ``n_effective``, independent days; ``inactive``, whether the contribution
         does not vary, so that there is no claim; ``tested``, whether there are ten effective days
-        (for a silent source: days of the follower). p is 1, and t and slope are 0, where the
-        source is silent or not tested.
+        (for an inactive source: days of the follower). p is 1, and t and slope are 0, where the
+        source is inactive or not tested.
 
     Notes
     -----
@@ -93,7 +93,7 @@ def contribution_scores(
     """
     nothing = {"p_value": 1.0, "t": 0.0, "slope": 0.0, "slope_error": np.nan, "n_effective": 0.0}
     result = {name: np.full(parts.shape[1], x) for name, x in nothing.items()}
-    result |= {"silent": result["p_value"] > 0, "tested": result["p_value"] < 0}
+    result |= {"inactive": result["p_value"] > 0, "tested": result["p_value"] < 0}
     known = (stops >= 0) & np.isfinite(closes[starts]) & np.isfinite(closes[stops])
     known &= np.isfinite(parts).all(axis=1)
     if known.sum() < 2 * ROWS_PER_REGRESSOR:
@@ -135,7 +135,7 @@ def contribution_scores(
     slope = scores.sum(axis=0) / energy
     explained = np.zeros_like(scores)  # what a slope of this size explains of each day's score
     np.add.at(explained, block[np.searchsorted(step, first)], residual**2 * slope)
-    result["silent"][active] = False
+    result["inactive"][active] = False
     result["n_effective"][:] = n_effective[-1]
     result["n_effective"][active] = n_effective[:-1]
     result["tested"] = result["n_effective"] >= MIN_EFFECTIVE
@@ -268,6 +268,7 @@ def robust_regression(
     target : array-like of shape (n,)
         Finite numbers.
     regressors : array-like of shape (n, n_regressors)
+        More rows than coefficients.
     lags : int
         Autocovariances counted, with the triangular (Bartlett) kernel; 0 is White's estimator.
     leverage : bool
@@ -279,11 +280,6 @@ def robust_regression(
     RobustFit
         ``freedom`` is Satterthwaite's count of the rows that carry most of the error,
         ``2 (sum s²)² / (sum s⁴ - (sum s²)² / n)`` for the score ``s`` of each row.
-
-    Raises
-    ------
-    InvalidInputError
-        No more rows than coefficients.
 
     References
     ----------
@@ -343,11 +339,6 @@ def benjamini_hochberg(p_values: ArrayLike) -> np.ndarray:
     -------
     ndarray
         Same shape, in the same order.
-
-    Raises
-    ------
-    InvalidInputError
-        A value is NaN or outside of [0, 1].
 
     References
     ----------

@@ -99,7 +99,7 @@ class LeadLagReport(PairReport):
         - ``lag``: bars from the leader's bar to the first bar of the horizon, 1 the newest known;
         - ``effect``: change of the follower's return, in its own standard deviations, for one
           standard deviation of the leader's return, or of its ``channel``, at that lag;
-        - ``p_value``: valid after the choice of lag and channel; 1 where untestable or silent;
+        - ``p_value``: valid after the choice of lag and channel; 1 where untestable or inactive;
         - ``q_value``: over tested pairs of which the model claims anything, 1 elsewhere;
         - ``significant``: ``q_value <= alpha``;
         - ``channel``: what about the leader carries the lead, such as ``"return"``;
@@ -260,7 +260,7 @@ def analyze_lead_lag_relationships(
     LeadLagReport
         ``.details`` adds ``slope`` (of the return on the contribution: 1 for a calibrated model,
         0 for an idle source) with its ``slope_error``, ``t``, ``effect_low`` and ``effect_high``
-        (95 %), and ``silent``, whether the model attributes nothing to the pair.
+        (95 %), and ``inactive``, whether the model attributes nothing to the pair.
 
     Raises
     ------
@@ -390,7 +390,7 @@ def _report(
         alpha=alpha,
         method=method,
         n_windows=n_windows,
-        family=matrices["tested"] & ~matrices["silent"],
+        family=matrices["tested"] & ~matrices["inactive"],
         note=note,
         **matrices,
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from crossattn._validation import check_same_shape
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import newey_west_lags, robust_mean_t
 from crossattn.windows.dataset import CrossAttentionData
@@ -69,11 +70,6 @@ def input_drift(reference: dict, data: CrossAttentionData) -> pd.DataFrame:
         A row per symbol and feature, largest shift first: ``symbol``, ``feature``, ``psi``,
         ``n_effective`` (independent values among the new ones), ``outside`` (share of them beyond
         the extremes of training), ``tested`` (at least 20 of them) and ``drifted``.
-
-    Raises
-    ------
-    InvalidInputError
-        A symbol, feature or series of the reference is missing.
 
     Notes
     -----
@@ -137,11 +133,6 @@ def live_coefficient(
         Of ranks across assets in each window; with fewer than five assets, of each asset's ranks
         over time.
 
-    Raises
-    ------
-    InvalidInputError
-        The arrays differ in shape.
-
     References
     ----------
     Grinold and Kahn (1999), "Active Portfolio Management". Newey and West (1987), Econometrica 55.
@@ -154,11 +145,7 @@ def live_coefficient(
     >>> bool(abs(live.value - 0.3) < 3 * live.error)
     True
     """
-    forecasts, targets = np.asarray(forecasts, float), np.asarray(targets, float)
-    if forecasts.shape != targets.shape or forecasts.ndim != 2:
-        raise InvalidInputError(
-            f"forecasts and targets must be (n, N), got {forecasts.shape} and {targets.shape}"
-        )
+    forecasts, targets = check_same_shape(dims=(2,), forecasts=forecasts, targets=targets)
     known = np.isfinite(forecasts) & np.isfinite(targets)
     is_pooled = forecasts.shape[1] < CROSS_SECTION
     usable = known.sum(axis=1) >= (1 if is_pooled else CROSS_SECTION)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn._validation import check_float, check_int
-from crossattn.errors import InvalidInputError, MissingDependencyError
+from crossattn.errors import InvalidInputError, import_optional
 from crossattn.evidence._two_graphs import TwoGraphDetector, scale_by_volatility
 
 __all__ = [
@@ -200,12 +200,7 @@ def hindsight_change_points(score: pd.Series, *, penalty: float = 10.0) -> pd.Da
     Killick, R., Fearnhead, P. and Eckley, I. (2012), "Optimal Detection of Changepoints With a
     Linear Computational Cost".
     """
-    try:
-        import ruptures
-    except ImportError:
-        raise MissingDependencyError(
-            "change points need the package ruptures: pip install 'crossattn[book]'"
-        ) from None
+    ruptures = import_optional("ruptures", "hindsight_change_points", "book")
     values = np.asarray(score, float)
     if values.ndim != 1 or len(values) < 2 * SHORTEST or not np.isfinite(values).all():
         raise InvalidInputError(

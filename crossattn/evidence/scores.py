@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from crossattn._validation import check_choice
+from crossattn._validation import check_choice, check_same_shape
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import long_run_covariance, newey_west_lags
 from crossattn.evidence.volatility import LEAST_ROWS, diebold_mariano
@@ -27,11 +27,6 @@ def correlation(forecast: ArrayLike, actual: ArrayLike) -> float:
     float
         Pearson correlation over cells; 0 where one of them does not vary.
 
-    Raises
-    ------
-    InvalidInputError
-        The shapes differ.
-
     Examples
     --------
     >>> correlation([[1.0, 2.0], [3.0, np.nan]], [[2.0, 4.0], [6.0, 8.0]])
@@ -39,9 +34,7 @@ def correlation(forecast: ArrayLike, actual: ArrayLike) -> float:
     >>> correlation([[0.0, 0.0]], [[1.0, 2.0]])
     0.0
     """
-    a, b = np.asarray(forecast, float), np.asarray(actual, float)
-    if a.shape != b.shape:
-        raise InvalidInputError(f"forecast and actual differ in shape: {a.shape} and {b.shape}")
+    a, b = check_same_shape(forecast=forecast, actual=actual)
     known = np.isfinite(a) & np.isfinite(b)
     a, b = a[known], b[known]
     if a.size < 2:

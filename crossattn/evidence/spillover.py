@@ -3,6 +3,8 @@
 Built in chapter: Forecasting risk.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -17,7 +19,7 @@ METHOD = "contributions to log volatility on held-out bars, beyond own and commo
 HALF_LIVES = (1.5, 5.0, 21.0, 63.0)  # of the own and common log variances that are allowed for
 FEWEST_OTHERS = 3  # other assets from which a common volatility can be told from a leader's
 RATIO_LIMIT = 12.0  # of realised to forecast variance, so that one jump decides nothing
-SILENT = 1e-9
+NEGLIGIBLE = 1e-9  # contribution that counts as none
 MOST_VARYING = 2  # other assets at most whose variances are allowed for one by one
 NEWEST, JUMP_LIMIT = 12, 16.0  # squared returns that are, at most in units of a slow variance
 ROWS_PER_COLUMN = 20
@@ -41,7 +43,7 @@ def spillover_scores(
     sources : tuple of str
     table : DataFrame
         One row a follower; in every cell an array over sources: ``p_value`` (one-sided), ``t``,
-        ``slope``, ``lag``, ``channel``, ``effect``, ``n_effective``, ``tested``, ``silent``.
+        ``slope``, ``lag``, ``channel``, ``effect``, ``n_effective``, ``tested``, ``inactive``.
 
     Notes
     -----
@@ -80,13 +82,20 @@ def spillover_scores(
             measured.total[known, k].astype(float),
             np.concatenate(controls, axis=1),
             data.horizon,
-            logs[known],
-            variances[known] / forecast[known, i, None, None] ** 2,
-            i,
+            _Assets(logs[known], variances[known] / forecast[known, i, None, None] ** 2, i),
         )
         row["effect"] = measured.response[k] * row["slope"]
         rows.append(row | {"lag": measured.lag[k], "channel": measured.channel[k]})
     return measured.sources, pd.DataFrame(rows)
+
+
+class _Assets(NamedTuple):
+    """Variances of all assets, from which a spillover to a follower must be told apart."""
+
+    logs: np.ndarray  # (n, n_assets, K): exponential log variances
+    #: (n, n_assets, K + L): these and the newest squared returns, over the forecast variance
+    variances: np.ndarray
+    follower: int
 
 
 def _scores(
@@ -94,35 +103,30 @@ def _scores(
     parts: np.ndarray,
     controls: np.ndarray,
     horizon: int,
-    logs: np.ndarray | None = None,
-    variances: np.ndarray | None = None,
-    follower: int = -1,
+    assets: _Assets | None = None,
 ) -> dict[str, np.ndarray]:
-    """Score test of each column of ``parts``, contributions to log volatility.
-
-    ``logs`` (n, n_assets, K) are the assets' exponential log variances, and ``variances``
-    (n, n_assets, K + L) these variances and the newest squared returns, over the forecast variance.
-    """
+    """Score test of each column of ``parts``, contributions to log volatility."""
     n, n_sources = parts.shape
     out = {name: np.zeros(n_sources) for name in ("t", "slope", "n_effective")}
     out |= {"p_value": np.ones(n_sources), "tested": np.zeros(n_sources, bool)}
     parts = parts - parts.mean(axis=0) if n else parts
-    out["silent"] = (np.abs(parts) < SILENT).all(axis=0)
+    out["inactive"] = (np.abs(parts) < NEGLIGIBLE).all(axis=0)
     if n < MIN_EFFECTIVE * horizon or n <= parts.shape[1] + controls.shape[1] + 1:
         return out
     scale = controls.std(axis=0) + 1e-300
     scale[0] = 1.0
     controls = controls / scale
-    if logs is not None:
+    if assets is not None:
+        logs, variances, follower = assets
         n_assets, n_means = logs.shape[1:]
         exponential = variances[:, :, :n_means]
         relative = [exponential[:, follower]]
         if n_assets > FEWEST_OTHERS:
             relative.append(np.delete(exponential, follower, axis=1).mean(axis=1))
-    for j in np.flatnonzero(~out["silent"]):
+    for j in np.flatnonzero(~out["inactive"]):
         growth = np.exp(2 * parts[:, j, None])  # of the forecast variance by j
         columns = [np.delete(parts, j, axis=1)]
-        if logs is not None:
+        if assets is not None:
             chosen = _most_varying(parts[:, :n_assets], {j, follower})
             columns += [
                 value * growth for value in (*relative, *variances[:, chosen].swapaxes(0, 1))

@@ -12,9 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from crossattn._validation import check_float
+from crossattn._validation import check_float, check_same_shape
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.volatility import check_reference, coverage_test, diebold_mariano, gain_over
+from crossattn.evidence.volatility import (
+    check_reference,
+    coverage_test,
+    diebold_mariano,
+    score_table,
+)
 
 
 def pinball_loss(quantiles: ArrayLike, actual: ArrayLike, levels: ArrayLike) -> np.ndarray:
@@ -25,17 +30,12 @@ def pinball_loss(quantiles: ArrayLike, actual: ArrayLike, levels: ArrayLike) -> 
     quantiles : array-like of shape (..., Q)
     actual : array-like of shape (...)
     levels : array-like of shape (Q,)
-        Probabilities.
+        Probabilities, inside (0, 1).
 
     Returns
     -------
     ndarray of shape (..., Q)
         In the unit of ``actual``, NaN where either is unknown.
-
-    Raises
-    ------
-    InvalidInputError
-        Shapes do not fit, or a level is outside of (0, 1).
 
     References
     ----------
@@ -75,11 +75,6 @@ def tail_loss(
     ndarray
         NaN where anything is unknown. Least in the mean at the true pair; differences between two
         forecasts do not depend on the unit of returns.
-
-    Raises
-    ------
-    InvalidInputError
-        Shapes differ, or a shortfall is not below 0.
 
     References
     ----------
@@ -132,11 +127,6 @@ def shortfall_test(
     Returns
     -------
     Shortfall
-
-    Raises
-    ------
-    InvalidInputError
-        Shapes differ, a shortfall is not below 0, or fewer than eight rows are known.
 
     Notes
     -----
@@ -200,11 +190,6 @@ def score_tails(
         ``pinball`` and ``loss`` (:func:`pinball_loss`, :func:`tail_loss`); ``gain``, ``t`` and
         ``p_value`` of :func:`.diebold_mariano`: loss of the reference less that of the row.
 
-    Raises
-    ------
-    InvalidInputError
-        Shapes differ, a shortfall is not below 0, or the reference is none of the forecasts.
-
     Examples
     --------
     >>> returns = np.random.default_rng(0).standard_normal((2000, 3))
@@ -227,7 +212,7 @@ def score_tails(
         columns = hits.reshape(len(hits), -1).T
         single = [coverage_test(hit[np.isfinite(hit)], level) for hit in columns]
         short = shortfall_test(var, shortfall, actual, level, horizon=horizon)
-        row = {
+        rows[name] = {
             "share": np.nanmean(hits),
             "share_p": share.p_value,
             "kupiec": np.mean([test.unconditional_p < 0.05 for test in single]),
@@ -238,12 +223,7 @@ def score_tails(
             "pinball": np.nanmean(pinball_loss(var[..., None], actual, [level])),
             "loss": np.nanmean(losses[name]),
         }
-        if name != reference:
-            row |= gain_over(losses[reference], losses[name], horizon)
-        rows[name] = row
-    columns = ["share", "share_p", "kupiec", "christoffersen", "both", "z", "z_p"]
-    columns += ["pinball", "loss", "gain", "t", "p_value"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("forecast")
+    return score_table(rows, losses, reference, horizon, "gain", "t", "p_value")
 
 
 def score_quantiles(
@@ -281,11 +261,6 @@ def score_quantiles(
         ``gain``, ``t`` and ``p_value`` of :func:`.diebold_mariano`: loss of the reference less that
         of the row.
 
-    Raises
-    ------
-    InvalidInputError
-        Shapes differ, or the reference is none of the forecasts.
-
     Examples
     --------
     >>> actual = np.random.default_rng(0).standard_normal((3000, 2))
@@ -315,23 +290,16 @@ def score_quantiles(
         row = {"pinball": np.nanmean(losses[name])}
         row |= {level: np.nanmean(below[..., k]) for k, level in enumerate(levels)}
         row["worst_p"] = min(1.0, len(levels) * min(test.p_value for test in tests))
-        if name != reference:
-            row |= gain_over(losses[reference], losses[name], horizon)
         rows[name] = row
-    columns = ["pinball", *levels, "worst_p", "gain", "t", "p_value"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("forecast")
+    return score_table(rows, losses, reference, horizon, "gain", "t", "p_value")
 
 
 def _same_shape(
     value_at_risk: ArrayLike, shortfall: ArrayLike, returns: ArrayLike
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> list[np.ndarray]:
     """Return all three as arrays of one shape, the shortfall below 0."""
-    parts = tuple(np.asarray(x, float) for x in (value_at_risk, shortfall, returns))
-    if len({part.shape for part in parts}) > 1 or parts[0].ndim not in (1, 2):
-        raise InvalidInputError(
-            "value_at_risk, shortfall and returns must have one shape, got "
-            + ", ".join(str(part.shape) for part in parts)
-        )
+    parts = {"value_at_risk": value_at_risk, "shortfall": shortfall, "returns": returns}
+    parts = check_same_shape(dims=(1, 2), **parts)
     if (parts[1] >= 0).any():
         raise InvalidInputError("shortfall must be a return below 0")
     return parts

@@ -14,12 +14,13 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import xlogy
 
-from crossattn._validation import check_choice, check_float, check_int
+from crossattn._validation import check_choice, check_float, check_int, check_same_shape
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import long_run_covariance, newey_west_lags
 from crossattn.windows.variance import above_zero, qlike
 
 LEAST_ROWS = 8
+GAINS = ("gain", "gain_low", "gain_high", "t", "p_value")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def diebold_mariano(
     loss, rival_loss : array-like of shape (n,) or (n, n_assets)
         Losses of two forecasts of the same targets in time order, such as ``qlike`` or squared
         errors. Rows are averaged over assets first, as assets err together; cells that are NaN in
-        either are left out of both.
+        either are left out of both; eight rows must be known.
     horizon : int
         Rows over which one target extends.
     lags : int, optional
@@ -54,11 +55,6 @@ def diebold_mariano(
     Returns
     -------
     DieboldMariano
-
-    Raises
-    ------
-    InvalidInputError
-        Shapes differ, or fewer than eight rows are known.
 
     Notes
     -----
@@ -80,11 +76,7 @@ def diebold_mariano(
     >>> test.difference < 0, test.p_value < 0.001
     (True, True)
     """
-    first, second = np.asarray(loss, float), np.asarray(rival_loss, float)
-    if first.shape != second.shape or first.ndim not in (1, 2):
-        raise InvalidInputError(
-            f"loss and rival_loss must have one shape, got {first.shape} and {second.shape}"
-        )
+    first, second = check_same_shape(dims=(1, 2), loss=loss, rival_loss=rival_loss)
     check_int("horizon", horizon)
     difference = first - second
     if difference.ndim == 2:
@@ -186,18 +178,13 @@ def coverage_test(violations: ArrayLike, level: float) -> Coverage:
     Parameters
     ----------
     violations : array-like of bool, shape (n,)
-        Whether the return of each row, in time order, fell below its value at risk.
+        Whether the return of each row, in time order, fell below its value at risk; eight or more.
     level : float
-        Nominal share of violations, such as .01.
+        Nominal share of violations, inside (0, 1), such as .01.
 
     Returns
     -------
     Coverage
-
-    Raises
-    ------
-    InvalidInputError
-        Fewer than eight rows, values other than 0 and 1, or a level outside of (0, 1).
 
     References
     ----------
@@ -252,12 +239,24 @@ def check_reference(
     return check_choice("reference", reference, tuple(forecasts))
 
 
-def gain_over(reference: np.ndarray, losses: np.ndarray, horizon: int) -> dict[str, float]:
-    """Return what losses save of a reference's, with interval and test, by column of a table."""
-    test = diebold_mariano(reference, losses, horizon)
-    low, high = test.interval
-    gain = {"gain": test.difference, "gain_low": low, "gain_high": high}
-    return gain | {"t": test.t, "p_value": test.p_value}
+def score_table(
+    rows: Mapping[str, dict[str, float]],
+    losses: Mapping[str, np.ndarray],
+    reference: str,
+    horizon: int,
+    *gains: str,
+) -> pd.DataFrame:
+    """Make a table of scores, a row a forecast, with what each one's losses save of a reference's.
+
+    ``gains`` are columns: ``gain`` with ``gain_low`` and ``gain_high`` (95 %), ``t``, ``p_value``.
+    """
+    columns = [*rows[reference], *gains]
+    for name in rows:
+        if name != reference:
+            test = diebold_mariano(losses[reference], losses[name], horizon)
+            rows[name] |= {"gain": test.difference, "t": test.t, "p_value": test.p_value}
+            rows[name] |= dict(zip(("gain_low", "gain_high"), test.interval, strict=True))
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("forecast")
 
 
 def score_volatility(
@@ -289,11 +288,6 @@ def score_volatility(
         ``t`` and ``p_value`` of :func:`diebold_mariano`: QLIKE of the reference less that of the
         row, with its 95 % interval (NaN for the reference itself).
 
-    Raises
-    ------
-    InvalidInputError
-        Shapes differ, or the reference is none of the forecasts.
-
     Examples
     --------
     >>> rng = np.random.default_rng(0)
@@ -314,26 +308,17 @@ def score_volatility(
         missed = actual**2 - forecast**2
         spread = actual**2 - np.nanmean(actual**2)
         unbiased = mincer_zarnowitz(forecast, actual, horizon)
-        row = {
+        rows[name] = {
             "qlike": np.nanmean(losses[name]),
             "mse_log": np.nanmean((2 * np.log(above_zero(actual) / forecast)) ** 2),
             "r_squared": 1 - np.nansum(missed**2) / np.nansum(spread**2),
             "slope": unbiased.slope,
             "unbiased_p": unbiased.p_value,
         }
-        if name != reference:
-            row |= gain_over(losses[reference], losses[name], horizon)
-        rows[name] = row
-    columns = ["qlike", "mse_log", "r_squared", "slope", "unbiased_p"]
-    columns += ["gain", "gain_low", "gain_high", "t", "p_value"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("forecast")
+    return score_table(rows, losses, reference, horizon, *GAINS)
 
 
 def _pair(forecast: ArrayLike, realised: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return both as (n, N) arrays of one shape."""
-    pair = [np.asarray(x, float) for x in (forecast, realised)]
-    if pair[0].shape != pair[1].shape or pair[0].ndim not in (1, 2):
-        raise InvalidInputError(
-            f"forecast and realised must have one shape, got {pair[0].shape} and {pair[1].shape}"
-        )
+    pair = check_same_shape(dims=(1, 2), forecast=forecast, realised=realised)
     return pair[0].reshape(len(pair[0]), -1), pair[1].reshape(len(pair[1]), -1)

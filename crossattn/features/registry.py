@@ -205,11 +205,6 @@ FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
 def resolve_features(features: str | Sequence[str]) -> tuple[str, ...]:
     """Validate feature names and expand groups (``"calendar"``), keeping the order.
 
-    Raises
-    ------
-    InvalidInputError
-        `features` is empty, repeats a name, or holds one that does not exist.
-
     Examples
     --------
     >>> resolve_features(["log_return", "calendar"])

@@ -55,13 +55,7 @@ class LagBody(nn.Module):
         self.follow(config)
 
     def follow(self, config: ModelConfig) -> None:
-        """Take the channels' names and the horizon from a configuration.
-
-        Raises
-        ------
-        InvalidInputError
-            No channel is called ``log_return``.
-        """
+        """Take the channels' names and the horizon from a configuration."""
         self.preprocessor.name_channels(config.channels)
         # a position is held for one step, whatever the horizon
         self.ahead = 1 if config.output_type == "portfolio" else config.horizon or 1

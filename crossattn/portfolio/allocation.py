@@ -34,11 +34,6 @@ def weights_from_scores(
         Scores cut at ±max_position, then scaled *down* where their absolute sum exceeds 1; the rest
         is cash. NaN where the score is.
 
-    Raises
-    ------
-    InvalidInputError
-        ``max_position`` is not positive, or a score is infinite.
-
     Examples
     --------
     >>> weights_from_scores(np.array([1e-6, -0.3, 0.9]), max_position=0.5)

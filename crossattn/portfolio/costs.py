@@ -20,7 +20,7 @@ WINDOW = 20  # bars of the mean volume, and of the volatility where it is not gi
 
 @dataclass(frozen=True)
 class Costs:
-    """Everything that trading and holding cost beyond the proportional fee.
+    """Everything that trading and holding cost beyond the proportional fee; all at least 0.
 
     Parameters
     ----------
@@ -38,11 +38,6 @@ class Costs:
         Rate per year that positive cash earns; the proceeds of short sales count as cash.
     margin_rate : float
         Rate per year that negative cash pays.
-
-    Raises
-    ------
-    InvalidInputError
-        A value is negative, infinite or NaN, or a fraction is 1 or more.
 
     Notes
     -----

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from crossattn._validation import check_bool, check_float
-from crossattn.errors import InvalidInputError, MissingDependencyError
+from crossattn.errors import InvalidInputError, import_optional
 
 if TYPE_CHECKING:
     import cvxpy
@@ -44,11 +44,6 @@ class Limits:
         for others) or one number for all assets: ``{"beta": (betas, 0, 0)}`` is beta neutral,
         ``{"net": (1, -0.1, 0.1)}`` nearly dollar neutral, ``{"invested": (1, 1, 1)}`` fully
         invested.
-
-    Raises
-    ------
-    InvalidInputError
-        A limit is negative, NaN or of a wrong kind, sectors are missing, or low exceeds high.
 
     Examples
     --------
@@ -137,7 +132,7 @@ class Limits:
 
     def check(self, symbols: Sequence[str]) -> None:
         """Raise, naming a smallest set of limits that cannot hold together, if there is one."""
-        cvxpy = import_cvxpy("Limits")
+        cvxpy = import_optional("cvxpy", "Limits", "data")
         chosen, rows = cvxpy.Variable(len(symbols)), self._rows(symbols)
 
         def feasible(some: list[tuple]) -> bool:
@@ -196,16 +191,6 @@ class Limits:
         return rows
 
 
-def import_cvxpy(caller: str):
-    """Return cvxpy, or raise what to install."""
-    try:
-        import cvxpy
-    except ImportError:
-        message = f'{caller} needs cvxpy: pip install "crossattn[data]"'
-        raise MissingDependencyError(message) from None
-    return cvxpy
-
-
 def _by_name(argument: str, value: float | Mapping, names: Sequence[str]) -> dict[str, float]:
     """Return a number for every name, or a mapping whose names are known."""
     if not isinstance(value, Mapping):
@@ -224,7 +209,7 @@ def _kept(weights: np.ndarray, rows: list[tuple]) -> bool:
 
 def _solver(rows: list[tuple], n_assets: int) -> Callable:
     """Return a function of (wanted, known), (N,) each: the nearest weights, None without any."""
-    cvxpy = import_cvxpy("Limits")
+    cvxpy = import_optional("cvxpy", "Limits", "data")
     chosen, target = cvxpy.Variable(n_assets), cvxpy.Parameter(n_assets)
     waiting, held = cvxpy.Parameter(n_assets, nonneg=True), cvxpy.Parameter(n_assets)
     kept = [*_constraints(chosen, rows), cvxpy.multiply(waiting, chosen) == held]

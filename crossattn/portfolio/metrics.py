@@ -106,11 +106,6 @@ def infer_periods_per_year(index: pd.Index) -> float:
         market that rests at weekends: 252 days of its bars a day. Anything else, such as the union
         of several markets' clocks: the bars that the elapsed time really had, times 365.25 days.
 
-    Raises
-    ------
-    InvalidInputError
-        The index has no times, or fewer than two.
-
     Notes
     -----
     From two weeks on the hours of the week decide: a market rests at weekends where 40 hours of the

@@ -8,9 +8,9 @@ import contextlib
 import numpy as np
 
 from crossattn._validation import check_array, check_bool, check_float
-from crossattn.errors import InvalidInputError
+from crossattn.errors import InvalidInputError, import_optional
 from crossattn.portfolio._inputs import check_covariance
-from crossattn.portfolio.limits import Limits, import_cvxpy
+from crossattn.portfolio.limits import Limits
 
 SOLVER_ROUNDING = 1e-6
 
@@ -92,7 +92,7 @@ def mean_variance_weights(
     check_float("max_position", max_position, above=0)
     if np.linalg.eigvalsh((covariance + covariance.T) / 2)[0] < -1e-12 * np.trace(covariance):
         raise InvalidInputError("covariance must be positive semi-definite")
-    cvxpy = import_cvxpy("mean_variance_weights")
+    cvxpy = import_optional("cvxpy", "mean_variance_weights", "data")
     weights = cvxpy.Variable(assets)
     size = max(np.abs(forecast).max(initial=0.0), risk_aversion * np.diag(covariance).mean())
     scale = 1 / max(size, 1e-12)  # brings the objective near 1, also without any forecast

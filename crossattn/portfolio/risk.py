@@ -27,11 +27,6 @@ def diversification_ratio(weights: np.ndarray, covariance: np.ndarray) -> float:
         1 where nothing is diversified away or nothing held; √N for N equal, uncorrelated positions.
         A hedged book can go far above √N.
 
-    Raises
-    ------
-    InvalidInputError
-        Shapes disagree, or the covariance is not symmetric and positive semi-definite.
-
     References
     ----------
     Choueifaty and Coignard (2008), "Toward maximum diversification".
@@ -107,11 +102,6 @@ def risk_by_asset(
         worst ``1 - level`` of the bars exceed, and their mean) of the position alone, a bar, in
         fractions of the account; ``volatility_share`` and ``shortfall_share``: what it adds to
         the portfolio's. The shares add up to the portfolio's (Euler): a hedge has a negative one.
-
-    Raises
-    ------
-    InvalidInputError
-        Shapes disagree, fewer than two complete rows, or an infinite return.
 
     References
     ----------

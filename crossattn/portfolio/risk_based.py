@@ -37,11 +37,6 @@ def minimum_variance_weights(covariance: ArrayLike, *, allow_short: bool = False
     ndarray of shape (N,) or (M, N)
         Sum to 1; all 0 where no asset is known.
 
-    Raises
-    ------
-    InvalidInputError
-        A covariance is not symmetric and positive definite.
-
     Notes
     -----
     ``C⁻¹1 / 1'C⁻¹1`` with shorts; without, the same programme over weights of at least 0 by
@@ -83,11 +78,6 @@ def risk_parity_weights(covariance: ArrayLike) -> np.ndarray:
     -------
     ndarray of shape (N,) or (M, N)
         Above 0, sum to 1; 0 for assets unknown.
-
-    Raises
-    ------
-    InvalidInputError
-        A covariance is not symmetric and positive definite.
 
     Notes
     -----
@@ -133,11 +123,6 @@ def inverse_volatility_weights(covariance: ArrayLike) -> np.ndarray:
     ndarray of shape (N,) or (M, N)
         Sum to 1; 0 for assets unknown.
 
-    Raises
-    ------
-    InvalidInputError
-        A covariance is not symmetric and positive definite.
-
     Examples
     --------
     >>> inverse_volatility_weights([[0.04, 0.0], [0.0, 0.01]]).round(3)
@@ -166,12 +151,6 @@ def scale_to_volatility(
     Returns
     -------
     ndarray of the shape of ``weights``
-
-    Raises
-    ------
-    InvalidInputError
-        Shapes disagree, an asset with a weight has no covariance, the target is not above 0, or a
-        covariance is not symmetric and positive definite.
 
     References
     ----------
@@ -218,11 +197,6 @@ def portfolio_bars(frames: Frames, weights: Mapping[str, float] | None = None) -
     -------
     Frame
         A bar a close of any asset held; the first close is 100. Volume is NaN; no costs.
-
-    Raises
-    ------
-    InvalidInputError
-        A weight is below 0, all are 0, or a symbol is unknown.
 
     Examples
     --------

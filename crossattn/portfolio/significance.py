@@ -61,11 +61,6 @@ def sharpe_interval(
     -------
     SharpeInterval
 
-    Raises
-    ------
-    InvalidInputError
-        Fewer than ten returns, or all the same; level, method, lags or n_resamples out of range.
-
     Notes
     -----
     On 500 returns with an autocorrelation of .3, 95 % intervals cover 93 % of the time; with .8, as
@@ -166,11 +161,6 @@ def expected_best_sharpe(n_trials: int, deviation: float) -> float:
     float
         In the units of ``deviation``; 0 for a single trial.
 
-    Raises
-    ------
-    InvalidInputError
-        Less than one trial, or a negative deviation.
-
     References
     ----------
     Bailey and López de Prado (2014), "The deflated Sharpe ratio".
@@ -206,11 +196,6 @@ def deflated_sharpe(
     float
         :func:`probabilistic_sharpe` against what the best of that many strategies without skill
         would show; at .95 and above the choice survives.
-
-    Raises
-    ------
-    InvalidInputError
-        No trials, or one that is not finite.
 
     Notes
     -----

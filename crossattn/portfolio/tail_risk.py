@@ -88,11 +88,6 @@ def forecast_tail(
     TailForecast
         A row uses returns that were known when its forecast was made, and no later ones.
 
-    Raises
-    ------
-    InvalidInputError
-        Shapes differ, a volatility is not above 0, or a setting has a wrong value.
-
     Notes
     -----
     A shared model is too wide for some assets and too narrow for others, for years: on 20 US

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn.data.frame import TIME_UNIT, Frame, check_frame
-from crossattn.errors import CrossAttentionError, InvalidInputError, MissingDependencyError
+from crossattn.errors import CrossAttentionError, InvalidInputError, import_optional
 
 # ISO 10383 code of an exchange -> Yahoo's names of it
 _YAHOO_NAMES = {
@@ -110,11 +110,6 @@ def date_by_sessions(daily: pd.DataFrame, exchange: str = "XNYS", symbol: str = 
     DataFrame
         A Frame with ``close_time``: the bar is known when the session ends, not at midnight.
 
-    Raises
-    ------
-    InvalidInputError
-        The bars are wrong, or no day has a session.
-
     Examples
     --------
     >>> day = pd.DataFrame({"open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": 5.0},
@@ -135,12 +130,7 @@ def date_by_sessions(daily: pd.DataFrame, exchange: str = "XNYS", symbol: str = 
 
 @cache
 def _schedule(exchange: str, first: dt.date, last: dt.date) -> pd.DataFrame:
-    try:
-        import exchange_calendars
-    except ImportError:
-        raise MissingDependencyError(
-            "session times need exchange_calendars: pip install 'crossattn[data]'"
-        ) from None
+    exchange_calendars = import_optional("exchange_calendars", "session_times", "data")
     # a calendar refuses bounds that hold no session, so it gets a margin
     margin = dt.timedelta(days=14)
     try:

@@ -7,13 +7,12 @@ are right.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
-from importlib import import_module
 from types import ModuleType
 
 import pandas as pd
 
 from crossattn.data.frame import PRICE_COLUMNS, Frame, Frames
-from crossattn.errors import InvalidInputError, MissingDependencyError
+from crossattn.errors import InvalidInputError, import_optional
 from crossattn.sources.calendar import date_by_sessions
 
 _STOCK_SECTORS = {
@@ -129,13 +128,7 @@ def _sample(name: str) -> Sample:
 
 
 def _import_package(name: str) -> ModuleType:
-    try:
-        return import_module(name)
-    except ImportError:
-        package = name.split(".")[0]
-        raise MissingDependencyError(
-            f"this sample needs {package}: pip install 'crossattn[data]'"
-        ) from None
+    return import_optional(name, "this sample", "data")
 
 
 def _us_stocks() -> Frames:

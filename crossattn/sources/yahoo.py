@@ -25,7 +25,7 @@ from crossattn.data.frame import (
     check_frame,
 )
 from crossattn.data.gaps import missing_bars
-from crossattn.errors import DamagedFileError, MissingDependencyError, VenueError
+from crossattn.errors import DamagedFileError, VenueError, import_optional
 from crossattn.sources._cache import BarCache
 from crossattn.sources._client import FetchLimits
 from crossattn.sources._downloads import Download, Fetched, Gap, check_symbols, fetch_all
@@ -198,13 +198,8 @@ class _YahooDownload(Download):
 
     def _call_yfinance(self) -> tuple[pd.DataFrame, TradingHours]:
         """Return yfinance's own frame and the trading hours; its errors become ours."""
-        try:
-            import yfinance
-            from yfinance import exceptions
-        except ImportError:
-            raise MissingDependencyError(
-                "Yahoo needs yfinance: pip install 'crossattn[data]'"
-            ) from None
+        yfinance = import_optional("yfinance", "Yahoo", "data")
+        exceptions = import_optional("yfinance.exceptions", "Yahoo", "data")
         # yfinance's end is exclusive, and it dates a day by its midnight, before the session opens
         margin = pd.Timedelta("1D") if self._interval == "1d" else pd.Timedelta(0)
         try:

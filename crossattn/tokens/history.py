@@ -137,14 +137,7 @@ class History:
     def with_bars(
         self, frames: Mapping[str, pd.DataFrame], exogenous: pd.DataFrame | None
     ) -> History:
-        """Return the history with bars that are new, read up to the newest bar given.
-
-        Raises
-        ------
-        InvalidInputError
-            Bars of unknown symbols or of another spacing, bars that have changed since they were
-            read or that are later than can be made good, a wrong frame or exogenous series.
-        """
+        """Return the history with bars that are new, read up to the newest bar given."""
         ticks, owner, values = self._read(frames)
         kept = ticks >= self.ticks[0]  # what is older can be neither compared nor added
         ticks, owner, values = ticks[kept], owner[kept], values[kept]

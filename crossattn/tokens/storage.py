@@ -106,24 +106,12 @@ def save_forecaster(forecaster, directory: Path, **extra) -> None:
 
 
 def is_forecaster(directory: Path) -> bool:
-    """Return whether a folder's ``config.json`` is that of a forecaster.
-
-    Raises
-    ------
-    DamagedFileError
-        The file is missing or damaged.
-    """
+    """Return whether a folder's ``config.json`` is that of a forecaster."""
     return read_checksummed_json(directory / CONFIG_FILE).get("format") == KIND
 
 
 def load_forecaster(cls, directory: Path):
-    """Read what :func:`save_forecaster` wrote.
-
-    Raises
-    ------
-    DamagedFileError
-        A file is missing, damaged, of another format, or its parts do not fit together.
-    """
+    """Read what :func:`save_forecaster` wrote."""
     content = read_checksummed_json(directory / CONFIG_FILE)
     if content.get("format") != KIND:
         raise DamagedFileError(f"{directory / CONFIG_FILE} holds no forecaster of this version")

@@ -152,13 +152,7 @@ def fit_volatility(
     val: np.ndarray,
     tokens_per_follower: int,
 ) -> VolatilityFit:
-    """Fit on the rows ``train``, choose penalties and weights on ``val``, refit on both.
-
-    Raises
-    ------
-    InvalidInputError
-        An asset has too few known targets, or none that is above 0.
-    """
+    """Fit on the rows ``train``, choose penalties and weights on ``val``, refit on both."""
     realised = data.volatility_targets**2
     both = np.concatenate([train, val])
     for symbol, known in zip(data.symbols, np.nansum(realised[both] > 0, axis=0), strict=True):

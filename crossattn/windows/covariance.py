@@ -75,11 +75,6 @@ def covariance_loss(forecast: ArrayLike, realised: ArrayLike) -> np.ndarray:
     ndarray of shape (n,)
         Over the number of known assets; NaN where there is none.
 
-    Raises
-    ------
-    InvalidInputError
-        Shapes differ, or a forecast is not positive definite.
-
     References
     ----------
     Patton and Sheppard (2009), "Evaluating volatility and correlation forecasts", Handbook of

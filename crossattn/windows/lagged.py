@@ -25,11 +25,6 @@ def lagged_log_returns(data: CrossAttentionData, n_lags: int, order: np.ndarray)
     -------
     ndarray of shape (n, n_assets, n_lags), float64
         ``[k, j, l]`` is asset j's log return l bars before the last bar of window k.
-
-    Raises
-    ------
-    InvalidInputError
-        The windows are shorter than ``n_lags``, or hold no log return.
     """
     if n_lags > data.lookback:
         raise InvalidInputError(

@@ -65,12 +65,6 @@ def walk_forward_folds(
     list of Fold
         In time order; a last test part may be shorter than `test_size`.
 
-    Raises
-    ------
-    InvalidInputError
-        `data` is no CrossAttentionData, a size is not a positive integer, the embargo is negative,
-        or there are too few windows.
-
     Notes
     -----
     A target is known one horizon after its window: hence the purge.
@@ -128,12 +122,6 @@ def combinatorial_folds(
     -------
     list of Fold
         One a choice: ``n_blocks`` over ``n_test_blocks``. Neighbouring test blocks are joined.
-
-    Raises
-    ------
-    InvalidInputError
-        Fewer than 2 blocks, not 1 to ``n_blocks - 1`` of them to test, a negative embargo, or too
-        few windows: a block without a window, a fold without training.
 
     Notes
     -----
@@ -193,13 +181,7 @@ def combinatorial_folds(
 def hold_out(
     data: CrossAttentionData, share: float = 0.2
 ) -> tuple[CrossAttentionData, CrossAttentionData]:
-    """Split off the last ``share`` of the windows for validation, purged by the horizon.
-
-    Raises
-    ------
-    InvalidInputError
-        Too few windows for both parts.
-    """
+    """Split off the last ``share`` of the windows for validation, purged by the horizon."""
     first_val = len(data) - max(1, round(share * len(data)))
     last_train = data.count_known_before(first_val)
     if last_train < 1:

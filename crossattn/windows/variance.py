@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.linalg import cho_factor, cho_solve
 
+from crossattn._validation import check_same_shape
 from crossattn.errors import InvalidInputError
 from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.lagged import return_position
@@ -31,11 +32,6 @@ def qlike(forecast: ArrayLike, realised: ArrayLike) -> np.ndarray:
     ndarray
         Loss of each cell, 0 where the forecast is exact, NaN where either is unknown.
 
-    Raises
-    ------
-    InvalidInputError
-        Shapes differ, a forecast is not above 0, or a realised volatility is below 0.
-
     Notes
     -----
     With x = (realised / forecast)². Ranks forecasts as the true variance would, although a
@@ -53,11 +49,7 @@ def qlike(forecast: ArrayLike, realised: ArrayLike) -> np.ndarray:
     >>> qlike([0.01, 0.02], [0.01, 0.01]).round(3).tolist()  # 1/4 - log(1/4) - 1
     [0.0, 0.636]
     """
-    forecast, realised = np.asarray(forecast, float), np.asarray(realised, float)
-    if forecast.shape != realised.shape:
-        raise InvalidInputError(
-            f"forecast and realised differ in shape: {forecast.shape} and {realised.shape}"
-        )
+    forecast, realised = check_same_shape(forecast=forecast, realised=realised)
     if (forecast <= 0).any() or (realised < 0).any():
         raise InvalidInputError("volatilities must be above 0, realised ones not below 0")
     ratio = (above_zero(realised) / forecast) ** 2

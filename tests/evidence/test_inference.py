@@ -203,7 +203,7 @@ def test_a_silent_source_is_no_claim():
     closes, starts, stops, clock, parts = session_market()
     parts[:, 1] = 0.0
     found = contribution_scores(closes, starts, stops, clock, parts)
-    assert found["silent"].tolist() == [False, True, False] and found["tested"].all()
+    assert found["inactive"].tolist() == [False, True, False] and found["tested"].all()
     assert found["p_value"][1] == 1.0
     few = contribution_scores(closes, starts[:39], stops[:39], clock, parts[:39])
     assert not few["tested"].any() and (few["p_value"] == 1).all()

@@ -113,7 +113,7 @@ def test_columns_ranges_and_order(report):
     assert edges["p_value"].is_monotonic_increasing
     assert (edges["significant"] == (edges["q_value"] <= report.alpha)).all()
     assert (edges["channel"] == "return").all() and edges.notna().all(axis=None)
-    claimed = report.details["tested"] & ~report.details["silent"]
+    claimed = report.details["tested"] & ~report.details["inactive"]
     assert (edges["q_value"][claimed] >= edges["p_value"][claimed]).all()
     assert (report.details.loc[~claimed, ["p_value", "q_value"]] == 1).all(axis=None)
     assert report.matrix().shape == (5, 5)
