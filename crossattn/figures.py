@@ -138,18 +138,8 @@ def attention_heatmap(
         attention = np.asarray(attention, float)
         largest = float(np.nanmax(attention, initial=0.0))
         limit = largest if attention.shape[1] > LARGE_MAP and largest > 0 else 1.0
-    return _heatmap(
-        attention,
-        queries,
-        keys,
-        title=title,
-        annotate=annotate,
-        ax=ax,
-        label="attention",
-        cmap=SEQUENTIAL,
-        vmin=0.0,
-        vmax=limit,
-    )
+    colours = {"cmap": SEQUENTIAL, "vmin": 0.0, "vmax": limit}
+    return _heatmap(attention, queries, keys, title, annotate, ax, "attention", **colours)
 
 
 def signed_heatmap(
@@ -171,21 +161,11 @@ def signed_heatmap(
     if limit is None:
         finite = np.abs(np.asarray(values, float))
         limit = float(np.nanmax(finite)) if np.isfinite(finite).any() else 1.0
-    return _heatmap(
-        values,
-        queries,
-        keys,
-        title=title,
-        annotate=annotate,
-        ax=ax,
-        label=label,
-        cmap=DIVERGING,
-        vmin=-limit,
-        vmax=limit,
-    )
+    colours = {"cmap": DIVERGING, "vmin": -limit, "vmax": limit}
+    return _heatmap(values, queries, keys, title, annotate, ax, label, **colours)
 
 
-def _heatmap(values, queries, keys, *, title, annotate, ax, label, **colours) -> Axes:
+def _heatmap(values, queries, keys, title, annotate, ax, label, **colours) -> Axes:
     import seaborn as sns
 
     values = np.asarray(values, float)

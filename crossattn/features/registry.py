@@ -29,26 +29,72 @@ class FeatureSpec:
     every_row: bool = False  #: known in every row, also where the asset has no bar
 
 
+#: every feature by name: its formula, unit and warm-up.
+FEATURES: dict[str, FeatureSpec] = {}
+
+
+def _feature(warm_up: int, *needs: str, every_row: bool = False) -> Callable:
+    """Enter a function in the registry by its name; its docstring is the feature's meaning."""
+
+    def register(compute: Callable[[WideBars], np.ndarray]) -> Callable[[WideBars], np.ndarray]:
+        name = compute.__name__.strip("_")
+        FEATURES[name] = FeatureSpec(name, compute.__doc__, warm_up, needs, compute, every_row)
+        return compute
+
+    return register
+
+
 def _log_ratio(bars: WideBars, above: str, below: str) -> np.ndarray:
     return np.log(bars.field(above)) - np.log(bars.field(below))
 
 
-def _overnight_gap(bars: WideBars) -> np.ndarray:
-    return np.log(bars.field("open")) - bars.before(bars.log_close)
+@_feature(1)
+def _log_return(bars: WideBars) -> np.ndarray:
+    """log of close over the previous bar's close"""
+    return bars.log_return
 
 
-def _parkinson(bars: WideBars) -> np.ndarray:
-    squared_range = _log_ratio(bars, "high", "low") ** 2
-    return np.sqrt(_overnight_gap(bars) ** 2 + squared_range / (4 * np.log(2)))
+@_feature(0, "open")
+def _intraday_return(bars: WideBars) -> np.ndarray:
+    """log of close over the bar's own open"""
+    return _log_ratio(bars, "close", "open")
 
 
-def _garman_klass(bars: WideBars) -> np.ndarray:
-    body, squared_range = _log_ratio(bars, "close", "open"), _log_ratio(bars, "high", "low") ** 2
-    within = squared_range / 2 - (2 * np.log(2) - 1) * body**2  # >= 0, as the range holds the body
-    return np.sqrt(_overnight_gap(bars) ** 2 + within)
+@_feature(0, "high", "low")
+def _range(bars: WideBars) -> np.ndarray:
+    """log of high over low"""
+    return _log_ratio(bars, "high", "low")
 
 
+@_feature(RELATIVE_VOLUME_WARM_UP, "volume")
+def _relative_volume(bars: WideBars) -> np.ndarray:
+    """log volume minus its exponentially weighted mean (half-life 20 bars) up to the last bar"""
+    return relative_volume(pd.DataFrame(bars.field("volume"))).to_numpy()
+
+
+@_feature(VOLATILITY_HALF_LIFE)
+def _volatility(bars: WideBars) -> np.ndarray:
+    """root of the exponentially weighted mean square of log returns (half-life 24), per bar"""
+    squares, span = pd.DataFrame(bars.log_return**2), VOLATILITY_HALF_LIFE
+    average = squares.ewm(halflife=span, min_periods=span, ignore_na=True).mean()
+    return np.sqrt(average.to_numpy())
+
+
+@_feature(14)
+def _rsi(bars: WideBars) -> np.ndarray:
+    """relative strength index over 14 changes, 0 to 100"""
+    return compute_rsi(pd.DataFrame(bars.close)).to_numpy()
+
+
+@_feature(33)
+def _macd(bars: WideBars) -> np.ndarray:
+    """MACD line (12, 26) as a fraction of the close"""
+    return compute_macd(pd.DataFrame(bars.close))[0].to_numpy() / bars.close
+
+
+@_feature(MOMENTUM_BARS)
 def _momentum(bars: WideBars) -> np.ndarray:
+    """log of close over the close 24 bars before"""
     momentum = np.full_like(bars.close, np.nan)
     gaps = np.cumsum(bars.across_gap, axis=0)
     for column in range(bars.close.shape[1]):
@@ -60,141 +106,48 @@ def _momentum(bars: WideBars) -> np.ndarray:
     return momentum
 
 
-def _relative_volume(bars: WideBars) -> np.ndarray:
-    return relative_volume(pd.DataFrame(bars.field("volume"))).to_numpy()
+@_feature(1, "open")
+def _overnight_gap(bars: WideBars) -> np.ndarray:
+    """log of the bar's open over the previous bar's close"""
+    return np.log(bars.field("open")) - bars.before(bars.log_close)
 
 
-def _volatility(bars: WideBars) -> np.ndarray:
-    squares = pd.DataFrame(bars.log_return**2)
-    average = squares.ewm(
-        halflife=VOLATILITY_HALF_LIFE, min_periods=VOLATILITY_HALF_LIFE, ignore_na=True
-    ).mean()
-    return np.sqrt(average.to_numpy())
+@_feature(1, "open", "high", "low")
+def _parkinson(bars: WideBars) -> np.ndarray:
+    """volatility of the bar: root of squared gap from the last close + range² / (4 log 2)"""
+    return np.sqrt(_overnight_gap(bars) ** 2 + _range(bars) ** 2 / (4 * np.log(2)))
 
 
-def _rsi(bars: WideBars) -> np.ndarray:
-    return compute_rsi(pd.DataFrame(bars.close)).to_numpy()
+@_feature(1, "open", "high", "low")
+def _garman_klass(bars: WideBars) -> np.ndarray:
+    """the same, of squared gap + range² / 2 - (2 log 2 - 1) (log of close over open)²"""
+    body, squared_range = _intraday_return(bars), _range(bars) ** 2
+    within = squared_range / 2 - (2 * np.log(2) - 1) * body**2  # >= 0, as the range holds the body
+    return np.sqrt(_overnight_gap(bars) ** 2 + within)
 
 
-def _macd(bars: WideBars) -> np.ndarray:
-    line, _, _ = compute_macd(pd.DataFrame(bars.close))
-    return line.to_numpy() / bars.close
-
-
+@_feature(0, every_row=True)
 def _staleness(bars: WideBars) -> np.ndarray:
+    """bars of the clock since the asset's last own bar"""
     rows = np.arange(len(bars.index), dtype=np.float64)[:, None]
     return np.where(bars.last_own < 0, np.nan, rows - bars.last_own)
 
 
-def _clock(cycle: Callable[[pd.DatetimeIndex], np.ndarray], wave: Callable) -> Callable:
+def _add_clock(name: str, meaning: str, wave: Callable, cycle: Callable) -> None:
     def compute(bars: WideBars) -> np.ndarray:
-        value = wave(2 * np.pi * cycle(bars.index))
+        value = wave(2 * np.pi * cycle(bars.index).to_numpy())
         return np.repeat(value[:, None], bars.close.shape[1], axis=1)
 
-    return compute
+    compute.__name__, compute.__doc__ = name, f"{meaning} at the close"
+    _feature(0, every_row=True)(compute)
 
 
-def _day_fraction(index: pd.DatetimeIndex) -> np.ndarray:
-    return ((index - index.normalize()) / pd.Timedelta(days=1)).to_numpy()
-
-
-def _week_fraction(index: pd.DatetimeIndex) -> np.ndarray:
-    return index.day_of_week.to_numpy() / 7
-
-
-_SPECS = (
-    FeatureSpec(
-        "log_return", "log of close over the previous bar's close", 1, (), lambda b: b.log_return
-    ),
-    FeatureSpec(
-        "intraday_return",
-        "log of close over the bar's own open",
-        0,
-        ("open",),
-        lambda b: _log_ratio(b, "close", "open"),
-    ),
-    FeatureSpec(
-        "range", "log of high over low", 0, ("high", "low"), lambda b: _log_ratio(b, "high", "low")
-    ),
-    FeatureSpec(
-        "relative_volume",
-        "log volume minus its exponentially weighted mean (half-life 20 bars) up to the last bar",
-        RELATIVE_VOLUME_WARM_UP,
-        ("volume",),
-        _relative_volume,
-    ),
-    FeatureSpec(
-        "volatility",
-        "root of the exponentially weighted mean square of log returns (half-life 24), per bar",
-        VOLATILITY_HALF_LIFE,
-        (),
-        _volatility,
-    ),
-    FeatureSpec("rsi", "relative strength index over 14 changes, 0 to 100", 14, (), _rsi),
-    FeatureSpec("macd", "MACD line (12, 26) as a fraction of the close", 33, (), _macd),
-    FeatureSpec(
-        "momentum", "log of close over the close 24 bars before", MOMENTUM_BARS, (), _momentum
-    ),
-    FeatureSpec(
-        "overnight_gap",
-        "log of the bar's open over the previous bar's close",
-        1,
-        ("open",),
-        _overnight_gap,
-    ),
-    FeatureSpec(
-        "parkinson",
-        "volatility of the bar: root of squared gap from the last close + range² / (4 log 2)",
-        1,
-        ("open", "high", "low"),
-        _parkinson,
-    ),
-    FeatureSpec(
-        "garman_klass",
-        "the same, of squared gap + range² / 2 - (2 log 2 - 1) (log of close over open)²",
-        1,
-        ("open", "high", "low"),
-        _garman_klass,
-    ),
-    FeatureSpec(
-        "staleness", "bars of the clock since the asset's last own bar", 0, (), _staleness, True
-    ),
-    FeatureSpec(
-        "hour_sin",
-        "sine of the UTC time of day at the close",
-        0,
-        (),
-        _clock(_day_fraction, np.sin),
-        True,
-    ),
-    FeatureSpec(
-        "hour_cos",
-        "cosine of the UTC time of day at the close",
-        0,
-        (),
-        _clock(_day_fraction, np.cos),
-        True,
-    ),
-    FeatureSpec(
-        "weekday_sin",
-        "sine of the UTC weekday at the close",
-        0,
-        (),
-        _clock(_week_fraction, np.sin),
-        True,
-    ),
-    FeatureSpec(
-        "weekday_cos",
-        "cosine of the UTC weekday at the close",
-        0,
-        (),
-        _clock(_week_fraction, np.cos),
-        True,
-    ),
-)
-
-#: every feature by name: its formula, unit and warm-up.
-FEATURES: dict[str, FeatureSpec] = {spec.name: spec for spec in _SPECS}
+for _name, _meaning, _cycle in (
+    ("hour", "UTC time of day", lambda index: (index - index.normalize()) / pd.Timedelta(days=1)),
+    ("weekday", "UTC weekday", lambda index: index.day_of_week / 7),
+):
+    _add_clock(f"{_name}_sin", f"sine of the {_meaning}", np.sin, _cycle)
+    _add_clock(f"{_name}_cos", f"cosine of the {_meaning}", np.cos, _cycle)
 
 #: names that stand for several features, such as ``"calendar"``.
 FEATURE_GROUPS: dict[str, tuple[str, ...]] = {

@@ -38,12 +38,12 @@ class BacktestInputs(NamedTuple):
     impact: np.ndarray  # (N, T) coefficient of the impact law, or (N, 0)
     capital: float
     rate: float  # proportional cost: fee plus slippage
-    fixed: float  # money per order
-    borrow_rate: float  # a year, like the two below
-    cash_rate: float
-    margin_rate: float
     band: float  # no-trade band in weight
     sizing: int  # position in SIZINGS
+    fixed: float = 0.0  # money per order
+    borrow_rate: float = 0.0  # a year, like the two below
+    cash_rate: float = 0.0
+    margin_rate: float = 0.0
 
 
 class Account(NamedTuple):

@@ -92,26 +92,15 @@ def rebalancing_orders(
         impact=np.empty((len(target), 0)),
         capital=equity,
         rate=rate,
-        fixed=0.0,
-        borrow_rate=0.0,
-        cash_rate=0.0,
-        margin_rate=0.0,
         band=band,
         sizing=AFTER_COST,
     )
     count = trade_to_targets(inputs, 0, equity, cash, shares.copy(), target, trades, count)[-1]
     made = trades[:count]
     place = made["column"]
-    value = made["shares"] * marks[place]
-    return pd.DataFrame(
-        {
-            "symbol": weights.index[place],
-            "shares": made["shares"],
-            "price": marks[place],
-            "value": value,
-            "cost": made["cost"],
-        }
-    )
+    orders = pd.DataFrame({"symbol": weights.index[place], "shares": made["shares"]})
+    orders["price"] = marks[place]
+    return orders.assign(value=orders["shares"] * orders["price"], cost=made["cost"])
 
 
 def _by_symbol(name: str, given: pd.Series, weights: pd.Series) -> np.ndarray:

@@ -263,25 +263,10 @@ def describe_scenarios() -> dict[str, str]:
 
 #: Every scenario by name: builds the paths of a market from its options.
 SCENARIOS: dict[str, Callable[[MarketOptions], MarketPaths]] = {
-    "static": _static,
-    "null": _null,
-    "factor": _factor,
-    "asynchronous": _asynchronous,
-    "switching": _switching,
-    "gated": _gated,
-    "regimes": _regimes,
-    "threshold": _threshold,
-    "hub": _hub,
-    "crisis": _crisis,
-    "delays": _delays,
-    "falls": _falls,
-    "volume": _volume,
-    "concave": _concave,
-    "levels": _levels,
-    "sectors": _sectors,
-    "mover": _mover,
-    "hours": _hours,
-    "drift": _drift,
-    "products": _products,
-    "spillover": _spillover,
+    draw.__name__.removeprefix("_"): draw
+    for draw in (
+        *(_static, _null, _factor, _asynchronous, _switching, _gated, _regimes, _threshold),
+        *(_hub, _crisis, _delays, _falls, _volume, _concave, _levels, _sectors, _mover),
+        *(_hours, _drift, _products, _spillover),
+    )
 }

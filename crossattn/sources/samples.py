@@ -15,28 +15,18 @@ from crossattn.data.frame import PRICE_COLUMNS, Frame, Frames
 from crossattn.errors import InvalidInputError, import_optional
 from crossattn.sources.calendar import date_by_sessions
 
-_STOCK_SECTORS = {
-    "AAPL": "Technology",
-    "AMD": "Technology",
-    "BAC": "Financials",
-    "BBY": "Consumer Discretionary",
-    "CVX": "Energy",
-    "GE": "Industrials",
-    "HD": "Consumer Discretionary",
-    "JNJ": "Health Care",
-    "JPM": "Financials",
-    "KO": "Consumer Staples",
-    "LLY": "Health Care",
-    "MRK": "Health Care",
-    "MSFT": "Technology",
-    "PEP": "Consumer Staples",
-    "PFE": "Health Care",
-    "PG": "Consumer Staples",
-    "RRC": "Energy",
-    "UNH": "Health Care",
-    "WMT": "Consumer Staples",
-    "XOM": "Energy",
+_STOCKS_BY_SECTOR = {
+    "Consumer Discretionary": "BBY HD",
+    "Consumer Staples": "KO PEP PG WMT",
+    "Energy": "CVX RRC XOM",
+    "Financials": "BAC JPM",
+    "Health Care": "JNJ LLY MRK PFE UNH",
+    "Industrials": "GE",
+    "Technology": "AAPL AMD MSFT",
 }
+_STOCK_SECTORS = dict(
+    sorted((s, sector) for sector, names in _STOCKS_BY_SECTOR.items() for s in names.split())
+)
 _TECH_SECTORS = {
     "AAPL": "Technology",
     "FB": "Communication Services",
