@@ -104,14 +104,3 @@ class ForecastEstimator:
                 f"{name} must have the model's volatility_estimator={known!r}, got "
                 f"{data.volatility_estimator!r}"
             )
-
-
-def check_windows(name: str, data: object) -> None:
-    """Refuse what is not a CrossAttentionData with at least one window."""
-    if not isinstance(data, CrossAttentionData):
-        raise InvalidInputError(
-            f"{name} must be CrossAttentionData, as prepare_cross_attention_data(bars, ...) makes "
-            f"it, got {type(data).__name__}"
-        )
-    if not len(data):
-        raise InvalidInputError(f"{name} holds no window")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from crossattn._estimator import check_windows
 from crossattn._io import progress
 from crossattn._validation import check_choice, check_int, check_seed
 from crossattn.errors import InvalidInputError
@@ -26,7 +25,7 @@ from crossattn.tokens.mixture import Mixture
 from crossattn.tokens.sparse import TOKENS_PER_FOLLOWER, SparseRegressions, fit_ridge
 from crossattn.tokens.varying import VaryingPart
 from crossattn.tokens.volatility import VolatilityTokenizer, fit_volatility
-from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData, check_windows
 from crossattn.windows.splits import hold_out
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from crossattn._estimator import ForecastEstimator, check_windows
+from crossattn._estimator import ForecastEstimator
 from crossattn.errors import InvalidInputError
-from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData, check_windows
 from crossattn.windows.lagged import RETURN_FEATURE
 
 

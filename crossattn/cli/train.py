@@ -20,15 +20,9 @@ if TYPE_CHECKING:
 
 FOLDS_FILE = "folds.csv"
 
-NETWORK_OPTIONS = (
-    "batch_size",
-    "d_model",
-    "n_heads",
-    "n_layers",
-    "lr",
-    "checkpoint_every",
-    "tensorboard",
-)  # of CrossAttentionMultiAsset and its training; the forecaster has no use for them
+# of CrossAttentionMultiAsset and its training; the forecaster has no use for them
+SHAPE_OPTIONS = ("d_model", "n_heads", "n_layers")
+NETWORK_OPTIONS = ("batch_size", *SHAPE_OPTIONS, "lr", "checkpoint_every", "tensorboard")
 FORECASTER_OPTIONS = ("n_models", "exogenous", "target")
 
 HELP = "train a model on a folder of bars; resumes after any interruption"
@@ -41,29 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, default in (("lookback", 168), ("horizon", 24)):
         explained = f"bars, or a duration such as 24h (default: {default})"
         add(f"--{name}", type=bars_or_duration, default=default, metavar="SPAN", help=explained)
-    add(
-        "--how",
-        default="outer",
-        choices=("outer", "common"),
-        help="common: keep only the bars that all symbols share (default: outer)",
-    )
-    add(
-        "--output-type",
-        default="regression",
-        choices=("regression", "classification", "portfolio"),
-        help="default: regression, by the forecaster; the others by a network",
-    )
-    add(
-        "--target",
-        default="return",
-        choices=("return", "volatility"),
-        help="of the forecaster: the return over the horizon, or its volatility (default: return)",
-    )
-    add(
-        "--volatility-estimator",
-        choices=("close", "parkinson", "garman_klass"),
-        help="of --target volatility: from closes, or from the bars' ranges (default: close)",
-    )
+    explained = "common: keep only the bars that all symbols share (default: outer)"
+    add("--how", default="outer", choices=("outer", "common"), help=explained)
+    types = ("regression", "classification", "portfolio")
+    explained = "default: regression, by the forecaster; the others by a network"
+    add("--output-type", default="regression", choices=types, help=explained)
+    explained = "of the forecaster: return over the horizon, or its volatility (default: return)"
+    add("--target", default="return", choices=("return", "volatility"), help=explained)
+    estimators = ("close", "parkinson", "garman_klass")
+    explained = "of --target volatility: from closes, or from the bars' ranges (default: close)"
+    add("--volatility-estimator", choices=estimators, help=explained)
     add("--n-models", type=positive_int, metavar="N", help="content heads averaged (default: 3)")
     add("--epochs", type=positive_int, metavar="N", help="default: the model's own")
     for name in ("batch-size", "d-model", "n-heads", "n-layers"):
@@ -217,16 +198,9 @@ def _plot_history(history):
 
 
 def _train_network(args: argparse.Namespace, train, val):
-    result = _train(
-        args,
-        _new_model(args, train),
-        train,
-        val,
-        run_dir=args.run_dir,
-        resume=args.resume,
-        checkpoint_every=args.checkpoint_every,
-        tensorboard=args.tensorboard,
-    )
+    names = ("run_dir", "resume", "checkpoint_every", "tensorboard")
+    folder = {name: getattr(args, name) for name in names}
+    result = _train(args, _new_model(args, train), train, val, **folder)
     summary = (
         f"epoch {result.best_epoch} of {len(result.history)} is the best, "
         f"validation loss {result.best_val_loss:.6g}"
@@ -237,7 +211,7 @@ def _train_network(args: argparse.Namespace, train, val):
 def _new_model(args: argparse.Namespace, data):
     from crossattn.model.network import CrossAttentionMultiAsset
 
-    shape = {name: getattr(args, name) for name in ("d_model", "n_heads", "n_layers")}
+    shape = {name: getattr(args, name) for name in SHAPE_OPTIONS}
     return CrossAttentionMultiAsset(
         len(data.symbols),
         len(data.features),
@@ -251,17 +225,9 @@ def _new_model(args: argparse.Namespace, data):
 def _train(args: argparse.Namespace, model, train, val, **folder):
     from crossattn.training.loop import train_cross_attention_model
 
-    return train_cross_attention_model(
-        model,
-        train,
-        val,
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        lr=args.lr,
-        device=args.device,
-        seed=args.seed,
-        **folder,
-    )
+    names = ("epochs", "batch_size", "lr", "device", "seed")
+    settings = {name: getattr(args, name) for name in names}
+    return train_cross_attention_model(model, train, val, **settings, **folder)
 
 
 def _write_evidence(run_dir: Path, model, plot_losses, test) -> None:

@@ -90,13 +90,10 @@ def _read_own_format(content: bytes) -> pd.DataFrame | None:
         return None
     types = {name: pa.timestamp("us", "UTC") if "time" in name else pa.float64() for name in names}
     try:
-        table = csv.read_csv(
-            io.BytesIO(content),
-            read_options=csv.ReadOptions(use_threads=False),
-            convert_options=csv.ConvertOptions(
-                column_types=types, null_values=[""], strings_can_be_null=True
-            ),
-        )
+        empty = {"null_values": [""], "strings_can_be_null": True}
+        converted = csv.ConvertOptions(column_types=types, **empty)
+        single = csv.ReadOptions(use_threads=False)
+        table = csv.read_csv(io.BytesIO(content), single, convert_options=converted)
     except (pa.ArrowException, ValueError):
         return None
     columns = {}
@@ -133,15 +130,9 @@ def _read_any_format(table: RawTable, reading: ReadOptions) -> pd.DataFrame:
         name = PRICE_COLUMNS[int(missing[:, row].argmax())]
         table.refuse(row, name, "a number where other prices of the bar are", found[name][row])
     zone = reading.time_zone or ("UTC" if in_utc else None)
+    clock = {"time_zone": zone, "date_format": reading.date_format, "unit": reading.unit}
     times = {
-        name: parse_times(
-            table,
-            name,
-            found[name],
-            time_zone=zone,
-            date_format=reading.date_format,
-            unit=reading.unit,
-        )
+        name: parse_times(table, name, found[name], **clock)
         for name in ("time", "close_time")
         if name in found
     }

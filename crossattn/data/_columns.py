@@ -112,10 +112,7 @@ def parse_numbers(
             numbers = np.array(
                 [_number(table, row, name, text, decimal) for row, text in enumerate(values)]
             )
-    infinite = np.isinf(numbers)
-    if infinite.any():
-        row = int(infinite.argmax())
-        table.refuse(row, name, "a number", values[row])
+    table.refuse_first(np.isinf(numbers), name, "a number", values)
     return numbers
 
 

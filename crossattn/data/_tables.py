@@ -48,6 +48,12 @@ class RawTable:
         shown = repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
         raise InvalidInputError(f"{self.path}, {where}: {name} must be {rule}, got {shown}")
 
+    def refuse_first(self, wrong, name: str, rule: str, values) -> None:
+        """Raise for the first value at which ``wrong`` is True, if there is any."""
+        rows = np.flatnonzero(wrong)
+        if rows.size:
+            self.refuse(int(rows[0]), name, rule, values[rows[0]])
+
     def without(self, rows: np.ndarray) -> RawTable:
         """Return the table without the rows where ``rows`` is True."""
         if not rows.any():

@@ -64,10 +64,7 @@ def parse_times(
 
 
 def _index(times: pd.Series, table, name, values, rule: str) -> pd.DatetimeIndex:
-    wrong = times.isna().to_numpy()
-    if wrong.any():
-        row = int(wrong.argmax())
-        table.refuse(row, name, rule, values[row])
+    table.refuse_first(times.isna(), name, rule, values)
     return pd.DatetimeIndex(times)
 
 
@@ -79,20 +76,14 @@ def _of_epochs(table: RawTable, name: str, values, unit: str | None) -> pd.Datet
     rule = f"an epoch like that of the first row, or in all rows {_RULE}"
     if not isinstance(values, np.ndarray):
         wrong = [not _EPOCH.fullmatch(text.strip()) for text in values]
-        if any(wrong):
-            row = wrong.index(True)
-            table.refuse(row, name, rule, values[row])
+        table.refuse_first(wrong, name, rule, values)
         whole = np.array([int(text.split(".")[0]) for text in values], dtype=object)
         rest = np.array([float(f"0.{text.strip().partition('.')[2]}") for text in values])
-    elif not np.isfinite(values).all():
-        row = int(np.argmin(np.isfinite(values)))
-        table.refuse(row, name, "a time", values[row])
     else:
+        table.refuse_first(~np.isfinite(values), name, "a time", values)
         whole = np.floor(values)
         rest = values - whole
-    beyond = np.abs(whole) >= 2**63
-    if beyond.any():
-        table.refuse(int(beyond.argmax()), name, rule, values[int(beyond.argmax())])
+    table.refuse_first(np.abs(whole) >= 2**63, name, rule, values)
     whole = whole.astype(np.int64)
     if unit is not None:
         units = np.full(len(whole), UNITS.index(unit))
@@ -105,15 +96,11 @@ def _of_epochs(table: RawTable, name: str, values, unit: str | None) -> pd.Datet
         if len(seen) == 1:  # one unit: earlier moments count in it too
             units[:] = seen[0]
             unclear = (np.abs(whole) >= _TO * size[seen[0]]) | (whole == 0)
-        if unclear.any():
-            row = int(unclear.argmax())
-            rule = "an epoch of 1990 to 2100, or be read with unit='s', 'ms', 'us' or 'ns'"
-            table.refuse(row, name, rule, values[row])
+        rule = "an epoch of 1990 to 2100, or be read with unit='s', 'ms', 'us' or 'ns'"
+        table.refuse_first(unclear, name, rule, values)
     factor = np.array([1_000_000, 1000, 1, 1])[units]
     late = (np.abs(whole) > 2**63 // 1000 // factor) & (units < 3)
-    if late.any():
-        row = int(late.argmax())
-        table.refuse(row, name, "an epoch of its unit, before the year 2262", values[row])
+    table.refuse_first(late, name, "an epoch of its unit, before the year 2262", values)
     ticks = np.where(
         units == 3, whole // 1000, whole * factor + np.round(rest * factor).astype(int)
     )
@@ -132,11 +119,9 @@ def _of_texts(table: RawTable, name: str, values, texts: list[str]) -> pd.Dateti
         offsets.append(_minutes(zone) if zone else None)
     zoned = np.array([offset is not None for offset in offsets])
     far = [offset is not None and abs(offset) > _FARTHEST for offset in offsets]
-    if any(far):
-        table.refuse(far.index(True), name, _RULE, values[far.index(True)])
-    if zoned.any() and not zoned.all():
-        row = int(np.argmin(zoned))
-        table.refuse(row, name, f"{_RULE}, in every row or none", values[row])
+    table.refuse_first(far, name, _RULE, values)
+    if zoned.any():
+        table.refuse_first(~zoned, name, f"{_RULE}, in every row or none", values)
     if not all(map(_ISO.fullmatch, cut)):
         cut = _rewritten(table, name, values, cut)
     times = pd.to_datetime(pd.Series(cut), format="ISO8601", errors="coerce")
@@ -158,9 +143,7 @@ def _rewritten(table: RawTable, name: str, values, texts: list[str]) -> list[str
     parts = [found and found.groupdict() for found in map(_OTHER.fullmatch, texts)]
     style = next((style for style in _STYLES if parts[0] and parts[0][style]), None)
     wrong = [style is None or not part or not part[style] for part in parts]
-    if any(wrong):
-        row = wrong.index(True)
-        table.refuse(row, name, f"{_RULE}, or be read with date_format=", values[row])
+    table.refuse_first(wrong, name, f"{_RULE}, or be read with date_format=", values)
     if style == "compact":
         dates = [f"{d[:4]}-{d[4:6]}-{d[6:]}" for d in (part[style] for part in parts)]
     else:
@@ -218,11 +201,8 @@ def _clock(part: dict) -> str:
 def _localise(table: RawTable, name: str, values, times, time_zone: str | None):
     """Return naive times as UTC: dates alone need no clock, all else needs ``time_zone``."""
     if time_zone is None:
-        wrong = times != times.normalize()
-        if wrong.any():
-            row = int(wrong.argmax())
-            rule = f"{_RULE}, or be read with time_zone= (--time-zone), 'UTC' or whose clock it is"
-            table.refuse(row, name, rule, values[row])
+        rule = f"{_RULE}, or be read with time_zone= (--time-zone), 'UTC' or whose clock it is"
+        table.refuse_first(times != times.normalize(), name, rule, values)
         return times.tz_localize("UTC")
     step = -1 if times[0] > times[-1] else 1  # a repeated hour is told by the order of its bars
     try:

@@ -185,18 +185,15 @@ def _checked(frames: Frames) -> Frames:
 
 
 def _findings(found: list[tuple[Series, Fault]]) -> pd.DataFrame:
-    moments = pd.DatetimeIndex([asset.opens[fault.row] for asset, fault in found])
-    return pd.DataFrame(
-        {
-            "symbol": pd.Series([asset.symbol for asset, _ in found], dtype=object),
-            "kind": pd.Series([fault.kind for _, fault in found], dtype=object),
-            "moment": pd.DatetimeIndex(moments, tz="UTC")
-            if found
-            else pd.DatetimeIndex([], tz="UTC"),
-            "figure": pd.Series([fault.figure for _, fault in found], dtype=float),
-            "text": pd.Series([fault.text for _, fault in found], dtype=object),
-        }
-    )
+    moments = [asset.opens[fault.row] for asset, fault in found]
+    columns = {
+        "symbol": pd.Series([asset.symbol for asset, _ in found], dtype=object),
+        "kind": pd.Series([fault.kind for _, fault in found], dtype=object),
+        "moment": pd.DatetimeIndex(moments, tz="UTC"),
+        "figure": pd.Series([fault.figure for _, fault in found], dtype=float),
+        "text": pd.Series([fault.text for _, fault in found], dtype=object),
+    }
+    return pd.DataFrame(columns)
 
 
 def _coverage(assets: list[Series]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import newey_west_lags, robust_mean_t
-from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData, check_windows
 from crossattn.windows.spans import forward_returns
 
 if TYPE_CHECKING:
@@ -133,8 +133,7 @@ def analyze_cross_section(
     >>> bool(report.summary.loc["rank", "t"] > 5)
     True
     """
-    if not isinstance(data, CrossAttentionData):
-        raise InvalidInputError(f"data must be CrossAttentionData, got {type(data).__name__}")
+    check_windows("data", data)
     forecast = np.asarray(forecast, float)
     if forecast.shape != data.y.shape:
         raise InvalidInputError(

@@ -24,7 +24,7 @@ from crossattn.evidence.inference import MIN_EFFECTIVE, benjamini_hochberg, cont
 from crossattn.evidence.spillover import METHOD as SPILLOVER_METHOD
 from crossattn.evidence.spillover import spillover_scores
 from crossattn.evidence.tradability import Prices, gains, why_untradable
-from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData, check_windows
 
 if TYPE_CHECKING:
     import networkx
@@ -325,8 +325,7 @@ def analyze_lead_lag_relationships(
     >>> analyze_lead_lag_relationships(VAR().fit(train), test).nobody_leads
     True
     """
-    if not isinstance(data, CrossAttentionData):
-        raise InvalidInputError(f"data must be CrossAttentionData, got {type(data).__name__}")
+    check_windows("data", data)
     check_float("alpha", alpha, above=0, below=1)
     known = symbols_of(model, data)
     chosen = _chosen(symbols, known, data.exogenous_names)

@@ -20,7 +20,7 @@ from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import benjamini_hochberg
 from crossattn.evidence.leadlag import PairReport, analyze_lead_lag_relationships
 from crossattn.evidence.scores import correlation
-from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData, check_windows
 
 LEAST_LOOKBACKS = 3
 
@@ -203,8 +203,7 @@ def _check_parts(train, val, test) -> None:
     for name, part in (("train", train), ("val", val), ("test", test)):
         if part is None and name == "val":
             continue
-        if not isinstance(part, CrossAttentionData):
-            raise InvalidInputError(f"{name} must be CrossAttentionData, got {type(part).__name__}")
+        check_windows(name, part)
         least = LEAST_LOOKBACKS * part.lookback
         if len(part) < least:
             raise InvalidInputError(

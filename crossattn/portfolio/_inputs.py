@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn._validation import check_array
+from crossattn.data.frame import check_times
 from crossattn.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def check_table(table: pd.DataFrame, name: str) -> np.ndarray:
     """Return the numbers of a wide table, (T, N) in column order, or raise what is wrong."""
     if not isinstance(table, pd.DataFrame):
         raise InvalidInputError(f"{name} must be a DataFrame, got {type(table).__name__}")
-    check_times(table.index, name)
+    check_times(table.index, name, "time")
     if table.columns.nlevels > 1:
         raise InvalidInputError(f"{name} must have one column a symbol, got a MultiIndex")
     if not table.columns.is_unique:
@@ -31,22 +32,6 @@ def check_table(table: pd.DataFrame, name: str) -> np.ndarray:
         return np.asfortranarray(table.to_numpy(dtype=float, na_value=np.nan))
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"{name} must hold numbers, got {error}") from None
-
-
-def check_times(index: pd.Index, name: str) -> None:
-    """Raise unless an index holds UTC times, strictly increasing."""
-    if not isinstance(index, pd.DatetimeIndex):
-        raise InvalidInputError(f"{name} must be indexed by time, got {type(index).__name__}")
-    if index.tz is None:
-        raise InvalidInputError(f"{name} must have UTC times, got tz-naive ones")
-    if index.hasnans:
-        raise InvalidInputError(f"{name} must have times without gaps (NaT), got a missing one")
-    if not index.is_unique:
-        twice = index[index.duplicated()][0]
-        raise InvalidInputError(f"{name} must have unique times, got {twice} twice")
-    if not index.is_monotonic_increasing:
-        first = index[1:][np.diff(index.asi8) < 0][0]
-        raise InvalidInputError(f"{name} must be sorted by time, got {first} after a later time")
 
 
 def check_prices(prices: pd.DataFrame, name: str = "prices") -> np.ndarray:

@@ -46,8 +46,7 @@ def minimum_variance_weights(covariance: ArrayLike, *, allow_short: bool = False
 
     References
     ----------
-    Clarke, de Silva and Thorley (2006), "Minimum-variance portfolios in the U.S. equity market",
-    Journal of Portfolio Management 33(1).
+    Clarke, de Silva and Thorley (2006), "Minimum-variance portfolios in the U.S. equity market".
 
     Examples
     --------
@@ -72,7 +71,7 @@ def risk_parity_weights(covariance: ArrayLike) -> np.ndarray:
     Parameters
     ----------
     covariance : array-like of shape (N, N) or (M, N, N)
-        Positive definite; a row a decision. NaN on the diagonal: an asset that is not held.
+        As in :func:`minimum_variance_weights`.
 
     Returns
     -------

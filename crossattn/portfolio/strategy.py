@@ -12,8 +12,9 @@ import pandas as pd
 
 from crossattn._validation import check_bool, check_float
 from crossattn.data.durations import check_span
+from crossattn.data.frame import check_times
 from crossattn.errors import InvalidInputError
-from crossattn.portfolio._inputs import check_times, prices_of_data, prices_of_returns
+from crossattn.portfolio._inputs import prices_of_data, prices_of_returns
 from crossattn.portfolio._predictor import as_predictor
 from crossattn.portfolio.allocation import (
     cap_weights,
@@ -353,7 +354,7 @@ def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd
         timestamps = pd.DatetimeIndex(timestamps)
     except (TypeError, ValueError):
         raise InvalidInputError("timestamps must be times") from None
-    check_times(timestamps, "timestamps")
+    check_times(timestamps, "timestamps", "time")
     names = range(returns.shape[1]) if names is None else list(names)
     if len(names) != returns.shape[1]:
         raise InvalidInputError(

@@ -31,16 +31,8 @@ MAX_LAG = 10_000
 
 # Spawned from one seed in this order: a new stream goes to the end, or every market changes.
 _STREAMS = (
-    "graph",
-    "levels",
-    "volatility",
-    "shocks",
-    "late",
-    "news",
-    "volume",
-    "bridges",
-    "states",
-    "activity",
+    *("graph", "levels", "volatility", "shocks", "late", "news"),
+    *("volume", "bridges", "states", "activity"),
 )
 _SCENARIO_DEFAULTS = {
     "factor": {"correlation": 0.6},
@@ -100,30 +92,27 @@ class MarketOptions:
         check_float("spillover", self.spillover, at_least=0, at_most=0.2)
         check_choice("volatility", self.volatility, ("stochastic", "garch", "constant"))
         check_choice("change", self.change, ("graph", "sign"))
-        if self.n_assets * self.n_steps > MAX_BARS:
-            raise InvalidInputError(
-                f"n_assets times n_steps must be at most {MAX_BARS:,} bars, got "
-                f"{self.n_assets:,} x {self.n_steps:,}"
-            )
-        if self.max_lag > MAX_LAG:
-            raise InvalidInputError(f"max_lag must be at most {MAX_LAG:,}, got {self.max_lag:,}")
-        if self.min_lag > self.max_lag:
-            raise InvalidInputError(
-                f"min_lag must be at most max_lag, got {self.min_lag} > {self.max_lag}"
-            )
-        if self.active_hours > 24:
-            raise InvalidInputError(f"active_hours must be at most 24, got {self.active_hours}")
-        if self.scenario == "sectors" and self.n_sectors == 1:
-            raise InvalidInputError("n_sectors must be at least 2 in 'sectors', got 1")
-        if self.n_sectors > self.n_assets:
-            raise InvalidInputError(
-                f"n_sectors must be at most n_assets, got {self.n_sectors} > {self.n_assets}"
-            )
-        if self.leaders_per_follower >= self.n_assets:
-            raise InvalidInputError(
-                f"leaders_per_follower must be below n_assets, got {self.leaders_per_follower} "
-                f"for {self.n_assets} assets"
-            )
+        n_assets, n_sectors, n_leaders = self.n_assets, self.n_sectors, self.leaders_per_follower
+        broken = {
+            f"n_assets times n_steps must be at most {MAX_BARS:,} bars, got "
+            f"{n_assets:,} x {self.n_steps:,}": n_assets * self.n_steps > MAX_BARS,
+            f"max_lag must be at most {MAX_LAG:,}, got {self.max_lag:,}": self.max_lag > MAX_LAG,
+            f"min_lag must be at most max_lag, got {self.min_lag} > {self.max_lag}": (
+                self.min_lag > self.max_lag
+            ),
+            f"active_hours must be at most 24, got {self.active_hours}": self.active_hours > 24,
+            "n_sectors must be at least 2 in 'sectors', got 1": (
+                self.scenario == "sectors" and n_sectors == 1
+            ),
+            f"n_sectors must be at most n_assets, got {n_sectors} > {n_assets}": (
+                n_sectors > n_assets
+            ),
+            f"leaders_per_follower must be below n_assets, got {n_leaders} for {n_assets} assets": (
+                n_leaders >= n_assets
+            ),
+        }
+        for rule in (rule for rule, is_broken in broken.items() if is_broken):
+            raise InvalidInputError(rule)
         self._check_durations()
         self.opens()
 

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from crossattn._estimator import ForecastEstimator, check_windows
+from crossattn._estimator import ForecastEstimator
 from crossattn._validation import check_bool, check_path
 from crossattn.errors import InvalidInputError
 from crossattn.tokens.channels import Tokenizer, TokenSeries
@@ -18,7 +18,7 @@ from crossattn.tokens.content import MOVE_BARS
 from crossattn.tokens.history import LATE, OTHER_SPACING, UNIT, History, rows_from, spacing_of
 from crossattn.tokens.memory import Memory
 from crossattn.tokens.mixture import Mixture
-from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData, check_windows
 
 FEWEST_BARS = 256  # of a history that begins after the training data
 RECENT = 2000  # bars whose spacing is looked at

@@ -58,16 +58,8 @@ def fingerprint(
     named = asdict(recipe)
     if callable(recipe.loss):
         named["loss"] = f"{recipe.loss.__module__}.{recipe.loss.__qualname__}"
-    return json.loads(
-        json.dumps(
-            {
-                "model": model.config.to_dict(),
-                "recipe": named,
-                "data": digest_of_windows(parts),
-                **settings,
-            }
-        )
-    )
+    mark = {"model": model.config.to_dict(), "recipe": named, "data": digest_of_windows(parts)}
+    return json.loads(json.dumps(mark | settings))
 
 
 def digest_of_windows(parts: Sequence[CrossAttentionData]) -> str:

@@ -122,15 +122,9 @@ class Trainer:
         """Measure the epoch, keep its weights if they are the best."""
         state = self.progress
         val_loss = self.evaluate(self.val)
+        entry = {"epoch": state.epoch, "train_loss": state.loss_sum / len(self.train)}
         rate = self.recipe.lr * self.rate_share
-        state.history.append(
-            {
-                "epoch": state.epoch,
-                "train_loss": state.loss_sum / len(self.train),
-                "val_loss": val_loss,
-                "lr": rate,
-            }
-        )
+        state.history.append(entry | {"val_loss": val_loss, "lr": rate})
         if math.isfinite(val_loss) and (
             state.best_val_loss is None or val_loss < state.best_val_loss
         ):

@@ -435,6 +435,17 @@ class CrossAttentionData:
         return parts
 
 
+def check_windows(name: str, data: object) -> None:
+    """Refuse what is not a CrossAttentionData with at least one window."""
+    if not isinstance(data, CrossAttentionData):
+        raise InvalidInputError(
+            f"{name} must be CrossAttentionData, as prepare_cross_attention_data(bars, ...) makes "
+            f"it, got {type(data).__name__}"
+        )
+    if not len(data):
+        raise InvalidInputError(f"{name} holds no window")
+
+
 def _of(array: np.ndarray | None, key) -> np.ndarray | None:
     """Return ``array[key]``, None of None."""
     return None if array is None else array[key]

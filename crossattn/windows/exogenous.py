@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from crossattn.data.frame import index_by_time, to_pandas
+from crossattn.data.frame import check_times, index_by_time, to_pandas
 from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.windows.dataset import CrossAttentionData, frozen
 
@@ -34,16 +34,7 @@ def exogenous_at(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the newest row of an exogenous table known at each close, and its series' names."""
     table = index_by_time(to_pandas(table, "exogenous"))
-    if not isinstance(table.index, pd.DatetimeIndex):
-        raise InvalidInputError(
-            f"exogenous must be indexed by UTC times, got {type(table.index).__name__}"
-        )
-    if (
-        table.index.tz is None
-        or not table.index.is_monotonic_increasing
-        or table.index.has_duplicates
-    ):
-        raise InvalidInputError("exogenous must have UTC times that strictly increase")
+    index = check_times(table.index, "exogenous", "time")
     names = tuple(map(str, table.columns))
     if len(set(names)) < len(names) or set(names) & set(symbols):
         raise InvalidInputError(
@@ -53,6 +44,6 @@ def exogenous_at(
         values = table.to_numpy(np.float64)
     except (TypeError, ValueError):
         raise InvalidInputError("exogenous must hold numbers") from None
-    known = pd.DataFrame(values, index=table.index.tz_convert("UTC"))
+    known = pd.DataFrame(values, index=index)
     known = known.replace([np.inf, -np.inf], np.nan).reindex(clock, method="ffill")
     return known.to_numpy(), names

@@ -11,7 +11,7 @@ import pandas as pd
 
 from crossattn._validation import check_bool, check_int
 from crossattn.errors import InvalidInputError
-from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData, check_windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ def walk_forward_folds(
     >>> [(fold.n_train, fold.n_test) for fold in folds]
     [(100, 50), (100, 50), (100, 50), (100, 6)]
     """
-    _check_data(data)
+    check_windows("data", data)
     train_size = check_int("train_size", train_size)
     test_size = check_int("test_size", test_size)
     step = test_size if step is None else check_int("step", step)
@@ -142,7 +142,7 @@ def combinatorial_folds(
     >>> len(combinatorial_folds(data, n_blocks=5, n_test_blocks=2))
     10
     """
-    _check_data(data)
+    check_windows("data", data)
     n_blocks = check_int("n_blocks", n_blocks, at_least=2)
     n_test_blocks = check_int("n_test_blocks", n_test_blocks)
     if embargo is None:
@@ -201,25 +201,12 @@ def fold_table(folds: list[Fold]) -> pd.DataFrame:
             for block in blocks:
                 last = int(block.ends[-1])
                 known = min(block.target_rows[last], len(block.clock) - 1)
-                rows.append(
-                    {
-                        "fold": fold.number,
-                        "part": part,
-                        "start": block.timestamps[0],
-                        "end": block.timestamps[-1],
-                        "known": block.clock[known],
-                        "windows": len(block),
-                    }
-                )
-    return pd.DataFrame(rows)
+                dates = block.timestamps[0], block.timestamps[-1], block.clock[known]
+                rows.append((fold.number, part, *dates, len(block)))
+    return pd.DataFrame(rows, columns=["fold", "part", "start", "end", "known", "windows"])
 
 
 def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
     """Start and stop of every run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
-
-
-def _check_data(data: object) -> None:
-    if not isinstance(data, CrossAttentionData):
-        raise InvalidInputError(f"data must be a CrossAttentionData, got {type(data).__name__}")

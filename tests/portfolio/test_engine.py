@@ -205,12 +205,12 @@ def bad_calls():
         return broken
 
     return {
-        "naive": (weights.tz_localize(None), prices.tz_localize(None), {}, "tz-naive"),
+        "naive": (weights.tz_localize(None), prices.tz_localize(None), {}, "without a time zone"),
         "naive weights": (weights.tz_localize(None), prices, {}, "weights"),
-        "unsorted": (weights, prices.iloc[::-1], {}, "sorted"),
-        "duplicate": (weights, prices.iloc[[0, 0, 1]], {}, "unique times"),
+        "unsorted": (weights, prices.iloc[::-1], {}, "prices: time must increase"),
+        "duplicate": (weights, prices.iloc[[0, 0, 1]], {}, "repeats"),
         "duplicate symbol": (weights, prices[["A", "A"]], {}, "unique symbols"),
-        "no times": (weights, prices.reset_index(drop=True), {}, "indexed by time"),
+        "no times": (weights, prices.reset_index(drop=True), {}, "index must hold time"),
         "not a frame": (weights, prices.to_numpy(), {}, "DataFrame"),
         "foreign rows": (shifted, prices, {}, "times of prices"),
         "foreign symbol": (weights.rename(columns={"A": "Z"}), prices, {}, "Z"),
