@@ -11,6 +11,7 @@ import inspect
 import pkgutil
 import re
 import textwrap
+from importlib import import_module
 from pathlib import Path
 
 from docutils import nodes
@@ -63,7 +64,13 @@ class Source(SphinxDirective):
 
 
 def edit_docstring(app: Sphinx, what, name, found, options, lines: list[str]) -> None:
-    """Link ``Built in chapter: TITLE`` to the chapter, and head each module by its name."""
+    """Link ``Built in chapter: TITLE`` to the chapter, and head each module by its name.
+
+    A module without such a line belongs to the chapter of its package.
+    """
+    if what == "module" and not any("Built in chapter" in line for line in lines):
+        package = inspect.getdoc(import_module(name.rpartition(".")[0] or name)) or ""
+        lines += [text for line in re.findall("^Built in.*", package, re.M) for text in ("", line)]
     chapters = {title.lower(): path for path, title in planned_titles(Path(app.srcdir)).items()}
     for place, line in enumerate(lines):
         if built := re.match(r"(\s*)Built in chapter:?\s+(.+?)\.?$", line):

@@ -108,7 +108,7 @@ class VAR(Baseline):
         order = np.arange(len(self.symbols_))
         if val is None and self.penalty != "none":
             train, val = hold_out(train)
-        problems = [self._problem(train, order, i) for i in order]
+        problems = [_LeastSquares(*self._rows(train, order, i)) for i in order]
         if self.penalty == "none":
             paths = [_ridge_path(p, np.zeros(1)) for p in problems]
             best = 0
@@ -147,9 +147,6 @@ class VAR(Baseline):
             lags = lags.copy()
             lags[:, follower] = 0.0
         return lags[known].reshape(len(target), lags[0].size), target, scale
-
-    def _problem(self, data, order, follower) -> _LeastSquares:
-        return _LeastSquares(*self._rows(data, order, follower))
 
     def _validation_errors(self, problems, paths, val) -> np.ndarray:
         order = self._order_of(val, name="val")

@@ -134,7 +134,8 @@ class NeuralBaseline(Baseline):
             size = max(self.batch_size // stride, 1)
             for start in range(0, len(chosen), size):
                 x, target, weight = batches.take(chosen[start : start + size], stride)
-                loss = _weighted_error(self.network_(x), target, weight)
+                error = weight * (self.network_(x) - target) ** 2
+                loss = error.sum() / weight.sum().clamp_min(1e-12)
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(self.network_.parameters(), 1.0)
@@ -318,7 +319,3 @@ class _Windows:
         rows = ends[:, None] - self.back[-steps:]
         target, weight = self.targets[rows], self.weights[rows]  # (B, S, N)
         return self.inputs(chosen), target.transpose(1, 2), weight.transpose(1, 2)
-
-
-def _weighted_error(forecast: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    return (weight * (forecast - target) ** 2).sum() / weight.sum().clamp_min(1e-12)

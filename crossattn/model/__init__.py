@@ -1,1 +1,4 @@
-"""One frozen configuration, one network, its heads and presets."""
+"""One frozen configuration, one network, its heads and presets.
+
+Built in chapter: The full model.
+"""

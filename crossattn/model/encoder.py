@@ -1,7 +1,4 @@
-"""The classical presets: an encoder of temporal and cross-asset attention, and one token an asset.
-
-Built in chapter: The full model.
-"""
+"""Presets encoder and inverted: attention over time and between assets, or one token an asset."""
 
 import torch
 from torch import Tensor, nn

@@ -1,8 +1,6 @@
 """Output heads: returns, classes, portfolio weights or quantiles of each asset.
 
 A readout turns the body's tokens into raw numbers, one head gives them their meaning and units.
-
-Built in chapter: The full model.
 """
 
 from collections.abc import Sequence

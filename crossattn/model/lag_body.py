@@ -1,7 +1,4 @@
-"""Preset ``lag``: attention over (asset, lag) tokens whose values are returns.
-
-Built in chapter: The full model.
-"""
+"""Preset ``lag``: attention over (asset, lag) tokens whose values are returns."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,4 @@
-"""CrossAttentionMultiAsset: raw windows in, forecasts, classes, positions or quantiles out.
-
-Built in chapter: The full model.
-"""
+"""CrossAttentionMultiAsset: raw windows in, forecasts, classes, positions or quantiles out."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 A panel is one long series (S, N, T, F) with many windows; windows given one by one are series of
 one window each. No number reads a step outside its window, so both give the same.
-
-Built in chapter: The full model.
 """
 
 import math

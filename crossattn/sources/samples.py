@@ -11,8 +11,9 @@ from types import ModuleType
 
 import pandas as pd
 
+from crossattn._validation import check_choice
 from crossattn.data.frame import PRICE_COLUMNS, Frame, Frames
-from crossattn.errors import InvalidInputError, import_optional
+from crossattn.errors import import_optional
 from crossattn.sources.calendar import date_by_sessions
 
 _STOCKS_BY_SECTOR = {
@@ -102,19 +103,13 @@ def load_sample(name: str) -> Frames:
     >>> load_sample("us_tech")["FB"]["close_time"].iloc[0]
     Timestamp('2012-05-18 20:00:00+0000', tz='UTC')
     """
-    sample = _sample(name)
+    sample = _SAMPLES[check_choice("sample", name, _SAMPLES)]
     frames = sample.load()
     for symbol, frame in frames.items():
         sector = sample.sectors[symbol]
         frame.attrs["sector"] = sector
         frame.attrs["market"] = _MARKETS.get(sector, "Stocks")
     return frames
-
-
-def _sample(name: str) -> Sample:
-    if not isinstance(name, str) or name not in _SAMPLES:
-        raise InvalidInputError(f"sample must be one of {', '.join(_SAMPLES)}, got {name!r}")
-    return _SAMPLES[name]
 
 
 def _import_package(name: str) -> ModuleType:

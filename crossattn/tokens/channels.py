@@ -3,8 +3,6 @@
 A token is one channel of one source at one lag. Every channel is a series ``(n_rows, n_sources)``
 whose row t uses nothing later than row t, so that the value of a token at lag l is the row l - 1
 bars earlier. Missing values are 0: no news.
-
-Built in chapter: The full model.
 """
 
 from __future__ import annotations

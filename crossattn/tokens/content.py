@@ -1,7 +1,4 @@
-"""Content part of the forecaster: attend to the source that volume, range or a recent move marks.
-
-Built in chapter: The full model.
-"""
+"""Content part of the forecaster: attend to the source that volume, range or a move marks."""
 
 from __future__ import annotations
 

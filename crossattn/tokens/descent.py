@@ -4,8 +4,6 @@ References
 ----------
 Tibshirani (1996), Regression shrinkage and selection via the lasso. Zhang (2010), Nearly unbiased
 variable selection under minimax concave penalty.
-
-Built in chapter: The full model.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A fitted forecaster at work: predict, update bar by bar, split into contributions, save, load.
-
-Built in chapter: The full model.
-"""
+"""A fitted forecaster at work: predict, update bar by bar, split into contributions, save, load."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

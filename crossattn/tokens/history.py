@@ -3,8 +3,6 @@
 Features forget within some hundred bars and are computed anew from the bars that are kept; what
 forgets more slowly goes on from its sums, which stand just before row ``start``. What is late by
 less than the rows from there on is therefore read as if it had been there in time.
-
-Built in chapter: The full model.
 """
 
 from __future__ import annotations

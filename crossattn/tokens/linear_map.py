@@ -1,7 +1,4 @@
-"""Sparse linear forecast of every follower from (source, lag, channel) tokens.
-
-Built in chapter: The full model.
-"""
+"""Sparse linear forecast of every follower from (source, lag, channel) tokens."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 Started with the state that an earlier row left, each gives what it would have given from the first
 row on. Most of them are exponentially forgotten sums.
-
-Built in chapter: The full model.
 """
 
 from collections.abc import Callable

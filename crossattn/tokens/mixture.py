@@ -1,7 +1,4 @@
-"""Fitted parts of a forecaster, mixed by their weights: forecasts and what each token adds to them.
-
-Built in chapter: The full model.
-"""
+"""Fitted parts of a forecaster, mixed by weights: forecasts and what each token adds to them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ otherwise it changes who leads. How well the coefficients predicted the bars kno
 which state holds; market states that go with it add theirs. Expectation maximisation (Baum-Welch)
 fits the coefficients, how long the states stay, and the weight of evidence.
 
-Built in chapter: The full model.
-
 References
 ----------
 Hamilton (1989), A new approach to the economic analysis of nonstationary time series and the

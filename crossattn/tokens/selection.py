@@ -10,12 +10,11 @@ Rounds of four steps:
    pattern becomes a context with a single coefficient per token.
 4. *follow*: tokens whose coefficients differ between blocks of time are tracked where the
    likelihood says so. Where one pattern of signs explains most of them, it is a regime instead.
-
-Built in chapter: The full model.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np

@@ -5,8 +5,6 @@ One volatility-weighted regression per follower, by coordinate descent on Gram m
 variants are fitted on the same matrices: the returns of the newest eight bars alone or all tokens,
 with an L1 penalty (lasso) or the minimax concave penalty, which leaves large coefficients
 unshrunk. A mix on validation rows weighs them (:mod:`crossattn.tokens.mix`).
-
-Built in chapter: The full model.
 """
 
 from __future__ import annotations

@@ -6,8 +6,6 @@ Every coefficient is a stationary autoregression around zero; with a half-life b
 is a constant or a random walk. The likelihood of one-step forecasts decides which tokens drift at
 all, and how fast, so that nothing is fitted to what came later.
 
-Built in chapter: The full model.
-
 References
 ----------
 Kalman (1960), A new approach to linear filtering and prediction problems. Harvey (1989),

@@ -6,8 +6,6 @@ A context is a partition of the bars: by hour, weekday, both, market state, the 
 or size; or it is another token, whose value multiplies, or a hidden regime, whose expected state
 does. Coefficients that drift in time are tracked by a Kalman filter. In the words of attention: a
 query is the context, and each context has its own sparse map.
-
-Built in chapter: The full model.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Train, predict, save and load models; losses and callbacks."""
+"""Train, predict, save and load models; losses and callbacks.
+
+Built in chapter: Training.
+"""
 
 import lazy_loader
 

@@ -1,7 +1,4 @@
-"""Training data on the device: one batch of all windows, from which training draws by number.
-
-Built in chapter: Training.
-"""
+"""Training data on the device: one batch of all windows, from which training draws by number."""
 
 from dataclasses import replace
 

@@ -1,7 +1,4 @@
-"""Callbacks: code that runs after each step and each epoch of a training.
-
-Built in chapter: Training.
-"""
+"""Callbacks: code that runs after each step and each epoch of a training."""
 
 from __future__ import annotations
 

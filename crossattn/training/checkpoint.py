@@ -3,8 +3,6 @@
 A folder holds ``model.safetensors`` (tensors, no time, no path) and ``config.json`` (what they
 mean, and their digest). Nothing is parsed before its digest fits, and no tensor made before
 configuration and file agree on every name and shape.
-
-Built in chapter: Training.
 """
 
 import hashlib

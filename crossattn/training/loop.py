@@ -1,10 +1,7 @@
-"""The training loop: scaling, schedule, early stopping, best weights, history, resume.
-
-Built in chapter: Training.
-"""
+"""The training loop: scaling, schedule, early stopping, best weights, history, resume."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -190,7 +187,8 @@ def train_cross_attention_model(
     watchers.append(Checkpoint(folder, mark, checkpoint_every))
     device = select_device(device)
     context.check_device(device)
-    with _repeatable(seed), on_device(model, device):
+    with torch.random.fork_rng(), on_device(model, device):
+        torch.manual_seed(seed)
         context.broadcast(model)
         fit_scaling(model, train, device)
         trainer = Trainer(model, train, val, recipe, seed, device, context)
@@ -263,11 +261,3 @@ def _aligned(
             raise InvalidInputError(f"{name} has no known target: nothing can be learned from it")
     model.check_lookback(train.lookback)
     return train, val
-
-
-@contextlib.contextmanager
-def _repeatable(seed: int) -> Iterator[None]:
-    """Leave torch's global generators as they were."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield

@@ -3,8 +3,6 @@
 Every loss takes the prediction and a :class:`~crossattn.model.batch.Batch` and gives a scalar.
 Unknown targets are skipped; errors are in volatilities known before the bar. For a loss of your own
 see :func:`resolve_loss`.
-
-Built in chapter: Training.
 """
 
 from collections.abc import Callable

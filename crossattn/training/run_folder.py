@@ -2,8 +2,6 @@
 
 A checkpoint is tensors under a name of their own, then a checksummed JSON that points to them,
 replaced atomically: a kill at any moment leaves the old checkpoint or the new one.
-
-Built in chapter: Training.
 """
 
 import contextlib

@@ -1,7 +1,4 @@
-"""The learning rate over time and over parameters.
-
-Built in chapter: Training.
-"""
+"""The learning rate over time and over parameters."""
 
 import math
 from collections.abc import Sequence

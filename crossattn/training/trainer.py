@@ -1,7 +1,4 @@
-"""One training in memory: a step, an epoch, and everything that a checkpoint must hold.
-
-Built in chapter: Training.
-"""
+"""One training in memory: a step, an epoch, and everything that a checkpoint must hold."""
 
 import contextlib
 import math
