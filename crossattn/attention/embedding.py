@@ -80,12 +80,10 @@ class CausalConvEmbedding(nn.Module):
 
     Parameters
     ----------
-    n_features, d_model : int
-        Number of features F and width D of a token.
+    n_features, d_model, n_assets
+        As in :class:`LinearEmbedding`.
     kernel_size : int
         Number of bars a token is made of; the bars before the window count as zero.
-    n_assets : int, optional
-        Give each of so many assets a convolution of its own; by default all share one.
 
     Notes
     -----
@@ -180,10 +178,8 @@ class InvertedEmbedding(nn.Module):
     ----------
     lookback : int
         Number of bars T of a window.
-    n_features, d_model : int
-        Number of features F and width D of a token.
-    n_assets : int, optional
-        Give each of so many assets a map of its own; by default all share one.
+    n_features, d_model, n_assets
+        As in :class:`LinearEmbedding`.
 
     References
     ----------

@@ -42,7 +42,7 @@ class OwnLagAR(Baseline):
     Parameters
     ----------
     max_lag : int
-        Lags of 0 to ``max_lag`` bars before the window's last bar, so ``max_lag + 1`` regressors.
+        As in :class:`.VAR`: ``max_lag + 1`` regressors.
     """
 
     max_lag: int = 7

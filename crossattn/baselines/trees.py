@@ -23,7 +23,7 @@ class BoostedTrees(Baseline):
     Parameters
     ----------
     max_lag : int
-        Regressors are the returns 0 to ``max_lag`` bars before the window's last bar.
+        As in :class:`.VAR`.
     n_trees : int
         At most; the number with the least validation error is used.
     learning_rate : float

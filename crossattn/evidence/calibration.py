@@ -171,10 +171,6 @@ def calibration_error(
     horizon : int
         Rows over which one event extends.
 
-    Returns
-    -------
-    Calibration
-
     Notes
     -----
     The error of a finite sample is above 0 even where every probability is right: compare it with
@@ -237,10 +233,8 @@ def score_classes(
         0 to K - 1; below 0 where unknown.
     n_bins : int
         Bins of :func:`calibration_error`.
-    horizon : int
-        ``data.horizon``, for the errors of overlapping targets.
-    reference : str, optional
-        The forecast that the others are tested against; the first by default.
+    horizon, reference
+        As in :func:`.score_volatility`.
 
     Returns
     -------

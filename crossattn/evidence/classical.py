@@ -83,12 +83,8 @@ def granger(
 
     Parameters
     ----------
-    data : CrossAttentionData
-        Nothing is fitted, so all windows may be used.
-    max_lag : int
-        Regressors are the returns 0 to ``max_lag`` bars before the window's last bar.
-    alpha : float
-        Accepted false discovery rate.
+    data, max_lag, alpha
+        As in :func:`lagged_correlation`.
     robust : bool
         Newey-West errors. ``False`` is the textbook Wald test, whose size is several times its
         nominal level when volatility is shared.
@@ -150,10 +146,8 @@ def pcmci(data: CrossAttentionData, *, max_lag: int = 7, alpha: float = 0.05) ->
     ----------
     data : CrossAttentionData
         Consecutive windows; nothing is fitted, so all of them may be used.
-    max_lag : int
-        Links of 1 to ``max_lag + 1`` bars, as in :func:`granger`.
-    alpha : float
-        Accepted false discovery rate.
+    max_lag, alpha
+        As in :func:`lagged_correlation`: links of 1 to ``max_lag + 1`` bars.
 
     Returns
     -------

@@ -33,10 +33,8 @@ def score_covariance(
         Covariances of the horizon, each known before its window's target.
     realised : array-like of shape (n, n_assets, n_assets)
         :func:`.realised_covariance` of the windows.
-    horizon : int
-        ``data.horizon``, for the errors of overlapping targets.
-    reference : str, optional
-        The forecast that the others are tested against; the first by default.
+    horizon, reference
+        As in :func:`.score_volatility`.
 
     Returns
     -------

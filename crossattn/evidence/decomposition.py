@@ -37,10 +37,6 @@ def connectedness(series: pd.DataFrame, lags: int = 2, horizon: int = 10) -> Con
     horizon : int
         Steps ahead whose forecast errors are decomposed.
 
-    Returns
-    -------
-    Connectedness
-
     Notes
     -----
     With shock covariance S and moving-average matrices A_h, the share is proportional to

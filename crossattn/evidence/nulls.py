@@ -256,10 +256,8 @@ def label_shuffle(
 
     Parameters
     ----------
-    make_model : callable
-        Returns a fresh model with ``fit(train, val)`` and ``predict(data)``.
-    train, val, test : CrossAttentionData
-        Parts in time order.
+    make_model, train, val, test
+        As in :func:`surrogate_null`.
     n_shuffles : int
         At least 2.
     seed : int

@@ -104,7 +104,7 @@ def correlation_breakdown(
     Parameters
     ----------
     returns : DataFrame of shape (T, N)
-        Log returns, at least two assets; known at the row's close time.
+        As in :func:`correlation_level`.
     fast, slow : float
         Half-lives, in bars, of the recent correlation matrix and of the slow one.
     memory : int

@@ -117,16 +117,11 @@ def shortfall_test(
 
     Parameters
     ----------
-    value_at_risk, shortfall : array-like of shape (n,) or (n, n_assets)
+    value_at_risk, shortfall, returns : array-like of shape (n,) or (n, n_assets)
         As returns, in time order; NaN cells are left out.
-    returns : array-like of that shape
     level : float
     horizon : int
         Rows over which one return extends.
-
-    Returns
-    -------
-    Shortfall
 
     Notes
     -----
@@ -174,10 +169,8 @@ def score_tails(
     returns : array-like of shape (n, N)
         In time order, NaN where unknown.
     level : float
-    horizon : int
-        ``data.horizon``, for the errors of overlapping returns.
-    reference : str, optional
-        The forecast that the others are tested against; the first by default.
+    horizon, reference
+        As in :func:`.score_volatility`.
 
     Returns
     -------
@@ -247,10 +240,8 @@ def score_quantiles(
         Probabilities.
     volatility : array-like of shape (n, N), optional
         Known before each return: losses are in units of it, so that volatile bars do not dominate.
-    horizon : int
-        ``data.horizon``, for the errors of overlapping returns.
-    reference : str, optional
-        The forecast that the others are tested against; the first by default.
+    horizon, reference
+        As in :func:`.score_volatility`.
 
     Returns
     -------

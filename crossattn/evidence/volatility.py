@@ -52,10 +52,6 @@ def diebold_mariano(
         Autocovariances in the Newey-West variance (Bartlett kernel); by default ``1.3 n^(1/2)``,
         or two overlaps where that is more.
 
-    Returns
-    -------
-    DieboldMariano
-
     Notes
     -----
     Harvey, Leybourne and Newbold multiply t by ``((n + 1 - 2 h + h (h - 1) / n) / n)^(1/2)`` and
@@ -125,10 +121,6 @@ def mincer_zarnowitz(forecast: ArrayLike, realised: ArrayLike, horizon: int = 1)
     horizon : int
         Rows over which one target extends.
 
-    Returns
-    -------
-    MincerZarnowitz
-
     Notes
     -----
     Weighted by the inverse of the squared forecast variance, as the noise of a realised variance
@@ -181,10 +173,6 @@ def coverage_test(violations: ArrayLike, level: float) -> Coverage:
         Whether the return of each row, in time order, fell below its value at risk; eight or more.
     level : float
         Nominal share of violations, inside (0, 1), such as .01.
-
-    Returns
-    -------
-    Coverage
 
     References
     ----------

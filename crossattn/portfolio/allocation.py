@@ -61,10 +61,8 @@ def cap_weights(
     ----------
     weights : ndarray of shape (..., N)
         Target weights of a portfolio head; NaN: leave that asset as it is.
-    allow_short : bool
-        Keep negative weights; otherwise they are 0, and what they would have held is cash.
-    max_position : float
-        Largest absolute weight of an asset.
+    allow_short, max_position
+        As in :func:`weights_from_scores`; what shorts would have held is cash.
 
     Returns
     -------

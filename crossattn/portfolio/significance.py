@@ -57,10 +57,6 @@ def sharpe_interval(
     periods_per_year : float, optional
         Inferred from the index when None.
 
-    Returns
-    -------
-    SharpeInterval
-
     Notes
     -----
     On 500 returns with an autocorrelation of .3, 95 % intervals cover 93 % of the time; with .8, as
@@ -110,12 +106,10 @@ def probabilistic_sharpe(
 
     Parameters
     ----------
-    returns : Series or ndarray of shape (T,)
-        Net simple returns, at least ten.
+    returns, periods_per_year
+        As in :func:`sharpe_interval`.
     benchmark : float
         Annual Sharpe ratio to exceed.
-    periods_per_year : float, optional
-        Inferred from the index when None.
 
     Returns
     -------
@@ -184,12 +178,10 @@ def deflated_sharpe(
 
     Parameters
     ----------
-    returns : Series or ndarray of shape (T,)
-        Net simple returns of the chosen strategy.
+    returns, periods_per_year
+        As in :func:`sharpe_interval`; of the chosen strategy.
     trials : ndarray of shape (n_trials,)
         Annual Sharpe ratios of *every* strategy that was tried, the chosen one included.
-    periods_per_year : float, optional
-        Inferred from the index when None.
 
     Returns
     -------

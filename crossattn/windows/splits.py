@@ -47,18 +47,8 @@ def walk_forward_folds(
     Parameters
     ----------
     data : CrossAttentionData
-    train_size : int
-        Windows to learn from (in the first fold, where `expanding`).
-    test_size : int
-        Windows to be tried on.
-    step : int, optional
-        Windows from one fold's test part to the next one's; `test_size` by default, so that the
-        test parts join without overlap.
-    expanding : bool
-        Learn from everything since the first window rather than from the latest `train_size`.
-    embargo : int
-        Windows left out between the two parts, beyond those purged because their target is not
-        known when the test part begins (`data.horizon` of them on a clock without gaps).
+    train_size, test_size, step, expanding, embargo
+        As in :func:`crossattn.walk_forward`.
 
     Returns
     -------
@@ -67,7 +57,8 @@ def walk_forward_folds(
 
     Notes
     -----
-    A target is known one horizon after its window: hence the purge.
+    A target is known one horizon after its window: windows whose target is not known when the test
+    part begins are purged, `data.horizon` of them on a clock without gaps.
 
     Examples
     --------
