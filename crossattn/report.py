@@ -26,30 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a report.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    text : str
-        Plain paragraphs, separated by blank lines; no markup.
-    table : DataFrame, optional
-        Shown whole, index included; numbers with four significant digits.
-    figure : matplotlib Axes or bytes, optional
-        Drawn into the page: the figure of the axes, or a PNG.
-    caption : str
-        Under the figure; also its alternative text.
-    explorer : AttentionExplorer, optional
-        Attention maps with sliders, below the figure.
-    """
+    """One part of a report."""
 
     title: str
-    text: str = ""
-    table: pd.DataFrame | None = None
-    figure: Axes | bytes | None = None
-    caption: str = ""
-    explorer: AttentionExplorer | None = None
+    text: str = ""  #: plain paragraphs, separated by blank lines; no markup
+    table: pd.DataFrame | None = None  #: shown with its index, numbers with four digits
+    figure: Axes | bytes | None = None  #: the figure of the axes, or a PNG
+    caption: str = ""  #: under the figure; also its alternative text
+    explorer: AttentionExplorer | None = None  #: attention maps with sliders, below the figure
 
     @property
     def paragraphs(self) -> list[str]:
@@ -66,16 +50,9 @@ class Section:
 def render_report(
     title: str, sections: Sequence[Section], *, lead: str = "", facts: Mapping[str, object] = {}
 ) -> str:
-    """Return one self-contained HTML page.
+    """Return one self-contained HTML page: heading, the sentence under it, sections, facts.
 
-    Parameters
-    ----------
-    title, lead : str
-        Heading and the sentence under it.
-    sections : sequence of Section
-        In order.
-    facts : mapping
-        Configuration, seed, digest of the data: what a reader needs to repeat the run.
+    ``facts`` are what a reader needs to repeat the run: configuration, seed, digest of the data.
 
     Examples
     --------
@@ -99,14 +76,9 @@ def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section
 
 
 def leaders_section(edges: pd.DataFrame, *, truth: pd.DataFrame | None = None) -> Section:
-    """Return the report section on lead-lag relationships.
+    """Return the section on the ``edges`` of a lead-lag report.
 
-    Parameters
-    ----------
-    edges : DataFrame
-        :attr:`crossattn.LeadLagReport.edges`.
-    truth : DataFrame, optional
-        On a simulated market, its ``edges``: each claim is marked planted or not.
+    ``truth`` are those of a simulated market: each claim is then marked planted or not.
     """
     found = edges[edges["significant"]].drop(columns="significant")
     tested = edges.get("tested", edges["p_value"].notna())

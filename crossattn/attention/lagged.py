@@ -22,17 +22,8 @@ from crossattn.errors import InvalidInputError
 def embedding_scores(query: Tensor, key: Tensor, lag: Tensor) -> Tensor:
     """Score every (source, lag) token for every query from asset and lag embeddings only.
 
-    Parameters
-    ----------
-    query, key : Tensor of shape (H, Nq, d) and (H, Nk, d)
-        Asset embeddings of followers and leaders.
-    lag : Tensor of shape (H, L, d)
-        Embedding of each lag.
-
-    Returns
-    -------
-    Tensor of shape (H, Nq, Nk, L)
-        ``query . (key + lag) / sqrt(d)``.
+    ``query . (key + lag) / sqrt(d)``, (H, Nq, Nk, L), of the embeddings of followers (H, Nq, d),
+    leaders (H, Nk, d) and lags (H, L, d).
     """
     by_source = query @ key.mT  # (H, Nq, Nk)
     by_lag = query @ lag.mT  # (H, Nq, L)
@@ -40,13 +31,7 @@ def embedding_scores(query: Tensor, key: Tensor, lag: Tensor) -> Tensor:
 
 
 def lag_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Normalise scores over their last two axes, source and lag, together.
-
-    Parameters
-    ----------
-    scores : Tensor of shape (..., Nk, L)
-    mask : bool Tensor broadcastable to it, optional
-        True where a token may be attended to; where none may, the row is all zeros.
+    """Normalise scores (..., Nk, L) over source and lag together; rows masked throughout are 0.
 
     Examples
     --------

@@ -121,16 +121,8 @@ def require_close(
 ) -> None:
     """Fail the stage unless ``value`` is ``expected``, naming the slip that explains it.
 
-    Parameters
-    ----------
-    value, expected : ndarray
-        The learner's numbers and those of an independent reference.
-    name : str
-        What the numbers are.
-    slips : mapping of str to ndarray, optional
-        A teaching message for each known wrong answer.
-    tolerance : float
-        Relative to the largest expected number, and at least to 1.
+    ``slips`` holds each known wrong answer under the message that teaches; the tolerance is
+    relative to the largest expected number, and at least to 1.
     """
     if close(value, expected, tolerance):
         return

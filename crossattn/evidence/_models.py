@@ -46,14 +46,8 @@ def contribution_batches(
 ) -> Iterator[np.ndarray] | None:
     """Iterate over contributions (b, F, S, L, C); None where the model cannot split its forecasts.
 
-    Parameters
-    ----------
-    model, data
-        As in :func:`crossattn.evidence.contributions.measure_contributions`.
-    followers : ndarray of int, optional
-        Positions of the followers wanted; all by default.
-    by_channel : bool
-        Apart by channel, for models that have channels; else C is 1.
+    ``followers`` are the positions of those wanted, all by default. With ``by_channel`` channels
+    are kept apart, for models that have any; else C is 1.
     """
     chosen = slice(None) if followers is None else followers
     if isinstance(model, CrossAttentionMultiAsset):

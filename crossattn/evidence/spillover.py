@@ -30,20 +30,9 @@ def spillover_scores(
 ) -> tuple[tuple[str, ...], pd.DataFrame]:
     """Test which source's contribution to log volatility shows in held-out variances.
 
-    Parameters
-    ----------
-    model : object
-        A fitted forecaster with ``target="volatility"``.
-    data : CrossAttentionData
-        Windows that the model was not fitted on.
-    followers : list of str
-
-    Returns
-    -------
-    sources : tuple of str
-    table : DataFrame
-        One row a follower; in every cell an array over sources: ``p_value`` (one-sided), ``t``,
-        ``slope``, ``lag``, ``channel``, ``effect``, ``n_effective``, ``tested``, ``inactive``.
+    Returns the sources, and a table with one row a follower: in every cell an array over sources of
+    ``p_value`` (one-sided), ``t``, ``slope``, ``lag``, ``channel``, ``effect``, ``n_effective``,
+    ``tested`` and ``inactive``.
 
     Notes
     -----

@@ -33,13 +33,8 @@ def _slopes(config: ModelConfig) -> list[float]:
 class SignalReadout(nn.Module):
     """Read out the lag preset: the signal itself, or numbers linear in signal-to-noise and noise.
 
-    Classes and quantiles depend on how far the market will move, so they read its state as well.
-
-    Parameters
-    ----------
-    config : ModelConfig
-    n_states : int
-        Size of the market's state.
+    Classes and quantiles depend on how far the market will move, so they read its state as well,
+    of size ``n_states``.
     """
 
     def __init__(self, config: ModelConfig, n_states: int):
@@ -119,12 +114,7 @@ class QuantileHead(nn.Module):
 
     All are in units of a volatility, recent volatility times a factor that is learned: what was
     learned in quiet bars holds in volatile ones. Raw numbers of 0 give the quantiles of a normal
-    law.
-
-    Parameters
-    ----------
-    levels : sequence of float
-        Probabilities, rising.
+    law; ``levels`` are their probabilities, rising.
     """
 
     def __init__(self, levels: Sequence[float]):

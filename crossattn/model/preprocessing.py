@@ -58,12 +58,7 @@ def exponential_mean(x: Tensor, half_life: float, lookback: int) -> Tensor:
 def log_recent_volatility(standard: Tensor, lookback: int) -> Tensor:
     """Log of recent over usual volatility, ``(S, N, T - lookback + 1)``; 0 where unknown.
 
-    Parameters
-    ----------
-    standard : Tensor of shape (S, N, T)
-        Returns over their usual volatility, NaN where missing.
-    lookback : int
-        Steps of a window.
+    ``standard`` (S, N, T) are returns over their usual volatility, NaN where missing.
     """
     standard = torch.where(standard.isfinite(), standard, float("nan"))
     power = exponential_mean(standard.square(), SCALE_HALF_LIFE, lookback)

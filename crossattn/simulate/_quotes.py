@@ -52,15 +52,10 @@ def stale_quotes(
 ) -> Stale:
     """Return what is quoted of latent moves when the last print of some assets precedes the close.
 
-    Parameters
-    ----------
-    early, late : ndarray of shape (N, T)
-        Independent latent moves, as if each filled the bar; the bar's move is the first times the
-        root of ``1 - staleness`` plus the second times the root of ``staleness``.
-    is_stale : bool ndarray of shape (N,)
-        Whose bar ends with its last print: the late part is shown in the next bar.
-    staleness : ndarray of shape (N,)
-        Share of a bar's variance that comes after the last print.
+    ``early`` and ``late`` (N, T) are independent moves, as if each filled the bar: its move is the
+    first times the root of ``1 - staleness`` plus the second times the root of ``staleness`` (N,),
+    the share of a bar's variance that comes after the last print. Where ``is_stale`` (N,), the late
+    part is shown in the next bar.
     """
     share = np.clip(staleness, 0.0, 0.98)[:, None]
     before = np.sqrt(1 - share) * early

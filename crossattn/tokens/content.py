@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 from crossattn.attention.content import ContentHeads
 from crossattn.tokens.channels import TokenSeries
 from crossattn.tokens.sparse import TARGET_CLIP
+from crossattn.training.schedule import one_cycle
 
 MOVE_BARS = (2, 3, 4, 6, 8, 12, 16, 24)
 RISE_BARS = (1, 6, 24)
@@ -116,7 +117,9 @@ class ContentPart:
         first, stop = max(int(train[0]), heads.n_lags - 1), int(train[-1]) + 1
         batch = max(1, min(BATCH, (stop - first) // 4))
         total = epochs * max(1, (stop - first) // batch)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / total))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: one_cycle(min(step / total, 1.0), WARMUP)
+        )
         generator = np.random.default_rng(seed)
         best_loss = np.full(len(heads.gain), np.inf)
         best = {name: t.detach().clone() for name, t in heads.state_dict().items()}
@@ -203,10 +206,3 @@ class ContentPart:
     def _tensor(self, values: np.ndarray) -> Tensor:
         like = self.heads.gain
         return torch.tensor(np.ascontiguousarray(values), dtype=like.dtype, device=like.device)
-
-
-def _rate(share: float) -> float:
-    """Learning rate at a share of training: a cosine rise from 4 %, then a cosine fall to 0."""
-    if share < WARMUP:
-        return 0.04 + 0.48 * (1.0 - math.cos(math.pi * share / WARMUP))
-    return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (share - WARMUP) / (1.0 - WARMUP)))

@@ -132,11 +132,9 @@ def compiled_descent():
 def sparsest_of_the_best(agreement: np.ndarray, power: np.ndarray) -> int:
     """Return the largest penalty that is not clearly worse than the best on validation rows.
 
-    Parameters
-    ----------
-    agreement, power : ndarray of shape (n, n_penalties)
-        Forecast times target and forecast squared, by row. Each forecast is judged at its best
-        common scale, which the mix sets later: shrinkage alone is no fault.
+    ``agreement`` and ``power`` (n, n_penalties) are forecast times target and forecast squared.
+    Each forecast is judged at its best common scale, which the mix sets later: shrinkage is no
+    fault.
     """
     scale = np.maximum(agreement.sum(0), 0.0) / np.maximum(power.sum(0), TINY)
     saved = 2 * scale * agreement - scale**2 * power  # squared error saved, by row

@@ -368,19 +368,9 @@ def common_pattern(
     """Return the first singular pattern of coefficients by token and bin, where it dominates.
 
     It must exceed by half what the largest singular value of noise alone would be, and hold half
-    of what all patterns together exceed it by.
-
-    Parameters
-    ----------
-    table, precision : ndarray of shape (n_tokens, n_bins)
-        Unshrunk coefficients, and 1 / variance of their errors.
-
-    Returns
-    -------
-    pattern : ndarray of shape (n_bins,)
-        Of mean square 1.
-    direction : ndarray of shape (n_tokens,)
-        What each token has of it, in standard errors.
+    of what all patterns together exceed it by. ``table`` and ``precision`` (n_tokens, n_bins) are
+    unshrunk coefficients and 1 / variance of their errors. The pattern (n_bins,) has mean square 1;
+    beside it stands what each token has of it (n_tokens,), in standard errors.
     """
     n_tokens, bins = table.shape
     if n_tokens < FEWEST_SHARING:
@@ -417,24 +407,9 @@ def relevance_regression(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ridge regression with one prior variance per group of columns, by marginal likelihood.
 
-    Parameters
-    ----------
-    x : ndarray of shape (n, K)
-    sizes : list of int
-        Columns of each group, in order.
-    y : ndarray of shape (n,)
-
-    Returns
-    -------
-    beta : ndarray of shape (K,)
-    width : ndarray of shape (n_groups,)
-        Prior variances.
-    kept : ndarray of bool, shape (n_groups,)
-        False where a group's variance vanished.
-
-    References
-    ----------
-    MacKay (1992), Bayesian interpolation.
+    ``sizes`` are the columns of each group, in order. Returns coefficients (K,), prior variances
+    (n_groups,), and False for groups whose variance vanished. MacKay (1992), "Bayesian
+    interpolation".
     """
     gram, moment = (x.T @ x).astype(float), (x.T @ y).astype(float)
     sizes = np.array(sizes)

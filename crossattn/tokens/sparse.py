@@ -230,10 +230,7 @@ def correlate(
 ) -> np.ndarray:
     """Return the weighted correlation, in size, of tokens with targets, ``(n_tokens, n_assets)``.
 
-    Parameters
-    ----------
-    weight, target : ndarray of shape (n, n_assets)
-        Weights 1/volatility², 0 where the target is unknown.
+    Weights (n, n_assets) are 1/volatility², 0 where the target is unknown.
     """
     both = weight * target
     mass = np.maximum(weight.sum(0), TINY)

@@ -107,16 +107,8 @@ def drifting_tokens(x: np.ndarray, y: np.ndarray, have: int, n_tokens: int) -> l
     """Return the columns whose coefficients drift: the first ``have``, and what is worth adding.
 
     Greedy: the candidate whose filter explains most of what the others leave comes next, as long
-    as it does so clearly better than a constant would.
-
-    Parameters
-    ----------
-    x : ndarray of shape (n, K)
-    y : ndarray of shape (n,)
-    have : int
-    n_tokens : int
-        From which the candidates were picked: a likelihood ratio of L has probability 1/L at most
-        where nothing drifts.
+    as it does so clearly better than a constant would. They were picked from ``n_tokens``: a
+    likelihood ratio of L has probability 1/L at most where nothing drifts.
     """
     noise = float(np.mean(y**2))
     needed = np.log(n_tokens / FALSE_DRIFTS)

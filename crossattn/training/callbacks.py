@@ -45,15 +45,9 @@ class Callback:
 
 
 class Checkpoint(Callback):
-    """Write a checkpoint after each epoch, and every few steps of the optimiser.
+    """Write a checkpoint after each epoch, and ``every`` so many steps of the optimiser.
 
-    Parameters
-    ----------
-    folder : RunFolder
-    mark : dict
-        What must be the same for a run to go on.
-    every : int, optional
-        Steps of the optimiser between checkpoints within an epoch.
+    ``mark`` is what must be the same for a run to go on.
     """
 
     def __init__(self, folder: RunFolder, mark: dict, every: int | None = None):

@@ -116,19 +116,8 @@ def exponential_products(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Exponentially weighted sums of products of moves, and of their weights, at some rows.
 
-    Parameters
-    ----------
-    moves : ndarray of shape (n_rows, n_assets)
-        NaN where missing, which adds nothing.
-    half_life : float
-        In rows.
-    rows : ndarray of int, shape (n,)
-        Increasing; each sum counts the moves up to its row and that row's own.
-
-    Returns
-    -------
-    sums, weights : ndarray of shape (n, n_assets, n_assets)
-        A pair's weight counts the rows where both are known.
+    A sum counts the moves up to its row, that row's own included; NaN in ``moves`` (n_rows, N) adds
+    nothing. A pair's weight, in the second (n, N, N), counts the rows where both are known.
     """
     keep = 0.5 ** (1.0 / half_life)
     known = np.isfinite(moves) * 1.0

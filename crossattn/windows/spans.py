@@ -47,22 +47,10 @@ def exit_rows(
 ) -> np.ndarray:
     """Return the row of the close that ends the target of each row, ``(n_rows, n_assets)``.
 
-    Parameters
-    ----------
-    closes : ndarray of shape (n_rows, n_assets)
-        NaN where there is no bar.
-    known : ndarray of shape (n_rows,)
-        As :func:`rows_until_known` returns it.
-    clock : DatetimeIndex of shape (n_rows,)
-    duration : Timedelta, optional
-        None: the target ends at row ``known``. Else at the asset's own last bar that closes after
-        the row and not after ``clock + duration``.
-
-    Returns
-    -------
-    ndarray of int
-        -1 where there is no target: the asset has no bar in the row or none that ends it, or the
-        span is not over yet.
+    It is row ``known``, as :func:`rows_until_known` returns it, or with a duration that of the
+    asset's own last bar that closes after the row and not after ``clock + duration``. -1 where
+    there is no target: the asset has no bar in the row or none that ends it, or the span is not
+    over yet.
     """
     rows = np.arange(len(closes))[:, None]
     present = np.isfinite(closes)

@@ -73,19 +73,10 @@ def bar_variances(data: CrossAttentionData, order: np.ndarray) -> np.ndarray:
 
 
 def mean_variances(squares: np.ndarray, span: float, *, exponential: bool = False) -> np.ndarray:
-    """Mean of the newest squared returns at every row, ``(n_rows, n_assets)``.
+    """Mean of the newest squared returns at every row, ``(n_rows, n_assets)``; NaN is skipped.
 
-    Parameters
-    ----------
-    squares : ndarray of shape (n_rows, n_assets)
-        NaN where missing, which means skip.
-    span : float
-        Bars, or the half-life of exponential weights.
-
-    Returns
-    -------
-    ndarray
-        At least 2 % of the mean of all rows so far; 1 before the first return that is not 0.
+    ``span`` counts bars, or is the half-life of exponential weights. A mean is at least 2 % of that
+    of all rows so far, and 1 before the first return that is not 0.
     """
     table = pd.DataFrame(squares)
     recent = (
