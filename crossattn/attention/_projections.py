@@ -13,17 +13,7 @@ class HeadProjections(nn.Module):
     """Tokens to queries, keys and values; heads to one output.
 
     A layer inherits the parameters and these four methods, and writes its attention between them.
-
-    Parameters
-    ----------
-    d_model : int
-        Width D of the tokens.
-    n_heads : int
-        Number of heads H, each of width d = D / H.
-    dropout : float
-        Dropout on the output in training.
-    n_assets : int, optional
-        Number of assets with embeddings: one is added to an asset's query, one to its key.
+    Parameters are those of :class:`crossattn.MultiHeadCrossAttention`.
     """
 
     def __init__(

@@ -46,16 +46,9 @@ def lag_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
 def lag_windows(x: Tensor, n_lags: int, n_steps: int) -> Tensor:
     """View the newest ``n_lags`` steps up to each of the last ``n_steps`` steps, nothing copied.
 
-    Parameters
-    ----------
-    x : Tensor of shape (B, T, N, ...)
-        Steps before the first read as zero.
-
-    Returns
-    -------
-    Tensor of shape (B, n_steps, L, N, ...)
-        Oldest first along L. Source and lag can be flattened without a copy: in memory a window is
-        one block, and windows overlap.
+    (B, T, N, ...) to (B, n_steps, L, N, ...), oldest first along L; steps before the first read as
+    zero. Source and lag can be flattened without a copy: in memory a window is one block, and
+    windows overlap.
     """
     x = x[:, max(0, x.shape[1] - n_steps - n_lags + 1) :]
     missing = n_steps + n_lags - 1 - x.shape[1]

@@ -5,6 +5,7 @@ training part; here the protocol runs on prices that the papers did not choose.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import pandas as pd
@@ -49,20 +50,15 @@ def training_mean(train: np.ndarray, val: np.ndarray, lookback: int, horizon: in
     return forecast
 
 
+@dataclass
 class Linear:
     """Linear baseline: one ridge regression from past to future, shared by all series.
 
     After Zeng et al. (2023): past and future relative to the last value, least squares instead of
     their gradient descent.
-
-    Parameters
-    ----------
-    penalty : float
-        Of the ridge, relative to the mean square of the inputs.
     """
 
-    def __init__(self, penalty: float = 1e-3):
-        self.penalty = penalty
+    penalty: float = 1e-3  #: of the ridge, relative to the mean square of the inputs
 
     def __call__(self, train, val, lookback: int, horizon: int) -> Forecaster:
         """Fit on the training part and return the forecaster."""
@@ -82,40 +78,27 @@ class Linear:
         return forecast
 
 
+@dataclass
 class InvertedTransformer:
-    """iTransformer (Liu et al., 2024): one token a series, attention across series.
+    """iTransformer (Liu et al., 2024): one token a series, attention across series."""
 
-    Parameters
-    ----------
-    width, n_heads, n_layers : int
-    epochs, batch_size, lr : int, int, float
-        Adam; the epoch with the lowest validation error is kept.
-    seed : int
-    device : str
-    """
-
-    def __init__(
-        self,
-        width: int = 64,
-        n_heads: int = 4,
-        n_layers: int = 2,
-        *,
-        epochs: int = 3,
-        batch_size: int = 64,
-        lr: float = 1e-3,
-        seed: int = 0,
-        device: str = "auto",
-    ):
-        self.shape = {"width": width, "n_heads": n_heads, "n_layers": n_layers}
-        self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
-        self.seed, self.device = seed, device
+    width: int = 64
+    n_heads: int = 4
+    n_layers: int = 2
+    _: KW_ONLY
+    epochs: int = 3  #: of Adam; the one with the lowest validation error is kept
+    batch_size: int = 64
+    lr: float = 1e-3
+    seed: int = 0
+    device: str = "auto"
 
     def __call__(self, train, val, lookback: int, horizon: int) -> Forecaster:
         """Train and return the forecaster."""
         device = select_device(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = _Inverted(lookback, horizon, **self.shape).to(device)
+            shape = self.width, self.n_heads, self.n_layers
+            model = _Inverted(lookback, horizon, *shape).to(device)
         optimizer = torch.optim.Adam(model.parameters(), lr=self.lr)
         past, future = _tensors(_pairs(train, lookback, horizon), device)
         late = _tensors(_pairs(np.concatenate([train[-lookback:], val]), lookback, horizon), device)

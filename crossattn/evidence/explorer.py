@@ -24,19 +24,9 @@ FEW_WINDOWS = 24
 
 @dataclass(frozen=True)
 class AttentionExplorer:
-    """HTML fragment of attention maps with sliders for time, lag and head.
+    """HTML fragment of attention maps with sliders for time, lag and head."""
 
-    Attributes
-    ----------
-    content : dict
-        What is shown, as JSON can hold it: symbols, sources, times, size, packed attention.
-    html : str
-        Style, data and script, without libraries or requests; several fit on one page.
-    shape : tuple of int
-        Windows, heads, assets, sources and lags after thinning.
-    """
-
-    content: dict
+    content: dict  #: as JSON can hold it: symbols, sources, times, size, packed attention
 
     def __post_init__(self):
         try:
@@ -56,11 +46,13 @@ class AttentionExplorer:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Windows, heads, assets, sources and lags after thinning."""
         n, heads, lags = self.content["size"]
         return n, heads, len(self.content["symbols"]), len(self.content["sources"]), lags
 
     @property
     def html(self) -> str:
+        """Style, data and script, without libraries or requests; several fit on one page."""
         return _fragment(self.content)
 
     def __repr__(self) -> str:

@@ -45,20 +45,14 @@ KEY_PARAMETERS = ("key_embedding", "lag_embedding")
 
 @dataclass(frozen=True)
 class FaithfulnessReport:
-    """Results of the faithfulness tests, each with statistic, threshold and verdict.
+    """Results of the faithfulness tests, each with statistic, threshold and verdict."""
 
-    Attributes
-    ----------
-    tests : DataFrame
-        One row per test and map: ``test``, ``map`` ("attention", the raw weights, or "influence",
-        the model's own contributions), ``statistic``, ``threshold``, ``verdict``
-        ("explains", "does not explain").
-    maps : dict of str to DataFrame
-        The maps compared, followers in rows: ``attention``, ``influence``, ``zeroed edge``,
-        ``shuffled history`` and, of a network, ``integrated gradients``.
-    """
-
+    #: a row a test and map: ``test``, ``map`` ("attention", the raw weights, or "influence", the
+    #: model's own contributions), ``statistic``, ``threshold``, ``verdict`` ("explains", "does not
+    #: explain")
     tests: pd.DataFrame
+    #: the maps compared, followers in rows: ``attention``, ``influence``, ``zeroed edge``,
+    #: ``shuffled history`` and, of a network, ``integrated gradients``
     maps: dict[str, pd.DataFrame]
 
     @property

@@ -28,28 +28,15 @@ def contribution_scores(
 ) -> dict[str, np.ndarray]:
     """Test whether each source's contribution predicts one follower's held-out return.
 
-    Parameters
-    ----------
-    closes : ndarray of shape (n_rows,)
-        The follower's close on every row of the clock, NaN where it has no bar. Rows before the
-        first window serve its volatility and its own lags only.
-    starts, stops : ndarray of int, shape (n,)
-        Rows at which each window ends and at which its target is known; the target is the return
-        between these two closes, unknown where ``stops`` is -1. Both increase.
-    clock : ndarray of int, shape (n_rows,)
-        Close time of every row, seconds.
-    parts : ndarray of shape (n, n_sources)
-        What each source adds to the forecast, in units of the target, known at ``starts``.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (n_sources,)
-        ``p_value``, one-sided, of "this contribution does not predict the return", and its ``t``;
-        ``slope`` of the return on the contribution (1 for a calibrated model) and ``slope_error``,
-        clustered by day; ``n_effective``, independent days; ``inactive``, whether the contribution
-        does not vary, so that there is no claim; ``tested``, whether there are ten effective days
-        (for an inactive source: days of the follower). p is 1, and t and slope are 0, where the
-        source is inactive or not tested.
+    ``closes`` (n_rows,) are the follower's, NaN where it has no bar, ``clock`` (n_rows,) the close
+    times of all rows in seconds. Windows end at rows ``starts`` (n,) and their targets, returns
+    between the two closes, are known at ``stops``, -1 where unknown. ``parts`` (n, n_sources) are
+    what each source adds to the forecast. By source, the answer holds ``p_value``, one-sided, of
+    "this contribution does not predict the return", and its ``t``; ``slope`` of the return on the
+    contribution (1 for a calibrated model) and ``slope_error``, clustered by day; ``n_effective``,
+    independent days; ``inactive``, whether the contribution does not vary, so that there is no
+    claim; ``tested``, whether there are ten effective days. p is 1, and t and slope are 0, where
+    the source is inactive or not tested.
 
     Notes
     -----

@@ -33,24 +33,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Attention maps of one layer, one per window.
+    """Attention maps of one layer, one per window."""
 
-    Attributes
-    ----------
-    values : ndarray of shape (n, n_heads, n_assets, n_sources, n_lags)
-        ``[k, h, i, j, l]``: attention of query asset i (follower) to source j (leader) at l bars
-        before the last bar of window k. One lag where the model does not resolve lags.
-    symbols : tuple of str
-    timestamps : DatetimeIndex
-        When each map was known; row numbers where the windows have no dates.
-    exogenous : tuple of str
-        Names of the sources that follow the symbols.
-    """
-
+    #: (n, n_heads, n_assets, n_sources, n_lags): ``[k, h, i, j, l]``: attention of query asset i
+    #: (follower) to source j (leader) at l bars before the last bar of window k. One lag where the
+    #: model does not resolve lags
     values: np.ndarray
     symbols: tuple[str, ...]
-    timestamps: pd.Index
-    exogenous: tuple[str, ...] = ()
+    timestamps: pd.Index  #: when each map was known; row numbers where windows have no dates
+    exogenous: tuple[str, ...] = ()  #: names of the sources that follow the symbols
 
     @property
     def sources(self) -> tuple[str, ...]:

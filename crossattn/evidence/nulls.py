@@ -27,25 +27,17 @@ LEAST_LOOKBACKS = 3
 
 @dataclass(frozen=True)
 class SurrogateNull(PairReport):
-    """Statistic of each pair beside the largest statistics of surrogate markets without leaders.
+    """Statistic of each pair beside the largest statistics of surrogate markets without leaders."""
 
-    Attributes
-    ----------
-    edges : DataFrame
-        One row per ordered pair, most significant first: ``leader``, ``follower``, ``statistic``
-        (joint t of the contribution on the test part), ``p_value`` (family-wise: share of
-        surrogate markets whose *largest* statistic over all pairs is at least this, the real
-        market among them), ``q_value`` (Benjamini-Hochberg over p-values from the statistics of all
-        pairs and surrogates pooled), ``significant`` (``p_value <= alpha``).
-    statistics : DataFrame of shape (n_surrogates, n_pairs)
-        The statistics on the surrogates; columns (``leader``, ``follower``).
-    alpha : float
-        Accepted probability of any claim at all where no asset leads.
-    """
-
+    #: a row an ordered pair, most significant first: ``leader``, ``follower``, ``statistic`` (joint
+    #: t of the contribution on the test part), ``p_value`` (family-wise: share of surrogate markets
+    #: whose *largest* statistic over all pairs is at least this, the real market among them),
+    #: ``q_value`` (Benjamini-Hochberg over p-values from the statistics of all pairs and surrogates
+    #: pooled), ``significant`` (``p_value <= alpha``)
     edges: pd.DataFrame
+    #: (n_surrogates, n_pairs): those on the surrogates; columns (``leader``, ``follower``)
     statistics: pd.DataFrame
-    alpha: float
+    alpha: float  #: accepted probability of any claim at all where no asset leads
 
     criterion: ClassVar[str] = "p"
 

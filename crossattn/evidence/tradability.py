@@ -26,24 +26,13 @@ CLOCK = "a clock, not a lead: "
 
 
 def gains(closes: np.ndarray, starts: np.ndarray, y: np.ndarray, parts: np.ndarray) -> dict:
-    """Return what trading each contribution's sign would earn before costs.
+    """Return what trading each contribution's sign would earn before costs, by source.
 
-    Parameters
-    ----------
-    closes : ndarray of shape (n_rows,)
-        The follower's, NaN where it has no bar.
-    starts : ndarray of int, shape (n,)
-        Rows at which each window ends.
-    y : ndarray of shape (n,)
-        The follower's simple return over the horizon.
-    parts : ndarray of shape (n, n_sources)
-
-    Returns
-    -------
-    dict of str to ndarray of shape (n_sources,)
-        ``gross_gain``: mean of ``sign(part) * y`` in basis points, over windows with a known return
-        and a contribution other than 0. ``break_even_cost``: gain of holding each sign from one
-        known close to the next, per notional traded. 0 where nothing is traded.
+    ``closes`` (n_rows,) and returns ``y`` (n,) are the follower's, ``starts`` (n,) the rows at
+    which windows end. ``gross_gain`` is the mean of ``sign(part) * y`` in basis points, over
+    windows with a known return and a contribution other than 0; ``break_even_cost`` the gain of
+    holding each sign from one known close to the next, per notional traded. 0 where nothing is
+    traded.
     """
     sign = np.sign(np.nan_to_num(parts))
     moves = np.isfinite(y)
@@ -61,12 +50,7 @@ def gains(closes: np.ndarray, starts: np.ndarray, y: np.ndarray, parts: np.ndarr
 
 @dataclass(frozen=True)
 class Prices:
-    """Opens of windows' bars, and which bars were traded; see :meth:`at_tradable_prices`.
-
-    Attributes
-    ----------
-    data : CrossAttentionData
-    """
+    """Opens of windows' bars, and which bars were traded; see :meth:`at_tradable_prices`."""
 
     data: CrossAttentionData
 
@@ -108,13 +92,8 @@ class Prices:
         """Repeat the test of contributions with prices that could be traded.
 
         Only windows at whose end the follower traded count, and its return begins at the open of
-        its next bar, where opens are known.
-
-        Returns
-        -------
-        dict of str to ndarray of shape (n_sources,)
-            ``tradable_share`` of the moves; ``p_tradable`` and ``slope_tradable``, NaN without
-            ``test``.
+        its next bar, where opens are known. By source: ``tradable_share`` of the moves,
+        ``p_tradable`` and ``slope_tradable``, NaN without ``test``.
         """
         data, closes = self.data, self.data.closes[:, asset]
         clock = data.clock.as_unit("s").asi8

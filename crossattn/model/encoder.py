@@ -68,15 +68,10 @@ class EncoderLayer(nn.Module):
     def forward(
         self, x: Tensor, exists: Tensor | None, *, last_step: bool, show: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return tokens and the last step's attention.
+        """Return tokens (B, N, T, D) and, where shown, the last step's attention.
 
-        Parameters
-        ----------
-        x : Tensor of shape (B, N, T, D)
-        exists : bool Tensor of shape (B, N, T) or None
-        last_step : bool
-            Answer for the last step alone, (B, N, 1, D): the same numbers, in the last layer.
-        show : bool
+        ``exists`` (B, N, T) is None where all tokens do. With ``last_step`` the answer is for that
+        step alone, (B, N, 1, D): the same numbers, in the last layer.
         """
         shown = {}
         n_steps = x.shape[2]
@@ -107,11 +102,8 @@ class EncoderLayer(nn.Module):
 class EncoderBody(nn.Module):
     """Embedding, positions, layers, and a readout of each asset's last token.
 
-    Parameters
-    ----------
-    config : ModelConfig
-        ``preset="inverted"`` makes one token of each asset's window, so that its layers have no
-        time left to attend over.
+    ``preset="inverted"`` makes one token of each asset's window, so that its layers have no time
+    left to attend over.
     """
 
     def __init__(self, config: ModelConfig):

@@ -58,9 +58,10 @@ def inverse_volatility(prices: pd.DataFrame, *, every: int = 1, window: int = 60
 
     Parameters
     ----------
-    prices : DataFrame of shape (T, N)
-    every, window : int
-        Rows between decisions, and returns that each looks back on.
+    prices, every
+        As in :func:`equal_weight`.
+    window : int
+        Returns that each decision looks back on.
 
     Returns
     -------

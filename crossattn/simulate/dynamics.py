@@ -56,22 +56,13 @@ Signal = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Dynamics:
-    """A lead-lag graph and the rule by which its edges fire.
-
-    Parameters
-    ----------
-    edges : Edges
-        With E edges.
-    firing : callable (edges, returns (N, T)) -> bool or float array of shape (E, T)
-        True where the edge acts on the bar after t, or the factor on its weight there, from what is
-        known at the close of bar t.
-    signal : callable (returns (N, T)) -> array of shape (N, T)
-        What of each leader moves its followers: column t from what is known at the close of bar t.
-        The return itself by default.
-    """
+    """A lead-lag graph and the rule by which its edges fire."""
 
     edges: Edges
+    #: of edges and returns (N, T): True (E, T) where the edge acts on the bar after t, or the
+    #: factor on its weight there, from what is known at the close of bar t
     firing: Firing
+    #: of returns (N, T): what of each leader moves its followers, (N, T), from what is known then
     signal: Signal = np.asarray
 
     def drive(self, returns: np.ndarray) -> np.ndarray:

@@ -184,14 +184,8 @@ def recent_volatility(
 ) -> np.ndarray:
     """Return the standard deviation of a bar's return, from the bars up to each row.
 
-    Parameters
-    ----------
-    returns : ndarray of shape (n_rows, n_assets)
-        NaN where missing, which the exponential mean skips.
-    half_life : float
-        In bars.
-    memory : Memory, optional
-        Sums over earlier rows.
+    The exponential mean skips what is NaN in ``returns`` (n_rows, n_assets); ``memory`` holds sums
+    over earlier rows.
     """
     known, memory = np.isfinite(returns), memory or Memory()
     squares = np.where(known, returns, 0.0) ** 2
@@ -204,16 +198,8 @@ class TokenIndex:
     """The table of all tokens of some channels, and their values where asked for.
 
     Values are gathered when needed and never held as one matrix: N sources, L lags and C channels
-    are N·L·C columns.
-
-    Attributes
-    ----------
-    channel, source, lag : ndarray of shape (n_tokens,), int
-        Sorted by channel, then source, then lag.
-        Position of the channel, of the source, and the lag (1 is the newest bar).
-    family : ndarray of shape (n_tokens,), int
-        Position of the channel's family in ``families``.
-    price : ndarray of shape (n_tokens,)
+    are N·L·C columns. ``channel``, ``source``, ``lag`` (1 is the newest bar), ``family`` and
+    ``price`` (n_tokens,) are those of each token, sorted by channel, then source, then lag.
     """
 
     def __init__(self, channels: list[Channel]):

@@ -50,20 +50,10 @@ VARIANTS = {
 class SparseRegressions:
     """Fit every variant for every follower; choose each one's penalty on validation rows.
 
-    Parameters
-    ----------
-    index : TokenIndex
-    overlap : int
-        Rows over which one target extends: penalties grow by its root.
-    tokens_per_follower : int
-        Tokens that survive the screening by marginal correlation, which bounds cost and memory:
-        both stay linear in the number of tokens.
-
-    Attributes
-    ----------
-    first, final : dict of str to LinearMap
-        By variant: fitted on training rows, and refitted on training and validation rows with the
-        penalty that validation chose.
+    ``tokens_per_follower`` survive the screening by marginal correlation, which keeps cost and
+    memory linear in the number of tokens. A target extends over ``overlap`` rows: penalties grow by
+    its root. ``first`` holds by variant the map fitted on training rows, ``final`` the one refitted
+    on training and validation rows with the penalty that validation chose.
     """
 
     def __init__(
@@ -78,12 +68,8 @@ class SparseRegressions:
     ) -> SparseRegressions:
         """Fit on the rows ``train``, choose penalties on ``val``.
 
-        Parameters
-        ----------
-        target, volatility : ndarray of shape (n_rows, n_assets)
-            What is forecast at a row (NaN where unknown), and what its loss is divided by.
-        train, val : ndarray of int
-            Rows.
+        ``target`` (n_rows, n_assets) is what is forecast at a row, NaN where unknown, and
+        ``volatility`` what its loss is divided by.
         """
         target = np.clip(target, -TARGET_CLIP * volatility, TARGET_CLIP * volatility)
         self.target, self.volatility, self.val = target, volatility, val
@@ -267,11 +253,7 @@ def fit_ridge(
 
     Rows are weighted by the market's volatility instead of each follower's own, so that one Gram
     matrix serves all followers; with more tokens than rows, the kernel matrix is decomposed.
-
-    Returns
-    -------
-    first, final : LinearMap
-        Fitted on training rows, and on training and validation rows.
+    Returns the maps fitted on training rows, and on training and validation rows.
     """
     target = np.clip(target, -TARGET_CLIP * volatility, TARGET_CLIP * volatility)
     level = np.exp(np.log(volatility[train]).mean(0))
