@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossattn import portfolio
 from crossattn._io import write_file
 from crossattn.data.durations import span_text
 from crossattn.portfolio.strategy import CrossAttentionBacktest
@@ -65,11 +66,9 @@ def lines_of(metrics: dict[str, float | str]) -> list[str]:
 
 def draw_equity(strategy: CrossAttentionBacktest) -> Axes:
     """Draw the equity of a run, with and without what it paid, beside that of equal weights."""
-    from crossattn.portfolio.benchmarks import plot_equity
-
     own = strategy.result_
     gross = replace(own, equity=own.equity + own.costs.cumsum())
-    return plot_equity(
+    return portfolio.plot_equity(
         {"strategy": own, BENCHMARK: strategy.benchmark_, "strategy, costs added back": gross}
     )
 

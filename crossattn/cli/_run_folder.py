@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import crossattn as ca
+from crossattn import training
 from crossattn.cli._argtypes import folder, fraction, positive_float
 from crossattn.cli._console import echo
 from crossattn.errors import DamagedFileError, InvalidInputError
@@ -18,9 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from crossattn.data.frame import Frames
-    from crossattn.forecaster import CrossAttentionForecaster
-    from crossattn.model.network import CrossAttentionMultiAsset
-    from crossattn.windows.dataset import CrossAttentionData
 
 ATTENTION_FILE = "attention.json"
 BARS_FILE = "bars.json"
@@ -81,7 +80,7 @@ def check_output_dir(data: Path, output: Path) -> None:
 class Run:
     """A trained model, what it reads, and its settings."""
 
-    model: CrossAttentionForecaster | CrossAttentionMultiAsset
+    model: ca.CrossAttentionForecaster | ca.CrossAttentionMultiAsset
     symbols: tuple[str, ...]  #: in the order that the model reads, as those below
     features: tuple[str, ...]
     lookback: int
@@ -96,7 +95,7 @@ class Run:
     spacing: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of_forecaster(cls, model: CrossAttentionForecaster) -> Run:
+    def of_forecaster(cls, model: ca.CrossAttentionForecaster) -> Run:
         """Describe a fitted forecaster."""
         mix = ", ".join(f"{name} {weight:.3f}" for name, weight in model.weights_.items())
         settings = {name: v for name, v in model.get_params().items() if name != "device"}
@@ -115,7 +114,7 @@ class Run:
         )
 
     @classmethod
-    def of_network(cls, model: CrossAttentionMultiAsset) -> Run:
+    def of_network(cls, model: ca.CrossAttentionMultiAsset) -> Run:
         """Describe a trained network."""
         import pandas as pd
 
@@ -130,19 +129,16 @@ class Run:
             model.config.to_dict(),
         )
 
-    def forecast(self, data: CrossAttentionData) -> np.ndarray:
+    def forecast(self, data: ca.CrossAttentionData) -> np.ndarray:
         """Forecast every window."""
-        from crossattn.training.prediction import predict
-
         own = hasattr(self.model, "predict")
-        return self.model.predict(data) if own else predict(self.model, data)
+        return self.model.predict(data) if own else ca.predict(self.model, data)
 
 
 def open_run(directory: Path) -> Run:
     """Read the forecaster or the network of a finished run."""
-    from crossattn.forecaster import CrossAttentionForecaster
     from crossattn.tokens.storage import is_forecaster
-    from crossattn.training.checkpoint import CONFIG_FILE, load_models
+    from crossattn.training.checkpoint import CONFIG_FILE
     from crossattn.training.run_folder import POINTER
 
     if not (directory / CONFIG_FILE).is_file():
@@ -152,8 +148,8 @@ def open_run(directory: Path) -> Run:
     record = read_bars_record(directory) if is_run else {}
     known = {name: record[name] for name in ("how", "spacing") if name in record}
     if is_forecaster(directory):
-        return replace(Run.of_forecaster(CrossAttentionForecaster.load(directory)), **known)
-    models, _ = load_models(directory)
+        return replace(Run.of_forecaster(ca.CrossAttentionForecaster.load(directory)), **known)
+    models, _ = training.load_models(directory)
     if len(models) != 1:
         raise InvalidInputError(
             f"{directory} holds {len(models)} networks, not a run of crossattn train"
@@ -170,9 +166,7 @@ def _unfinished(run: Path, lacking: str) -> InvalidInputError:
 
 def read_run_bars(run: Run, directory: Path, time_zone: str | None = None) -> Frames:
     """Read the run's symbols from a folder of bars, which must be spaced as in training."""
-    from crossattn.data.files import read_bars
-
-    return bars_of_run(run, read_bars(directory, time_zone=time_zone))
+    return bars_of_run(run, ca.read_bars(directory, time_zone=time_zone))
 
 
 def bars_of_run(run: Run, frames: Frames) -> Frames:
@@ -212,11 +206,9 @@ def _span(seconds: float) -> str:
 
 def load_windows(
     run: Run, frames: Frames, exogenous: Path | None = None, *, include_latest: bool = False
-) -> CrossAttentionData:
+) -> ca.CrossAttentionData:
     """Make the windows that the model was trained on, from any bars of its symbols."""
-    from crossattn.windows.prepare import prepare_cross_attention_data
-
-    return prepare_cross_attention_data(
+    return ca.prepare_cross_attention_data(
         {symbol: frames[symbol] for symbol in run.symbols},
         lookback=run.lookback,
         horizon=run.duration or run.horizon,
@@ -247,7 +239,7 @@ def series_of_run(run: Run, path: Path | None) -> pd.DataFrame | None:
     return table[list(run.exogenous)]
 
 
-def spans_of(data: CrossAttentionData) -> list[str]:
+def spans_of(data: ca.CrossAttentionData) -> list[str]:
     """Return a line on what the horizon covers in time, and on targets that are not known."""
     from crossattn.data.durations import span_text
 
@@ -321,7 +313,7 @@ def forecast_table(
     return pd.DataFrame(forecast, index=index, columns=list(symbols))
 
 
-def out_of_sample(data: CrossAttentionData, record: dict) -> CrossAttentionData:
+def out_of_sample(data: ca.CrossAttentionData, record: dict) -> ca.CrossAttentionData:
     """Return the windows whose last bar is later than anything that training used."""
     first = int(data.timestamps.searchsorted(record["seen_until"], side="right"))
     if first == len(data):

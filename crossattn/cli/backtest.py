@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+import crossattn as ca
 from crossattn._io import write_file
 from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import bars_or_duration, folder, positive_float, utc_datetime
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
-
-    from crossattn.windows.dataset import CrossAttentionData
 
 HELP = "trade the forecasts of a run, net of costs, on bars that it never saw"
 
@@ -44,7 +43,6 @@ def run(args: argparse.Namespace) -> None:
 
     from crossattn.cli._money import METRICS_FILE, draw_equity, lines_of, metrics_of, write_metrics
     from crossattn.figures import png_of, use_style
-    from crossattn.portfolio.strategy import CrossAttentionBacktest
 
     runs.check_output_dir(args.data, args.out)
     run, record = runs.open_run(args.run_dir), runs.read_bars_record(args.run_dir)
@@ -58,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
         data = runs.out_of_sample(windows, record)
     if args.start or args.end:
         data = _between(windows if args.start else data, args.start, args.end)
-    strategy = CrossAttentionBacktest(
+    strategy = ca.CrossAttentionBacktest(
         model,
         args.initial_capital,
         args.transaction_cost,
@@ -86,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
         echo(f"warning: {seen} of {len(data)} bars were seen in training; this is no test")
 
 
-def _folds(run: runs.Run, run_dir: Path, windows: CrossAttentionData):
+def _folds(run: runs.Run, run_dir: Path, windows: ca.CrossAttentionData):
     """Return the forecasts of the folds as a model, and the windows that they are of."""
     from types import SimpleNamespace
 
@@ -113,7 +111,7 @@ def _folds(run: runs.Run, run_dir: Path, windows: CrossAttentionData):
     return model, windows[rows[0] : rows[-1] + 1]
 
 
-def _at_closes(trades: pd.DataFrame, data: CrossAttentionData) -> pd.DataFrame:
+def _at_closes(trades: pd.DataFrame, data: ca.CrossAttentionData) -> pd.DataFrame:
     """Restate trades, which the strategy counts in prices that start at 1, at the bars' closes."""
     assets = [data.symbols.index(symbol) for symbol in trades["symbol"]]
     price = data.closes[data.clock.get_indexer(trades["time"]), assets]

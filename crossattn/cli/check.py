@@ -6,16 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import crossattn as ca
+from crossattn import evidence
 from crossattn._io import write_file
 from crossattn.cli import _run_folder as runs
 from crossattn.cli._console import echo
 from crossattn.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from crossattn.data.doctor import BarsReport
     from crossattn.data.frame import Frames
     from crossattn.report import Section
-    from crossattn.windows.dataset import CrossAttentionData
 
 FINDINGS_FILE = "findings.csv"
 COVERAGE_FILE = "bars_coverage.csv"
@@ -36,10 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print a line per finding, and of a run the drift of its inputs and its live coefficient."""
-    from crossattn.data.doctor import check_bars
-
     frames = _read_all(args.data, args.time_zone)
-    report = check_bars(frames)
+    report = ca.check_bars(frames)
     for line in report.lines:
         echo(line)
     bars = f"{len(frames)} assets, {int(report.coverage['bars'].sum())} bars"
@@ -50,10 +48,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _read_all(folder: Path, time_zone: str | None) -> Frames:
     """Read bars; where files cannot be read, print a line for each of them first."""
-    from crossattn.data.files import read_bars
-
     try:
-        return read_bars(folder, time_zone=time_zone)
+        return ca.read_bars(folder, time_zone=time_zone)
     except InvalidInputError as error:
         more = getattr(error, "__notes__", [])
         if not more:
@@ -64,7 +60,7 @@ def _read_all(folder: Path, time_zone: str | None) -> Frames:
 
 
 def _check_run(args: argparse.Namespace, frames: Frames) -> None:
-    from crossattn.evidence.monitoring import OUTSIDE, input_drift, live_coefficient
+    from crossattn.evidence.monitoring import OUTSIDE
     from crossattn.training.checkpoint import read_checksummed_json
 
     run, record = runs.open_run(args.run_dir), runs.read_bars_record(args.run_dir)
@@ -79,7 +75,7 @@ def _check_run(args: argparse.Namespace, frames: Frames) -> None:
         return
     path = args.run_dir / INPUTS_FILE
     if path.is_file():
-        drift = input_drift(read_checksummed_json(path), data)
+        drift = evidence.input_drift(read_checksummed_json(path), data)
         shifted = drift[drift["drifted"]]
         for row in shifted.head(MOST_LINES).itertuples():
             size = f"index {row.psi:.2f}, {row.n_effective:.0f} independent bars"
@@ -96,12 +92,12 @@ def _check_run(args: argparse.Namespace, frames: Frames) -> None:
         forecast = forecast[..., 2] - forecast[..., 0]
     is_volatility = run.settings.get("target") == "volatility"
     targets = data.realised_volatility if is_volatility else data.y
-    live = live_coefficient(forecast, targets, horizon=data.horizon)
+    live = evidence.live_coefficient(forecast, targets, horizon=data.horizon)
     times = data.timestamps
     echo(f"live: information coefficient {live}, {times[0]} to {times[-1]}")
 
 
-def echo_findings(report: BarsReport) -> None:
+def echo_findings(report: ca.BarsReport) -> None:
     """Print the findings for ``crossattn train``: a line each, of the first ones if many."""
     for line in report.lines[:MOST_LINES]:
         echo(f"check: {line}")
@@ -109,14 +105,13 @@ def echo_findings(report: BarsReport) -> None:
         echo(f"check: {len(report.lines) - MOST_LINES} more findings: see crossattn check")
 
 
-def write_check(run_dir: Path, report: BarsReport, train: CrossAttentionData) -> None:
+def write_check(run_dir: Path, report: ca.BarsReport, train: ca.CrossAttentionData) -> None:
     """Keep findings, coverage and a summary of the training inputs in the run folder."""
-    from crossattn.evidence.monitoring import summarise_inputs
     from crossattn.training.checkpoint import write_checksummed_json
 
     for name, table in ((FINDINGS_FILE, report.findings), (COVERAGE_FILE, report.coverage)):
         write_file(run_dir / name, table.to_csv(index=name == COVERAGE_FILE))
-    write_checksummed_json(run_dir / INPUTS_FILE, summarise_inputs(train))
+    write_checksummed_json(run_dir / INPUTS_FILE, evidence.summarise_inputs(train))
 
 
 def check_sections(run_dir: Path) -> list[Section]:

@@ -3,6 +3,8 @@
 import argparse
 import time
 
+import crossattn as ca
+from crossattn import baselines, evidence, portfolio
 from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import folder, nonnegative_int
 from crossattn.cli._console import echo
@@ -33,18 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Simulate or load bars, fit, test, backtest, and write ``report.html``."""
-    from crossattn.forecaster import CrossAttentionForecaster
     from crossattn.report import write_report
-    from crossattn.windows.prepare import prepare_cross_attention_data
 
     started = time.monotonic()
     market, frames, source = _bars(args)
     echo(f"bars: {source}")
-    data = prepare_cross_attention_data(frames, lookback=LOOKBACK, horizon=1)
+    data = ca.prepare_cross_attention_data(frames, lookback=LOOKBACK, horizon=1)
     train, val, test = data.split(train=0.6, val=0.1)
     args.out.mkdir(parents=True, exist_ok=True)
     echo(f"features: {len(data.symbols)} assets, {len(data)} windows of {LOOKBACK} bars")
-    forecaster = CrossAttentionForecaster(seed=args.seed).fit(train, val)
+    forecaster = ca.CrossAttentionForecaster(seed=args.seed).fit(train, val)
     mix = " + ".join(f"{w:.2f} {name}" for name, w in forecaster.weights_.items() if w >= 0.005)
     echo(f"trained: on the first 60 % of the bars; mixed on the next 10 % as {mix or 'nothing'}")
     forecast = forecaster.predict(test)
@@ -71,22 +71,17 @@ def run(args: argparse.Namespace) -> None:
 def _bars(args: argparse.Namespace):
     """Return the market (None for real bars), its frames and a description of them."""
     if args.sample:
-        from crossattn.sources.samples import load_sample
+        return None, ca.load_sample(args.sample), f"the packaged sample {args.sample!r}"
 
-        return None, load_sample(args.sample), f"the packaged sample {args.sample!r}"
-    from crossattn.simulate.market import simulate_market
-
-    market = simulate_market(args.scenario, n_steps=N_STEPS, seed=args.seed)
+    market = ca.simulate_market(args.scenario, n_steps=N_STEPS, seed=args.seed)
     return market, market.frames, f"a simulated market, scenario {args.scenario!r}"
 
 
 def _forecast_section(forecast, train, val, test, market):
     """Compare with a lasso VAR, with zero and, on a simulated market, with the oracle."""
-    from crossattn.baselines.linear import VAR
-    from crossattn.evidence.scores import score_forecasts
     from crossattn.report import Section
 
-    linear = VAR(penalty="lasso", volatility_weights=True).fit(train, val).predict(test)
+    linear = baselines.VAR(penalty="lasso", volatility_weights=True).fit(train, val).predict(test)
     forecasts = {
         "cross-attention": forecast,
         "lasso VAR, volatility-weighted": linear,
@@ -95,7 +90,7 @@ def _forecast_section(forecast, train, val, test, market):
     truth = None if market is None else market.oracle[test.ends]
     if truth is not None:
         forecasts["oracle"] = truth
-    table = score_forecasts(forecasts, test.y, oracle=truth)
+    table = evidence.score_forecasts(forecasts, test.y, oracle=truth)
     text = (
         "Forecasts of the next bar, on bars that nothing was fitted on. The "
         "information coefficient is a correlation; r_squared is against forecasting zero."
@@ -130,13 +125,11 @@ def _backtest_section(forecaster, test):
     """Trade the forecasts beside equal weights, at the same costs and at none."""
     import pandas as pd
 
-    from crossattn.portfolio.benchmarks import plot_equity
-    from crossattn.portfolio.strategy import CrossAttentionBacktest
     from crossattn.report import Section
 
     results = {}
     for label, cost in (("gross", 0.0), ("net", TRANSACTION_COST)):
-        backtest = CrossAttentionBacktest(
+        backtest = ca.CrossAttentionBacktest(
             forecaster, transaction_cost=cost, rebalance_freq=REBALANCE, allow_short=True
         )
         backtest.run(test)
@@ -150,5 +143,5 @@ def _backtest_section(forecaster, test):
         "between gross and net, not the level."
     )
     caption = "Equity and drawdown of both strategies, before and after costs."
-    figure = plot_equity(results)
+    figure = portfolio.plot_equity(results)
     return Section("After costs", text, table=table, figure=figure, caption=caption)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
+import crossattn as ca
+from crossattn import sources
 from crossattn.cli._argtypes import folder, positive_float, utc_datetime
 from crossattn.cli._console import echo, print_error
 from crossattn.errors import InvalidInputError
 
-if TYPE_CHECKING:
-    from crossattn.sources import Fetched, FetchLimits
-
 HELP = "fetch closed bars from Bybit or Yahoo, or write out a real sample that needs no network"
-LIMITS: FetchLimits | None = None  # None: the defaults of the loader
+LIMITS: sources.FetchLimits | None = None  # None: the defaults of the loader
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,11 +37,9 @@ def run(args: argparse.Namespace) -> None:
     _reject_unused_options(args)
     fetched = _SOURCES[args.source](args)
     if fetched.frames:
-        from crossattn.data.files import write_bars
-
         for symbol, frame in fetched.frames.items():
             # one at a time: writing a CSV takes more memory than its bars
-            write_bars({symbol: frame}, args.out)
+            ca.write_bars({symbol: frame}, args.out)
             echo(f"wrote: {symbol} {len(frame)} bars")
     for gap in fetched.gaps:
         echo(str(gap))
@@ -52,16 +48,14 @@ def run(args: argparse.Namespace) -> None:
     fetched.raise_failures()
 
 
-def _fetch_bybit(args: argparse.Namespace) -> Fetched:
-    from crossattn.sources import BybitDataLoader
-
+def _fetch_bybit(args: argparse.Namespace) -> sources.Fetched:
     named = {"base_url": args.base_url, "category": args.category, "cache_dir": args.cache}
     given = {name: value for name, value in named.items() if value is not None}
-    loader = BybitDataLoader(timeout=args.timeout, _limits=LIMITS, **given)
+    loader = sources.BybitDataLoader(timeout=args.timeout, _limits=LIMITS, **given)
     return loader.fetch(_symbols(args), args.interval or "60", args.start, args.end)
 
 
-def _fetch_yahoo(args: argparse.Namespace) -> Fetched:
+def _fetch_yahoo(args: argparse.Namespace) -> sources.Fetched:
     from crossattn.sources.yahoo import YahooSource
 
     if args.start is None or args.end is None:
@@ -70,12 +64,11 @@ def _fetch_yahoo(args: argparse.Namespace) -> Fetched:
     return source.fetch(_symbols(args), args.start, args.end, args.interval or "1h")
 
 
-def _fetch_sample(args: argparse.Namespace) -> Fetched:
-    from crossattn.sources import Fetched, load_sample, sample_names
-
+def _fetch_sample(args: argparse.Namespace) -> sources.Fetched:
     if args.sample is None:
-        raise InvalidInputError(f"--source sample needs --sample: {', '.join(sample_names())}")
-    return Fetched(frames=load_sample(args.sample))
+        names = ", ".join(sources.sample_names())
+        raise InvalidInputError(f"--source sample needs --sample: {names}")
+    return sources.Fetched(frames=sources.load_sample(args.sample))
 
 
 _SOURCES = {"bybit": _fetch_bybit, "yahoo": _fetch_yahoo, "sample": _fetch_sample}
@@ -93,8 +86,8 @@ _ONLY_FOR = {
 
 def _reject_unused_options(args: argparse.Namespace) -> None:
     """Refuse an option that the chosen source would silently ignore."""
-    for name, sources in _ONLY_FOR.items():
-        if getattr(args, name) is not None and args.source not in sources:
+    for name, readers in _ONLY_FOR.items():
+        if getattr(args, name) is not None and args.source not in readers:
             option = "--" + name.replace("_", "-")
             raise InvalidInputError(f"{option} has no meaning for --source {args.source}")
 

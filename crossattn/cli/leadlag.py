@@ -2,6 +2,7 @@
 
 import argparse
 
+import crossattn as ca
 from crossattn._io import write_file
 from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import new_file, probability
@@ -20,14 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the significant pairs, strongest evidence first; write all pairs where asked."""
-    from crossattn.evidence.leadlag import analyze_lead_lag_relationships
-
     if args.out:
         runs.check_output_dir(args.data, args.out.parent)
     run, record = runs.open_run(args.run_dir), runs.read_bars_record(args.run_dir)
     frames = runs.read_run_bars(run, args.data, args.time_zone)
     data = runs.out_of_sample(runs.load_windows(run, frames, args.exogenous), record)
-    report = analyze_lead_lag_relationships(run.model, data, alpha=args.alpha)
+    report = ca.analyze_lead_lag_relationships(run.model, data, alpha=args.alpha)
     if args.out:
         write_file(args.out, report.edges.to_csv(index=False))
     for edge in report.edges[report.edges["significant"]].sort_values("q_value").itertuples():

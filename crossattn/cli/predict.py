@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import crossattn as ca
+from crossattn import portfolio
 from crossattn._io import write_file
 from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import new_file, positive_float, positive_int
@@ -15,8 +17,6 @@ from crossattn.errors import InvalidInputError
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-
-    from crossattn.windows.dataset import CrossAttentionData
 
 MOST_SHOWN = 60  # characters of a header in a message
 MOST_GROSS = 2.0  # times the equity: more is a slip of a unit, or of an account
@@ -125,17 +125,15 @@ def _read_holdings(path: Path, symbols: tuple[str, ...]) -> pd.Series:
 
 
 def _weights(
-    run: runs.Run, args: argparse.Namespace, forecasts: np.ndarray, data: CrossAttentionData
+    run: runs.Run, args: argparse.Namespace, forecasts: np.ndarray, data: ca.CrossAttentionData
 ) -> pd.DataFrame:
     """Return the weights that ``crossattn backtest`` would decide on at each close."""
     from types import SimpleNamespace
 
-    from crossattn.portfolio.strategy import CrossAttentionBacktest
-
     names = ("config", "target", "output_type")
     settings = {name: getattr(run.model, name) for name in names if hasattr(run.model, name)}
     model = SimpleNamespace(predict=lambda _: forecasts, horizon=run.horizon, **settings)
-    strategy = CrossAttentionBacktest(
+    strategy = ca.CrossAttentionBacktest(
         model,
         transaction_cost=args.transaction_cost,
         allow_short=args.allow_short,
@@ -147,21 +145,20 @@ def _weights(
 def _orders(
     args: argparse.Namespace,
     weights: pd.Series,
-    data: CrossAttentionData,
+    data: ca.CrossAttentionData,
     holdings: pd.Series | None,
 ) -> pd.DataFrame:
     """Return the orders at the newest close."""
     import pandas as pd
 
     from crossattn.data.files import iso_times
-    from crossattn.portfolio.orders import rebalancing_orders
 
     closes = pd.DataFrame(data.closes[: data.ends[-1] + 1], columns=list(data.symbols))
     last = closes.ffill().iloc[-1]
     gross = 0.0 if holdings is None else float((holdings.abs() * last).sum())
     if gross > MOST_GROSS * args.equity:
         echo(f"warning: holdings are worth {gross:.6g}, {gross / args.equity:.3g} times --equity")
-    orders = rebalancing_orders(
+    orders = portfolio.rebalancing_orders(
         weights, last, holdings, equity=args.equity, transaction_cost=args.transaction_cost
     )
     time = iso_times(data.timestamps[-1:])[0]

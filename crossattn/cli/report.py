@@ -6,14 +6,11 @@ import argparse
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from crossattn import evidence
 from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import new_file
 from crossattn.cli._console import echo
-
-if TYPE_CHECKING:
-    from crossattn.evidence.explorer import AttentionExplorer
 
 NAMES = ("leader", "follower")  # symbols are texts, also one that is called NA or 0700
 CLASSES_TEXT = (
@@ -99,15 +96,13 @@ def _read_png(path: Path) -> bytes:
     return data
 
 
-def _read_explorer(run_dir: Path) -> AttentionExplorer | None:
+def _read_explorer(run_dir: Path) -> evidence.AttentionExplorer | None:
     """Return the run's attention maps to look through, if it kept any."""
-    from crossattn.evidence.explorer import AttentionExplorer
-
     path = run_dir / runs.ATTENTION_FILE
     if not path.is_file():
         return None
     with runs.intact(path):
-        return AttentionExplorer(json.loads(path.read_text("utf-8")))
+        return evidence.AttentionExplorer(json.loads(path.read_text("utf-8")))
 
 
 def _shown(value: object) -> object:

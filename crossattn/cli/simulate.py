@@ -2,6 +2,7 @@
 
 import argparse
 
+import crossattn as ca
 from crossattn.cli._argtypes import folder, nonnegative_int, positive_int
 from crossattn.cli._console import echo
 
@@ -20,13 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Simulate, write the bars, and name the planted edges on stdout."""
-    from crossattn.data.files import write_bars
-    from crossattn.simulate.market import simulate_market
-
-    market = simulate_market(
+    market = ca.simulate_market(
         args.scenario, n_assets=args.assets, n_steps=args.steps, seed=args.seed
     )
-    write_bars(market.frames, args.out)
+    ca.write_bars(market.frames, args.out)
     echo(f"wrote: {len(market.frames)} symbols x {args.steps} bars to {args.out}")
     details = market.edges.columns[5:]
     for edge in market.edges.to_dict("records"):

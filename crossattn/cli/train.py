@@ -7,16 +7,14 @@ import json
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import crossattn as ca
+from crossattn import baselines, evidence
 from crossattn._io import write_file
 from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import bars_or_duration, nonnegative_int, positive_float, positive_int
 from crossattn.cli._console import echo
 from crossattn.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from crossattn.forecaster import CrossAttentionForecaster
 
 FOLDS_FILE = "folds.csv"
 
@@ -61,10 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train on the first 60 % of the windows, choose by the next 10 %, leave the rest unseen."""
     from crossattn.cli.check import echo_findings, write_check
-    from crossattn.data.doctor import check_bars
-    from crossattn.data.files import read_bars, read_exogenous
+    from crossattn.data.files import read_exogenous
     from crossattn.training.distributed import DistributedContext
-    from crossattn.windows.prepare import prepare_cross_attention_data
 
     is_network = _is_network(args)
     if args.walk_forward and args.target == "volatility":
@@ -76,14 +72,14 @@ def run(args: argparse.Namespace) -> None:
             "--volatility-estimator measures volatility: leave it out or add --target volatility"
         )
     runs.check_output_dir(args.data, args.run_dir)
-    frames = read_bars(args.data, time_zone=args.time_zone)
+    frames = ca.read_bars(args.data, time_zone=args.time_zone)
     # under torchrun all processes train a network together; a forecaster is fitted by the main one
     is_main = DistributedContext.current().is_main
-    report = check_bars(frames) if is_main else None
+    report = ca.check_bars(frames) if is_main else None
     if is_main:
         echo_findings(report)
     exogenous = None if args.exogenous is None else read_exogenous(args.exogenous)
-    data = prepare_cross_attention_data(
+    data = ca.prepare_cross_attention_data(
         frames,
         args.lookback,
         args.horizon,
@@ -138,10 +134,8 @@ def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _new_forecaster(args: argparse.Namespace) -> CrossAttentionForecaster:
-    from crossattn.forecaster import CrossAttentionForecaster
-
-    forecaster = CrossAttentionForecaster(target=args.target, seed=args.seed, device=args.device)
+def _new_forecaster(args: argparse.Namespace) -> ca.CrossAttentionForecaster:
+    forecaster = ca.CrossAttentionForecaster(target=args.target, seed=args.seed, device=args.device)
     given = {"n_models": args.n_models, "epochs": args.epochs}
     forecaster.set_params(**{name: value for name, value in given.items() if value is not None})
     return forecaster.set_params(max_lag=min(forecaster.max_lag, args.lookback - 1))
@@ -152,7 +146,6 @@ def _fit_forecaster(args: argparse.Namespace, train, val):
 
     A fit that was stopped starts again: it takes seconds and gives the same files, byte for byte.
     """
-    from crossattn.forecaster import CrossAttentionForecaster
     from crossattn.runtime import select_device
     from crossattn.tokens.storage import is_forecaster
     from crossattn.training.checkpoint import CONFIG_FILE
@@ -165,7 +158,7 @@ def _fit_forecaster(args: argparse.Namespace, train, val):
     run_folder.claim({"forecaster": settings, "data": digest_of_windows((train, val))})
     config = args.run_dir / CONFIG_FILE
     if config.exists() and is_forecaster(args.run_dir):
-        forecaster = CrossAttentionForecaster.load(args.run_dir)
+        forecaster = ca.CrossAttentionForecaster.load(args.run_dir)
     else:
         forecaster.fit(train, val).catch_up()
         run_folder.write_history(_by_epoch(forecaster.history_))
@@ -209,10 +202,8 @@ def _train_network(args: argparse.Namespace, train, val):
 
 
 def _new_model(args: argparse.Namespace, data):
-    from crossattn.model.network import CrossAttentionMultiAsset
-
     shape = {name: getattr(args, name) for name in SHAPE_OPTIONS}
-    return CrossAttentionMultiAsset(
+    return ca.CrossAttentionMultiAsset(
         len(data.symbols),
         len(data.features),
         output_type=args.output_type,
@@ -223,34 +214,28 @@ def _new_model(args: argparse.Namespace, data):
 
 
 def _train(args: argparse.Namespace, model, train, val, **folder):
-    from crossattn.training.loop import train_cross_attention_model
-
     names = ("epochs", "batch_size", "lr", "device", "seed")
     settings = {name: getattr(args, name) for name in names}
-    return train_cross_attention_model(model, train, val, **settings, **folder)
+    return ca.train_cross_attention_model(model, train, val, **settings, **folder)
 
 
 def _write_evidence(run_dir: Path, model, plot_losses, test) -> None:
     """Write losses, attention, tested leaders and a backtest into the run folder."""
     from crossattn.cli._money import METRICS_FILE, draw_equity, metrics_of, write_metrics
-    from crossattn.evidence.explorer import explore_attention
-    from crossattn.evidence.leadlag import analyze_lead_lag_relationships
-    from crossattn.evidence.maps import attention_maps
     from crossattn.figures import png_of, use_style
-    from crossattn.portfolio.strategy import CrossAttentionBacktest
 
     use_style()
-    report = analyze_lead_lag_relationships(model, test)
+    report = ca.analyze_lead_lag_relationships(model, test)
     write_file(run_dir / "lead_lag.csv", report.edges.to_csv(index=False))
-    maps = attention_maps(model, test, every=max(1, len(test) // 1000))
+    maps = evidence.attention_maps(model, test, every=max(1, len(test) // 1000))
     with suppress(InvalidInputError):  # too many assets for one page: the figure has to do
-        content = json.dumps(explore_attention(maps).content)
+        content = json.dumps(evidence.explore_attention(maps).content)
         write_file(run_dir / runs.ATTENTION_FILE, content)
     figures = {"attention": maps.plot(), "leaders": report.plot()}
     if plot_losses is not None:
         figures["loss"] = plot_losses()
     if getattr(model, "target", "return") == "return":  # others are no reason to trade
-        strategy = CrossAttentionBacktest(model)
+        strategy = ca.CrossAttentionBacktest(model)
         strategy.run(test)
         write_metrics(run_dir / METRICS_FILE, metrics_of(strategy))
         figures["equity"] = draw_equity(strategy)
@@ -264,21 +249,18 @@ def _write_class_scores(run_dir: Path, model, train, test) -> None:
     import numpy as np
     from scipy.special import softmax
 
-    from crossattn.evidence.calibration import score_classes
-    from crossattn.training.prediction import predict
-
     band = model.head.band.cpu().numpy()
     label, seen = (
         np.where(np.isfinite(part.y), 1 + (part.y > band) - (part.y < -band), -1)
         for part in (train, test)
     )
     often = np.stack([(label == k).sum(axis=0) + 1.0 for k in range(3)], axis=1)
-    odds = {"network": softmax(predict(model, test), axis=2)}
+    odds = {"network": softmax(ca.predict(model, test), axis=2)}
     odds["frequencies in training"] = np.broadcast_to(
         often / often.sum(axis=1, keepdims=True), odds["network"].shape
     )
     try:
-        table = score_classes(odds, seen, horizon=test.horizon)
+        table = evidence.score_classes(odds, seen, horizon=test.horizon)
     except InvalidInputError as error:  # too few unseen bars
         echo(f"class probabilities not scored: {error}")
         return
@@ -287,15 +269,13 @@ def _write_class_scores(run_dir: Path, model, train, test) -> None:
 
 def _score_volatility(run_dir: Path, model, data, test) -> None:
     """Write QLIKE and other scores on the unseen bars, beside two models that read one asset."""
-    from crossattn.baselines.volatility import HAR, ExponentialVolatility
-    from crossattn.evidence.volatility import score_volatility
-
     seen = data[: data.count_known_before(len(data) - len(test))]
     try:
         forecasts = {"forecaster": model.predict(test)}
-        for name, rival in (("exponential mean", ExponentialVolatility()), ("HAR", HAR("qlike"))):
-            forecasts[name] = rival.fit(seen).predict(test)
-        scores = score_volatility(forecasts, test.realised_volatility, horizon=data.horizon)
+        forecasts["exponential mean"] = baselines.ExponentialVolatility().fit(seen).predict(test)
+        forecasts["HAR"] = baselines.HAR("qlike").fit(seen).predict(test)
+        realised = test.realised_volatility
+        scores = evidence.score_volatility(forecasts, realised, horizon=data.horizon)
     except InvalidInputError as error:
         echo(f"no scores: {error}")
         return
@@ -307,11 +287,10 @@ def _score_volatility(run_dir: Path, model, data, test) -> None:
 def _walk_forward(args: argparse.Namespace, is_network: bool, data, run_dir: Path) -> None:
     """Refit on a rolling window; write scores and forecasts of every fold."""
     from crossattn.figures import png_of
-    from crossattn.portfolio.walkforward import walk_forward
     from crossattn.training.distributed import DistributedContext
 
     fold = -(-len(data) // 10)
-    result = walk_forward(
+    result = ca.walk_forward(
         data,
         lambda: _Refit(args) if is_network else _new_forecaster(args),
         train_size=5 * fold,
@@ -339,6 +318,4 @@ class _Refit:
         return self
 
     def predict(self, data):
-        from crossattn.training.prediction import predict
-
-        return predict(self.model, data, device=self.args.device)
+        return ca.predict(self.model, data, device=self.args.device)

@@ -2,6 +2,7 @@
 
 import argparse
 
+import crossattn as ca
 from crossattn.cli import _run_folder as runs
 from crossattn.cli._console import echo
 from crossattn.errors import CrossAttentionError
@@ -18,8 +19,6 @@ def run(args: argparse.Namespace) -> None:
     """Perturb, delete, extend, shuffle and poison the future of bars → features → forecasts."""
     import pandas as pd
 
-    from crossattn.evidence.leakage import audit_leakage
-
     run = runs.open_run(args.run_dir)
 
     def forecasts(frames):
@@ -30,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
             names = [f"{symbol} output {k}" for symbol in names for k in range(answers.shape[2])]
         return pd.DataFrame(answers.reshape(len(data), -1), data.timestamps, names)
 
-    report = audit_leakage(forecasts, runs.read_run_bars(run, args.data, args.time_zone), cuts=4)
+    report = ca.audit_leakage(forecasts, runs.read_run_bars(run, args.data, args.time_zone), cuts=4)
     if not report.passed:
         raise CrossAttentionError(f"the run does not pass the leakage audit; {report}")
     echo(str(report))
