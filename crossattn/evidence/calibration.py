@@ -19,6 +19,7 @@ from crossattn._validation import check_choice, check_same_shape
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import long_run_covariance, newey_west_lags
 from crossattn.evidence.volatility import LEAST_ROWS, check_reference, score_table
+from crossattn.figures import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -136,8 +137,6 @@ def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10
 
 def plot_reliability(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Reliability diagram: observed frequencies against predicted probabilities."""
-    from crossattn.figures import new_axes
-
     ax = new_axes(ax, figsize=(4.2, 4.0))
     ends = [table["predicted"].min(), table["predicted"].max()]
     ax.plot(ends, ends, color="grey", linestyle=":", label="calibrated")

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import newey_west_lags, robust_mean_t
+from crossattn.figures import new_axes
 from crossattn.windows.dataset import CrossAttentionData, check_windows
 from crossattn.windows.spans import forward_returns
 
@@ -75,8 +76,6 @@ class CrossSectionReport:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the mean return of each quantile, in basis points, with 95 % error bars."""
-        from crossattn.figures import new_axes
-
         ax = new_axes(ax)
         table = self.quantiles.drop("spread") / 1e-4
         ax.bar(table.index.astype(str), table["mean"], yerr=1.96 * table["standard_error"])

@@ -21,6 +21,7 @@ from crossattn.evidence._models import forecasts_of, symbols_of
 from crossattn.evidence.contributions import measure_contributions, without_source
 from crossattn.evidence.maps import attention_maps
 from crossattn.evidence.scores import correlation
+from crossattn.figures import PALETTE, new_axes
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training.loop import train_cross_attention_model
 from crossattn.windows.dataset import CrossAttentionData
@@ -75,8 +76,6 @@ class FaithfulnessReport:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw every statistic beside its threshold."""
-        from crossattn.figures import PALETTE, new_axes
-
         ax = new_axes(ax)
         labels = self.tests["test"] + " (" + self.tests["map"] + ")"
         colours = np.where(self.tests["verdict"] == "explains", PALETTE[2], PALETTE[5])

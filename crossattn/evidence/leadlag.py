@@ -24,6 +24,7 @@ from crossattn.evidence.inference import MIN_EFFECTIVE, benjamini_hochberg, cont
 from crossattn.evidence.spillover import METHOD as SPILLOVER_METHOD
 from crossattn.evidence.spillover import spillover_scores
 from crossattn.evidence.tradability import Prices, gains, why_untradable
+from crossattn.figures import signed_heatmap
 from crossattn.windows.dataset import CrossAttentionData, check_windows
 
 if TYPE_CHECKING:
@@ -170,8 +171,6 @@ class LeadLagReport(PairReport):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the effects, with a ring around each significant pair; a row is a follower."""
-        from crossattn.figures import signed_heatmap
-
         effects, label = self.matrix().fillna(0.0), "effect (standard deviations)"
         ax = signed_heatmap(
             effects, self.symbols, self.sources, label=label, title=self.verdict, ax=ax

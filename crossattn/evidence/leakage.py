@@ -21,6 +21,7 @@ from crossattn.data.frame import Frames, check_frames
 from crossattn.data.panel import Panel, check_panel
 from crossattn.errors import InvalidInputError
 from crossattn.evidence import _perturbations as perturbations
+from crossattn.figures import PALETTE, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,8 +86,6 @@ class LeakageReport:
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw each check at each moment: same, moved or not run."""
         import seaborn as sns
-
-        from crossattn.figures import PALETTE, new_axes
 
         ax = new_axes(ax)
         colours = {"same": PALETTE[2], "moved": PALETTE[5], "not run": "#999999"}

@@ -22,7 +22,7 @@ from crossattn.errors import InvalidInputError
 from crossattn.evidence._models import attention_of, forecasts_of, symbols_of
 from crossattn.evidence.calibration import SIGNALS
 from crossattn.evidence.contributions import measure_contributions
-from crossattn.figures import attention_heatmap, new_axes
+from crossattn.figures import PALETTE, attention_heatmap, new_axes
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.windows.dataset import CrossAttentionData
 
@@ -296,8 +296,6 @@ def information_flow(report, sectors: dict[str, str] | None = None, ax: Axes | N
         Width grows with the size of the effect; blue arrows are positive, orange negative.
     """
     import networkx
-
-    from crossattn.figures import PALETTE
 
     graph = report.graph()
     ax = new_axes(ax, figsize=(6, 6))

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn.errors import InvalidInputError
+from crossattn.figures import new_axes
 from crossattn.portfolio._account import ORDER, TRADE_KINDS
 from crossattn.portfolio.metrics import compute_metrics
 from crossattn.portfolio.significance import sharpe_interval
@@ -174,8 +175,6 @@ class BacktestResult:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Plot the equity over time and return the axes."""
-        from crossattn.figures import new_axes
-
         axes = new_axes(ax)
         axes.plot(self.equity.index, self.equity.to_numpy())
         axes.set_xlabel("time")

@@ -15,6 +15,7 @@ import pandas as pd
 
 from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
+from crossattn.figures import new_axes
 from crossattn.windows.splits import Fold, walk_forward_folds
 
 if TYPE_CHECKING:
@@ -71,8 +72,6 @@ class WalkForwardResult:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw each fold's training and test part over time, and return the axes."""
-        from crossattn.figures import new_axes
-
         ax = new_axes(ax)
         for name, colour in (("train", "C0"), ("test", "C1")):
             start, end = self.folds[f"{name}_start"], self.folds[f"{name}_end"]
