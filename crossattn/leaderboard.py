@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -67,32 +68,16 @@ SCORES = {  # and whether more is better
 
 @dataclass(frozen=True)
 class Protocol:
-    """Settings of the benchmark; results of different settings do not mix.
-
-    Attributes
-    ----------
-    n_assets, n_steps : int
-        Size of the simulated markets.
-    predictability : float
-        R² of the oracle.
-    lookback : int
-        Bars of a window; the horizon is one bar.
-    train, val : float
-        Shares of the windows; all scores are of the rest.
-    alpha : float
-        False discovery rate asked for.
-    transaction_cost : float
-        Fraction of traded notional, for ``net_sharpe``.
-    """
+    """Settings of the benchmark; results of different settings do not mix."""
 
     n_assets: int = 10
-    n_steps: int = 20_000
-    predictability: float = 0.02
-    lookback: int = 48
-    train: float = 0.7
+    n_steps: int = 20_000  #: of a simulated market
+    predictability: float = 0.02  #: R² of the oracle
+    lookback: int = 48  #: bars of a window; the horizon is one bar
+    train: float = 0.7  #: share of the windows, as ``val``; all scores are of the rest
     val: float = 0.1
-    alpha: float = 0.05
-    transaction_cost: float = 1e-4
+    alpha: float = 0.05  #: false discovery rate asked for
+    transaction_cost: float = 1e-4  #: fraction of traded notional, for ``net_sharpe``
 
 
 class EdgeTest:
@@ -223,19 +208,9 @@ def lead_lag_bench(
 
 
 def read_results(folder: str | Path, protocol: Protocol = Protocol()) -> pd.DataFrame:
-    """Read a benchmark's results files into the table of :func:`lead_lag_bench`.
+    """Read the folder ``results`` of a benchmark into the table of :func:`lead_lag_bench`.
 
-    Parameters
-    ----------
-    folder : path
-        The folder ``results`` of a benchmark.
-    protocol : Protocol
-        That of the files; others are refused.
-
-    Raises
-    ------
-    InvalidInputError
-        No results file, or one of another protocol.
+    Files of another protocol are refused.
     """
     tables = [
         pd.DataFrame(_read(p, protocol).values()) for p in sorted(Path(folder).glob("*.json"))
@@ -351,9 +326,8 @@ def _forecast_scores(forecast, test: CrossAttentionData, market, protocol: Proto
     if forecast.shape != target.shape:
         return {"error": f"predict gave {forecast.shape}, not {target.shape}"}
     oracle = None if market is None else market.oracle[test.ends]
-    oracle = (
-        oracle if oracle is not None and oracle.any() else None
-    )  # None where nothing is planted
+    if oracle is not None and not oracle.any():  # nothing is planted
+        oracle = None
     table = score_forecasts({"forecast": forecast}, target, oracle=oracle)
     scores = table.loc["forecast"].filter(["r_squared", "fidelity"]).to_dict()
     t = table.loc["forecast", "t"]
@@ -441,17 +415,11 @@ def _write(path: Path | None, name: str, protocol: Protocol, rows: dict) -> None
         "version": VERSION,
         "model": name,
         "protocol": asdict(protocol),
-        "versions": {"python": platform.python_version()} | {p: _version(p) for p in packages},
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
         "machine": f"{platform.machine()}, {joblib.cpu_count()} cores",
         "rows": plain,
     }
     write_file(path, json.dumps(held, indent=1) + "\n")
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)
 
 
 def _line(row: dict) -> str:

@@ -93,17 +93,15 @@ def market_tables(root: Path) -> list[str]:
     boards = {score: leaderboard(rows, score) for score in LABELS}
     lines = []
     for name in scenarios(rows):
-        shown = [s for s in LABELS if rows.loc[rows["scenario"] == name, s].notna().any()]
-        ran = rows.loc[rows["scenario"] == name].groupby("model")["seed"].count()
-        best = boards[deciding_score(name)].index
-        means = rows[rows["scenario"] == name].groupby("model")[deciding_score(name)].mean()
-        order = sorted(best, key=lambda model: -np.nan_to_num(means.get(model, np.nan), nan=-99))
+        means = rows[rows["scenario"] == name].groupby("model")[list(LABELS)].mean()
+        shown = [score for score in LABELS if means[score].notna().any()]
+        decisive = deciding_score(name)
+        order = means[decisive].reindex(boards[decisive].index.intersection(means.index))
         body = [
             [f"`{model}`", *(boards[score].loc[model, name] for score in shown)]
-            for model in order
-            if model in ran
+            for model in order.sort_values(ascending=False, kind="stable").index
         ]
-        absent = [model for model in MODELS if model not in ran]
+        absent = [model for model in MODELS if model not in means.index]
         body += [[f"`{model}`", *[MISSING] * len(shown)] for model in absent]
         header = ["Model", *(LABELS[score] for score in shown)]
         lines += [f":::{{dropdown}} {name}", *table(header, body), ":::", ""]
