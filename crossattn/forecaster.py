@@ -82,7 +82,7 @@ class CrossAttentionForecaster(FittedForecaster):
     weights_ : dict of str to float
         Of every part in the mix.
     drift_ : ndarray of shape (n_assets,)
-        Forecast where no token says anything: one drift for all assets, in units of each one's
+        Forecast where every token is 0: one drift for all assets, in units of each one's
         volatility and shrunk by its standard error.
     features_, lookback_, horizon_
         Of the training data.
@@ -270,13 +270,13 @@ class CrossAttentionForecaster(FittedForecaster):
             drift = common_drift(target[train], volatility[train], self.horizon_)
             direct = SparseRegressions(index, self.tokens_per_follower, overlap=self.horizon_)
             direct.fit(target, volatility, train, val)
-            whole = {f"{name}, whole horizon": m for name, m in direct.first.items()}
+            ahead = {f"{name}, whole horizon": m for name, m in direct.first.items()}
             weights |= mix_weights(
-                {name: m.forecast(index, val) for name, m in whole.items()},
+                {name: m.forecast(index, val) for name, m in ahead.items()},
                 target[val] - drift - base,
                 volatility[val],
                 self.horizon_,
-                whole,
+                ahead,
             )
             final |= {f"{name}, whole horizon": m for name, m in direct.final.items()}
         both = np.concatenate([train, val])

@@ -46,7 +46,7 @@ def check_variance_forecast(fn: Callable) -> Iterator[str]:
     yield "what each row knows"
     squares = frame**2
     truth = squares.ewm(halflife=4).mean()
-    whole = squares.to_numpy().mean(axis=0) + 0 * truth
+    mean = squares.to_numpy().mean(axis=0) + 0 * truth
     slips = {
         "row t reads the square of row t + 1, which is what it should forecast": (
             truth.shift(-1).to_numpy()
@@ -62,7 +62,7 @@ def check_variance_forecast(fn: Callable) -> Iterator[str]:
         "after half_life bars: keep 0.5 ** (1 / half_life)": squares.ewm(alpha=1 / 4).mean(),
         "do not subtract the mean return: it is noise, and a variance of next to nothing where "
         "returns repeat": (truth - frame.ewm(halflife=4).mean() ** 2),
-        "every row reads the whole sample, its future too": whole,
+        "every row reads the whole sample, its future too": mean,
     }
     scale = 1e4  # so that a tolerance of 1e-6 means something
     require_close(

@@ -192,10 +192,10 @@ def _number(table: RawTable, row: int, name: str, text: str, decimal: str) -> fl
     if name == "volume" and plain[-1:] in _SIZES:
         plain, size = plain[:-1], _SIZES[plain[-1]]
     other = "." if decimal == "," else ","
-    whole, mark, rest = plain.partition(decimal)
-    if _GROUPED.fullmatch(whole.replace(other, ",")):
-        whole = whole.replace(other, "")
-    plain = f"{whole}{'.' if mark else ''}{rest}"
-    if other in whole + rest or not NUMBER.fullmatch(plain):
+    integer, mark, rest = plain.partition(decimal)
+    if _GROUPED.fullmatch(integer.replace(other, ",")):
+        integer = integer.replace(other, "")
+    plain = f"{integer}{'.' if mark else ''}{rest}"
+    if other in integer + rest or not NUMBER.fullmatch(plain):
         table.refuse(row, name, "a number", text)
     return float(plain) * size

@@ -51,10 +51,10 @@ def _shifted(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
     spans = [parts]
     if blocks[-1][1] - blocks[0][0] >= _PARTS * _FEWEST_OF_PART:  # a clock may change in between
         spans += [[part] for z in parts for part in np.array_split(z, max(1, _PARTS // len(parts)))]
-    whole = _find_shifts(spans[0])
+    overall = _find_shifts(spans[0])
     starts = np.concatenate([[0], np.cumsum([len(part[0]) for part in spans[1:-1]])]).astype(int)
     sampled = np.concatenate([np.arange(*block) for block in blocks])
-    found = {place: (0, *shift) for place, shift in whole.items()}
+    found = {place: (0, *shift) for place, shift in overall.items()}
     for span, start in zip(spans[1:], starts, strict=False):
         for place, shift in _find_shifts(span).items():
             first = int(np.searchsorted(rows[place], sampled[start]))

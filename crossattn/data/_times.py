@@ -77,32 +77,32 @@ def _of_epochs(table: RawTable, name: str, values, unit: str | None) -> pd.Datet
     if not isinstance(values, np.ndarray):
         wrong = [not _EPOCH.fullmatch(text.strip()) for text in values]
         table.refuse_first(wrong, name, rule, values)
-        whole = np.array([int(text.split(".")[0]) for text in values], dtype=object)
+        integer = np.array([int(text.split(".")[0]) for text in values], dtype=object)
         rest = np.array([float(f"0.{text.strip().partition('.')[2]}") for text in values])
     else:
         table.refuse_first(~np.isfinite(values), name, "a time", values)
-        whole = np.floor(values)
-        rest = values - whole
-    table.refuse_first(np.abs(whole) >= 2**63, name, rule, values)
-    whole = whole.astype(np.int64)
+        integer = np.floor(values)
+        rest = values - integer
+    table.refuse_first(np.abs(integer) >= 2**63, name, rule, values)
+    integer = integer.astype(np.int64)
     if unit is not None:
-        units = np.full(len(whole), UNITS.index(unit))
+        units = np.full(len(integer), UNITS.index(unit))
     else:
         size = np.array([1, 10**3, 10**6, 10**9])[:, None]
-        inside = (whole >= _FROM * size) & (whole < _TO * size)  # (units, rows)
+        inside = (integer >= _FROM * size) & (integer < _TO * size)  # (units, rows)
         seen = np.flatnonzero(inside.any(axis=1))
         units = inside.argmax(axis=0)
         unclear = ~inside.any(axis=0)
         if len(seen) == 1:  # one unit: earlier moments count in it too
             units[:] = seen[0]
-            unclear = (np.abs(whole) >= _TO * size[seen[0]]) | (whole == 0)
+            unclear = (np.abs(integer) >= _TO * size[seen[0]]) | (integer == 0)
         rule = "an epoch of 1990 to 2100, or be read with unit='s', 'ms', 'us' or 'ns'"
         table.refuse_first(unclear, name, rule, values)
     factor = np.array([1_000_000, 1000, 1, 1])[units]
-    late = (np.abs(whole) > 2**63 // 1000 // factor) & (units < 3)
+    late = (np.abs(integer) > 2**63 // 1000 // factor) & (units < 3)
     table.refuse_first(late, name, "an epoch of its unit, before the year 2262", values)
     ticks = np.where(
-        units == 3, whole // 1000, whole * factor + np.round(rest * factor).astype(int)
+        units == 3, integer // 1000, integer * factor + np.round(rest * factor).astype(int)
     )
     return pd.DatetimeIndex(ticks.astype(np.int64).view("M8[us]")).tz_localize("UTC")
 

@@ -111,16 +111,16 @@ def _name_edges(model, data: CrossAttentionData, followers: np.ndarray) -> tuple
         start = 0
         for part in contribution_batches(model, stretch, followers, by_channel=True):
             part = np.asarray(part, float)  # (b, F, S, L, C)
-            whole = part.sum(axis=(3, 4))
+            total = part.sum(axis=(3, 4))
             rows = stretch.ends[start : start + len(part), None] - np.arange(part.shape[3])
             token = values[rows].transpose(0, 2, 1, 3)  # (b, S, L, C)
             seen = np.isfinite(token)
             token = np.where(seen, token, 0.0)
             terms = {
                 "part": part.sum(axis=0),
-                "whole": whole.sum(axis=0),
-                "square": (whole**2).sum(axis=0),
-                "cross": np.einsum("bfslc,bfs->fslc", part, whole),
+                "total": total.sum(axis=0),
+                "square": (total**2).sum(axis=0),
+                "cross": np.einsum("bfslc,bfs->fslc", part, total),
                 "product": np.einsum("bfslc,bslc->fslc", part, token),
                 "token": token.sum(axis=0),
                 "energy": (token**2).sum(axis=0),
@@ -128,8 +128,8 @@ def _name_edges(model, data: CrossAttentionData, followers: np.ndarray) -> tuple
             }
             moments = {name: moments.get(name, 0.0) + term for name, term in terms.items()}
             start, count = start + len(part), count + len(part)
-    part, whole = moments["part"] / count, moments["whole"] / count
-    share = moments["cross"] / count - part * whole[..., None, None]  # times the same variance
+    part, total = moments["part"] / count, moments["total"] / count
+    share = moments["cross"] / count - part * total[..., None, None]  # times the same variance
     lag = share.sum(axis=3).argmax(axis=2)
     at_lag = np.take_along_axis(share, lag[:, :, None, None], axis=2)[:, :, 0]
     channel = at_lag.argmax(axis=2)

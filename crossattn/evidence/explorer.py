@@ -32,7 +32,7 @@ class AttentionExplorer:
         try:
             n, heads, assets, sources, lags = self.shape
             texts = [*self.content["symbols"], *self.content["sources"], *self.content["times"]]
-            whole = len(base64.b64decode(self.content["packed"], validate=True))
+            n_bytes = len(base64.b64decode(self.content["packed"], validate=True))
         except (KeyError, TypeError, ValueError, binascii.Error):
             raise InvalidInputError("content is not that of an explorer") from None
         sizes = n, heads, assets, sources, lags
@@ -40,7 +40,7 @@ class AttentionExplorer:
             not all(isinstance(text, str) for text in texts)
             or not all(isinstance(size, int) and size > 0 for size in sizes)
             or n != len(self.content["times"])
-            or whole != np.prod(sizes)
+            or n_bytes != np.prod(sizes)
         ):
             raise InvalidInputError("content is not that of an explorer")
 

@@ -299,7 +299,7 @@ def analyze_lead_lag_relationships(
 
     With a forecaster of ``target="volatility"`` the claim is that j's *volatility* spreads to i's
     (:func:`crossattn.evidence.spillover.spillover_scores`): the effect is the change of i's log
-    volatility for one standard deviation of j's channel, and nothing is said of costs.
+    volatility for one standard deviation of j's channel, without any costs.
 
     Limits: a common driver outside of the data makes its slower followers look led by its faster
     ones; a proxy that moves with the true leader can take its place; stale quotes make the asset

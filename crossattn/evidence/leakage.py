@@ -134,7 +134,7 @@ def audit_leakage(
     Notes
     -----
     A value moved if it changes by more than 4e-6 of its own and of the column's usual size, which
-    leaves room for rounding in float32. A row that appears or vanishes counts as moved. A pipeline
+    allows for rounding in float32. A row that appears or vanishes counts as moved. A pipeline
     that raises on a changed future is "not run", never clean. The pipeline runs about
     ``4 * cuts + 9`` times; no audit proves that there is no leak between the moments tried.
 

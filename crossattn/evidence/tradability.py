@@ -67,7 +67,7 @@ class Prices:
         return panel[name, symbol].to_numpy(float)
 
     def opens(self, asset: int) -> np.ndarray | None:
-        """Opens (n_rows,); None where they say no more than the closes."""
+        """Opens (n_rows,); None where they add nothing to the closes."""
         opens, closes = self._field("open", asset), self.data.closes[:, asset]
         rows = np.flatnonzero(np.isfinite(closes))[1:]
         before = closes[np.flatnonzero(np.isfinite(closes))[:-1]]

@@ -143,7 +143,7 @@ def _reasons(lacking: dict[str, list[str]], symbols: list[str]) -> str:
 def _lacking_fields(bars: WideBars) -> dict[str, list[str]]:
     """Which symbols do not really have a field: declared close-only, or never a value.
 
-    A volume of 0 in every bar is how feeds of currencies and indices say that there is none.
+    A volume of 0 in every bar stands for an unknown one in feeds of currencies and indices.
     """
     symbols = bars.symbols
     empty = ~bars.present.any(axis=0)

@@ -65,7 +65,7 @@ def simulate_account(inputs: BacktestInputs) -> Account:
     cash, shares, value, ruined = inputs.capital, np.zeros(n_assets), inputs.capital, False
     cash_after, equity = np.empty(n_rows), np.empty(n_rows)
     costs, turnover, financing = np.zeros(n_rows), np.zeros(n_rows), np.zeros(n_rows)
-    # A target is traded once, and an asset is paid out or liquidated once, so this is room enough.
+    # A target is traded once, and an asset is paid out or liquidated once, so these rows suffice.
     trades, count = np.empty(targets.size + 2 * n_assets, TRADE), 0
     # Targets that have not been traded yet: they wait for their asset's next price. NaN is none.
     waiting, any_waits = np.full(n_assets, np.nan), False

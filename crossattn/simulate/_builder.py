@@ -293,7 +293,7 @@ class MarketBuilder:
         return self.volatility * self.shocks
 
     def build(self, edges: Edges, firing: Firing, signal: Signal = np.asarray) -> MarketPaths:
-        """Return the market in which ``edges`` act when ``firing`` says, calibrated to the R²."""
+        """Return the market in which ``edges`` act where ``firing``, calibrated to the R²."""
         dynamics = Dynamics(edges, firing, signal)
         dynamics = dynamics.calibrated(self.noise, self.options.predictability)
         returns, oracle = dynamics.run(self.noise, self.noise)

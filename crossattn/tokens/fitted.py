@@ -292,21 +292,21 @@ class FittedForecaster(ForecastEstimator):
         memory = Memory(keep=start - 1 if start else None, lags=self.max_lag)
         series = self._tokenizer.series(data, memory)
         newest = np.arange(max(self.max_lag, last - 31), last + 1)
-        whole = self._mixture.forecast(series, newest)
+        forecasts = self._mixture.forecast(series, newest)
         self._first_row = data.clock[0]
-        self.minimum_tail_ = self._measure_tail(data, newest, whole)
+        self.minimum_tail_ = self._measure_tail(data, newest, forecasts)
         self.state_ = History.of_windows(
             val, last - before_val, start - before_val, tail, memory.after
         )
 
-    def _measure_tail(self, data, newest: np.ndarray, whole: np.ndarray) -> int:
+    def _measure_tail(self, data, newest: np.ndarray, forecasts: np.ndarray) -> int:
         """Bars from which the newest forecasts are within 1 % of those from all bars."""
-        allowed = 0.01 * np.sqrt(np.mean(whole**2))
+        allowed = 0.01 * np.sqrt(np.mean(forecasts**2))
         first = int(newest[0]) - FEWEST_BARS + 1
         if first <= 0:
             return FEWEST_BARS
         series = self._tokenizer.series(rows_from(data, first))
-        missed = np.abs(self._mixture.forecast(series, newest - first) - whole)
+        missed = np.abs(self._mixture.forecast(series, newest - first) - forecasts)
         return FEWEST_BARS * (1 if missed.max() <= allowed else 2)
 
     # ---- reading

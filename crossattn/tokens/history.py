@@ -27,7 +27,7 @@ from crossattn.windows.spans import forward_returns
 FORGOTTEN = 30 * 24  # own bars after which a feature has forgotten: 30 of its longest half-lives
 MOST_ROWS = 8 * FORGOTTEN  # kept for an asset that has few bars
 LATE = 96  # rows by which a bar may be late
-JUMP = np.log(1.9)  # of a close, below which nothing is said ...
+JUMP = np.log(1.9)  # of a close, below which there is no warning ...
 UNLIKE = 4  # ... and times the largest move or gap of the bars that are kept
 OTHER_SPACING = 1.5  # times the usual spacing
 ENOUGH_BARS = 5  # of which each follows a gap: another spacing

@@ -3,7 +3,7 @@
 Tokens are logs of slow and fast means of squared returns and ranges, standardised falls and moves,
 and the features. What all followers share is fitted on all of them at once: how a variance follows
 from its own tokens and from the market's mean of each; a sparse regression then adds what single
-sources tell of single followers, as far as validation confirms it. Everything is linear in the log
+sources add for single followers, as far as validation confirms it. Everything is linear in the log
 of volatility, so that a forecast is a product of what each token multiplies it by.
 
 Built in chapter: Forecasting risk.

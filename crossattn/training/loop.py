@@ -244,7 +244,7 @@ def _run(trainer: Trainer, patience: int, shown: bool, callbacks: Sequence[Callb
 def _aligned(
     model: CrossAttentionMultiAsset, train_data, val_data
 ) -> tuple[CrossAttentionData, CrossAttentionData]:
-    """Return both parts in one order of symbols and features, the model told their names."""
+    """Return both parts in one order of symbols and features, the model given their names."""
     if isinstance(train_data, CrossAttentionData):
         if not isinstance(val_data, CrossAttentionData):
             raise InvalidInputError(f"val_data must be CrossAttentionData, got {type(val_data)}")

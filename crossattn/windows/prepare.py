@@ -172,7 +172,7 @@ def windows_of_features(
 
     Notes
     -----
-    One copy in float32; the windows are views of it. Nothing is said of few known targets: see
+    One copy in float32; the windows are views of it. Few known targets give no warning: see
     ``.coverage``.
 
     Built in chapter: Windows, splits and leaks.
