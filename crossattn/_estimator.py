@@ -5,9 +5,8 @@ and a repr that shows what differs from the defaults make ``clone`` and searches
 itself, a second of imports, is needed by none of it.
 """
 
-from __future__ import annotations
-
 import inspect
+from typing import Self
 
 import numpy as np
 
@@ -49,7 +48,7 @@ class ForecastEstimator:
         """Return the constructor's arguments by name; ``deep`` changes nothing, as none nest."""
         return {name: getattr(self, name) for name in self._defaults()}
 
-    def set_params(self, **params) -> ForecastEstimator:
+    def set_params(self, **params) -> Self:
         """Set arguments of the constructor by name; ``fit`` checks them."""
         known = self._defaults()
         for name, value in params.items():

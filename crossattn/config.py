@@ -3,11 +3,10 @@
 Built in chapter: The full model.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from crossattn._validation import check_choice, check_float, check_int, check_seed
 from crossattn.errors import InvalidInputError
@@ -81,7 +80,7 @@ class TrainingConfig:
             check_float(name, getattr(self, name), at_least=0.0, below=1.0)
         check_float("penalty_full", self.penalty_full, above=self.penalty_from)
 
-    def with_options(self, **options) -> TrainingConfig:
+    def with_options(self, **options) -> Self:
         """Return the recipe with the options that are not None in place of its own."""
         known = {field.name for field in dataclasses.fields(self)}
         unknown = sorted(set(options) - known)
@@ -204,7 +203,7 @@ class ModelConfig:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping) -> ModelConfig:
+    def from_dict(cls, values: Mapping) -> Self:
         """Build a configuration from :meth:`to_dict`'s values, refusing names it does not know."""
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)

@@ -6,8 +6,6 @@ values and outputs green, what is fitted or decided purple, data and clocks grey
 leave the drawing or its box is refused, so that no page shows it cut off.
 """
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -39,7 +37,7 @@ class Box(NamedTuple):
     width: float
     height: float
 
-    def side(self, other: Box, along: str = "") -> tuple[float, float]:
+    def side(self, other: "Box", along: str = "") -> tuple[float, float]:
         """Return the middle of the side that faces another box, along "x" or "y" where given."""
         middle_x, middle_y = self.x + self.width / 2, self.y + self.height / 2
         right, left = other.x - self.x - self.width, self.x - other.x - other.width

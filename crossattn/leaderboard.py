@@ -4,8 +4,6 @@ One protocol for any object with ``fit(train, val)`` and ``predict(data)``, with
 or with both. Built in chapter: Scale.
 """
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import json
@@ -16,7 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import joblib
 import numpy as np
@@ -86,7 +84,7 @@ class EdgeTest:
     def __init__(self, test: Callable[..., LeadLagReport], **options):
         self.test, self.options = test, options
 
-    def fit(self, train: CrossAttentionData, val: CrossAttentionData) -> EdgeTest:
+    def fit(self, train: CrossAttentionData, val: CrossAttentionData) -> Self:
         """Nothing is fitted."""
         return self
 

@@ -1,6 +1,6 @@
 """Base class of the baselines: fit, predict, and the check that data are those fitted on."""
 
-from __future__ import annotations
+from typing import Self
 
 import numpy as np
 
@@ -17,7 +17,7 @@ class Baseline(ForecastEstimator):
     for each symbol of the training data, its position in ``data``.
     """
 
-    def fit(self, train: CrossAttentionData, val: CrossAttentionData | None = None) -> Baseline:
+    def fit(self, train: CrossAttentionData, val: CrossAttentionData | None = None) -> Self:
         """Learn from ``train``; ``val`` chooses penalties or the epoch to stop at.
 
         Parameters

@@ -5,8 +5,6 @@ With ``penalty="lasso"`` and ``volatility_weights=True`` this is the strongest l
 Built in chapter: Honest comparison.
 """
 
-from __future__ import annotations
-
 from dataclasses import KW_ONLY, dataclass
 
 import numpy as np

@@ -1,14 +1,12 @@
 """Read a CSV, Parquet or Feather file as raw columns; every row knows the line it came from."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Self
 
 import numpy as np
 import pandas as pd
@@ -54,7 +52,7 @@ class RawTable:
         if rows.size:
             self.refuse(int(rows[0]), name, rule, values[rows[0]])
 
-    def without(self, rows: np.ndarray) -> RawTable:
+    def without(self, rows: np.ndarray) -> Self:
         """Return the table without the rows where ``rows`` is True."""
         if not rows.any():
             return self

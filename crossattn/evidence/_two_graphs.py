@@ -1,6 +1,6 @@
 """Two lead-lag graphs in one history: a Markov-switching vector autoregression fitted by EM."""
 
-from __future__ import annotations
+from typing import Self
 
 import numba
 import numpy as np
@@ -74,7 +74,7 @@ class TwoGraphDetector:
         self.n_iterations = check_int("n_iterations", n_iterations)
         self.seed = seed
 
-    def fit(self, returns: pd.DataFrame) -> TwoGraphDetector:
+    def fit(self, returns: pd.DataFrame) -> Self:
         """Learn both graphs.
 
         Parameters

@@ -1,9 +1,8 @@
 """A panel as wide arrays, with each asset's previous bar found across gaps."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -39,7 +38,7 @@ class WideBars:
     @classmethod
     def of_cells(
         cls, index: pd.DatetimeIndex, symbols: Sequence[str], fields: Sequence[str], cells
-    ) -> WideBars:
+    ) -> Self:
         """Take fields that are arrays already, ``(T, n_fields, N)``."""
         bars = cls.__new__(cls)
         bars.index, bars.symbols, bars.close_only = index, list(symbols), ()

@@ -1,8 +1,7 @@
 """One batch: what a model reads at some moments, and what its predictions are compared with."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -47,7 +46,7 @@ class Batch:
         inputs = self.windows if self.values is None else self.values
         return (self.target if inputs is None else inputs).shape[0]
 
-    def take(self, rows: Tensor) -> Batch:
+    def take(self, rows: Tensor) -> Self:
         """Return the windows at ``rows`` (B',), copied."""
         drawn = {
             field.name: value.index_select(0, rows)

@@ -1,11 +1,10 @@
 """CrossAttentionMultiAsset: raw windows in, forecasts, classes, positions or quantiles out."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +87,7 @@ class CrossAttentionMultiAsset(nn.Module):
         self.register_buffer("target_scale", torch.ones(n_assets))
 
     @classmethod
-    def from_config(cls, config: ModelConfig) -> CrossAttentionMultiAsset:
+    def from_config(cls, config: ModelConfig) -> Self:
         """Build the network that a configuration describes."""
         return cls(**config.to_dict())
 

@@ -1,10 +1,9 @@
 """Options of a simulated market, and the builder that draws what all scenarios share."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -125,7 +124,7 @@ class MarketOptions:
         predictability: float,
         seed: int,
         options: dict,
-    ) -> MarketOptions:
+    ) -> Self:
         """Fill in the scenario's own defaults and reject unknown options."""
         known = [f.name for f in fields(cls) if f.name not in _REQUIRED]
         unknown = sorted(set(options) - set(known))

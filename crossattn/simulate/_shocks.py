@@ -1,8 +1,7 @@
 """Heavy-tailed shocks with common factors, stochastic and GARCH volatility, two-state regimes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy.signal import lfilter
@@ -28,7 +27,7 @@ class Groups:
     market: np.ndarray
 
     @classmethod
-    def of(cls, n_assets: int, n_sectors: int) -> Groups:
+    def of(cls, n_assets: int, n_sectors: int) -> Self:
         """Neighbouring assets share a sector; sectors alternate between two markets."""
         sector = np.arange(n_assets) * n_sectors // n_assets
         return cls(sector, sector % min(2, n_sectors))

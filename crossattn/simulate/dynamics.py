@@ -3,10 +3,9 @@
 ``returns[t + 1] = drive(returns up to t) + shock[t + 1]``: the drive is the oracle.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from scipy.signal import lfilter
@@ -36,7 +35,7 @@ class Edges:
     def __len__(self) -> int:
         return len(self.leader)
 
-    def __add__(self, other: Edges) -> Edges:
+    def __add__(self, other: "Edges") -> "Edges":
         return Edges(
             *(np.concatenate([a, b]) for a, b in zip(self.arrays(), other.arrays(), strict=True))
         )
@@ -45,7 +44,7 @@ class Edges:
         """Return leader, follower, lag, weight, regime."""
         return self.leader, self.follower, self.lag, self.weight, self.regime
 
-    def in_regime(self, regime: int) -> Edges:
+    def in_regime(self, regime: int) -> Self:
         """Return the same edges, active in another state."""
         return replace(self, regime=np.full(len(self), regime))
 
@@ -95,7 +94,7 @@ class Dynamics:
             "predictability is too large for this market: returns feed on themselves without bound"
         )
 
-    def calibrated(self, shocks: np.ndarray, predictability: float) -> Dynamics:
+    def calibrated(self, shocks: np.ndarray, predictability: float) -> Self:
         """Return the same dynamics with weights such that the oracle's R² is ``predictability``.
 
         R² is the variance of the oracle over that of the returns it forecasts, on this very path.
@@ -121,7 +120,7 @@ class Dynamics:
             returns, oracle = dynamics.run(shocks, returns)  # the last path is a good start
         raise _out_of_reach(predictability)
 
-    def scaled(self, scale: np.ndarray) -> Dynamics:
+    def scaled(self, scale: np.ndarray) -> Self:
         """Return the same dynamics, each follower's weights times its ``scale`` (N,)."""
         weight = self.edges.weight * scale[self.edges.follower]
         return replace(self, edges=replace(self.edges, weight=weight))
@@ -137,7 +136,7 @@ class Dynamics:
             largest[follower] = np.maximum(largest[follower], coefficient)
         return leaders
 
-    def _first_guess(self, shocks: np.ndarray, predictability: float) -> Dynamics:
+    def _first_guess(self, shocks: np.ndarray, predictability: float) -> Self:
         """Return the weights that are right for equally volatile, uncorrelated assets."""
         active = (self.firing(self.edges, shocks).astype(float) ** 2).mean(axis=1)
         squares = np.zeros(len(shocks))

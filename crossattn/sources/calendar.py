@@ -4,12 +4,11 @@ A daily bar is dated by a day, but it is known at a moment. In New York that is 
 20:00 in summer, 18:00 on the day after Thanksgiving.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import warnings
 from dataclasses import dataclass
 from functools import cache
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -157,7 +156,7 @@ class TradingHours:
     always: bool = False
 
     @classmethod
-    def from_metadata(cls, about: dict) -> TradingHours:
+    def from_metadata(cls, about: dict) -> Self:
         """Read Yahoo's description of a symbol."""
         zone = str(about.get("exchangeTimezoneName") or "UTC")
         always = about.get("instrumentType") == "CRYPTOCURRENCY"

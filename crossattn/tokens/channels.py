@@ -5,10 +5,9 @@ whose row t uses nothing later than row t, so that the value of a token at lag l
 bars earlier. Missing values are 0: no news.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 
@@ -77,7 +76,7 @@ class Tokenizer:
     #: standard deviations, likewise
     spread: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def fit(self, data: CrossAttentionData) -> Tokenizer:
+    def fit(self, data: CrossAttentionData) -> Self:
         """Take means and standard deviations from the rows that windows of ``data`` end at."""
         if RETURN not in data.features:
             raise InvalidInputError(f"data must hold the feature {RETURN!r}, got {data.features}")

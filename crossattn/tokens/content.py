@@ -1,10 +1,9 @@
 """Content part of the forecaster: attend to the source that volume, range or a move marks."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -82,7 +81,7 @@ class ContentPart:
         seed: int,
         device: torch.device,
         epochs: int = EPOCHS,
-    ) -> ContentPart:
+    ) -> Self:
         """Train all members together on ``train`` rows; ``val`` rows choose each one's epoch."""
         n_assets = series.volatility.shape[1]
         power = np.square(series.returns[train, :n_assets]).mean(0)

@@ -6,8 +6,6 @@ Tibshirani (1996), Regression shrinkage and selection via the lasso. Zhang (2010
 variable selection under minimax concave penalty.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from functools import cache
 
@@ -30,7 +28,7 @@ class Moments:
     xy: np.ndarray
     yy: float
 
-    def __add__(self, other: Moments) -> Moments:
+    def __add__(self, other: "Moments") -> "Moments":
         return Moments(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     @property
@@ -44,7 +42,7 @@ class Moments:
         gram = self.xx - self.weight * np.outer(self.mean, self.mean)
         return gram, self.xy - self.weight * self.mean * level, self.yy - self.weight * level**2
 
-    def with_combinations(self, combine: np.ndarray) -> Moments:
+    def with_combinations(self, combine: np.ndarray) -> "Moments":
         """Append linear combinations ``combine`` (K', K) of the tokens as further tokens."""
         if not len(combine):
             return self

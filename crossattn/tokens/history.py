@@ -5,11 +5,10 @@ forgets more slowly goes on from its sums, which stand just before row ``start``
 less than the rows from there on is therefore read as if it had been there in time.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -75,7 +74,7 @@ class History:
     @classmethod
     def of_windows(
         cls, data: CrossAttentionData, last: int, start: int, tail: int, sums: dict
-    ) -> History | None:
+    ) -> Self | None:
         """Take the rows behind some windows; None where these came as arrays without times."""
         if data.clock.hasnans:
             return None
@@ -132,9 +131,7 @@ class History:
         moves = self.next_start > self.start
         return Memory(self.sums, self.next_start - self.start - 1 if moves else None, lags)
 
-    def with_bars(
-        self, frames: Mapping[str, pd.DataFrame], exogenous: pd.DataFrame | None
-    ) -> History:
+    def with_bars(self, frames: Mapping[str, pd.DataFrame], exogenous: pd.DataFrame | None) -> Self:
         """Return the history with bars that are new, read up to the newest bar given."""
         ticks, owner, values = self._read(frames)
         kept = ticks >= self.ticks[0]  # what is older can be neither compared nor added
@@ -177,7 +174,7 @@ class History:
             seen=int(np.searchsorted(clock, newest, side="right")),
         )
 
-    def caught_up(self) -> History:
+    def caught_up(self) -> Self:
         """Return the history with every bar read that is known."""
         return replace(self, seen=len(self.ticks))
 
@@ -206,13 +203,13 @@ class History:
             self.features,
         )
 
-    def moved_on(self, sums: dict[str, np.ndarray]) -> History:
+    def moved_on(self, sums: dict[str, np.ndarray]) -> Self:
         """Return the history from ``next_start`` on, before which the new sums stand."""
         if self.next_start == self.start:
             return self
         return replace(self, start=self.next_start, sums=sums)._trimmed()
 
-    def _trimmed(self) -> History:
+    def _trimmed(self) -> Self:
         """Drop the rows that no feature from ``start`` on remembers."""
         there = np.isfinite(self.closes[: self.start + 1])
         from_here = np.cumsum(there[::-1], 0)[::-1]  # own bars from each row to the start

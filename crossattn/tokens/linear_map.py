@@ -1,7 +1,5 @@
 """Sparse linear forecast of every follower from (source, lag, channel) tokens."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +25,7 @@ class LinearMap:
                 out[:, i] += by_row(index.values(rows, tokens), beta)
         return out
 
-    def ahead(self, index: TokenIndex, horizon: int, centre: np.ndarray) -> LinearMap:
+    def ahead(self, index: TokenIndex, horizon: int, centre: np.ndarray) -> "LinearMap":
         """Return the forecast of the next ``horizon`` bars together, from a forecast of the next.
 
         What leads by l bars still has its newest l values to be answered, so a token then counts

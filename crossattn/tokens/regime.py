@@ -13,10 +13,9 @@ Hamilton (1989), A new approach to the economic analysis of nonstationary time s
 business cycle. Baum, Petrie, Soules and Weiss (1970), A maximization technique.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import exp, log
+from typing import Self
 
 import numpy as np
 
@@ -43,7 +42,7 @@ class Regime:
     hint: np.ndarray  #: (n_market_states,): log odds that each market state adds at every bar
 
     @classmethod
-    def fit(cls, view, rows: np.ndarray, tokens: list, direction: np.ndarray) -> Regime:
+    def fit(cls, view, rows: np.ndarray, tokens: list, direction: np.ndarray) -> Self:
         """Fit by expectation maximisation, from a first guess of the pattern up to scale."""
         bins, state = view.contexts["state"]
         pull = direction / np.sqrt(RIDGE * np.mean(direction**2))

@@ -14,7 +14,6 @@ Rounds of four steps:
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np

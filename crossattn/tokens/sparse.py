@@ -7,10 +7,9 @@ with an L1 penalty (lasso) or the minimax concave penalty, which leaves large co
 unshrunk. A mix on validation rows weighs them (:mod:`crossattn.tokens.mix`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -65,7 +64,7 @@ class SparseRegressions:
 
     def fit(
         self, target: np.ndarray, volatility: np.ndarray, train: np.ndarray, val: np.ndarray
-    ) -> SparseRegressions:
+    ) -> Self:
         """Fit on the rows ``train``, choose penalties on ``val``.
 
         ``target`` (n_rows, n_assets) is what is forecast at a row, NaN where unknown, and

@@ -8,10 +8,9 @@ does. Coefficients that drift in time are tracked by a Kalman filter. In the wor
 query is the context, and each context has its own sparse map.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 
@@ -60,7 +59,7 @@ class VaryingPart:
     drifts: list[Drift | None] = field(default_factory=list)
     regime: Regime | None = None  #: the hidden state behind the context "regime"
 
-    def fit(self, series: TokenSeries, rows: np.ndarray) -> VaryingPart:
+    def fit(self, series: TokenSeries, rows: np.ndarray) -> Self:
         """Fit on next-bar returns after the given rows; a fitted part goes on from what it holds.
 
         Scales and the edges of contexts stay those of the first rows.

@@ -9,9 +9,8 @@ of volatility, so that a forecast is a product of what each token multiplies it 
 Built in chapter: Forecasting risk.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -49,7 +48,7 @@ class VolatilityTokenizer(Tokenizer):
     ``centre["mean variance"]`` holds the log of each source's mean squared return in training.
     """
 
-    def fit(self, data: CrossAttentionData) -> VolatilityTokenizer:
+    def fit(self, data: CrossAttentionData) -> Self:
         """Take means and standard deviations from the rows that windows of ``data`` end at."""
         super().fit(data)
         for name, values in self._sizes(super().series(data), data).items():
@@ -130,7 +129,7 @@ class Calendar:
         places = (np.nan_to_num(np.asarray(x, float)).astype(int) for x in (hour, weekday))
         return (self.hours[next(places)] + self.weekdays[next(places)])[:, None]
 
-    def scaled(self, factor: float) -> Calendar:
+    def scaled(self, factor: float) -> "Calendar":
         return Calendar(factor * self.hours, factor * self.weekdays)
 
 

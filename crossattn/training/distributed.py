@@ -7,13 +7,12 @@ its own rows, and their sum is the gradient of one process.
 Built in chapter: Scale.
 """
 
-from __future__ import annotations
-
 import atexit
 import multiprocessing
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.distributed as dist
@@ -37,7 +36,7 @@ class DistributedContext:
     size: int = 1  #: how many there are
 
     @classmethod
-    def current(cls) -> DistributedContext:
+    def current(cls) -> Self:
         """Return the context of this process: alone, unless torchrun or the caller made a group.
 
         joblib workers inherit torchrun's variables but are not ranks: each of them is alone.

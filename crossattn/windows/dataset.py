@@ -3,10 +3,9 @@
 Nothing here copies a window. A slice, a split and the windows themselves share the panel.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -102,7 +101,7 @@ class CrossAttentionData:
             f"{len(self.features)} features, {dates})"
         )
 
-    def __getitem__(self, key: slice | tuple) -> CrossAttentionData:
+    def __getitem__(self, key: slice | tuple) -> Self:
         """Return the windows ``data[a:b]``; nothing is copied."""
         if not isinstance(key, slice):
             raise InvalidInputError(f"data takes slices such as data[10:20], got {key!r}")
@@ -256,7 +255,7 @@ class CrossAttentionData:
         *,
         features: Sequence[str],
         symbols: Sequence[str] | None = None,
-    ) -> CrossAttentionData:
+    ) -> Self:
         """Wrap windows that are arrays; they are copied, and have no dates.
 
         Parameters
@@ -309,7 +308,7 @@ class CrossAttentionData:
             target_rows=rows_until_known(targets, lookback),  # a window later
         )
 
-    def until(self, row: int) -> CrossAttentionData:
+    def until(self, row: int) -> Self:
         """Return the windows that end at or before a row, and nothing that is known later.
 
         The panel is cut after the row, and what follows it is not in ``targets`` either.
@@ -332,7 +331,7 @@ class CrossAttentionData:
             exogenous=_of(self.exogenous, slice(stop)),
         )
 
-    def followed_by(self, later: CrossAttentionData) -> CrossAttentionData:
+    def followed_by(self, later: Self) -> Self:
         """Return the rows of both, one after the other: of other bars, which are copied."""
         arrays = ("panel", "targets", "next_returns", "closes")
         joined = {
@@ -349,7 +348,7 @@ class CrossAttentionData:
 
     def select(
         self, symbols: Sequence[str] | None = None, features: Sequence[str] | None = None
-    ) -> CrossAttentionData:
+    ) -> Self:
         """Return the data with these symbols and features, in this order.
 
         Parameters
@@ -392,9 +391,7 @@ class CrossAttentionData:
         known = self.target_rows[self.ends[:position]]
         return int(np.searchsorted(known, self.ends[position])) if len(self) else 0
 
-    def split(
-        self, train: float = 0.6, val: float = 0.1
-    ) -> tuple[CrossAttentionData, CrossAttentionData, CrossAttentionData]:
+    def split(self, train: float = 0.6, val: float = 0.1) -> tuple[Self, Self, Self]:
         """Split in time order into training, validation and test windows, purged by the horizon.
 
         Parameters
