@@ -5,10 +5,8 @@ All are small, seeded, trained with early stopping on later data and restored to
 Built in chapter: Honest comparison.
 """
 
-from __future__ import annotations
-
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,11 +26,9 @@ from crossattn.baselines.networks import (
     VariateTransformer,
 )
 from crossattn.runtime import select_device
+from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.lagged import recent_volatility
 from crossattn.windows.splits import hold_out
-
-if TYPE_CHECKING:
-    from crossattn.windows.dataset import CrossAttentionData
 
 
 @dataclass(eq=False, repr=False)
@@ -121,7 +117,9 @@ class NeuralBaseline(Baseline):
         scale = np.sqrt(power.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
         self.target_scale_ = np.where(scale > 0, scale, 1.0)
 
-    def _train(self, batches: _Windows, later: _Windows, generator: np.random.Generator) -> None:
+    def _train(
+        self, batches: "_Windows", later: "_Windows", generator: np.random.Generator
+    ) -> None:
         optimizer = torch.optim.Adam(self.network_.parameters(), lr=self.lr)
         stride = self.bars_ if self.network_.every_step else 1
         best, best_state, stale = np.inf, None, 0
@@ -152,7 +150,7 @@ class NeuralBaseline(Baseline):
         self.network_.eval()
 
     @torch.no_grad()
-    def _validate(self, later: _Windows) -> float:
+    def _validate(self, later: "_Windows") -> float:
         self.network_.eval()
         error = scale = 0.0
         for start in range(0, len(later), 4 * self.batch_size):

@@ -3,19 +3,13 @@
 Built in chapter: Backtesting.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
 from crossattn._validation import check_array
 from crossattn.data.frame import check_times
 from crossattn.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData
 
 
 def check_table(table: pd.DataFrame, name: str) -> np.ndarray:

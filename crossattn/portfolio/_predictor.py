@@ -3,20 +3,16 @@
 Built in chapter: Backtesting.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from crossattn._validation import check_choice
 from crossattn.config import DEFAULT_QUANTILES, OUTPUT_TYPES
 from crossattn.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData
 
 
 @dataclass(frozen=True)

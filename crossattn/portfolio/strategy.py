@@ -3,9 +3,7 @@
 Built in chapter: Backtesting.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,9 +26,7 @@ from crossattn.portfolio.allocation import (
 from crossattn.portfolio.engine import BacktestResult, backtest_weights
 from crossattn.portfolio.limits import Limits
 from crossattn.portfolio.metrics import compute_metrics
-
-if TYPE_CHECKING:
-    from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData
 
 
 class CrossAttentionBacktest:
