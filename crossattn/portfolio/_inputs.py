@@ -36,12 +36,7 @@ def check_prices(prices: pd.DataFrame, name: str = "prices") -> np.ndarray:
     if table.min() > 0 and table.max() < np.inf:  # the common case; False where anything is NaN
         return table
     wrong = ~(np.isnan(table) | ((table > 0) & (table < np.inf)))
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise InvalidInputError(
-            f"{name} must be positive and finite, got {table[row, column]} for "
-            f"{prices.columns[column]!r} at {prices.index[row]}"
-        )
+    _refuse_cells(wrong, f"{name} must be positive and finite", table, prices)
     empty = np.isnan(table).all(axis=0)
     if empty.any():
         raise InvalidInputError(
@@ -54,12 +49,7 @@ def check_prices(prices: pd.DataFrame, name: str = "prices") -> np.ndarray:
 def check_weights(weights: pd.DataFrame, prices: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Return finite targets (M, N) in the order of the prices' columns, and their rows there."""
     table = check_table(weights, "weights")
-    if np.isinf(table).any():
-        row, column = np.argwhere(np.isinf(table))[0]
-        raise InvalidInputError(
-            f"weights must be finite or NaN, got {table[row, column]} for "
-            f"{weights.columns[column]!r} at {weights.index[row]}"
-        )
+    _refuse_cells(np.isinf(table), "weights must be finite or NaN", table, weights)
     columns, rows = _positions(weights, prices, "weights")
     targets = np.full((len(weights), prices.shape[1]), np.nan)
     targets[:, columns] = table
@@ -82,8 +72,7 @@ def check_covariance(covariance: np.ndarray | pd.DataFrame, n_assets: int) -> np
 def reindex_like_prices(table: pd.DataFrame, prices: pd.DataFrame, name: str) -> np.ndarray:
     """Return a table's finite numbers at every cell of the prices (T, N), NaN where it has none."""
     values = check_table(table, name)
-    if np.isinf(values).any():
-        raise InvalidInputError(f"{name} must be finite or NaN, got an infinite value")
+    _refuse_cells(np.isinf(values), f"{name} must be finite or NaN", values, table)
     columns, rows = _positions(table, prices, name)
     full = np.full(prices.shape, np.nan)
     full[np.ix_(rows, columns)] = values
@@ -124,6 +113,15 @@ def prices_of_data(data: CrossAttentionData) -> pd.DataFrame:
     first = np.argmax(~np.isnan(closes), axis=0)
     scaled = closes / closes[first, np.arange(closes.shape[1])]
     return pd.DataFrame(scaled, data.clock[rows], list(data.symbols))
+
+
+def _refuse_cells(wrong: np.ndarray, rule: str, values: np.ndarray, table: pd.DataFrame) -> None:
+    """Refuse a table by its first wrong cell."""
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise InvalidInputError(
+            f"{rule}, got {values[row, column]} for {table.columns[column]!r} at {table.index[row]}"
+        )
 
 
 def _positions(
