@@ -112,9 +112,8 @@ class CovarianceForecaster(CovarianceBaseline):
 
     References
     ----------
-    Engle (2002), "Dynamic conditional correlation", Journal of Business & Economic Statistics
-    20(3). Ledoit and Wolf (2004), "Honey, I shrunk the sample covariance matrix", Journal of
-    Portfolio Management 30(4).
+    Engle (2002), "Dynamic conditional correlation". Ledoit and Wolf (2004), "Honey, I shrunk the
+    sample covariance matrix".
 
     Built in chapter: Portfolios of forecast risk.
 
@@ -267,9 +266,8 @@ class DCC(CovarianceBaseline):
 
     References
     ----------
-    Engle (2002), "Dynamic conditional correlation", Journal of Business & Economic Statistics
-    20(3). Pakel, Shephard, Sheppard and Engle (2021), "Fitting vast dimensional time-varying
-    covariance models", same journal 39(3).
+    Engle (2002), "Dynamic conditional correlation". Pakel, Shephard, Sheppard and Engle (2021),
+    "Fitting vast dimensional time-varying covariance models".
     """
 
     def _fit(self, train, val):

@@ -194,8 +194,7 @@ class DLinear(NeuralBaseline):
 
     References
     ----------
-    Zeng, Chen, Zhang and Xu (2023), "Are Transformers Effective for Time Series Forecasting?",
-    AAAI 37.
+    Zeng, Chen, Zhang and Xu (2023), "Are Transformers Effective for Time Series Forecasting?".
     """
 
     architecture = DecompositionLinear

@@ -37,8 +37,7 @@ class BoostedTrees(Baseline):
 
     References
     ----------
-    Friedman (2001), "Greedy Function Approximation: A Gradient Boosting Machine", Annals of
-    Statistics 29(5).
+    Friedman (2001), "Greedy Function Approximation: A Gradient Boosting Machine".
 
     Examples
     --------

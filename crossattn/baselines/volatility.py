@@ -119,8 +119,7 @@ class HAR(VolatilityBaseline):
 
     References
     ----------
-    Corsi (2009), "A simple approximate long-memory model of realized volatility", Journal of
-    Financial Econometrics 7(2).
+    Corsi (2009), "A simple approximate long-memory model of realized volatility".
     """
 
     fit_to: str = "variance"
@@ -181,8 +180,7 @@ class SpilloverVAR(VolatilityBaseline):
 
     References
     ----------
-    Diebold and Yilmaz (2012), "Better to give than to receive", International Journal of
-    Forecasting 28(1).
+    Diebold and Yilmaz (2012), "Better to give than to receive".
     """
 
     def _fit(self, train, val):

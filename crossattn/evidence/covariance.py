@@ -53,8 +53,7 @@ def score_covariance(
 
     References
     ----------
-    Engle and Colacito (2006), "Testing and valuing dynamic correlations for asset allocation",
-    Journal of Business & Economic Statistics 24(2).
+    Engle and Colacito (2006), "Testing and valuing dynamic correlations for asset allocation".
 
     Examples
     --------

@@ -64,9 +64,8 @@ def contribution_scores(
 
     References
     ----------
-    Hodrick (1992), "Dividend Yields and Expected Stock Returns", Review of Financial Studies 5(3).
-    Cameron, Gelbach and Miller (2008), "Bootstrap-Based Improvements for Inference with Clustered
-    Errors", Review of Economics and Statistics 90(3).
+    Hodrick (1992), "Dividend Yields and Expected Stock Returns". Cameron, Gelbach and Miller
+    (2008), "Bootstrap-Based Improvements for Inference with Clustered Errors".
 
     Examples
     --------

@@ -60,10 +60,9 @@ def diebold_mariano(
 
     References
     ----------
-    Diebold and Mariano (1995), "Comparing predictive accuracy", Journal of Business & Economic
-    Statistics 13(3). Harvey, Leybourne and Newbold (1997), "Testing the equality of prediction mean
-    squared errors", International Journal of Forecasting 13(2). Lazarus, Lewis, Stock and Watson
-    (2018), "HAR inference: recommendations for practice", same journal as the first, 36(4).
+    Diebold and Mariano (1995), "Comparing predictive accuracy". Harvey, Leybourne and Newbold
+    (1997), "Testing the equality of prediction mean squared errors". Lazarus, Lewis, Stock and
+    Watson (2018), "HAR inference: recommendations for practice".
 
     Examples
     --------
@@ -176,9 +175,8 @@ def coverage_test(violations: ArrayLike, level: float) -> Coverage:
 
     References
     ----------
-    Kupiec (1995), "Techniques for verifying the accuracy of risk measurement models", Journal of
-    Derivatives 3(2). Christoffersen (1998), "Evaluating interval forecasts", International Economic
-    Review 39(4).
+    Kupiec (1995), "Techniques for verifying the accuracy of risk measurement models".
+    Christoffersen (1998), "Evaluating interval forecasts".
 
     Examples
     --------

@@ -98,10 +98,9 @@ def forecast_tail(
     References
     ----------
     Barone-Adesi, Giannopoulos and Vosper (1999), "VaR without correlations for portfolios of
-    derivative securities", Journal of Futures Markets 19(5). McNeil and Frey (2000), "Estimation of
-    tail-related risk measures for heteroscedastic financial time series", Journal of Empirical
-    Finance 7. Gibbs and Candès (2021), "Adaptive conformal inference under distribution shift",
-    NeurIPS.
+    derivative securities". McNeil and Frey (2000), "Estimation of tail-related risk measures for
+    heteroscedastic financial time series". Gibbs and Candès (2021), "Adaptive conformal inference
+    under distribution shift".
 
     Examples
     --------

@@ -42,8 +42,7 @@ def realised_covariance(data: CrossAttentionData) -> np.ndarray:
 
     References
     ----------
-    Andersen, Bollerslev, Diebold and Labys (2003), "Modeling and forecasting realized volatility",
-    Econometrica 71(2).
+    Andersen, Bollerslev, Diebold and Labys (2003), "Modeling and forecasting realized volatility".
     """
     if data.clock.hasnans:
         raise InvalidInputError("data must be made from bars: windows of arrays have no closes")
@@ -77,8 +76,7 @@ def covariance_loss(forecast: ArrayLike, realised: ArrayLike) -> np.ndarray:
 
     References
     ----------
-    Patton and Sheppard (2009), "Evaluating volatility and correlation forecasts", Handbook of
-    Financial Time Series.
+    Patton and Sheppard (2009), "Evaluating volatility and correlation forecasts".
 
     Examples
     --------

@@ -41,8 +41,7 @@ def qlike(forecast: ArrayLike, realised: ArrayLike) -> np.ndarray:
 
     References
     ----------
-    Patton (2011), "Volatility forecast comparison using imperfect volatility proxies", Journal of
-    Econometrics 160(1).
+    Patton (2011), "Volatility forecast comparison using imperfect volatility proxies".
 
     Examples
     --------
