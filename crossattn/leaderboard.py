@@ -166,11 +166,6 @@ def lead_lag_bench(
         ``cpu_seconds`` of fit, forecast and test, ``peak_memory_mb`` beyond the start
         (Linux), ``error`` ("" where all went well).
 
-    Raises
-    ------
-    InvalidInputError
-        An unknown model or scenario, no seed, or a results file of another protocol.
-
     Examples
     --------
     >>> table = lead_lag_bench(

@@ -54,11 +54,6 @@ def select_device(device: str | torch.device = "auto") -> torch.device:
     ----------
     device : str or torch.device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-
-    Raises
-    ------
-    InvalidInputError
-        The name is unknown, or that device is not on this machine.
     """
     import torch
 

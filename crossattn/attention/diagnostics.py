@@ -83,11 +83,6 @@ def collapse_meter(attention: Tensor) -> Collapse:
     attention : Tensor of shape (B, H, ..., Nq, Nk)
         Attention as the layers return it; sum over lags first where there are any.
 
-    Raises
-    ------
-    InvalidInputError
-        The tensor has too few axes or NaN, or a head is masked everywhere.
-
     Examples
     --------
     >>> all_on_the_first = torch.tensor([[1.0, 0.0, 0.0]]).expand(1, 1, 3, 3)

@@ -63,11 +63,6 @@ def entmax(scores: Tensor, mask: Tensor | None = None, *, alpha: float = 1.5) ->
     Tensor of the shape of ``scores``
         Rows sum to 1, or to 0 where all is masked.
 
-    Raises
-    ------
-    MissingDependencyError
-        The package ``entmax`` is not installed.
-
     Notes
     -----
     Entmax maximises :math:`a \cdot s` plus the Tsallis entropy of order ``alpha`` over the simplex.

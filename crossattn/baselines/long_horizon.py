@@ -157,12 +157,6 @@ def long_horizon_errors(
         Mean squared error, a row a horizon, a column a model, over all series and steps and *every*
         test window (implementations that drop the last incomplete batch report another number).
 
-    Raises
-    ------
-    InvalidInputError
-        ``prices`` is not a table of finite numbers, a part is too short for lookback and horizon,
-        or ``shares`` do not add up to 1.
-
     Notes
     -----
     Mean and standard deviation are those of the training part. A test window may look back into

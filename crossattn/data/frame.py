@@ -186,11 +186,6 @@ def close_times(frame: Frame, symbol: str = "frame") -> pd.DatetimeIndex:
     DatetimeIndex of shape (n_bars,)
         UTC, strictly increasing, called ``close_time``.
 
-    Raises
-    ------
-    InvalidInputError
-        A single bar without ``close_time``: it has no spacing.
-
     Examples
     --------
     >>> opens = pd.to_datetime(["2024-01-01 09:00", "2024-01-01 10:00", "2024-01-02 09:00"])

@@ -24,11 +24,6 @@ def missing_bars(frames: Frames, expected: pd.DatetimeIndex | None = None) -> pd
         Columns ``symbol``, ``first`` and ``last`` (opens of the run's first and last missing bar),
         ``count``; in the order of ``frames``. A bar without a close counts as missing.
 
-    Raises
-    ------
-    InvalidInputError
-        A frame is wrong, or has a single bar and nothing is ``expected``.
-
     Notes
     -----
     With ``expected`` a late listing is a gap; without, a symbol begins when it begins.

@@ -89,11 +89,6 @@ def granger(
         Newey-West errors. ``False`` is the textbook Wald test, whose size is several times its
         nominal level when volatility is shared.
 
-    Raises
-    ------
-    InvalidInputError
-        Fewer than ten windows per coefficient.
-
     References
     ----------
     Granger (1969), Econometrica 37(3).
@@ -154,11 +149,6 @@ def pcmci(data: CrossAttentionData, *, max_lag: int = 7, alpha: float = 0.05) ->
     LeadLagReport
         ``effect`` is the partial correlation at the lag with the least p-value; the p-value of a
         pair is that one times the number of lags.
-
-    Raises
-    ------
-    MissingDependencyError
-        tigramite is not installed: ``pip install "crossattn[bench]"``.
 
     Notes
     -----
@@ -228,11 +218,6 @@ def hayashi_yoshida(
     -------
     LeadLagReport
         ``effect`` is a correlation at the best shift.
-
-    Raises
-    ------
-    InvalidInputError
-        Fewer than five bars per block of some asset.
 
     Notes
     -----

@@ -72,11 +72,6 @@ def explore_attention(maps: AttentionMaps) -> AttentionExplorer:
         At most 200 windows, evenly spread, and below 300 KB: where the maps are larger, windows
         are thinned; where fewer than 24 would be left, heads are averaged, then lags added up.
 
-    Raises
-    ------
-    InvalidInputError
-        There is no map, or one map alone is too large (above 424 assets).
-
     Notes
     -----
     A share is stored as a byte of its square root: off by at most .004, and by less than .0005

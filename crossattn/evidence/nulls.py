@@ -74,11 +74,6 @@ def surrogate_null(
     n_jobs : int
         Parallel refits, in processes (joblib); -1: all cores.
 
-    Raises
-    ------
-    InvalidInputError
-        Too few surrogates to reach alpha, parts out of order or too short.
-
     Notes
     -----
     The statistic is the joint t of :func:`crossattn.evidence.leadlag.contribution_test`, fitted on

@@ -190,11 +190,6 @@ def hindsight_change_points(score: pd.Series, *, penalty: float = 10.0) -> pd.Da
     DatetimeIndex
         First moment of each new segment. **Uses the future**: a change is dated by what came after.
 
-    Raises
-    ------
-    MissingDependencyError
-        The package ``ruptures`` is not installed.
-
     References
     ----------
     Killick, R., Fearnhead, P. and Eckley, I. (2012), "Optimal Detection of Changepoints With a

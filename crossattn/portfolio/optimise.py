@@ -54,14 +54,6 @@ def mean_variance_weights(
     ndarray of shape (N,)
         The rest is cash.
 
-    Raises
-    ------
-    InvalidInputError
-        Shapes disagree, a value is not finite, an asset never moves, or a parameter is out of
-        range.
-    MissingDependencyError
-        cvxpy is not installed (``pip install "crossattn[data]"`` brings it with skfolio).
-
     References
     ----------
     Markowitz (1952), "Portfolio selection". Gârleanu and Pedersen (2013), "Dynamic trading with

@@ -48,12 +48,6 @@ def rebalancing_orders(
         A row an order: ``symbol``, ``shares`` (signed), ``price``, ``value`` (signed money) and
         ``cost`` (money).
 
-    Raises
-    ------
-    InvalidInputError
-        Unknown or repeated symbols, numbers that are infinite or of the wrong sign, a holding
-        without a price, an equity that is not positive.
-
     Examples
     --------
     >>> target = pd.Series({"BTC": 0.5, "ETH": 0.25})

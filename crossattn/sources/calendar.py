@@ -62,13 +62,6 @@ def session_times(days: pd.DatetimeIndex, exchange: str = "XNYS") -> pd.DataFram
     DataFrame of shape (n_days, 2)
         Index ``days``; columns ``open`` and ``close``, in UTC, NaT where there was no session.
 
-    Raises
-    ------
-    InvalidInputError
-        The exchange is unknown, or ``days`` are no dates.
-    MissingDependencyError
-        ``exchange_calendars`` is not installed.
-
     Notes
     -----
     Built in chapter: Data and clocks.

@@ -30,11 +30,6 @@ def realised_covariance(data: CrossAttentionData) -> np.ndarray:
         Known when ``data.y`` is; the diagonal is ``data.realised_volatility`` squared. NaN in the
         row and column of an asset whose target is unknown.
 
-    Raises
-    ------
-    InvalidInputError
-        The windows came as arrays, without closes.
-
     Notes
     -----
     A return across missing bars counts once, at the bar that ends it. Of rank ``horizon`` at most:

@@ -165,11 +165,6 @@ def windows_of_features(
     -------
     CrossAttentionData
 
-    Raises
-    ------
-    InvalidInputError
-        The two tables disagree in rows or symbols, a feature lacks a symbol, or too few rows.
-
     Notes
     -----
     One copy in float32; the windows are views of it. Few known targets give no warning: see
