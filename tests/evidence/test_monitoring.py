@@ -118,5 +118,5 @@ def test_the_error_covers_nothing_in_nineteen_of_twenty():
 def test_few_windows_have_no_coefficient(n):
     live = live_coefficient(np.ones((n, 5)), np.ones((n, 5)))
     assert np.isnan(live.value) and "too few" in str(live)
-    with pytest.raises(InvalidInputError, match="must be"):
+    with pytest.raises(InvalidInputError, match="must have one shape"):
         live_coefficient(np.ones((n, 5)), np.ones((n, 4)))
