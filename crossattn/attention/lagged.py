@@ -31,14 +31,7 @@ def embedding_scores(query: Tensor, key: Tensor, lag: Tensor) -> Tensor:
 
 
 def lag_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Normalise scores (..., Nk, L) over source and lag together; rows masked throughout are 0.
-
-    Examples
-    --------
-    >>> lag_softmax(torch.zeros(2, 2), torch.tensor([[True, True], [False, False]]))
-    tensor([[0.5000, 0.5000],
-            [0.0000, 0.0000]])
-    """
+    """Normalise scores (..., Nk, L) over source and lag together; rows masked throughout are 0."""
     joint = None if mask is None else mask.expand_as(scores).flatten(-2)
     return masked_softmax(scores.flatten(-2), joint).view(scores.shape)
 

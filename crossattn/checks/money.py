@@ -15,11 +15,6 @@ def account_by_loop(
     ``prices`` and target weights are (T, N); a NaN row trades nothing. ``rate`` is the cost, a
     fraction of the traded notional; ``delay`` the rows between a target and its trade; without
     ``drift`` every row trades back to the last targets.
-
-    Examples
-    --------
-    >>> account_by_loop(np.array([[1.0], [2.0]]), np.array([[1.0], [np.nan]]), 0.0).tolist()
-    [1.0, 2.0]
     """
     cash, shares, latest = 1.0, np.zeros(prices.shape[1]), None
     equity = []

@@ -186,12 +186,6 @@ def read_exogenous(path: str | os.PathLike) -> pd.DataFrame:
     -------
     DataFrame
         For ``prepare_cross_attention_data(..., exogenous=...)``; an empty cell is NaN.
-
-    Examples
-    --------
-    >>> read_exogenous("no/such.csv")
-    Traceback (most recent call last):
-    crossattn.errors.InvalidInputError: no/such.csv cannot be read: No such file or directory
     """
     path = check_path("path", path)
     table = read_table(path, read_content(path))

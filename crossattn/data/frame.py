@@ -151,12 +151,6 @@ def check_frames(frames: Mapping[str, Frame]) -> Frames:
     ----------
     frames : mapping of str to DataFrame
         At least one symbol; each frame as :func:`check_frame` wants it.
-
-    Examples
-    --------
-    >>> check_frames({})
-    Traceback (most recent call last):
-    crossattn.errors.InvalidInputError: frames must hold at least one symbol, got none
     """
     if not isinstance(frames, Mapping):
         raise InvalidInputError(f"frames must be a dict of DataFrames, got {_kind(frames)}")

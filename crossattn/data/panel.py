@@ -108,12 +108,6 @@ def as_panel(data: Frames | Panel, *, how: str = "outer") -> Panel:
     -------
     DataFrame
         A Panel as :func:`crossattn.align_panel` makes it.
-
-    Examples
-    --------
-    >>> as_panel([1, 2])
-    Traceback (most recent call last):
-    crossattn.errors.InvalidInputError: data must be a dict of frames or a Panel, got list
     """
     if isinstance(data, Mapping):
         return align_panel(data, how=how)
@@ -168,14 +162,7 @@ def check_panel(panel: Panel) -> Panel:
 
 
 def symbols_of(panel: Panel) -> list[str]:
-    """Return the symbols of a Panel, or of Features, in their order.
-
-    Examples
-    --------
-    >>> columns = pd.MultiIndex.from_product([["close", "volume"], ["B", "A"]])
-    >>> symbols_of(pd.DataFrame(columns=columns))
-    ['B', 'A']
-    """
+    """Return the symbols of a Panel, or of Features, in their order."""
     return panel.columns.get_level_values(1).unique().tolist()
 
 

@@ -66,16 +66,6 @@ def contribution_scores(
     ----------
     Hodrick (1992), "Dividend Yields and Expected Stock Returns". Cameron, Gelbach and Miller
     (2008), "Bootstrap-Based Improvements for Inference with Clustered Errors".
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> part, idle, noise = rng.normal(size=(3, 4000))
-    >>> closes = np.exp(np.cumsum(np.append(0.0, 0.1 * part + noise)) / 100)
-    >>> rows, clock = np.arange(4000), 3600 * np.arange(4001)
-    >>> test = contribution_scores(closes, rows, rows + 1, clock, np.c_[part, idle] / 1000)
-    >>> (test["p_value"] < 0.001).tolist(), bool(abs(test["slope"][0] - 1) < 0.5)
-    ([True, False], True)
     """
     nothing = {"p_value": 1.0, "t": 0.0, "slope": 0.0, "slope_error": np.nan, "n_effective": 0.0}
     result = {name: np.full(parts.shape[1], x) for name, x in nothing.items()}

@@ -187,11 +187,5 @@ def resolve_features(features: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def warm_up_of(features: str | Sequence[str]) -> int:
-    """Return the number of leading bars after which every one of `features` has settled.
-
-    Examples
-    --------
-    >>> warm_up_of(["log_return", "rsi"])
-    14
-    """
+    """Return the number of leading bars after which every one of `features` has settled."""
     return max(FEATURES[name].warm_up for name in resolve_features(features))

@@ -46,11 +46,6 @@ def plateau_cuts(val_losses: Sequence[float], patience: int) -> int:
 
     As :class:`torch.optim.lr_scheduler.ReduceLROnPlateau` with a threshold of 0, but a function of
     the history, so that a resumed run cuts alike. A loss that is not a number is no better.
-
-    Examples
-    --------
-    >>> plateau_cuts([1.0, 0.9, 0.95, 0.91, 0.92], patience=2)
-    1
     """
     best, waited, cuts = math.inf, 0, 0
     for loss in val_losses:
