@@ -231,7 +231,7 @@ def test_torch_modules_trade(make_frames):
         ({"returns": np.full((ROWS, N), np.inf)}, "inf"),
         ({"returns": np.full((ROWS, N), -1.0)}, "above -1"),
         ({"returns": None}, "returns"),
-        ({"timestamps": windows()[2].tz_localize(None)}, "timestamps must have UTC times"),
+        ({"timestamps": windows()[2].tz_localize(None)}, "timestamps: time must be UTC"),
         ({"model": Fixed(np.zeros((ROWS, N)), "portrait")}, "output_type"),
         ({"model": Fixed(np.full((ROWS, N), np.inf))}, "predictions"),
     ],
