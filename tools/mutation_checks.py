@@ -4,17 +4,22 @@ A test that cannot fail proves nothing. Each entry replaces one text in a copy o
 and runs the tests that are there to notice. Usage: ``python tools/mutation_checks.py [NAME ...]``.
 """
 
+import multiprocessing
 import os
+import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 TESTS_FAILED = 1  # pytest's exit code; 2 to 5 mean that the tests were not run
+LIBRARIES = ["pytest", "hypothesis", "torch", "pandas", "scipy.stats", "sklearn.linear_model"]
 
 
 class Mutation(NamedTuple):
@@ -54,7 +59,7 @@ MUTATIONS = [
         "crossattn/data/_clock_faults.py",
         "off = near & (offset != 0)",
         "off = near & (offset > 0)",
-        "tests/data/test_doctor.py",
+        "tests/data/test_doctor.py -k clock",
     ),
     Mutation(
         "a feature sees the next bar",
@@ -141,21 +146,21 @@ MUTATIONS = [
         "crossattn/windows/spans.py",
         "last = last - (clock[last] > clock + duration)",
         "last = last + (clock[last] > clock + duration)",
-        "tests/windows/test_spans.py",
+        "tests/windows/test_spans.py -k outage",
     ),
     Mutation(
         "a target over 24 hours is known at its last close",
         "crossattn/windows/spans.py",
         "return clock.searchsorted(clock + horizon).astype(np.int64)",
         'return clock.searchsorted(clock + horizon, side="right").astype(np.int64) - 1',
-        "tests/windows/test_spans.py",
+        "tests/windows/test_spans.py -k hourly_clock",
     ),
     Mutation(
         "the split is not purged",
         "crossattn/windows/dataset.py",
         "self[: self.count_known_before(first_val)]",
         "self[:first_val]",
-        "tests/windows/test_data.py",
+        "tests/windows/test_data.py -k purged",
     ),
     Mutation(
         "walk-forward is not purged",
@@ -211,7 +216,7 @@ MUTATIONS = [
         "crossattn/training/checkpoint.py",
         "if hashlib.sha256(data).hexdigest() != digest:",
         "if not data:",
-        "tests/training",
+        "tests/training/test_resume.py -k damaged_checkpoint",
     ),
     Mutation(
         "the smoothed state passes for the filtered one",
@@ -225,14 +230,14 @@ MUTATIONS = [
         "crossattn/evidence/leakage.py",
         "TOLERANCE = 4e-6",
         "TOLERANCE = 1e-2",
-        "tests/evidence/test_leakage.py",
+        "tests/evidence/test_leakage.py -k rounding",
     ),
     Mutation(
         "the leakage audit measures a change against its own row",
         "crossattn/evidence/leakage.py",
         "np.fmax(np.abs(old), usual)",
         "np.abs(old)",
-        "tests/evidence/test_leakage.py",
+        "tests/evidence/test_leakage.py -k rounding",
     ),
     Mutation(
         "a lead is traded in bars that did not trade",
@@ -281,7 +286,7 @@ MUTATIONS = [
         "crossattn/features/registry.py",
         "np.sqrt(_overnight_gap(bars) ** 2 + squared_range",
         "np.sqrt(0 * _overnight_gap(bars) ** 2 + squared_range",
-        "tests/windows/test_data.py",
+        "tests/windows/test_data.py -k realised",
     ),
     Mutation(
         "connectedness takes shocks as uncorrelated",
@@ -314,7 +319,26 @@ MUTATIONS = [
 ]
 
 
-def check(mutation: Mutation) -> str:
+def run_tests(mutation: Mutation, folder: str) -> tuple[int, str]:
+    """Run a mutation's tests on the copy in a folder; return pytest's exit code and its output.
+
+    For a process of its own that has not imported the package yet.
+    """
+    os.chdir(folder)
+    sys.path.insert(0, folder)
+    os.environ |= {"PYTHONPATH": folder, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    with Path("output").open("w") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+        options = "-x -q --no-header -p no:cacheprovider -p pytest_timeout"
+        code = pytest.main(shlex.split(f"{options} {mutation.tests}"))
+        sys.stdout.flush()
+    origin = Path(sys.modules["crossattn"].__file__).parent.parent
+    assert origin == Path(folder).resolve(), f"the tests ran on {origin}"
+    return int(code), Path("output").read_text()
+
+
+def check(mutation: Mutation, pool: ProcessPoolExecutor) -> str:
     """Apply one mutation to a copy and return what went wrong; empty where the tests noticed."""
     source = (ROOT / mutation.file).read_text(encoding="utf-8")
     if source.count(mutation.old) != 1:
@@ -322,37 +346,35 @@ def check(mutation: Mutation) -> str:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for part in ("crossattn", "tests"):
-            shutil.copytree(
-                ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__", "*.nbi")
-            )
+            shutil.copytree(ROOT / part, copy / part)  # compiled code is bound to its source's time
         shutil.copy(ROOT / "pyproject.toml", copy)
         broken = source.replace(mutation.old, mutation.new)
         (copy / mutation.file).write_text(broken, encoding="utf-8")
-        environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-        result = subprocess.run(
-            [*command, *mutation.tests.split()],
-            cwd=copy,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-    if result.returncode == 0:
+        code, output = pool.submit(run_tests, mutation, folder).result()
+    if code == 0:
         return "its tests stayed green"
-    if result.returncode != TESTS_FAILED:
-        return f"its tests did not run: {(result.stdout + result.stderr).strip()[-300:]}"
+    if code != TESTS_FAILED:
+        return f"its tests did not run: {output.strip()[-300:]}"
     return ""
 
 
 def main(names: list[str]) -> int:
-    """Check the named mutations (all by default), two at a time."""
+    """Check the named mutations (all by default), side by side."""
     if unknown := set(names) - {b.name for b in MUTATIONS}:
         print(f"error: no mutation {sorted(unknown)}", file=sys.stderr)
         return 2
     chosen = [b for b in MUTATIONS if not names or b.name in names]
-    with ThreadPoolExecutor(max_workers=max(1, min(4, os.cpu_count() or 1))) as pool:
+    workers = max(1, min(4, os.cpu_count() or 1))
+    # each process is forked from one that has imported the libraries, never the package
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LIBRARIES)
+    with (
+        ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool,
+        ThreadPoolExecutor(workers) as threads,
+    ):
         failed = 0
-        for mutation, problem in zip(chosen, pool.map(check, chosen), strict=True):
+        problems = threads.map(check, chosen, repeat(pool))
+        for mutation, problem in zip(chosen, problems, strict=True):
             print(f"  {'NOT NOTICED' if problem else 'noticed':13}{mutation.name}", flush=True)
             if problem:
                 failed += 1
