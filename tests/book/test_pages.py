@@ -72,12 +72,19 @@ LAYOUT = """
   return found;
 })()
 """
+# a change of scheme would fade over half a second, redrawn sixty times a second
+STILL = """
+document.adoptedStyleSheets.length || document.adoptedStyleSheets.push(new CSSStyleSheet()) &&
+  document.adoptedStyleSheets[0].replaceSync(
+    '*, ::before, ::after { transition: none !important; animation: none !important }')
+"""
 SCHEMES = ["light", "dark"]
 VIEWS = [(1300, False), (1300, True), (390, False), (390, True)]
 
 
 def look(browser, width, dark) -> str:
     """Set width and scheme of the open page, wait until it has settled, and name the view."""
+    browser.evaluate(STILL)
     browser.look(width, dark)
     theme = f"document.documentElement.dataset.theme === '{SCHEMES[dark]}'"
     browser.wait_for(f"{theme} && document.getAnimations().every(a => a.playState !== 'running')")
