@@ -9,6 +9,8 @@ export TQDM_DISABLE := 1
 export PYTHONHASHSEED := 0
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# many processes import the package and its tests: they are compiled once
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: setup book pdf test lint lab demo bench leaderboard robustness assignments grade clean help

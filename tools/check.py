@@ -25,7 +25,7 @@ STEPS = {
     "format": ["ruff", "format", "--check", "."],
     "imports": ["lint-imports"],
     "notebooks-clean": ["nbstripout", "--verify", "--keep-id", *NOTEBOOKS],
-    "tests": PYTEST,
+    "tests": [*PYTEST, "-p", "no:nbval"],
     "notebooks": [*PYTEST, "-o", "addopts=", *NBVAL, *NOTEBOOKS],
     "assignments": ["python", "tools/assignments.py", "--check"],
     "mutations": ["python", "tools/mutation_checks.py"],
