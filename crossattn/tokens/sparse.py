@@ -74,18 +74,24 @@ class SparseRegressions:
         self.target, self.volatility, self.val = target, volatility, val
         self.screened = self._screen(train)
         self.gaps = [self._gaps(i, tokens) for i, tokens in enumerate(self.screened)]
-        self.moments = []  # of training rows, and of training and validation rows
-        for i in range(len(self.screened)):
-            moments = self._moments(i, train)
-            self.moments.append((moments, moments + self._moments(i, val)))
+        self.moments = [self._moments(i, train) for i in range(len(self.screened))]
         price = self._prices()
         returns = np.zeros(len(self.index), bool)
         returns[self.index.where("return")] = True
-        self.first, self.final = {}, {}
+        prices, self.first, best = {}, {}, {}
         for name, variant in VARIANTS.items():
             own = price if variant.priced else np.ones(len(self.index))
-            own = np.where(returns, own, np.inf) if variant.only_returns else own
-            self.first[name], self.final[name] = self._fit_variant(own, variant.concavity)
+            prices[name] = np.where(returns, own, np.inf) if variant.only_returns else own
+            self.first[name], best[name] = self._choose(prices[name], variant.concavity)
+        again, means = {name: [] for name in VARIANTS}, []
+        for i, moments in enumerate(self.moments):
+            both = moments + self._moments(i, val)  # a follower at a time: they are large
+            means.append(both.mean)
+            for name, variant in VARIANTS.items():
+                penalties = PENALTIES[: best[name] + 1]
+                path = self._path(i, both, prices[name], penalties, variant.concavity)
+                again[name].append(path[-1])
+        self.final = {name: self._as_map(found, means) for name, found in again.items()}
         del self.moments, self.target, self.volatility
         return self
 
@@ -156,37 +162,35 @@ class SparseRegressions:
         for _ in range(PRICING_ROUNDS):
             entered = np.zeros(len(size))
             for i, tokens in enumerate(self.screened):
-                path = penalty_path(
-                    self.moments[i][0], self._own_price(i, price), strict, CONCAVITY
-                )
+                path = penalty_path(self.moments[i], self._own_price(i, price), strict, CONCAVITY)
                 tokens = np.concatenate([tokens, tokens[self.gaps[i][1]]])
                 np.add.at(entered, self.index.family[tokens[path[-1] != 0]], 1)
             level = np.sqrt(2 * np.log((size + 1) / (entered + 0.5)))
             price = (level / level.min())[self.index.family]
         return price
 
-    def _fit_variant(self, price: np.ndarray, concavity: float) -> tuple[LinearMap, LinearMap]:
+    def _choose(self, price: np.ndarray, concavity: float) -> tuple[LinearMap, int]:
+        """Fit all penalties on training rows; return the map and place of the chosen one."""
         paths, saved = [], 0.0
-        for i, (train, _) in enumerate(self.moments):
-            path = penalty_path(train, self._own_price(i, price), PENALTIES, concavity)
-            paths.append(self._on_tokens(i, path))
-            saved = saved + self._validate(i, paths[i], train)
+        for i, moments in enumerate(self.moments):
+            paths.append(self._path(i, moments, price, PENALTIES, concavity))
+            saved = saved + self._validate(i, paths[i], moments)
         best = sparsest_of_the_best(*saved)
-        first = self._as_map([path[best] for path in paths], [train for train, _ in self.moments])
-        both = [moments for _, moments in self.moments]
-        again = [
-            self._on_tokens(
-                i, penalty_path(m, self._own_price(i, price), PENALTIES[: best + 1], concavity)[-1:]
-            )[0]
-            for i, m in enumerate(both)
-        ]
-        return first, self._as_map(again, both)
+        means = [moments.mean for moments in self.moments]
+        return self._as_map([path[best] for path in paths], means), best
 
-    def _on_tokens(self, follower: int, path: np.ndarray) -> np.ndarray:
-        """Map coefficients of the differences back to the tokens that they are made of."""
-        combine, _ = self.gaps[follower]
+    def _path(
+        self,
+        follower: int,
+        moments: Moments,
+        price: np.ndarray,
+        penalties: np.ndarray,
+        concavity: float,
+    ) -> np.ndarray:
+        """Return coefficients by penalty; those of differences go to the tokens that make them."""
+        path = penalty_path(moments, self._own_price(follower, price), penalties, concavity)
         size = len(self.screened[follower])
-        return path[:, :size] + path[:, size:] @ combine
+        return path[:, :size] + path[:, size:] @ self.gaps[follower][0]
 
     def _validate(self, follower: int, path: np.ndarray, train: Moments) -> np.ndarray:
         """Forecast times target, and forecast squared, by validation row and penalty."""
@@ -197,11 +201,9 @@ class SparseRegressions:
         forecast = weight[:, None] * (x @ path[:, used].T)
         return np.stack([forecast * np.nan_to_num(y)[:, None], forecast**2])
 
-    def _as_map(self, coefficients: list[np.ndarray], moments: list[Moments]) -> LinearMap:
+    def _as_map(self, coefficients: list[np.ndarray], means: list[np.ndarray]) -> LinearMap:
         used = [np.flatnonzero(beta) for beta in coefficients]
-        offset = [
-            -(beta @ m.mean[: len(beta)]) for beta, m in zip(coefficients, moments, strict=True)
-        ]
+        offset = [-(beta @ m[: len(beta)]) for beta, m in zip(coefficients, means, strict=True)]
         tokens = [top[u] for top, u in zip(self.screened, used, strict=True)]
         data = [beta[u] for beta, u in zip(coefficients, used, strict=True)]
         pointer = np.concatenate([[0], np.cumsum([len(u) for u in used])])
