@@ -29,6 +29,7 @@ from crossattn.training.checkpoint import (
 from crossattn.windows.dataset import CrossAttentionData
 
 POINTER = "checkpoint.json"
+FIRST_WRITTEN = ".checkpoint*.part"  # what a kill can leave behind before there is a pointer
 HISTORY = "history.jsonl"
 RUN_FILES = (POINTER, HISTORY, MODEL_FILE, CONFIG_FILE)
 
@@ -106,6 +107,7 @@ class RunFolder:
             self._check_mark(read_checksummed_json(self.path / POINTER), mark)
             self._clear_parts()
         elif self.writes:
+            self._clear_parts(FIRST_WRITTEN)
             write_checksummed_json(self.path / POINTER, {"run": mark})
 
     def write_history(self, entries: Sequence[dict]) -> None:
@@ -128,6 +130,7 @@ class RunFolder:
     def restore(self, mark: dict) -> tuple[Progress, dict[str, torch.Tensor]] | None:
         """Return the last checkpoint, None where there is none."""
         if self.path is None or not (self.path / POINTER).exists():
+            self._clear_parts(FIRST_WRITTEN)
             return None
         pointer = read_checksummed_json(self.path / POINTER)
         self._check_mark(pointer, mark)
@@ -154,11 +157,11 @@ class RunFolder:
                 "resume it with the settings and data it was started with"
             )
 
-    def _clear_parts(self) -> None:
+    def _clear_parts(self, names: str = ".*.part") -> None:
         """Drop the temporary files that a kill left behind."""
-        if self.writes:
+        if self.writes and self.path is not None:
             with contextlib.suppress(OSError):
-                for part in self.path.rglob(".*.part"):
+                for part in self.path.rglob(names):
                     part.unlink(missing_ok=True)
 
     def _reconcile(self, progress: Progress, checkpoint: str) -> None:

@@ -1,5 +1,7 @@
 """Runs of every kind: folds, classes, networks, volatility, exogenous series."""
 
+import contextlib
+import io
 import json
 import shutil
 
@@ -13,8 +15,19 @@ from crossattn.cli import main
 from crossattn.data.files import read_bars
 
 
-def test_walk_forward_refits_and_writes_its_folds(work, capsys):
-    assert main(train_words(work, "--resume", "--walk-forward")) == 0
+@pytest.fixture(scope="module")
+def walked(work, tmp_path_factory):
+    """A run with its walk-forward folds, and what the command printed."""
+    folder = tmp_path_factory.mktemp("walked")
+    (folder / "bars").symlink_to(work / "bars")
+    shutil.copytree(work / "untouched", folder / "run")
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        assert main(train_words(folder, "--resume", "--walk-forward")) == 0
+    return folder, told.getvalue()
+
+
+def test_walk_forward_refits_and_writes_its_folds(walked):
+    work, told = walked
     folds = pd.read_csv(work / "run" / "folds.csv")
     assert len(folds) == 5
     train_end, test_start = (pd.to_datetime(folds[c]) for c in ("train_end", "test_start"))
@@ -22,11 +35,11 @@ def test_walk_forward_refits_and_writes_its_folds(work, capsys):
     forecasts = pd.read_csv(work / "run" / "walk_forward.csv", index_col="close_time")
     assert list(forecasts) == sorted(read_bars(work / "bars"))
     assert np.isfinite(forecasts.to_numpy()).all()
-    assert "5 folds" in capsys.readouterr().out
+    assert "5 folds" in told
 
 
-def test_the_folds_are_traded(work, tmp_path, capsys):
-    assert main(train_words(work, "--resume", "--walk-forward")) == 0
+def test_the_folds_are_traded(walked, tmp_path, capsys):
+    work, _ = walked
     options = ["--rebalance-freq", "4", "--allow-short"]
     assert run(work, "backtest", "--walk-forward", "--out", str(tmp_path), *options) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -65,15 +78,14 @@ def test_class_probabilities_are_scored(work, tmp_path, capsys):
 def network(work, tmp_path_factory):
     folder = tmp_path_factory.mktemp("network")
     (folder / "bars").symlink_to(work / "bars")
-    assert main(train_words(folder, "--d-model", "8", "--n-heads", "2")) == 0
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        assert main(train_words(folder, "--d-model", "8", "--n-heads", "2")) == 0
+    assert "--d-model and --n-heads given, so a network" in told.getvalue()
     return folder
 
 
 class TestNetwork:
-    def test_its_options_train_it_and_say_so(self, network, tmp_path, capsys):
-        shutil.rmtree(network / "run")
-        assert main(train_words(network, "--d-model", "8", "--n-heads", "2")) == 0
-        assert "--d-model and --n-heads given, so a network" in capsys.readouterr().out
+    def test_its_options_train_it(self, network):
         config = json.loads((network / "run" / "config.json").read_text())
         assert config["models"][0]["d_model"] == 8 and "scaler" in config
         assert len((network / "run" / "history.jsonl").read_text().splitlines()) == 3

@@ -107,30 +107,12 @@ def test_a_stop_between_pointer_and_history_loses_no_line(
     assert len(list(run.glob("checkpoint-*.safetensors"))) == 1
 
 
-def killed_at_random(parts, run, seed, kills):
-    """Train in a child that is killed again and again until it has finished; count the kills."""
-    options = {"batch_size": 64, "resume": True, "checkpoint_every": 1}
-    return kill_until_done(
-        lambda: train(parts, run, **options), seed=seed, kills=kills, longest=0.5
-    )
-
-
 def test_killed_runs_end_as_if_nothing_had_happened(parts, whole, tmp_path):
-    run = tmp_path / "run"
-    landed = killed_at_random(parts, run, seed=1, kills=5)
+    run, options = tmp_path / "run", {"batch_size": 64, "resume": True, "checkpoint_every": 1}
+    landed = kill_until_done(lambda: train(parts, run, **options), seed=1, kills=5, longest=0.5)
     assert landed >= 1
     assert files_of(run) == files_of(whole[1])
     assert not list(run.glob(".*.part")), "what a killed save left behind is cleared"
-
-
-@pytest.mark.slow
-def test_killed_twenty_times(parts, whole, tmp_path):
-    landed = seed = 0
-    while landed < 20:
-        run = tmp_path / f"run-{seed}"
-        landed += killed_at_random(parts, run, seed=seed, kills=20)
-        assert files_of(run) == files_of(whole[1])
-        seed += 1
 
 
 def test_a_finished_run_is_left_as_it_is(parts, whole):
