@@ -20,13 +20,17 @@ def imports_of_the_root(source: str) -> list[str]:
 
 
 def test_modules_import_each_other_and_not_the_root_package():
-    """The root exports names of every layer, so importing it hides an import of a higher layer."""
+    """The root exports names of every layer, which hides an import of a higher one.
+
+    The commands stand above all of them.
+    """
     found = {
         path.relative_to(PACKAGE).as_posix(): taken
         for path in sorted(PACKAGE.rglob("*.py"))
-        if (taken := imports_of_the_root(path.read_text(encoding="utf-8")))
+        if path.parent != PACKAGE / "cli"
+        and (taken := imports_of_the_root(path.read_text(encoding="utf-8")))
     }
-    assert found == {"cli/__init__.py": ["__version__"]}
+    assert found == {}
 
 
 def test_lazy_and_relative_imports_of_the_root_are_found():
