@@ -214,26 +214,23 @@ THINNED = """
 # the contrast of a text follows from its colour, its size and the grounds below it: where these are
 # the same, three texts stand for all (each is looked at through every layer, which takes long)
 ACCESSIBILITY = """
-(async () => {
-  const grounds = new Map(), seen = new Map(), texts = [];
+(() => {
+  const grounds = new Map(), seen = new Map();
   for (const e of document.querySelectorAll('body, body *')) {
-    const style = getComputedStyle(e);
-    const { backgroundColor, backgroundImage, opacity, position, display, visibility } = style;
-    const own = [backgroundColor, backgroundImage, opacity, position, display, visibility].join();
+    const style = getComputedStyle(e), { backgroundColor, backgroundImage, opacity } = style;
+    const own = [backgroundColor, backgroundImage, opacity].join();
     const below = grounds.get(e.parentElement) ?? '';
-    grounds.set(e, below.endsWith(own) ? below : `${below}|${own}`);
-    if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
+    grounds.set(e, own === 'rgba(0, 0, 0, 0),none,1' ? below : `${below}|${own}`);
     const key = [style.color, style.fontSize, style.fontWeight, grounds.get(e)].join();
-    seen.set(key, (seen.get(key) ?? 0) + 1);
-    if (seen.get(key) <= 3) texts.push(e);
+    const told = [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())
+      && e.checkVisibility({ visibilityProperty: true });
+    if (told) seen.set(key, (seen.get(key) ?? 0) + 1);
+    e.toggleAttribute('data-contrast', told && seen.get(key) <= 3);
   }
-  const resultTypes = ['violations'], rules = { 'color-contrast': { enabled: false } };
-  const runOnly = ['color-contrast'];
-  const results = [await axe.run({ resultTypes, rules })];
-  if (texts.length) results.push(await axe.run({ include: texts }, { resultTypes, runOnly }));
-  return results.flatMap(result => result.violations)
+  axe.configure({ rules: [{ id: 'color-contrast', selector: '[data-contrast]' }] });
+  return axe.run({ resultTypes: ['violations'] }).then(result => result.violations
     .filter(v => ['serious', 'critical'].includes(v.impact))
-    .map(v => `${v.id}: ${v.nodes.slice(0, 3).map(n => n.html).join(' | ')}`);
+    .map(v => `${v.id}: ${v.nodes.slice(0, 3).map(n => n.html).join(' | ')}`));
 })()
 """
 
