@@ -92,8 +92,8 @@ MUTATIONS = [
     Mutation(
         "a local clock passes as UTC",
         "crossattn/data/_times.py",
-        "wrong = times != times.normalize()",
-        "wrong = times != times",
+        "table.refuse_first(times != times.normalize(), name",
+        "table.refuse_first(times != times, name",
         "tests/data/test_csv_refusals.py",
     ),
     Mutation(
@@ -284,8 +284,8 @@ MUTATIONS = [
     Mutation(
         "a range leaves the night out",
         "crossattn/features/registry.py",
-        "np.sqrt(_overnight_gap(bars) ** 2 + squared_range",
-        "np.sqrt(0 * _overnight_gap(bars) ** 2 + squared_range",
+        "np.sqrt(_overnight_gap(bars) ** 2 + _range",
+        "np.sqrt(0 * _overnight_gap(bars) ** 2 + _range",
         "tests/windows/test_data.py -k realised",
     ),
     Mutation(

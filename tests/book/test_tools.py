@@ -15,6 +15,7 @@ from check_links import wrong_in_pages, wrong_in_styles
 from execute_notebooks import execute, is_cached
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
+from mutation_checks import MUTATIONS
 from notebooks import ROOT, toc_files
 
 import crossattn
@@ -146,6 +147,13 @@ def test_a_mistake_at_the_command_line_is_named(tool, arguments, complaint):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and complaint in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_every_mutation_finds_its_text_and_its_tests():
+    for mutation in MUTATIONS:
+        assert (ROOT / mutation.file).read_text().count(mutation.old) == 1, mutation.name
+        tests = (word for word in mutation.tests.split() if "/" in word)
+        assert all((ROOT / test).exists() for test in tests), mutation.name
 
 
 def test_every_chapter_is_on_the_map_once():
