@@ -100,10 +100,6 @@ def momentum(
     allow_short : bool
         Also short the worst third, each side with half of the account.
 
-    Returns
-    -------
-    DataFrame of shape (M, N)
-
     References
     ----------
     Jegadeesh and Titman (1993), "Returns to buying winners and selling losers".

@@ -161,10 +161,6 @@ def windows_of_features(
     warm_up : int
         Leading rows to leave out.
 
-    Returns
-    -------
-    CrossAttentionData
-
     Notes
     -----
     One copy in float32; the windows are views of it. Few known targets give no warning: see
