@@ -81,6 +81,25 @@ def curves(root: Path) -> list[str]:
     )
 
 
+def many_assets(root: Path) -> list[str]:
+    """Return a row a market of hundreds of assets: cost of fit and test, and what is found."""
+    body = [
+        [
+            name,
+            _seconds(row["fit"]),
+            _seconds(row["lead_lag"]),
+            f"{row['gigabytes']:.1f}",
+            f"{row['fidelity']:.3f}",
+            f"{row['planted']:,}",
+            f"{row['named']:,}",
+            f"{row['right']:,}",
+        ]
+        for name, row in sorted(kept(root)["size"].items(), key=lambda item: item[1]["planted"])
+    ]
+    found = ["Fidelity", "Pairs planted", "Named", "Of these right"]
+    return table(["Market", "Fit", "Test", "Peak GB", *found], body)
+
+
 def utilisation(root: Path) -> list[str]:
     """Return operations of an encoder's step, its use of the processor, and the GPU's, not measured."""
     body = []
@@ -124,6 +143,7 @@ class Speed(FromResults):
         "start-up": start_up,
         "exponents": exponents,
         "curves": curves,
+        "many-assets": many_assets,
         "utilisation": utilisation,
     }
 

@@ -46,6 +46,16 @@ def test_exponents_of_the_speed_page_are_slopes_of_the_file():
         assert float(shown[name]["Exponent"]) == pytest.approx(slope, abs=6e-3)
 
 
+def test_markets_of_many_assets_are_shown_smallest_first():
+    held = json.loads((ROOT / speed_page.FILE).read_text())["size"]
+    shown = table(speed_page.many_assets(ROOT))
+    assert [int(name.split()[0].replace(",", "")) for name in shown] == sorted(
+        int(name.split()[0].replace(",", "")) for name in held
+    )
+    for name, row in held.items():
+        assert int(shown[name]["Of these right"].replace(",", "")) == row["right"] <= row["named"]
+
+
 def test_the_plan_follows_from_its_formulas():
     """Counted by hand from the constants: 10,000 assets, 5,259,600 minutes, 128 workers."""
     held = json.loads((ROOT / speed_page.FILE).read_text())
