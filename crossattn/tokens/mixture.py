@@ -195,8 +195,10 @@ class Mixture:
         for k, i in enumerate(followers):
             tokens, beta = self.static.row(i)
             values = (index.values(rows, tokens) - self.centre[tokens]) * beta  # (b, K)
-            place, which = np.unique(cell_of(tokens), return_inverse=True)
-            cells[:, k, place] += values @ (which[:, None] == np.arange(len(place)))
+            cell = cell_of(tokens)
+            order = np.argsort(cell, kind="stable")
+            place, first = np.unique(cell[order], return_index=True)
+            cells[:, k, place] += np.add.reduceat(values[:, order], first, axis=1)
 
 
 def _lagged_at(values: np.ndarray, rows: np.ndarray, n_lags: int) -> np.ndarray:
