@@ -49,9 +49,7 @@ class Source(SphinxDirective):
         try:
             found = pkgutil.resolve_name(self.arguments[0])
         except (ImportError, AttributeError) as error:
-            raise self.error(
-                f"{self.arguments[0]} is not in the package: {error}"
-            ) from error
+            raise self.error(f"{self.arguments[0]} is not in the package: {error}") from error
         path = Path(inspect.getsourcefile(found))
         self.env.note_dependency(str(path))
         code = without_docstrings(textwrap.dedent(inspect.getsource(found)).rstrip())
@@ -72,14 +70,8 @@ def edit_docstring(app: Sphinx, what, name, found, options, lines: list[str]) ->
     """
     if what == "module" and not any("Built in chapter" in line for line in lines):
         package = inspect.getdoc(import_module(name.rpartition(".")[0] or name)) or ""
-        lines += [
-            text
-            for line in re.findall("^Built in.*", package, re.M)
-            for text in ("", line, "")
-        ]
-    chapters = {
-        title.lower(): path for path, title in planned_titles(Path(app.srcdir)).items()
-    }
+        lines += ["", *re.findall("^Built in.*", package, re.M), ""]
+    chapters = {title.lower(): path for path, title in planned_titles(Path(app.srcdir)).items()}
     for place, line in enumerate(lines):
         if built := re.match(r"(\s*)Built in chapter:?\s+(.+?)\.?$", line):
             path = chapters.get(built[2].lower())

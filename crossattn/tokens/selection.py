@@ -55,7 +55,7 @@ class Selection:
         self.residual = view.target[rows].copy()
         self.tracked = np.zeros_like(self.residual)  # by coefficients that are tracked
         self.tried: set[tuple] = set()  # (follower, *group)
-        self.screened: dict[str, tuple[np.ndarray, np.ndarray | None, np.ndarray]] = {}
+        self.screened: dict[str, tuple[np.ndarray, np.ndarray | None, dict[str, np.ndarray]]] = {}
         part.groups = part.groups or [{} for _ in range(n_assets)]
         part.drifts = part.drifts or [None] * n_assets
 
@@ -106,8 +106,9 @@ class Selection:
             scores = self._context_scores(name, weighted, pattern)
         else:
             changed = (weighted != before).any(0)
-            for k, z in self._context_scores(name, weighted[:, changed], pattern).items():
-                scores[k][changed] = z
+            if changed.any():
+                for k, z in self._context_scores(name, weighted[:, changed], pattern).items():
+                    scores[k][changed] = z
         self.screened[name] = weighted, pattern, scores
         return scores
 
