@@ -248,34 +248,35 @@ def absorb_rounding(open_, high, low, close) -> tuple[np.ndarray, np.ndarray]:
 
 def check_values(fields: Mapping[str, pd.Series | pd.DataFrame], symbol: str) -> None:
     """Refuse values that no bar can have; ``fields`` maps each name to one symbol or to many."""
+    values = {name: fields[name].to_numpy() for name in FRAME_COLUMNS}  # NaN compares as False
+
+    def refuse(wrong: np.ndarray, name: str, rule: str) -> None:
+        if wrong.any():
+            _refuse(wrong, fields[name], symbol, name, rule)
+
     for name in PRICE_COLUMNS:
-        rule = "positive (NaN where there is none)"
-        _refuse(~(fields[name] > 0) & fields[name].notna(), fields[name], symbol, name, rule)
+        refuse(values[name] <= 0, name, "positive (NaN where there is none)")
     for name in FRAME_COLUMNS:
-        _refuse(np.isinf(fields[name]), fields[name], symbol, name, "finite")
-    _refuse(fields["volume"] < 0, fields["volume"], symbol, "volume", "zero or more")
-    low, high = fields["low"], fields["high"]
-    _refuse(high < low, high, symbol, "high", "at least low")
+        refuse(np.isinf(values[name]), name, "finite")
+    refuse(values["volume"] < 0, "volume", "zero or more")
+    low, high = values["low"], values["high"]
+    refuse(high < low, "high", "at least low")
     for name in ("open", "close"):
-        price = fields[name]
-        _refuse((price > high) | (price < low), price, symbol, name, "between low and high")
-    empty = fields["close"].isna().all()
-    if np.any(empty):
-        which = symbol if np.ndim(empty) == 0 else f"{symbol}: {list(empty.index[empty])}"
+        refuse((values[name] > high) | (values[name] < low), name, "between low and high")
+    empty = np.isnan(values["close"]).all(axis=0)
+    if empty.any():
+        which = symbol if empty.ndim == 0 else f"{symbol}: {list(fields['close'].columns[empty])}"
         raise InvalidInputError(f"{which}: every close is missing (NaN)")
 
 
-def _refuse(wrong, values, symbol: str, name: str, rule: str) -> None:
-    """Raise for the first True in ``wrong``, a Series over time or a DataFrame (time, symbol)."""
-    flags = wrong.to_numpy()
-    if not flags.any():
-        return
-    where = tuple(int(i) for i in np.argwhere(flags)[0])
-    if flags.ndim == 2:
-        symbol = str(wrong.columns[where[1]])
+def _refuse(wrong: np.ndarray, field, symbol: str, name: str, rule: str) -> None:
+    """Raise for the first True in ``wrong``, of a Series or of a DataFrame (time, symbol)."""
+    where = tuple(int(i) for i in np.argwhere(wrong)[0])
+    if wrong.ndim == 2:
+        symbol = str(field.columns[where[1]])
     raise InvalidInputError(
-        f"{symbol}: {name} must be {rule}, got {values.to_numpy()[where]} at "
-        f"{wrong.index[where[0]]} (row {where[0]}; {int(flags.sum())} in all)"
+        f"{symbol}: {name} must be {rule}, got {field.to_numpy()[where]} at "
+        f"{field.index[where[0]]} (row {where[0]}; {int(wrong.sum())} in all)"
     )
 
 

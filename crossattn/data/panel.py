@@ -153,10 +153,13 @@ def check_panel(panel: Panel) -> Panel:
         raise InvalidInputError(f"data: the panel's cells must be numbers ({error})") from None
     checked.index = rows
     checked.columns = checked.columns.set_names(PANEL_LEVELS)
-    prices = [checked[field][symbols].to_numpy() for field in PRICE_COLUMNS]
-    for field, values in zip(("high", "low"), absorb_rounding(*prices), strict=True):
-        checked[[(field, symbol) for symbol in symbols]] = values
-    check_values({field: checked[field][symbols] for field in FRAME_COLUMNS}, "data")
+    fields = {field: checked[field][symbols] for field in FRAME_COLUMNS}
+    widened = absorb_rounding(*(fields[field].to_numpy() for field in PRICE_COLUMNS))
+    for field, values in zip(("high", "low"), widened, strict=True):
+        if not np.array_equal(values, fields[field], equal_nan=True):
+            checked[[(field, symbol) for symbol in symbols]] = values
+            fields[field] = checked[field][symbols]
+    check_values(fields, "data")
     checked.attrs = dict(panel.attrs)
     return checked
 

@@ -33,7 +33,7 @@ class BacktestInputs(NamedTuple):
     delisted_at: np.ndarray  # int (N,): row of the payout, T where never
     decision_at: np.ndarray  # int (T,): row of targets to trade from here on (lag included), or -1
     targets: np.ndarray  # (M, N) weights; NaN gives no instruction
-    years: np.ndarray  # (T,) time since the row before; NaN in the first
+    years: np.ndarray  # (T,) time since the row before; 0 in the first
     funding: np.ndarray  # (N, T) rate that a long pays at this row, or (N, 0)
     impact: np.ndarray  # (N, T) coefficient of the impact law, or (N, 0)
     capital: float

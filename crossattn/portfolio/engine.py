@@ -117,6 +117,7 @@ def backtest_weights(
     capital = check_float("initial_capital", initial_capital, above=0)
 
     n_rows, n_assets = table.shape
+    ticks = prices.index.asi8
     marks, tradable = last_known(table), ~np.isnan(table)
     marks = marks.copy(order="F") if delistings else marks
     delisted_at = _delist(prices, marks, tradable, delistings or {}, delisting_return)
@@ -132,7 +133,7 @@ def backtest_weights(
         delisted_at=delisted_at,
         decision_at=_decision_at(rows, execution_lag, n_rows),
         targets=np.ascontiguousarray(targets),
-        years=(prices.index.diff() / YEAR).to_numpy(),
+        years=np.diff(ticks, prepend=ticks[:1]) / (YEAR / pd.Timedelta(1, prices.index.unit)),
         funding=_by_asset(funding_rates),
         impact=_by_asset(impact),
         capital=capital,

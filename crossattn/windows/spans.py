@@ -125,17 +125,17 @@ def horizon_text(horizon: int, duration: pd.Timedelta | None) -> str:
 
 def coverage_of(data: CrossAttentionData) -> pd.DataFrame:
     """Return bars, known targets, spacing and span of the horizon by symbol."""
-    over = data.ends[data.target_rows[data.ends] < len(data.clock)]
-    ends = data.exit_rows[over]
+    over = _windows_over(data)
+    ends, (bars, known_targets) = data.exit_rows[over], _counts(data)
     table = {}
     for k, symbol in enumerate(data.symbols):
         own = data.clock[np.isfinite(data.closes[:, k])]
         known = ends[:, k] >= 0
         spans = pd.Series(data.clock[ends[known, k]] - data.clock[over[known]])
         table[symbol] = {
-            "bars": int(np.isfinite(data.closes[data.ends, k]).sum()),
-            "known_targets": int(known.sum()),
-            "known_share": known.mean() if len(known) else np.nan,
+            "bars": bars[k],
+            "known_targets": known_targets[k],
+            "known_share": known_targets[k] / len(over) if len(over) else np.nan,
             "spacing": modal_spacing(own) if len(own) > 1 else pd.NaT,
             "span_min": spans.min(),
             "span_median": spans.median(),
@@ -157,15 +157,14 @@ def check_coverage(data: CrossAttentionData) -> None:
                 f"data: {_named(data.symbols, ~together)} never close together with another "
                 f"symbol, so a horizon in bars means nothing: {by_time} or leave them out"
             )
-    table = data.coverage
-    count, share = table["known_targets"].to_numpy(), table["known_share"].to_numpy()
+    bars, count = _counts(data)
     if (count == 0).any():
         raise InvalidInputError(
             f"data: no target of {_named(data.symbols, count == 0)} is known in any of "
             f"{len(data)} windows: {cure}"
         )
-    if data.duration is not None:  # a closed market has no bar to start from: no fault of the span
-        share = count / table["bars"].to_numpy()
+    # a closed market has no bar to start from, which is no fault of a duration
+    share = count / (len(_windows_over(data)) if data.duration is None else bars)
     if (share < FEW_TARGETS).any():
         few = share < FEW_TARGETS
         shares = [
@@ -177,6 +176,17 @@ def check_coverage(data: CrossAttentionData) -> None:
             CrossAttentionWarning,
             stacklevel=4,
         )
+
+
+def _windows_over(data: CrossAttentionData) -> np.ndarray:
+    """Return the rows of the windows whose horizon is over."""
+    return data.ends[data.target_rows[data.ends] < len(data.clock)]
+
+
+def _counts(data: CrossAttentionData) -> tuple[np.ndarray, np.ndarray]:
+    """Return each symbol's bars at the windows' ends and its known targets."""
+    bars = np.isfinite(data.closes[data.ends]).sum(axis=0)
+    return bars, (data.exit_rows[_windows_over(data)] >= 0).sum(axis=0)
 
 
 def _named(symbols: tuple[str, ...], which: np.ndarray) -> str:
