@@ -119,7 +119,6 @@ def _name_edges(model, data: CrossAttentionData, followers: np.ndarray) -> tuple
             terms = {
                 "part": part.sum(axis=0),
                 "total": total.sum(axis=0),
-                "square": (total**2).sum(axis=0),
                 "cross": np.einsum("bfslc,bfs->fslc", part, total),
                 "product": np.einsum("bfslc,bslc->fslc", part, token),
                 "token": token.sum(axis=0),
