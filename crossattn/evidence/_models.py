@@ -4,7 +4,8 @@ The only module of this package that asks what kind of model it was given. A net
 (:class:`~crossattn.CrossAttentionMultiAsset`) is read through :mod:`crossattn.training.prediction`;
 everything else through ``symbols_`` and ``predict(data)`` and, where it has them,
 ``attention(data)`` and ``contributions(data)``, both (n, N, S, L), or the forecaster's
-``contribution_batches`` (by channel and for some followers) and ``channel_values``.
+``contribution_batches`` (by channel and for some followers) and ``channel_values``; these two take
+what ``reading(data)`` has read, too.
 """
 
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def forecasts_of(model, data: CrossAttentionData | np.ndarray, **options) -> np.
 
 def contribution_batches(
     model,
-    data: CrossAttentionData,
+    data: CrossAttentionData,  # or what the model has read of them
     followers: np.ndarray | None = None,
     *,
     by_channel: bool = False,
@@ -65,17 +66,18 @@ def contribution_batches(
     return (model.contributions(data[s : s + size])[:, chosen, ..., None] for s in starts)
 
 
-def channels_of(model, data: CrossAttentionData) -> tuple[np.ndarray, np.ndarray]:
+def channels_of(model, data: CrossAttentionData, read) -> tuple[np.ndarray, np.ndarray]:
     """Return the names (C,) and values (n_rows, S, C) of a model's channels, NaN without a bar.
 
-    One channel, the log return, for models without channels: zeros where the data has none.
+    ``read`` is the data, or what the model has read of them. Models without channels have one, the
+    log return: zeros where the data has none.
     """
     shape = (len(data.panel), len(data.symbols))
     place = data.features.index(RETURN_FEATURE) if RETURN_FEATURE in data.features else None
     returns = np.zeros(shape) if place is None else data.panel[:, :, place].astype(float)
     if not hasattr(model, "channel_values"):
         return np.array([RETURN_CHANNEL]), returns[..., None]
-    values = model.channel_values(data)
+    values = model.channel_values(read)
     assets = values[:, : shape[1]]
     assets[np.isnan(returns[: len(values)])] = np.nan
     return np.array(model.channels_), values

@@ -3,7 +3,7 @@
 Built in chapter: Attention is not explanation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,22 +77,33 @@ def measure_contributions(
     Contributions of ablated sources that act only together do not add up to the forecast. Ablation
     costs one prediction per source, and one per source and lag (1 to 8) on a thinned sample.
     """
+    return next(measure_in_groups(model, data, [followers or symbols_of(model, data)]))
+
+
+def measure_in_groups(
+    model, data: CrossAttentionData, groups: Iterable[Sequence[str]]
+) -> Iterator[Contributions]:
+    """Measure the contributions to one group of followers after another; read the data once."""
     symbols = symbols_of(model, data)
     if set(symbols) != set(data.symbols):
         raise InvalidInputError(f"data: the model knows {list(symbols)}, got {list(data.symbols)}")
     data = data.select(symbols=symbols)
-    chosen = np.array([symbols.index(name) for name in (followers or symbols)])
-    names = tuple(symbols[i] for i in chosen)
-    if hasattr(model, "source_contributions"):  # a shorter way to the same sums
-        total = model.source_contributions(data, chosen)
-    else:
-        batches = contribution_batches(model, data, chosen)
-        if batches is None:
-            return Contributions(*_ablate(model, data, chosen), names, symbols)
-        # summed over lags batch by batch, so that (n, N, S, L) is never held
-        total = np.concatenate([part.sum(axis=(3, 4)) for part in batches])
-    sources = data.sources[: total.shape[2]]  # baselines know nothing of exogenous series
-    return Contributions(total, *_name_edges(model, data, chosen), names, sources)
+    read = model.reading(data) if hasattr(model, "reading") else data
+    channels = channels_of(model, data, read)
+    for names in map(tuple, groups):
+        chosen = np.array([symbols.index(name) for name in names])
+        if hasattr(model, "source_contributions"):  # a shorter way to the same sums
+            total = model.source_contributions(read, chosen)
+        else:
+            batches = contribution_batches(model, read, chosen)
+            if batches is None:
+                yield Contributions(*_ablate(model, data, chosen), names, symbols)
+                continue
+            # summed over lags batch by batch, so that (n, N, S, L) is never held
+            total = np.concatenate([part.sum(axis=(3, 4)) for part in batches])
+        sources = data.sources[: total.shape[2]]  # baselines know nothing of exogenous series
+        edges = _name_edges(model, data, read, channels, chosen)
+        yield Contributions(total, *edges, names, sources)
 
 
 def without_source(data: CrossAttentionData, source: int, rows=slice(None)) -> CrossAttentionData:
@@ -102,17 +113,19 @@ def without_source(data: CrossAttentionData, source: int, rows=slice(None)) -> C
     return replace(data, panel=panel)
 
 
-def _name_edges(model, data: CrossAttentionData, followers: np.ndarray) -> tuple[np.ndarray, ...]:
+def _name_edges(
+    model, data: CrossAttentionData, read, channels: tuple, followers: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """Lag, channel and response of each contribution, each (F, S), from moments over windows."""
-    names, values = channels_of(model, data)  # values (n_rows, S, C), NaN where there is no bar
+    names, values = channels  # values (n_rows, S, C), NaN where there is no bar
     moments: dict[str, np.ndarray] = {}
     count = 0
     for stretch in _stretches(data, len(data.symbols) * values[0].size):
-        start = 0
-        for part in contribution_batches(model, stretch, followers, by_channel=True):
+        ends = data.ends[stretch]
+        for part in contribution_batches(model, read[stretch], followers, by_channel=True):
             part = np.asarray(part, float)  # (b, F, S, L, C)
             total = part.sum(axis=(3, 4))
-            rows = stretch.ends[start : start + len(part), None] - np.arange(part.shape[3])
+            rows, ends = ends[: len(part), None] - np.arange(part.shape[3]), ends[len(part) :]
             token = values[rows].transpose(0, 2, 1, 3)  # (b, S, L, C)
             seen = np.isfinite(token)
             token = np.where(seen, token, 0.0)
@@ -126,7 +139,7 @@ def _name_edges(model, data: CrossAttentionData, followers: np.ndarray) -> tuple
                 "seen": np.maximum(seen.sum(axis=0), 1e-9),
             }
             moments = {name: moments.get(name, 0.0) + term for name, term in terms.items()}
-            start, count = start + len(part), count + len(part)
+            count += len(part)
     part, total = moments["part"] / count, moments["total"] / count
     share = moments["cross"] / count - part * total[..., None, None]  # times the same variance
     lag = share.sum(axis=3).argmax(axis=2)
@@ -142,14 +155,14 @@ def _name_edges(model, data: CrossAttentionData, followers: np.ndarray) -> tuple
     return lag + 1, names[channel], slope * spread[s, lag, channel]
 
 
-def _stretches(data: CrossAttentionData, cells: int) -> list[CrossAttentionData]:
+def _stretches(data: CrossAttentionData, cells: int) -> list[slice]:
     """Windows that name the edges: all of them, or stretches spread over the data."""
     least, most = NAMING_WINDOWS
     length = int(np.clip(NAMING_CELLS / (cells * min(data.lookback, 24)), least, most)) // STRETCHES
     if STRETCHES * length >= len(data):
-        return [data]
+        return [slice(None)]
     starts = np.linspace(0, len(data) - length, STRETCHES).astype(int)
-    return [data[start : start + length] for start in starts]
+    return [slice(start, start + length) for start in starts]
 
 
 def _ablate(model, data: CrossAttentionData, followers: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -167,7 +180,7 @@ def _ablate(model, data: CrossAttentionData, followers: np.ndarray) -> tuple[np.
     # rows a lookback apart: a row changed for one window is not inside the next one
     thinned = data.ends[:: max(data.lookback, len(data) // LAG_WINDOWS)]
     chosen = thinned - data.ends[0]
-    _, values = channels_of(model, data)
+    _, values = channels_of(model, data, data)
     returns = np.nan_to_num(values[..., 0])
     size, slope = np.zeros((2, len(followers), n_assets, n_lags))
     for source in range(n_assets):

@@ -19,7 +19,7 @@ import pandas as pd
 from crossattn._validation import check_float, check_names
 from crossattn.errors import InvalidInputError
 from crossattn.evidence._models import symbols_of
-from crossattn.evidence.contributions import Contributions, measure_contributions
+from crossattn.evidence.contributions import Contributions, measure_in_groups
 from crossattn.evidence.inference import MIN_EFFECTIVE, benjamini_hochberg, contribution_scores
 from crossattn.evidence.spillover import METHOD as SPILLOVER_METHOD
 from crossattn.evidence.spillover import spillover_scores
@@ -334,10 +334,11 @@ def analyze_lead_lag_relationships(
     if getattr(model, "target", "return") == "volatility":
         parts = [(some, *spillover_scores(model, data, some)) for some in groups]
         return _report(parts, len(data), alpha, chosen, SPILLOVER_METHOD)
-    prices, parts = Prices(data), []
-    for some in groups:
-        measured = measure_contributions(model, data, followers=some)
-        parts.append((measured.symbols, measured.sources, _test(measured, prices, alpha)))
+    prices = Prices(data)
+    parts = [
+        (measured.symbols, measured.sources, _test(measured, prices, alpha))
+        for measured in measure_in_groups(model, data, groups)
+    ]
     return _report(parts, len(data), alpha, chosen, note=lambda edge: why_untradable(edge, prices))
 
 

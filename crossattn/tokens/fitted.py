@@ -1,6 +1,7 @@
 """A fitted forecaster at work: predict, update bar by bar, split into contributions, save, load."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +20,17 @@ from crossattn.windows.dataset import CrossAttentionData, check_windows
 
 FEWEST_BARS = 256  # of a history that begins after the training data
 RECENT = 2000  # bars whose spacing is looked at
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Token channels of some data and the rows that windows end at: read once, used often."""
+
+    series: TokenSeries
+    rows: np.ndarray
+
+    def __getitem__(self, windows: slice) -> Self:
+        return replace(self, rows=self.rows[windows])
 
 
 class FittedForecaster(ForecastEstimator):
@@ -176,9 +188,13 @@ class FittedForecaster(ForecastEstimator):
         check_bool("by_channel", by_channel)
         return np.concatenate([part for part, _ in self.contribution_batches(data, by_channel)])
 
+    def reading(self, data: CrossAttentionData) -> Reading:
+        """Return what the methods below read of data; they take it, or a slice of it, instead."""
+        return Reading(*self._read(data))
+
     def contribution_batches(
         self,
-        data: CrossAttentionData,
+        data: CrossAttentionData | Reading,
         by_channel: bool = False,
         followers: np.ndarray | None = None,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -189,14 +205,16 @@ class FittedForecaster(ForecastEstimator):
         read = self._read(data)
         return self._mixture.contribution_batches(*read, by_channel, followers)
 
-    def source_contributions(self, data: CrossAttentionData, followers: np.ndarray) -> np.ndarray:
+    def source_contributions(
+        self, data: CrossAttentionData | Reading, followers: np.ndarray
+    ) -> np.ndarray:
         """Return :meth:`contributions` of some followers summed over lags, ``(n, F, n_sources)``.
 
         ``followers`` are positions in ``symbols_``.
         """
         return self._mixture.source_contributions(*self._read(data), followers)
 
-    def channel_values(self, data: CrossAttentionData) -> np.ndarray:
+    def channel_values(self, data: CrossAttentionData | Reading) -> np.ndarray:
         """Return the value of every channel of every source at every row of the panel.
 
         Returns
@@ -337,8 +355,10 @@ class FittedForecaster(ForecastEstimator):
                     f"{known} apart"
                 )
 
-    def _read(self, data: CrossAttentionData) -> tuple[TokenSeries, np.ndarray]:
+    def _read(self, data: CrossAttentionData | Reading) -> tuple[TokenSeries, np.ndarray]:
         """Return the token series up to the last window, and the rows that windows end at."""
+        if isinstance(data, Reading):
+            return data.series, data.rows
         self._check_fitted()
         check_windows("data", data)
         own = self._aligned(data)
