@@ -65,9 +65,9 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> str:
 
 def check_bool(name: str, value: object) -> bool:
     """Return ``value``, or refuse what is neither True nor False."""
-    if not isinstance(value, bool):
+    if not isinstance(value, bool | np.bool_):
         raise InvalidInputError(f"{name} must be True or False, got {value!r}")
-    return value
+    return bool(value)
 
 
 def check_names(name: str, value: object) -> tuple[str, ...]:
@@ -92,6 +92,8 @@ def check_array(
 ) -> np.ndarray:
     """Return ``value`` as floats of a shape, None where any will do, or refuse it."""
     try:
+        if np.iscomplexobj(value):
+            raise TypeError("complex numbers")
         array = np.asarray(value, dtype=dtype)
     except (TypeError, ValueError):
         raise InvalidInputError(f"{name} must hold numbers, got {value!r}") from None

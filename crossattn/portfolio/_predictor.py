@@ -27,12 +27,19 @@ class Predictor:
 
     def predict_rows(self, X: np.ndarray | CrossAttentionData, rows: np.ndarray) -> np.ndarray:
         """Predictions at ``rows`` of X, in the order of its assets."""
+        order = slice(None)
         if isinstance(X, np.ndarray):
-            return np.asarray(self.predict(X[rows]))
-        if self.symbols is None or set(self.symbols) != set(X.symbols):
-            return np.asarray(self.predict(X))[rows]
-        predictions = np.asarray(self.predict(X.select(symbols=self.symbols)))[rows]
-        return predictions[:, [list(self.symbols).index(symbol) for symbol in X.symbols]]
+            X, rows = X[rows], slice(None)
+        elif self.symbols is not None and set(self.symbols) == set(X.symbols):
+            order = [list(self.symbols).index(symbol) for symbol in X.symbols]
+            X = X.select(symbols=self.symbols)
+        predictions = np.asarray(self.predict(X))
+        if predictions.ndim < 2 or len(predictions) != len(X):
+            raise InvalidInputError(
+                f"model must predict a row of assets for each of {len(X)} windows, got shape "
+                f"{predictions.shape}"
+            )
+        return predictions[rows][:, order]
 
     def output_type_of(self, predictions: np.ndarray) -> str:
         """Kind of these predictions: as the model declares it, or by their shape."""
@@ -43,6 +50,8 @@ class Predictor:
 
 def as_predictor(model: Any) -> Predictor:
     """Wrap an object with ``predict``, a torch module or a function; refuse anything else."""
+    if isinstance(model, type):
+        raise InvalidInputError(f"model must be an object, got the class {model.__name__}")
     if hasattr(model, "predict"):
         predict = model.predict
     elif hasattr(model, "state_dict"):

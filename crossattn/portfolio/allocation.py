@@ -159,7 +159,8 @@ def forecast_scores(forecast: np.ndarray, risk: np.ndarray) -> np.ndarray:
         np.asarray(forecast, dtype=float), np.asarray(risk, dtype=float)
     )
     known = np.nan_to_num(risk) > 0
-    score = np.divide(forecast, risk, out=np.zeros(forecast.shape), where=known)
+    with np.errstate(over="ignore"):
+        score = np.divide(forecast, risk, out=np.zeros(forecast.shape), where=known)
     return np.where(np.isnan(forecast), np.nan, score)
 
 

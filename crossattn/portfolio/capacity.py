@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from scipy.optimize import brentq
 
+from crossattn._validation import check_array
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio.costs import Costs
 from crossattn.portfolio.engine import backtest_weights
@@ -87,11 +88,12 @@ def capacity_curve(
         ``annual_return``, ``sharpe_ratio``, ``total_costs`` and ``cost_share`` (costs over the
         initial capital). The capacity is where the return you need is crossed.
     """
+    capitals = check_array("capitals", capitals, (None,))
     if not len(capitals):
         raise InvalidInputError("capitals must not be empty")
     options = {"costs": Costs(impact=1.0), "volume": volume} | options
     rows = {}
-    for capital in map(float, capitals):
+    for capital in capitals.tolist():
         result = backtest_weights(weights, prices, initial_capital=capital, **options)
         rows[capital] = result.metrics(periods_per_year)
     table = pd.DataFrame(rows).T.rename_axis("capital")

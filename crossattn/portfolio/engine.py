@@ -113,14 +113,19 @@ def backtest_weights(
     table = check_prices(prices)
     targets, rows = check_weights(weights, prices)
     costs = costs if costs is not None else Costs()
+    if not isinstance(costs, Costs):
+        raise InvalidInputError(f"costs must be Costs, got {type(costs).__name__}")
+    delistings = {} if delistings is None else delistings
+    if not isinstance(delistings, Mapping | pd.Series):
+        raise InvalidInputError(f"delistings must be a mapping, got {type(delistings).__name__}")
     rate = _check_rate(transaction_cost, targets, costs, sizing)
     capital = check_float("initial_capital", initial_capital, above=0)
 
     n_rows, n_assets = table.shape
     ticks = prices.index.asi8
     marks, tradable = last_known(table), ~np.isnan(table)
-    marks = marks.copy(order="F") if delistings else marks
-    delisted_at = _delist(prices, marks, tradable, delistings or {}, delisting_return)
+    marks = marks.copy(order="F") if len(delistings) else marks
+    delisted_at = _delist(prices, marks, tradable, delistings, delisting_return)
     funding_rates = impact = np.empty((0, n_assets))
     if funding is not None:
         funding_rates = np.nan_to_num(reindex_like_prices(funding, prices, "funding"))
@@ -213,7 +218,10 @@ def _delist(
     for symbol, time in delistings.items():
         if symbol not in prices.columns:
             raise InvalidInputError(f"delistings must be for symbols of prices, got {symbol!r}")
-        when = pd.Timestamp(time)
+        try:
+            when = pd.Timestamp(time)
+        except (TypeError, ValueError):
+            when = pd.NaT
         if when is pd.NaT or when.tz is None:
             raise InvalidInputError(f"delistings must have UTC times, got {time!r} for {symbol!r}")
         column, row = prices.columns.get_loc(symbol), prices.index.searchsorted(when)

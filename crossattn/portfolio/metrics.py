@@ -6,7 +6,7 @@ Built in chapter: Backtesting.
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_float
+from crossattn._validation import check_array, check_float
 from crossattn.errors import InvalidInputError
 
 DAY, WEEK = pd.Timedelta(days=1), pd.Timedelta(days=7)
@@ -63,7 +63,10 @@ def compute_metrics(
     """
     values = check_returns(returns)
     periods = check_periods(returns, periods_per_year)
-    wealth = np.concatenate([[1.0], np.cumprod(1 + values)])
+    with np.errstate(over="ignore"):
+        wealth = np.concatenate([[1.0], np.cumprod(1 + values)])
+    if np.isinf(wealth).any():
+        raise InvalidInputError(f"returns must be of one bar, a fraction, got {values.max():g}")
     if (wealth <= 0).any():
         ruin = np.argmax(wealth <= 0)
         wealth[ruin:] = wealth[ruin]
@@ -126,10 +129,10 @@ def infer_periods_per_year(index: pd.Index) -> float:
             "periods_per_year cannot be inferred without two times or more: give it as a number, "
             f"got {type(index).__name__} of length {len(index)}"
         )
+    if not (index.is_monotonic_increasing and index.is_unique):
+        raise InvalidInputError("returns must be sorted by time, without duplicates")
     steps = pd.Series(index[1:] - index[:-1])
     spacing = steps.mode().iloc[0]
-    if spacing <= pd.Timedelta(0):
-        raise InvalidInputError("returns must be sorted by time, without duplicates")
     days = spacing / DAY
     for low, high, periods in ((6, 8, 52), (27, 32, 12), (88, 93, 4), (360, 370, 1)):
         if low <= days <= high:
@@ -175,12 +178,7 @@ def _from_days(index: pd.DatetimeIndex, spacing: float, rests_weekly: bool) -> f
 
 def check_returns(returns: pd.Series | np.ndarray) -> np.ndarray:
     """Return ``returns`` as a float array of shape (T,), or raise what is wrong with it."""
-    try:
-        values = np.asarray(returns, dtype=float)
-    except (TypeError, ValueError):
-        raise InvalidInputError("returns must be numbers") from None
-    if values.ndim != 1:
-        raise InvalidInputError(f"returns must be one series, got shape {values.shape}")
+    values = check_array("returns", returns, (None,))
     if len(values) < 2:
         raise InvalidInputError(f"returns must have two values or more, got {len(values)}")
     if not np.isfinite(values).all():
@@ -195,7 +193,8 @@ def check_returns(returns: pd.Series | np.ndarray) -> np.ndarray:
 def check_periods(returns: pd.Series | np.ndarray, periods_per_year: float | None) -> float:
     """Bars a year: the given number, or inferred from the index of ``returns``."""
     if periods_per_year is None:
-        return infer_periods_per_year(getattr(returns, "index", pd.RangeIndex(len(returns))))
+        has_index = isinstance(returns, pd.Series)
+        return infer_periods_per_year(returns.index if has_index else pd.RangeIndex(len(returns)))
     return check_float("periods_per_year", periods_per_year, above=0)
 
 

@@ -120,6 +120,8 @@ class CrossAttentionBacktest:
         self.rebalance_freq = check_span("rebalance_freq", rebalance_freq)
         self.allow_short = check_bool("allow_short", allow_short)
         self.max_position = check_float("max_position", max_position, above=0)
+        if not isinstance(limits, Limits | None):
+            raise InvalidInputError(f"limits must be Limits, got {type(limits).__name__}")
         if limits is not None and (allow_short or max_position != 1.0):
             raise InvalidInputError("limits hold allow_short and max_position: give them there")
         self.limits = limits
@@ -261,7 +263,7 @@ class CrossAttentionBacktest:
         InvalidInputError
             A column is missing, or as :func:`crossattn.compute_metrics`.
         """
-        missing = {"timestamp", "return", "turnover", "cost"} - set(results.columns)
+        missing = {"timestamp", "return", "turnover", "cost"} - set(getattr(results, "columns", ()))
         if missing:
             raise InvalidInputError(f"results must have the columns {sorted(missing)}")
         returns = pd.Series(
@@ -329,6 +331,11 @@ def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd
     if returns is None or timestamps is None:
         raise InvalidInputError("returns and timestamps must be given with an array X")
     names = getattr(X, "symbols", getattr(returns, "columns", None))
+    if isinstance(returns, pd.DataFrame) and set(names) != set(returns.columns):
+        raise InvalidInputError(
+            f"returns must have the columns {list(names)}, got {list(returns.columns)}"
+        )
+    returns = returns[list(names)] if isinstance(returns, pd.DataFrame) else returns
     try:
         returns = np.array(returns, dtype=float)
     except (TypeError, ValueError):

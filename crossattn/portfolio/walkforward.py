@@ -210,13 +210,15 @@ def _parts(fold: Fold, val_size: int) -> tuple:
 def _fit_and_predict(part: tuple, make_model: Callable) -> np.ndarray:
     train, val, test = part
     model = make_model()
+    if not (hasattr(model, "fit") and hasattr(model, "predict")):
+        raise InvalidInputError(f"make_model must give fit and predict, got {type(model).__name__}")
     known = (train, val) if _takes_validation(model) else (train,)
     fitted = model.fit(*known)
     model = model if fitted is None else fitted
     prediction = np.asarray(model.predict(test))
-    if len(prediction) != len(test):
+    if prediction.shape[:1] != (len(test),):
         raise InvalidInputError(
-            f"make_model: predict must give a row a window, {len(test)}, got {len(prediction)}"
+            f"make_model: predict must give a row a window, {len(test)}, got {prediction.shape}"
         )
     return prediction
 

@@ -188,6 +188,8 @@ def test_compare_puts_all_on_the_same_costs():
         lambda p: diversification_ratio(np.zeros(2), np.array([[1.0, 2.0], [0.0, 1.0]])),
         lambda p: risk_by_asset(np.ones(4), p.pct_change(), level=np.nan),
         lambda p: capacity_curve(equal_weight(p), p, [], volume=p),
+        lambda p: capacity_curve(equal_weight(p), p, 1e6, volume=p),
+        lambda p: capacity_curve(equal_weight(p), p, ["much"], volume=p),
     ],
 )
 def test_bad_input_is_refused(call):

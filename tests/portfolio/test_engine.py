@@ -224,7 +224,10 @@ def bad_calls():
         "cost 1": (weights, prices, {"transaction_cost": 1.0}, "transaction_cost"),
         "sizing": (weights, prices, {"sizing": "magic"}, "sizing"),
         "delisted": (weights, prices, {"delistings": {"Z": prices.index[0]}}, "delistings"),
+        "delisted soon": (weights, prices, {"delistings": {"A": "soon"}}, "UTC times, got 'soon'"),
+        "delisted list": (weights, prices, {"delistings": ["A"]}, "must be a mapping, got list"),
         "delisting": (weights, prices, {"delisting_return": -2.0}, "delisting_return"),
+        "costs": (weights, prices, {"costs": 0.1}, "costs must be Costs, got float"),
         "leverage": (weights * 1e6, prices, {}, "gross weight"),
     }
 

@@ -169,9 +169,13 @@ def test_what_is_too_short_to_compound_over_a_year_is_nan():
         (np.array([0.1]), {"periods_per_year": 252}, "two values"),
         (np.zeros((3, 2)), {"periods_per_year": 252}, "shape"),
         (np.array(["a", "b"]), {"periods_per_year": 252}, "numbers"),
+        (np.array([1j, 0]), {"periods_per_year": 252}, "numbers"),
+        (np.full(999, 10.0), {"periods_per_year": 252}, "fraction, got 10"),
         (np.zeros(5), {}, "periods_per_year"),
         (np.zeros(5), {"periods_per_year": 0}, "periods_per_year"),
+        ([0.1, 0.2], {}, "periods_per_year"),
         (daily(np.zeros(5)).iloc[::-1], {}, "sorted"),
+        (daily(np.zeros(9)).iloc[[0, 1, 2, 3, 8, 4, 5, 6, 7]], {}, "sorted"),
     ],
 )
 def test_bad_input_is_refused_by_name(returns, options, words):

@@ -234,6 +234,10 @@ def test_torch_modules_trade(make_frames):
         ({"timestamps": windows()[2].tz_localize(None)}, "timestamps: time must be UTC"),
         ({"model": Fixed(np.zeros((ROWS, N)), "portrait")}, "output_type"),
         ({"model": Fixed(np.full((ROWS, N), np.inf))}, "predictions"),
+        ({"limits": 0.5}, "limits must be Limits, got float"),
+        ({"model": Fixed}, "model must be an object, got the class Fixed"),
+        ({"model": lambda X: None}, "each of 3 windows, got shape \\(\\)"),
+        ({"model": lambda X: np.full((len(X), N), 1e308)}, "predictions must be finite"),
     ],
 )
 def test_bad_input_is_refused_by_name(change, words):
@@ -244,6 +248,18 @@ def test_bad_input_is_refused_by_name(change, words):
         (call if name in call else build)[name] = value
     with pytest.raises(InvalidInputError, match=words):
         CrossAttentionBacktest(**build).run(X, **call)
+
+
+def test_returns_of_a_table_are_matched_by_name(make_frames):
+    data = prepare_cross_attention_data(make_frames(160, N), lookback=8, horizon=1)
+    table = pd.DataFrame(data.bar_returns, data.timestamps, list(data.symbols))
+    backtest = CrossAttentionBacktest(lambda data: data.X[:, :, -1, 0])
+    straight, turned = (backtest.run(data, each) for each in (table, table.iloc[:, ::-1]))
+    pd.testing.assert_frame_equal(straight, turned)
+    with pytest.raises(InvalidInputError, match="returns must have the columns"):
+        backtest.run(data, table.add_suffix("X"))
+    with pytest.raises(InvalidInputError, match="results must have the columns"):
+        backtest.compute_metrics(None)
 
 
 def test_a_move_across_a_missing_bar_is_earned():

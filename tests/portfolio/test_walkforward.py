@@ -127,6 +127,7 @@ def test_the_figure_shows_every_fold(data):
         ({"train_size": 10_000}, "too few"),
         ({"val_size": 60}, "val_size"),
         ({"make_model": 3}, "make_model"),
+        ({"make_model": lambda: 3}, "make_model must give fit and predict, got int"),
     ],
 )
 def test_bad_input_is_refused_by_name(data, change, words):
@@ -135,10 +136,11 @@ def test_bad_input_is_refused_by_name(data, change, words):
         walk_forward(data, call.pop("make_model"), **call)
 
 
-def test_a_short_prediction_is_refused(data):
+@pytest.mark.parametrize("made", [lambda full: full[:-1], lambda full: 0.0])
+def test_a_short_prediction_is_refused(data, made):
     class Short(LastReturn):
         def predict(self, data):
-            return super().predict(data)[:-1]
+            return made(super().predict(data))
 
     with pytest.raises(InvalidInputError, match="row a window"):
         walk_forward(data, Short, train_size=60, test_size=30)
