@@ -38,6 +38,8 @@ class ForecastEstimator:
 
         forecast, target = self.predict(data), self._target_of(data)
         known = np.isfinite(target) & np.isfinite(forecast)
+        if known.sum() < 2:
+            raise InvalidInputError(f"data must hold two known targets or more, got {known.sum()}")
         return float(r2_score(target[known], forecast[known]))
 
     def _target_of(self, data: CrossAttentionData) -> np.ndarray:

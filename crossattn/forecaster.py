@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn._io import progress
-from crossattn._validation import check_choice, check_int, check_seed
+from crossattn._validation import check_bool, check_choice, check_int, check_seed
 from crossattn.errors import InvalidInputError
 from crossattn.runtime import select_device
 from crossattn.tokens.channels import TokenIndex, Tokenizer, TokenSeries
@@ -225,6 +225,8 @@ class CrossAttentionForecaster(FittedForecaster):
             check_int(name, getattr(self, name))
         check_seed("seed", self.seed)
         check_choice("target", self.target, ("return", "volatility"))
+        for name in ("varying", "content"):
+            check_bool(name, getattr(self, name))
 
     def _fit_volatility(
         self, common: dict, index: TokenIndex, series: TokenSeries, data, train, val

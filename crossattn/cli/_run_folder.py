@@ -47,7 +47,7 @@ def add_folders(
         add(
             "--time-zone",
             metavar="ZONE",
-            help="of times in --data without a UTC offset, such as UTC or America/New_York",
+            help="of times without a UTC offset, such as UTC or America/New_York",
         )
         add(
             "--exogenous",
@@ -205,7 +205,7 @@ def _span(seconds: float) -> str:
 
 
 def load_windows(
-    run: Run, frames: Frames, exogenous: Path | None = None, *, include_latest: bool = False
+    run: Run, frames: Frames, args: argparse.Namespace, *, include_latest: bool = False
 ) -> ca.CrossAttentionData:
     """Make the windows that the model was trained on, from any bars of its symbols."""
     return ca.prepare_cross_attention_data(
@@ -213,29 +213,35 @@ def load_windows(
         lookback=run.lookback,
         horizon=run.duration or run.horizon,
         features=run.features,
-        exogenous=series_of_run(run, exogenous),
+        exogenous=series_of_run(run, args),
         how=run.how,
         include_latest=include_latest,
         volatility_estimator=run.volatility_estimator,
     )
 
 
-def series_of_run(run: Run, path: Path | None) -> pd.DataFrame | None:
-    """Read the exogenous series that the run knows, in its order."""
+def read_series(args: argparse.Namespace) -> pd.DataFrame | None:
+    """Read the exogenous series of ``--exogenous``, None without."""
     from crossattn.data.files import read_exogenous
 
-    if path is None:
+    path = args.exogenous
+    return None if path is None else read_exogenous(path, time_zone=args.time_zone)
+
+
+def series_of_run(run: Run, args: argparse.Namespace) -> pd.DataFrame | None:
+    """Read the exogenous series that the run knows, in its order."""
+    table = read_series(args)
+    if table is None:
         if run.exogenous:
             raise InvalidInputError(
                 f"the run reads {', '.join(run.exogenous)}: name their file by --exogenous"
             )
         return None
-    table = read_exogenous(path)
     if not run.exogenous:
         raise InvalidInputError("the run reads no exogenous series: leave out --exogenous")
     missing = [name for name in run.exogenous if name not in table]
     if missing:
-        raise InvalidInputError(f"{path} lacks the run's series {', '.join(missing)}")
+        raise InvalidInputError(f"{args.exogenous} lacks the run's series {', '.join(missing)}")
     return table[list(run.exogenous)]
 
 

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     runs.check_output_dir(args.data, args.out)
     run, record = runs.open_run(args.run_dir), runs.read_bars_record(args.run_dir)
     frames = runs.read_run_bars(run, args.data, args.time_zone)
-    windows = runs.load_windows(run, frames, args.exogenous, include_latest=True)
+    windows = runs.load_windows(run, frames, args, include_latest=True)
     model, seen_until = run.model, record["seen_until"]
     if args.walk_forward:
         model, data = _folds(run, args.run_dir, windows)

@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print a line per finding, and of a run the drift of its inputs and its live coefficient."""
+    if args.exogenous is not None and args.run_dir is None:
+        raise InvalidInputError("--exogenous is read with --run: name a run that has learned it")
     frames = _read_all(args.data, args.time_zone)
     report = ca.check_bars(frames)
     for line in report.lines:
@@ -64,9 +66,7 @@ def _check_run(args: argparse.Namespace, frames: Frames) -> None:
     from crossattn.training.checkpoint import read_checksummed_json
 
     run, record = runs.open_run(args.run_dir), runs.read_bars_record(args.run_dir)
-    data = runs.load_windows(
-        run, runs.bars_of_run(run, frames), args.exogenous, include_latest=True
-    )
+    data = runs.load_windows(run, runs.bars_of_run(run, frames), args, include_latest=True)
     until = f"the run has seen bars until {record['seen_until']}"
     try:
         data = runs.out_of_sample(data, record)

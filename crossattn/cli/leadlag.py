@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
         runs.check_output_dir(args.data, args.out.parent)
     run, record = runs.open_run(args.run_dir), runs.read_bars_record(args.run_dir)
     frames = runs.read_run_bars(run, args.data, args.time_zone)
-    data = runs.out_of_sample(runs.load_windows(run, frames, args.exogenous), record)
+    data = runs.out_of_sample(runs.load_windows(run, frames, args), record)
     report = ca.analyze_lead_lag_relationships(run.model, data, alpha=args.alpha)
     if args.out:
         write_file(args.out, report.edges.to_csv(index=False))

@@ -99,7 +99,10 @@ def _read_holdings(path: Path, symbols: tuple[str, ...]) -> pd.Series:
     from crossattn.data._tables import read_content
 
     lines = read_content(path).decode("utf-8-sig", errors="replace").splitlines()
-    header, *rows = [[cell.strip() for cell in row] for row in csv.reader(lines)] or [[]]
+    try:
+        header, *rows = [[cell.strip() for cell in row] for row in csv.reader(lines)] or [[]]
+    except csv.Error as error:
+        raise InvalidInputError(f"{path} is not a CSV file: {error}") from None
     if header != ["symbol", "shares"]:
         shown = ",".join(header)[:MOST_SHOWN]
         raise InvalidInputError(f"{path}: the header must be symbol,shares; it is {shown!r}")
@@ -172,7 +175,7 @@ def _every(run: runs.Run, args: argparse.Namespace) -> tuple:
     """Forecast every window, or the last ones, from all bars of the folder."""
 
     frames = runs.read_run_bars(run, args.data, args.time_zone)
-    data = runs.load_windows(run, frames, args.exogenous, include_latest=True)
+    data = runs.load_windows(run, frames, args, include_latest=True)
     data = data[-args.last :] if args.last else data
     return data.timestamps, run.forecast(data), data
 
@@ -194,11 +197,11 @@ def _newest(run: runs.Run, args: argparse.Namespace) -> tuple | None:
     if not frames:
         return None
     frames = runs.bars_of_run(run, frames)
-    exogenous = runs.series_of_run(run, args.exogenous)
+    exogenous = runs.series_of_run(run, args)
     try:
         times, forecasts = run.model.newest(frames, exogenous, args.last)
         if weighs:
-            data = runs.load_windows(run, frames, args.exogenous, include_latest=True)[-args.last :]
+            data = runs.load_windows(run, frames, args, include_latest=True)[-args.last :]
     except InvalidInputError:
         return None  # bars that differ from those of training: forecast from these bars alone
     if weighs and not (data.is_steady and data.timestamps.equals(times)):

@@ -59,7 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train on the first 60 % of the windows, choose by the next 10 %, leave the rest unseen."""
     from crossattn.cli.check import echo_findings, write_check
-    from crossattn.data.files import read_exogenous
     from crossattn.training.distributed import DistributedContext
 
     is_network = _is_network(args)
@@ -78,12 +77,11 @@ def run(args: argparse.Namespace) -> None:
     report = ca.check_bars(frames) if is_main else None
     if is_main:
         echo_findings(report)
-    exogenous = None if args.exogenous is None else read_exogenous(args.exogenous)
     data = ca.prepare_cross_attention_data(
         frames,
         args.lookback,
         args.horizon,
-        exogenous=exogenous,
+        exogenous=runs.read_series(args),
         how=args.how,
         volatility_estimator=args.volatility_estimator or "close",
     )

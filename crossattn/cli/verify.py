@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> None:
     run = runs.open_run(args.run_dir)
 
     def forecasts(frames):
-        data = runs.load_windows(run, frames, args.exogenous, include_latest=True)
+        data = runs.load_windows(run, frames, args, include_latest=True)
         answers = run.forecast(data)
         names = data.symbols
         if answers.ndim == 3:

@@ -15,7 +15,7 @@ _ALIASES = {
     "time": (
         "time timestamp unix unix_timestamp open_time opentime datetime date_time date_utc "
         "time_utc gmt_time local_time start_time start_at starttime window_start ts_event begin "
-        "date"
+        "date index_level_0"  # an index without a name, as pandas writes it to Parquet
     ),
     "open": "open o open_price",
     "high": "high h high_price",

@@ -174,27 +174,30 @@ def read_newest_bars(directory: str | os.PathLike, since: pd.Timestamp) -> Frame
     return dict(sorted(frames.items()))
 
 
-def read_exogenous(path: str | os.PathLike) -> pd.DataFrame:
+def read_exogenous(path: str | os.PathLike, *, time_zone: str | None = None) -> pd.DataFrame:
     """Read exogenous series from a file: a ``time`` column and one column of numbers per series.
 
     Parameters
     ----------
     path : path
         CSV, Parquet or Feather; ``time`` is the moment at which the row is known.
+    time_zone : str, optional
+        As in :func:`read_bars`.
 
     Returns
     -------
     DataFrame
         For ``prepare_cross_attention_data(..., exogenous=...)``; an empty cell is NaN.
     """
-    path = check_path("path", path)
+    path, reading = check_path("path", path), ReadOptions(time_zone=time_zone)
     table = read_table(path, read_content(path))
     if "time" not in table.names:
         raise InvalidInputError(f"{path}: the header lacks time; it is {table.shown}")
     if len(set(table.names)) < len(table.names):
         raise InvalidInputError(f"{path}: the header repeats a column")
     series = dict(zip(table.names, table.columns, strict=True))
-    times = parse_times(table, "time", series.pop("time")).rename("time")
+    times = series.pop("time")
+    times = parse_times(table, "time", times, time_zone=reading.time_zone).rename("time")
     if not series:
         raise InvalidInputError(f"{path}: the header names no series besides time")
     decimal = find_decimal(table, list(series.values()), None)

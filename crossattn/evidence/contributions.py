@@ -101,7 +101,8 @@ def measure_in_groups(
                 continue
             # summed over lags batch by batch, so that (n, N, S, L) is never held
             total = np.concatenate([part.sum(axis=(3, 4)) for part in batches])
-        sources = data.sources[: total.shape[2]]  # baselines know nothing of exogenous series
+        # baselines know nothing of exogenous series
+        sources = getattr(model, "sources_", data.sources)[: total.shape[2]]
         edges = _name_edges(model, data, read, channels, chosen)
         yield Contributions(total, *edges, names, sources)
 

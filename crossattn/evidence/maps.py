@@ -108,7 +108,7 @@ def attention_maps(
     if isinstance(data, CrossAttentionData):
         symbols, stamps = symbols_of(model, data), data.timestamps[::every]
         if not isinstance(model, CrossAttentionMultiAsset):
-            exogenous = data.exogenous_names
+            exogenous = getattr(model, "sources_", data.sources)[len(symbols) :]
     else:
         symbols = tuple(str(k) for k in range(np.shape(data)[1]))
         stamps = pd.RangeIndex(len(data))[::every]
@@ -255,9 +255,12 @@ def predict_and_visualize(
         panels["lags"].tick_params(axis="y", rotation=0)
     classes = getattr(model, "output_type", "") == "classification"
     _draw_latest(predictions[-1], symbols, classes, panels["latest"])
-    if path is not None:
-        figure.savefig(path, bbox_inches="tight")
     plt.close(figure)
+    if path is not None:
+        try:
+            figure.savefig(path, bbox_inches="tight")
+        except (OSError, ValueError) as error:
+            raise InvalidInputError(f"path {path} cannot be written: {error}") from None
     return predictions, figure
 
 

@@ -169,6 +169,8 @@ class FittedForecaster(ForecastEstimator):
         The drift, plus what centring the tokens leaves; of a volatility its log, with the calendar.
         """
         self._check_fitted()
+        check_windows("data", data)
+        data = self._aligned(data)
         level, calendar = self._mixture.intercept(), self._mixture.calendar
         if calendar is None:
             return np.tile(level, (len(data), 1))
@@ -212,7 +214,8 @@ class FittedForecaster(ForecastEstimator):
 
         ``followers`` are positions in ``symbols_``.
         """
-        return self._mixture.source_contributions(*self._read(data), followers)
+        read = self._read(data)
+        return self._mixture.source_contributions(*read, followers)
 
     def channel_values(self, data: CrossAttentionData | Reading) -> np.ndarray:
         """Return the value of every channel of every source at every row of the panel.
@@ -337,8 +340,13 @@ class FittedForecaster(ForecastEstimator):
         missing = [name for name in self.features_ if name not in data.features]
         if missing:
             raise InvalidInputError(f"data lacks the model's feature {missing[0]!r}")
-        if data.sources[len(data.symbols) :] != self.sources_[len(self.symbols_) :]:
-            raise InvalidInputError("data must hold the exogenous series of training")
+        series = self.sources_[len(self.symbols_) :]
+        if set(data.exogenous_names) != set(series):
+            raise InvalidInputError(
+                f"data must hold the exogenous series of training ({', '.join(series) or 'none'}), "
+                f"got {', '.join(data.exogenous_names) or 'none'}"
+            )
+        data = data.with_series(series)
         self._check_spans("data", data)
         self._check_spacing(data)
         return data.select(self.symbols_, self.features_)

@@ -20,7 +20,7 @@ from crossattn.features.build import feature_arrays
 from crossattn.features.wide_bars import WideBars
 from crossattn.tokens.memory import Memory
 from crossattn.windows.dataset import CrossAttentionData
-from crossattn.windows.exogenous import exogenous_at
+from crossattn.windows.exogenous import check_exogenous
 from crossattn.windows.spans import forward_returns
 
 FORGOTTEN = 30 * 24  # own bars after which a feature has forgotten: 30 of its longest half-lives
@@ -134,7 +134,10 @@ class History:
     def with_bars(self, frames: Mapping[str, pd.DataFrame], exogenous: pd.DataFrame | None) -> Self:
         """Return the history with bars that are new, read up to the newest bar given."""
         ticks, owner, values = self._read(frames)
-        kept = ticks >= self.ticks[0]  # what is older can be neither compared nor added
+        oldest, is_bar = self.ticks[self.start], np.isfinite(values).any(1)
+        # what is older can be neither compared nor added; a row without values is no late bar
+        kept = (ticks >= self.ticks[0]) & (is_bar | (ticks > oldest) | np.isin(ticks, self.ticks))
+        is_bar = is_bar[kept]
         ticks, owner, values = ticks[kept], owner[kept], values[kept]
         clock = np.union1d(self.ticks, ticks)
         cells = np.full((len(clock), *self.cells.shape[1:]), np.nan)
@@ -157,9 +160,8 @@ class History:
         used = np.ones(len(clock), bool)
         if self.common:
             used = np.isfinite(replace(self, cells=cells).closes).all(1)
-        oldest = self.ticks[self.start]
         self._refuse(
-            ~known & used[row] & (ticks <= oldest),
+            ~known & is_bar & used[row] & (ticks <= oldest),
             owner,
             ticks,
             f"is too late: only those after {_index(oldest)} can still be added; fit again",
@@ -349,17 +351,14 @@ class History:
             return np.empty((len(clock), 0))
         known = pd.DataFrame(self.exogenous, _index(self.ticks), list(self.exogenous_names))
         if table is not None:
-            values, names = exogenous_at(_index(self.ticks), table, self.symbols)
-            missing = [name for name in self.exogenous_names if name not in names]
+            table = check_exogenous(table, self.symbols)
+            missing = [name for name in self.exogenous_names if name not in table]
             if missing or not self.exogenous_names:
                 wanted = ", ".join(self.exogenous_names) or "none"
                 raise InvalidInputError(f"exogenous must hold the series of training ({wanted})")
-            table = (
-                table[list(self.exogenous_names)].astype(float).replace([np.inf, -np.inf], np.nan)
-            )
-            table = table.set_axis(table.index.tz_convert("UTC"))
-            covered = known.index >= table.index[0]
-            now = pd.DataFrame(values, known.index, list(names))[known.columns][covered]
+            table = table[known.columns]
+            covered = known.index >= table.index.min()
+            now = table.reindex(known.index, method="ffill")[covered]
             changed = ((now != known[covered]) & ~(now.isna() & known[covered].isna())).any(axis=1)
             changed &= np.arange(len(known))[covered] < self.seen
             if changed.any():

@@ -383,6 +383,13 @@ class CrossAttentionData:
             bar_volatilities=_of(self.bar_volatilities, (slice(None), assets)),
         )
 
+    def with_series(self, names: tuple[str, ...]) -> Self:
+        """Return the data with its exogenous series in this order."""
+        if names == self.exogenous_names:
+            return self
+        columns = [self.exogenous_names.index(name) for name in names]
+        return replace(self, exogenous=frozen(self.exogenous[:, columns]), exogenous_names=names)
+
     def count_known_before(self, position: int) -> int:
         """Count the leading windows whose target is known before window ``position`` ends.
 

@@ -11,12 +11,15 @@ from crossattn.data.frame import check_times, index_by_time, to_pandas
 from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.windows.dataset import CrossAttentionData, frozen
 
+LARGEST = 1e100  # whose square is still a number
+
 
 def with_exogenous(
     data: CrossAttentionData, table: pd.DataFrame, include_latest: bool
 ) -> CrossAttentionData:
     """Return the data with the newest row of ``table`` that is known at each close."""
-    values, names = exogenous_at(data.clock, table, data.symbols)
+    series = check_exogenous(table, data.symbols).reindex(data.clock, method="ffill")
+    values, names = series.to_numpy(), tuple(series)
     for name, column in zip(names, values.T, strict=True):
         known = column[np.isfinite(column)]
         if not known.size or (not include_latest and np.ptp(known) == 0):
@@ -29,21 +32,21 @@ def with_exogenous(
     return replace(data, exogenous=frozen(values), exogenous_names=names)
 
 
-def exogenous_at(
-    clock: pd.DatetimeIndex, table: pd.DataFrame, symbols: Sequence[str]
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the newest row of an exogenous table known at each close, and its series' names."""
+def check_exogenous(table: pd.DataFrame, symbols: Sequence[str]) -> pd.DataFrame:
+    """Return exogenous series as floats by the time (UTC) at which each row is known."""
     table = index_by_time(to_pandas(table, "exogenous"))
     index = check_times(table.index, "exogenous", "time")
     names = tuple(map(str, table.columns))
-    if len(set(names)) < len(names) or set(names) & set(symbols):
+    if not names or len(set(names)) < len(names) or set(names) & set(symbols):
         raise InvalidInputError(
             f"exogenous must have columns named unlike the symbols, got {names}"
         )
     try:
-        values = table.to_numpy(np.float64)
+        values = table.to_numpy(np.float64, na_value=np.nan)
     except (TypeError, ValueError):
         raise InvalidInputError("exogenous must hold numbers") from None
-    known = pd.DataFrame(values, index=index)
-    known = known.replace([np.inf, -np.inf], np.nan).reindex(clock, method="ffill")
-    return known.to_numpy(), names
+    values = np.where(np.isinf(values), np.nan, values)
+    for name, column in zip(names, np.abs(values).T, strict=True):
+        if (column > LARGEST).any():
+            raise InvalidInputError(f"exogenous: {name} must be within ±{LARGEST:g}: rescale it")
+    return pd.DataFrame(values, index, list(names))

@@ -9,7 +9,7 @@ import pandas as pd
 from crossattn._validation import check_bool, check_choice, check_int
 from crossattn.config import DEFAULT_FEATURES
 from crossattn.data.durations import check_span
-from crossattn.data.frame import Frames
+from crossattn.data.frame import Frames, check_times
 from crossattn.data.panel import as_panel, symbols_of
 from crossattn.errors import InvalidInputError
 from crossattn.features.build import check_ranges, feature_arrays, usable_features
@@ -192,6 +192,7 @@ def windows_of_features(
     symbols = tuple(symbols_of(features))
     if not isinstance(features.index, pd.DatetimeIndex) or not features.index.equals(closes.index):
         raise InvalidInputError("closes must have the rows of features, dated by close_time")
+    clock = check_times(features.index, "features", "close_time")
     if set(closes.columns) != set(symbols):
         raise InvalidInputError(
             f"closes must have the symbols of features ({', '.join(map(str, symbols))}), "
@@ -200,7 +201,7 @@ def windows_of_features(
     columns = features.columns.get_indexer(pd.MultiIndex.from_product([names, symbols]))
     if len(columns) != len(features.columns) or (columns < 0).any():
         raise InvalidInputError("features must hold every feature once for every symbol")
-    windows = _cut_windows(features.index, *spans, warm_up, include_latest)
+    windows = _cut_windows(clock, *spans, warm_up, include_latest)
     panel = np.empty((len(features), len(symbols), len(names)), dtype=np.float32)
     try:
         with np.errstate(over="ignore"):
@@ -211,8 +212,7 @@ def windows_of_features(
         raise InvalidInputError(f"features and closes must be numbers ({error})") from None
     if np.isinf(closes).any(axis=None) or (closes <= 0).any(axis=None):
         raise InvalidInputError("closes must be positive and finite; NaN where there is no bar")
-    prices, clock = closes.to_numpy(), closes.index
-    return _assemble(panel, windows, symbols, names, prices, clock)
+    return _assemble(panel, windows, symbols, names, closes.to_numpy(), clock)
 
 
 def _bar_volatilities(bars: WideBars, estimator: str) -> np.ndarray | None:

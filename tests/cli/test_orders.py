@@ -111,6 +111,7 @@ def test_holdings_beyond_the_account_are_said(desk, capsys):
         ("symbol,shares\nA\n", None, "line 2: must hold one of"),
         ("symbol,shares\nA,lots\n", None, "finite number of shares, got ['A', 'lots']"),
         ("symbol,shares\nA,1e999\n", None, "line 2: must hold a symbol and a finite number"),
+        (f"symbol,shares\nA,{'1' * 200_000}\n", None, "is not a CSV file: field larger"),
         ("", None, "is an empty file"),
         ("gone", None, "No such file"),
     ],

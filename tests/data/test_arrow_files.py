@@ -44,11 +44,13 @@ def test_an_index_dates_and_capital_names_in_parquet(tmp_path):
     BARS.to_parquet(tmp_path / "A.parquet")
     days = ROWS.rename(columns=str.title).assign(Time=pd.to_datetime(["2024-01-30", "2024-01-31"]))
     days.to_parquet(tmp_path / "B.parquet")
+    BARS.rename_axis(None).to_parquet(tmp_path / "D.parquet")
     pl.from_pandas(days).with_columns(pl.col("Time").cast(pl.Date)).write_parquet(
         tmp_path / "C.parquet"
     )
     frames = read_bars(tmp_path)
-    pd.testing.assert_frame_equal(frames["A"], BARS, check_freq=False)
+    for symbol in "AD":
+        pd.testing.assert_frame_equal(frames[symbol], BARS, check_freq=False)
     for symbol in "BC":
         assert frames[symbol].index.equals(pd.DatetimeIndex(DAYS).tz_convert("UTC"))
         np.testing.assert_array_equal(frames[symbol].to_numpy(), BARS.to_numpy())
@@ -152,5 +154,9 @@ def test_exogenous_series_of_other_formats(tmp_path, refuse):
     for name in ("a.parquet", "b.csv"):
         table = read_exogenous(tmp_path / name)
         assert table["rate"].tolist() == [1.5, 2.5] and table.index.equals(BARS.index)
+    (tmp_path / "c.csv").write_text("time,rate\n2024-01-31 10:00,1\n")
+    table = read_exogenous(tmp_path / "c.csv", time_zone="Europe/Berlin")
+    assert table.index[0] == pd.Timestamp(NINE)
+    refuse(lambda: read_exogenous(tmp_path / "c.csv"), "time_zone= .--time-zone")
     (tmp_path / "b.csv").write_text("when,rate\n1,2\n")
     refuse(lambda: read_exogenous(tmp_path / "b.csv"), "header lacks time; it is 'when,rate'")

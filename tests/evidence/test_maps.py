@@ -126,7 +126,12 @@ def test_every_head_can_be_drawn(data, output_type):
 def test_refusals(network, forecaster, data):
     with pytest.raises(InvalidInputError, match="symbols must name 4"):
         predict_and_visualize(network, data[:3], ["A"])
-    for wrong, words in (({"symbols": 3}, "symbols must be a sequence"), ({"X": None}, "X must")):
+    for wrong, words in (
+        ({"symbols": 3}, "symbols must be a sequence"),
+        ({"X": None}, "X must"),
+        ({"path": "map.foo"}, "path map.foo cannot be written: Format 'foo'"),
+        ({"path": "no/map.png"}, "path no/map.png cannot be written"),
+    ):
         arguments = {"X": data[:3], "symbols": list("ABCD"), "path": None} | wrong
         with pytest.raises(InvalidInputError, match=words):
             predict_and_visualize(network, **arguments)

@@ -14,6 +14,7 @@ from crossattn import (
     simulate_market,
 )
 from crossattn.errors import DamagedFileError, InvalidInputError
+from crossattn.evidence.maps import attention_maps
 from crossattn.windows.prepare import windows_of_features
 
 QUICK = {"n_models": 1, "epochs": 2, "progress": False}
@@ -176,15 +177,20 @@ def test_an_exogenous_series_leads_and_is_never_forecast():
     following = np.log(market.panel["close"]).diff().mean(axis=1).shift(-1).fillna(0.0)
     noise = np.random.default_rng(6).normal(size=len(following)) * following.std()
     outside = pd.DataFrame({"survey": 40 + 1000 * (following.to_numpy() + noise)}, following.index)
+    outside["noise"] = np.random.default_rng(7).normal(size=len(following))
     data = prepare_cross_attention_data(market.frames, 30, 1, exogenous=outside)
-    assert data.sources == (*data.symbols, "survey")
+    assert data.sources == (*data.symbols, "survey", "noise")
     train, val, test = data.split()
     forecaster = CrossAttentionForecaster(**QUICK).fit(train, val)
     assert forecaster.sources_ == data.sources
     contributions = np.abs(forecaster.contributions(test[:50])).sum((0, 1, 3))
-    assert contributions.shape == (4,) and contributions.argmax() == 3
+    assert contributions.shape == (5,) and contributions.argmax() == 3
     assert np.corrcoef(forecaster.predict(test).ravel(), test.y.ravel())[0, 1] > 0.2
-    with pytest.raises(InvalidInputError, match="exogenous"):
+    turned = test.with_series(("noise", "survey"))
+    np.testing.assert_array_equal(forecaster.predict(turned), forecaster.predict(test))
+    assert forecaster.lead_lag(turned).edges.equals(forecaster.lead_lag(test).edges)
+    assert attention_maps(forecaster, turned[:9]).sources == data.sources
+    with pytest.raises(InvalidInputError, match=r"exogenous .* \(survey, noise\), got none"):
         forecaster.predict(dataclasses.replace(test, exogenous=None, exogenous_names=()))
 
 
@@ -207,8 +213,9 @@ def test_wrong_use_is_refused_by_name(fitted):
     _, (_, _, test), forecaster = fitted
     with pytest.raises(InvalidInputError, match="train must be CrossAttentionData"):
         CrossAttentionForecaster().fit(np.zeros((3, 2)), np.zeros(3))
-    with pytest.raises(InvalidInputError, match="symbols of training"):
-        forecaster.predict(test.select(symbols=test.symbols[:2]))
+    for method in (forecaster.predict, forecaster.intercept):
+        with pytest.raises(InvalidInputError, match="symbols of training"):
+            method(test.select(symbols=test.symbols[:2]))
 
 
 def test_a_second_fit_forgets_the_first():

@@ -57,6 +57,8 @@ def test_leaders_are_other_assets_and_minus_one_where_none_is_known(planted):
     assert np.isnan(forecast[0]).all() and np.isfinite(forecast[1:]).all()
     expected = r2_score(dark.y[1:].ravel(), forecast[1:].ravel())
     assert forecaster.score(dark) == pytest.approx(expected), "what has no forecast is not scored"
+    with pytest.raises(InvalidInputError, match="two known targets or more, got 0"):
+        forecaster.score(dark[:1])
 
 
 def test_returns_are_needed_and_enough(planted):
@@ -89,6 +91,7 @@ def test_validation_is_held_out_where_none_is_given(planted):
         ({"epochs": 0}, "epochs"),
         ({"tokens_per_follower": 1.5}, "tokens_per_follower"),
         ({"target": "sign"}, "target must be one of return"),
+        ({"content": "no"}, "content must be True or False, got 'no'"),
     ],
 )
 def test_wrong_parameters_are_named_by_fit(planted, options, word):
@@ -106,6 +109,8 @@ def test_it_follows_scikit_learn(planted):
         CrossAttentionForecaster(colour="red")
     with pytest.raises(NotFittedError, match="CrossAttentionForecaster is not fitted") as caught:
         forecaster.predict(test)
+    with pytest.raises(NotFittedError):
+        forecaster.lead_lag(test)
     assert isinstance(caught.value, InvalidInputError | sklearn.exceptions.NotFittedError)
     with pytest.raises(sklearn.exceptions.NotFittedError):
         pickle.loads(pickle.dumps(VAR())).predict(test)

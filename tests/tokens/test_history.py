@@ -133,6 +133,10 @@ def test_what_cannot_be_read_is_refused_and_changes_nothing(live):
     forecaster.fit(*data.split()[:2]).update(bars(frames, FITTED_ON))
     with pytest.raises(InvalidInputError, match=r"A00: the bar that closed at .* is too late"):
         forecaster.update({"A00": frames["A00"].iloc[2300:2301]})
+    empty = frames["A00"].iloc[: FITTED_ON + 1].copy()
+    empty.iloc[2300] = np.nan
+    before = forecaster.update(bars(frames, FITTED_ON))
+    assert equal(forecaster.update({"A00": empty}), before), "a row without values is no bar"
     after = forecaster.update(bars(frames, FITTED_ON + 1))
     hole = {s: pd.concat([f, bars(frames, FITTED_ON, FITTED_ON + 2)[s]]) for s, f in hole.items()}
     assert equal(after, newest(forecaster, hole, horizon))
@@ -164,6 +168,7 @@ def test_exogenous_series_go_on_too():
     for row in range(1200, 1240):
         closed = frames["A00"].index[row] + pd.Timedelta("1h")
         new = outside[(times > closed - pd.Timedelta("1h")) & (times <= closed)]
+        new = new.convert_dtypes().reset_index(names="time")  # another form of the same
         found = forecaster.update(bars(frames, row), new if len(new) else None)
         expected = newest(forecaster, first(frames, row + 1), exogenous=outside)
         assert equal(found, expected)

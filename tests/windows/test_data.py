@@ -406,6 +406,8 @@ def test_windows_of_features_take_columns_in_any_order(make_frames):
             "closes must have the rows",
         ),
         (lambda f, c: (f, c[["S0", "S1"]]), "closes must have the symbols of features"),
+        (lambda f, c: (f[::-1], c[::-1]), "features: close_time must increase"),
+        (lambda f, c: (f.tz_localize(None), c.tz_localize(None)), "close_time must be UTC"),
         (lambda f, c: (f.iloc[:, 1:], c), "every feature once for every symbol"),
         (lambda f, c: (f.map(lambda v: "high"), c), "features and closes must be numbers"),
         (lambda f, c: (f, c * 0), "closes must be positive and finite"),
@@ -432,3 +434,15 @@ def test_series_that_cannot_teach_anything_are_named(make_frames, values, words)
     with pytest.warns(CrossAttentionWarning, match=words) as told:
         prepare_cross_attention_data(make_frames(120, 2), 8, 1, ["log_return"], exogenous=table)
     assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [({}, "must have columns"), ({"vix": 1e200}, r"vix must be within ±1e\+100: rescale it")],
+)
+def test_series_that_cannot_be_read_are_refused(make_frames, table, words):
+    times = pd.date_range("2024-01-01", periods=5, freq="D", tz="UTC")
+    with pytest.raises(InvalidInputError, match=words):
+        prepare_cross_attention_data(
+            make_frames(120, 2), 8, 1, ["log_return"], exogenous=pd.DataFrame(table, times)
+        )
