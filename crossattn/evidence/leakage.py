@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ import pandas as pd
 from crossattn._validation import check_int, check_names
 from crossattn.data.frame import Frames, check_frames
 from crossattn.data.panel import Panel, check_panel
-from crossattn.errors import InvalidInputError
+from crossattn.errors import CrossAttentionError, InvalidInputError
 from crossattn.evidence import _perturbations as perturbations
 from crossattn.figures import PALETTE, new_axes
 
@@ -164,9 +165,15 @@ def audit_leakage(
 
     def output_of(frames: Frames) -> pd.DataFrame:
         bars = {symbol: frame.copy() for symbol, frame in frames.items()}  # it may write into them
-        return _dated(
-            pipeline(bars if panel is None else perturbations.panel_of(bars, panel.columns))
-        )
+        bars = bars if panel is None else perturbations.panel_of(bars, panel.columns)
+        try:
+            output = pipeline(bars)
+        except (CrossAttentionError, MemoryError):
+            raise
+        except Exception as error:  # untrusted code
+            reason = f"{type(error).__name__}: {error}"
+            raise InvalidInputError(f"pipeline fails on these bars: {reason}") from error
+        return _dated(output)
 
     generator = np.random.default_rng(0)
     reference = output_of(frames)
@@ -240,9 +247,17 @@ def _dated(output) -> pd.DataFrame:
 
 
 def _choose_cuts(cuts, reference: pd.DataFrame, last: pd.Timestamp) -> list[pd.Timestamp]:
-    if not isinstance(cuts, int):
-        return [pd.Timestamp(cut) for cut in cuts]
-    check_int("cuts", cuts)
+    if not isinstance(cuts, Integral):
+        try:
+            moments = [pd.Timestamp(cut) for cut in cuts]
+        except (TypeError, ValueError):
+            moments = []
+        if not moments or not all(moment.tz and moment < last for moment in moments):
+            raise InvalidInputError(
+                f"cuts must be a number or UTC times before the last close ({last}), got {cuts!r}"
+            )
+        return moments
+    cuts = check_int("cuts", cuts)
     dates = reference.index
     filled = reference.notna().any(axis=1).to_numpy()
     dates = dates[filled] if filled.any() else dates

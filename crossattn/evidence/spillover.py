@@ -145,7 +145,8 @@ def _scores(
 def _effective_count(values: np.ndarray) -> float:
     """Number of equally large values whose sum of squares is known as well as that of these."""
     squares = values**2
-    return float(squares.sum() ** 2 / (squares**2).sum())
+    power = (squares**2).sum()
+    return float(squares.sum() ** 2 / power) if power else 0.0
 
 
 def _most_varying(parts: np.ndarray, left_out: set[int]) -> list[int]:

@@ -208,6 +208,12 @@ def test_refuses_what_it_cannot_judge(market):
         audit_leakage(returns, market, checks=["guess"])
     with pytest.raises(InvalidInputError, match="DataFrame or Series"):
         audit_leakage(lambda f: 1, market)
+    with pytest.raises(InvalidInputError, match="pipeline fails on these bars: ZeroDivisionError"):
+        audit_leakage(lambda f: 1 / 0, market)
+    late = pd.Timestamp("2030-01-01", tz="UTC")  # nothing is known later that could be changed
+    for cuts in ([], "never", [pd.Timestamp("2022-01-02")], 2.5, [late]):
+        with pytest.raises(InvalidInputError, match="cuts must be a number or UTC times"):
+            audit_leakage(returns, market, cuts=cuts)
 
 
 def test_the_pipeline_cannot_spoil_the_bars(market):
