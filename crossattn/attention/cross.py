@@ -212,6 +212,9 @@ class CrossAssetAttention(nn.Module):
         attention : Tensor of shape (B, H, T, 1, M) or None
             The axis of size 1 is the one query asset; rows sum to 1, or to 0 where all is masked.
         """
+        for tokens in (query_asset, key_value_assets):
+            if not isinstance(tokens, Tensor):
+                raise InvalidInputError(f"tokens must be a tensor, got {type(tokens).__name__}")
         if query_asset.dim() != 3 or key_value_assets.dim() != 4:
             raise InvalidInputError(
                 "query_asset must have shape (batch, time, width) and key_value_assets (batch, "

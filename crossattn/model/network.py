@@ -196,6 +196,8 @@ class CrossAttentionMultiAsset(nn.Module):
         device = self.target_scale.device
         if x.device != device:
             raise InvalidInputError(f"x is on {x.device} and the model on {device}: move one")
+        if x.dtype != self.target_scale.dtype:
+            x = x.to(self.target_scale.dtype)
         return self.predict_batch(self.read(x, x.shape[2]), return_attention)
 
     def predict_batch(self, batch: Batch, return_attention: bool = False):
@@ -224,6 +226,8 @@ class CrossAttentionMultiAsset(nn.Module):
     def check_windows(self, x: Tensor) -> None:
         """Refuse windows of another shape than ``(B, n_assets, T, n_features)``."""
         n_assets, n_features = self.config.n_assets, self.config.n_features
+        if not isinstance(x, Tensor):
+            raise InvalidInputError(f"x must be a tensor, got {type(x).__name__}")
         if x.ndim != 4 or x.shape[1] != n_assets or x.shape[3] != n_features:
             raise InvalidInputError(
                 f"x must have shape (B, {n_assets}, T, {n_features}), got {tuple(x.shape)}"

@@ -150,7 +150,15 @@ def resolve_loss(loss: str | Callable[[Tensor, Tensor], Tensor], output_type: st
     output_type : str
     """
     if callable(loss):
-        return lambda prediction, batch: loss(*_pair(prediction, batch, output_type))
+
+        def own(prediction: Tensor, batch: Batch) -> Tensor:
+            value = loss(*_pair(prediction, batch, output_type))
+            if not isinstance(value, Tensor) or value.numel() != 1:
+                got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise InvalidInputError(f"loss must give a tensor of one number, got {got}")
+            return value
+
+        return own
     suitable = LOSSES[output_type]
     unset = loss is None or (isinstance(loss, str) and not loss)
     name = next(iter(suitable)) if unset else loss

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from crossattn._validation import check_int
+from crossattn._validation import check_array, check_int
 from crossattn.errors import InvalidInputError
 from crossattn.model.batch import Batch
 from crossattn.model.network import CrossAttentionMultiAsset
@@ -104,11 +104,11 @@ def _batches(model, data_or_X, device, precision, batch_size) -> Iterator[Batch]
         for rows in torch.arange(len(data), device=device).split(batch_size):
             yield every_window.take(rows)
         return
-    X = np.asarray(data_or_X)
+    X = check_array("X", data_or_X, None, None)
     if X.ndim != 4 or len(X) == 0:
         raise InvalidInputError(f"X must have shape (n, N, T, F), got {X.shape}")
     for start in range(0, len(X), batch_size):
-        windows = np.array(X[start : start + batch_size], dtype=np.float32)
-        x = torch.from_numpy(windows).to(device, precision)
+        windows = check_array("X", X[start : start + batch_size], None, np.float32)
+        x = torch.from_numpy(windows.copy()).to(device, precision)
         model.check_windows(x)
         yield model.read(x, x.shape[2])

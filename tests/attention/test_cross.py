@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -242,3 +243,8 @@ def test_wrong_inputs_are_named(change, named):
     arguments = {"x_query": x_query, "x_key_value": x_key_value} | change
     with pytest.raises(InvalidInputError, match=named):
         layer_of(n_assets=NK)(**arguments)
+
+
+def test_an_array_is_no_tensor():
+    with pytest.raises(InvalidInputError, match="tokens must be a tensor, got ndarray"):
+        CrossAssetAttention(D, 2)(np.zeros((B, T, D)), torch.zeros(B, NK, T, D))

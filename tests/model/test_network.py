@@ -272,6 +272,9 @@ class TestRefusals:
         model = make()
         with pytest.raises(InvalidInputError, match="x must have shape"):
             model(windows()[:, :2])
+        with pytest.raises(InvalidInputError, match="x must be a tensor, got ndarray"):
+            model(windows().numpy())
+        assert torch.equal(model(windows().double()), model(windows()))
         with pytest.raises(InvalidInputError, match="lookback must be above max_lag=7"):
             model(windows()[:, :, :7])
 

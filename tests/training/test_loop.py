@@ -146,6 +146,12 @@ def test_a_loss_may_be_any_function_of_forecast_and_known_targets(parts, loss):
     assert np.allclose(history, named, rtol=1e-5) == (loss is not torch.nn.functional.l1_loss)
 
 
+@pytest.mark.parametrize("given", [lambda x: x, lambda x: 0.5], ids=["many", "float"])
+def test_a_loss_that_is_no_scalar_is_refused(parts, given):
+    with pytest.raises(InvalidInputError, match="loss must give a tensor of one number, got"):
+        train(parts, loss=lambda forecast, target: given(forecast))
+
+
 @pytest.mark.parametrize("output_type", ["classification", "distribution", "portfolio"])
 def test_a_loss_of_ones_own_suits_every_output(parts, output_type):
     def loss(prediction, target):
