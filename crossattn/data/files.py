@@ -6,6 +6,7 @@ refused, by file and line.
 """
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,7 +28,9 @@ from crossattn.data.frame import (
     check_frame,
     check_frames,
 )
-from crossattn.errors import InvalidInputError
+from crossattn.errors import CrossAttentionWarning, InvalidInputError
+
+PACKED = (".zip", ".gz", ".bz2", ".xz", ".zst", ".7z")
 
 
 def write_bars(frames: Mapping[str, Frame], directory: str | os.PathLike) -> list[Path]:
@@ -100,7 +103,7 @@ def read_bars(
     ----------
     directory : path
         Files ``<symbol>.csv``, ``.parquet`` or ``.feather``; others, and hidden ones, are left
-        alone.
+        alone, packed ones with a warning.
     columns : sequence of str or dict, optional
         Names of all columns, for files without a header, or ``{ours: theirs}``;
         ``{"volume": None}`` where there is no volume.
@@ -246,5 +249,14 @@ def _files_of(folder: Path) -> list[Path]:
         others = f"; it holds {', '.join(path.name for path in inside[:3])}" if inside else ""
         raise InvalidInputError(
             f"data folder {folder} holds no <symbol>.csv, .parquet or .feather file{others}"
+        )
+    packed = [path.name for path in inside if path.suffix.lower() in PACKED]
+    if packed:
+        warnings.warn(
+            f"data folder {folder}: unpack {', '.join(packed[:3])}"
+            + (f" and {len(packed) - 3} more" if len(packed) > 3 else "")
+            + ": packed files are left out",
+            CrossAttentionWarning,
+            stacklevel=3,
         )
     return paths

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from standin.exports import BARS, DAYS, EPOCH, NINE, ROWS, TEN, times, write
 
 from crossattn.data import check_frame, read_bars, read_exogenous
-from crossattn.errors import InvalidInputError
+from crossattn.errors import CrossAttentionWarning, InvalidInputError
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".feather", ".PARQUET"])
@@ -145,6 +145,9 @@ def test_a_folder_without_bars_says_what_it_holds(tmp_path, refuse):
     refuse(
         lambda: read_bars(tmp_path), "no <symbol>.csv, .parquet or .feather file; it holds A.csv"
     )
+    (tmp_path / "B.csv").write_text(times(NINE, TEN))
+    with pytest.warns(CrossAttentionWarning, match=r"unpack A\.csv\.gz: packed files are left out"):
+        assert list(read_bars(tmp_path)) == ["B"]
 
 
 def test_exogenous_series_of_other_formats(tmp_path, refuse):
