@@ -27,6 +27,7 @@ from crossattn.portfolio.engine import BacktestResult, backtest_weights
 from crossattn.portfolio.limits import Limits
 from crossattn.portfolio.metrics import compute_metrics
 from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.lagged import RETURN_FEATURE
 
 
 class CrossAttentionBacktest:
@@ -398,8 +399,10 @@ def _known_risk(X: np.ndarray | CrossAttentionData, returns: np.ndarray) -> np.n
         risk = trailing_risk(returns)
     else:  # also from the bars before the first row, so that no decision depends on where it is
         risk = trailing_risk(_own_steps(X))[X.ends]
-    if windows.ndim == 4:  # before ten returns: the first window's log returns, its first feature
-        start = pd.DataFrame(np.asarray(windows[0, :, :, 0], dtype=float).T)  # (T, N)
+    names = tuple(getattr(X, "features", [RETURN_FEATURE]))  # of an array the first feature
+    if windows.ndim == 4 and RETURN_FEATURE in names:  # before ten returns: the first window's own
+        column = names.index(RETURN_FEATURE)
+        start = pd.DataFrame(np.asarray(windows[0, :, :, column], dtype=float).T)  # (T, N)
         first = np.sqrt(start.pow(2).mean().fillna(0.0).to_numpy())
         unknown = ~np.maximum.accumulate(np.isfinite(risk), axis=0)
         risk = np.where(unknown, first, risk)

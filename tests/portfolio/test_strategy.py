@@ -262,6 +262,16 @@ def test_returns_of_a_table_are_matched_by_name(make_frames):
         backtest.compute_metrics(None)
 
 
+def test_risk_of_the_first_rows_is_that_of_log_returns(make_frames):
+    names = ["log_return", "range"]
+    data = prepare_cross_attention_data(make_frames(60, N), 4, 1, names)
+    runs = [
+        CrossAttentionBacktest(lambda data: np.full((len(data), N), 1e-3), rebalance_freq=1).run(x)
+        for x in (data, data.select(features=names[::-1]))
+    ]
+    pd.testing.assert_frame_equal(*runs)
+
+
 def test_a_move_across_a_missing_bar_is_earned():
     """The close rises by 20 % while bars are missing: a data set's closes contain the move."""
     times = pd.date_range("2024-01-01", periods=12, freq="h", tz="UTC", name="time")
