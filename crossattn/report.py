@@ -74,8 +74,9 @@ def leaders_section(edges: pd.DataFrame, *, truth: pd.DataFrame | None = None) -
 
     ``truth`` are those of a simulated market: each claim is then marked planted or not.
     """
-    found = edges[edges["significant"]].drop(columns="significant")
-    tested = edges.get("tested", edges["p_value"].notna())
+    # a table without rows, of a single asset, has lost its types in a file
+    found = edges[edges["significant"].astype(bool)].drop(columns="significant")
+    tested = edges.get("tested", edges["p_value"].notna()).astype(bool)
     n_tested, left = int(tested.sum()), int((~tested).sum())
     how = (
         "after correcting for all of them (Benjamini-Hochberg); a p-value is valid after the "

@@ -191,6 +191,11 @@ def read_exogenous(path: str | os.PathLike, *, time_zone: str | None = None) -> 
     -------
     DataFrame
         For ``prepare_cross_attention_data(..., exogenous=...)``; an empty cell is NaN.
+
+    Warns
+    -----
+    CrossAttentionWarning
+        Dates without a clock: they count as known when the day begins.
     """
     path, reading = check_path("path", path), ReadOptions(time_zone=time_zone)
     table = read_table(path, read_content(path))
@@ -199,8 +204,14 @@ def read_exogenous(path: str | os.PathLike, *, time_zone: str | None = None) -> 
     if len(set(table.names)) < len(table.names):
         raise InvalidInputError(f"{path}: the header repeats a column")
     series = dict(zip(table.names, table.columns, strict=True))
-    times = series.pop("time")
-    times = parse_times(table, "time", times, time_zone=reading.time_zone).rename("time")
+    texts = series.pop("time")
+    times = parse_times(table, "time", texts, time_zone=reading.time_zone).rename("time")
+    if isinstance(texts, list) and not any(":" in text or text.isdecimal() for text in texts):
+        warnings.warn(
+            f"{path}: {texts[0]!r} counts as known at {times[0]}: add the clock if that is later",
+            CrossAttentionWarning,
+            stacklevel=2,
+        )
     if not series:
         raise InvalidInputError(f"{path}: the header names no series besides time")
     decimal = find_decimal(table, list(series.values()), None)

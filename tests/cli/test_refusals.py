@@ -94,6 +94,7 @@ CASES = [
     "report --run IN/nothing --out IN/nothing",
     "report --run IN/nothing --out IN/a_file/x.html",
     "fetch --source nowhere --out OUT",
+    "bench --models , --out OUT",
     "check --data IN/metatrader --time-zone UTC --exogenous IN/a_file",
 ]
 

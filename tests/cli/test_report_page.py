@@ -34,6 +34,12 @@ def page_of(leader, follower="B"):
     return render_report(leader, sections, lead=leader, facts={leader: leader})
 
 
+def test_a_run_of_one_asset_has_no_pairs():
+    edges = pd.DataFrame(columns=["leader", "p_value", "tested", "significant"], dtype=object)
+    section = leaders_section(edges)  # as a file without rows is read
+    assert section.table is None and section.text == "No pair could be tested."
+
+
 def elements(page):
     parser = Elements()
     parser.feed(page)

@@ -161,5 +161,8 @@ def test_exogenous_series_of_other_formats(tmp_path, refuse):
     table = read_exogenous(tmp_path / "c.csv", time_zone="Europe/Berlin")
     assert table.index[0] == pd.Timestamp(NINE)
     refuse(lambda: read_exogenous(tmp_path / "c.csv"), "time_zone= .--time-zone")
+    (tmp_path / "c.csv").write_text("time,rate\n2024-01-31,1\n")
+    with pytest.warns(CrossAttentionWarning, match="'2024-01-31' counts as known at 2024-01-31 00"):
+        read_exogenous(tmp_path / "c.csv")
     (tmp_path / "b.csv").write_text("when,rate\n1,2\n")
     refuse(lambda: read_exogenous(tmp_path / "b.csv"), "header lacks time; it is 'when,rate'")
