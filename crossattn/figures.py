@@ -6,10 +6,12 @@ zero, so that two figures of the book can be compared by eye.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import textwrap
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,14 +96,23 @@ def plain(label: object) -> str:
     return str(label).replace("$", r"\$")
 
 
+@contextlib.contextmanager
+def any_letters() -> Iterator[None]:
+    """Context manager: letters that the font lacks are boxes, without a warning for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        yield
+
+
 def png_of(axes: Axes) -> bytes:
     """Return the figure of ``axes`` as a PNG without a date in it, and close the figure."""
     import matplotlib.pyplot as plt
 
     buffer = io.BytesIO()
-    axes.figure.savefig(
-        buffer, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None}
-    )
+    with any_letters():
+        axes.figure.savefig(
+            buffer, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None}
+        )
     plt.close(axes.figure)
     return buffer.getvalue()
 
@@ -175,20 +186,21 @@ def _heatmap(values, queries, keys, title, annotate, ax, label, **colours) -> Ax
     count = max(values.shape)
     side = 0.55 * count + 2.0 if count <= LARGE_MAP else MAP_INCHES
     ax = new_axes(ax, figsize=(side + 1.2, side))
-    sns.heatmap(
-        values,
-        xticklabels=_labels(keys),
-        yticklabels=_labels(queries),
-        annot=np.round(values, 2) + 0.0 if annotate else False,  # no "-0.00"
-        fmt=".2f",
-        annot_kws={"size": 8},
-        linewidths=0.5 if count <= LARGE_MAP else 0.0,
-        rasterized=count > LARGE_MAP,  # without lines, cells of an SVG would show seams
-        square=True,
-        cbar_kws={"label": label, "shrink": 0.8},
-        ax=ax,
-        **colours,
-    )
+    with any_letters():
+        sns.heatmap(
+            values,
+            xticklabels=_labels(keys),
+            yticklabels=_labels(queries),
+            annot=np.round(values, 2) + 0.0 if annotate else False,  # no "-0.00"
+            fmt=".2f",
+            annot_kws={"size": 8},
+            linewidths=0.5 if count <= LARGE_MAP else 0.0,
+            rasterized=count > LARGE_MAP,  # without lines, cells of an SVG would show seams
+            square=True,
+            cbar_kws={"label": label, "shrink": 0.8},
+            ax=ax,
+            **colours,
+        )
     ax.set(xlabel="key asset (leader)", ylabel="query asset (follower)")
     ax.set_title("\n".join(textwrap.wrap(title, int(12 * side))))
     ax.tick_params(axis="y", rotation=0)

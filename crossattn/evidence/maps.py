@@ -22,7 +22,7 @@ from crossattn.errors import InvalidInputError
 from crossattn.evidence._models import attention_of, forecasts_of, symbols_of
 from crossattn.evidence.calibration import SIGNALS
 from crossattn.evidence.contributions import measure_contributions
-from crossattn.figures import PALETTE, attention_heatmap, new_axes
+from crossattn.figures import PALETTE, any_letters, attention_heatmap, new_axes
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.windows.dataset import CrossAttentionData
 
@@ -258,7 +258,8 @@ def predict_and_visualize(
     plt.close(figure)
     if path is not None:
         try:
-            figure.savefig(path, bbox_inches="tight")
+            with any_letters():
+                figure.savefig(path, bbox_inches="tight")
         except (OSError, ValueError) as error:
             raise InvalidInputError(f"path {path} cannot be written: {error}") from None
     return predictions, figure

@@ -61,9 +61,10 @@ def test_a_symbol_name_is_never_markup(name):
     assert all(link.startswith("data:image/png;base64,") for link in links)
 
 
-@pytest.mark.parametrize("name", [n for n in HOSTILE if "$" in n])
-def test_a_symbol_name_is_never_mathematics(name):
+@pytest.mark.parametrize("name", ["日本", *(n for n in HOSTILE if "$" in n)])
+def test_a_symbol_name_is_never_mathematics_nor_a_warning(name, recwarn):
     assert png_of(attention_heatmap(np.eye(2), [name, "B"])).startswith(b"\x89PNG")
+    assert not recwarn.list
 
 
 def test_a_map_of_thirty_assets_can_be_read():
