@@ -231,9 +231,8 @@ class CrossAttentionForecaster(FittedForecaster):
     def _fit_volatility(
         self, common: dict, index: TokenIndex, series: TokenSeries, data, train, val
     ) -> tuple[Mixture, list]:
-        fitted = fit_volatility(index, series, data, train, val, self.tokens_per_follower)
-        static, level, calendar = fitted.tokens, fitted.level, fitted.calendar
-        return Mixture(static, fitted.weights, level, calendar=calendar, **common), []
+        *parts, calendar = fit_volatility(index, series, data, train, val, self.tokens_per_follower)
+        return Mixture(*parts, calendar=calendar, **common), []
 
     def _fit_returns(
         self, common: dict, index: TokenIndex, series: TokenSeries, data, train, val

@@ -22,7 +22,7 @@ import pandas as pd
 from scipy import stats
 
 from crossattn._io import write_file
-from crossattn._validation import check_int
+from crossattn._validation import check_choice, check_int
 from crossattn.baselines.linear import VAR
 from crossattn.baselines.naive import OwnLagAR, Zero
 from crossattn.baselines.neural import (
@@ -253,8 +253,7 @@ def leaderboard(table: pd.DataFrame, score: str = "fidelity") -> pd.DataFrame:
         A row per model: ``mean`` over scenarios, then for each scenario the mean over seeds, with
         its 95 % interval (t over seeds) as text where there are two seeds or more.
     """
-    if score not in SCORES:
-        raise InvalidInputError(f"score must be one of {', '.join(SCORES)}, got {score!r}")
+    check_choice("score", score, SCORES)
     cells = table.groupby(["model", "scenario"], sort=False)[score].agg(["mean", "sem", "count"])
     cells["half"] = cells["sem"] * stats.t.ppf(0.975, np.maximum(cells["count"] - 1, 1))
     cells["text"] = [_interval(*cell) for cell in zip(cells["mean"], cells["half"], strict=True)]

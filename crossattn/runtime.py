@@ -1,14 +1,15 @@
-"""Device, random seeds and the sample sizes of the book.
+"""Device, random seeds, compiled loops and the sample sizes of the book.
 
-Imports no other module of the package but ``errors``; torch is imported only by the functions that
-need it.
+Imports no other module of the package but ``errors``; torch and numba are imported only by the
+functions that need them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from crossattn.errors import InvalidInputError
@@ -82,6 +83,17 @@ def on_device(model: torch.nn.Module, device: torch.device) -> Iterator[torch.nn
         yield model.to(device)
     finally:
         model.to(before)
+
+
+@functools.cache
+def compiled(loop: Callable) -> Callable:
+    """Compile a loop by numba; what it makes is kept on disk between runs, where there is room."""
+    from numba import njit
+
+    try:
+        return njit(cache=True)(loop)
+    except RuntimeError:  # there is no place on disk to keep it
+        return njit(loop)
 
 
 def seed_draws(seed: int, device: torch.device) -> None:

@@ -64,9 +64,10 @@ def check_mask(mask: Tensor | None, name: str = "mask") -> None:
 
 
 def check_asset_numbers(
-    name: str, assets: Tensor | None, batch: int, n: int, n_assets: int | None
+    name: str, assets: Tensor | None, x: Tensor, n_assets: int | None
 ) -> Tensor | None:
-    """Return the asset at each of n positions, (B|1, n); None (asset i at i) stays None."""
+    """Return the asset of each token of x (B, T, n, D), (B|1, n); None (asset i at i) stays None."""
+    batch, n = len(x), x.shape[2]
     if assets is None:
         if n_assets is not None and n > n_assets:
             raise InvalidInputError(
@@ -84,7 +85,7 @@ def check_asset_numbers(
             f"{name} must be assets 0..{n_assets - 1} (n_assets={n_assets}), "
             f"got {int(assets.min())}..{int(assets.max())}"
         )
-    return torch.atleast_2d(assets)
+    return torch.atleast_2d(assets).to(x.device)
 
 
 def _kind(value: object) -> object:

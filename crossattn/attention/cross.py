@@ -122,8 +122,9 @@ class MultiHeadCrossAttention(HeadProjections):
         check_token_pair(x_query, x_key_value, self.d_model)
         x_query, x_key_value = x_query.transpose(1, 2), x_key_value.transpose(1, 2)  # (B, T, N, D)
         batch, n_steps, n_queries, n_keys = *x_query.shape[:3], x_key_value.shape[2]
-        query_assets = self._numbers("query_assets", query_assets, x_query)  # (B|1, Nq) or None
-        key_assets = self._numbers("key_assets", key_assets, x_key_value)  # (B|1, Nk) or None
+        # (B|1, Nq) and (B|1, Nk), or None where asset i is at position i
+        query_assets = check_asset_numbers("query_assets", query_assets, x_query, self.n_assets)
+        key_assets = check_asset_numbers("key_assets", key_assets, x_key_value, self.n_assets)
         sizes = (batch, self.n_heads, n_steps, n_queries, n_keys)
         allowed = allowed_pairs(mask, query_mask, key_mask, sizes)  # (B|1, T|1, H|1, Nq|1, Nk|1)
         tokens_may_be_missing = allowed is not None
@@ -143,10 +144,6 @@ class MultiHeadCrossAttention(HeadProjections):
             mixed = fused_attention(query, key, value, allowed)
         output = self.merge_heads(mixed).transpose(1, 2)  # (B, Nq, T, D)
         return output, attention.transpose(1, 2) if return_attention else None
-
-    def _numbers(self, name: str, assets: Tensor | None, x: Tensor) -> Tensor | None:
-        assets = check_asset_numbers(name, assets, len(x), x.shape[2], self.n_assets)
-        return None if assets is None else assets.to(x.device)
 
     def _not_self(self, query_assets, key_assets, n_queries: int, n_keys: int) -> Tensor:
         """Return where a pair is two different assets, (B|1, 1, 1, Nq, Nk)."""

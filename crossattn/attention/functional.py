@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crossattn.attention._checks import check_mask
+from crossattn.attention.masks import zero_missing
 from crossattn.errors import InvalidInputError
 
 Normalise = Callable[[Tensor, Tensor | None], Tensor]
@@ -79,7 +80,10 @@ def scaled_dot_product_attention(
     _check_shapes(query, key, value, mask)
     if mask is not None:
         mask = torch.atleast_2d(mask)
-        query, key, value = _without_unused_tokens(query, key, value, mask)
+        # what is masked for all is set to zero, so that 0 x NaN never happens
+        attends, attended = mask.any(dim=-1), mask.any(dim=-2)  # (..., Nq), (..., Nk)
+        query = zero_missing(query, attends)
+        key, value = zero_missing(key, attended), zero_missing(value, attended)
     scores = query @ key.mT / math.sqrt(query.shape[-1])  # (..., Nq, Nk)
     if bias is not None:
         scores = scores + bias
@@ -159,17 +163,6 @@ def _four_axes(x: Tensor | None, leading: torch.Size) -> Tensor | None:
     if any(size > 1 for size in x.shape[:-3]):
         x = x.expand(*leading, -1, -1, -1)
     return x.flatten(0, -4)
-
-
-def _without_unused_tokens(query, key, value, mask):
-    """Set to zero what is masked for all, so that 0 x NaN never happens."""
-    attends = mask.any(dim=-1).unsqueeze(-1)  # (..., Nq, 1)
-    attended = mask.any(dim=-2).unsqueeze(-1)  # (..., Nk, 1)
-    return (
-        torch.where(attends, query, 0.0),
-        torch.where(attended, key, 0.0),
-        torch.where(attended, value, 0.0),
-    )
 
 
 def _check_shapes(query, key, value, mask):

@@ -13,8 +13,8 @@ from crossattn.windows.lagged import RETURN_FEATURE
 class Baseline(ForecastEstimator):
     """A forecaster to beat: ``fit(train, val)``, ``predict(data)``, by scikit-learn's conventions.
 
-    Subclasses implement ``_fit(train, val)`` and ``_predict(data, order)``, where ``order`` holds,
-    for each symbol of the training data, its position in ``data``.
+    Subclasses implement ``_fit(train, val)`` and ``_predict(data)``: what these get has the symbols
+    and features of the training data, in their order.
     """
 
     def fit(self, train: CrossAttentionData, val: CrossAttentionData | None = None) -> Self:
@@ -31,8 +31,7 @@ class Baseline(ForecastEstimator):
         self._remember(train)
         if val is not None:
             check_windows("val", val)
-            val = self._with_my_features(val)
-            self._order_of(val, name="val")
+            val = self._as_fitted(val, "val")
         self._fit(train, val)
         return self
 
@@ -50,26 +49,18 @@ class Baseline(ForecastEstimator):
             Simple returns over the horizon, in the units and the column order of ``data.y``; each
             row uses only its own window. NaN where the asset has no bar at the window's end.
         """
-        data = self._with_my_features(data)
-        order = self._order_of(data)
-        forecast = np.empty((len(data), len(order)))
-        forecast[:, order] = self._predict(data, order)
-        return np.where(data.has_bar, forecast, np.nan)
+        own = self._as_fitted(data)
+        return np.where(own.has_bar, self._predict(own), np.nan)[:, self._places(data)]
 
     def _fit(self, train, val) -> None:
         """Learn; by default there is nothing to learn."""
 
-    def _with_my_features(self, data):
-        """Return the data with the features of the training data, in their order, if it can."""
+    def _as_fitted(self, data, name: str = "data") -> CrossAttentionData:
+        """Return the data with the symbols and features of the training data, in their order."""
         self._check_fitted()
         if not isinstance(data, CrossAttentionData):
-            check_windows("data", data)
+            check_windows(name, data)
         if not set(self.features_) <= set(data.features):
-            return data  # refused by name in a moment
-        return data.select(features=self.features_)
-
-    def _order_of(self, data, *, name: str = "data") -> np.ndarray:
-        if self.features_ != tuple(data.features):
             raise InvalidInputError(
                 f"{name}: fitted on features {self.features_}, got {tuple(data.features)}"
             )
@@ -78,13 +69,15 @@ class Baseline(ForecastEstimator):
             raise InvalidInputError(
                 f"{name}: fitted on symbols {list(self.symbols_)}, got {list(data.symbols)}"
             )
-        position = {symbol: k for k, symbol in enumerate(data.symbols)}
-        return np.array([position[symbol] for symbol in self.symbols_])
+        return data.select(self.symbols_, self.features_)
 
-    def _return_column(self) -> int:
+    def _places(self, data: CrossAttentionData) -> list[int]:
+        """Where each symbol of ``data`` stands in the order of the training data."""
+        return [self.symbols_.index(symbol) for symbol in data.symbols]
+
+    def _check_has_returns(self) -> None:
         if RETURN_FEATURE not in self.features_:
             raise InvalidInputError(
                 f"{type(self).__name__} needs the feature {RETURN_FEATURE!r}, "
                 f"got features {list(self.features_)}"
             )
-        return self.features_.index(RETURN_FEATURE)

@@ -26,7 +26,7 @@ from crossattn.windows.covariance import (
     realised_covariance,
 )
 from crossattn.windows.dataset import CrossAttentionData
-from crossattn.windows.lagged import return_position
+from crossattn.windows.lagged import log_returns
 from crossattn.windows.variance import mean_variances
 
 HALF_LIVES = (32.0, 63.0, 126.0, 252.0, 504.0)
@@ -42,8 +42,7 @@ TUNING_CELLS = 200_000  # most cells of the covariances that settings are chosen
 class CovarianceBaseline(Baseline):
     """A covariance forecaster: ``predict`` answers with a positive definite matrix a window.
 
-    Subclasses implement ``_fit(train, val)`` and ``_covariance(data, order)``, ``(n, N, N)`` in the
-    order of ``symbols_``.
+    Subclasses implement ``_fit(train, val)`` and ``_covariance(data)``, ``(n, N, N)``.
     """
 
     def predict(self, data: CrossAttentionData) -> np.ndarray:
@@ -60,14 +59,12 @@ class CovarianceBaseline(Baseline):
             Symmetric and positive definite, known at the windows' ends, assets in the order of
             ``data``. NaN in the row and column of an asset without a bar at the window's end.
         """
-        data = self._with_my_features(data)
-        order = self._order_of(data)
-        place = np.argsort(order)
-        forecast = self._covariance(data, order)[:, place][:, :, place]
-        seen = data.has_bar & np.isfinite(np.einsum("nii->ni", forecast))
+        own, place = self._as_fitted(data), self._places(data)
+        forecast = self._covariance(own)
+        seen = own.has_bar & np.isfinite(np.einsum("nii->ni", forecast))
         both = seen[:, :, None] & seen[:, None]
-        forecast = positive_definite(np.where(both, forecast, np.eye(len(order))))
-        return np.where(both, forecast, np.nan)
+        forecast = positive_definite(np.where(both, forecast, np.eye(len(place))))
+        return np.where(both, forecast, np.nan)[:, place][:, :, place]
 
     def score(self, data: CrossAttentionData) -> float:
         """Return the mean Gaussian log likelihood an asset over ``data``, less its constant."""
@@ -146,7 +143,7 @@ class CovarianceForecaster(CovarianceBaseline):
             raise InvalidInputError(f"volatility must have fit and predict, got {model!r}")
         self.volatility_ = clone(model, safe=False)
         self.volatility_.fit(train, val)
-        moves = _standardised(train, np.arange(len(self.symbols_)))
+        moves = _standardised(train)
         rows, products = _next_products(train, moves)
         level = _mean_correlation(moves)[rows]
 
@@ -157,15 +154,14 @@ class CovarianceForecaster(CovarianceBaseline):
 
         self.half_life_, self.prior_bars_ = _most_likely(options(), products)
 
-    def _covariance(self, data, order):
+    def _covariance(self, data):
         volatility = np.asarray(self.volatility_.predict(data), float)
         if volatility.shape != data.has_bar.shape or (volatility <= 0).any():
             raise InvalidInputError(
                 f"volatility must forecast {data.has_bar.shape} values above 0, got "
                 f"{volatility.shape} with a least of {np.nanmin(volatility):g}"
             )
-        volatility = volatility[:, order]
-        moves = _standardised(data, order)
+        moves = _standardised(data)
         sums = exponential_products(moves, self.half_life_, data.ends)
         level = _mean_correlation(moves)[data.ends]
         correlation = _shrunk(*sums, self.prior_bars_, level)
@@ -193,13 +189,13 @@ class EWMACovariance(CovarianceBaseline):
         if self.half_life is not None:
             self.half_life_ = check_float("half_life", self.half_life, above=0)
             return
-        returns = _returns(train, np.arange(len(self.symbols_)))
+        returns = log_returns(train)
         rows, products = _next_products(train, returns)
         options = ((k, positive_definite(_means(returns, rows, k))) for k in HALF_LIVES)
         self.half_life_ = _most_likely(options, products)
 
-    def _covariance(self, data, order):
-        return self.horizon_ * _means(_returns(data, order), data.ends, self.half_life_)
+    def _covariance(self, data):
+        return self.horizon_ * _means(log_returns(data), data.ends, self.half_life_)
 
 
 @dataclass(eq=False, repr=False)
@@ -232,12 +228,12 @@ class WindowCovariance(CovarianceBaseline):
         if self.estimator is not None and not hasattr(self.estimator, "fit"):
             raise InvalidInputError(f"estimator must have fit, got {self.estimator!r}")
 
-    def _covariance(self, data, order):
+    def _covariance(self, data):
         from sklearn.base import clone
         from sklearn.covariance import LedoitWolf
 
         given = LedoitWolf(assume_centered=True) if self.estimator is None else self.estimator
-        model, returns = clone(given), np.nan_to_num(_returns(data, order))
+        model, returns = clone(given), np.nan_to_num(log_returns(data))
         starts = np.maximum(data.ends + 1 - self.window, 0)
         return self.horizon_ * np.array(
             [
@@ -272,19 +268,20 @@ class DCC(CovarianceBaseline):
 
     def _fit(self, train, val):
         self.volatility_ = GARCH().fit(train)
-        order = np.arange(len(self.symbols_))
-        moves = self._moves(train, order)[train.ends[0] : train.ends[-1] + 1]
+        moves = self._moves(train)[train.ends[0] : train.ends[-1] + 1]
         self.usual_ = _as_correlations((moves.T @ moves / len(moves))[None])[0]
         found = minimize(
             lambda x: self._pair_loss(moves, *_weights(x)), [-3.0, 3.0], method="Nelder-Mead"
         )
         self.alpha_, self.beta_ = _weights(found.x)
 
-    def _moves(self, data, order):
+    def _moves(self, data):
         """Returns over the volatility forecast for them, 0 where missing."""
-        deviation = np.sqrt(self.volatility_.next_variances(data, order))
-        returns = np.nan_to_num(_returns(data, order))
-        return np.concatenate([np.zeros((1, len(order))), returns[1:] / deviation[:-1]])
+        deviation = np.sqrt(self.volatility_.next_variances(data))
+        moves = np.nan_to_num(log_returns(data))
+        moves[1:] /= deviation[:-1]
+        moves[0] = 0.0
+        return moves
 
     def _pair_loss(self, moves, alpha, beta):
         """Mean loss of each asset with its neighbour."""
@@ -303,8 +300,8 @@ class DCC(CovarianceBaseline):
         x, y = first[1:], second[1:]
         return float((np.log(left) + (x**2 + y**2 - 2 * joint * x * y) / left).mean())
 
-    def _covariance(self, data, order):
-        moves = self._moves(data, order)
+    def _covariance(self, data):
+        moves = self._moves(data)
         state, done = self.usual_.copy(), 0
         found = np.empty((len(data), *state.shape))
         for k, end in enumerate(data.ends):
@@ -315,7 +312,7 @@ class DCC(CovarianceBaseline):
         correlation = _as_correlations(found)
         kept = np.mean((self.alpha_ + self.beta_) ** np.arange(self.horizon_))
         correlation = self.usual_ + kept * (correlation - self.usual_)
-        volatility = self.volatility_.predict(data)[:, order]
+        volatility = self.volatility_.predict(data)
         return volatility[:, :, None] * correlation * volatility[:, None]
 
 
@@ -325,14 +322,9 @@ def _weights(x: np.ndarray) -> tuple[float, float]:
     return share * total, (1 - share) * total
 
 
-def _returns(data: CrossAttentionData, order: np.ndarray) -> np.ndarray:
-    """Return log returns ``(n_rows, N)`` of the panel, NaN where missing."""
-    return np.asarray(data.panel)[:, order, return_position(data)].astype(float)
-
-
-def _standardised(data: CrossAttentionData, order: np.ndarray) -> np.ndarray:
+def _standardised(data: CrossAttentionData) -> np.ndarray:
     """Log returns over the exponential volatility known before each, cut: ``(n_rows, N)``."""
-    returns = _returns(data, order)
+    returns = log_returns(data)
     variance = mean_variances(returns**2, SCALE_HALF_LIFE, exponential=True)
     moves = np.full(returns.shape, np.nan)
     moves[1:] = returns[1:] / np.sqrt(variance[:-1])

@@ -92,65 +92,55 @@ class VAR(Baseline):
             ``[k, i, j, l]``: coefficient times source j's return, in units of the target; the sum
             over sources and lags plus the intercept is the forecast of follower i.
         """
-        data = self._with_my_features(data)
-        order = self._order_of(data)
-        lags = lagged_log_returns(data, self.max_lag + 1, order)
-        parts = np.empty((len(data), len(order), len(order), self.max_lag + 1))
-        parts[:, order[:, None], order[None, :]] = self.coefficient_ * lags[:, None]
-        return parts
+        lags = lagged_log_returns(self._as_fitted(data), self.max_lag + 1)
+        place = self._places(data)
+        return (self.coefficient_ * lags[:, None])[:, place][:, :, place]
 
     def _fit(self, train, val):
         check_choice("penalty", self.penalty, PENALTIES)
         check_int("max_lag", self.max_lag, at_least=0)
-        self._return_column()
-        order = np.arange(len(self.symbols_))
+        self._check_has_returns()
         if val is None and self.penalty != "none":
             train, val = hold_out(train)
-        problems = [_LeastSquares(*self._rows(train, order, i)) for i in order]
-        if self.penalty == "none":
-            paths = [_ridge_path(p, np.zeros(1)) for p in problems]
-            best = 0
+        n_assets = len(self.symbols_)
+        problems = [_LeastSquares(*self._rows(train, i)) for i in range(n_assets)]
+        grid = {"none": np.zeros(1), "ridge": RIDGE_GRID, "lasso": LASSO_GRID}[self.penalty]
+        if self.penalty == "lasso":
+            largest = max(p.largest_penalty for p in problems)
+            paths = [_lasso_path(p, grid * largest) for p in problems]
         else:
-            grid = RIDGE_GRID if self.penalty == "ridge" else LASSO_GRID
-            if self.penalty == "ridge":
-                paths = [_ridge_path(p, grid) for p in problems]
-            else:
-                largest = max(p.largest_penalty for p in problems)
-                paths = [_lasso_path(p, grid * largest) for p in problems]
+            paths = [_ridge_path(p, grid) for p in problems]
+        best = 0
+        if self.penalty != "none":
             best = int(np.argmin(self._validation_errors(problems, paths, val)))
-        self.strength_ = 0.0 if self.penalty == "none" else float(grid[best])
-        shape = (len(order), len(order), self.max_lag + 1)
-        self.coefficient_, self.intercept_ = np.zeros(shape), np.zeros(len(order))
+        self.strength_ = float(grid[best])
+        shape = (n_assets, n_assets, self.max_lag + 1)
+        self.coefficient_, self.intercept_ = np.zeros(shape), np.zeros(n_assets)
         for i, (problem, path) in enumerate(zip(problems, paths, strict=True)):
             self.coefficient_[i], self.intercept_[i] = problem.unscale(path[best], shape[1:])
 
-    def _predict(self, data, order):
-        lags = lagged_log_returns(data, self.max_lag + 1, order)
+    def _predict(self, data):
+        lags = lagged_log_returns(data, self.max_lag + 1)
         return np.einsum("kjl,ijl->ki", lags, self.coefficient_) + self.intercept_
 
-    def _rows(self, data, order, follower):
+    def _rows(self, data, follower: int):
         """Regressors, target and volatility of one follower, where its target is known."""
-        lags = lagged_log_returns(data, self.max_lag + 1, order)
-        target = np.asarray(data.y, float)[:, order[follower]]
+        lags = lagged_log_returns(data, self.max_lag + 1)
+        if not self.own_lags:
+            lags[:, follower] = 0.0
+        target = np.asarray(data.y, float)[:, follower]
         known = np.isfinite(target)
-        scale = np.ones(known.sum())
+        target, scale = target[known], np.ones(known.sum())
         if self.volatility_weights:
-            scale = recent_volatility(data, order, VOLATILITY_HALF_LIFE)[known, follower]
-            target = np.where(known, target, 0.0)[known]
+            scale = recent_volatility(data, slice(None), VOLATILITY_HALF_LIFE)[known, follower]
             limit = CLIP * np.sqrt(self.horizon_) * scale
             target = np.clip(target, -limit, limit)
-        else:
-            target = target[known]
-        if not self.own_lags:
-            lags = lags.copy()
-            lags[:, follower] = 0.0
         return lags[known].reshape(len(target), lags[0].size), target, scale
 
     def _validation_errors(self, problems, paths, val) -> np.ndarray:
-        order = self._order_of(val, name="val")
         total = 0.0
         for i, (problem, path) in enumerate(zip(problems, paths, strict=True)):
-            regressors, target, scale = self._rows(val, order, i)
+            regressors, target, scale = self._rows(val, i)
             fitted = (regressors - problem.centre) / problem.spread @ path.T + problem.level
             errors = ((target[:, None] - fitted) / scale[:, None]) ** 2  # (n, penalties)
             total = total + errors.sum(axis=0) / max(problem.target_variance, 1e-300)

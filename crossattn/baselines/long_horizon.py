@@ -23,31 +23,20 @@ Fit = Callable[[np.ndarray, np.ndarray, int, int], Forecaster]
 
 def repeat_last(train: np.ndarray, val: np.ndarray, lookback: int, horizon: int) -> Forecaster:
     """Repeat the last value: the optimal forecast of a random walk."""
-
-    def forecast(past: np.ndarray) -> np.ndarray:  # (B, T, N) -> (B, H, N)
-        return np.repeat(past[:, -1:], horizon, axis=1)
-
-    return forecast
+    return lambda past: np.repeat(past[:, -1:], horizon, axis=1)  # (B, T, N) -> (B, H, N)
 
 
 def drift(train: np.ndarray, val: np.ndarray, lookback: int, horizon: int) -> Forecaster:
     """Random walk with drift: each series goes on as it has on average."""
     slope = (train[-1] - train[0]) / max(len(train) - 1, 1)  # (N,), a row
     path = np.arange(1, horizon + 1)[:, None] * slope  # (H, N)
-
-    def forecast(past: np.ndarray) -> np.ndarray:
-        return past[:, -1:] + path
-
-    return forecast
+    return lambda past: past[:, -1:] + path
 
 
 def training_mean(train: np.ndarray, val: np.ndarray, lookback: int, horizon: int) -> Forecaster:
     """Forecast the mean of the training part (0 after standardising)."""
-
-    def forecast(past: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(train.mean(axis=0), (len(past), horizon, past.shape[2]))
-
-    return forecast
+    mean = train.mean(axis=0)
+    return lambda past: np.broadcast_to(mean, (len(past), horizon, len(mean)))
 
 
 @dataclass

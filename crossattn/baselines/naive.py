@@ -19,8 +19,8 @@ class Zero(Baseline):
     Its mean squared error is what every R² is measured against.
     """
 
-    def _predict(self, data, order):
-        return np.zeros((len(data), len(order)))
+    def _predict(self, data):
+        return np.zeros((len(data), len(self.symbols_)))
 
 
 class LastValue(Baseline):
@@ -29,10 +29,10 @@ class LastValue(Baseline):
     It needs windows at least as long as the horizon; a shorter one is used whole.
     """
 
-    def _predict(self, data, order):
-        self._return_column()
+    def _predict(self, data):
+        self._check_has_returns()
         n_bars = min(self.horizon_, data.lookback)
-        return np.expm1(lagged_log_returns(data, n_bars, order).sum(axis=2))
+        return np.expm1(lagged_log_returns(data, n_bars).sum(axis=2))
 
 
 @dataclass(eq=False, repr=False)
@@ -49,8 +49,8 @@ class OwnLagAR(Baseline):
 
     def _fit(self, train, val):
         check_int("max_lag", self.max_lag, at_least=0)
-        self._return_column()
-        lags = lagged_log_returns(train, self.max_lag + 1, np.arange(len(self.symbols_)))
+        self._check_has_returns()
+        lags = lagged_log_returns(train, self.max_lag + 1)
         targets = np.asarray(train.y)
         self.coefficient_ = np.zeros(lags.shape[1:])  # (N, L)
         self.intercept_ = np.zeros(len(self.symbols_))
@@ -60,6 +60,6 @@ class OwnLagAR(Baseline):
                 line = LinearRegression().fit(lags[known, asset], targets[known, asset])
                 self.coefficient_[asset], self.intercept_[asset] = line.coef_, line.intercept_
 
-    def _predict(self, data, order):
-        lags = lagged_log_returns(data, self.max_lag + 1, order)
+    def _predict(self, data):
+        lags = lagged_log_returns(data, self.max_lag + 1)
         return np.einsum("kil,il->ki", lags, self.coefficient_) + self.intercept_

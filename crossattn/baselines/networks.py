@@ -9,23 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class AssetLSTM(nn.Module):
-    """One LSTM that reads one asset at a time; its weights are shared by all assets."""
-
-    every_step = True
-
-    def __init__(self, n_assets: int, n_features: int, window: int, width: int) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(n_features, width, batch_first=True)
-        self.head = nn.Linear(width, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Forecast each asset from its own past at every step."""
-        batch, n_assets, steps, n_features = x.shape
-        hidden, _ = self.lstm(x.reshape(batch * n_assets, steps, n_features))  # (B N, T, D)
-        return self.head(hidden).view(batch, n_assets, steps)
-
-
 class JointLSTM(nn.Module):
     """One LSTM that reads all assets of a bar as one long vector and forecasts all of them."""
 
@@ -40,6 +23,18 @@ class JointLSTM(nn.Module):
         """Forecast all assets from one shared state at every step."""
         joined = x.transpose(1, 2).flatten(2)  # (B, T, N F)
         return self.head(self.lstm(joined)[0]).transpose(1, 2)  # (B, N, T)
+
+
+class AssetLSTM(JointLSTM):
+    """One LSTM that reads one asset at a time; its weights are shared by all assets."""
+
+    def __init__(self, n_assets: int, n_features: int, window: int, width: int) -> None:
+        super().__init__(1, n_features, window, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Forecast each asset from its own past at every step."""
+        alone = x.flatten(0, 1).unsqueeze(1)  # (B N, 1, T, F)
+        return super().forward(alone).view(x.shape[:3])  # (B, N, T)
 
 
 class DecompositionLinear(nn.Module):

@@ -5,6 +5,7 @@ All are small, seeded, trained with early stopping on later data and restored to
 Built in chapter: Honest comparison.
 """
 
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import ClassVar
 
@@ -29,6 +30,7 @@ from crossattn.runtime import select_device
 from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.lagged import recent_volatility
 from crossattn.windows.splits import hold_out
+from crossattn.windows.variance import known_moments
 
 
 @dataclass(eq=False, repr=False)
@@ -91,35 +93,25 @@ class NeuralBaseline(Baseline):
         if val is None:
             train, val = hold_out(train)
         self.bars_ = min(self.window or 16, train.lookback)
-        order = np.arange(len(self.symbols_))
         self._measure(train)
-        device = select_device(self.device)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             shape = (len(self.symbols_), len(self.features_), self.bars_, self.width)
-            self.network_ = self.architecture(*shape).to(device)
-            generator = np.random.default_rng(self.seed)
-            batches = _Windows(self, train, order, device)
-            later = _Windows(self, val, self._order_of(val, name="val"), device)
-            self._train(batches, later, generator)
+            self.network_ = self.architecture(*shape).to(select_device(self.device))
+            self._train(_Windows(self, train), _Windows(self, val))
 
     def _measure(self, train) -> None:
         rows = slice(max(train.ends[0] - train.lookback + 1, 0), train.ends[-1] + 1)
         seen = np.asarray(train.panel)[rows].astype(float)  # (rows, N, F)
-        known = np.isfinite(seen)
-        count = np.maximum(known.sum(axis=0), 1)
-        self.mean_ = np.where(known, seen, 0.0).sum(axis=0) / count
-        spread = np.sqrt(np.where(known, (seen - self.mean_) ** 2, 0.0).sum(axis=0) / count)
-        self.spread_ = np.where(spread > 0, spread, 1.0)
+        self.mean_, self.spread_ = known_moments(seen)
         targets = np.asarray(train.y, float)
         known = np.isfinite(targets)
         power = np.where(known, targets, 0.0) ** 2
         scale = np.sqrt(power.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
         self.target_scale_ = np.where(scale > 0, scale, 1.0)
 
-    def _train(
-        self, batches: "_Windows", later: "_Windows", generator: np.random.Generator
-    ) -> None:
+    def _train(self, batches: "_Windows", later: "_Windows") -> None:
+        generator = np.random.default_rng(self.seed)
         optimizer = torch.optim.Adam(self.network_.parameters(), lr=self.lr)
         stride = self.bars_ if self.network_.every_step else 1
         best, best_state, stale = np.inf, None, 0
@@ -153,21 +145,22 @@ class NeuralBaseline(Baseline):
     def _validate(self, later: "_Windows") -> float:
         self.network_.eval()
         error = scale = 0.0
-        for start in range(0, len(later), 4 * self.batch_size):
-            chosen = np.arange(start, min(start + 4 * self.batch_size, len(later)))
+        for chosen in self._batches(later):
             x, target, weight = later.take(chosen, 1)
             error += float((weight * (self.network_(x)[..., -1:] - target) ** 2).sum())
             scale += float((weight * target**2).sum())
         return error / max(scale, 1e-30)
 
+    def _batches(self, windows: "_Windows") -> Iterator[np.ndarray]:
+        """Iterate over the numbers of all windows, as many at a time as fit without gradients."""
+        numbers, size = np.arange(len(windows)), 4 * self.batch_size
+        return (numbers[start : start + size] for start in range(0, len(numbers), size))
+
     @torch.no_grad()
-    def _predict(self, data, order):
+    def _predict(self, data):
         self.network_.eval()
-        device = next(self.network_.parameters()).device
-        windows = _Windows(self, data, order, device)
-        forecast = np.empty((len(data), len(order)))
-        for start in range(0, len(data), 4 * self.batch_size):
-            chosen = np.arange(start, min(start + 4 * self.batch_size, len(data)))
+        windows, forecast = _Windows(self, data), np.empty((len(data), len(self.symbols_)))
+        for chosen in self._batches(windows):
             forecast[chosen] = self.network_(windows.inputs(chosen))[..., -1].cpu().numpy()
         return forecast * self.target_scale_
 
@@ -270,34 +263,31 @@ class VariateTokenTransformer(NeuralBaseline):
     @torch.no_grad()
     def attention(self, data: CrossAttentionData) -> np.ndarray:
         """Return the last layer's attention, averaged over heads: (n, N, N), self included."""
-        data = self._with_my_features(data)
-        order = self._order_of(data)
+        windows, place = _Windows(self, self._as_fitted(data)), self._places(data)
         self.network_.eval()
-        windows = _Windows(self, data, order, next(self.network_.parameters()).device)
-        maps = np.empty((len(data), len(order), len(order)))
-        for start in range(0, len(data), 4 * self.batch_size):
-            chosen = np.arange(start, min(start + 4 * self.batch_size, len(data)))
+        maps = np.empty((len(data), len(place), len(place)))
+        for chosen in self._batches(windows):
             _, attentions = self.network_(windows.inputs(chosen), return_attention=True)
-            batch = attentions[-1].mean(dim=1).cpu().numpy()
-            maps[np.ix_(chosen, order, order)] = batch
-        return maps
+            maps[chosen] = attentions[-1].mean(dim=1).cpu().numpy()
+        return maps[:, place][:, :, place]
 
 
 class _Windows:
     """Windows, targets and weights as tensors, gathered by index from one panel on the device."""
 
-    def __init__(self, model: NeuralBaseline, data, order: np.ndarray, device) -> None:
+    def __init__(self, model: NeuralBaseline, data: CrossAttentionData) -> None:
+        device = next(model.network_.parameters()).device
         first = max(data.ends[0] - data.lookback + 1, 0)
         rows = slice(first, data.ends[-1] + 1)
         self.ends = torch.as_tensor(np.asarray(data.ends) - first, device=device)
-        panel = (np.asarray(data.panel)[rows][:, order] - model.mean_) / model.spread_
+        panel = (np.asarray(data.panel)[rows] - model.mean_) / model.spread_
         self.panel = torch.as_tensor(np.nan_to_num(panel), dtype=torch.float32, device=device)
         self.back = torch.arange(model.bars_ - 1, -1, -1, device=device)
-        targets = np.asarray(data.targets, float)[rows][:, order] / model.target_scale_
+        targets = np.asarray(data.targets, float)[rows] / model.target_scale_
         weights = np.isfinite(targets).astype(float)
         if model.volatility_weights:
             every_row = replace(data, ends=np.arange(len(data.panel)))
-            scale = recent_volatility(every_row, order, VOLATILITY_HALF_LIFE)[rows]
+            scale = recent_volatility(every_row, slice(None), VOLATILITY_HALF_LIFE)[rows]
             scale = scale * np.sqrt(model.horizon_) / model.target_scale_
             targets = np.clip(targets, -CLIP * scale, CLIP * scale)
             weights = weights / scale**2

@@ -60,8 +60,7 @@ class BoostedTrees(Baseline):
         check_int("n_trees", self.n_trees)
         if val is None:
             train, val = hold_out(train)
-        fitted = self._scaled(train, np.arange(len(self.symbols_)))
-        chosen = self._scaled(val, self._order_of(val))
+        fitted, chosen = self._scaled(train), self._scaled(val)
         self.trees_ = [
             self._ensemble(*_known(*fitted, i), *_known(*chosen, i))
             for i in range(len(self.symbols_))
@@ -84,16 +83,18 @@ class BoostedTrees(Baseline):
         errors += [np.square(y_val - f).sum() for f in trees.staged_predict(x_val)]
         return trees, int(np.argmin(errors))
 
-    def _scaled(self, data, order) -> tuple[np.ndarray, np.ndarray]:
-        scale = recent_volatility(data, order, VOLATILITY_HALF_LIFE) * np.sqrt(self.horizon_)
-        return self._regressors(data, order), np.clip(data.y[:, order] / scale, -CLIP, CLIP)
+    def _scaled(self, data) -> tuple[np.ndarray, np.ndarray]:
+        x, scale = self._regressors(data)
+        return x, np.clip(data.y / scale, -CLIP, CLIP)
 
-    def _regressors(self, data, order) -> np.ndarray:
-        return lagged_log_returns(data, self.max_lag + 1, order).reshape(len(data), -1)
+    def _regressors(self, data) -> tuple[np.ndarray, np.ndarray]:
+        """Lagged returns of all assets ``(n, N * L)``, and volatilities of the horizon."""
+        x = lagged_log_returns(data, self.max_lag + 1).reshape(len(data), -1)
+        volatility = recent_volatility(data, slice(None), VOLATILITY_HALF_LIFE)
+        return x, volatility * np.sqrt(self.horizon_)
 
-    def _predict(self, data, order):
-        x = self._regressors(data, order)
-        scale = recent_volatility(data, order, VOLATILITY_HALF_LIFE) * np.sqrt(self.horizon_)
+    def _predict(self, data):
+        x, scale = self._regressors(data)
         return scale * np.stack([_first(*trees, x) for trees in self.trees_], axis=1)
 
 

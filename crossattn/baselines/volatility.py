@@ -14,7 +14,7 @@ from scipy.signal import lfilter
 from crossattn._validation import check_bool, check_choice, check_float
 from crossattn.baselines.base import Baseline
 from crossattn.errors import InvalidInputError, import_optional
-from crossattn.windows.lagged import return_position
+from crossattn.windows.lagged import log_returns
 from crossattn.windows.splits import hold_out
 from crossattn.windows.variance import (
     above_zero,
@@ -41,8 +41,8 @@ def check_enough(symbol: str, known: int) -> None:
 class VolatilityBaseline(Baseline):
     """A volatility forecaster to beat: ``predict`` answers in units of ``realised_volatility``.
 
-    Subclasses implement ``_fit(train, val)`` and ``_variance(data, order)``, the forecast variance
-    of the horizon.
+    Subclasses implement ``_fit(train, val)`` and ``_variance(data)``, the forecast variance of the
+    horizon.
     """
 
     _forecasts_volatility = True
@@ -50,8 +50,14 @@ class VolatilityBaseline(Baseline):
     def _target_of(self, data):
         return data.realised_volatility
 
-    def _predict(self, data, order):
-        return np.sqrt(self._variance(data, order))
+    def _predict(self, data):
+        return np.sqrt(self._variance(data))
+
+
+def _day_week_month(data) -> np.ndarray:
+    """Mean variances over each of ``SPANS`` at every window's end, ``(n, n_assets, 3)``."""
+    squares = bar_variances(data)
+    return np.stack([mean_variances(squares, span) for span in SPANS], axis=2)[data.ends]
 
 
 @dataclass(eq=False, repr=False)
@@ -87,16 +93,14 @@ class ExponentialVolatility(VolatilityBaseline):
         if self.half_life is not None:
             self.half_life_ = check_float("half_life", self.half_life, above=0)
             return
-        order = np.arange(len(self.symbols_))
         losses = []
         for self.half_life_ in HALF_LIVES:
-            forecast = np.sqrt(self._variance(train, order))
+            forecast = np.sqrt(self._variance(train))
             losses.append(np.nanmean(qlike(forecast, train.realised_volatility)))
         self.half_life_ = HALF_LIVES[int(np.argmin(losses))]
 
-    def _variance(self, data, order):
-        squares = bar_variances(data, order)
-        recent = mean_variances(squares, self.half_life_, exponential=True)
+    def _variance(self, data):
+        recent = mean_variances(bar_variances(data), self.half_life_, exponential=True)
         return self.horizon_ * recent[data.ends]
 
 
@@ -129,12 +133,11 @@ class HAR(VolatilityBaseline):
     def _fit(self, train, val):
         check_choice("fit_to", self.fit_to, ("variance", "log", "qlike"))
         check_bool("market", self.market)
-        order = np.arange(len(self.symbols_))
-        regressors, target = self._regressors(train, order), train.realised_volatility**2
+        regressors, target = self._regressors(train), train.realised_volatility**2
         self.coefficient_, self.range_ = [], []
-        for i in order:
+        for i, symbol in enumerate(self.symbols_):
             known = np.isfinite(target[:, i])
-            check_enough(self.symbols_[i], int(known.sum()))
+            check_enough(symbol, int(known.sum()))
             x, y = regressors[known, i], above_zero(target[known, i])
             if self.fit_to == "qlike":
                 level = np.append(np.log(y.mean()), np.zeros(x.shape[1] - 1))
@@ -149,13 +152,12 @@ class HAR(VolatilityBaseline):
             self.range_.append((self.horizon_ * calm, y.max()))
         self.coefficient_, self.range_ = np.array(self.coefficient_), np.array(self.range_)
 
-    def _variance(self, data, order):
-        fitted = np.einsum("kip,ip->ki", self._regressors(data, order), self.coefficient_)
+    def _variance(self, data):
+        fitted = np.einsum("kip,ip->ki", self._regressors(data), self.coefficient_)
         return np.clip(fitted if self.fit_to == "variance" else np.exp(fitted), *self.range_.T)
 
-    def _regressors(self, data, order) -> np.ndarray:
-        squares = bar_variances(data, order)
-        means = np.stack([mean_variances(squares, span) for span in SPANS], axis=2)[data.ends]
+    def _regressors(self, data) -> np.ndarray:
+        means = _day_week_month(data)
         means = means if self.fit_to == "variance" else np.log(means)
         if self.market:
             shared = np.broadcast_to(means.mean(axis=1, keepdims=True), means.shape)
@@ -186,18 +188,14 @@ class SpilloverVAR(VolatilityBaseline):
     def _fit(self, train, val):
         if val is None:
             train, val = hold_out(train)
-        order = np.arange(len(self.symbols_))
-        x, seen = self._regressors(train, order), self._regressors(val, self._order_of(val))
+        x, seen = self._regressors(train), self._regressors(val)
         centre, spread = x.mean(axis=0), x.std(axis=0) + 1e-12
         x, seen = (x - centre) / spread, (seen - centre) / spread
-        y, wanted = (
-            np.log(above_zero(part.realised_volatility)) * 2.0
-            for part in (train, val.select(symbols=self.symbols_))
-        )
+        y, wanted = (np.log(above_zero(d.realised_volatility)) * 2.0 for d in (train, val))
         paths, errors = [], 0.0
-        for i in order:
+        for i, symbol in enumerate(self.symbols_):
             known, judged = np.isfinite(y[:, i]), np.isfinite(wanted[:, i])
-            check_enough(self.symbols_[i], int(known.sum()))
+            check_enough(symbol, int(known.sum()))
             level, own = y[known, i].mean(), x[known]
             values, vectors = np.linalg.eigh(own.T @ own)
             moment = vectors.T @ (own.T @ (y[known, i] - level))
@@ -211,16 +209,14 @@ class SpilloverVAR(VolatilityBaseline):
         ratio = np.nanmean(train.realised_volatility**2 * np.exp(-fitted), axis=0)
         slopes = beta / spread
         self.intercept_ = np.array([level for _, level in paths]) - slopes @ centre + np.log(ratio)
-        self.coefficient_ = slopes.reshape(len(order), len(order), len(SPANS))
+        self.coefficient_ = slopes.reshape(len(slopes), -1, len(SPANS))
 
-    def _variance(self, data, order):
-        slopes = self.coefficient_.reshape(len(order), -1)
-        return np.exp(self._regressors(data, order) @ slopes.T + self.intercept_)
+    def _variance(self, data):
+        slopes = self.coefficient_.reshape(len(self.coefficient_), -1)
+        return np.exp(self._regressors(data) @ slopes.T + self.intercept_)
 
-    def _regressors(self, data, order) -> np.ndarray:
-        squares = bar_variances(data, order)
-        means = np.stack([mean_variances(squares, span) for span in SPANS], axis=2)[data.ends]
-        return np.log(means).reshape(len(means), -1)  # (n, N * 3)
+    def _regressors(self, data) -> np.ndarray:
+        return np.log(_day_week_month(data)).reshape(len(data), -1)  # (n, N * 3)
 
 
 @dataclass(eq=False, repr=False)
@@ -257,39 +253,34 @@ class GARCH(VolatilityBaseline):
         check_choice("kind", self.kind, ("garch", "gjr"))
         arch_model = import_optional("arch", "GARCH", "data").arch_model
         rows = slice(int(train.ends[0]), int(train.ends[-1]) + 1)
-        returns = np.asarray(train.panel)[rows, :, return_position(train)].astype(float)
-        order = np.arange(len(self.symbols_))
-        self.coefficient_, self.level_ = np.empty((len(order), 4)), np.ones(len(order))
-        for i, path in enumerate(returns.T):
+        coefficients = []
+        for symbol, path in zip(self.symbols_, log_returns(train)[rows].T, strict=True):
             path = path[np.isfinite(path)]
-            check_enough(self.symbols_[i], np.count_nonzero(path))
+            check_enough(symbol, np.count_nonzero(path))
             scale = path.std()
             model = arch_model(
                 path / scale, mean="Zero", p=1, o=int(self.kind == "gjr"), q=1, rescale=False
             )
             found = model.fit(disp="off", show_warning=False).params
-            fall = found.get("gamma[1]", 0.0)
-            self.coefficient_[i] = (
-                found["omega"] * scale**2,
-                found["alpha[1]"],
-                fall,
-                found["beta[1]"],
-            )
+            found["omega"] *= scale**2
+            names = ("omega", "alpha[1]", "gamma[1]", "beta[1]")
+            coefficients.append([found.get(name, 0.0) for name in names])
+        self.coefficient_, self.level_ = np.array(coefficients), np.ones(len(self.symbols_))
         if train.volatility_estimator != "close":  # ranges and returns differ in level
-            ratio = train.realised_volatility**2 / self._variance(train, order)
+            ratio = train.realised_volatility**2 / self._variance(train)
             self.level_ = np.nanmean(ratio, axis=0)
 
-    def _variance(self, data, order):
+    def _variance(self, data):
         constant, rise, fall, keep = self.coefficient_.T
         persistence = np.minimum(rise + fall / 2 + keep, 0.9999)
         usual = constant / (1 - persistence)
         kept = (1 - persistence**self.horizon_) / (1 - persistence)
-        following = self.next_variances(data, order)
+        following = self.next_variances(data)
         return self.level_ * (self.horizon_ * usual + (following - usual) * kept)[data.ends]
 
-    def next_variances(self, data, order) -> np.ndarray:
+    def next_variances(self, data) -> np.ndarray:
         """Return the variance of the bar that follows each row, ``(n_rows, n_assets)``."""
-        returns = np.asarray(data.panel)[:, order, return_position(data)].astype(float)
+        returns = log_returns(data)
         constant, rise, fall, keep = self.coefficient_.T
         usual = constant / (1 - np.minimum(rise + fall / 2 + keep, 0.9999))
         # a missing bar brings no news: it counts as a return of the usual size

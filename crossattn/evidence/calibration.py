@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import softmax
 
-from crossattn._validation import check_choice, check_same_shape
+from crossattn._validation import check_array, check_choice, check_same_shape
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import long_run_covariance, newey_west_lags
 from crossattn.evidence.volatility import LEAST_ROWS, check_reference, score_table
@@ -59,11 +59,9 @@ def to_signals(
     >>> to_signals([0.002, -0.0001, -0.001], ["A", "B", "C"], band=0.0005)["signal"].tolist()
     ['up', 'neutral', 'down']
     """
-    values = np.asarray(predictions, float)
-    expected = (len(symbols), 3) if output_type == "classification" else (len(symbols),)
     check_choice("output_type", output_type, ("regression", "classification", "portfolio"))
-    if values.shape != expected:
-        raise InvalidInputError(f"predictions must have shape {expected}, got {values.shape}")
+    expected = (len(symbols), 3) if output_type == "classification" else (len(symbols),)
+    values = check_array("predictions", predictions, expected)
     if output_type == "classification":
         odds = softmax(values, axis=1)
         side, strength = odds.argmax(axis=1) - 1, odds.max(axis=1)
@@ -268,7 +266,6 @@ def score_classes(
     for name, p in odds.items():
         chosen = np.take_along_axis(p, label[..., None], axis=2)[..., 0]
         losses[name] = np.where(known, -np.log(np.maximum(chosen, np.finfo(float).tiny)), np.nan)
-    for name, p in odds.items():
         parts = [
             calibration_error(
                 np.where(known, p[..., k], np.nan), label == k, n_bins=n_bins, horizon=horizon

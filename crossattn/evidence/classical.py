@@ -63,8 +63,7 @@ def lagged_correlation(
             t[i] = r * np.sqrt((known.sum() - 2) / np.maximum(1 - r * r, 1e-12))
         t[i, i] = 0.0
     best = np.abs(t).argmax(axis=2)
-    strongest = np.take_along_axis(np.abs(t), best[..., None], 2)[..., 0]
-    p = 2 * stats.norm.sf(strongest) * (n_lags if robust else 1)
+    p = 2 * stats.norm.sf(np.abs(t).max(axis=2)) * (n_lags if robust else 1)
     return make_report(
         tuple(data.symbols),
         lag=best + 1,
@@ -311,8 +310,7 @@ def _shifted_covariance(
 
 def _lags_and_target(data: CrossAttentionData, max_lag: int) -> tuple[np.ndarray, np.ndarray]:
     check_int("max_lag", max_lag, at_least=0)
-    lags = lagged_log_returns(data, max_lag + 1, np.arange(len(data.symbols)))
-    return lags, np.asarray(data.y, float)
+    return lagged_log_returns(data, max_lag + 1), np.asarray(data.y, float)
 
 
 def _standard(values: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@ Built in chapter: Attention is not explanation.
 """
 
 import base64
-import binascii
 import hashlib
 import json
 from dataclasses import dataclass
@@ -30,18 +29,18 @@ class AttentionExplorer:
 
     def __post_init__(self):
         try:
-            n, heads, assets, sources, lags = self.shape
+            sizes = self.shape
             texts = [*self.content["symbols"], *self.content["sources"], *self.content["times"]]
             n_bytes = len(base64.b64decode(self.content["packed"], validate=True))
-        except (KeyError, TypeError, ValueError, binascii.Error):
-            raise InvalidInputError("content is not that of an explorer") from None
-        sizes = n, heads, assets, sources, lags
-        if (
-            not all(isinstance(text, str) for text in texts)
-            or not all(isinstance(size, int) and size > 0 for size in sizes)
-            or n != len(self.content["times"])
-            or n_bytes != np.prod(sizes)
-        ):
+            fits = (
+                all(isinstance(text, str) for text in texts)
+                and all(isinstance(size, int) and size > 0 for size in sizes)
+                and sizes[0] == len(self.content["times"])
+                and n_bytes == np.prod(sizes)
+            )
+        except (KeyError, TypeError, ValueError):
+            fits = False
+        if not fits:
             raise InvalidInputError("content is not that of an explorer")
 
     @property
@@ -53,7 +52,18 @@ class AttentionExplorer:
     @property
     def html(self) -> str:
         """Style, data and script, without libraries or requests; several fit on one page."""
-        return _fragment(self.content)
+        data = json.dumps(self.content, separators=(",", ":"))
+        for character in "<>&":  # no character of the data can end its element
+            data = data.replace(character, f"\\u{ord(character):04x}")
+        style = files("crossattn.evidence").joinpath("explorer.css").read_text(encoding="utf-8")
+        return (
+            f"<style>{style}</style>\n"
+            '<div class="crossattn-explorer tex2jax_ignore mathjax_ignore">'
+            f'<script type="application/json">{data}</script>'
+            "<p>An explorer of attention: it needs JavaScript. In JupyterLab run this cell,"
+            " or choose <em>Trust Notebook</em> in the command palette (Ctrl+Shift+C)."
+            f"</p></div>\n<script>{_script()}</script>"
+        )
 
     def __repr__(self) -> str:
         n, heads, assets, _, lags = self.shape
@@ -132,19 +142,3 @@ def _script() -> str:
 def script_digest() -> str:
     """Return the digest by which a page's Content-Security-Policy allows the explorer's script."""
     return f"sha256-{base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode()}"
-
-
-def _fragment(content: dict) -> str:
-    """Return style, data and script; no character of the data can end its element."""
-    data = json.dumps(content, separators=(",", ":"))
-    for character in "<>&":
-        data = data.replace(character, f"\\u{ord(character):04x}")
-    style = files("crossattn.evidence").joinpath("explorer.css").read_text(encoding="utf-8")
-    return (
-        f"<style>{style}</style>\n"
-        '<div class="crossattn-explorer tex2jax_ignore mathjax_ignore">'
-        f'<script type="application/json">{data}</script>'
-        "<p>An explorer of attention: it needs JavaScript. In JupyterLab run this cell,"
-        " or choose <em>Trust Notebook</em> in the command palette (Ctrl+Shift+C)."
-        f"</p></div>\n<script>{_script()}</script>"
-    )

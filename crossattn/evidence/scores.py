@@ -121,10 +121,9 @@ def score_forecasts(
 
 def _tested(loss: np.ndarray, rival: np.ndarray, horizon: int) -> tuple[float, float]:
     """t and p-value of a lower loss than the rival's; NaN on few rows or equal losses."""
-    difference = np.where(np.isfinite(loss - rival), rival - loss, 0.0)
-    if np.isfinite(loss - rival).any(axis=1).sum() < max(LEAST_ROWS, horizon + 1):
-        return float("nan"), float("nan")
-    if not difference.any():
+    known = np.isfinite(loss - rival)
+    too_few = known.any(axis=1).sum() < max(LEAST_ROWS, horizon + 1)
+    if too_few or (loss == rival)[known].all():
         return float("nan"), float("nan")
     test = diebold_mariano(rival, loss, horizon)
     return test.t, test.p_value

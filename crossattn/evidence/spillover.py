@@ -51,7 +51,7 @@ def spillover_scores(
     data = data.select(symbols=model.symbols_)
     measured = measure_contributions(model, data, followers=followers)
     forecast, realised = model.predict(data), data.realised_volatility
-    squares = bar_variances(data, np.arange(len(data.symbols)))
+    squares = bar_variances(data)
     means = [mean_variances(squares, k, exponential=True) for k in HALF_LIVES]
     lags = data.ends[:, None] - np.arange(min(NEWEST, data.lookback))
     newest = np.minimum(np.nan_to_num(squares), JUMP_LIMIT * means[2])[lags]  # (n, L, N)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from crossattn._validation import check_float, check_same_shape
+from crossattn._validation import check_array, check_float, check_same_shape
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.volatility import (
     check_reference,
@@ -262,9 +262,7 @@ def score_quantiles(
     """
     reference = check_reference(reference, forecasts)
     actual, levels = np.asarray(actual, float), [float(q) for q in levels]
-    unit = np.ones(actual.shape) if volatility is None else np.asarray(volatility, float)
-    if unit.shape != actual.shape:
-        raise InvalidInputError(f"volatility must have shape {actual.shape}, got {unit.shape}")
+    unit = 1.0 if volatility is None else check_array("volatility", volatility, actual.shape)
     quantiles = {name: np.asarray(q, float) for name, q in forecasts.items()}
     losses = {
         name: pinball_loss(q, actual, levels).mean(axis=-1) / unit for name, q in quantiles.items()

@@ -144,15 +144,11 @@ class EncoderBody(nn.Module):
         windows = standard.unfold(2, lookback, 1).mT  # (S, N, n, T', F)
         if exists is not None:
             exists = by_window(exists.contiguous().unfold(2, lookback, 1))  # (S n, N, T')
-        scale = (
-            None if self.returns is None else self._log_scale(series[..., self.returns], lookback)
-        )
+        scale = None
+        if self.returns is not None:
+            returns = series[..., self.returns] / self.scaler.scale[:, self.returns, None]
+            scale = by_window(log_recent_volatility(returns, lookback))
         return Batch(windows=by_window(windows), present=exists, log_scale=scale)
-
-    def _log_scale(self, returns: Tensor, lookback: int) -> Tensor:
-        """Return the log of recent over usual volatility, (S n, N), of returns (S, N, T)."""
-        standard = returns / self.scaler.scale[:, self.returns, None]
-        return by_window(log_recent_volatility(standard, lookback))
 
     def update_head_scores(self, batch: Batch) -> Batch:
         """Return the batch as it is: no input depends on the weights."""

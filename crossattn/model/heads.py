@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from crossattn.config import ModelConfig
 
-CLASSES = ("down", "neutral", "up")
 MOST_LOG = 4.0  # of the learned factor of volatility, either way
 
 

@@ -1,6 +1,5 @@
 """CrossAttentionMultiAsset: raw windows in, forecasts, classes, positions or quantiles out."""
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -81,7 +80,11 @@ class CrossAttentionMultiAsset(nn.Module):
         super().__init__()
         settings = {field.name: given[field.name] for field in dataclasses.fields(ModelConfig)}
         self.config = ModelConfig.from_dict(settings)
-        with _weights_from(self.config.seed):
+        # only without a seed the weights are drawn from torch's global generator
+        seed = self.config.seed
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
             self.body = BODIES[self.config.preset](self.config)
             self.head = make_head(self.config)
         self.register_buffer("target_scale", torch.ones(n_assets))
@@ -244,14 +247,3 @@ class CrossAttentionMultiAsset(nn.Module):
             raise InvalidInputError(
                 f"lookback must be the model's {self.config.lookback}, got {lookback}"
             )
-
-
-@contextlib.contextmanager
-def _weights_from(seed: int | None):
-    """Draw from ``seed`` and leave torch's global generator as it was; None leaves all to it."""
-    if seed is None:
-        yield
-        return
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield

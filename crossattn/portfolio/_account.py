@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crossattn.runtime import compiled
+
 ROUNDING = 1e-13  # an order below this fraction of the account is rounding, not trading
 
 SIZINGS = ("after_cost", "before_cost", "bt")
@@ -238,12 +240,8 @@ def _record(trades, count, row, column, shares, cost, kind):
 @functools.cache
 def compiled_account() -> Callable[[BacktestInputs], Account]:
     """:func:`simulate_account` compiled by numba; the result is kept on disk between runs."""
-    from numba import njit
     from numba.extending import register_jitable
 
     for function in (_value, _financing, trade_to_targets, order_cost, value_after_costs, _record):
         register_jitable(function)
-    try:
-        return njit(cache=True)(simulate_account)
-    except RuntimeError:  # there is no place on disk to keep it
-        return njit(simulate_account)
+    return compiled(simulate_account)

@@ -14,6 +14,7 @@ import numpy as np
 from crossattn.errors import InvalidInputError
 from crossattn.tokens.memory import Memory
 from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.variance import known_moments
 
 NEAR_LAGS = 8  # every channel of a return is read at these lags; later ones carry the return alone
 LEVEL_LAGS = 3
@@ -59,6 +60,11 @@ class TokenSeries:
     weekday: np.ndarray  #: (n_rows,), int: the same
     memory: Memory  #: where the sums over earlier rows go on from, also those of the parts
 
+    def usual_sizes(self, rows: np.ndarray) -> np.ndarray:
+        """Return the root mean square return of each asset at some rows, 1 where that is 0."""
+        power = np.square(self.returns[rows, : self.volatility.shape[1]]).mean(0)
+        return np.sqrt(np.where(power > 0, power, 1.0))
+
 
 @dataclass
 class Tokenizer:
@@ -80,15 +86,8 @@ class Tokenizer:
         """Take means and standard deviations from the rows that windows of ``data`` end at."""
         if RETURN not in data.features:
             raise InvalidInputError(f"data must hold the feature {RETURN!r}, got {data.features}")
-        rows = data.ends
         for name, values in self._levels(data).items():
-            seen = values[rows]
-            known = np.isfinite(seen)
-            count = np.maximum(known.sum(0), 1)
-            self.centre[name] = np.where(known, seen, 0.0).sum(0) / count
-            square = np.where(known, seen - self.centre[name], 0.0) ** 2
-            spread = np.sqrt(square.sum(0) / count)
-            self.spread[name] = np.where(spread > 0, spread, 1.0)
+            self.centre[name], self.spread[name] = known_moments(values[data.ends])
         return self
 
     def series(self, data: CrossAttentionData, memory: Memory | None = None) -> TokenSeries:

@@ -83,14 +83,12 @@ class ContentPart:
         epochs: int = EPOCHS,
     ) -> Self:
         """Train all members together on ``train`` rows; ``val`` rows choose each one's epoch."""
-        n_assets = series.volatility.shape[1]
-        power = np.square(series.returns[train, :n_assets]).mean(0)
-        scale = np.sqrt(np.where(power > 0, power, 1.0))
+        scale = series.usual_sizes(train)
         raw = content_channels(series, scale)
         centre, spread = raw[:, :, train].mean((1, 2)), raw[:, :, train].std((1, 2))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            heads = ContentHeads(n_members, n_assets, len(raw), n_lags).to(device)
+            heads = ContentHeads(n_members, len(scale), len(raw), n_lags).to(device)
         spread = np.where(spread > 0, spread, 1.0)
         part = cls(scale, centre, spread, heads, [])
         part._train(series, train, val, seed, epochs)
@@ -141,14 +139,9 @@ class ContentPart:
             ]
         kept = np.flatnonzero(best_loss <= best_loss.min() + TOLERATED_LOSS)
         kept = kept if len(kept) else np.arange(len(best_loss))
-        shape = (
-            len(kept),
-            *heads.source_scale.shape[1:],
-            heads.token_weight.shape[1],
-            heads.n_lags,
-        )
+        shape = len(self.scale), len(self.centre), heads.n_lags
         # forecasts are made in double precision, so that contributions add up to them
-        self.heads = ContentHeads(*shape).double()
+        self.heads = ContentHeads(len(kept), *shape).double()
         self.heads.load_state_dict({name: t[kept].cpu().double() for name, t in best.items()})
 
     @torch.no_grad()

@@ -7,9 +7,10 @@ variable selection under minimax concave penalty.
 """
 
 from dataclasses import dataclass, fields
-from functools import cache
 
 import numpy as np
+
+from crossattn.runtime import compiled
 
 TOLERANCE, SWEEPS = 1e-3, 300
 LENIENCE = 1.0
@@ -70,7 +71,8 @@ def penalty_path(
     error = np.sqrt(power / max(moments.count, 1))
     unit = np.ascontiguousarray(gram[np.ix_(use, use)] / spread[:, None] / spread)
     moment = moment[use] / spread / error
-    beta = compiled_descent()(unit, moment, price[use], penalties, concavity, TOLERANCE, SWEEPS)
+    descend = compiled(coordinate_descent)
+    beta = descend(unit, moment, price[use], penalties, concavity, TOLERANCE, SWEEPS)
     path[:, use] = beta / spread * error
     return path
 
@@ -117,14 +119,6 @@ def coordinate_descent(gram, moment, price, penalties, concavity, tolerance, swe
                 break
         path[s] = beta
     return path
-
-
-@cache
-def compiled_descent():
-    """Return :func:`coordinate_descent` compiled by numba, which is imported here alone."""
-    from numba import njit
-
-    return njit(cache=True)(coordinate_descent)
 
 
 def sparsest_of_the_best(agreement: np.ndarray, power: np.ndarray) -> int:

@@ -156,10 +156,9 @@ class History:
         cells[row, :, owner] = values
         fresh = np.zeros(cells[:, 0].shape, bool)
         fresh[row[~known], owner[~known]] = True
-        self._warn(clock, replace(self, cells=cells).closes, fresh)
-        used = np.ones(len(clock), bool)
-        if self.common:
-            used = np.isfinite(replace(self, cells=cells).closes).all(1)
+        closes = replace(self, cells=cells).closes
+        self._warn(clock, closes, fresh)
+        used = np.isfinite(closes).all(1) if self.common else np.ones(len(clock), bool)
         self._refuse(
             ~known & is_bar & used[row] & (ticks <= oldest),
             owner,

@@ -14,6 +14,7 @@ business cycle. Baum, Petrie, Soules and Weiss (1970), A maximization technique.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from math import exp, log
 from typing import Self
 
@@ -67,13 +68,8 @@ class Regime:
         everything = np.arange(len(view.tokens))
         _, evidence = self._evidence(self._columns(view, everything), view.target)
         hint = self.hint[view.contexts["state"][1]]
-        odds = view.memory.run(
-            "regime",
-            lambda start, *rows: filtered_odds(start, *rows, self.stay),
-            0.0,
-            self.caution * evidence,
-            hint,
-        )
+        step = partial(filtered_odds, stay=self.stay)
+        odds = view.memory.run("regime", step, 0.0, self.caution * evidence, hint)
         return np.tanh(0.5 * odds)
 
     def _columns(self, view, rows: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:

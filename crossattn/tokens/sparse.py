@@ -8,7 +8,6 @@ unshrunk. A mix on validation rows weighs them (:mod:`crossattn.tokens.mix`).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -29,20 +28,12 @@ TOKENS_PER_FOLLOWER = 250
 RIDGE_PENALTIES = np.logspace(2, -3, 21)
 
 
-@dataclass(frozen=True)
-class Variant:
-    """Which tokens a regression may use, and how it shrinks them."""
-
-    only_returns: bool
-    concavity: float  # 0: lasso
-    priced: bool
-
-
+# by name: whether a regression reads returns alone, all at one price, and its concavity (0: lasso)
 VARIANTS = {
-    "lasso": Variant(only_returns=True, concavity=0.0, priced=False),
-    "returns": Variant(only_returns=True, concavity=CONCAVITY, priced=False),
-    "tokens_lasso": Variant(only_returns=False, concavity=0.0, priced=True),
-    "tokens": Variant(only_returns=False, concavity=CONCAVITY, priced=True),
+    "lasso": (True, 0.0),
+    "returns": (True, CONCAVITY),
+    "tokens_lasso": (False, 0.0),
+    "tokens": (False, CONCAVITY),
 }
 
 
@@ -76,21 +67,19 @@ class SparseRegressions:
         self.gaps = [self._gaps(i, tokens) for i, tokens in enumerate(self.screened)]
         self.moments = [self._moments(i, train) for i in range(len(self.screened))]
         price = self._prices()
-        returns = np.zeros(len(self.index), bool)
-        returns[self.index.where("return")] = True
-        prices, self.first, best = {}, {}, {}
-        for name, variant in VARIANTS.items():
-            own = price if variant.priced else np.ones(len(self.index))
-            prices[name] = np.where(returns, own, np.inf) if variant.only_returns else own
-            self.first[name], best[name] = self._choose(prices[name], variant.concavity)
+        of_returns = np.full(len(self.index), np.inf)
+        of_returns[self.index.where("return")] = 1.0
+        self.first, best = {}, {}
+        for name, (only_returns, concavity) in VARIANTS.items():
+            own = of_returns if only_returns else price
+            self.first[name], best[name] = self._choose(own, concavity)
         again, means = {name: [] for name in VARIANTS}, []
         for i, moments in enumerate(self.moments):
             both = moments + self._moments(i, val)  # a follower at a time: they are large
             means.append(both.mean)
-            for name, variant in VARIANTS.items():
-                penalties = PENALTIES[: best[name] + 1]
-                path = self._path(i, both, prices[name], penalties, variant.concavity)
-                again[name].append(path[-1])
+            for name, (only_returns, concavity) in VARIANTS.items():
+                own, penalties = of_returns if only_returns else price, PENALTIES[: best[name] + 1]
+                again[name].append(self._path(i, both, own, penalties, concavity)[-1])
         self.final = {name: self._as_map(found, means) for name, found in again.items()}
         del self.moments, self.target, self.volatility
         return self

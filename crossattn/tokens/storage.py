@@ -3,7 +3,6 @@
 Built in chapter: Training.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from crossattn.training.checkpoint import (
     MODEL_FILE,
     read_checksummed_json,
     read_tensors,
+    under,
     write_checksummed_json,
     write_tensors,
 )
@@ -57,17 +57,13 @@ def save_forecaster(forecaster, directory: Path, **extra) -> None:
         **{f"tokenizer.centre.{k}": v for k, v in tokenizer.centre.items()},
         **{f"tokenizer.spread.{k}": v for k, v in tokenizer.spread.items()},
     }
-    content: dict = {"varying": None, "content": None}
-    if mixture.varying is not None:
-        content["varying"] = _varying_to_json(mixture.varying)
+    parts = {"varying": mixture.varying and _varying_to_json(mixture.varying), "content": None}
+    heads, state = {}, None
     if mixture.content is not None:
         part = mixture.content
         arrays |= {f"content.{k}": getattr(part, k) for k in ("scale", "centre", "spread")}
         heads = {f"content.heads.{k}": t for k, t in part.heads.state_dict().items()}
-        content["content"] = [*part.heads.source_scale.shape, len(part.centre), part.heads.n_lags]
-    else:
-        heads = {}
-    tensors, state = _to_tensors(arrays), None
+        parts["content"] = [*part.heads.source_scale.shape, len(part.centre), part.heads.n_lags]
     if forecaster.state_ is not None:
         state = write_tensors(
             directory / STATE_FILE, _to_tensors(_history_to_arrays(forecaster.state_))
@@ -87,18 +83,18 @@ def save_forecaster(forecaster, directory: Path, **extra) -> None:
             "duration": None if forecaster.duration_ is None else str(forecaster.duration_),
             "volatility_estimator": forecaster.volatility_estimator_,
             "scaler": {  # for a reader's eye: what is used is in the tensors
-                side: {k: np.round(v, 12).tolist() for k, v in getattr(tokenizer, side).items()}
+                side: {k: np.round(v, 12) for k, v in getattr(tokenizer, side).items()}
                 for side in ("centre", "spread")
             },
             "weights": forecaster.weights_,
             "history": forecaster.history_.to_dict("records"),
-            "parts": content,
+            "parts": parts,
             "first_row": str(forecaster._first_row),
             "spacing_seconds": [
                 pd.Timedelta(int(span), unit=UNIT).total_seconds() for span in forecaster._spacing
             ],
             "minimum_tail": forecaster.minimum_tail_,
-            "model_sha256": write_tensors(directory / MODEL_FILE, {**tensors, **heads}),
+            "model_sha256": write_tensors(directory / MODEL_FILE, _to_tensors(arrays) | heads),
             "state_sha256": state,
             **extra,
         },
@@ -145,12 +141,7 @@ def _assembled(cls, content: dict, tensors: dict[str, torch.Tensor]):
     forecaster.minimum_tail_ = content["minimum_tail"]
     span = pd.Timedelta(1, unit=UNIT).total_seconds()
     forecaster._spacing = (np.array(content["spacing_seconds"]) / span).round().astype(np.int64)
-    scales = {
-        side: {
-            k.split(".", 2)[2]: v for k, v in arrays.items() if k.startswith(f"tokenizer.{side}.")
-        }
-        for side in ("centre", "spread")
-    }
+    scales = {side: under(f"tokenizer.{side}.", arrays) for side in ("centre", "spread")}
     tokenizer = VolatilityTokenizer if forecaster.target == "volatility" else Tokenizer
     forecaster._tokenizer = tokenizer(forecaster.max_lag, **scales)
     forecaster._mixture = _mixture_from(forecaster, content, tensors, arrays)
@@ -167,10 +158,7 @@ def _mixture_from(forecaster, content: dict, tensors: dict, arrays: dict) -> Mix
         parts["varying"] = _varying_from_json(content["parts"]["varying"])
     if content["parts"]["content"] is not None:
         heads = ContentHeads(*content["parts"]["content"]).double()
-        prefix = "content.heads."
-        heads.load_state_dict(
-            {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
-        )
+        heads.load_state_dict(under("content.heads.", tensors))
         scales = [arrays[f"content.{k}"] for k in ("scale", "centre", "spread")]
         parts["content"] = ContentPart(*scales, heads.eval(), [])
     return Mixture(
@@ -198,35 +186,24 @@ def _history_to_arrays(history: History) -> dict[str, np.ndarray]:
 
 def _history_from_arrays(forecaster, arrays: dict[str, np.ndarray]) -> History:
     numbers = dict(zip(HISTORY_NUMBERS, arrays["numbers"].tolist(), strict=True))
-    sums = {k.removeprefix("sum."): v for k, v in arrays.items() if k.startswith("sum.")}
     return History(
         symbols=forecaster.symbols_,
         features=forecaster.features_,
         exogenous_names=forecaster.sources_[len(forecaster.symbols_) :],
-        sums=sums,
+        sums=under("sum.", arrays),
         **{k: arrays[k] for k in HISTORY_ARRAYS},
         **numbers,
     )
 
 
 def _varying_to_json(part: VaryingPart) -> dict:
-    regime = part.regime and {
-        "tokens": [list(map(int, token)) for token in part.regime.tokens],
-        "caution": float(part.regime.caution),
-        **{k: getattr(part.regime, k).tolist() for k in REGIME_ARRAYS},
-    }
+    names = ("n_lags", "scale", "state_mean", "state_spread", "edges", "patterns")
     return {
-        "n_lags": part.n_lags,
-        **{k: getattr(part, k).tolist() for k in ("scale", "state_mean", "state_spread")},
-        "edges": {k: v.tolist() for k, v in part.edges.items()},
-        "patterns": {k: v.tolist() for k, v in part.patterns.items()},
-        "regime": regime,
-        "drifts": [
-            drift and {**asdict(drift), "tokens": [list(map(int, t)) for t in drift.tokens]}
-            for drift in part.drifts
-        ],
+        **{name: getattr(part, name) for name in names},
+        "regime": part.regime and vars(part.regime),
+        "drifts": [drift and vars(drift) for drift in part.drifts],
         "groups": [
-            [i, *_group_to_json(group), np.asarray(beta).tolist()]
+            [i, *group, beta]
             for i, groups in enumerate(part.groups)
             for group, beta in groups.items()
         ],
@@ -253,11 +230,3 @@ def _varying_from_json(content: dict) -> VaryingPart:
         group = (j, l, tuple(context) if isinstance(context, list) else context)
         part.groups[i][group] = np.array(beta, float)
     return part
-
-
-def _group_to_json(group: tuple) -> list:
-    j, l, context = group
-    context = (
-        [context[0], int(context[1]), int(context[2])] if isinstance(context, tuple) else context
-    )
-    return [int(j), int(l), context]

@@ -14,10 +14,10 @@ Forecasting, structural time series models and the Kalman filter.
 
 import sys
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
+from crossattn.runtime import compiled
 from crossattn.tokens.memory import Memory
 
 FEW_ROWS = 200
@@ -82,17 +82,10 @@ def kalman_loop(state, x, y, decay, variance, noise):
     return path, likelihood, np.concatenate((beta.reshape(1, k), cov))
 
 
-@cache
-def compiled_loop():
-    """Return :func:`kalman_loop` compiled by numba, which is imported here alone."""
-    from numba import njit
-
-    return njit(cache=True)(kalman_loop)
-
-
 def kalman(state, x, y, decay, variance, noise):
     """Run :func:`kalman_loop`, compiled where that is worth importing the compiler."""
-    loop = compiled_loop() if len(x) > FEW_ROWS or "numba" in sys.modules else kalman_loop
+    worth = len(x) > FEW_ROWS or "numba" in sys.modules
+    loop = compiled(kalman_loop) if worth else kalman_loop
     arrays = (np.ascontiguousarray(z, float) for z in (state, x, y))
     return loop(*arrays, float(decay), float(variance), float(noise))
 

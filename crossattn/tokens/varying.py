@@ -65,9 +65,7 @@ class VaryingPart:
         Scales and the edges of contexts stay those of the first rows.
         """
         if not self.groups:
-            n_assets = series.volatility.shape[1]
-            power = np.square(series.returns[rows, :n_assets]).mean(0)
-            self.scale = np.sqrt(np.where(power > 0, power, 1.0))
+            self.scale = series.usual_sizes(rows)
             self._fit_contexts(series, rows)
         Selection(self, self.view(series), rows).run()
         return self
@@ -134,7 +132,7 @@ class VaryingPart:
             ("state 0", state[:, 0], STATE_BINS),
             ("state 1", state[:, 1], STATE_BINS),
         ):
-            self.edges[name] = quantile_edges(values[rows], bins)
+            self.edges[name] = np.quantile(values[rows], np.arange(1, bins) / bins)
 
     def _raw_state(self, series: TokenSeries) -> np.ndarray:
         """Mean log range over two half-lives, and log volatility, of all assets together."""
@@ -230,8 +228,3 @@ def lagged(values: np.ndarray, n_lags: int) -> np.ndarray:
     for l in range(n_lags):
         out[l:, :, l] = values[: len(values) - l]
     return out
-
-
-def quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:
-    """Return the inner edges of bins that hold equally many values."""
-    return np.quantile(values, np.arange(1, bins) / bins)

@@ -22,7 +22,7 @@ from crossattn.tokens.memory import Memory
 from crossattn.tokens.mix import mix_weights
 from crossattn.tokens.sparse import SparseRegressions
 from crossattn.windows.dataset import CrossAttentionData
-from crossattn.windows.variance import fit_log_linear
+from crossattn.windows.variance import fit_log_linear, known_moments
 
 VARIANCE, SQUARED_RANGE = "variance", "squared_range"  # channels: each with its half-life
 HALF_LIVES = (1.5, 5.0, 21.0, 63.0, 250.0)  # bars
@@ -52,9 +52,7 @@ class VolatilityTokenizer(Tokenizer):
         """Take means and standard deviations from the rows that windows of ``data`` end at."""
         super().fit(data)
         for name, values in self._sizes(super().series(data), data).items():
-            seen = values[data.ends] ** 2
-            known = np.isfinite(seen)
-            level = np.where(known, seen, 0.0).sum(0) / np.maximum(known.sum(0), 1)
+            level, _ = known_moments(values[data.ends] ** 2)
             self.centre[f"mean {name}"] = np.log(np.where(level > 0, level, 1.0))
         return self
 
@@ -133,16 +131,6 @@ class Calendar:
         return Calendar(factor * self.hours, factor * self.weekdays)
 
 
-@dataclass(frozen=True)
-class VolatilityFit:
-    """A fitted volatility forecast, in logs of volatility."""
-
-    tokens: LinearMap
-    level: np.ndarray  #: (n_assets,): log volatility of the horizon where every token is 0
-    calendar: Calendar
-    weights: dict[str, float]  #: of every part
-
-
 def fit_volatility(
     index: TokenIndex,
     series: TokenSeries,
@@ -150,8 +138,12 @@ def fit_volatility(
     train: np.ndarray,
     val: np.ndarray,
     tokens_per_follower: int,
-) -> VolatilityFit:
-    """Fit on the rows ``train``, choose penalties and weights on ``val``, refit on both."""
+) -> tuple[LinearMap, dict[str, float], np.ndarray, Calendar]:
+    """Fit on the rows ``train``, choose penalties and weights on ``val``, refit on both.
+
+    Returns tokens, the weight of every part, the log volatility of the horizon where every token is
+    0, ``(n_assets,)``, and the calendar, all in logs of volatility.
+    """
     realised = data.volatility_targets**2
     both = np.concatenate([train, val])
     for symbol, known in zip(data.symbols, np.nansum(realised[both] > 0, axis=0), strict=True):
@@ -172,12 +164,8 @@ def fit_volatility(
     log_variance = tokens.forecast(index, both)
     log_variance += final.calendar.at(series.hour[both], series.weekday[both])
     level = own_levels(realised[both], log_variance)
-    return VolatilityFit(
-        LinearMap(0.5 * tokens.coefficient, 0.5 * tokens.offset),
-        0.5 * level,
-        final.calendar.scaled(0.5),
-        {"shared": 1.0, **weights},
-    )
+    tokens = LinearMap(0.5 * tokens.coefficient, 0.5 * tokens.offset)
+    return tokens, {"shared": 1.0, **weights}, 0.5 * level, final.calendar.scaled(0.5)
 
 
 def _fit_single_sources(
@@ -217,19 +205,15 @@ def _fit_single_sources(
     for k, channel in enumerate(index.channels):
         place = index.block(k)[0]
         block = coefficient[:, place].reshape(n_assets, -1, len(channel.lags))
-        if _is_of_assets(channel):
+        if channel.name != "level":
             block[:, :n_assets] -= block[:, :n_assets].mean(axis=1, keepdims=True)
         coefficient[:, place] = block.reshape(n_assets, -1)
     return LinearMap(csr_array(coefficient), offset), weights
 
 
-def _is_of_assets(channel: Channel) -> bool:
-    return channel.name != "level"
-
-
 def _apart(channel: Channel, n_assets: int) -> Channel:
     """Return a channel less its mean over assets; exogenous series stay."""
-    if not _is_of_assets(channel):
+    if channel.name == "level":
         return channel
     values = channel.values.copy()
     values[:, :n_assets] -= values[:, :n_assets].mean(axis=1, keepdims=True)
@@ -268,13 +252,8 @@ class _SharedFit:
             for k, x in zip(shared, extra, strict=True)
             for source in range(n_assets, n_assets + x.shape[1])
         ]
-        price = np.array([c.price for c in index.channels])
-        price = [
-            price[self.channels],
-            price[self.channels],
-            price[[k for k, _ in self.extra_tokens]],
-        ]
-        self.ridge = np.concatenate([[0.0], *price]) ** 2
+        priced = [*self.channels, *self.channels, *(k for k, _ in self.extra_tokens)]
+        self.ridge = np.array([0.0, *(index.channels[k].price for k in priced)]) ** 2
         self.shared = np.concatenate([self.own.mean(axis=1), *extra], axis=1)  # (n_rows, C + E)
         self.usual = [index.channels[k].name for k in self.channels].index(f"{VARIANCE}_{USUAL:g}")
 
@@ -300,12 +279,8 @@ class _SharedFit:
         calendar = Calendar(np.zeros(24), np.zeros(7))
         for _ in range(2):
             offset = base + self.own[rows][:, :, self.usual] + self._calendar_at(calendar, rows)
-            beta = (
-                fit_log_linear(
-                    x / spread, realised[known], penalty=penalty * self.ridge, offset=offset[known]
-                )
-                / spread
-            )
+            options = {"penalty": penalty * self.ridge, "offset": offset[known]}
+            beta = fit_log_linear(x / spread, realised[known], **options) / spread
             own, market = beta[1 : 1 + n_own].copy(), beta[1 + n_own :]
             own[self.usual] += 1.0
             tokens = self.own[rows] @ own + (self.shared[rows] @ market)[:, None]

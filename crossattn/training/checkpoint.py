@@ -29,9 +29,12 @@ MAX_TENSOR_BYTES = 8 * 2**30
 
 
 def write_checksummed_json(path: Path, content: Mapping) -> None:
-    """Write ``content`` as JSON with the SHA-256 of its canonical form beside it."""
+    """Write ``content`` as JSON with the SHA-256 of its canonical form beside it.
+
+    NumPy's arrays and numbers are written as lists and numbers.
+    """
     checked = {**content, "digest": _digest_of(content)}
-    write_file(path, json.dumps(checked, indent=1) + "\n")
+    write_file(path, json.dumps(checked, indent=1, default=_plain) + "\n")
 
 
 def read_checksummed_json(path: Path) -> dict:
@@ -68,6 +71,11 @@ def read_tensors(path: Path, digest: str) -> dict[str, torch.Tensor]:
         raise DamagedFileError(f"{path} holds no tensors: {error}") from None
 
 
+def under(prefix: str, tensors: Mapping) -> dict:
+    """Return the tensors or arrays whose names begin so, named by the rest."""
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+
+
 def save_models(models: Sequence[CrossAttentionMultiAsset], directory: str | Path, **extra) -> None:
     """Write the members of one forecast, and JSON values ``extra`` about it, to a folder."""
     directory = check_path("directory", directory)
@@ -88,7 +96,10 @@ def save_models(models: Sequence[CrossAttentionMultiAsset], directory: str | Pat
             "lookback": first.lookback,
             "horizon": first.horizon,
             "models": [model.config.to_dict() for model in models],
-            "scaler": _scaler(first),
+            "scaler": {  # for a reader's eye: what is used is in the tensors
+                name: np.round(buffer.double().cpu().numpy(), 12)
+                for name, buffer in first.named_buffers()
+            },
             "model_sha256": digest,
             **extra,
         },
@@ -155,16 +166,13 @@ def _assembled(
     return model.eval()
 
 
-def _scaler(model: CrossAttentionMultiAsset) -> dict[str, list]:
-    """Return the statistics of the training part that the model scales by, for a reader's eye."""
-    return {
-        name: np.round(buffer.double().cpu().numpy(), 12).tolist()
-        for name, buffer in model.named_buffers()
-    }
+def _plain(value):
+    """Return a NumPy array or number as JSON can hold it."""
+    return value.tolist()
 
 
 def _digest_of(content: Mapping) -> str:
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=True)
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), default=_plain)
     return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
 
 

@@ -14,6 +14,7 @@ from crossattn._io import progress
 from crossattn._validation import check_int, check_seed
 from crossattn.config import TrainingConfig
 from crossattn.errors import InvalidInputError
+from crossattn.figures import new_axes
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.runtime import on_device, select_device
 from crossattn.training.batches import as_data, fit_scaling
@@ -38,9 +39,7 @@ class TrainingResult:
 
     def plot(self, ax=None):
         """Draw training and validation loss by epoch, the best one marked; return the Axes."""
-        import matplotlib.pyplot as plt
-
-        ax = ax or plt.subplots()[1]
+        ax = new_axes(ax)
         ax.plot(self.history["epoch"], self.history["train_loss"], label="training")
         ax.plot(self.history["epoch"], self.history["val_loss"], label="validation")
         ax.axvline(self.best_epoch, color="grey", linestyle=":", label="kept")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from crossattn.errors import InvalidInputError
+from crossattn._validation import check_choice
 from crossattn.model.batch import Batch
 
 
@@ -162,12 +162,7 @@ def resolve_loss(loss: str | Callable[[Tensor, Tensor], Tensor], output_type: st
     suitable = LOSSES[output_type]
     unset = loss is None or (isinstance(loss, str) and not loss)
     name = next(iter(suitable)) if unset else loss
-    if not isinstance(name, str) or name not in suitable:
-        raise InvalidInputError(
-            f"loss for output_type={output_type!r} must be one of {', '.join(suitable)}, "
-            f"got {name!r}"
-        )
-    return suitable[name]
+    return suitable[check_choice(f"loss for output_type={output_type!r}", name, suitable)]
 
 
 def _pair(prediction: Tensor, batch: Batch, output_type: str) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from crossattn.model.batch import Batch
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.runtime import seed_draws
 from crossattn.training.batches import make_batch
+from crossattn.training.checkpoint import under
 from crossattn.training.distributed import DistributedContext
 from crossattn.training.losses import Loss, resolve_loss
 from crossattn.training.run_folder import Progress
@@ -153,14 +154,14 @@ class Trainer:
         if checkpoint is None:
             return
         self.progress, tensors = checkpoint
-        self.model.load_state_dict(_under("model.", tensors))
-        self.best = _under("best.", tensors)
+        self.model.load_state_dict(under("model.", tensors))
+        self.best = under("best.", tensors)
         device = self.train.target.device
         self.train = replace(
-            self.train, **{k: t.to(device) for k, t in _under("batch.", tensors).items()}
+            self.train, **{k: t.to(device) for k, t in under("batch.", tensors).items()}
         )
         optimizer = self.optimizer.state_dict()
-        for name, tensor in _under("optimizer.", tensors).items():
+        for name, tensor in under("optimizer.", tensors).items():
             number, _, field = name.partition(".")
             optimizer["state"].setdefault(int(number), {})[field] = tensor
         self.optimizer.load_state_dict(optimizer)
@@ -179,7 +180,3 @@ class Trainer:
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}

@@ -13,7 +13,7 @@ from scipy.linalg import cho_factor, cho_solve
 from crossattn._validation import check_same_shape
 from crossattn.errors import InvalidInputError
 from crossattn.windows.dataset import CrossAttentionData
-from crossattn.windows.lagged import return_position
+from crossattn.windows.lagged import log_returns
 
 FIT_STEPS, SMALLEST_STEP = 50, 1e-4
 FLOOR = 0.02  # of the variance so far, below which no mean variance is counted
@@ -61,14 +61,27 @@ def above_zero(values: np.ndarray) -> np.ndarray:
     return np.where(values == 0, np.where(np.isfinite(least), least, np.nan), values)
 
 
-def bar_variances(data: CrossAttentionData, order: np.ndarray) -> np.ndarray:
+def known_moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation over the first axis, NaN skipped.
+
+    Where nothing is known the mean is 0, and where nothing varies the deviation is 1.
+    """
+    known = np.isfinite(values)
+    count = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, values, 0.0).sum(axis=0) / count
+    square = np.where(known, values - mean, 0.0) ** 2
+    spread = np.sqrt(square.sum(axis=0) / count)
+    return mean, np.where(spread > 0, spread, 1.0)
+
+
+def bar_variances(data: CrossAttentionData) -> np.ndarray:
     """Return the variance of every bar ``(n_rows, n_assets)``, NaN where missing.
 
     Squared log returns, or what the data's ``volatility_estimator`` makes of each range.
     """
     if data.bar_volatilities is not None:
-        return data.bar_volatilities[:, order] ** 2
-    return np.asarray(data.panel)[:, order, return_position(data)].astype(float) ** 2
+        return data.bar_volatilities**2
+    return log_returns(data) ** 2
 
 
 def mean_variances(squares: np.ndarray, span: float, *, exponential: bool = False) -> np.ndarray:

@@ -8,6 +8,7 @@ from scipy.optimize import lsq_linear
 from sklearn.linear_model import Lasso
 
 from crossattn.attention.content import ContentHeads
+from crossattn.runtime import compiled
 from crossattn.tokens import descent, linear_map, sparse
 from crossattn.tokens.channels import (
     VOLATILITY_HALF_LIFE,
@@ -99,7 +100,7 @@ def test_concave_penalty_leaves_large_coefficients_alone():
 
 
 def test_the_compiled_descent_is_the_readable_one():
-    assert descent.compiled_descent().py_func is descent.coordinate_descent
+    assert compiled(descent.coordinate_descent).py_func is descent.coordinate_descent
 
 
 def test_regressions_find_the_planted_tokens_and_forecast_by_them():
