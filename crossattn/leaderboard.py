@@ -20,6 +20,7 @@ import joblib
 import numpy as np
 import pandas as pd
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from crossattn._io import write_file
 from crossattn._validation import check_choice, check_int
@@ -355,9 +356,7 @@ def _edge_scores(report: LeadLagReport, truth: pd.DataFrame | None) -> dict:
     if planted.any():
         scores["power"] = found.sum() / planted.sum()
     if 0 < planted.sum() < len(planted):
-        ranks = stats.rankdata(-edges["p_value"])
-        below = ranks[planted].sum() - planted.sum() * (planted.sum() + 1) / 2
-        scores["edge_auroc"] = below / (planted.sum() * (~planted).sum())
+        scores["edge_auroc"] = roc_auc_score(planted, -edges["p_value"])
     return scores
 
 

@@ -66,7 +66,7 @@ def check_mask(mask: Tensor | None, name: str = "mask") -> None:
 def check_asset_numbers(
     name: str, assets: Tensor | None, x: Tensor, n_assets: int | None
 ) -> Tensor | None:
-    """Return the asset of each token of x (B, T, n, D), (B|1, n); None (asset i at i) stays None."""
+    """Return the asset of each token of x (B, T, n, D), (B|1, n); None (asset i at i) stays."""
     batch, n = len(x), x.shape[2]
     if assets is None:
         if n_assets is not None and n > n_assets:

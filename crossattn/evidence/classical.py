@@ -64,15 +64,8 @@ def lagged_correlation(
         t[i, i] = 0.0
     best = np.abs(t).argmax(axis=2)
     p = 2 * stats.norm.sf(np.abs(t).max(axis=2)) * (n_lags if robust else 1)
-    return make_report(
-        tuple(data.symbols),
-        lag=best + 1,
-        effect=np.take_along_axis(correlation, best[..., None], 2)[..., 0],
-        p_value=np.minimum(p, 1.0),
-        alpha=alpha,
-        method="lagged correlation, " + ("robust errors" if robust else "textbook errors"),
-        n_windows=n,
-    )
+    method = "lagged correlation, " + ("robust errors" if robust else "textbook errors")
+    return _report(data, best, _at(correlation, best), p, alpha, method)
 
 
 def granger(
@@ -122,15 +115,8 @@ def granger(
             best[i, j] = np.abs(fit.t[block]).argmax()
             at = block[best[i, j]]
             effect[i, j] = fit.slope[at] * x[:, at].std() / y.std()
-    return make_report(
-        tuple(data.symbols),
-        lag=best + 1,
-        effect=effect,
-        p_value=p,
-        alpha=alpha,
-        method="Granger test in a VAR, " + ("robust errors" if robust else "textbook errors"),
-        n_windows=n,
-    )
+    method = "Granger test in a VAR, " + ("robust errors" if robust else "textbook errors")
+    return _report(data, best, effect, p, alpha, method)
 
 
 def pcmci(data: CrossAttentionData, *, max_lag: int = 7, alpha: float = 0.05) -> LeadLagReport:
@@ -175,16 +161,9 @@ def pcmci(data: CrossAttentionData, *, max_lag: int = 7, alpha: float = 0.05) ->
     found = search.run_pcmci(tau_min=1, tau_max=n_lags, pc_alpha=0.2)
     p = found["p_matrix"][:, :, 1:].transpose(1, 0, 2)  # (follower, leader, lag)
     best = p.argmin(axis=2)
-    effect = found["val_matrix"][:, :, 1:].transpose(1, 0, 2)
-    return make_report(
-        tuple(data.symbols),
-        lag=best + 1,
-        effect=np.take_along_axis(effect, best[..., None], 2)[..., 0],
-        p_value=np.minimum(n_lags * p.min(axis=2), 1.0),
-        alpha=alpha,
-        method="PCMCI, robust partial correlation",
-        n_windows=len(data),
-    )
+    effect = _at(found["val_matrix"][:, :, 1:].transpose(1, 0, 2), best)
+    method = "PCMCI, robust partial correlation"
+    return _report(data, best, effect, n_lags * p.min(axis=2), alpha, method)
 
 
 def hayashi_yoshida(
@@ -311,6 +290,23 @@ def _shifted_covariance(
 def _lags_and_target(data: CrossAttentionData, max_lag: int) -> tuple[np.ndarray, np.ndarray]:
     check_int("max_lag", max_lag, at_least=0)
     return lagged_log_returns(data, max_lag + 1), np.asarray(data.y, float)
+
+
+def _at(values: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Values (follower, leader, lag) at the best lag of each pair."""
+    return np.take_along_axis(values, best[..., None], 2)[..., 0]
+
+
+def _report(data, best, effect, p_value, alpha: float, method: str) -> LeadLagReport:
+    return make_report(
+        tuple(data.symbols),
+        lag=best + 1,
+        effect=effect,
+        p_value=np.minimum(p_value, 1.0),
+        alpha=alpha,
+        method=method,
+        n_windows=len(data),
+    )
 
 
 def _standard(values: np.ndarray) -> np.ndarray:

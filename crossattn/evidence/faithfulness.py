@@ -133,8 +133,10 @@ def audit_faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Fai
         for test, effect in observed.items()
         for name, claimed in {"attention": attention, "influence": influence}.items()
     ]
-    if network:
-        rows.append(("uniform attention", "attention", uniform_cost(model, data), RELIANCE))
+    if network:  # share of the forecast's variance that is lost with even attention
+        even = forecasts_of(with_uniform_attention(model), data)
+        cost = 1.0 - max(correlation(forecasts_of(model, data), even), 0.0) ** 2
+        rows.append(("uniform attention", "attention", cost, RELIANCE))
     tests = pd.DataFrame(rows, columns=["test", "map", "statistic", "threshold"])
     explains = tests["statistic"] >= tests["threshold"]
     tests["verdict"] = np.where(explains, "explains", "does not explain")
@@ -224,13 +226,6 @@ def with_uniform_attention(model: CrossAttentionMultiAsset) -> CrossAttentionMul
             if name.endswith(SCORE_PARAMETERS):
                 parameter.zero_()  # every softmax is even; values, gains and heads stay
     return uniform
-
-
-def uniform_cost(model, data: CrossAttentionData) -> float:
-    """Share of the forecast's variance that is lost with uniform attention."""
-    base = forecasts_of(model, data)
-    even = forecasts_of(with_uniform_attention(model), data)
-    return 1.0 - max(correlation(base.ravel(), even.ravel()), 0.0) ** 2
 
 
 def frozen_attention(

@@ -1,7 +1,7 @@
 """Options of a simulated market, and the builder that draws what all scenarios share."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from typing import Self
 
@@ -39,7 +39,6 @@ _SCENARIO_DEFAULTS = {
     "crisis": {"regime_durations": (1500, 300), "regime_volatility": 2.5},
     "delays": {"min_lag": 9, "max_lag": 24},
 }
-_REQUIRED = ("scenario", "n_assets", "n_steps", "predictability", "seed")
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,10 @@ class MarketOptions:
 
     def __post_init__(self) -> None:
         least = {"n_assets": 2, "n_steps": 2, "seed": 0, "n_sectors": 0}
-        for name in (*least, "min_lag", "max_lag", "leaders_per_follower"):
+        others = "min_lag", "max_lag", "leaders_per_follower", "mover_window", "active_hours"
+        for name in (*least, *others):
             value = check_int(name, getattr(self, name), at_least=least.get(name, 1))
             object.__setattr__(self, name, value)
-        for name in ("mover_window", "active_hours"):
-            object.__setattr__(self, name, check_int(name, getattr(self, name)))
         check_float("predictability", self.predictability, above=0, at_most=MAX_PREDICTABILITY)
         check_float("correlation", self.correlation, at_least=0, at_most=0.9)
         check_float("crisis_correlation", self.crisis_correlation, at_least=0, at_most=0.9)
@@ -116,17 +114,9 @@ class MarketOptions:
         self.opens()
 
     @classmethod
-    def from_request(
-        cls,
-        scenario: str,
-        n_assets: int,
-        n_steps: int,
-        predictability: float,
-        seed: int,
-        options: dict,
-    ) -> Self:
+    def of(cls, scenario: str, n_assets: int, /, *others, **options) -> Self:
         """Fill in the scenario's own defaults and reject unknown options."""
-        known = [f.name for f in fields(cls) if f.name not in _REQUIRED]
+        known = [f.name for f in fields(cls) if f.default is not MISSING]
         unknown = sorted(set(options) - set(known))
         if unknown:
             raise InvalidInputError(
@@ -135,7 +125,7 @@ class MarketOptions:
         defaults = dict(_SCENARIO_DEFAULTS.get(scenario, {}))
         if isinstance(n_assets, int | np.integer) and n_assets == 2:
             defaults["leaders_per_follower"] = 1
-        return cls(scenario, n_assets, n_steps, predictability, seed, **{**defaults, **options})
+        return cls(scenario, n_assets, *others, **{**defaults, **options})
 
     @cached_property
     def groups(self) -> Groups:

@@ -222,7 +222,7 @@ def simulate_market(
     True
     """
     check_choice("scenario", scenario, SCENARIOS)
-    checked = MarketOptions.from_request(scenario, n_assets, n_steps, predictability, seed, options)
+    checked = MarketOptions.of(scenario, n_assets, n_steps, predictability, seed, **options)
     return _publish(checked, SCENARIOS[scenario](checked))
 
 

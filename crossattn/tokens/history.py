@@ -7,7 +7,7 @@ less than the rows from there on is therefore read as if it had been there in ti
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -370,15 +370,10 @@ class History:
 
 def rows_from(data: CrossAttentionData, first: int) -> PanelRows:
     """Return the rows behind some windows from one row on."""
-    return PanelRows(
-        data.panel[first:],
-        data.closes[first:],
-        data.next_returns[first:],
-        data.clock[first:],
-        None if data.exogenous is None else data.exogenous[first:],
-        data.symbols,
-        data.features,
-    )
+    kept = {field.name: getattr(data, field.name) for field in fields(PanelRows)}
+    by_row = kept.keys() - {"symbols", "features"}
+    cut = {name: kept[name][first:] for name in by_row if kept[name] is not None}
+    return PanelRows(**(kept | cut))
 
 
 def spacing_of(clock: pd.DatetimeIndex, closes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import torch
 from scipy.sparse import csr_array
 
 from crossattn.attention.content import ContentHeads
-from crossattn.errors import CrossAttentionError, DamagedFileError
+from crossattn.errors import DamagedFileError
 from crossattn.tokens.channels import Tokenizer
 from crossattn.tokens.content import ContentPart
 from crossattn.tokens.history import UNIT, History
@@ -24,6 +24,7 @@ from crossattn.tokens.volatility import Calendar, VolatilityTokenizer
 from crossattn.training.checkpoint import (
     CONFIG_FILE,
     MODEL_FILE,
+    must_fit,
     read_checksummed_json,
     read_tensors,
     under,
@@ -116,13 +117,10 @@ def load_forecaster(cls, directory: Path):
     arrays = {}
     if state:
         arrays = {k: t.numpy() for k, t in read_tensors(directory / STATE_FILE, state).items()}
-    try:
+    with must_fit(f"{directory} holds no forecaster that fits"):
         forecaster = _assembled(cls, content, tensors)
         forecaster.state_ = _history_from_arrays(forecaster, arrays) if arrays else None
-        return forecaster
-    except (CrossAttentionError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DamagedFileError(f"{directory} holds no forecaster that fits: {reason}") from None
+    return forecaster
 
 
 def _assembled(cls, content: dict, tensors: dict[str, torch.Tensor]):

@@ -5,9 +5,10 @@ mean, and their digest). Nothing is parsed before its digest fits, and no tensor
 configuration and file agree on every name and shape.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,18 @@ def under(prefix: str, tensors: Mapping) -> dict:
     return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 
+@contextlib.contextmanager
+def must_fit(otherwise: str) -> Iterator[None]:
+    """Raise a DamagedFileError, with the reason, where what was read does not fit together."""
+    try:
+        yield
+    except DamagedFileError:
+        raise
+    except (CrossAttentionError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DamagedFileError(f"{otherwise}: {reason}") from None
+
+
 def save_models(models: Sequence[CrossAttentionMultiAsset], directory: str | Path, **extra) -> None:
     """Write the members of one forecast, and JSON values ``extra`` about it, to a folder."""
     directory = check_path("directory", directory)
@@ -128,17 +141,12 @@ def load_models(directory: str | Path) -> tuple[list[CrossAttentionMultiAsset], 
             f"{directory / CONFIG_FILE} has format {content.get('format')!r}; "
             f"this version reads format {FORMAT}"
         )
-    try:
+    with must_fit(f"{directory} holds no model that fits"):
         tensors = read_tensors(directory / MODEL_FILE, content["model_sha256"])
         models = [
             _assembled(ModelConfig.from_dict(values), tensors, f"{number}.", content)
             for number, values in enumerate(content["models"])
         ]
-    except DamagedFileError:
-        raise
-    except (CrossAttentionError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DamagedFileError(f"{directory} holds no model that fits: {reason}") from None
     if not models or len(tensors) != sum(len(model.state_dict()) for model in models):
         raise DamagedFileError(f"{directory}: {MODEL_FILE} and {CONFIG_FILE} do not fit together")
     return models, content
