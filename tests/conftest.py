@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
 import warnings
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossattn.errors import CrossAttentionError
+from crossattn.errors import CrossAttentionError, InvalidInputError
 
 # Processes started in the background may ignore SIGINT and pass that on to their children; the
 # tests of Ctrl-C need the default handler.
@@ -64,12 +65,18 @@ def ragged_frames():
 def refuse():
     """Give a check: a call raises one of our errors, in one line, with these words."""
 
-    def check(call, words: str) -> None:
+    def check(call, words: str, kind: type = CrossAttentionError) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            with pytest.raises(CrossAttentionError, match=words) as caught:
+            with pytest.raises(kind, match=words) as caught:
                 call()
         assert len(str(caught.value).splitlines()) == 1
         assert type(caught.value).__module__ == "crossattn.errors"
 
     return check
+
+
+@pytest.fixture
+def refuse_input(refuse):
+    """Give a check: a call raises an InvalidInputError, in one line, with these words."""
+    return functools.partial(refuse, kind=InvalidInputError)

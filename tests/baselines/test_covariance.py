@@ -15,7 +15,6 @@ from crossattn.baselines import (
     ExponentialVolatility,
     WindowCovariance,
 )
-from crossattn.errors import InvalidInputError
 from crossattn.windows.covariance import covariance_loss, positive_definite, realised_covariance
 
 MAKERS = {
@@ -68,7 +67,7 @@ def test_realised_covariance_is_a_sum_of_products_over_the_horizon():
     assert np.isnan(realised).any()
 
 
-def test_gaussian_loss_is_that_of_scipy_and_leaves_unknown_assets_out():
+def test_gaussian_loss_is_that_of_scipy_and_leaves_unknown_assets_out(refuse_input):
     from scipy.stats import multivariate_normal
 
     rng = np.random.default_rng(1)
@@ -82,8 +81,7 @@ def test_gaussian_loss_is_that_of_scipy_and_leaves_unknown_assets_out():
     kept = np.ix_([0, 2], [0, 2])
     alone = covariance_loss([forecast[kept]], [realised[kept]])
     assert covariance_loss([forecast], [realised])[0] == pytest.approx(alone[0])
-    with pytest.raises(InvalidInputError, match="positive definite"):
-        covariance_loss([-forecast[kept]], [realised[kept]])
+    refuse_input(lambda: covariance_loss([-forecast[kept]], [realised[kept]]), "positive definite")
 
 
 def test_forecasts_are_positive_definite_and_beat_a_constant_diagonal(fitted, parts):
@@ -235,15 +233,12 @@ class Negative:
         (lambda: WindowCovariance("ledoit"), "estimator must have"),
     ],
 )
-def test_wrong_settings_are_named(make, message, parts):
-    with pytest.raises(InvalidInputError, match=message):
-        make().fit(parts[0]).predict(parts[2])
+def test_wrong_settings_are_named(make, message, parts, refuse_input):
+    refuse_input(lambda: make().fit(parts[0]).predict(parts[2]), message)
 
 
-def test_windows_without_closes_and_too_few_windows_are_refused(parts):
-    with pytest.raises(InvalidInputError, match="50 windows"):
-        CovarianceForecaster().fit(parts[0][:20])
+def test_windows_without_closes_and_too_few_windows_are_refused(parts, refuse_input):
+    refuse_input(lambda: CovarianceForecaster().fit(parts[0][:20]), "50 windows")
     returns = np.random.default_rng(5).normal(size=(60, 2, 24, 1)) / 100
     data = type(parts[0]).from_arrays(returns, returns[:, :, -1, 0], features=["log_return"])
-    with pytest.raises(InvalidInputError, match="made from bars"):
-        realised_covariance(data)
+    refuse_input(lambda: realised_covariance(data), "made from bars")

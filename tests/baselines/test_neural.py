@@ -16,7 +16,6 @@ from crossattn.baselines.neural import (
     SingleAssetLSTM,
     VariateTokenTransformer,
 )
-from crossattn.errors import InvalidInputError
 
 CROSS = [MultiAssetRNN, VariateTokenTransformer, Crossformer, MarketGatedTransformer]
 ALONE = [SingleAssetLSTM, DLinear, PatchTST]
@@ -102,6 +101,5 @@ def test_attention_of_the_variate_transformer_sums_to_one(data):
     np.testing.assert_allclose(maps.sum(axis=2), 1.0, atol=1e-5)
 
 
-def test_refuses_a_width_of_zero(data):
-    with pytest.raises(InvalidInputError, match="width"):
-        DLinear(width=0).fit(data)
+def test_refuses_a_width_of_zero(data, refuse_input):
+    refuse_input(lambda: DLinear(width=0).fit(data), "width")

@@ -91,17 +91,13 @@ def test_the_error_covers_on_overlapping_noise():
     assert np.mean(missed) <= 0.2  # slow forecasts and few rows: t is a little too large
 
 
-def test_refuses_by_name(study):
+def test_refuses_by_name(study, refuse_input):
     forecast, data, report = study
     assert "rank IC +" in repr(report) and "bp" in report._repr_html_()
     assert len(report.plot().patches) == 3
-    with pytest.raises(InvalidInputError, match="forecast must have the shape"):
-        analyze_cross_section(forecast[:-1], data)
-    with pytest.raises(InvalidInputError, match="n_quantiles"):
-        analyze_cross_section(forecast, data, n_quantiles=1)
+    refuse_input(lambda: analyze_cross_section(forecast[:-1], data), "forecast must have the shape")
+    refuse_input(lambda: analyze_cross_section(forecast, data, n_quantiles=1), "n_quantiles")
     with pytest.raises(InvalidInputError, match="no window has 4000 bars"):
         analyze_cross_section(forecast, data, horizons=[4000])
-    with pytest.raises(InvalidInputError, match="forecasts differ"):
-        analyze_cross_section(0 * forecast, data)
-    with pytest.raises(InvalidInputError, match="data must be"):
-        analyze_cross_section(forecast, forecast)
+    refuse_input(lambda: analyze_cross_section(0 * forecast, data), "forecasts differ")
+    refuse_input(lambda: analyze_cross_section(forecast, forecast), "data must be")

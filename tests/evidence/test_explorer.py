@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossattn.errors import InvalidInputError
 from crossattn.evidence.explorer import explore_attention
 from crossattn.evidence.maps import AttentionMaps
 
@@ -83,13 +82,11 @@ def test_the_same_maps_give_the_same_page_and_missing_attention_is_none():
     assert codes[:12] == bytes(12)
 
 
-def test_nothing_and_too_much_are_refused():
-    with pytest.raises(InvalidInputError, match="at least one window"):
-        explore_attention(some_maps(n=0))
+def test_nothing_and_too_much_are_refused(refuse_input):
+    refuse_input(lambda: explore_attention(some_maps(n=0)), "at least one window")
     values = np.zeros((1, 1, 500, 500, 1))
     wide = AttentionMaps(values, tuple(map(str, range(500))), pd.RangeIndex(1))
-    with pytest.raises(InvalidInputError, match="500 assets"):
-        explore_attention(wide)
+    refuse_input(lambda: explore_attention(wide), "500 assets")
 
 
 PROBE = """

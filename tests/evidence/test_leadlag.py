@@ -216,18 +216,15 @@ def test_a_subset_of_symbols_keeps_the_others_as_controls(planted, lasso, report
         assert row.p_value == whole[row.leader, row.follower]
 
 
-def test_refusals(planted, lasso):
+def test_refusals(planted, lasso, refuse_input):
     test = planted[3]
-    with pytest.raises(InvalidInputError, match="alpha"):
-        analyze_lead_lag_relationships(lasso, test, alpha=1.5)
-    with pytest.raises(InvalidInputError, match="symbols"):
-        analyze_lead_lag_relationships(lasso, test, ["X", "Y"])
+    refuse_input(lambda: analyze_lead_lag_relationships(lasso, test, alpha=1.5), "alpha")
+    refuse_input(lambda: analyze_lead_lag_relationships(lasso, test, ["X", "Y"]), "symbols")
     with pytest.raises(InvalidInputError, match="CrossAttentionData"):
         analyze_lead_lag_relationships(lasso, np.zeros((3, 5, 9, 1)))
     with pytest.raises(InvalidInputError, match="knows"):
         analyze_lead_lag_relationships(lasso, test.select(symbols=test.symbols[:4]))
-    with pytest.raises(InvalidInputError, match="predict or contribute"):
-        analyze_lead_lag_relationships(object(), test)
+    refuse_input(lambda: analyze_lead_lag_relationships(object(), test), "predict or contribute")
 
 
 def test_report_draws_escapes_and_makes_a_graph(planted, report):

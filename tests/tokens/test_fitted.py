@@ -218,7 +218,7 @@ def test_wrong_use_is_refused_by_name(fitted):
             method(test.select(symbols=test.symbols[:2]))
 
 
-def test_a_second_fit_forgets_the_first():
+def test_a_second_fit_forgets_the_first(refuse_input):
     """Other symbols, more of them, and another spacing: as if the object were new."""
     _, (train, val, test) = windows(n_assets=3, n_steps=900)
     forecaster = CrossAttentionForecaster(**QUICK).fit(train, val)
@@ -228,8 +228,7 @@ def test_a_second_fit_forgets_the_first():
     np.testing.assert_array_equal(
         forecaster.fit(*other[:2]).predict(other[2]), new.predict(other[2])
     )
-    with pytest.raises(InvalidInputError, match="symbols"):
-        forecaster.predict(test)
+    refuse_input(lambda: forecaster.predict(test), "symbols")
 
 
 def test_a_duration_is_forecast_where_hours_differ(tmp_path):

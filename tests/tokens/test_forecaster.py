@@ -61,14 +61,13 @@ def test_leaders_are_other_assets_and_minus_one_where_none_is_known(planted):
         forecaster.score(dark[:1])
 
 
-def test_returns_are_needed_and_enough(planted):
+def test_returns_are_needed_and_enough(planted, refuse_input):
     _, train, val, test, _ = planted
     alone = [part.select(features=("log_return",)) for part in (train, val, test)]
     forecaster = CrossAttentionForecaster(**SMALL).fit(*alone[:2])
     assert forecaster.score(alone[2]) > 0.02
     without = [part.select(features=("range",)) for part in (train, val)]
-    with pytest.raises(InvalidInputError, match="log_return"):
-        CrossAttentionForecaster(**SMALL).fit(*without)
+    refuse_input(lambda: CrossAttentionForecaster(**SMALL).fit(*without), "log_return")
 
 
 def test_validation_is_held_out_where_none_is_given(planted):
@@ -94,9 +93,8 @@ def test_validation_is_held_out_where_none_is_given(planted):
         ({"content": "no"}, "content must be True or False, got 'no'"),
     ],
 )
-def test_wrong_parameters_are_named_by_fit(planted, options, word):
-    with pytest.raises(InvalidInputError, match=word):
-        CrossAttentionForecaster(**options).fit(*planted[1:3])
+def test_wrong_parameters_are_named_by_fit(planted, options, word, refuse_input):
+    refuse_input(lambda: CrossAttentionForecaster(**options).fit(*planted[1:3]), word)
 
 
 def test_it_follows_scikit_learn(planted):

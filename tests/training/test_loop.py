@@ -187,33 +187,31 @@ def test_callbacks_see_every_step_and_epoch_and_may_end_training(parts):
     assert result.stopped_early and len(result.history) == 2
 
 
-def test_training_and_prediction_leave_the_model_on_its_device_and_gradients_on(parts):
+def test_training_and_prediction_leave_the_model_on_its_device_and_gradients_on(
+    parts, refuse_input
+):
     model = train(parts).model
     for _ in attention_batches(model, parts[2], batch_size=64):
         assert torch.is_grad_enabled()
-    with pytest.raises(InvalidInputError, match="x is on meta"):
-        model(torch.zeros(1, 4, 16, 7, device="meta"))
+    refuse_input(lambda: model(torch.zeros(1, 4, 16, 7, device="meta")), "x is on meta")
     assert next(model.parameters()).device == torch.device("cpu")
 
 
 @pytest.mark.parametrize("horizon", [1, 4])
-def test_a_state_dict_brings_equal_forecasts(market, horizon):
+def test_a_state_dict_brings_equal_forecasts(market, horizon, refuse_input):
     data = prepare_cross_attention_data(market.frames, lookback=16, horizon=horizon)
     parts = data.split(train=0.6, val=0.2)
     net = train(parts, epochs=1).model
     new = make(data, seed=9)
     new.load_state_dict(net.state_dict())
     np.testing.assert_array_equal(predict(new, parts[2]), predict(net, parts[2]))
-    with pytest.raises(InvalidInputError, match="horizon"):
-        predict(new, dataclasses.replace(parts[2], horizon=2))
+    refuse_input(lambda: predict(new, dataclasses.replace(parts[2], horizon=2)), "horizon")
 
 
-def test_other_data_is_refused(parts, data):
+def test_other_data_is_refused(parts, data, refuse_input):
     model = train(parts).model
-    with pytest.raises(InvalidInputError, match="symbols"):
-        predict(model, data.select(data.symbols[:3]))
-    with pytest.raises(InvalidInputError, match="feature"):
-        predict(model, data.select(features=data.features[:3]))
+    refuse_input(lambda: predict(model, data.select(data.symbols[:3])), "symbols")
+    refuse_input(lambda: predict(model, data.select(features=data.features[:3])), "feature")
     for name in ("lookback", "horizon"):
         with pytest.raises(InvalidInputError, match=name):
             predict(model, dataclasses.replace(data, **{name: 9}))
@@ -238,24 +236,21 @@ def test_unknown_targets_are_skipped(parts):
     assert loss == pytest.approx(np.nanmean(error**2), rel=1e-5)
 
 
-def test_nothing_known_is_an_error_and_constant_prices_are_not(parts):
+def test_nothing_known_is_an_error_and_constant_prices_are_not(parts, refuse_input):
     nothing = dataclasses.replace(parts[0], targets=np.full_like(parts[0].targets, np.nan))
-    with pytest.raises(InvalidInputError, match="no known target"):
-        train((nothing, *parts[1:]))
+    refuse_input(lambda: train((nothing, *parts[1:])), "no known target")
     blind = dataclasses.replace(parts[1], targets=np.full_like(parts[0].targets, np.nan))
     flat_panel, zero = np.zeros_like(parts[0].panel), np.zeros_like(parts[0].targets)
     flat = [
         dataclasses.replace(p, panel=flat_panel, targets=zero, next_returns=zero) for p in parts
     ]
     assert np.abs(predict(train(flat).model, flat[2])).max() == 0.0
-    with pytest.raises(InvalidInputError, match="val_data has no known target"):
-        train((parts[0], blind))
+    refuse_input(lambda: train((parts[0], blind)), "val_data has no known target")
 
 
-def test_one_window_trains_and_none_is_refused(parts):
+def test_one_window_trains_and_none_is_refused(parts, refuse_input):
     assert len(train((parts[0][:1], parts[1])).history) == 3
-    with pytest.raises(InvalidInputError, match="val_data has no window"):
-        train((parts[0], parts[1][:0]))
+    refuse_input(lambda: train((parts[0], parts[1][:0])), "val_data has no window")
 
 
 @pytest.mark.parametrize(
@@ -274,28 +269,22 @@ def test_one_window_trains_and_none_is_refused(parts):
         ({"tensorboard": True}, "run_dir"),
     ],
 )
-def test_wrong_arguments_are_named(parts, options, word):
-    with pytest.raises(InvalidInputError, match=word):
-        train(parts, **options)
+def test_wrong_arguments_are_named(parts, options, word, refuse_input):
+    refuse_input(lambda: train(parts, **options), word)
 
 
 @pytest.mark.parametrize("wrong", [None, 3, "run", np.ones(3)])
-def test_what_is_no_model_is_refused(parts, wrong):
-    with pytest.raises(InvalidInputError, match="model must be a CrossAttentionMultiAsset, got"):
-        predict(wrong, parts[2])
+def test_what_is_no_model_is_refused(parts, wrong, refuse_input):
+    refuse_input(lambda: predict(wrong, parts[2]), "model must be a CrossAttentionMultiAsset, got")
     with pytest.raises(InvalidInputError, match="model must be a CrossAttentionMultiAsset, got"):
         train_cross_attention_model(wrong, *parts[:2])
 
 
-def test_data_that_does_not_fit_the_model_is_refused(parts, data):
-    with pytest.raises(InvalidInputError, match="max_lag"):
-        train(parts, model=make(data, max_lag=16))
-    with pytest.raises(InvalidInputError, match="assets"):
-        train(parts, model=CrossAttentionMultiAsset(5, 7))
-    with pytest.raises(InvalidInputError, match="train_data"):
-        train((3, 4), model=make(data))
-    with pytest.raises(InvalidInputError, match="horizon"):
-        train((parts[0], dataclasses.replace(parts[1], horizon=2)))
+def test_data_that_does_not_fit_the_model_is_refused(parts, data, refuse_input):
+    refuse_input(lambda: train(parts, model=make(data, max_lag=16)), "max_lag")
+    refuse_input(lambda: train(parts, model=CrossAttentionMultiAsset(5, 7)), "assets")
+    refuse_input(lambda: train((3, 4), model=make(data)), "train_data")
+    refuse_input(lambda: train((parts[0], dataclasses.replace(parts[1], horizon=2))), "horizon")
 
 
 def test_a_model_made_without_names_takes_those_of_the_data(parts):

@@ -129,20 +129,17 @@ def test_resume_starts_where_there_is_nothing(parts, whole, tmp_path):
     assert files_of(tmp_path / "new" / "run") == files_of(whole[1])
 
 
-def test_an_existing_run_is_refused_without_resume(parts, whole, tmp_path):
-    with pytest.raises(InvalidInputError, match="holds a run"):
-        train(parts, whole[1], batch_size=64)
+def test_an_existing_run_is_refused_without_resume(parts, whole, tmp_path, refuse_input):
+    refuse_input(lambda: train(parts, whole[1], batch_size=64), "holds a run")
     (tmp_path / "file").write_text("")
-    with pytest.raises(InvalidInputError, match="must be a folder"):
-        train(parts, tmp_path / "file")
+    refuse_input(lambda: train(parts, tmp_path / "file"), "must be a folder")
 
 
 @pytest.mark.parametrize(
     ("options", "word"), [({"seed": 1}, "seed"), ({"lr": 0.2}, "recipe"), ({"epochs": 4}, "recipe")]
 )
-def test_another_run_is_not_continued(parts, whole, options, word):
-    with pytest.raises(InvalidInputError, match=word):
-        train(parts, whole[1], batch_size=64, resume=True, **options)
+def test_another_run_is_not_continued(parts, whole, options, word, refuse_input):
+    refuse_input(lambda: train(parts, whole[1], batch_size=64, resume=True, **options), word)
     with pytest.raises(InvalidInputError, match="data"):
         train((parts[0][5:], *parts[1:]), whole[1], batch_size=64, resume=True)
 
