@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from crossattn.cli import main
-from crossattn.errors import InvalidInputError
 from crossattn.evidence.leadlag import make_report
 from crossattn.leaderboard import (
     MODELS,
@@ -100,8 +99,8 @@ def test_an_interrupted_benchmark_goes_on_where_it_stopped(tmp_path, refuse_inpu
     refuse_input(lambda: lead_lag_bench(["zero"], ["static"], 1, out=tmp_path), "another protocol")
     refuse_input(lambda: read_results(tmp_path), "no results file")
     (tmp_path / "results" / "zero.json").write_text('{"rows": 1')
-    with pytest.raises(InvalidInputError, match="no results file"):
-        lead_lag_bench(["zero"], ["static"], 1, out=tmp_path, protocol=SMALL)
+    again = {"out": tmp_path, "protocol": SMALL}
+    refuse_input(lambda: lead_lag_bench(["zero"], ["static"], 1, **again), "no results file")
 
 
 def test_side_by_side_gives_the_same_scores():
@@ -125,9 +124,9 @@ def test_side_by_side_gives_the_same_scores():
         ({"seeds": [-1]}, "-1"),
     ],
 )
-def test_refusals(arguments, message):
-    with pytest.raises(InvalidInputError, match=message):
-        lead_lag_bench(**({"models": ["zero"], "scenarios": ["static"]} | arguments))
+def test_refusals(arguments, message, refuse_input):
+    arguments = {"models": ["zero"], "scenarios": ["static"]} | arguments
+    refuse_input(lambda: lead_lag_bench(**arguments), message)
 
 
 def test_command(tmp_path, capsys):

@@ -19,7 +19,7 @@ class TwoGraphDetector:
     """Learn two lead-lag graphs from unlabelled bars, and filter which one is active.
 
     A regime may change nothing but *who leads whom*. The likelihood of two fitted graphs still
-    tells them apart (a Markov-switching vector autoregression, fitted by EM).
+    distinguishes them (a Markov-switching vector autoregression, fitted by EM).
 
     Parameters
     ----------

@@ -65,7 +65,7 @@ def lagged_correlation(
     best = np.abs(t).argmax(axis=2)
     p = 2 * stats.norm.sf(np.abs(t).max(axis=2)) * (n_lags if robust else 1)
     method = "lagged correlation, " + ("robust errors" if robust else "textbook errors")
-    return _report(data, best, _at(correlation, best), p, alpha, method)
+    return _report(data.symbols, len(data), best, _at(correlation, best), p, alpha, method)
 
 
 def granger(
@@ -116,7 +116,7 @@ def granger(
             at = block[best[i, j]]
             effect[i, j] = fit.slope[at] * x[:, at].std() / y.std()
     method = "Granger test in a VAR, " + ("robust errors" if robust else "textbook errors")
-    return _report(data, best, effect, p, alpha, method)
+    return _report(data.symbols, len(data), best, effect, p, alpha, method)
 
 
 def pcmci(data: CrossAttentionData, *, max_lag: int = 7, alpha: float = 0.05) -> LeadLagReport:
@@ -163,7 +163,7 @@ def pcmci(data: CrossAttentionData, *, max_lag: int = 7, alpha: float = 0.05) ->
     best = p.argmin(axis=2)
     effect = _at(found["val_matrix"][:, :, 1:].transpose(1, 0, 2), best)
     method = "PCMCI, robust partial correlation"
-    return _report(data, best, effect, n_lags * p.min(axis=2), alpha, method)
+    return _report(data.symbols, len(data), best, effect, n_lags * p.min(axis=2), alpha, method)
 
 
 def hayashi_yoshida(
@@ -240,17 +240,10 @@ def hayashi_yoshida(
         excess, level = _shifted_covariance(quotes[symbols[j]], quotes[symbols[i]], shifts, edges)
         t = np.array([robust_mean_t(block, 2) for block in excess])
         best[i, j] = np.abs(t).argmax()
-        p[i, j] = min(1.0, n_lags * 2 * stats.t.sf(np.abs(t).max(), n_blocks - 1))
+        p[i, j] = n_lags * 2 * stats.t.sf(np.abs(t).max(), n_blocks - 1)
         effect[i, j] = excess[best[i, j]].sum() / level if level > 0 else 0.0
-    return make_report(
-        symbols,
-        lag=best + 1,
-        effect=effect,
-        p_value=p,
-        alpha=alpha,
-        method="Hayashi-Yoshida covariance at shifts, net of simultaneous overlap",
-        n_windows=n_blocks,
-    )
+    method = "Hayashi-Yoshida covariance at shifts, net of simultaneous overlap"
+    return _report(symbols, n_blocks, best, effect, p, alpha, method)
 
 
 def _shifted_covariance(
@@ -297,15 +290,15 @@ def _at(values: np.ndarray, best: np.ndarray) -> np.ndarray:
     return np.take_along_axis(values, best[..., None], 2)[..., 0]
 
 
-def _report(data, best, effect, p_value, alpha: float, method: str) -> LeadLagReport:
+def _report(symbols, n_windows: int, best, effect, p_value, alpha, method) -> LeadLagReport:
     return make_report(
-        tuple(data.symbols),
+        tuple(symbols),
         lag=best + 1,
         effect=effect,
         p_value=np.minimum(p_value, 1.0),
         alpha=alpha,
         method=method,
-        n_windows=len(data),
+        n_windows=n_windows,
     )
 
 

@@ -1,6 +1,6 @@
 """Regime detectors: volatility, correlation and lead-lag graph of a market, as known at each bar.
 
-Every score uses nothing later than its date, except where the name says ``hindsight``.
+A score uses nothing later than its date; only functions named ``hindsight`` use the future.
 
 Built in chapter: Regimes and walk-forward.
 """

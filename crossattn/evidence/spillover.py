@@ -3,8 +3,6 @@
 Built in chapter: Forecasting risk.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -62,39 +60,40 @@ def spillover_scores(
     for k, follower in enumerate(measured.symbols):
         i = data.symbols.index(follower)
         known = np.isfinite(forecast[:, i]) & np.isfinite(realised[:, i])
-        others = np.delete(np.arange(len(data.symbols)), i)
-        controls = [np.ones((known.sum(), 1)), logs[known, i]]
-        if len(others) >= FEWEST_OTHERS:
-            controls.append(logs[known][:, others].mean(axis=1))
         row = _scores(
             (realised[known, i] / forecast[known, i]) ** 2,
             measured.total[known, k].astype(float),
-            np.concatenate(controls, axis=1),
+            logs[known],
+            variances[known] / forecast[known, i, None, None] ** 2,
+            i,
             data.horizon,
-            _Assets(logs[known], variances[known] / forecast[known, i, None, None] ** 2, i),
         )
         row["effect"] = measured.response[k] * row["slope"]
         rows.append(row | {"lag": measured.lag[k], "channel": measured.channel[k]})
     return measured.sources, pd.DataFrame(rows)
 
 
-class _Assets(NamedTuple):
-    """Variances of all assets, from which a spillover to a follower must be told apart."""
-
-    logs: np.ndarray  # (n, n_assets, K): exponential log variances
-    #: (n, n_assets, K + L): these and the newest squared returns, over the forecast variance
-    variances: np.ndarray
-    follower: int
-
-
 def _scores(
     ratio: np.ndarray,
     parts: np.ndarray,
-    controls: np.ndarray,
+    logs: np.ndarray,
+    variances: np.ndarray,
+    follower: int,
     horizon: int,
-    assets: _Assets | None = None,
 ) -> dict[str, np.ndarray]:
-    """Score test of each column of ``parts``, contributions to log volatility."""
+    """Score test of each column of ``parts``, contributions to a follower's log volatility.
+
+    ``logs`` (n, n_assets, K) are exponential log variances; ``variances`` (n, n_assets, K + L) are
+    these and the newest squared returns, over the forecast variance.
+    """
+    n_assets, n_means = logs.shape[1:]
+    exponential = variances[:, :, :n_means]
+    controls = [np.ones((len(logs), 1)), logs[:, follower]]
+    relative = [exponential[:, follower]]
+    if n_assets > FEWEST_OTHERS:
+        controls.append(np.delete(logs, follower, axis=1).mean(axis=1))
+        relative.append(np.delete(exponential, follower, axis=1).mean(axis=1))
+    controls = np.concatenate(controls, axis=1)
     n, n_sources = parts.shape
     out = {name: np.zeros(n_sources) for name in ("t", "slope", "n_effective")}
     out |= {"p_value": np.ones(n_sources), "tested": np.zeros(n_sources, bool)}
@@ -105,22 +104,12 @@ def _scores(
     scale = controls.std(axis=0) + 1e-300
     scale[0] = 1.0
     controls = controls / scale
-    if assets is not None:
-        logs, variances, follower = assets
-        n_assets, n_means = logs.shape[1:]
-        exponential = variances[:, :, :n_means]
-        relative = [exponential[:, follower]]
-        if n_assets > FEWEST_OTHERS:
-            relative.append(np.delete(exponential, follower, axis=1).mean(axis=1))
     for j in np.flatnonzero(~out["inactive"]):
         growth = np.exp(2 * parts[:, j, None])  # of the forecast variance by j
+        chosen = _most_varying(parts[:, :n_assets], {j, follower})
         columns = [np.delete(parts, j, axis=1)]
-        if assets is not None:
-            chosen = _most_varying(parts[:, :n_assets], {j, follower})
-            columns += [
-                value * growth for value in (*relative, *variances[:, chosen].swapaxes(0, 1))
-            ]
-            columns += list(logs[:, chosen].swapaxes(0, 1))
+        columns += [value * growth for value in (*relative, *variances[:, chosen].swapaxes(0, 1))]
+        columns += list(logs[:, chosen].swapaxes(0, 1))
         columns = np.concatenate(columns, axis=1)[:, : max(1, n // ROWS_PER_COLUMN)]
         design = np.concatenate([controls, columns / (columns.std(axis=0) + 1e-300)], axis=1)
         own = parts[:, j] - design @ np.linalg.lstsq(design, parts[:, j], rcond=1e-8)[0]

@@ -86,7 +86,8 @@ def draw_log_volatility(
         [rng.choice(np.delete(np.arange(n_assets), i), 2) for i in range(n_assets)]
     )  # (N, 2)
     deviation, half_life = _SPILL_OVER
-    smooth = _smooth(own, half_life)
+    decay = 0.5 ** (1 / half_life)
+    smooth = lfilter([1 - decay], [1.0, -decay], own, axis=1)
     spilled = smooth[sources].mean(axis=1)  # (N, T)
     spilled *= deviation / (spilled.std() or 1.0)
     spilled = np.concatenate([np.zeros((n_assets, 1)), spilled[:, :-1]], axis=1)
@@ -145,8 +146,3 @@ def draw_autoregression(
     noise = rng.standard_normal(shape) * deviation * np.sqrt(1 - decay**2)
     noise[:, 0] /= np.sqrt(1 - decay**2)
     return lfilter([1.0], [1.0, -decay], noise, axis=1)
-
-
-def _smooth(paths: np.ndarray, half_life: float) -> np.ndarray:
-    decay = 0.5 ** (1 / half_life)
-    return lfilter([1 - decay], [1.0, -decay], paths, axis=1)

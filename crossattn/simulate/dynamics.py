@@ -320,11 +320,6 @@ def when_moved_most(levels: np.ndarray, window: int) -> Firing:
     return firing
 
 
-def when_fallen(edges: Edges, returns: np.ndarray) -> np.ndarray:
-    """An edge fires if the bar that leads was a fall."""
-    return when_open(returns < 0)(edges, returns)
-
-
 def when_open(gate: np.ndarray) -> Firing:
     """An edge fires if the leader's gate (N, T) was open at the bar that leads."""
 

@@ -13,7 +13,7 @@ import pandas as pd
 from crossattn._validation import check_choice
 from crossattn.data.frame import TIME_UNIT, Frames
 from crossattn.data.panel import Panel, align_panel
-from crossattn.simulate._builder import MarketOptions, MarketPaths
+from crossattn.simulate._builder import MarketBuilder, MarketOptions, MarketPaths
 from crossattn.simulate.scenarios import SCENARIOS
 
 
@@ -223,7 +223,7 @@ def simulate_market(
     """
     check_choice("scenario", scenario, SCENARIOS)
     checked = MarketOptions.of(scenario, n_assets, n_steps, predictability, seed, **options)
-    return _publish(checked, SCENARIOS[scenario](checked))
+    return _publish(checked, SCENARIOS[scenario](MarketBuilder(checked)))
 
 
 def _publish(options: MarketOptions, paths: MarketPaths) -> SimulatedMarket:

@@ -26,11 +26,8 @@ def x():
 
 
 def random_mask(shape):
-    return (
-        None
-        if shape is None
-        else torch.rand(shape, generator=torch.Generator().manual_seed(2)) > 0.2
-    )
+    generator = torch.Generator().manual_seed(2)
+    return None if shape is None else torch.rand(shape, generator=generator) > 0.2
 
 
 @torch.no_grad()

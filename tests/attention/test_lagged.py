@@ -200,33 +200,13 @@ class TestScalarValues:
         return layer
 
     @torch.no_grad()
-    def test_identity_layer_agrees_with_a_loop(self):
+    def test_identity_layer_is_gains_times_gated_values_under_its_attention(self):
         layer = self.identity()
-        expected = torch.zeros(B, N, dtype=torch.float64)
-        for b in range(B):
-            for i in range(N):
-                for h in range(H):
-                    scores = {
-                        (j, k): layer.query_embedding[h, i]
-                        @ (layer.key_embedding[h, j] + layer.lag_embedding[h, k])
-                        / math.sqrt(7)
-                        for j in range(N)
-                        for k in range(S)
-                        if j != i
-                    }
-                    total = sum(math.exp(score) for score in scores.values())
-                    swing = torch.tanh(
-                        layer.state_weight[h] @ self.state[b]
-                        + layer.record_weight[h] @ self.record[b]
-                        + layer.state_bias[h]
-                    )
-                    gain = layer.gain[h, i] * (layer.base[h] + layer.swing[h] * swing)
-                    for (j, k), score in scores.items():
-                        opened = layer.gate_weight * self.content[b, j, k] + layer.gate_bias
-                        gate = 2 / (1 + math.exp(-opened))
-                        expected[b, i] += (
-                            gain * math.exp(score) / total * gate * self.values[b, j, k]
-                        )
+        gate = 2 / (1 + torch.exp(-layer.gate_weight * self.content - layer.gate_bias))
+        pulled = torch.einsum("hijk,bjk->bhi", layer.attention(), gate * self.values)
+        state = self.state @ layer.state_weight.T + self.record @ layer.record_weight.T
+        swing = layer.swing * torch.tanh(state + layer.state_bias)  # (B, H)
+        expected = (layer.gain * (layer.base + swing)[:, :, None] * pulled).sum(1)
         output = layer(self.values, self.content, self.state, self.record)
         torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
 

@@ -30,24 +30,18 @@ def design(data, n_lags):
     return lagged_log_returns(data, n_lags, np.arange(len(data.symbols))).reshape(len(data), -1)
 
 
-def test_ols_equals_scikit_learn(data):
-    model = VAR(max_lag=2).fit(data)
-    x = design(data, 3)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_least_squares_equal_scikit_learn(data, weighted):
+    model = VAR(max_lag=2, volatility_weights=weighted).fit(data)
+    x, y, weight = design(data, 3), data.y, np.ones(data.y.shape)
+    if weighted:
+        scale = recent_volatility(data, np.arange(4), 12)
+        y, weight = np.clip(y, -6 * scale, 6 * scale), scale**-2
     for i in range(4):
-        known = np.isfinite(data.y[:, i])
-        line = LinearRegression().fit(x[known], data.y[known, i])
-        np.testing.assert_allclose(model.coefficient_[i].ravel(), line.coef_, rtol=1e-7)
-        np.testing.assert_allclose(model.intercept_[i], line.intercept_, rtol=1e-6)
-
-
-def test_weighted_ols_equals_scikit_learn_with_sample_weights(data):
-    model = VAR(max_lag=2, volatility_weights=True).fit(data)
-    x, scale = design(data, 3), recent_volatility(data, np.arange(4), 12)
-    for i in range(4):
-        known = np.isfinite(data.y[:, i])
-        y = np.clip(data.y[:, i], -6 * scale[:, i], 6 * scale[:, i])[known]
-        line = LinearRegression().fit(x[known], y, sample_weight=scale[known, i] ** -2)
+        known = np.isfinite(y[:, i])
+        line = LinearRegression().fit(x[known], y[known, i], sample_weight=weight[known, i])
         np.testing.assert_allclose(model.coefficient_[i].ravel(), line.coef_, rtol=1e-6)
+        np.testing.assert_allclose(model.intercept_[i], line.intercept_, rtol=1e-6)
 
 
 @pytest.mark.parametrize("penalty", ["ridge", "lasso"])

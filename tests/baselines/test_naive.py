@@ -8,7 +8,7 @@ import pytest
 from crossattn import prepare_cross_attention_data, simulate_market
 from crossattn.baselines.linear import VAR
 from crossattn.baselines.naive import LastValue, OwnLagAR, Zero
-from crossattn.windows.lagged import lagged_log_returns, recent_volatility
+from crossattn.windows.lagged import lagged_log_returns
 
 FEATURES = ["range", "log_return"]
 
@@ -66,16 +66,3 @@ def test_a_forecast_uses_its_own_window_only(data):
     train, val, test = data.split()
     model = OwnLagAR(max_lag=3).fit(train, val)
     np.testing.assert_array_equal(model.predict(test)[20:30], model.predict(test[20:30]))
-
-
-def test_recent_volatility_is_causal_and_positive(data):
-    order = np.arange(5)
-    before = recent_volatility(data, order, 12)
-    assert (before > 0).all()
-    panel = np.array(data.panel)
-    panel[data.ends[50] + 1 :] = 9.0
-    after = recent_volatility(replace(data, panel=panel), order, 12)
-    np.testing.assert_array_equal(after[:51], before[:51])
-    assert not np.array_equal(after[51], before[51])
-    panel[:] = 0.0
-    np.testing.assert_array_equal(recent_volatility(replace(data, panel=panel), order, 12), 1.0)

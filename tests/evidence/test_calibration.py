@@ -14,33 +14,27 @@ from crossattn.evidence.calibration import (
     up_probability,
 )
 
-
-def test_returns_become_signals_with_unit_gross_weights():
-    table = to_signals([0.003, -0.001, 0.0001], ["A", "B", "C"], band=0.0005)
-    assert table["signal"].tolist() == ["up", "down", "neutral"]
-    np.testing.assert_allclose(table["target_weight"], [0.75, -0.25, 0.0])
-    assert not to_signals([0.0, 0.0], ["A", "B"])["target_weight"].any()
+LOGITS = [[0, 0, np.log(2)], [5, 0, 0], [np.nan] * 3]
 
 
-def test_logits_become_probabilities_of_the_chosen_class():
-    table = to_signals([[0, 0, np.log(2)], [5, 0, 0]], ["A", "B"], output_type="classification")
-    assert table["signal"].tolist() == ["up", "down"]
-    assert table["strength"].iloc[0] == pytest.approx(0.5)
-
-
-def test_weights_stay_what_they_are():
-    table = to_signals([0.2, -0.5], ["A", "B"], output_type="portfolio")
-    assert table["target_weight"].tolist() == [0.2, -0.5]
-
-
-def test_an_unknown_prediction_is_neutral_and_holds_nothing():
-    table = to_signals([0.003, np.nan, -0.001], ["A", "B", "C"])
-    assert table["signal"].tolist() == ["up", "neutral", "down"]
-    np.testing.assert_allclose(table["target_weight"], [0.75, 0.0, -0.25])
-    logits = [[0, 0, np.log(2)], [np.nan] * 3]
-    table = to_signals(logits, ["A", "B"], output_type="classification")
-    assert table["signal"].tolist() == ["up", "neutral"]
-    np.testing.assert_allclose(table["target_weight"], [1.0, 0.0])
+@pytest.mark.parametrize(
+    ("predictions", "options", "signals", "weights"),
+    [
+        ([0.003, -0.001, 0.0001], {"band": 0.0005}, ["up", "down", "neutral"], [0.75, -0.25, 0.0]),
+        ([0.003, np.nan, -0.001], {}, ["up", "neutral", "down"], [0.75, 0.0, -0.25]),
+        ([0.0, 0.0], {}, ["neutral", "neutral"], [0.0, 0.0]),
+        ([0.2, -0.5], {"output_type": "portfolio"}, ["up", "down"], [0.2, -0.5]),
+        (LOGITS[::2], {"output_type": "classification"}, ["up", "neutral"], [1.0, 0.0]),
+        (LOGITS[:1], {"output_type": "classification"}, ["up"], [1.0]),
+        (LOGITS[1:2], {"output_type": "classification"}, ["down"], [-1.0]),
+    ],
+)
+def test_signals_and_weights_of_unit_gross(predictions, options, signals, weights):
+    table = to_signals(predictions, list("ABC")[: len(predictions)], **options)
+    assert table["signal"].tolist() == signals
+    np.testing.assert_allclose(table["target_weight"], weights)
+    if predictions == LOGITS[:1]:
+        assert table["strength"].iloc[0] == pytest.approx(0.5), "probability of the chosen class"
 
 
 def test_true_probabilities_lie_on_the_diagonal():
@@ -119,15 +113,10 @@ def test_class_scores_are_scikit_learns():
     assert table.loc["sharp", "t"] < -3
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        lambda: score_classes({}, np.zeros((20, 2))),
-        lambda: score_classes({"a": np.ones((20, 2))}, np.zeros((20, 2))),
-        lambda: score_classes({"a": np.ones((20, 2, 3))}, np.zeros((20, 2))),
-        lambda: score_classes({"a": np.ones((20, 2, 1))}, np.zeros((20, 2)), reference="b"),
-        lambda: calibration_error([0.5] * 5, [1] * 5, n_bins=2),
-    ],
-)
-def test_what_cannot_be_scored_is_refused(wrong, refuse_input):
-    refuse_input(wrong, "")
+def test_what_cannot_be_scored_is_refused(refuse_input):
+    labels, odds = np.zeros((20, 2)), np.ones((20, 2, 1))
+    refuse_input(lambda: score_classes({}, labels), "at least one")
+    refuse_input(lambda: score_classes({"a": labels}, labels), "'a' must have shape")
+    refuse_input(lambda: score_classes({"a": odds.repeat(3, 2)}, labels), "add up to 1")
+    refuse_input(lambda: score_classes({"a": odds}, labels, reference="b"), "reference")
+    refuse_input(lambda: calibration_error([0.5] * 5, [1] * 5, n_bins=2), "8 rows or more")

@@ -118,21 +118,17 @@ def test_quantiles_stand_side_by_side():
 CELLS = np.full((20, 2), -1.0)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        lambda: pinball_loss(np.ones((9, 2)), np.ones(9), LEVELS),
-        lambda: pinball_loss(np.ones((9, 1)), np.ones(9), [1.0]),
-        lambda: tail_loss(CELLS, -CELLS, CELLS, 0.05),
-        lambda: tail_loss(CELLS, CELLS[:9], CELLS, 0.05),
-        lambda: shortfall_test(CELLS, CELLS, CELLS, 1.5),
-        lambda: shortfall_test(CELLS[:4], CELLS[:4], CELLS[:4], 0.05),
-        lambda: score_tails({}, CELLS, 0.05),
-        lambda: score_tails({"a": (CELLS, CELLS)}, CELLS, 0.05, reference="b"),
-        lambda: score_quantiles({}, CELLS, LEVELS),
-        lambda: score_quantiles({"a": np.ones((20, 2, 2))}, CELLS, LEVELS),
-        lambda: score_quantiles({"a": np.ones((20, 2, 3))}, CELLS, LEVELS, volatility=CELLS[0]),
-    ],
-)
-def test_what_cannot_be_scored_is_refused(wrong, refuse_input):
-    refuse_input(wrong, "")
+def test_what_cannot_be_scored_is_refused(refuse_input):
+    two, three, pair = np.ones((20, 2, 2)), np.ones((20, 2, 3)), (CELLS, CELLS)
+    refuse_input(lambda: pinball_loss(np.ones((9, 2)), np.ones(9), LEVELS), "must have shape")
+    refuse_input(lambda: pinball_loss(np.ones((9, 1)), np.ones(9), [1.0]), "levels must lie")
+    refuse_input(lambda: tail_loss(CELLS, -CELLS, CELLS, 0.05), "return below 0")
+    refuse_input(lambda: tail_loss(CELLS, CELLS[:9], CELLS, 0.05), "must have one shape")
+    refuse_input(lambda: shortfall_test(CELLS, CELLS, CELLS, 1.5), "level")
+    refuse_input(lambda: shortfall_test(*[CELLS[:4]] * 3, 0.05), "at least 8 rows")
+    refuse_input(lambda: score_tails({}, CELLS, 0.05), "at least one")
+    refuse_input(lambda: score_tails({"a": pair}, CELLS, 0.05, reference="b"), "reference")
+    refuse_input(lambda: score_quantiles({}, CELLS, LEVELS), "at least one")
+    refuse_input(lambda: score_quantiles({"a": two}, CELLS, LEVELS), "quantiles must have shape")
+    wrong = {"volatility": CELLS[0]}
+    refuse_input(lambda: score_quantiles({"a": three}, CELLS, LEVELS, **wrong), "volatility")

@@ -156,17 +156,7 @@ class YahooStandIn:
             quote["volume"] = [0] * len(rows)
         zone = ZoneInfo(listing.zone)
         days = (dt.datetime.fromtimestamp(t, zone).date() for t in (first, last))
-        periods = [
-            [
-                {
-                    "timezone": "X",
-                    "gmtoffset": 0,
-                    "start": int(a.timestamp()),
-                    "end": int(b.timestamp()),
-                }
-            ]
-            for a, b in sessions(*days)
-        ]
+        periods = [[_period(int(a.timestamp()), int(b.timestamp()))] for a, b in sessions(*days)]
         meta = {
             "currency": "USD",
             "symbol": symbol,

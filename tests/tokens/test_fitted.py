@@ -118,9 +118,8 @@ def test_no_later_bar_moves_a_forecast(case, request):
     row = int(now.ends[-1])
     rng = np.random.default_rng(0)
     later = {}
-    for name in ("panel", "targets", "next_returns"):
+    for name, first in {"panel": row + 1, "targets": row, "next_returns": row}.items():
         values = getattr(test, name).copy()
-        first = {"panel": row + 1, "targets": row, "next_returns": row}[name]
         values[first:] = rng.normal(size=values[first:].shape)
         later[name] = values
     changed = dataclasses.replace(now, **later)

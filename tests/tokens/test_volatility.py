@@ -78,14 +78,6 @@ def test_a_saved_forecaster_forecasts_the_same(fitted, parts, tmp_path):
     assert again.target == "volatility" and again.weights_ == fitted.weights_
 
 
-def test_update_equals_predict_on_the_whole_history():
-    frames = simulate_market("null", n_assets=3, n_steps=1600, seed=5).frames
-    past = {symbol: bars[:-4] for symbol, bars in frames.items()}
-    model = fit(*prepare_cross_attention_data(past, 24, 1, FEATURES).split()[:2])
-    whole = prepare_cross_attention_data(frames, 24, 1, FEATURES, include_latest=True)
-    np.testing.assert_allclose(model.update(frames), model.predict(whole)[-1], rtol=1e-9)
-
-
 def test_missing_bars_give_no_forecast_and_late_listings_can_be_fitted(make_frames):
     frames = make_frames(900, 3)
     names = list(frames)

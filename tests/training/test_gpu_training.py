@@ -11,7 +11,6 @@ import torch
 
 from crossattn.forecaster import CrossAttentionForecaster
 from crossattn.model.network import CrossAttentionMultiAsset
-from crossattn.training import loop
 from crossattn.training.loop import train_cross_attention_model
 from crossattn.training.prediction import attention_batches, predict
 
@@ -103,31 +102,12 @@ def test_what_a_gpu_saved_a_cpu_reads(parts, tmp_path):
     assert apart(loaded.predict(test), forecaster.predict(test)) < 1e-4
 
 
-class Interrupted(Exception):
-    pass
-
-
-def interrupt(monkeypatch, at, call) -> None:
-    """Run ``call`` and stop it before step ``at``."""
-    steps, learn = iter(range(10_000)), loop.Trainer.step
-
-    def step(self, rows):
-        if next(steps) == at:
-            raise Interrupted
-        learn(self, rows)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.Trainer, "step", step)
-        with pytest.raises(Interrupted):
-            call()
-
-
 @pytest.mark.parametrize("name", ["lag", "weights"])
-def test_a_run_stopped_on_a_gpu_goes_on_bit_by_bit(parts, tmp_path, monkeypatch, name):
+def test_a_run_stopped_on_a_gpu_goes_on_bit_by_bit(parts, tmp_path, interrupt_at, name):
     options = {"batch_size": 64, "checkpoint_every": 3}
     straight = train(name, parts, "cuda", run_dir=tmp_path / "straight", **options)
     options["run_dir"] = tmp_path / "run"
-    interrupt(monkeypatch, 16, lambda: train(name, parts, "cuda", **options))
+    interrupt_at(lambda: train(name, parts, "cuda", **options), 16)
     resumed = train(name, parts, "cuda", resume=True, **options)
 
     assert resumed.history.equals(straight.history)
@@ -135,9 +115,9 @@ def test_a_run_stopped_on_a_gpu_goes_on_bit_by_bit(parts, tmp_path, monkeypatch,
     assert all(torch.equal(t, expected[k]) for k, t in resumed.model.state_dict().items())
 
 
-def test_a_run_begun_on_a_gpu_goes_on_without_one(parts, tmp_path, monkeypatch):
+def test_a_run_begun_on_a_gpu_goes_on_without_one(parts, tmp_path, interrupt_at):
     options = {"batch_size": 64, "checkpoint_every": 3, "run_dir": tmp_path / "run"}
     straight = train("lag", parts, "cuda", batch_size=64)
-    interrupt(monkeypatch, 16, lambda: train("lag", parts, "cuda", **options))
+    interrupt_at(lambda: train("lag", parts, "cuda", **options), 16)
     resumed = train("lag", parts, "cpu", resume=True, **options)
     np.testing.assert_allclose(resumed.history, straight.history, rtol=0, atol=1e-3)

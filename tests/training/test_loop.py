@@ -1,6 +1,7 @@
 """Training: learns, scales on the training part alone, repeats, refuses what cannot be learned."""
 
 import dataclasses
+import functools
 import json
 import sys
 
@@ -17,6 +18,8 @@ from crossattn.training.loop import Trainer, train_cross_attention_model
 from crossattn.training.prediction import attention_batches, predict
 from crossattn.training.schedule import make_optimizer, plateau_cuts
 from crossattn.windows.prepare import prepare_cross_attention_data
+
+CPU = torch.device("cpu")
 
 
 def make(data, **options):
@@ -73,8 +76,7 @@ def test_the_best_weights_are_restored(parts):
     best = result.history["val_loss"].min()
     assert result.best_val_loss == best
     recipe = result.model.config.recipe.with_options(epochs=5)
-    device = torch.device("cpu")
-    trainer = Trainer(result.model, *parts[:2], recipe, 0, device)
+    trainer = Trainer(result.model, *parts[:2], recipe, 0, CPU)
     assert trainer.evaluate(trainer.val) == pytest.approx(best, abs=1e-12)
 
 
@@ -100,14 +102,13 @@ def test_two_runs_are_one_and_the_global_generator_is_left_alone(parts):
 def test_nothing_after_the_training_part_reaches_the_scales(parts, data):
     """Other prices after the training part, same scales, same drift."""
     model, other = make(data), make(data)
-    device = torch.device("cpu")
-    fit_scaling(model, parts[0], device)
+    fit_scaling(model, parts[0], CPU)
     panel, targets = data.panel.copy(), data.targets.copy()
     last = int(parts[0].ends[-1])
     panel[last + 1 :] *= 50.0
     targets[last + 1 :] *= 50.0
     changed = dataclasses.replace(parts[0], panel=panel, targets=targets)
-    fit_scaling(other, changed, device)
+    fit_scaling(other, changed, CPU)
     for a, b in zip(model.buffers(), other.buffers(), strict=True):
         assert torch.equal(a, b)
 
@@ -223,15 +224,13 @@ def test_unknown_targets_are_skipped(parts):
     targets[::3, 1] = np.nan
     holed = (dataclasses.replace(parts[0], targets=targets), *parts[1:])
     assert np.isfinite(train(holed).history["train_loss"]).all()
-    wild = targets.copy()
     model = make(parts[0])
-    device = torch.device("cpu")
-    fit_scaling(model, holed[0], device)
+    fit_scaling(model, holed[0], CPU)
     recipe = model.config.recipe
-    batch = make_batch(model, holed[0], recipe, device)
-    loss = Trainer(model, holed[0], holed[0], recipe, 0, device).evaluate(batch)
+    batch = make_batch(model, holed[0], recipe, CPU)
+    loss = Trainer(model, holed[0], holed[0], recipe, 0, CPU).evaluate(batch)
     forecast = model.predict_batch(batch).detach().numpy()
-    y, noise = wild[holed[0].ends], batch.noise.numpy()
+    y, noise = holed[0].y, batch.noise.numpy()
     error = forecast / noise - np.clip(y / noise, -6, 6)
     assert loss == pytest.approx(np.nanmean(error**2), rel=1e-5)
 
@@ -307,9 +306,8 @@ def test_every_parameter_learns_at_its_own_rate(data):
 
 def test_labels_are_cut_by_a_band_of_the_training_part(parts):
     model = make(parts[0], output_type="classification")
-    device = torch.device("cpu")
-    fit_scaling(model, parts[0], device)
-    labels = make_batch(model, parts[0], model.config.recipe, device).label.numpy()
+    fit_scaling(model, parts[0], CPU)
+    labels = make_batch(model, parts[0], model.config.recipe, CPU).label.numpy()
     y = parts[0].y
     expected = np.where(y > 0, 2, 0)
     band = np.nanquantile(np.abs(y), 1 / 3, axis=0)
@@ -358,24 +356,15 @@ def test_a_plateau_lowers_the_rate_after_epochs_without_gain(parts):
 
 
 def test_tensorboard_shows_the_history_of_a_stopped_and_resumed_run_once(
-    parts, tmp_path, monkeypatch
+    parts, tmp_path, interrupt
 ):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run, options = tmp_path / "run", {"epochs": 4, "tensorboard": True}
-
-    save = loop.RunFolder.save
-
-    def stops_at_the_second(self, progress, *args):
-        if progress.epoch == 3:
-            raise InterruptedError("epoch 2 is on the board, and in no checkpoint")
-        save(self, progress, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.RunFolder, "save", stops_at_the_second)
-        with pytest.raises(InterruptedError):
-            train(parts, run_dir=run, **options)
-    result = train(parts, run_dir=run, resume=True, **options)
+    run = tmp_path / "run"
+    begin = functools.partial(train, parts, run_dir=run, epochs=4, tensorboard=True)
+    # epoch 2 is on the board, and in no checkpoint
+    interrupt(begin, loop.RunFolder, "save", lambda progress, *_: progress.epoch == 3)
+    result = begin(resume=True)
     board = EventAccumulator(str(run / "tensorboard")).Reload()
     assert set(board.Tags()["scalars"]) == {"train_loss", "val_loss", "lr"}
     for name in board.Tags()["scalars"]:

@@ -11,19 +11,17 @@ import torch
 from safetensors.torch import load_file
 from training import together
 
-from crossattn.training import loop
 from crossattn.training.checkpoint import load_models
 from crossattn.training.distributed import DistributedContext
 
-INTERRUPTED_AT = 5
-
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def folders(tmp_path_factory, interrupt_at):
     """One folder of trainings by one process, one by two."""
     alone, pair = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("pair")
     data = together.parts()
-    _interrupt(pair, data)
+    # left by one process that died in its second epoch
+    interrupt_at(lambda: together.train("resumed", pair, data, checkpoint_every=2), 5)
     script = Path(together.__file__)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--local-addr", "127.0.0.1", "--nproc-per-node", "2", str(script), str(pair)]
@@ -32,21 +30,6 @@ def folders(tmp_path_factory):
     for case in together.CASES:
         together.train(case, alone, data)
     return alone, pair
-
-
-def _interrupt(folder, data) -> None:
-    """Leave a run that one process began and that died in its second epoch."""
-    steps, learn = iter(range(100)), loop.Trainer.step
-
-    def step(self, rows):
-        if next(steps) == INTERRUPTED_AT:
-            raise KeyboardInterrupt
-        learn(self, rows)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.Trainer, "step", step)
-        with pytest.raises(KeyboardInterrupt):
-            together.train("resumed", folder, data, checkpoint_every=2)
 
 
 @pytest.mark.parametrize("case", together.CASES)

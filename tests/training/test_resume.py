@@ -1,5 +1,6 @@
 """Runs that are killed go on as if nothing had happened; damaged files are never loaded."""
 
+import functools
 import json
 import pickle
 import shutil
@@ -44,10 +45,6 @@ def whole(parts, tmp_path_factory):
     return train(parts, run, batch_size=64), run
 
 
-class Interrupted(Exception):
-    pass
-
-
 @pytest.mark.parametrize(
     ("stop", "options"),
     [
@@ -62,47 +59,25 @@ class Interrupted(Exception):
     ids=str,
 )
 def test_a_run_stopped_at_any_step_goes_on_bit_by_bit(
-    parts, whole, tmp_path, monkeypatch, stop, options
+    parts, whole, tmp_path, interrupt_at, stop, options
 ):
     options = {"batch_size": 64, **options}
     expected = whole
     if len(options) > 1:
         expected = train(parts, tmp_path / "whole", **options), tmp_path / "whole"
-    steps = iter(range(10_000))
-    learn = loop.Trainer.step
-
-    def step(self, rows):
-        if next(steps) == stop:
-            raise Interrupted
-        learn(self, rows)
-
     run = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.Trainer, "step", step)
-        with pytest.raises(Interrupted):
-            train(parts, run, checkpoint_every=2, **options)
+    interrupt_at(lambda: train(parts, run, checkpoint_every=2, **options), stop)
     result = train(parts, run, resume=True, checkpoint_every=2, **options)
     assert result.history.equals(expected[0].history)
     assert files_of(run) == files_of(expected[1])
 
 
 @pytest.mark.parametrize("epoch", [2, 4], ids=["the first", "the last"])
-def test_a_stop_between_pointer_and_history_loses_no_line(
-    parts, whole, tmp_path, monkeypatch, epoch
-):
-    reconcile = loop.RunFolder._reconcile
-
-    def stopped(self, progress, checkpoint):
-        if progress.epoch == epoch:
-            raise Interrupted
-        reconcile(self, progress, checkpoint)
-
+def test_a_stop_between_pointer_and_history_loses_no_line(parts, whole, tmp_path, interrupt, epoch):
     run = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.RunFolder, "_reconcile", stopped)
-        with pytest.raises(Interrupted):
-            train(parts, run, batch_size=64)
-    train(parts, run, batch_size=64, resume=True)
+    begin = functools.partial(train, parts, run, batch_size=64)
+    interrupt(begin, loop.RunFolder, "_reconcile", lambda progress, _: progress.epoch == epoch)
+    begin(resume=True)
     assert files_of(run) == files_of(whole[1])
     assert len(list(run.glob("checkpoint-*.safetensors"))) == 1
 

@@ -136,26 +136,20 @@ def _(handler, answer, server):
     handler.wfile.write(body[100:])
 
 
-@wire("endless body")
-def _(handler, answer, server):
-    _head(handler, None, b"Connection: close")
-    while not server.closing.is_set():
-        handler.wfile.write(b" " * 65_536)
+# what is sent first, and then again and again
+_ENDLESS = {
+    "endless body": ([b"Connection: close", b""], b" " * 65_536),
+    "endless chunked body": ([_CHUNKS, b""], b"4000\r\n" + b" " * 0x4000 + b"\r\n"),
+    "endless headers": ([], b"X-Filler: more\r\n" * 100),
+}
+for _name, (_lines, _part) in _ENDLESS.items():
 
-
-@wire("endless chunked body")
-def _(handler, answer, server):
-    _head(handler, None, b"Transfer-Encoding: chunked")
-    while not server.closing.is_set():
-        handler.wfile.write(b"4000\r\n" + b" " * 0x4000 + b"\r\n")
-
-
-@wire("endless headers")
-def _(handler, answer, server):
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
-    handler.close_connection = True
-    while not server.closing.is_set():
-        handler.wfile.write(b"X-Filler: more\r\n" * 100)
+    @wire(_name)
+    def _(handler, answer, server, lines=_lines, part=_part):
+        handler.close_connection = True
+        handler.wfile.write(b"\r\n".join([_OK, *lines, b""]))
+        while not server.closing.is_set():
+            handler.wfile.write(part)
 
 
 @wire("a status line that is none")
