@@ -174,8 +174,6 @@ class MarketPaths:
     returns: np.ndarray
     oracle: np.ndarray
     leaders: np.ndarray
-    volatility: np.ndarray
-    regimes: np.ndarray
     edges: Edges
     edge_details: dict[str, np.ndarray] = field(default_factory=dict)
     coefficients: np.ndarray | None = None
@@ -304,7 +302,7 @@ class MarketBuilder:
         )
         leaders = np.full(self.shape, -1) if leaders is None else leaders
         edges = no_edges() if edges is None else edges
-        return MarketPaths(frames, returns, oracle, leaders, self.volatility, self.regimes, edges)
+        return MarketPaths(frames, returns, oracle, leaders, edges)
 
     def _loadings(self, correlation: float) -> np.ndarray:
         """Return loadings that give *returns* this correlation.

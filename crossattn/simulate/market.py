@@ -223,13 +223,14 @@ def simulate_market(
     """
     check_choice("scenario", scenario, SCENARIOS)
     checked = MarketOptions.of(scenario, n_assets, n_steps, predictability, seed, **options)
-    return _publish(checked, SCENARIOS[scenario](MarketBuilder(checked)))
+    builder = MarketBuilder(checked)
+    return _publish(builder, SCENARIOS[scenario](builder))
 
 
-def _publish(options: MarketOptions, paths: MarketPaths) -> SimulatedMarket:
+def _publish(builder: MarketBuilder, paths: MarketPaths) -> SimulatedMarket:
     """Turn arrays (N, T) into (T, N), and asset positions into symbols."""
+    options, edges = builder.options, paths.edges
     symbols = options.symbols
-    edges = paths.edges
     names = np.array(symbols, object)
     table = pd.DataFrame(
         {
@@ -243,7 +244,7 @@ def _publish(options: MarketOptions, paths: MarketPaths) -> SimulatedMarket:
     )
     known = options.opens() + pd.Timedelta(options.bar)
     regimes = pd.Series(
-        paths.regimes, index=known.as_unit(TIME_UNIT).rename("close_time"), name="regime"
+        builder.regimes, index=known.as_unit(TIME_UNIT).rename("close_time"), name="regime"
     )
     groups = options.groups
     return SimulatedMarket(
@@ -257,6 +258,6 @@ def _publish(options: MarketOptions, paths: MarketPaths) -> SimulatedMarket:
         regimes=regimes,
         sectors={name: f"S{k}" for name, k in zip(symbols, groups.sector, strict=True)},
         markets={name: f"M{k}" for name, k in zip(symbols, groups.market, strict=True)},
-        volatility=paths.volatility.T.copy(),
+        volatility=builder.volatility.T.copy(),
         coefficients=None if paths.coefficients is None else paths.coefficients.T.copy(),
     )
