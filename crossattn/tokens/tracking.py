@@ -57,8 +57,8 @@ def start_state(size: int, variance: float) -> np.ndarray:
 def kalman_loop(state, x, y, decay, variance, noise):
     """Return coefficients ``(n, K)`` before each row, the log-likelihood of y, and the last state.
 
-    Rows of ``x`` (n, K) that are all zero change nothing. Compiled where rows are many, hence the
-    loops.
+    Rows of ``x`` (n, K) that are all zero carry no information. Compiled where rows are many, hence
+    the loops.
     """
     n, k = x.shape
     path, pull = np.zeros((n, k)), np.zeros(k)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from crossattn._validation import check_choice
+from crossattn.errors import InvalidInputError
 from crossattn.model.batch import Batch
 
 
