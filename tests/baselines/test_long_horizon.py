@@ -70,20 +70,20 @@ def test_the_transformer_learns_a_wave_and_repeats_itself():
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "words"),
     [
-        {"prices": walk().to_numpy()},
-        {"prices": walk().astype(str) + "x"},
-        {"prices": walk().replace(walk().iloc[3, 1], np.nan)},
-        {"prices": walk(60)},
-        {"lookback": 0},
-        {"horizons": [0]},
-        {"horizons": [80]},
-        {"shares": (0.5, 0.5, 0.5)},
-        {"shares": (0.9, 0.1)},
+        ({"prices": walk().to_numpy()}, "DataFrame of numbers"),
+        ({"prices": walk().astype(str) + "x"}, "DataFrame of numbers"),
+        ({"prices": walk().replace(walk().iloc[3, 1], np.nan)}, "without gaps"),
+        ({"prices": walk(60)}, "60 rows are too few"),
+        ({"lookback": 0}, "lookback and horizons must be positive"),
+        ({"horizons": [0]}, "lookback and horizons must be positive"),
+        ({"horizons": [80]}, "too few .* horizon 80"),
+        ({"shares": (0.5, 0.5, 0.5)}, "sum to 1"),
+        ({"shares": (0.9, 0.1)}, "three positive numbers"),
     ],
 )
-def test_bad_input_is_named(change, refuse_input):
+def test_bad_input_is_named(change, words, refuse_input):
     options = {"prices": walk(), "lookback": 12, "horizons": [7]} | change
     prices = options.pop("prices")
-    refuse_input(lambda: long_horizon_errors(prices, {"repeat": repeat_last}, **options), "")
+    refuse_input(lambda: long_horizon_errors(prices, {"repeat": repeat_last}, **options), words)

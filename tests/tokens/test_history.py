@@ -278,7 +278,7 @@ def test_windows_without_times_and_a_lost_state_are_said(case, tmp_path, refuse_
     data = prepared(first(case[0], 900))
     arrays = CrossAttentionData.from_arrays(data.X, data.y, features=data.features)
     fitted = CrossAttentionForecaster(**QUICK, varying=False, content=False)
-    refuse_input(lambda: fitted.fit(arrays).update(bars(case[0], 900)), "")
+    refuse_input(lambda: fitted.fit(arrays).update(bars(case[0], 900)), "update needs")
     forecaster.save(tmp_path)
     state = tmp_path / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-8] + b"\0" * 8)
