@@ -65,8 +65,9 @@ def test_score_has_its_size_and_finds_what_is_there():
         parts = np.c_[own, 0.2 * idle, 0.5 * true]
         shocks = rng.standard_t(6, 1500) * np.sqrt(4 / 6)
         ratio = variance * shocks**2 / np.exp(2 * parts.sum(axis=1))
-        logs = np.stack([own, idle, true], axis=1)[:, :, None]
-        row = _scores(ratio, parts, logs, np.exp(logs), 0, 1)
+        logs = 2 * np.stack([own, idle, true], axis=1)[:, :, None]
+        relative = np.exp(logs - 2 * parts.sum(axis=1)[:, None, None])
+        row = _scores(ratio, parts, logs, relative, 0, 1)
         small.append(row["p_value"][1] < 0.05)
         found.append(row["p_value"][2] < 0.05)
     assert 0.02 < np.mean(small) < 0.09
