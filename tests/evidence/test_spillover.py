@@ -72,5 +72,5 @@ def test_score_has_its_size_and_finds_what_is_there():
         found.append(row["p_value"][2] < 0.05)
     assert 0.02 < np.mean(small) < 0.09
     assert np.mean(found) > 0.95
-    still = _scores(np.zeros(1500), parts, np.c_[np.ones(1500), own], 1)
+    still = _scores(np.zeros(1500), parts, logs, relative, 0, 1)
     assert (still["p_value"] >= 0.5).all(), "nothing spreads to a price that never moves"
