@@ -234,6 +234,17 @@ def check_times(index: pd.Index, symbol: str, name: str) -> pd.DatetimeIndex:
     return index
 
 
+def check_numbers(name: str, table: pd.Series | pd.DataFrame) -> np.ndarray:
+    """Return the cells of a table as floats, NaN where missing; refuse texts and times by name."""
+    kinds = table.dtypes if isinstance(table, pd.DataFrame) else [table.dtype]
+    try:
+        if any(kind.kind in "mMc" for kind in kinds):  # pandas turns times into their ticks
+            raise TypeError("times or complex numbers")
+        return table.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{name} must be numbers: {error}") from None
+
+
 def absorb_rounding(open_, high, low, close) -> tuple[np.ndarray, np.ndarray]:
     """Return high and low, widened to open and close where these lie past them by rounding only.
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn._validation import check_int
+from crossattn.data.frame import check_numbers
 from crossattn.errors import InvalidInputError
 
 VOLUME_HALF_LIFE = 20
@@ -184,10 +185,7 @@ def _as_columns(prices: pd.Series | pd.DataFrame):
         raise InvalidInputError(
             f"prices must be a pandas Series or DataFrame, got {type(prices).__name__}"
         )
-    try:
-        values = np.ascontiguousarray(prices.to_numpy(dtype=np.float64, na_value=np.nan))
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"prices must be numbers: {error}") from None
+    values = np.ascontiguousarray(check_numbers("prices", prices))
     if np.isinf(values).any() or (values <= 0).any():
         wrong = values[np.isinf(values) | (values <= 0)][0]
         raise InvalidInputError(f"prices must be positive and finite, got {wrong}")

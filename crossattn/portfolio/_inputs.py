@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn._validation import check_array
-from crossattn.data.frame import check_times
+from crossattn.data.frame import check_numbers, check_times
 from crossattn.errors import InvalidInputError
 from crossattn.windows.dataset import CrossAttentionData
 
@@ -22,10 +22,7 @@ def check_table(table: pd.DataFrame, name: str) -> np.ndarray:
     if not table.columns.is_unique:
         twice = table.columns[table.columns.duplicated()][0]
         raise InvalidInputError(f"{name} must have unique symbols, got {twice!r} twice")
-    try:
-        return np.asfortranarray(table.to_numpy(dtype=float, na_value=np.nan))
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{name} must hold numbers, got {error}") from None
+    return np.asfortranarray(check_numbers(name, table))
 
 
 def check_prices(prices: pd.DataFrame, name: str = "prices") -> np.ndarray:

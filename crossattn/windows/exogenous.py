@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from crossattn.data.frame import check_times, index_by_time, to_pandas
+from crossattn.data.frame import check_numbers, check_times, index_by_time, to_pandas
 from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.windows.dataset import CrossAttentionData, frozen
 
@@ -41,10 +41,7 @@ def check_exogenous(table: pd.DataFrame, symbols: Sequence[str]) -> pd.DataFrame
         raise InvalidInputError(
             f"exogenous must have columns named unlike the symbols, got {names}"
         )
-    try:
-        values = table.to_numpy(np.float64, na_value=np.nan)
-    except (TypeError, ValueError):
-        raise InvalidInputError("exogenous must hold numbers") from None
+    values = check_numbers("exogenous", table)
     values = np.where(np.isinf(values), np.nan, values)
     for name, column in zip(names, np.abs(values).T, strict=True):
         if (column > LARGEST).any():

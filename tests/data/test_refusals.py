@@ -114,6 +114,7 @@ CASES = {
     "features nested": (lambda: create_multi_asset_features(panel(), [["rsi"]]), "unknown"),
     "rsi of a list": (lambda: compute_rsi([1.0, 2.0]), "prices must be a pandas"),
     "rsi of texts": (lambda: compute_rsi(pd.Series(["a"])), "prices must be numbers"),
+    "rsi of times": (lambda: compute_rsi(bars().index.to_series()), "prices must be numbers: time"),
     "rsi of zero": (lambda: compute_rsi(pd.Series([1.0, 0.0])), "prices must be positive"),
     "rsi period": (lambda: compute_rsi(bars()["close"], 2.5), "period must be .*got 2.5"),
     "macd order": (lambda: compute_macd(bars()["close"], slow=5), "fast must be below"),

@@ -218,6 +218,7 @@ def bad_calls():
         "infinite price": (weights, with_price(np.inf), {}, "inf"),
         "no price": (weights, prices.assign(B=np.nan), {}, "only NaN"),
         "text": (weights, prices.assign(B="x"), {}, "numbers"),
+        "dates": (weights, prices.assign(B=prices.index), {}, "prices must be numbers: times"),
         "infinite weight": (weights.assign(A=-np.inf), prices, {}, "weights"),
         "no rows": (weights.iloc[:0], prices.iloc[:0], {}, "shape"),
         "cost": (weights, prices, {"transaction_cost": -0.1}, "transaction_cost"),

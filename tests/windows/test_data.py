@@ -438,7 +438,12 @@ def test_series_that_cannot_teach_anything_are_named(make_frames, values, words)
 
 @pytest.mark.parametrize(
     ("table", "words"),
-    [({}, "must have columns"), ({"vix": 1e200}, r"vix must be within ±1e\+100: rescale it")],
+    [
+        ({}, "must have columns"),
+        ({"vix": "high"}, "exogenous must be numbers"),
+        ({"vix": 1.0, "day": pd.Timestamp("2024-01-01")}, "exogenous must be numbers: times"),
+        ({"vix": 1e200}, r"vix must be within ±1e\+100: rescale it"),
+    ],
 )
 def test_series_that_cannot_be_read_are_refused(make_frames, table, words):
     times = pd.date_range("2024-01-01", periods=5, freq="D", tz="UTC")
