@@ -1,6 +1,7 @@
 """The training loop: scaling, schedule, early stopping, best weights, history, resume."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from crossattn._io import progress
 from crossattn._validation import check_int, check_seed
 from crossattn.config import TrainingConfig
-from crossattn.errors import InvalidInputError
+from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.figures import new_axes
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.runtime import on_device, select_device
@@ -137,6 +138,11 @@ def train_cross_attention_model(
     MissingDependencyError
         ``tensorboard`` is asked for and not installed.
 
+    Warns
+    -----
+    CrossAttentionWarning
+        Names exogenous series of the data, which a network does not read.
+
     Notes
     -----
     With ``next_bar`` (the default preset, forecasts of returns) losses are those of the next bar at
@@ -247,6 +253,13 @@ def _aligned(
     if isinstance(train_data, CrossAttentionData):
         if not isinstance(val_data, CrossAttentionData):
             raise InvalidInputError(f"val_data must be CrossAttentionData, got {type(val_data)}")
+        if train_data.exogenous_names:
+            warnings.warn(
+                f"train_data: a network reads no exogenous series: "
+                f"{', '.join(train_data.exogenous_names)} left out",
+                CrossAttentionWarning,
+                stacklevel=3,
+            )
         names = model.resolve_features(train_data.features)
         train_data = train_data.select(features=names)
         val_data = val_data.select(symbols=train_data.symbols, features=names)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from crossattn.errors import InvalidInputError, MissingDependencyError
+from crossattn.errors import CrossAttentionWarning, InvalidInputError, MissingDependencyError
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training import loop
 from crossattn.training.batches import fit_scaling, make_batch
@@ -145,6 +145,13 @@ def test_a_loss_may_be_any_function_of_forecast_and_known_targets(parts, loss):
     assert np.isfinite(history["train_loss"]).all()
     named = train(holed, loss="mse").history
     assert np.allclose(history, named, rtol=1e-5) == (loss is not torch.nn.functional.l1_loss)
+
+
+def test_exogenous_series_that_a_network_does_not_read_are_named(parts):
+    outside = {"exogenous": np.zeros((len(parts[0].panel), 1)), "exogenous_names": ("vix",)}
+    given = [dataclasses.replace(part, **outside) for part in parts]
+    with pytest.warns(CrossAttentionWarning, match="no exogenous series: vix left out"):
+        train(given)
 
 
 @pytest.mark.parametrize("given", [lambda x: x, lambda x: 0.5], ids=["many", "float"])
