@@ -39,7 +39,10 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
-        yield path
+        try:
+            yield path
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
         return
     target = path.resolve()
     temporary = target.with_name(f".{target.name[:60]}.{secrets.token_hex(4)}.part")

@@ -206,12 +206,14 @@ def _newest(run: runs.Run, args: argparse.Namespace) -> tuple | None:
         return None  # bars that differ from those of training: forecast from these bars alone
     if weighs and not (data.is_steady and data.timestamps.equals(times)):
         return None  # where hours differ, all bars tell how many of them a horizon holds
-    ends = [
-        frame["close_time"].iloc[-1]
-        if "close_time" in frame
-        else frame.index[-1] + pd.Timedelta(seconds=run.spacing.get(symbol, 0.0))
-        for symbol, frame in frames.items()
-    ]
-    if len(times) < args.last or max(ends) != times[-1]:  # or the state is ahead of the folder
+    newest = []
+    for symbol, frame in frames.items():
+        closes = frame.index + pd.Timedelta(seconds=run.spacing.get(symbol, 0.0))
+        closes = pd.DatetimeIndex(frame.get("close_time", closes))
+        held = state.clock[pd.notna(state.closes[:, state.symbols.index(symbol)])]
+        if not held[held >= closes[0]].isin(closes).all():
+            return None  # the folder lacks bars that the state has read
+        newest.append(closes[-1])
+    if len(times) < args.last or max(newest) != times[-1]:
         return None
     return times, forecasts, data

@@ -37,10 +37,11 @@ def test_a_failure_names_the_path_that_was_asked_for(tmp_path, place):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_full_disk_names_the_path_too(tmp_path):
-    with pytest.raises(OSError) as caught, atomic_write(tmp_path / "a.csv"):
+@pytest.mark.parametrize("name", ["a.csv", os.devnull])
+def test_a_full_disk_names_the_path_too(tmp_path, name):
+    with pytest.raises(OSError) as caught, atomic_write(tmp_path / name):
         raise OSError(28, "No space left on device")
-    assert caught.value.filename == str(tmp_path / "a.csv") and caught.value.errno == 28
+    assert caught.value.filename == str(tmp_path / name) and caught.value.errno == 28
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
