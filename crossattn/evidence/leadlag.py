@@ -64,6 +64,8 @@ class PairReport:
         tested = int(self.edges.get("tested", pd.Series(1, self.edges.index)).sum())
         level = f"at {self.criterion} ≤ {self.alpha:g}"
         untested = f"{pairs - tested} not testable (fewer than {MIN_EFFECTIVE:g} independent days)"
+        if not pairs:
+            return "No pair could be tested: there is but one asset"
         if not tested:
             return f"No pair could be tested: {untested}"
         if tested == pairs:

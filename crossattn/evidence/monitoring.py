@@ -110,6 +110,8 @@ class LiveCoefficient:
 
     def __str__(self) -> str:
         how = "each asset over time" if self.is_pooled else "across assets"
+        if not np.isfinite(self.value) and self.n_windows >= FEWEST_WINDOWS:
+            return f"none, as forecasts or targets do not vary ({self.n_windows} windows)"
         if not np.isfinite(self.value):
             return f"too few windows with known targets to tell ({self.n_windows})"
         return f"{self.value:+.4f} +- {self.error:.4f} ({self.n_windows} windows, ranks {how})"

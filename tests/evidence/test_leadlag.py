@@ -294,6 +294,9 @@ def test_pairs_without_enough_days_are_counted_apart(planted, lasso):
     assert few.nobody_leads and not few.edges["tested"].any()
     assert few.verdict.startswith("No pair could be tested: 20 not testable")
     assert few.edges.notna().all(axis=None)
+    matrices = dict.fromkeys(("lag", "effect", "p_value"), np.ones((1, 1)))
+    alone = make_report(("A",), alpha=0.05, method="", n_windows=9, **matrices)
+    assert alone.verdict == "No pair could be tested: there is but one asset"
 
 
 def test_repr_shows_each_pair_once():

@@ -99,6 +99,7 @@ def test_with_few_assets_each_is_ranked_over_time():
     live = live_coefficient(forecast, y)
     expected = np.mean([spearmanr(forecast[:, i], y[:, i])[0] for i in range(2)])
     assert live.is_pooled and live.value == pytest.approx(expected)
+    assert "do not vary (500 windows)" in str(live_coefficient(0 * y, y))
 
 
 def test_the_error_covers_nothing_in_nineteen_of_twenty():
