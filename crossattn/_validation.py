@@ -5,7 +5,7 @@ argument, says what it must be and shows what it got.
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -76,6 +76,14 @@ def check_names(name: str, value: object) -> tuple[str, ...]:
     if not names or not all(isinstance(one, str) for one in names):
         raise InvalidInputError(f"{name} must be a sequence of names, got {value!r}")
     return names
+
+
+def check_mapping(name: str, value: object) -> Mapping:
+    """Return ``value``, or refuse what is no mapping with at least one name."""
+    if not isinstance(value, Mapping) or not value:
+        got = "an empty one" if isinstance(value, Mapping) else type(value).__name__
+        raise InvalidInputError(f"{name} must be a mapping of at least one name, got {got}")
+    return value
 
 
 def check_path(name: str, value: object) -> Path:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import softmax
 
-from crossattn._validation import check_array, check_choice, check_same_shape
+from crossattn._validation import check_array, check_choice, check_int, check_same_shape
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import long_run_covariance, newey_west_lags
 from crossattn.evidence.volatility import LEAST_ROWS, check_reference, score_table
@@ -120,7 +120,7 @@ def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10
     p, happened = check_same_shape(probability=probability, happened=happened)
     known = np.isfinite(p) & np.isfinite(happened)
     p, happened = p[known], happened[known]
-    if len(p) < n_bins or n_bins < 1:
+    if len(p) < check_int("n_bins", n_bins):
         raise InvalidInputError(f"n_bins must be 1 to {len(p)}, the number of cells, got {n_bins}")
     if ((p < 0) | (p > 1)).any():
         raise InvalidInputError("probability must lie between 0 and 1")
@@ -252,7 +252,9 @@ def score_classes(
     """
     reference = check_reference(reference, probabilities, "probabilities")
     labels = np.asarray(labels)
-    odds = {name: np.asarray(p, float) for name, p in probabilities.items()}
+    odds = {
+        name: check_array(f"probabilities: {name!r}", p, None) for name, p in probabilities.items()
+    }
     for name, p in odds.items():
         if p.ndim != 3 or p.shape[:2] != labels.shape:
             raise InvalidInputError(

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from crossattn._validation import check_int
+from crossattn._validation import check_array, check_int
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import newey_west_lags, robust_mean_t
 from crossattn.figures import new_axes
@@ -133,7 +133,7 @@ def analyze_cross_section(
     True
     """
     check_windows("data", data)
-    forecast = np.asarray(forecast, float)
+    forecast = check_array("forecast", forecast, None)
     if forecast.shape != data.y.shape:
         raise InvalidInputError(
             f"forecast must have the shape of data.y, {data.y.shape}, got {forecast.shape}"
@@ -149,6 +149,8 @@ def analyze_cross_section(
     summary = pd.DataFrame({name: _mean(ic[name], data.horizon) for name in METHODS}).T
     summary["deviation"] = ic[list(METHODS)].std()
     summary["positive"] = (ic[list(METHODS)] > 0).sum() / summary["n"]
+    if not np.iterable(horizons):
+        raise InvalidInputError(f"horizons must be a sequence of integers, got {horizons!r}")
     decay = {check_int("horizons", h): _decay(forecast, data, h) for h in horizons}
     returns = _quantile_returns(forecast, data.y, n_quantiles)
     quantiles = pd.DataFrame({name: _mean(row, data.horizon) for name, row in returns.items()}).T

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import signal, stats
 
+from crossattn._validation import check_array
 from crossattn.errors import InvalidInputError
 
 CLIP = 4.0  # bounds of returns and contributions, in their own standard deviations
@@ -325,7 +326,7 @@ def benjamini_hochberg(p_values: ArrayLike) -> np.ndarray:
     >>> benjamini_hochberg([0.01, 0.04, 0.5]).round(3).tolist()
     [0.03, 0.06, 0.5]
     """
-    p = np.asarray(p_values, float)
+    p = check_array("p_values", p_values, None)
     if not ((p >= 0) & (p <= 1)).all():
         raise InvalidInputError("p_values must be numbers between 0 and 1")
     return stats.false_discovery_control(p, axis=None).reshape(p.shape)

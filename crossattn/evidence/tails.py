@@ -46,8 +46,10 @@ def pinball_loss(quantiles: ArrayLike, actual: ArrayLike, levels: ArrayLike) -> 
     >>> pinball_loss([-0.02, 0.01], -0.03, [0.05, 0.5]).round(4).tolist()  # .95 * .01, .5 * .04
     [0.0095, 0.02]
     """
-    quantiles, actual = np.asarray(quantiles, float), np.asarray(actual, float)
-    levels = np.asarray(levels, float)
+    quantiles, actual, levels = (
+        check_array(name, x, None)
+        for name, x in (("quantiles", quantiles), ("actual", actual), ("levels", levels))
+    )
     if quantiles.shape != (*actual.shape, *levels.shape) or levels.ndim != 1:
         raise InvalidInputError(
             f"quantiles must have shape {(*actual.shape, *levels.shape)}, got {quantiles.shape}"
@@ -261,9 +263,11 @@ def score_quantiles(
     ([0.25, 0.08], True)
     """
     reference = check_reference(reference, forecasts)
-    actual, levels = np.asarray(actual, float), [float(q) for q in levels]
+    actual, levels = check_array("actual", actual, None), check_array("levels", levels, (None,))
     unit = 1.0 if volatility is None else check_array("volatility", volatility, actual.shape)
-    quantiles = {name: np.asarray(q, float) for name, q in forecasts.items()}
+    quantiles = {
+        name: check_array(f"forecasts: {name!r}", q, None) for name, q in forecasts.items()
+    }
     losses = {
         name: pinball_loss(q, actual, levels).mean(axis=-1) / unit for name, q in quantiles.items()
     }

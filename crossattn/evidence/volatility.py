@@ -14,7 +14,14 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import xlogy
 
-from crossattn._validation import check_choice, check_float, check_int, check_same_shape
+from crossattn._validation import (
+    check_array,
+    check_choice,
+    check_float,
+    check_int,
+    check_mapping,
+    check_same_shape,
+)
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import long_run_covariance, newey_west_lags
 from crossattn.windows.variance import above_zero, qlike
@@ -185,7 +192,7 @@ def coverage_test(violations: ArrayLike, level: float) -> Coverage:
     >>> coverage_test(hits, 0.01).unconditional_p
     1.0
     """
-    hits = np.asarray(violations, float)
+    hits = check_array("violations", violations, None)
     check_float("level", level, above=0, below=1)
     if hits.ndim != 1 or len(hits) < LEAST_ROWS or not np.isin(hits, (0.0, 1.0)).all():
         raise InvalidInputError(
@@ -219,8 +226,7 @@ def check_reference(
     reference: str | None, forecasts: Mapping[str, object], argument: str = "forecasts"
 ) -> str:
     """Return the forecast that the others are tested against, the first by default."""
-    if not forecasts:
-        raise InvalidInputError(f"{argument} must hold at least one forecast")
+    check_mapping(argument, forecasts)
     reference = next(iter(forecasts)) if reference is None else reference
     return check_choice("reference", reference, tuple(forecasts))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, softmax
 
-from crossattn._validation import check_float, check_int
+from crossattn._validation import check_array, check_float, check_int
 from crossattn.errors import InvalidInputError
 
 
@@ -40,7 +40,7 @@ def weights_from_scores(
     array([1.e-06, 0.e+00, 5.e-01])
     """
     limit = check_float("max_position", max_position, above=0)
-    scores = np.asarray(scores, dtype=float)
+    scores = check_array("predictions", scores, None)
     if np.isinf(scores).any():
         raise InvalidInputError("predictions must be finite or NaN, got an infinite one")
     weights = np.clip(scores, -limit if allow_short else 0.0, limit)
@@ -81,7 +81,7 @@ def cap_weights(
     array([0.5 , 0.25, 0.25])
     """
     limit = check_float("max_position", max_position, above=0)
-    weights = np.asarray(weights, dtype=float)
+    weights = check_array("weights", weights, None)
     if np.isinf(weights).any():
         raise InvalidInputError("weights must be finite or NaN, got an infinite one")
     known = ~np.isnan(weights)
@@ -131,7 +131,7 @@ def class_scores(logits: np.ndarray) -> np.ndarray:
     >>> class_scores(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 50.0]])).round(6)
     array([0., 1.])
     """
-    probability = softmax(np.asarray(logits, dtype=float), axis=-1)
+    probability = softmax(check_array("logits", logits, None), axis=-1)
     return probability[..., 2] - probability[..., 0]
 
 
@@ -156,7 +156,7 @@ def forecast_scores(forecast: np.ndarray, risk: np.ndarray) -> np.ndarray:
     array([0.1, 0. ])
     """
     forecast, risk = np.broadcast_arrays(
-        np.asarray(forecast, dtype=float), np.asarray(risk, dtype=float)
+        check_array("predictions", forecast, None), check_array("risk", risk, None)
     )
     known = np.nan_to_num(risk) > 0
     with np.errstate(over="ignore"):
@@ -185,7 +185,8 @@ def quantile_scores(quantiles: np.ndarray, levels: np.ndarray) -> np.ndarray:
     >>> quantile_scores(np.array([[-0.01, 0.01, 0.03]]), np.array([0.1587, 0.5, 0.8413])).round(3)
     array([0.5])
     """
-    quantiles, levels = np.asarray(quantiles, dtype=float), np.asarray(levels, dtype=float)
+    quantiles = check_array("quantiles", quantiles, None)
+    levels = check_array("levels", levels, (None,))
     if quantiles.shape[-1] != len(levels) or len(levels) < 2:
         raise InvalidInputError(
             f"quantiles must have {len(levels)} values an asset, two or more, got "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_int
+from crossattn._validation import check_int, check_mapping
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio._inputs import check_prices
 from crossattn.portfolio.engine import BacktestResult, backtest_weights
@@ -157,8 +157,7 @@ def compare(
     >>> compare({"every bar": even, "once": even[:1]}, prices)["total_costs"].round(2).to_dict()
     {'every bar': 109.66, 'once': 99.9}
     """
-    if not strategies:
-        raise InvalidInputError("strategies must not be empty")
+    check_mapping("strategies", strategies)
     return pd.DataFrame(
         {
             name: backtest_weights(weights, prices, **options).metrics(periods_per_year)
@@ -181,6 +180,9 @@ def plot_equity(results: Mapping[str, BacktestResult], *, exposure: bool = False
     matplotlib Axes
         Of the equity, on a log scale; the other panels have axes of their own in the same figure.
     """
+    for name, result in check_mapping("results", results).items():
+        if not isinstance(result, BacktestResult):
+            raise InvalidInputError(f"results: {name!r} must be a BacktestResult, got {result!r}")
     import matplotlib.pyplot as plt
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from crossattn._validation import check_bool, check_float
+from crossattn._validation import check_array, check_bool, check_float, check_mapping
 from crossattn.errors import InvalidInputError, import_optional
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Limits:
                     check_float(name, each, at_least=0)
         if self.sectors is None and (self.max_sector, self.sector_net) != (None, None):
             raise InvalidInputError("sectors must name each asset's sector for limits of sectors")
-        for name, bounds in self.linear.items():
+        for name, bounds in check_mapping("linear", self.linear).items() if self.linear else ():
             if not isinstance(bounds, tuple | list) or len(bounds) != 3:
                 raise InvalidInputError(
                     f"linear {name!r} must be (coefficients, low, high), got {bounds!r}"
@@ -80,6 +81,9 @@ class Limits:
             coefficients, low, high = bounds
             for each in coefficients.values() if isinstance(coefficients, Mapping) else bounds[:1]:
                 check_float(f"linear {name!r}", each)
+            for each in (low, high):
+                if not isinstance(each, Real):
+                    raise InvalidInputError(f"linear {name!r} must have bounds, got {each!r}")
             if not low <= high:
                 raise InvalidInputError(
                     f"linear {name!r} must have low <= high, got {low} and {high}"
@@ -110,11 +114,7 @@ class Limits:
         MissingDependencyError
             cvxpy is not installed (``pip install "crossattn[data]"`` brings it with skfolio).
         """
-        weights = np.array(weights, dtype=float)
-        if weights.ndim != 2 or weights.shape[1] != len(symbols):
-            raise InvalidInputError(
-                f"weights must have shape (M, {len(symbols)}), got {weights.shape}"
-            )
+        weights = check_array("weights", weights, (None, len(symbols))).copy()
         rows, held = self._rows(symbols), np.zeros(len(symbols))
         solve = None
         for decided in weights:

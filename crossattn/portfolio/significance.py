@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from crossattn._validation import check_choice, check_float, check_int
+from crossattn._validation import check_array, check_choice, check_float, check_int
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio.metrics import check_periods, check_returns
 
@@ -134,6 +134,7 @@ def probabilistic_sharpe(
     from scipy.stats import kurtosis, skew  # slow to load; orders need not wait for them
 
     values = _varying(returns)
+    check_float("benchmark", benchmark)
     root = np.sqrt(check_periods(returns, periods_per_year))
     ratio = values.mean() / values.std(ddof=1)
     tails = 1 - skew(values) * ratio + (kurtosis(values, fisher=False) - 1) / 4 * ratio**2
@@ -209,7 +210,7 @@ def deflated_sharpe(
     >>> probabilistic_sharpe(best, periods_per_year=252) > 0.95
     True
     """
-    tried = np.asarray(trials, dtype=float).ravel()
+    tried = check_array("trials", trials, None).ravel()
     if not len(tried) or not np.isfinite(tried).all():
         raise InvalidInputError("trials must be finite Sharpe ratios, at least one")
     deviation = tried.std(ddof=1) if len(tried) > 1 else 0.0

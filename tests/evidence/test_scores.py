@@ -4,8 +4,34 @@ import numpy as np
 import pytest
 
 from crossattn.errors import InvalidInputError
-from crossattn.evidence import diebold_mariano
+from crossattn.evidence import (
+    benjamini_hochberg,
+    diebold_mariano,
+    pinball_loss,
+    reliability,
+    score_volatility,
+    to_signals,
+)
 from crossattn.evidence.scores import correlation, score_forecasts
+
+WORDS = np.full((9, 3), "up")
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: score_forecasts({"a": WORDS}, np.zeros((9, 3))), "forecasts: 'a' must hold num"),
+        (lambda: score_forecasts([WORDS], np.zeros((9, 3))), "forecasts must be a mapping"),
+        (lambda: score_volatility([WORDS], np.ones((9, 3))), "forecasts must be a mapping"),
+        (lambda: to_signals(["up"], ["A"]), "predictions must hold numbers"),
+        (lambda: reliability([0.1], [1], n_bins="all"), "n_bins must be an integer"),
+        (lambda: benjamini_hochberg(["low"]), "p_values must hold numbers"),
+        (lambda: pinball_loss(WORDS, 0.0, [0.5]), "quantiles must hold numbers"),
+    ],
+)
+def test_what_holds_no_numbers_is_refused_by_name(call, words):
+    with pytest.raises(InvalidInputError, match=words):
+        call()
 
 
 def test_correlation_is_numpys_over_the_known_cells():

@@ -11,6 +11,7 @@ from crossattn.errors import InvalidInputError
 from crossattn.portfolio import (
     Costs,
     break_even_cost,
+    cap_weights,
     capacity_curve,
     compare,
     diversification_ratio,
@@ -20,6 +21,7 @@ from crossattn.portfolio import (
     mean_variance_weights,
     momentum,
     plot_equity,
+    probabilistic_sharpe,
     risk_by_asset,
 )
 
@@ -188,6 +190,11 @@ def test_compare_puts_all_on_the_same_costs():
         lambda p: diversification_ratio(np.zeros(2), np.array([[1.0, 2.0], [0.0, 1.0]])),
         lambda p: risk_by_asset(np.ones(4), p.pct_change(), level=np.nan),
         lambda p: capacity_curve(equal_weight(p), p, [], volume=p),
+        lambda p: compare([equal_weight(p)], p),
+        lambda p: plot_equity({}),
+        lambda p: plot_equity({"mine": equal_weight(p)}),
+        lambda p: probabilistic_sharpe(p["A"].pct_change().dropna(), "high"),
+        lambda p: cap_weights(["much", "little"]),
         lambda p: capacity_curve(equal_weight(p), p, 1e6, volume=p),
         lambda p: capacity_curve(equal_weight(p), p, ["much"], volume=p),
     ],
