@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -31,24 +32,16 @@ def random_mask(shape, seed=1):
 
 
 def by_loops(query, key, value, mask):
-    """One score at a time, plain Python numbers."""
+    """One query at a time, over the keys that it may attend to."""
     allowed = torch.ones(B, H, NQ, NK, dtype=torch.bool) if mask is None else mask
     allowed = allowed.expand(B, H, NQ, NK)
     output = torch.zeros(B, H, NQ, DV, dtype=torch.float64)
     attention = torch.zeros(B, H, NQ, NK, dtype=torch.float64)
-    for b in range(B):
-        for h in range(H):
-            for i in range(NQ):
-                keys = [j for j in range(NK) if allowed[b, h, i, j]]
-                scores = [
-                    sum(float(query[b, h, i, d] * key[b, h, j, d]) for d in range(D)) / math.sqrt(D)
-                    for j in keys
-                ]
-                total = sum(math.exp(s) for s in scores)
-                for j, score in zip(keys, scores, strict=True):
-                    attention[b, h, i, j] = math.exp(score) / total
-                    for d in range(DV):
-                        output[b, h, i, d] += attention[b, h, i, j] * value[b, h, j, d].item()
+    for place in itertools.product(range(B), range(H), range(NQ)):
+        keys = allowed[place].nonzero().flatten()
+        mass = (key[place[:2]][keys] @ query[place] / math.sqrt(D)).exp()
+        attention[place][keys] = mass / mass.sum()
+        output[place] = attention[place] @ value[place[:2]]
     return output, attention
 
 

@@ -1,5 +1,6 @@
 """TemporalCrossAttention against a loop over every query, source and lag, in float64."""
 
+import itertools
 import math
 
 import pytest
@@ -30,44 +31,34 @@ def tokens(seed=1, n=N, steps=T):
 
 def by_hand(layer, x_query, x_key, allowed, state=None):
     """One query, one head, one step at a time; ``allowed(b, t, i, j, s)`` with s a source step."""
-    n_queries, n_keys = x_query.shape[1], x_key.shape[1]
-    width = D // H
+    (_, n_queries, n_steps, _), n_keys, width = x_query.shape, x_key.shape[1], D // H
     output = torch.zeros_like(x_query)
-    attention = x_query.new_zeros(B, H, x_query.shape[2], n_queries, n_keys, L)
-    offset = x_key.shape[2] - x_query.shape[2]
-    for b in range(B):
-        for t in range(x_query.shape[2]):
-            for i in range(n_queries):
-                mixed = []
-                for h in range(H):
-                    part = slice(h * width, (h + 1) * width)
-                    q = layer.query_projection(x_query[b, i, t])
-                    if layer.n_assets:
-                        q = q + layer.query_embedding[i]
-                    found = []
-                    for j in range(n_keys):
-                        for k in range(L):
-                            s = offset + t - k
-                            if s < 0 or not allowed(b, t, i, j, s):
-                                continue
-                            x = x_key[b, j, s]
-                            key = layer.key_projection(x) + layer.lag_embedding[k]
-                            if layer.n_assets:
-                                key = key + layer.key_embedding[j]
-                            gate = 2 / (1 + torch.exp(-layer.gate(x)[h]))
-                            score = (q[part] @ key[part]) / math.sqrt(width)
-                            found.append((j, k, score, gate * layer.value_projection(x)[part]))
-                    total = sum(torch.exp(score) for _, _, score, _ in found)
-                    gain = layer.gain[i if layer.n_assets else 0, h]
-                    if state is not None:
-                        gain = gain * (1 + torch.tanh(layer.modulation(state[b, t])[h]))
-                    pulled = x_query.new_zeros(width)
-                    for j, k, score, value in found:
-                        weight = torch.exp(score) / total
-                        attention[b, h, t, i, j, k] = weight
-                        pulled = pulled + weight * value
-                    mixed.append(gain * pulled)
-                output[b, i, t] = layer.output_projection(torch.cat(mixed))
+    attention = x_query.new_zeros(B, H, n_steps, n_queries, n_keys, L)
+    offset = x_key.shape[2] - n_steps
+    for b, t, i in itertools.product(range(B), range(n_steps), range(n_queries)):
+        newest = offset + t
+        found = [
+            (j, k)
+            for j, k in itertools.product(range(n_keys), range(min(L, newest + 1)))
+            if allowed(b, t, i, j, newest - k)
+        ]
+        j, k = torch.tensor(found, dtype=torch.long).view(-1, 2).T
+        x = x_key[b, j, newest - k]  # (tokens, D)
+        query, key = layer.query_projection(x_query[b, i, t]), layer.key_projection(x)
+        key, gain = key + layer.lag_embedding[k], layer.gain[i if layer.n_assets else 0]
+        if layer.n_assets:
+            query, key = query + layer.query_embedding[i], key + layer.key_embedding[j]
+        if state is not None:
+            gain = gain * (1 + torch.tanh(layer.modulation(state[b, t])))
+        value = layer.value_projection(x).unflatten(-1, (H, width))
+        value = 2 / (1 + torch.exp(-layer.gate(x)[..., None])) * value  # (tokens, H, width)
+        mixed = []
+        for h in range(H):
+            part = slice(h * width, (h + 1) * width)
+            mass = torch.exp(key[:, part] @ query[part] / math.sqrt(width))
+            attention[b, h, t, i, j, k] = mass / mass.sum()
+            mixed.append(gain[h] * (mass / mass.sum()) @ value[:, h])
+        output[b, i, t] = layer.output_projection(torch.cat(mixed))
     return output, attention
 
 

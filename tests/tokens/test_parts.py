@@ -1,5 +1,7 @@
 """Parts of the forecaster against slow loops and other libraries."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -179,26 +181,19 @@ def test_content_heads_equal_one_joint_softmax():
     content = torch.randn(channels, n, lags - 1 + steps, dtype=torch.double)
     returns = torch.randn(n, lags - 1 + steps, dtype=torch.double)
     found, coefficients = heads(returns, content), heads.coefficients(content)
-    for m in range(members):
-        for t in range(steps):
-            now = t + lags - 1
-            for i in range(n):
-                score = torch.empty(n, lags, dtype=torch.double)
-                for j in range(n):
-                    for k in range(lags):
-                        score[j, k] = (
-                            heads.token_weight[m] @ content[:, j, now - k]
-                            + heads.source_weight[m] @ content[:, j, now]
-                            + heads.lag_bias[m, k]
-                            + (heads.own_bias[m] if j == i else 0.0)
-                        )
-                attention = score.flatten().softmax(0).view(n, lags)
-                attention[i] = 0.0
-                value = heads.source_scale[m].exp()[:, None] * returns[:, now - torch.arange(lags)]
-                expected = heads.gain[m, i] * (attention * value).sum()
-                assert torch.isclose(found[m, t, i], expected, atol=1e-12)
-                read = (coefficients[m, t, i] * returns[:, now - torch.arange(lags)]).sum()
-                assert torch.isclose(read, expected, atol=1e-12)
+    for m, t, i in itertools.product(range(members), range(steps), range(n)):
+        now = t + lags - 1
+        back = now - torch.arange(lags)
+        score = torch.einsum("c,cjk->jk", heads.token_weight[m], content[:, :, back])
+        score += (heads.source_weight[m] @ content[:, :, now])[:, None] + heads.lag_bias[m]
+        score[i] += heads.own_bias[m]
+        attention = score.flatten().softmax(0).view(n, lags)
+        attention[i] = 0.0
+        value = heads.source_scale[m].exp()[:, None] * returns[:, back]
+        expected = heads.gain[m, i] * (attention * value).sum()
+        assert torch.isclose(found[m, t, i], expected, atol=1e-12)
+        read = (coefficients[m, t, i] * returns[:, back]).sum()
+        assert torch.isclose(read, expected, atol=1e-12)
 
 
 def test_relevance_regression_keeps_groups_that_matter():
