@@ -1,7 +1,5 @@
 """Random-walk bars for tests, made without the package so that nothing tests itself."""
 
-from __future__ import annotations
-
 import functools
 import signal
 import threading

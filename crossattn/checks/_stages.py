@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from crossattn.errors import InvalidInputError
 
@@ -99,41 +100,37 @@ def require_shape(value: np.ndarray, shape: tuple[int, ...], name: str, meaning:
     )
 
 
-def close(value: np.ndarray, expected: np.ndarray, tolerance: float = TOLERANCE) -> bool:
-    """Tell whether two arrays agree, NaN with NaN, in shape and to ``tolerance`` of their scale."""
+def close(value: np.ndarray, expected: ArrayLike) -> bool:
+    """Tell whether arrays agree in shape and, to ``TOLERANCE`` of their scale, NaN with NaN."""
+    expected = np.asarray(expected, dtype=np.float64)
     if value.shape != expected.shape:
         return False
-    missing = np.isnan(expected)
-    if not np.array_equal(np.isnan(value), missing):
-        return False
-    if missing.all():
-        return True
-    scale = max(1.0, float(np.abs(expected[~missing]).max()))
-    return bool(np.abs(value[~missing] - expected[~missing]).max() <= tolerance * scale)
+    scale = np.nanmax(np.abs(expected), initial=1.0)
+    return np.allclose(value, expected, rtol=0, atol=TOLERANCE * scale, equal_nan=True)
 
 
 def require_close(
     value: np.ndarray,
-    expected: np.ndarray,
+    expected: ArrayLike,
     name: str,
-    slips: Mapping[str, np.ndarray] | None = None,
-    tolerance: float = TOLERANCE,
+    slips: Mapping[str, ArrayLike] | None = None,
 ) -> None:
     """Fail the stage unless ``value`` is ``expected``, naming the slip that explains it.
 
     ``slips`` holds each known wrong answer under the message that teaches; the tolerance is
     relative to the largest expected number, and at least to 1.
     """
-    if close(value, expected, tolerance):
+    if close(value, expected):
         return
     for message, wrong in (slips or {}).items():
-        if close(value, np.asarray(wrong, dtype=np.float64), tolerance):
+        if close(value, wrong):
             raise CheckFailedError(message)
+    expected = np.asarray(expected, dtype=np.float64)
     if value.shape != expected.shape:
         raise CheckFailedError(f"{name} must have shape {expected.shape}, got {value.shape}")
-    gap = np.abs(np.nan_to_num(value, nan=np.inf) - np.nan_to_num(expected, nan=np.inf))
-    gap[np.isnan(value) & np.isnan(expected)] = 0.0
-    at = tuple(int(k) for k in np.unravel_index(np.argmax(np.nan_to_num(gap, nan=0)), gap.shape))
+    gap = np.nan_to_num(np.abs(value - expected), nan=np.inf)
+    gap = np.where(np.isnan(value) & np.isnan(expected), 0.0, gap)
+    at = tuple(int(k) for k in np.unravel_index(gap.argmax(), gap.shape))
     raise CheckFailedError(
         f"{name} is off, most at position {at}: expected {expected[at]:.6g}, got {value[at]:.6g}"
     )

@@ -42,7 +42,7 @@ def check_false_discovery(fn: Callable) -> Iterator[str]:
         "these are the p-values, unchanged: of 20 true nulls one is below .05 by luck": p,
         "a larger p must not have a smaller q: take the smallest of this and all later "
         "ones (running minimum from the largest p)": raw,
-        "the q-values are in sorted order: put them back where their p-values were": (truth[order]),
+        "the q-values are in sorted order: put them back where their p-values were": truth[order],
     }
     require_close(as_array(fn(p.copy()), "q-values"), truth, "q-values", slips)
 
@@ -71,16 +71,12 @@ def check_p_value(fn: Callable) -> Iterator[str]:
         "finite simulation ever claims a p of 0": 1 / 9,
     }
     value = as_array(fn(0.85, null.copy()), "p")
-    require_close(value, np.asarray(2 / 10), "p of 0.85", slips)
+    require_close(value, 2 / 10, "p of 0.85", slips)
     ties = as_array(fn(0.9, null.copy()), "p")
     slips = {"a draw equal to the statistic counts": 1 / 10}
-    require_close(ties, np.asarray(2 / 10), "p of 0.9", slips)
+    require_close(ties, 2 / 10, "p of 0.9", slips)
 
     yield "never zero"
     value = as_array(fn(5.0, null.copy()), "p")
-    require_close(
-        value,
-        np.asarray(0.1),
-        "p of 5.0",
-        {"a p-value of 0 claims certainty from nine draws: use (1 + count) / (1 + draws)": 0},
-    )
+    slips = {"a p-value of 0 claims certainty from nine draws: use (1 + count) / (1 + draws)": 0}
+    require_close(value, 0.1, "p of 5.0", slips)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from crossattn.checks._stages import as_array, require, require_close, require_shape, staged
-from crossattn.checks.attention import _answer, softmax_by_loop
+from crossattn.checks._stages import as_array, require_close, require_shape, staged
+from crossattn.checks.attention import ask, softmax_by_loop
 
 
 @staged
@@ -35,14 +35,11 @@ def check_lag_tokens(fn: Callable) -> Iterator[str]:
 
     truth = shifted(lambda t, k: t - k)
 
-    def ask():
-        return as_array(fn(returns.copy(), lags), "tokens")
-
     yield "shape"
-    require_shape(ask(), (steps, assets, lags), "tokens", "(bars, assets, lags)")
+    tokens = as_array(fn(returns.copy(), lags), "tokens")
+    require_shape(tokens, (steps, assets, lags), "tokens", "(bars, assets, lags)")
 
     yield "the past, newest first"
-    tokens, known = ask(), ~np.isnan(truth)
     wrapped = np.stack([np.roll(returns, k, axis=0) for k in range(lags)], axis=2)
     slips = {
         "index k must look k bars back; yours looks k bars ahead, into the future": shifted(
@@ -57,7 +54,6 @@ def check_lag_tokens(fn: Callable) -> Iterator[str]:
         ),
     }
     require_close(tokens, truth, "tokens", slips)
-    require(np.isnan(tokens[~known]).all(), "bars before the first must be NaN")
 
 
 @staged
@@ -78,8 +74,6 @@ def check_lag_attention(fn: Callable) -> Iterator[str]:
 
     Built in chapter: Lag attention
     """
-    import torch
-
     random = np.random.default_rng(22)
     n, m, lags, d, dv = 4, 3, 5, 6, 2
     query, key = random.normal(size=(n, d)), random.normal(size=(m, lags, d))
@@ -87,28 +81,20 @@ def check_lag_attention(fn: Callable) -> Iterator[str]:
     mask = np.array([[1, 0, 1], [1, 1, 0], [0, 1, 1], [0, 0, 1]], dtype=bool)
     scores = np.einsum("nd,mld->nml", query, key) / d**0.5
 
-    def joint(raw, allowed):
-        flat = softmax_by_loop(raw.reshape(n, m * lags), allowed.reshape(n, m * lags))
-        return flat.reshape(n, m, lags)
+    def joint(raw, allowed=True):
+        allowed = np.broadcast_to(allowed, raw.shape).reshape(n, m * lags)
+        return softmax_by_loop(raw.reshape(n, m * lags), allowed).reshape(n, m, lags)
 
-    open_ = np.ones((n, m, lags), dtype=bool)
-    truth = joint(scores, open_)
-    by_lag = softmax_by_loop(scores, open_)
-    by_asset = softmax_by_loop(scores.swapaxes(1, 2), open_.swapaxes(1, 2)).swapaxes(1, 2)
-    pooled = softmax_by_loop(scores.mean(axis=2), np.ones((n, m), dtype=bool))
-
-    def ask(allowed=None):
-        tensors = [torch.tensor(part) for part in (query, key, value)]
-        result = fn(*tensors) if allowed is None else fn(*tensors, torch.tensor(allowed))
-        return _answer(result, ("output", "attention"))
+    truth, by_lag = joint(scores), softmax_by_loop(scores)
+    by_asset = softmax_by_loop(scores.swapaxes(1, 2)).swapaxes(1, 2)
+    pooled = softmax_by_loop(scores.mean(axis=2))
 
     yield "shapes"
-    output, attention = ask()
+    output, attention = ask(fn, query, key, value)
     require_shape(attention, (n, m, lags), "attention", "(queries, key assets, lags)")
     require_shape(output, (n, dv), "output", "(queries, width of a value)")
 
     yield "one softmax over assets and lags"
-    _, attention = ask()
     slips = {
         "the softmax runs over lags alone, so each asset gets a whole unit of attention: "
         "flatten assets and lags into one axis first": by_lag,
@@ -116,17 +102,16 @@ def check_lag_attention(fn: Callable) -> Iterator[str]:
         "axis first": by_asset,
         "the keys are averaged over time before attending: then no lag can be told from "
         "another": np.repeat(pooled[..., None] / lags, lags, axis=2),
-        "the scores are not divided by the square root of the width": joint(scores * d**0.5, open_),
+        "the scores are not divided by the square root of the width": joint(scores * d**0.5),
     }
     require_close(attention, truth, "attention", slips)
 
     yield "the mix of values"
-    output, attention = ask()
     require_close(output, np.einsum("nml,mlv->nv", attention, value), "output")
 
     yield "the mask"
-    output, attention = ask(mask)
-    allowed = np.repeat(mask[..., None], lags, axis=2)
+    output, attention = ask(fn, query, key, value, mask)
+    allowed = mask[..., None]
     slips = {
         "the mask changes nothing: a masked asset is masked at all of its lags": truth,
         "the mask is used the wrong way round: True means may attend": joint(scores, ~allowed),
@@ -153,16 +138,14 @@ def check_sector_means(fn: Callable) -> Iterator[str]:
     sector = np.array([2, 0, 1, 0, 0, 2])
     truth = np.stack([x[sector == s].mean(axis=0) for s in range(3)])
 
+    sums = np.stack([x[sector == s].sum(axis=0) for s in range(3)])
+
     yield "means by sector"
     result = as_array(fn(torch.tensor(x), torch.tensor(sector)), "sector means")
     slips = {
-        "these are sums: a sector of three would weigh three times as much": np.stack(
-            [x[sector == s].sum(axis=0) for s in range(3)]
-        ),
+        "these are sums: a sector of three would weigh three times as much": sums,
         "every sector has the mean of all assets": np.repeat(x.mean(0)[None], 3, axis=0),
-        "divide by the size of each sector, not by the number of assets": np.stack(
-            [x[sector == s].sum(axis=0) / 6 for s in range(3)]
-        ),
+        "divide by the size of each sector, not by the number of assets": sums / 6,
     }
     require_close(result, truth, "sector means", slips)
 
@@ -186,51 +169,44 @@ def check_hierarchy(fn: Callable) -> Iterator[str]:
 
     Built in chapter: Hierarchy
     """
-    import torch
-
     x = np.random.default_rng(32).normal(size=(6, 4))
     sector = np.array([2, 0, 1, 0, 0, 2])
     means = np.stack([x[sector == s].mean(axis=0) for s in range(3)])
     same = sector[:, None] == sector[None]
     foreign = sector[:, None] != np.arange(3)[None]
-    within = softmax_by_loop(x @ x.T / 2.0, same)
-    across = softmax_by_loop(x @ means.T / 2.0, foreign)
-
-    def ask():
-        names = ("output", "within", "across")
-        return _answer(fn(torch.tensor(x), torch.tensor(sector)), names)
+    near, far = x @ x.T / 2.0, x @ means.T / 2.0
+    within, across = softmax_by_loop(near, same), softmax_by_loop(far, foreign)
+    update = within @ x + across @ means
 
     yield "within the sector"
+    answer = ask(fn, x, sector, names=("output", "within", "across"))
     slips = {
-        "assets attend to all assets: mask by sector": softmax_by_loop(
-            x @ x.T / 2.0, np.ones((6, 6), dtype=bool)
-        ),
+        "assets attend to all assets: mask by sector": softmax_by_loop(near),
         "the sector mask is applied after the softmax; rows no longer sum to 1": same
-        * softmax_by_loop(x @ x.T / 2.0, np.ones((6, 6), dtype=bool)),
+        * softmax_by_loop(near),
         "assets attend to all but their own sector: the mask is upside down": (
-            softmax_by_loop(x @ x.T / 2.0, ~same)
+            softmax_by_loop(near, ~same)
         ),
         "the scores are not divided by the square root of the width": softmax_by_loop(
-            x @ x.T, same
+            2.0 * near, same
         ),
     }
-    require_close(ask()[1], within, "attention within the sector", slips)
+    require_close(answer[1], within, "attention within the sector", slips)
 
     yield "across sectors"
     slips = {
         "an asset attends to the mean of its own sector twice: mask its own sector here": (
-            softmax_by_loop(x @ means.T / 2.0, np.ones((6, 3), dtype=bool))
+            softmax_by_loop(far)
         ),
         "an asset attends to its own sector only: the mask is upside down": softmax_by_loop(
-            x @ means.T / 2.0, ~foreign
+            far, ~foreign
         ),
     }
-    require_close(ask()[2], across, "attention across sectors", slips)
+    require_close(answer[2], across, "attention across sectors", slips)
 
     yield "the sum"
     slips = {
-        "the token itself is missing from the sum (the residual connection)": within @ x
-        + across @ means,
+        "the token itself is missing from the sum (the residual connection)": update,
         "what comes from the other sectors is missing": x + within @ x,
     }
-    require_close(ask()[0], x + within @ x + across @ means, "output", slips)
+    require_close(answer[0], x + update, "output", slips)

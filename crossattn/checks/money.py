@@ -31,6 +31,11 @@ def account_by_loop(
     return np.array(equity)
 
 
+def wealth_of(returns: np.ndarray) -> np.ndarray:
+    """Compounded wealth (T + 1,), from 1."""
+    return np.cumprod(np.append(1.0, 1 + returns))
+
+
 @staged
 def check_backtest(fn: Callable) -> Iterator[str]:
     """Check ``fn(prices, targets, cost) -> equity``.
@@ -56,75 +61,64 @@ def check_backtest(fn: Callable) -> Iterator[str]:
     targets = np.full((9, 3), np.nan)
     targets[0], targets[3], targets[6] = [0.5, 0.3, 0.2], [0.1, 0.2, 0.6], [-0.4, 0.9, 0.3]
     bars = prices[1:] / prices[:-1] - 1
-    held = np.stack([targets[[0, 0, 0, 3, 3, 3, 6, 6, 6][t]] for t in range(9)])
+    held = np.repeat(targets[[0, 3, 6]], 3, axis=0)
+    held_before = np.concatenate([np.zeros((3, 3)), held[:-3]])
 
-    def ask(cost):
-        return as_array(fn(prices.copy(), targets.copy(), cost), "equity")
+    def ask(some, cost):
+        return as_array(fn(prices.copy(), some.copy(), cost), "equity")
 
     yield "one trade, then hold"
     only = targets.copy()
     only[1:] = np.nan
-    equity = as_array(fn(prices.copy(), only, 0.0), "equity")
     slips = {
         "your account trades back to its weights in every bar, for nothing: after a trade "
-        "the shares stay and the weights drift": np.concatenate(
-            [[1.0], np.cumprod(1 + bars @ only[0])]
-        ),
+        "the shares stay and the weights drift": wealth_of(bars @ only[0]),
         "your trade acts one row late: it happens at its own row's price": account_by_loop(
             prices, only, 0.0, delay=1
         ),
-        "returns are added up; wealth compounds": np.concatenate(
-            [[1.0], 1 + np.cumsum(bars @ only[0])]
-        ),
+        "returns are added up; wealth compounds": np.cumsum(np.append(1.0, bars @ only[0])),
         "cash that is not invested is lost, or the account starts at something but 1": (
             prices / prices[0] @ only[0] - 1
         ),
     }
-    require_close(equity, account_by_loop(prices, only, 0.0), "equity of one trade", slips)
+    truth = account_by_loop(prices, only, 0.0)
+    require_close(ask(only, 0.0), truth, "equity of one trade", slips)
 
     yield "who earns which bar"
-    early = np.concatenate([[1.0], np.cumprod(1 + (bars * held[1:]).sum(1))])
+    free = account_by_loop(prices, targets, 0.0)
     slips = {
         "a weight of row t earns the return that ENDS at row t, which was known when the "
-        "weight was chosen: this is the future, leaked": early,
+        "weight was chosen: this is the future, leaked": wealth_of((bars * held[1:]).sum(1)),
         "new weights act one row late: a trade happens at its own row's price": (
             account_by_loop(prices, targets, 0.0, delay=1)
         ),
         "a trade acts only at the next trade: the period is earned with the OLD weights": (
-            np.concatenate([[1.0], np.cumprod(1 + (bars * _previous(held)[1:]).sum(1))])
+            wealth_of((bars * held_before[1:]).sum(1))
         ),
         "weights never drift: you trade back to them in every bar, for nothing": (
             account_by_loop(prices, targets, 0.0, drift=False)
         ),
     }
-    require_close(ask(0.0), account_by_loop(prices, targets, 0.0), "equity, no costs", slips)
+    require_close(ask(targets, 0.0), free, "equity, no costs", slips)
 
     yield "costs"
-    truth = account_by_loop(prices, targets, 0.01)
-    weights_only = account_by_loop(prices, targets, 0.0)
+    truth, weights_only = account_by_loop(prices, targets, 0.01), free.copy()
     for row in (0, 3, 6):
         before = targets[row - 3] if row else np.zeros(3)
         weights_only[row:] *= 1 - 0.01 * np.abs(targets[row] - before).sum()
     slips = {
-        "no cost is paid": account_by_loop(prices, targets, 0.0),
-        "the first purchase is a trade too and costs money": account_by_loop(prices, targets, 0.01)
+        "no cost is paid": free,
+        "the first purchase is a trade too and costs money": truth
         / (1 - 0.01 * np.abs(targets[0]).sum()),
         "costs are charged on target minus the target before; the position has drifted since, "
         "and the order is the difference to what is HELD": weights_only,
-        "selling costs as much as buying: take the absolute value of each order": (
-            account_by_loop(prices, targets, 0.0) * 0.99
-        ),
+        "selling costs as much as buying: take the absolute value of each order": free * 0.99,
     }
-    require_close(ask(0.01), truth, "equity with costs", slips)
+    require_close(ask(targets, 0.01), truth, "equity with costs", slips)
 
     yield "no trade at all"
-    nothing = np.full((9, 3), np.nan)
-    equity = as_array(fn(prices.copy(), nothing, 0.01), "equity")
+    equity = ask(np.full((9, 3), np.nan), 0.01)
     require(close(equity, np.ones(9)), "an account without trades keeps its 1 in cash")
-
-
-def _previous(held: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros((3, held.shape[1])), held[:-3]])
 
 
 @staged
@@ -146,7 +140,10 @@ def check_metrics(fn: Callable) -> Iterator[str]:
     """
     returns = np.array([-0.05, 0.02, 0.01, -0.01, 0.03, 0.015, -0.002])
     mean, deviation, periods = returns.mean(), returns.std(ddof=1), 365.0
-    wealth = np.cumprod(1 + returns)
+    wealth = wealth_of(returns)
+
+    def drawdown(path):
+        return (path / np.maximum.accumulate(path) - 1).min()
 
     yield "the Sharpe ratio"
     value = as_array(fn(returns.copy(), periods)["sharpe_ratio"], "sharpe_ratio")
@@ -157,21 +154,15 @@ def check_metrics(fn: Callable) -> Iterator[str]:
         ),
         "use the sample deviation, ddof=1": mean / returns.std() * periods**0.5,
     }
-    require_close(value, np.asarray(mean / deviation * periods**0.5), "sharpe_ratio", slips)
+    require_close(value, mean / deviation * periods**0.5, "sharpe_ratio", slips)
 
     yield "the drawdown"
     value = as_array(fn(returns.copy(), periods)["max_drawdown"], "max_drawdown")
-    from_one = np.concatenate([[1.0], wealth])
     slips = {
-        "a loss on the first bar is a loss: start from a wealth of 1": (
-            wealth / np.maximum.accumulate(wealth) - 1
-        ).min(),
-        "a drawdown is at most 0 by the convention of this course": -(
-            from_one / np.maximum.accumulate(from_one) - 1
-        ).min(),
+        "a loss on the first bar is a loss: start from a wealth of 1": drawdown(wealth[1:]),
+        "a drawdown is at most 0 by the convention of this course": -drawdown(wealth),
     }
-    truth = (from_one / np.maximum.accumulate(from_one) - 1).min()
-    require_close(value, np.asarray(truth), "max_drawdown", slips)
+    require_close(value, drawdown(wealth), "max_drawdown", slips)
 
 
 @staged
@@ -210,33 +201,28 @@ def check_sharpe_loss(fn: Callable) -> Iterator[str]:
         return value
 
     yield "before costs"
-    early = (positions[1:] * returns[:-1]).sum(axis=1)
+    early = ratio((positions[1:] * returns[:-1]).sum(axis=1))
     slips = {
         "a loss is minimised: turn the sign": ratio(earned),
         "this is the mean of the assets' own ratios: add up the portfolio's return first, "
         "diversification lives in the sum": -ratio(positions * returns).mean(),
         "this is the mean return: it pays for risk and corners one asset": -earned.mean(),
         "use the sample deviation, ddof=1": -earned.mean() / earned.std(),
-        "positions of row t are paired with the return before it: the rows already match": (
-            -ratio(early)
-        ),
+        "positions of row t are paired with the return before it: the rows already match": -early,
     }
-    require_close(ask(), np.asarray(-ratio(earned)), "the loss", slips)
+    require_close(ask(), -ratio(earned), "the loss", slips)
 
     yield "after costs"
-    late = np.abs(np.diff(positions, axis=0)).sum(axis=1)
+    later_orders = np.append(0.0, orders[1:])
+    sizes = np.abs(positions).sum(axis=1)
     slips = {
         "costs change nothing: subtract them from the portfolio's return, bar by bar": (
             -ratio(earned)
         ),
-        "the first position must be bought too": -ratio(
-            earned - 0.1 * np.concatenate([[0.0], late])
-        ),
-        "costs are paid on changes of positions, not on their size": -ratio(
-            earned - 0.1 * np.abs(positions).sum(axis=1)
-        ),
+        "the first position must be bought too": -ratio(earned - 0.1 * later_orders),
+        "costs are paid on changes of positions, not on their size": -ratio(earned - 0.1 * sizes),
     }
-    require_close(ask(0.1), np.asarray(-ratio(earned - 0.1 * orders)), "net loss", slips)
+    require_close(ask(0.1), -ratio(earned - 0.1 * orders), "net loss", slips)
 
     yield "gradient"
     leaf = torch.tensor(positions, requires_grad=True)

@@ -37,40 +37,28 @@ def check_variance_forecast(fn: Callable) -> Iterator[str]:
     returns = np.random.default_rng(91).normal(0.004, 0.01, (40, 3))
     frame = pd.DataFrame(returns)
 
-    def ask(half_life):
-        return as_array(fn(returns.copy(), half_life), "variance")
-
     yield "one variance a row and asset"
-    require_shape(ask(4.0), (40, 3), "variance", "(bars, assets)")
+    variance = as_array(fn(returns.copy(), 4.0), "variance")
+    require_shape(variance, (40, 3), "variance", "(bars, assets)")
 
     yield "what each row knows"
-    squares = frame**2
+    scale = 1e4  # so that a tolerance of 1e-6 means something
+    squares = scale * frame**2
     truth = squares.ewm(halflife=4).mean()
-    mean = squares.to_numpy().mean(axis=0) + 0 * truth
     slips = {
-        "row t reads the square of row t + 1, which is what it should forecast": (
-            truth.shift(-1).to_numpy()
-        ),
-        "row t may read row t's own return: it is known when the forecast is made": (
-            truth.shift(1).to_numpy()
-        ),
-        "these are volatilities: leave the root out": np.sqrt(truth),
+        "row t reads the square of row t + 1, which is what it should forecast": truth.shift(-1),
+        "row t may read row t's own return: it is known when the forecast is made": truth.shift(1),
+        "these are volatilities: leave the root out": np.sqrt(scale * truth),
         "the weights of the first rows must sum to 1: divide by the sum of those there are": (
             squares.ewm(halflife=4, adjust=False).mean()
         ),
         "with 1 / half_life as the weight of the newest square, half of its weight is not gone "
         "after half_life bars: keep 0.5 ** (1 / half_life)": squares.ewm(alpha=1 / 4).mean(),
         "do not subtract the mean return: it is noise, and a variance of next to nothing where "
-        "returns repeat": (truth - frame.ewm(halflife=4).mean() ** 2),
-        "every row reads the whole sample, its future too": mean,
+        "returns repeat": truth - scale * frame.ewm(halflife=4).mean() ** 2,
+        "every row reads the whole sample, its future too": 0 * truth + squares.mean(),
     }
-    scale = 1e4  # so that a tolerance of 1e-6 means something
-    require_close(
-        scale * ask(4.0),
-        scale * truth.to_numpy(),
-        "variance (times 10,000)",
-        {message: scale * np.asarray(wrong) for message, wrong in slips.items()},
-    )
+    require_close(scale * variance, truth, "variance (times 10,000)", slips)
 
 
 @staged
@@ -130,6 +118,7 @@ def check_shares(fn: Callable) -> Iterator[str]:
 
     Built in chapter: Spillovers and crises
     """
+    identity = np.eye(3)
     link = np.array([[0.5, 0.0, 0.1], [0.4, 0.3, 0.0], [0.0, 0.3, 0.6]])
     wide = np.array([[1.0, 0.5, 0.1], [0.5, 2.0, -0.3], [0.1, -0.3, 0.7]])
 
@@ -147,21 +136,20 @@ def check_shares(fn: Callable) -> Iterator[str]:
         return as_array(fn(link.copy(), S.copy(), steps), "shares")
 
     yield "uncorrelated shocks"
-    plain = rows(shares(link, np.eye(3), 3))
+    undivided = shares(link, identity, 3)
+    plain = rows(undivided)
     slips = {
         "the errors of one to steps - 1 steps are missing, or one is too many: h runs from 0 to "
-        "steps - 1": rows(shares(link, np.eye(3), 4)),
-        "a shock counts at once too: h starts at 0": rows(shares(link, np.eye(3), 3, first=1)),
+        "steps - 1": rows(shares(link, identity, 4)),
+        "a shock counts at once too: h starts at 0": rows(shares(link, identity, 3, first=1)),
         "rows receive and columns send: yours is turned": plain.T,
-        "divide each row by its sum: shares sum to 1": shares(link, np.eye(3), 3),
-        "rows sum to 1, not columns": (
-            shares(link, np.eye(3), 3) / shares(link, np.eye(3), 3).sum(axis=0)
-        ),
+        "divide each row by its sum: shares sum to 1": undivided,
+        "rows sum to 1, not columns": undivided / undivided.sum(axis=0),
         "variances add up, so weights are squared": rows(
             sum(np.abs(np.linalg.matrix_power(link, h)) for h in range(3))
         ),
     }
-    require_close(ask(np.eye(3), 3), plain, "shares", slips)
+    require_close(ask(identity, 3), plain, "shares", slips)
 
     yield "correlated shocks"
     truth = rows(shares(link, wide, 3))

@@ -1,28 +1,5 @@
 """Bars of one symbol (frames) or many (panels), when each is known, files and gaps."""
 
-from crossattn.data.doctor import KINDS, BarsReport, check_bars
-from crossattn.data.files import read_bars, read_exogenous, write_bars
-from crossattn.data.fingerprint import fingerprint_bars
-from crossattn.data.frame import Frame, Frames, check_frame, check_frames, close_times
-from crossattn.data.gaps import missing_bars
-from crossattn.data.panel import Panel, align_panel, as_panel, symbols_of
+import lazy_loader
 
-__all__ = [
-    "KINDS",
-    "BarsReport",
-    "Frame",
-    "Frames",
-    "Panel",
-    "align_panel",
-    "as_panel",
-    "check_bars",
-    "check_frame",
-    "check_frames",
-    "close_times",
-    "fingerprint_bars",
-    "missing_bars",
-    "read_bars",
-    "read_exogenous",
-    "symbols_of",
-    "write_bars",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

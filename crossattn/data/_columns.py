@@ -35,11 +35,6 @@ _GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", re.ASCII)
 _UNUSUAL = re.compile(r"[^0-9eE+.\-]")
 
 
-def is_null(text: str) -> bool:
-    """Whether a text stands for a missing value."""
-    return text.strip().lower() in _NULLS
-
-
 def name_columns(
     table: RawTable, columns: Sequence[str] | Mapping[str, str | None] | None
 ) -> tuple[dict[str, object], bool]:
@@ -62,6 +57,7 @@ def name_columns(
     if table.names[:1] == ("",) and not _candidates(names, "time"):
         names[0] = "time"  # pandas leaves the name of an index empty
     found: dict[str, object] = {}
+    in_utc = False
     for field in _ALIASES:
         if field in wanted:
             places = [i for i, name in enumerate(table.names) if name == wanted[field]]
@@ -77,7 +73,7 @@ def name_columns(
             )
         if places:
             found[field] = table.columns[places[0]]
-    in_utc = "time" in found and names[_index_of(table, found["time"])] in _IN_UTC
+            in_utc |= field == "time" and names[places[0]] in _IN_UTC
     _join_clock(table, names, found)
     if wanted.get("volume", "") is None:
         found["volume"] = np.full(len(table.lines), np.nan)
@@ -149,10 +145,6 @@ def _candidates(names: list[str], field: str) -> list[int]:
     return []
 
 
-def _index_of(table: RawTable, column: object) -> int:
-    return next(i for i, other in enumerate(table.columns) if other is column)
-
-
 def _headless_names(table: RawTable) -> Sequence[str]:
     """Return the names of a known export without header, by its width and its first row."""
     first = [column[0].strip() for column in table.columns]
@@ -186,7 +178,7 @@ def _example(table: RawTable, missing: list[str]) -> str:
 
 def _number(table: RawTable, row: int, name: str, text: str, decimal: str) -> float:
     """Return one number with thousands, a currency or a comma; NaN for a null."""
-    if is_null(text):
+    if text.strip().lower() in _NULLS:
         return np.nan
     plain, size = text.strip().strip("$€£¥"), 1.0
     if name == "volume" and plain[-1:] in _SIZES:

@@ -116,8 +116,10 @@ def _spike(asset: Series, name: str, row: int) -> float:
     distances = [value - np.median(side) for side in (left, right) if len(side)]
     if not distances or len(set(np.sign(distances))) > 1:
         return 0.0
-    if len(distances) == 1 and (len(left) + len(right) < _NEAR or not _beyond_split(distances[0])):
-        return 0.0
+    if len(distances) == 1:  # at an end, where nothing but its size tells it from a split
+        beyond_split = abs(distances[0]) > 1.1 * log(SPLIT_FACTORS[-2])
+        if len(left) + len(right) < _NEAR or not beyond_split:
+            return 0.0
     size = min(distances, key=abs)
     limit = WICK_DEVIATIONS if is_wick else MISPRINT_DEVIATIONS
     if abs(size) < limit * asset.deviation(row, _AROUND) or abs(size) < MISPRINT:
@@ -125,11 +127,6 @@ def _spike(asset: Series, name: str, row: int) -> float:
     if abs(distances[0] - distances[-1]) > REVERT * abs(size):
         return 0.0
     return float(size)
-
-
-def _beyond_split(distance: float) -> bool:
-    """Whether the first or last bar is further off than a split: nothing tells the two apart."""
-    return abs(distance) > 1.1 * log(SPLIT_FACTORS[-2])
 
 
 def _stale(asset: Series) -> tuple[list[Fault], np.ndarray]:

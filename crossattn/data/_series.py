@@ -87,8 +87,9 @@ class Series:
         return span_text(pd.Timedelta(int(ticks), unit=self.opens.unit))
 
     def time(self, row: int) -> str:
-        """Return the open time of a bar as a text."""
-        return time_text(self.opens[row])
+        """Return the open time of a bar as a text in UTC, without seconds where they are zero."""
+        text = self.opens[row].tz_localize(None).isoformat(sep=" ")
+        return text[:-3] if text.endswith(":00") and len(text) == 19 else text
 
     def deviation(self, row: int, around: int) -> float:
         """Robust standard deviation of the returns near a bar, without those next to it."""
@@ -101,12 +102,6 @@ class Series:
 def times_of(asset: Series, first: int, last: int) -> str:
     """Return the open times of two bars as "from .. to .."."""
     return f"{asset.time(first)} to {asset.time(last)}"
-
-
-def time_text(moment: pd.Timestamp) -> str:
-    """Return a moment in UTC, without seconds where they are zero."""
-    text = moment.tz_localize(None).isoformat(sep=" ")
-    return text[:-3] if text.endswith(":00") and len(text) == 19 else text
 
 
 def shown(symbol: str) -> str:

@@ -14,6 +14,7 @@ from crossattn._validation import check_choice
 from crossattn.data.frame import (
     FRAME_COLUMNS,
     PRICE_COLUMNS,
+    TIME_UNIT,
     Frames,
     absorb_rounding,
     check_frames,
@@ -77,7 +78,8 @@ def align_panel(frames: Frames, *, how: str = "outer") -> Panel:
     if any("turnover" in frame.columns for frame in checked.values()):
         fields.append("turnover")
     clocks = {symbol: close_times(frame, symbol) for symbol, frame in checked.items()}
-    rows = _union(list(clocks.values()))
+    ticks = np.unique(np.concatenate([clock.asi8 for clock in clocks.values()]))
+    rows = pd.DatetimeIndex(ticks.view(f"M8[{TIME_UNIT}]"), name="close_time").tz_localize("UTC")
     cells = np.full((len(fields), len(checked), len(rows)), np.nan)  # (field, symbol, row)
     for s, (symbol, frame) in enumerate(checked.items()):
         at = rows.get_indexer(clocks[symbol])
@@ -177,9 +179,3 @@ def _shared_rows(panel: Panel) -> Panel:
             f"data share no close time: {', '.join(symbols_of(panel))} never close all together"
         )
     return shared
-
-
-def _union(clocks: list[pd.DatetimeIndex]) -> pd.DatetimeIndex:
-    ticks = np.unique(np.concatenate([clock.asi8 for clock in clocks]))
-    unit = clocks[0].unit
-    return pd.DatetimeIndex(ticks.view(f"M8[{unit}]"), name="close_time").tz_localize("UTC")

@@ -43,18 +43,29 @@ def check_prices(prices: pd.DataFrame, name: str = "prices") -> np.ndarray:
     return table
 
 
-def check_weights(weights: pd.DataFrame, prices: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def check_weights(
+    weights: pd.DataFrame, prices: pd.DataFrame, name: str = "weights"
+) -> tuple[np.ndarray, np.ndarray]:
     """Return finite targets (M, N) in the order of the prices' columns, and their rows there."""
-    table = check_table(weights, "weights")
-    _refuse_cells(np.isinf(table), "weights must be finite or NaN", table, weights)
-    columns, rows = _positions(weights, prices, "weights")
+    table = check_table(weights, name)
+    _refuse_cells(np.isinf(table), f"{name} must be finite or NaN", table, weights)
+    columns = prices.columns.get_indexer(weights.columns)
+    if (columns < 0).any():
+        unknown = list(weights.columns[columns < 0])
+        raise InvalidInputError(f"{name} must be for symbols of prices, got also {unknown}")
+    rows = prices.index.get_indexer(weights.index)
+    if (rows < 0).any():
+        first = weights.index[rows < 0][0]
+        raise InvalidInputError(
+            f"{name} must be at times of prices, got {(rows < 0).sum()} others, first {first}"
+        )
     targets = np.full((len(weights), prices.shape[1]), np.nan)
     targets[:, columns] = table
     return targets, rows
 
 
 def check_covariance(covariance: np.ndarray | pd.DataFrame, n_assets: int) -> np.ndarray:
-    """Return a finite covariance matrix (N, N), or raise naming the asset that lacks one."""
+    """Return a covariance matrix (N, N), or raise naming the asset that lacks one."""
     matrix = check_array("covariance", covariance, (n_assets, n_assets))
     names = getattr(covariance, "columns", range(n_assets))
     unknown = ~np.isfinite(np.diag(matrix))
@@ -63,16 +74,19 @@ def check_covariance(covariance: np.ndarray | pd.DataFrame, n_assets: int) -> np
     if unknown.any():
         asset = names[int(unknown.argmax())]
         raise InvalidInputError(f"covariance must be finite, got NaN or inf for {asset!r}")
+    largest = np.abs(matrix).max(initial=0.0)
+    if not np.allclose(matrix, matrix.T, atol=1e-12 * largest):
+        raise InvalidInputError("covariance must be symmetric")
+    if n_assets and np.linalg.eigvalsh(matrix)[0] < -1e-10 * largest:
+        raise InvalidInputError("covariance must be positive semi-definite")
     return matrix
 
 
 def reindex_like_prices(table: pd.DataFrame, prices: pd.DataFrame, name: str) -> np.ndarray:
     """Return a table's finite numbers at every cell of the prices (T, N), NaN where it has none."""
-    values = check_table(table, name)
-    _refuse_cells(np.isinf(values), f"{name} must be finite or NaN", values, table)
-    columns, rows = _positions(table, prices, name)
+    values, rows = check_weights(table, prices, name)
     full = np.full(prices.shape, np.nan)
-    full[np.ix_(rows, columns)] = values
+    full[rows] = values
     return full
 
 
@@ -119,19 +133,3 @@ def _refuse_cells(wrong: np.ndarray, rule: str, values: np.ndarray, table: pd.Da
         raise InvalidInputError(
             f"{rule}, got {values[row, column]} for {table.columns[column]!r} at {table.index[row]}"
         )
-
-
-def _positions(
-    table: pd.DataFrame, prices: pd.DataFrame, name: str
-) -> tuple[np.ndarray, np.ndarray]:
-    columns = prices.columns.get_indexer(table.columns)
-    if (columns < 0).any():
-        unknown = list(table.columns[columns < 0])
-        raise InvalidInputError(f"{name} must be for symbols of prices, got also {unknown}")
-    rows = prices.index.get_indexer(table.index)
-    if (rows < 0).any():
-        first = table.index[rows < 0][0]
-        raise InvalidInputError(
-            f"{name} must be at times of prices, got {(rows < 0).sum()} others, first {first}"
-        )
-    return columns, rows

@@ -82,8 +82,6 @@ def mean_variance_weights(
     check_float("risk_aversion", risk_aversion, above=0)
     check_float("transaction_cost", transaction_cost, at_least=0)
     check_float("max_position", max_position, above=0)
-    if np.linalg.eigvalsh((covariance + covariance.T) / 2)[0] < -1e-12 * np.trace(covariance):
-        raise InvalidInputError("covariance must be positive semi-definite")
     cvxpy = import_optional("cvxpy", "mean_variance_weights", "data")
     weights = cvxpy.Variable(assets)
     size = max(np.abs(forecast).max(initial=0.0), risk_aversion * np.diag(covariance).mean())

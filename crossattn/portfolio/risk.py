@@ -36,7 +36,7 @@ def diversification_ratio(weights: np.ndarray, covariance: np.ndarray) -> float:
     >>> diversification_ratio(np.full(4, 0.25), np.eye(4) * 0.04)
     2.0
     """
-    weights, covariance = _check_covariance(weights, covariance)
+    weights, covariance = _checked(weights, covariance)
     alone = np.abs(weights) @ np.sqrt(np.diag(covariance))
     together = np.sqrt(max(weights @ covariance @ weights, 0.0))
     return float(alone / together) if together > 0 else 1.0
@@ -71,7 +71,7 @@ def effective_number_of_bets(weights: np.ndarray, covariance: np.ndarray) -> flo
     >>> round(effective_number_of_bets(np.full(5, 0.2), covariance), 6)
     1.0
     """
-    weights, covariance = _check_covariance(weights, covariance)
+    weights, covariance = _checked(weights, covariance)
     values, vectors = np.linalg.eigh(covariance)
     shares = np.maximum(values, 0) * (vectors.T @ weights) ** 2
     if shares.sum() <= 0:
@@ -147,14 +147,8 @@ def risk_by_asset(
     )
 
 
-def _check_covariance(weights: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _checked(weights: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     weights = check_array("weights", weights, (None,))
     if not np.isfinite(weights).all():
         raise InvalidInputError("weights must be one finite number per asset")
-    covariance = check_covariance(covariance, len(weights))
-    largest = np.abs(covariance).max(initial=0.0)
-    if not np.allclose(covariance, covariance.T, atol=1e-12 * largest):
-        raise InvalidInputError("covariance must be symmetric")
-    if len(weights) and np.linalg.eigvalsh(covariance)[0] < -1e-10 * largest:
-        raise InvalidInputError("covariance must be positive semi-definite")
-    return weights, covariance
+    return weights, check_covariance(covariance, len(weights))

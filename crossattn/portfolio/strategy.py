@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_bool, check_float
+from crossattn._validation import check_array, check_bool, check_float
 from crossattn.data.durations import check_span
 from crossattn.data.frame import check_times
 from crossattn.errors import InvalidInputError
@@ -172,9 +172,7 @@ class CrossAttentionBacktest:
         has_closes = returns is None and hasattr(X, "closes")
         returns, timestamps, symbols = _check_run(X, returns, timestamps)
         decisions, deciding = self._decision_rows(X, timestamps, returns.shape[1])
-        targets = self._decide(X, returns, decisions, deciding)
-        if self.limits is not None:
-            targets = self.limits.nearest(targets, list(symbols))
+        targets = self._decide(X, returns, symbols, decisions, deciding)
         targets = scale_to_free_weight(targets, np.zeros(targets.shape[1]))
         prices = (
             prices_of_data(X) if has_closes else prices_of_returns(returns, timestamps, symbols)
@@ -190,13 +188,13 @@ class CrossAttentionBacktest:
         self.benchmark_ = self._trade(equal.iloc[decisions].where(deciding), prices)
         frame = pd.DataFrame(
             {
-                "timestamp": prices.index,
-                "capital": result.equity.to_numpy(),
-                "return": result.returns.to_numpy(),
-                "cost": result.costs.to_numpy(),
-                "turnover": result.turnover.to_numpy(),
+                "capital": result.equity,
+                "return": result.returns,
+                "cost": result.costs,
+                "turnover": result.turnover,
             }
         )
+        frame = frame.rename_axis("timestamp").reset_index()
         # pandas compares attrs with == where frames are joined, which tables do not answer with
         # True or False; "run" comes first and is never equal, so that they are not asked.
         run = object()
@@ -229,9 +227,7 @@ class CrossAttentionBacktest:
             raise InvalidInputError("data must be windows of bars, with closes and times")
         rows = np.arange(len(data))
         deciding = np.ones((len(data), len(data.symbols)), dtype=bool)
-        targets = self._decide(data, data.bar_returns, rows, deciding)
-        if self.limits is not None:
-            targets = self.limits.nearest(targets, list(data.symbols))
+        targets = self._decide(data, data.bar_returns, data.symbols, rows, deciding)
         return pd.DataFrame(targets, data.timestamps, list(data.symbols))
 
     def _trade(self, weights: pd.DataFrame, prices: pd.DataFrame) -> BacktestResult:
@@ -287,7 +283,7 @@ class CrossAttentionBacktest:
         rows = np.flatnonzero(begins.any(axis=1))
         return rows, begins[rows]
 
-    def _decide(self, X, returns: np.ndarray, decisions, deciding) -> np.ndarray:
+    def _decide(self, X, returns: np.ndarray, symbols, decisions, deciding) -> np.ndarray:
         """Target weights at the decision rows, (M, N); NaN where an asset does not decide."""
         predictor = as_predictor(self.model)
         predictions = predictor.predict_rows(X, decisions)
@@ -322,7 +318,7 @@ class CrossAttentionBacktest:
         if self.stagger and kind != "portfolio" and horizon > between:
             sleeves = staggered(weights, int(-(-horizon // between)))
             weights = np.where(np.isnan(weights), np.nan, sleeves)  # no forecast, no order
-        return weights
+        return weights if self.limits is None else self.limits.nearest(weights, list(symbols))
 
 
 def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd.Index]:
@@ -337,19 +333,14 @@ def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd
             f"returns must have the columns {list(names)}, got {list(returns.columns)}"
         )
     returns = returns[list(names)] if isinstance(returns, pd.DataFrame) else returns
-    try:
-        returns = np.array(returns, dtype=float)
-    except (TypeError, ValueError):
-        raise InvalidInputError("returns must be numbers") from None
-    if returns.ndim != 2 or not len(returns):
-        raise InvalidInputError(f"returns must have shape (n, N), got {returns.shape}")
+    returns = check_array("returns", returns, (None, None))
     for name, value in (("X", X), ("timestamps", timestamps)):
         if not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0:
             raise InvalidInputError(f"{name} must be an array or a sequence, got {value!r}")
-    if not len(X) == len(returns) == len(timestamps):
+    if not 0 < len(X) == len(returns) == len(timestamps):
         raise InvalidInputError(
-            f"X, returns and timestamps must be of one length, got {len(X)}, {len(returns)} and "
-            f"{len(timestamps)}"
+            "X, returns and timestamps must be of one length, at least 1, got "
+            f"{len(X)}, {len(returns)} and {len(timestamps)}"
         )
     if np.isinf(returns).any() or (returns <= -1).any():
         wrong = returns[np.isinf(returns) | (returns <= -1)][0]

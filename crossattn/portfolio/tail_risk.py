@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.signal import lfilter
 
-from crossattn._validation import check_array, check_choice, check_float, check_int
+from crossattn._validation import check_choice, check_float, check_int, check_same_shape
 from crossattn.errors import InvalidInputError
 
 LEVELS = (0.01, 0.05)
@@ -193,13 +193,7 @@ def _student_tail(past: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
 
 def _checked(volatility: ArrayLike, returns: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return both as arrays (n, N), infinite returns as unknown."""
-    volatility = check_array("volatility", volatility, None)
-    returns = check_array("returns", returns, None)
-    if volatility.shape != returns.shape or volatility.ndim != 2:
-        raise InvalidInputError(
-            f"volatility and returns must have one shape (n, N), got {volatility.shape} and "
-            f"{returns.shape}"
-        )
+    volatility, returns = check_same_shape(dims=(2,), volatility=volatility, returns=returns)
     if (volatility <= 0).any() or np.isinf(volatility).any():
         raise InvalidInputError("volatility must be finite and above 0, or NaN where unknown")
     return volatility, np.where(np.isfinite(returns), returns, np.nan)

@@ -231,25 +231,27 @@ def _takes_validation(model: Any) -> bool:
 
 def _row_of_fold(train, val, test, prediction: np.ndarray) -> dict[str, Any]:
     last = val if val is not None else train
-    row = {
+    correlation, mse_ratio = _scores(prediction, np.asarray(test.y, dtype=float))
+    return {
         "train_start": train.timestamps[0],
         "train_end": last.timestamps[-1],
         "test_start": test.timestamps[0],
         "test_end": test.timestamps[-1],
         "train_windows": len(train) + (len(val) if val is not None else 0),
         "test_windows": len(test),
-        "correlation": np.nan,
-        "mse_ratio": np.nan,
+        "correlation": correlation,
+        "mse_ratio": mse_ratio,
     }
-    target = np.asarray(test.y, dtype=float)
-    known = np.isfinite(target)
-    if prediction.shape == target.shape:
-        known &= np.isfinite(prediction)
-    if prediction.shape == target.shape and known.sum() > 2:
-        predicted, observed = prediction[known], target[known]
-        if predicted.std() > 0 and observed.std() > 0:
-            row["correlation"] = float(np.corrcoef(predicted, observed)[0, 1])
-        of_zero = (observed**2).mean()
-        if of_zero > 0:
-            row["mse_ratio"] = float(((observed - predicted) ** 2).mean() / of_zero)
-    return row
+
+
+def _scores(prediction: np.ndarray, target: np.ndarray) -> tuple[float, float]:
+    """Correlation with the target, and squared error over that of zero; NaN where undefined."""
+    if prediction.shape != target.shape:
+        return np.nan, np.nan
+    known = np.isfinite(target) & np.isfinite(prediction)
+    predicted, observed = prediction[known], target[known]
+    if len(observed) < 3 or not observed.any():
+        return np.nan, np.nan
+    varies = predicted.std() > 0 and observed.std() > 0
+    correlation = float(np.corrcoef(predicted, observed)[0, 1]) if varies else np.nan
+    return correlation, float(((observed - predicted) ** 2).mean() / (observed**2).mean())

@@ -22,6 +22,9 @@ from crossattn.windows.spans import (
 )
 
 STEADY = 0.95  # a few missing rows, as after an outage, leave a clock regular
+# arrays with an entry a row of the panel, beside the clock
+_BY_ROW = ("panel", "targets", "next_returns", "closes", "target_rows")
+_BY_ROW += ("exogenous", "bar_volatilities")
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +126,7 @@ class CrossAttentionData:
 
         NaN where a bar is missing.
         """
-        views = np.lib.stride_tricks.sliding_window_view(self.panel, self.lookback, axis=0)
-        return views[self._first_rows].transpose(0, 1, 3, 2)  # (n, N, F, T) -> (n, N, T, F)
+        return self._windows_of(self.panel).transpose(0, 1, 3, 2)  # (n, N, F, T) -> (n, N, T, F)
 
     @property
     def y(self) -> np.ndarray:
@@ -138,8 +140,7 @@ class CrossAttentionData:
         Views, a fraction each. All are known no later than the window's own target, so that a
         causal model can learn from every step without seeing more than `y` shows.
         """
-        views = np.lib.stride_tricks.sliding_window_view(self.targets, self.lookback, axis=0)
-        return views[self._first_rows]
+        return self._windows_of(self.targets)
 
     @property
     def bar_returns(self) -> np.ndarray:
@@ -241,6 +242,11 @@ class CrossAttentionData:
         step = int(self.ends[1] - self.ends[0]) if len(self) > 1 else 1
         return slice(int(self.ends[0]), int(self.ends[-1]) + 1, step)
 
+    def _windows_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the windows of an array by row, as a view whose last axis is the lookback."""
+        views = np.lib.stride_tricks.sliding_window_view(rows, self.lookback, axis=0)
+        return views[self._first_rows]
+
     @property
     def _first_rows(self) -> slice:
         ends = self._end_rows
@@ -313,38 +319,25 @@ class CrossAttentionData:
 
         The panel is cut after the row, and what follows it is not in ``targets`` either.
         """
-        stop = row + 1
-        targets = self.targets[:stop].copy()
-        targets[self.target_rows[:stop] >= stop] = np.nan
-        next_returns = self.next_returns[:stop].copy()
-        next_returns[-1:] = np.nan
+        cut = {name: _of(getattr(self, name), slice(row + 1)) for name in (*_BY_ROW, "clock")}
+        known = cut["target_rows"] <= row
+        cut["targets"] = frozen(np.where(known[:, None], cut["targets"], np.nan))
+        following = cut["next_returns"].copy()
+        following[-1:] = np.nan
         return replace(
-            self,
-            panel=self.panel[:stop],
-            ends=self.ends[self.ends <= row],
-            targets=frozen(targets),
-            next_returns=frozen(next_returns),
-            closes=self.closes[:stop],
-            clock=self.clock[:stop],
-            target_rows=self.target_rows[:stop],
-            bar_volatilities=_of(self.bar_volatilities, slice(stop)),
-            exogenous=_of(self.exogenous, slice(stop)),
+            self, **cut | {"ends": self.ends[self.ends <= row], "next_returns": frozen(following)}
         )
 
     def followed_by(self, later: Self) -> Self:
         """Return the rows of both, one after the other: of other bars, which are copied."""
-        arrays = ("panel", "targets", "next_returns", "closes")
+        n = len(self.panel)
+        later = replace(later, ends=later.ends + n, target_rows=later.target_rows + n)
         joined = {
             name: frozen(np.concatenate([getattr(self, name), getattr(later, name)]))
-            for name in arrays
+            for name in (*_BY_ROW, "ends")
+            if getattr(self, name) is not None
         }
-        for name in ("exogenous", "bar_volatilities"):
-            if getattr(self, name) is not None:
-                joined[name] = np.concatenate([getattr(self, name), getattr(later, name)])
-        ends = np.concatenate([self.ends, later.ends + len(self.panel)])
-        joined["target_rows"] = np.append(self.target_rows, later.target_rows + len(self.panel))
-        joined |= {"ends": ends, "clock": self.clock.append(later.clock), "bars": later.bars}
-        return replace(self, **joined)
+        return replace(self, **joined, clock=self.clock.append(later.clock), bars=later.bars)
 
     def select(
         self, symbols: Sequence[str] | None = None, features: Sequence[str] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -165,14 +166,11 @@ def check_coverage(data: CrossAttentionData) -> None:
         )
     # a closed market has no bar to start from, which is no fault of a duration
     share = count / (len(_windows_over(data)) if data.duration is None else bars)
-    if (share < FEW_TARGETS).any():
-        few = share < FEW_TARGETS
-        shares = [
-            f"{s} {x:.0%}" for s, x in zip(data.symbols, share, strict=True) if x < FEW_TARGETS
-        ]
-        more = f" and {few.sum() - MOST_NAMED} more" if few.sum() > MOST_NAMED else ""
+    few = share < FEW_TARGETS
+    if few.any():
+        shares = [f"{symbol} {x:.0%}" for symbol, x in zip(data.symbols, share, strict=True)]
         warnings.warn(
-            f"few known targets: {', '.join(shares[:MOST_NAMED])}{more} of the windows: {cure}",
+            f"few known targets: {_named(shares, few)} of the windows: {cure}",
             CrossAttentionWarning,
             stacklevel=4,
         )
@@ -189,7 +187,8 @@ def _counts(data: CrossAttentionData) -> tuple[np.ndarray, np.ndarray]:
     return bars, (data.exit_rows[_windows_over(data)] >= 0).sum(axis=0)
 
 
-def _named(symbols: tuple[str, ...], which: np.ndarray) -> str:
-    names = [symbol for symbol, chosen in zip(symbols, which, strict=True) if chosen]
+def _named(names: Sequence[str], which: np.ndarray) -> str:
+    """Return those names where ``which`` is True, a few of them and how many more."""
+    names = [name for name, chosen in zip(names, which, strict=True) if chosen]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(names[:MOST_NAMED]) + more

@@ -1,7 +1,5 @@
 """The rendered book in a real browser: a server on loopback, Chromium driven through DevTools."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import http.server

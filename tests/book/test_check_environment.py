@@ -1,7 +1,5 @@
 """The environment check runs where packages are missing, and names the remedy for each."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import textwrap

@@ -1,7 +1,5 @@
 """The live explainer in a real browser: the package's numbers, by pointer and by keyboard."""
 
-from __future__ import annotations
-
 import json
 import sys
 from functools import cache

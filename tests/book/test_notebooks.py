@@ -1,7 +1,5 @@
 """The form of every notebook: what a reader, the build and a course may rely on."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

@@ -1,7 +1,5 @@
 """The rendered book, page by page, in a real headless browser."""
 
-from __future__ import annotations
-
 import re
 from urllib.parse import unquote
 

@@ -1,7 +1,5 @@
 """Slides: cut from the rendered pages, complete in themselves, without exercises and solutions."""
 
-from __future__ import annotations
-
 import pytest
 from bs4 import BeautifulSoup
 from check_links import wrong_in_styles

@@ -1,7 +1,5 @@
 """The small explorers in a real browser, against the package."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re

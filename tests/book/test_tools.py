@@ -1,7 +1,5 @@
 """The tools that build and check the book: each finds what it is there to find."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import re

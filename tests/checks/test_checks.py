@@ -1,7 +1,5 @@
 """Each check passes the right answer and tells each wrong one apart by its message."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -234,6 +232,7 @@ WRONG = [
     (course.check_false_discovery, lambda p: fdr(p, restore=False), "sorted order"),
     (course.check_p_value, lambda s, null: (null >= s).mean(), "no finite simulation"),
     (course.check_p_value, lambda s, null: (1 + (null > s).sum()) / 10, "equal to the statistic"),
+    (course.check_p_value, lambda s, null: 0.5, "expected 0.2, got 0.5"),
     (course.check_variance_forecast, variance(-1), "which is what it should forecast"),
     (course.check_variance_forecast, variance(1), "known when the forecast is made"),
     (course.check_variance_forecast, variance(alpha=0.25), "keep 0.5 **"),

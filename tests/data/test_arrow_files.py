@@ -1,7 +1,5 @@
 """Parquet and Feather files, and folders of several kinds: read to exact values, or refused."""
 
-from __future__ import annotations
-
 import os
 
 import numpy as np
@@ -126,7 +124,10 @@ FOLDERS = {
     "a pipe": (lambda f: os.mkfifo(f / "B.csv"), "B.csv cannot be read: it is no regular file"),
     "a folder": (lambda f: (f / "B.parquet").mkdir(), "B.parquet cannot be read"),
     "an empty file": (lambda f: (f / "B.feather").touch(), "B.feather is an empty file"),
-    "a broken escape": (lambda f: (f / "B%.csv").write_text(times(NINE, TEN)), "starts no %XX"),
+    "a broken escape": (lambda f: (f / "B%.csv").touch(), "starts no %XX"),
+    "no hexadecimal escape": (lambda f: (f / "%ZZ.csv").touch(), "starts no %XX"),
+    "an escape of no text": (lambda f: (f / "%FF.csv").touch(), "no valid UTF-8"),
+    "a name that is no text": (lambda f: (f / "B\udcff.csv").touch(), "no valid UTF-8"),
 }
 
 

@@ -3,8 +3,6 @@
 Every file holds the same two bars in another program's habits: a case names what differs.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,6 +25,7 @@ from standin.exports import (
     VALUES,
     YAHOO,
     klines,
+    priced,
     semicolons,
     table,
     times,
@@ -66,23 +65,23 @@ READ: dict[str, tuple] = {
     "an address first": (f"https://www.CryptoDataDownload.com\n{times(NINE, TEN)}",),
     "spare columns": (table(f"{HEADER},vwap,Plot,Plot", NINE, TEN, prices=f"{PRICES},9,8,7"),),
     "a comma too many": (table(f"{HEADER},", NINE, TEN, prices=f"{PRICES},"),),
-    "a comma too many below": (table(HEADER, NINE, TEN, prices=f"{PRICES},"),),
+    "a comma too many below": (priced(f"{PRICES},"),),
     "one symbol named": (table(f"{HEADER},symbol", NINE, TEN, prices=f"{PRICES},AAPL"),),
     "pandas' unnamed index": (table(HEADER.replace("time", ""), NINE, TEN),),
     "pandas' row numbers": (f",{HEADER}\n0,{NINE},{PRICES}\n1,{TEN},{PRICES}\n",),
-    "scientific numbers": (table(HEADER, NINE, TEN, prices="15e-1,2.5E0,+1.0,2.,.105e2"),),
+    "scientific numbers": (priced("15e-1,2.5E0,+1.0,2.,.105e2"),),
     "one quoted cell": (times(NINE, TEN).replace("10.5", '"10.5"'),),
     "adjusted close beside": (table(f"{HEADER},Adj Close", NINE, TEN, prices=f"{PRICES},0.1"),),
     "a null row": (times(NINE, TEN) + "2024-01-31T11:00:00Z,null,null,null,null,null\n",),
     "an empty row": (times(NINE, TEN) + "2024-01-31T11:00:00Z,,,,,\n",),
     "half a rounding error": (
-        table(HEADER, NINE, TEN, prices="1.5,1.9999999999,1.0,2.0,10.5"),
+        priced("1.5,1.9999999999,1.0,2.0,10.5"),
         {},
         None,
         [1.5, 2.0, 1.0, 2.0, 10.5],
     ),
     "null volume": (
-        table(HEADER, NINE, TEN, prices="1.5,2.5,1.0,2.0,NaN"),
+        priced("1.5,2.5,1.0,2.0,NaN"),
         {},
         None,
         [1.5, 2.5, 1.0, 2.0, np.nan],
@@ -309,25 +308,7 @@ def test_the_fast_reader_agrees_with_the_thorough_one(tmp_path, end, time, numbe
 
 
 SEEDS = [text for text, *_ in READ.values() if isinstance(text, str)]
-PIECES = [
-    "",
-    ",",
-    ";",
-    "\t",
-    "\n",
-    '"',
-    "\0",
-    "-",
-    "+",
-    ".",
-    "e",
-    "NaN",
-    "9" * 25,
-    "Z",
-    "#",
-    "\u0661",
-    "\ufeff",
-]
+PIECES = ["", *',;\t\n"\0-+.eZ#\u0661\ufeff', "NaN", "9" * 25]
 
 
 @settings(

@@ -1,7 +1,5 @@
 """CSV files that could mean two things are refused in one line that says what to do."""
 
-from __future__ import annotations
-
 import pytest
 from standin.exports import (
     EPOCH,
@@ -13,6 +11,7 @@ from standin.exports import (
     PRICES,
     TEN,
     UTC,
+    priced,
     semicolons,
     table,
     times,
@@ -132,10 +131,7 @@ REFUSED: dict[str, tuple] = {
         "line 4: volume must be a number with as many decimals",
     ),
     "cut within a time": (times(NINE, TEN) + "2024-01-31T1", "line 4: the row ends after 1 of 6"),
-    "a row too long": (
-        table(HEADER, NINE, TEN, prices=f"{PRICES},1"),
-        "line 2: not a CSV row: 7 fields",
-    ),
+    "a row too long": (priced(f"{PRICES},1"), "line 2: not a CSV row: 7 fields"),
     "an open quote": (table(HEADER, NINE, f'"{TEN}'), "not a CSV file"),
     "binary": (bytes(range(256)), "not a UTF-8"),
     "a zero byte": (times(NINE, TEN) + "\0", "not a text"),
@@ -154,53 +150,25 @@ REFUSED: dict[str, tuple] = {
         "line 2: open must be a number, got '1.5'",
     ),
     **{
-        f"price {text!r}": (
-            table(HEADER, NINE, TEN, prices=f"1.5,2.5,{text},2.0,10"),
-            f"line 2: low must be {words}",
-        )
-        for text, words in {
-            "": "a number where other",
-            "null": "a number where other",
-            "abc": "a number",
-            "inf": "a number",
-            "1_0": "a number",
-            "0x1": "a number",
-            "1 000": "a number",
-            "--1": "a number",
-            "1e999": "a number",
-            "½": "a number",
-            "٣": "a number",
-            "1.2.3": "a number",
-            "True": "a number",
-            "10%": "a number",
+        f"price {text!r}": (priced(f"1.5,2.5,{text},2.0,10"), f"line 2: low must be {words}")
+        for words, texts in {
+            "a number where other": ("", "null"),
+            "a number": ("abc", "inf", "1_0", "0x1", "1 000", "--1", "1e999", "½", "٣", "1.2.3"),
+            "a number, got": ("True", "10%"),
         }.items()
+        for text in texts
     },
-    "zero price": (table(HEADER, NINE, TEN, prices="1.5,2.5,0,2.0,10"), "low must be positive"),
-    "negative price": (
-        table(HEADER, NINE, TEN, prices="1.5,2.5,-1,2.0,10"),
-        "low must be positive",
-    ),
-    "negative volume": (
-        table(HEADER, NINE, TEN, prices="1.5,2.5,1,2.0,-10"),
-        "volume must be zero or more",
-    ),
-    "high below low": (
-        table(HEADER, NINE, TEN, prices="1.5,0.5,1,2.0,10"),
-        "high must be at least low",
-    ),
-    "close above high": (
-        table(HEADER, NINE, TEN, prices="1.5,2.5,1,2.6,10"),
-        "close must be between",
-    ),
-    "past the rounding": (
-        table(HEADER, NINE, TEN, prices="1.5,1.99999,1,2.0,10"),
-        "close must be between",
-    ),
+    "zero price": (priced("1.5,2.5,0,2.0,10"), "low must be positive"),
+    "negative price": (priced("1.5,2.5,-1,2.0,10"), "low must be positive"),
+    "negative volume": (priced("1.5,2.5,1,2.0,-10"), "volume must be zero or more"),
+    "high below low": (priced("1.5,0.5,1,2.0,10"), "high must be at least low"),
+    "close above high": (priced("1.5,2.5,1,2.6,10"), "close must be between"),
+    "past the rounding": (priced("1.5,1.99999,1,2.0,10"), "close must be between"),
     "columns in the wrong order": (
         table("time,high,open,low,close,volume", NINE, TEN),
         "open must be between",
     ),
-    "only null rows": (table(HEADER, NINE, TEN, prices="null,null,null,null,null"), "no bars"),
+    "only null rows": (priced("null,null,null,null,null"), "no bars"),
     "many symbols": (
         f"{HEADER},symbol\n{NINE},{PRICES},A\n{NINE},{PRICES},B\n",
         "holds 2 symbols \\(A, B\\): write one file",

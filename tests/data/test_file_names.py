@@ -1,7 +1,5 @@
 """File names of symbols: reversible, inside their folder, apart where case does not count."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

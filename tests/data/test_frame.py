@@ -1,7 +1,5 @@
 """Frames: what is refused, what is kept, when a bar is known."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """Missing bars are named by symbol and range."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """Panels: one clock of what is known, and nothing ever carried forward."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

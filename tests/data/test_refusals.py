@@ -3,8 +3,6 @@
 One case per function and kind of fault; scalar arguments share one validator, tested first.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

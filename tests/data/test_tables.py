@@ -1,7 +1,5 @@
 """Tables of other libraries are frames; tables that could mean two things are refused."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import polars as pl

@@ -1,7 +1,5 @@
 """Changing any bar after t changes no bit of any feature or window at or before t."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

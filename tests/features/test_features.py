@@ -1,7 +1,5 @@
 """Every feature against a slow loop that follows its definition, on bars with holes."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

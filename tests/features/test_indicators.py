@@ -1,7 +1,5 @@
 """RSI and MACD against TA-Lib and against arithmetic by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

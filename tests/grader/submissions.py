@@ -1,7 +1,5 @@
 """Submissions of every kind: right, untouched, wrong in typical ways, hostile."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import nbformat

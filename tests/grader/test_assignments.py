@@ -3,8 +3,6 @@
 The cells run here in this process: what is tested are the assignments, not the sandbox.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 

@@ -1,7 +1,5 @@
 """Grading: full marks, none, partial ones, and hostile submissions that harm nothing."""
 
-from __future__ import annotations
-
 import copy
 import csv
 import os

@@ -1,7 +1,5 @@
 """Money adds up: random markets with every cost, gap, delisting and leverage there is."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

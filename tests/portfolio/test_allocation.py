@@ -1,7 +1,5 @@
 """From predictions to weights: limits hold, faint forecasts stay faint, decisions overlap."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """Benchmark strategies, mean-variance weights, risk measures, attribution and capacity."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """Every cost by hand, and the rules for halts and delistings."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """The engine on cases small enough to check by hand, and against an account kept the slow way."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Figures against empyrical-reloaded and quantstats, and against arithmetic by hand."""
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Equity beside vectorbt and bt, which were written by others."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """Risk-based weights against cvxpy, skfolio and arithmetic by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """Sharpe intervals cover what they claim; deflation survives many tries."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.stats import norm

@@ -1,7 +1,5 @@
 """CrossAttentionBacktest: what is decided when, what it earns, and what it pays."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """Value at risk and expected shortfall against known laws, a slow loop and the arrow of time."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy import stats

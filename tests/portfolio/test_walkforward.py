@@ -1,7 +1,5 @@
 """Walk-forward: nothing of a fold's test part, and no target that reaches into it, is learned."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

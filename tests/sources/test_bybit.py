@@ -1,7 +1,5 @@
 """The Bybit loader against a faithful stand-in: grids, ranges, clocks, listings, pacing, Ctrl-C."""
 
-from __future__ import annotations
-
 import datetime as dt
 import os
 import signal

@@ -1,7 +1,5 @@
 """Every fault of the catalogue against the loader: the true candles, a refusal, or a named gap."""
 
-from __future__ import annotations
-
 import ssl
 import threading
 import time

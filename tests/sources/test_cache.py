@@ -1,7 +1,5 @@
 """The cache: any damage is noticed, any crash survived, several writers at once lose nothing."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """``crossattn fetch``: every fault again through the command line, and what a user may ask for."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

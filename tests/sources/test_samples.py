@@ -1,7 +1,5 @@
 """Samples: real bars, without a network, known when New York closed."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """Yahoo through yfinance against a stand-in: right frames or errors that name the cause."""
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

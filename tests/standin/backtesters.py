@@ -1,7 +1,5 @@
 """Accounts kept by vectorbt and bt, to compare ours with."""
 
-from __future__ import annotations
-
 import warnings
 
 import pytest

@@ -1,7 +1,5 @@
 """Two bars, as other programs export them: shared by the tests of files and tables."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 NINE, TEN = "2024-01-31T09:00:00Z", "2024-01-31T10:00:00Z"
@@ -26,6 +24,10 @@ def table(header: str | None, first: str, second: str, sep: str = ",", prices: s
 
 def times(first: str, second: str) -> str:
     return table(HEADER, first, second)
+
+
+def priced(prices: str) -> str:
+    return table(HEADER, NINE, TEN, prices=prices)
 
 
 def semicolons(prices: str) -> str:

@@ -1,7 +1,5 @@
 """What the tests run in other processes: work to be killed, writers that compete."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import random

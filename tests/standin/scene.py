@@ -1,7 +1,5 @@
 """The scene of most venue tests: one symbol, two pages of hourly candles, the last one open."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 

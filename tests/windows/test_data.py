@@ -1,7 +1,5 @@
 """Windows, targets and masks against slow loops; what is shared, what is refused."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

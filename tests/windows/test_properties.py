@@ -1,7 +1,5 @@
 """What holds for windows and folds of any size, tried on many."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from hypothesis import assume, given, settings

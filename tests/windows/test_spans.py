@@ -1,7 +1,5 @@
 """Horizons and lookbacks in time: hand-made session clocks, regular clocks, coverage, purges."""
 
-from __future__ import annotations
-
 import datetime
 import itertools
 

@@ -1,7 +1,5 @@
 """Folds against exact dates, against skfolio, and against the definition of a leak."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import numpy as np

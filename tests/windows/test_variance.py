@@ -1,7 +1,5 @@
 """QLIKE, means of squared returns and the log-linear fit, against hand, loops and scikit-learn."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from sklearn.linear_model import GammaRegressor

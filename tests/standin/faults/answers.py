@@ -1,7 +1,5 @@
 """Faults of status, return code and headers: limits, bans, trouble, redirects."""
 
-from __future__ import annotations
-
 from standin.bybit import Answer
 from standin.faults.catalogue import EXACT, REFUSED, fault
 

@@ -1,7 +1,5 @@
 """Faults of the body and of the envelope around the candles."""
 
-from __future__ import annotations
-
 from standin.faults.catalogue import EXACT, fault
 
 _BODIES = {

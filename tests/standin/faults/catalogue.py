@@ -1,7 +1,5 @@
 """The catalogue itself: what a fault is, and how it is entered."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

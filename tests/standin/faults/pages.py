@@ -1,7 +1,5 @@
 """Faults in which rows come."""
 
-from __future__ import annotations
-
 from standin.bybit import candle
 from standin.faults.catalogue import EXACT, HOUR, NAMED, fault
 

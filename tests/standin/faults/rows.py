@@ -1,7 +1,5 @@
 """Faults of a single candle, or of all of them."""
 
-from __future__ import annotations
-
 from standin.bybit import candle
 from standin.faults.catalogue import EXACT, GAP, HOUR, REFUSED, fault
 

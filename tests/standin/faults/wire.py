@@ -1,7 +1,5 @@
 """Faults of the connection and of compression."""
 
-from __future__ import annotations
-
 import gzip
 import socket
 import struct

@@ -1,0 +1,17 @@
+from .doctor import KINDS as KINDS
+from .doctor import BarsReport as BarsReport
+from .doctor import check_bars as check_bars
+from .files import read_bars as read_bars
+from .files import read_exogenous as read_exogenous
+from .files import write_bars as write_bars
+from .fingerprint import fingerprint_bars as fingerprint_bars
+from .frame import Frame as Frame
+from .frame import Frames as Frames
+from .frame import check_frame as check_frame
+from .frame import check_frames as check_frames
+from .frame import close_times as close_times
+from .gaps import missing_bars as missing_bars
+from .panel import Panel as Panel
+from .panel import align_panel as align_panel
+from .panel import as_panel as as_panel
+from .panel import symbols_of as symbols_of
