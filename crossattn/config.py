@@ -67,14 +67,9 @@ class TrainingConfig:
         check_float("plateau_factor", self.plateau_factor, above=0.0, below=1.0)
         for name in ("lr", "clip", "target_clip"):
             check_float(name, getattr(self, name), above=0.0)
-        for name in (
-            "weight_decay",
-            "gain_penalty",
-            "volatility_half_life",
-            "transaction_cost",
-            "risk_aversion",
-            "concentration",
-        ):
+        for name in ("weight_decay", "gain_penalty", "volatility_half_life"):
+            check_float(name, getattr(self, name), at_least=0.0)
+        for name in ("transaction_cost", "risk_aversion", "concentration"):
             check_float(name, getattr(self, name), at_least=0.0)
         for name in ("warmup", "penalty_from"):
             check_float(name, getattr(self, name), at_least=0.0, below=1.0)
@@ -82,12 +77,7 @@ class TrainingConfig:
 
     def with_options(self, **options) -> Self:
         """Return the recipe with the options that are not None in place of its own."""
-        known = {field.name for field in dataclasses.fields(self)}
-        unknown = sorted(set(options) - known)
-        if unknown:
-            raise InvalidInputError(
-                f"unknown training option {unknown[0]!r}; known: {', '.join(sorted(known))}"
-            )
+        _refuse_unknown("training option", options, self)
         given = {name: value for name, value in options.items() if value is not None}
         return dataclasses.replace(self, **given)
 
@@ -205,13 +195,16 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, values: Mapping) -> Self:
         """Build a configuration from :meth:`to_dict`'s values, refusing names it does not know."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise InvalidInputError(
-                f"unknown model option {unknown[0]!r}; known: {', '.join(sorted(known))}"
-            )
+        _refuse_unknown("model option", values, cls)
         for required in ("n_assets", "n_features"):
             if required not in values:
                 raise InvalidInputError(f"{required} is missing from the model's configuration")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _refuse_unknown(kind: str, given: Mapping, config: object) -> None:
+    """Refuse names that are no fields of a configuration."""
+    known = {field.name for field in dataclasses.fields(config)}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise InvalidInputError(f"unknown {kind} {unknown[0]!r}; known: {', '.join(sorted(known))}")

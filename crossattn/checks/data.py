@@ -124,7 +124,6 @@ def check_split(fn: Callable) -> Iterator[str]:
     )
 
     yield "purge"
-    train, test = ask()
     last = int(train.max()) + horizon
     require(
         last < test.min(),
@@ -134,7 +133,6 @@ def check_split(fn: Callable) -> Iterator[str]:
     )
 
     yield "nothing wasted"
-    train, test = ask()
     require(test.min() == 30 and test.max() == rows - 1, "test is rows 30 to 49 here")
     require(
         train.min() == 0 and train.max() == 25,

@@ -30,16 +30,16 @@ def run(args: argparse.Namespace) -> None:
     if args.out:
         write_file(args.out, report.edges.to_csv(index=False))
     for edge in report.edges[report.edges["significant"]].sort_values("q_value").itertuples():
-        claim = (
+        line = (
             f"{edge.leader} leads {edge.follower} lag {edge.lag} effect {edge.effect:+.4f} "
             f"q {edge.q_value:.2g} channel {edge.channel}"
         )
         if hasattr(edge, "gross_gain"):  # a volatility that spreads is no trade
-            claim += (
+            line += (
                 f" gain {edge.gross_gain:.2f} bp a move, "
                 f"break-even cost {edge.break_even_cost / 1e-4:.2f} bp, {edge.note or 'tradable'}"
             )
-        echo(claim)
+        echo(line)
     verdict = report.verdict.replace("≤", "<=")
     if report.nobody_leads or not report.edges["tested"].all():
         echo(verdict[0].lower() + verdict[1:])

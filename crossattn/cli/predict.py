@@ -191,20 +191,20 @@ def _newest(run: runs.Run, args: argparse.Namespace) -> tuple | None:
     from crossattn.data.files import read_newest_bars
 
     state, data = getattr(run.model, "state_", None), None
-    weighs = bool(args.weights or args.orders)
+    needs_weights = bool(args.weights or args.orders)
     # risk has forgotten what came before the bars that the state keeps for its features
-    frames = state and read_newest_bars(args.data, state.clock[0 if weighs else state.start])
+    frames = state and read_newest_bars(args.data, state.clock[0 if needs_weights else state.start])
     if not frames:
         return None
     frames = runs.bars_of_run(run, frames)
     exogenous = runs.series_of_run(run, args)
     try:
         times, forecasts = run.model.newest(frames, exogenous, args.last)
-        if weighs:
+        if needs_weights:
             data = runs.load_windows(run, frames, args, include_latest=True)[-args.last :]
     except InvalidInputError:
         return None  # bars that differ from those of training: forecast from these bars alone
-    if weighs and not (data.is_steady and data.timestamps.equals(times)):
+    if needs_weights and not (data.is_steady and data.timestamps.equals(times)):
         return None  # where hours differ, all bars tell how many of them a horizon holds
     newest = []
     for symbol, frame in frames.items():

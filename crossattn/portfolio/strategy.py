@@ -12,17 +12,9 @@ from crossattn._validation import check_array, check_bool, check_float
 from crossattn.data.durations import check_span
 from crossattn.data.frame import check_times
 from crossattn.errors import InvalidInputError
+from crossattn.portfolio import allocation
 from crossattn.portfolio._inputs import prices_of_data, prices_of_returns
 from crossattn.portfolio._predictor import as_predictor
-from crossattn.portfolio.allocation import (
-    cap_weights,
-    class_scores,
-    forecast_scores,
-    quantile_scores,
-    staggered,
-    trailing_risk,
-    weights_from_scores,
-)
 from crossattn.portfolio.engine import BacktestResult, backtest_weights
 from crossattn.portfolio.limits import Limits
 from crossattn.portfolio.metrics import compute_metrics
@@ -299,24 +291,24 @@ class CrossAttentionBacktest:
         limits = {"allow_short": shorts, "max_position": self.max_position}
         horizon = int(getattr(X, "horizon", None) or predictor.horizon or 1)
         if kind == "portfolio":
-            weights = np.where(deciding, cap_weights(predictions, **limits), np.nan)
+            weights = np.where(deciding, allocation.cap_weights(predictions, **limits), np.nan)
         else:
             if kind == "classification":
-                scores = class_scores(predictions)
+                scores = allocation.class_scores(predictions)
             elif kind == "distribution":
-                scores = quantile_scores(predictions, levels)
+                scores = allocation.quantile_scores(predictions, levels)
             else:
                 risk = (_known_risk(X, returns) * np.sqrt(_bars_ahead(X, horizon)))[decisions]
-                scores = forecast_scores(predictions, risk)
+                scores = allocation.forecast_scores(predictions, risk)
             scores = np.where(deciding, scores, np.nan)
-            # who does not decide now keeps the share of its last decision
-            weights = weights_from_scores(pd.DataFrame(scores).ffill().to_numpy(), **limits)
+            decided = pd.DataFrame(scores).ffill().to_numpy()  # by each asset's last decision
+            weights = allocation.weights_from_scores(decided, **limits)
             weights[np.isnan(scores)] = np.nan
         between = self.rebalance_freq
         if not isinstance(between, int):
             between = np.median(np.diff(decisions)) if len(decisions) > 1 else horizon
         if self.stagger and kind != "portfolio" and horizon > between:
-            sleeves = staggered(weights, int(-(-horizon // between)))
+            sleeves = allocation.staggered(weights, int(-(-horizon // between)))
             weights = np.where(np.isnan(weights), np.nan, sleeves)  # no forecast, no order
         return weights if self.limits is None else self.limits.nearest(weights, list(symbols))
 
@@ -387,9 +379,9 @@ def _known_risk(X: np.ndarray | CrossAttentionData, returns: np.ndarray) -> np.n
     """Standard deviation of a bar's return known at each row of a run, (n, N)."""
     windows = X if isinstance(X, np.ndarray) else X.X
     if windows is X or not np.isfinite(X.closes).any():
-        risk = trailing_risk(returns)
+        risk = allocation.trailing_risk(returns)
     else:  # also from the bars before the first row, so that no decision depends on where it is
-        risk = trailing_risk(_own_steps(X))[X.ends]
+        risk = allocation.trailing_risk(_own_steps(X))[X.ends]
     names = tuple(getattr(X, "features", [RETURN_FEATURE]))  # of an array the first feature
     if windows.ndim == 4 and RETURN_FEATURE in names:  # before ten returns: the first window's own
         column = names.index(RETURN_FEATURE)

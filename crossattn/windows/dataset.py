@@ -13,13 +13,7 @@ import pandas as pd
 from crossattn._validation import check_array, check_float, check_names
 from crossattn.data.frame import Frames
 from crossattn.errors import InvalidInputError
-from crossattn.windows.spans import (
-    coverage_of,
-    exit_rows,
-    horizon_text,
-    rows_until_known,
-    volatility_until,
-)
+from crossattn.windows import spans
 
 STEADY = 0.95  # a few missing rows, as after an outage, leave a clock regular
 # arrays with an entry a row of the panel, beside the clock
@@ -100,7 +94,7 @@ class CrossAttentionData:
         dates = f"{self.timestamps[0]} .. {self.timestamps[-1]}" if len(self) else "no window"
         return (
             f"CrossAttentionData({len(self)} windows, {len(self.symbols)} assets, "
-            f"lookback={self.lookback}, horizon={horizon_text(self.horizon, self.duration)}, "
+            f"lookback={self.lookback}, horizon={spans.horizon_text(self.horizon, self.duration)}, "
             f"{len(self.features)} features, {dates})"
         )
 
@@ -162,7 +156,7 @@ class CrossAttentionData:
         """Realised volatility that follows every row of the panel (n_rows, n_assets)."""
         if self.horizon == 1 and self.bar_volatilities is None:
             return np.abs(np.log1p(self.targets))
-        return volatility_until(self.closes, self.exit_rows, self.bar_volatilities)
+        return spans.volatility_until(self.closes, self.exit_rows, self.bar_volatilities)
 
     @property
     def is_steady(self) -> bool:
@@ -184,7 +178,7 @@ class CrossAttentionData:
     @property
     def exit_rows(self) -> np.ndarray:
         """Row of the close that ends the target of each row (n_rows, n_assets); -1: no target."""
-        return exit_rows(self.closes, self.target_rows, self.clock, self.duration)
+        return spans.exit_rows(self.closes, self.target_rows, self.clock, self.duration)
 
     @property
     def has_bar(self) -> np.ndarray:
@@ -206,7 +200,7 @@ class CrossAttentionData:
         ``span_min``, ``span_median`` and ``span_max``, the time from the close at which a known
         target begins to the close that ends it.
         """
-        return coverage_of(self)
+        return spans.coverage_of(self)
 
     @property
     def timestamps(self) -> pd.DatetimeIndex:
@@ -311,7 +305,7 @@ class CrossAttentionData:
             next_returns=targets,
             closes=np.broadcast_to(np.nan, targets.shape),
             clock=pd.DatetimeIndex(np.full(len(targets), "NaT", dtype="datetime64[ns]")),
-            target_rows=rows_until_known(targets, lookback),  # a window later
+            target_rows=spans.rows_until_known(targets, lookback),  # a window later
         )
 
     def until(self, row: int) -> Self:

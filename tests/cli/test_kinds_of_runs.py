@@ -3,12 +3,11 @@
 import contextlib
 import io
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
-from standin.commands import run, train_words
+from standin.commands import copy_run, run, train_words
 
 from crossattn import align_panel, simulate_market
 from crossattn.cli import main
@@ -18,9 +17,7 @@ from crossattn.data.files import read_bars
 @pytest.fixture(scope="module")
 def walked(work, tmp_path_factory):
     """A run with its walk-forward folds, and what the command printed."""
-    folder = tmp_path_factory.mktemp("walked")
-    (folder / "bars").symlink_to(work / "bars")
-    shutil.copytree(work / "untouched", folder / "run")
+    folder = copy_run(work, tmp_path_factory.mktemp("walked"), "untouched")
     with contextlib.redirect_stdout(io.StringIO()) as told:
         assert main(train_words(folder, "--resume", "--walk-forward")) == 0
     return folder, told.getvalue()
@@ -50,10 +47,8 @@ def test_the_folds_are_traded(walked, tmp_path, capsys):
     first = trades[trades["time"] == trades["time"].iloc[0]].set_index("symbol")["shares"]
     held = forecasts.iloc[0][first.index]
     assert len(first) and (np.sign(first) == np.sign(held)).all()
-    shutil.copytree(work / "run", tmp_path / "run")
-    (tmp_path / "run" / "walk_forward.csv").unlink()
-    words = ["--run", str(tmp_path / "run"), "--data", str(work / "bars"), "--walk-forward"]
-    assert main(["backtest", *words, "--out", str(tmp_path / "other")]) == 2
+    (copy_run(work, tmp_path) / "run" / "walk_forward.csv").unlink()
+    assert run(tmp_path, "backtest", "--walk-forward", "--out", tmp_path / "other") == 2
     assert "train --walk-forward" in capsys.readouterr().err
 
 
@@ -65,13 +60,12 @@ def test_class_probabilities_are_scored(work, tmp_path, capsys):
     table = pd.read_csv(path, index_col="forecast")
     assert table.index.tolist() == ["network", "frequencies in training"]
     assert table["log_loss"].between(0.8, 1.3).all() and (table["ece"] < 0.3).all()
-    words = ["report", "--run", str(tmp_path / "run"), "--out", str(page)]
-    assert main(words) == 0
-    assert (
-        "Class probabilities" in page.read_text() and "<th>ece_by_chance</th>" in page.read_text()
-    )
+    assert run(tmp_path, "report", "--out", page) == 0
+    text = page.read_text()
+    assert "Class probabilities" in text and "<th>ece_by_chance</th>" in text
     path.write_bytes(b"")
-    assert main(words) == 2 and "class_scores.csv is damaged" in capsys.readouterr().err
+    assert run(tmp_path, "report", "--out", page) == 2
+    assert "class_scores.csv is damaged" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +87,7 @@ class TestNetwork:
     @pytest.mark.parametrize("command", ["predict", "backtest", "leadlag", "verify", "report"])
     def test_every_command_reads_it(self, network, tmp_path, command, capsys):
         out = ["--out", str(tmp_path / "out")] if command != "verify" else []
-        bars = ["--data", str(network / "bars")] if command != "report" else []
-        assert main([command, "--run", str(network / "run"), *bars, *out]) == 0
+        assert run(network, command, *out) == 0
 
     @pytest.mark.parametrize(
         "words",
@@ -135,9 +128,7 @@ class TestVolatility:
         assert run(spread, "leadlag") == 0
         named = [line.split(" leads ")[0] for line in capsys.readouterr().out.splitlines()]
         assert named.count(hub) >= 2
-        assert (
-            main(["report", "--run", str(spread / "run"), "--out", str(tmp_path / "r.html")]) == 0
-        )
+        assert run(spread, "report", "--out", tmp_path / "r.html") == 0
         page = (tmp_path / "r.html").read_text()
         assert "log volatility" in page and hub in page
         assert "Volatility on unseen bars" in page and "exponential mean" in page

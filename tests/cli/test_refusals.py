@@ -152,33 +152,40 @@ def test_an_unset_variable_of_the_shell_is_no_folder(option, folders, capsys):
     assert stop.value.code == 2 and option in capsys.readouterr().err
 
 
+@pytest.fixture
+def demo_raises(monkeypatch):
+    """Give a way to run a command that raises an error."""
+
+    def run(error):
+        def raise_it(args):
+            raise error
+
+        monkeypatch.setattr("crossattn.cli.demo.run", raise_it)
+        return main(["demo"])
+
+    return run
+
+
 @pytest.mark.parametrize(
-    "error",
+    ("error", "code", "said"),
     [
-        MemoryError("Unable to allocate 1. TiB for an array"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        (MemoryError("Unable to allocate 1. TiB for an array"), 2, "error: not enough memory"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8"),
+            2,
+            "error: not enough memory",
+        ),
+        (KeyboardInterrupt(), 130, "stopped: what was finished is kept"),
     ],
 )
-def test_too_little_memory_is_no_defect(error, monkeypatch, capsys):
-    import crossattn.cli.demo as demo
-
-    def greedy(args):
-        raise error
-
-    monkeypatch.setattr(demo, "run", greedy)
-    assert main(["demo"]) == 2
-    assert capsys.readouterr().err.startswith("error: not enough memory")
+def test_lack_of_memory_and_ctrl_c_are_no_defects(demo_raises, error, code, said, capsys):
+    assert demo_raises(error) == code
+    assert capsys.readouterr().err.startswith(said)
 
 
-def test_a_defect_is_shown_as_one(monkeypatch):
-    import crossattn.cli.demo as demo
-
-    def broken(args):
-        raise RuntimeError("a defect")
-
-    monkeypatch.setattr(demo, "run", broken)
+def test_a_defect_is_shown_as_one(demo_raises):
     with pytest.raises(RuntimeError, match="a defect"):
-        main(["demo"])
+        demo_raises(RuntimeError("a defect"))
 
 
 def test_a_control_character_cannot_start_a_second_line(capsys):
@@ -186,14 +193,3 @@ def test_a_control_character_cannot_start_a_second_line(capsys):
         main(["demo", "--seed", "1\nerror: forged\x1b[31m"])
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "\x1b" not in error
-
-
-def test_ctrl_c_is_130(monkeypatch, capsys):
-    import crossattn.cli.demo as demo
-
-    def interrupted(args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(demo, "run", interrupted)
-    assert main(["demo"]) == 130
-    assert "kept" in capsys.readouterr().err

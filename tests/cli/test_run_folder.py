@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from standin.commands import files_of, run, train_words
+from standin.commands import copy_run, files_of, run, train_words
 from standin.processes import kill_until_done
 
 from crossattn.cli import main
@@ -49,23 +49,22 @@ def test_resume_with_other_bars_is_refused(work, tmp_path, capsys):
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"symbols": ["A"]}', None])
 def test_a_damaged_attention_file_is_named(work, tmp_path, capsys, damage):
-    shutil.copytree(work / "run", tmp_path / "run")
+    copy_run(work, tmp_path)
     kept = tmp_path / "run" / "attention.json"
     content = json.loads(kept.read_text()) | {"times": ["now"]}
     kept.write_text(json.dumps(content) if damage is None else damage)
-    out = tmp_path / "report.html"
-    assert main(["report", "--run", str(tmp_path / "run"), "--out", str(out)]) == 2
+    assert run(tmp_path, "report", "--out", tmp_path / "report.html") == 2
     assert "attention.json is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("names", [("NA", "null"), ("0700", "1e5"), ("TRUE", "nan")])
 def test_a_symbol_that_looks_like_another_value_stays_a_text(work, tmp_path, names):
-    shutil.copytree(work / "run", tmp_path / "run")
+    copy_run(work, tmp_path)
     edge = f"{names[0]},{names[1]},3,0.25,0.001,0.001,True"
     header = "leader,follower,lag,effect,p_value,q_value,significant"
     (tmp_path / "run" / "lead_lag.csv").write_text(f"{header}\n{edge}\n")
     out = tmp_path / "report.html"
-    assert main(["report", "--run", str(tmp_path / "run"), "--out", str(out)]) == 0
+    assert run(tmp_path, "report", "--out", out) == 0
     assert f"<tr><th>{names[0]}</th><td>{names[1]}</td><td>3</td><td>0.25</td>" in out.read_text()
 
 
@@ -91,11 +90,9 @@ def test_a_run_folder_may_have_any_name(work, tmp_path, monkeypatch):
     ],
 )
 def test_a_damaged_file_of_a_run_is_refused(work, tmp_path, capsys, name, change):
-    shutil.copytree(work / "run", tmp_path / "run")
-    path = tmp_path / "run" / name
+    path = copy_run(work, tmp_path) / "run" / name
     path.write_bytes(change(path.read_bytes()))
-    words = ["report", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")]
-    assert main(words) == 2
+    assert run(tmp_path, "report", "--out", tmp_path / "page.html") == 2
     assert f"{path} is damaged" in capsys.readouterr().err and not (tmp_path / "page.html").exists()
 
 
@@ -112,20 +109,16 @@ def test_a_killed_run_ends_byte_for_byte_as_one_that_was_not(work, tmp_path):
 
 @pytest.mark.parametrize("missing", ["config.json", "bars.json"])
 def test_a_run_stopped_between_two_files_is_finished(work, tmp_path, missing, capsys):
-    (tmp_path / "bars").symlink_to(work / "bars")
-    shutil.copytree(work / "untouched", tmp_path / "run")
-    (tmp_path / "run" / missing).unlink()
+    (copy_run(work, tmp_path, "untouched") / "run" / missing).unlink()
     assert run(tmp_path, "leadlag") == 2 and missing in capsys.readouterr().err
     assert main(train_words(tmp_path, "--resume")) == 0
     assert files_of(tmp_path / "run") == files_of(work / "untouched")
 
 
 def test_a_damaged_run_is_refused(work, tmp_path, capsys):
-    shutil.copytree(work / "run", tmp_path / "run")
-    weights = tmp_path / "run" / "model.safetensors"
+    weights = copy_run(work, tmp_path) / "run" / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[len(data) // 2] ^= 1
     weights.write_bytes(data)
-    words = ["predict", "--run", str(tmp_path / "run"), "--data", str(work / "bars")]
-    assert main([*words, "--out", str(tmp_path / "x.csv")]) == 2
+    assert run(tmp_path, "predict", "--out", tmp_path / "x.csv") == 2
     assert capsys.readouterr().err.startswith("error:")

@@ -17,7 +17,7 @@ from crossattn.data.files import read_bars, write_bars
 
 def test_predict_gives_every_window_the_newest_included(work, tmp_path):
     out = tmp_path / "forecast.csv"
-    assert run(work, "predict", "--out", str(out)) == 0
+    assert run(work, "predict", "--out", out) == 0
     table = pd.read_csv(out, index_col="close_time", parse_dates=True)
     frames = read_bars(work / "bars")
     assert list(table.columns) == sorted(frames)
@@ -29,9 +29,8 @@ def test_predict_gives_every_window_the_newest_included(work, tmp_path):
 def test_predict_does_not_depend_on_later_bars(work, tmp_path):
     frames = read_bars(work / "bars")
     write_bars({symbol: frame.iloc[:-100] for symbol, frame in frames.items()}, tmp_path / "cut")
-    assert run(work, "predict", "--out", str(tmp_path / "all.csv")) == 0
-    words = ["predict", "--run", str(work / "run"), "--data", str(tmp_path / "cut")]
-    assert main([*words, "--out", str(tmp_path / "cut.csv")]) == 0
+    assert run(work, "predict", "--out", tmp_path / "all.csv") == 0
+    assert run(work, "predict", "--out", tmp_path / "cut.csv", bars=tmp_path / "cut") == 0
     whole, cut = (pd.read_csv(tmp_path / name, index_col=0) for name in ("all.csv", "cut.csv"))
     assert len(whole) == len(cut) + 100
     np.testing.assert_allclose(whole.loc[cut.index], cut, rtol=1e-4, atol=1e-9)
@@ -39,7 +38,7 @@ def test_predict_does_not_depend_on_later_bars(work, tmp_path):
 
 def test_leadlag_writes_every_ordered_pair(work, tmp_path, capsys):
     out = tmp_path / "edges.csv"
-    assert run(work, "leadlag", "--out", str(out)) == 0
+    assert run(work, "leadlag", "--out", out) == 0
     edges = pd.read_csv(out)
     assert len(edges) == 4 * 3
     assert edges["q_value"].between(0, 1).all() and (edges["leader"] != edges["follower"]).all()
@@ -50,7 +49,7 @@ def test_leadlag_writes_every_ordered_pair(work, tmp_path, capsys):
 def test_backtest_writes_equity_that_adds_up(work, tmp_path, capsys):
     out = tmp_path / "backtest"
     words = ["--transaction-cost", "0.0005", "--rebalance-freq", "4", "--allow-short"]
-    assert run(work, "backtest", "--out", str(out), *words) == 0
+    assert run(work, "backtest", "--out", out, *words) == 0
     equity = pd.read_csv(out / "equity.csv")
     capital = 100_000 * (1 + equity["return"]).cumprod()
     np.testing.assert_allclose(capital, equity["capital"], rtol=1e-10)
@@ -90,12 +89,11 @@ def test_backtest_warns_where_it_covers_training_bars(work, tmp_path, capsys):
 
 def test_report_is_one_page_without_requests(work, tmp_path, capsys):
     out = tmp_path / "report.html"
-    assert main(["report", "--run", str(work / "run"), "--out", str(out)]) == 0
+    assert run(work, "report", "--out", out) == 0
     assert capsys.readouterr().err == ""
     page = out.read_text()
-    assert set(re.findall(r"\w+://[^\s\"']+", page)) == {
-        "http://www.w3.org/2000/svg"
-    }  # a namespace
+    namespace = "http://www.w3.org/2000/svg"
+    assert set(re.findall(r"\w+://[^\s\"']+", page)) == {namespace}
     assert page.count("<script") == 2  # the explorer's data and its code, which alone is allowed
     code = page.rsplit("<script>", 1)[1].split("</script>")[0].encode()
     allowed = base64.b64encode(hashlib.sha256(code).digest()).decode()
@@ -117,7 +115,7 @@ def test_a_saved_forecaster_forecasts_without_a_run(work, tmp_path):
     CrossAttentionForecaster.load(work / "run").save(tmp_path / "saved")
     words = ["predict", "--run", str(tmp_path / "saved"), "--data", str(work / "bars")]
     assert main([*words, "--out", str(tmp_path / "saved.csv")]) == 0
-    assert run(work, "predict", "--out", str(tmp_path / "run.csv")) == 0
+    assert run(work, "predict", "--out", tmp_path / "run.csv") == 0
     assert (tmp_path / "saved.csv").read_bytes() == (tmp_path / "run.csv").read_bytes()
 
 
@@ -127,12 +125,12 @@ def test_a_symbol_without_a_bar_has_an_empty_cell_and_no_order(work, tmp_path):
     closed = slice(-700, -640)  # out of sample
     gone = frames[symbol].index[closed]
     write_bars({**frames, symbol: frames[symbol].drop(gone)}, tmp_path / "bars")
-    words = ["--run", str(work / "run"), "--data", str(tmp_path / "bars"), "--out"]
-    assert main(["predict", *words, str(tmp_path / "x.csv")]) == 0
+    bars = tmp_path / "bars"
+    assert run(work, "predict", "--out", tmp_path / "x.csv", bars=bars) == 0
     table = pd.read_csv(tmp_path / "x.csv", index_col="close_time", parse_dates=True)
     empty = table.loc[gone + pd.Timedelta(hours=1)].isna()
     assert empty[symbol].all() and not empty.drop(columns=symbol).any(axis=None)
-    assert main(["backtest", *words, str(tmp_path / "bt"), "--rebalance-freq", "1"]) == 0
+    assert run(work, "backtest", "--out", tmp_path / "bt", "--rebalance-freq", 1, bars=bars) == 0
     trades = pd.read_csv(tmp_path / "bt" / "trades.csv", parse_dates=["time"])
     during = trades[trades["time"].isin(gone + pd.Timedelta(hours=1))]
     assert len(during) and symbol not in set(during["symbol"])
@@ -160,17 +158,16 @@ def test_durations_on_mixed_sessions(tmp_path, capsys):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["duration"] == "1 days 00:00:00" and config["lookback"] == 48 + 2 * 7
     out = tmp_path / "forecasts.csv"
-    assert run(tmp_path, "predict", "--out", str(out)) == 0
+    assert run(tmp_path, "predict", "--out", out) == 0
     forecasts = pd.read_csv(out, index_col="close_time", parse_dates=True)
     closed = forecasts.index.minute == 0
     assert forecasts[stock].notna().tolist() == (~closed).tolist()
     assert forecasts[coins].notna().all(axis=1).tolist() == closed.tolist()
-    words = ["--out", str(tmp_path / "out"), "--rebalance-freq", "24h", "--allow-short"]
-    assert run(tmp_path, "backtest", *words) == 0
+    words = ["--rebalance-freq", "24h", "--allow-short"]
+    assert run(tmp_path, "backtest", "--out", tmp_path / "out", *words) == 0
     assert "rebalance_freq: 24 h" in capsys.readouterr().out
     assert run(tmp_path, "verify") == run(tmp_path, "leadlag") == 0
-    page = ["--out", str(tmp_path / "page.html")]
-    assert main(["report", "--run", str(tmp_path / "run"), *page]) == 0
+    assert run(tmp_path, "report", "--out", tmp_path / "page.html") == 0
     assert "at most 31 bars" in (tmp_path / "page.html").read_text()
 
 
@@ -179,8 +176,7 @@ def test_forecasts_are_dated_to_the_fraction_of_a_second(work, tmp_path):
     for frame in frames.values():
         frame["close_time"] = frame.index + pd.Timedelta(hours=1) - pd.Timedelta(1, "ms")
     write_bars(frames, tmp_path / "bars")
-    words = ["--run", str(work / "run"), "--data", str(tmp_path / "bars")]
-    assert main(["predict", *words, "--out", str(tmp_path / "x.csv")]) == 0
+    assert run(work, "predict", "--out", tmp_path / "x.csv", bars=tmp_path / "bars") == 0
     times = pd.to_datetime(pd.read_csv(tmp_path / "x.csv")["close_time"])
     assert times.iloc[-1] == next(iter(frames.values()))["close_time"].iloc[-1]
 
@@ -190,6 +186,5 @@ def test_symbols_that_the_run_does_not_know_are_named(work, tmp_path, capsys):
     first = next(iter(frames))
     renamed = {("ZZZ" if symbol == first else symbol): f for symbol, f in frames.items()}
     write_bars(renamed, tmp_path / "other")
-    words = ["predict", "--run", str(work / "run"), "--data", str(tmp_path / "other")]
-    assert main([*words, "--out", str(tmp_path / "x.csv")]) == 2
+    assert run(work, "predict", "--out", tmp_path / "x.csv", bars=tmp_path / "other") == 2
     assert first in capsys.readouterr().err and not (tmp_path / "x.csv").exists()

@@ -58,14 +58,6 @@ def test_inner_keeps_the_rows_where_all_have_a_close():
     pd.testing.assert_frame_equal(inner, align_panel(frames).loc[inner.index])
 
 
-def test_a_shift_of_a_day_does_not_pass_as_aligned():
-    """Row numbers would align these; moments do not."""
-    late = hourly(48, 1, start="2024-03-02")
-    panel = align_panel({"A": hourly(48), "B": late})
-    assert len(panel) == 72
-    assert panel["close"].notna().all(axis=1).sum() == 24
-
-
 def test_bars_of_different_length_meet_when_they_close():
     opens = pd.date_range("2024-03-01", periods=3, freq="D", tz="UTC")
     panel = align_panel({"hour": hourly(48), "day": frame_at(opens, 3)})

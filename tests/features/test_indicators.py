@@ -99,9 +99,10 @@ def test_prices_that_cannot_be_are_refused(prices, wrong):
             indicator(prices)
 
 
-def test_text_prices_are_refused():
+@pytest.mark.parametrize("wrong", [["1", "two"], pd.date_range("2024-01-01", periods=9)])
+def test_texts_and_times_are_no_prices(wrong):
     with pytest.raises(InvalidInputError, match="prices must be numbers"):
-        compute_rsi(pd.Series(["1", "two"]))
+        compute_rsi(pd.Series(wrong))
 
 
 @pytest.mark.parametrize("wrong", [0, -3, 2.5, "14", True, None])

@@ -152,9 +152,12 @@ def graded(tmp_path_factory):
     (folder / "torn").mkdir()
     (folder / "torn" / "ps1.ipynb").write_text('{"cells": [')
     assert main([str(folder), "--out", str(out), "--cell-seconds", "4"]) == 0
-    with (out / "questions.csv").open(encoding="utf-8") as file:
-        rows = {(row["student"], row["question"]): row for row in csv.DictReader(file)}
+    rows = {(row["student"], row["question"]): row for row in read_rows(out / "questions.csv")}
     return rows, out, canary
+
+
+def read_rows(path):
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
 def points(rows, student):
@@ -206,8 +209,7 @@ def test_shown_numbers_and_replaced_tools_earn_nothing(graded):
     assert set(mine.values()) == {0}
     assert "score = dot product" in rows["forger", "scores"]["message"]
     assert "changed how tests run" in rows["forger", "gradient"]["message"]
-    with (out / "grades.csv").open(encoding="utf-8") as file:
-        grades = {row["student"]: row for row in csv.DictReader(file)}
+    grades = {row["student"]: row for row in read_rows(out / "grades.csv")}
     assert grades["forger"]["score"] == "0" and grades["right"]["score"] == "12"
 
 
@@ -226,8 +228,7 @@ def test_right_answers_may_warn_keep_their_names_and_lose_their_marks(graded):
     assert sum(points(rows, "careless").values()) == 12
     executed = nbformat.read(out / "autograded" / "careless" / "ps1" / "ps1.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0].text == "OWN 1 2 3 4 1 6\n"
-    with (out / "grades.csv").open(encoding="utf-8") as file:
-        row = next(row for row in csv.DictReader(file) if row["student"] == "careless")
+    (row,) = (row for row in read_rows(out / "grades.csv") if row["student"] == "careless")
     assert row["max_score"] == "12"
     assert row["note"] == "cells were missing and are added: setup, attention, test-mask"
 
@@ -265,8 +266,7 @@ for place in {places}:
 @needs_sandbox
 def test_damaged_files_get_a_row_and_a_reason(graded):
     _, out, _ = graded
-    with (out / "grades.csv").open(encoding="utf-8") as file:
-        rows = {row["student"]: row for row in csv.DictReader(file)}
+    rows = {row["student"]: row for row in read_rows(out / "grades.csv")}
     assert len(rows) == 11
     assert rows["right"]["note"] == ""
     assert rows["blank"]["note"] == "the notebook names 'your id', its data here are of 'blank'"
@@ -313,11 +313,8 @@ def test_what_was_graded_before_an_interruption_is_kept(monkeypatch, tmp_path, c
     arguments = [str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--no-isolation"]
     assert main(arguments) == 130
     assert capsys.readouterr().err.startswith("stopped; what was graded is in ")
-    with (tmp_path / "out" / "grades.csv").open(encoding="utf-8") as file:
-        assert [(row["student"], row["score"]) for row in csv.DictReader(file)] == [
-            ("a", "1"),
-            ("b", "1"),
-        ]
+    rows = read_rows(tmp_path / "out" / "grades.csv")
+    assert [(row["student"], row["score"]) for row in rows] == [("a", "1"), ("b", "1")]
 
 
 def test_notebooks_that_would_be_overlooked_are_named(tmp_path):

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -299,14 +300,8 @@ def test_the_reset_time_of_a_rate_limit_is_honoured(server):
 def test_requests_are_spaced():
     limiter, stop = RateLimiter(0.02), threading.Event()
     began = time.monotonic()
-    threads = [
-        threading.Thread(target=lambda: [limiter.wait(began + 9, stop) for _ in range(5)])
-        for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: limiter.wait(began + 9, stop), range(20)))
     assert time.monotonic() - began >= 19 * 0.02 - 0.005
     limiter.hold(60)
     assert limiter.wait(time.monotonic() + 1, stop) is False

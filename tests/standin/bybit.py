@@ -210,21 +210,12 @@ class BybitStandIn:
 
     def _faithful(self, ask: Ask) -> dict:
         known = ask.category in CATEGORIES and ask.interval in INTERVALS
-        if not known or ask.symbol not in self.symbols or not 1 <= ask.limit <= 1000:
-            return {
-                "retCode": 10001,
-                "retMsg": "params error: Symbol Is Invalid",
-                "result": {},
-                "retExtInfo": {},
-                "time": self.now_ms,
-            }
-        return {
-            "retCode": 0,
-            "retMsg": "OK",
-            "result": {"symbol": ask.symbol, "category": ask.category, "list": self._rows(ask)},
-            "retExtInfo": {},
-            "time": self.now_ms,
-        }
+        code, message, result = 10001, "params error: Symbol Is Invalid", {}
+        if known and ask.symbol in self.symbols and 1 <= ask.limit <= 1000:
+            code, message = 0, "OK"
+            result = {"symbol": ask.symbol, "category": ask.category, "list": self._rows(ask)}
+        about = {"retCode": code, "retMsg": message, "result": result}
+        return {**about, "retExtInfo": {}, "time": self.now_ms}
 
     def _rows(self, ask: Ask) -> list[list[str]]:
         """Return the rows of a page, newest first, the open candle included."""

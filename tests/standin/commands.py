@@ -1,5 +1,7 @@
 """Words of the commands that tests run on small folders of bars."""
 
+import shutil
+
 from crossattn.cli import main
 
 
@@ -9,8 +11,17 @@ def train_words(folder, *more):
     return [*words, "--epochs", "3", "--device", "cpu", *more]
 
 
-def run(work, command, *words):
-    return main([command, "--run", str(work / "run"), "--data", str(work / "bars"), *words])
+def run(work, command, *words, bars=None):
+    """Run a command on a folder's run and its bars, or others; a report reads no bars."""
+    data = [] if command == "report" else ["--data", bars or work / "bars"]
+    return main([command, "--run", str(work / "run"), *map(str, [*data, *words])])
+
+
+def copy_run(work, folder, name="run"):
+    """Copy a run into a folder that shares the bars; return the folder."""
+    (folder / "bars").symlink_to(work / "bars")
+    shutil.copytree(work / name, folder / "run")
+    return folder
 
 
 def files_of(folder):

@@ -156,7 +156,6 @@ class YahooStandIn:
             quote["volume"] = [0] * len(rows)
         zone = ZoneInfo(listing.zone)
         days = (dt.datetime.fromtimestamp(t, zone).date() for t in (first, last))
-        periods = [[_period(int(a.timestamp()), int(b.timestamp()))] for a, b in sessions(*days)]
         meta = {
             "currency": "USD",
             "symbol": symbol,
@@ -172,18 +171,16 @@ class YahooStandIn:
             "range": "",
             "validRanges": ["1d", "5d", "1mo", "max"],
         }
+        spans = [(first - 86400, last + 86400)]
         if listing.kind in ("EQUITY", "INDEX"):
-            meta["tradingPeriods"] = periods
-        else:
-            meta["tradingPeriods"] = [[_period(first - 86400, last + 86400)]]
+            spans = [(int(a.timestamp()), int(b.timestamp())) for a, b in sessions(*days)]
+        meta["tradingPeriods"] = [
+            [{"timezone": "X", "gmtoffset": 0, "start": start, "end": end}] for start, end in spans
+        ]
         indicators = {"quote": [quote]}
         if interval == "1d":
             indicators["adjclose"] = [{"adjclose": [c * self.adjust for c in quote["close"]]}]
         return {"meta": meta, "timestamp": stamps, "indicators": indicators}
-
-
-def _period(start: int, end: int) -> dict:
-    return {"timezone": "X", "gmtoffset": 0, "start": start, "end": end}
 
 
 def _failure(code: str, description: str) -> bytes:

@@ -102,16 +102,3 @@ def test_combinatorial_folds_share_no_open_answer_and_no_bar(
                 else:
                     assert answered_before(test, train)
                     assert train.ends[0] - lookback + 1 > test.ends[-1]
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.permutations(range(4)))
-def test_selecting_symbols_permutes_every_array_alike(order):
-    data = windows(40, 5, 3, n_assets=4)
-    chosen = data.select([data.symbols[i] for i in order])
-    np.testing.assert_array_equal(chosen.X, data.X[:, order])
-    np.testing.assert_array_equal(chosen.y, data.y[:, order])
-    np.testing.assert_array_equal(chosen.bar_returns, data.bar_returns[:, order])
-    np.testing.assert_array_equal(chosen.mask, data.mask[:, order])
-    back = chosen.select(data.symbols)
-    np.testing.assert_array_equal(back.X, data.X)

@@ -241,7 +241,7 @@ def test_symbols_without_targets_are_refused_and_with_few_warned_of():
 
 
 @pytest.mark.parametrize(
-    "wrong", ["7", "0h", "1ns", "-24h", "1M", "soon", 1.5, float("nan"), pd.NaT, []]
+    "wrong", ["7", "0h", "1ns", "-24h", "1M", "soon", 0, -1, 1.5, np.nan, pd.NaT, None, True, []]
 )
 @pytest.mark.parametrize("name", ["lookback", "horizon"])
 def test_what_is_neither_bars_nor_a_duration_is_refused(mixed, name, wrong):

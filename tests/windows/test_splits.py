@@ -1,7 +1,5 @@
 """Folds against exact dates, against skfolio, and against the definition of a leak."""
 
-from itertools import combinations
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,17 +58,6 @@ def test_step_moves_the_test_part(daily):
     ]
 
 
-@pytest.mark.parametrize("expanding", [False, True])
-def test_walk_forward_never_trains_on_an_open_target(daily, expanding):
-    folds = walk_forward_folds(daily, train_size=7, test_size=2, expanding=expanding)
-    tested = []
-    for fold in folds:
-        (train,), (test,) = fold.train, fold.test
-        assert train.ends[-1] + train.horizon < test.ends[0]
-        tested += list(test.ends)
-    assert tested == list(range(daily.ends[0] + 10, daily.ends[-1] + 1))
-
-
 def test_combinatorial_folds_equal_skfolio(daily):
     selection = pytest.importorskip("skfolio.model_selection")
     embargo = 2
@@ -83,27 +70,6 @@ def test_combinatorial_folds_equal_skfolio(daily):
     for fold, (train, tests) in zip(folds, theirs, strict=True):
         assert positions(fold.train, daily) == train.tolist()
         assert positions(fold.test, daily) == sorted(np.concatenate(tests).tolist())
-
-
-def test_combinatorial_folds_purge_both_sides_by_definition(make_frames):
-    data = prepare_cross_attention_data(
-        make_frames(130, 2), lookback=9, horizon=4, features=["log_return"]
-    )
-    folds = combinatorial_folds(data, n_blocks=5, n_test_blocks=2)
-    assert len(folds) == len(list(combinations(range(5), 2)))
-    for fold in folds:
-        for test in fold.test:
-            shown = set(range(test.ends[0], test.ends[-1] + 1))
-            open_until = set(range(test.ends[0], test.ends[-1] + 1 + test.horizon))
-            for train in fold.train:
-                for end in train.ends:
-                    window = set(range(end - train.lookback + 1, end + 1))
-                    target = set(range(end, end + train.horizon + 1))
-                    assert not target & open_until
-                    if end > test.ends[-1]:
-                        assert not window & shown
-    tested = [position for fold in folds for position in positions(fold.test, data)]
-    assert np.bincount(tested).tolist() == [4] * len(data)  # every block is in 4 of the 10 pairs
 
 
 def test_an_embargo_of_zero_leaves_only_the_purge(daily):
