@@ -5,6 +5,7 @@ Ctrl-C; 1 an unexpected error, a bug (the only case that shows a traceback).
 """
 
 import argparse
+import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,19 +15,23 @@ from crossattn import __version__
 from crossattn.cli._console import flush, print_error
 from crossattn.errors import CrossAttentionError
 
-COMMANDS = (
-    "demo",
-    "simulate",
-    "fetch",
-    "check",
-    "train",
-    "predict",
-    "leadlag",
-    "backtest",
-    "report",
-    "verify",
-    "bench",
-)
+COMMANDS = {
+    "demo": "bars, features, training, lead-lag evidence, backtest and report.html in a minute",
+    "simulate": "simulate a market with planted lead-lag and write its bars and its truth",
+    "fetch": "fetch closed bars from Bybit or Yahoo, or write out a real sample that needs no "
+    "network",
+    "check": "check a folder of bars: clocks, gaps, splits, misprints; of a run also drift and "
+    "live IC",
+    "train": "train a model on a folder of bars; resumes after any interruption",
+    "predict": "write the forecasts of a run for every bar of a folder, the newest included",
+    "leadlag": "test who leads whom on bars that the run never saw; q-values, or 'nobody leads'",
+    "backtest": "trade the forecasts of a run, net of costs, on bars that it never saw",
+    "report": "write one self-contained HTML page of a run: curve, attention, leaders, "
+    "configuration",
+    "verify": "audit a run for leaks: change the future, and no earlier forecast may move",
+    "bench": "benchmark lead-lag models on simulated markets with known truth and on packaged "
+    "real bars",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,8 +42,8 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the argument parser with all subcommands; none of them imports torch yet."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of all subcommands, with the options of one of them; None: of all."""
     parser = _Parser(
         prog="crossattn",
         description="Cross-attention for multi-asset trading: who leads whom and what it is worth",
@@ -46,13 +51,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"crossattn {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for name in COMMANDS:
-        module = import_module(f"crossattn.cli.{name}")
-        command = commands.add_parser(
-            name, help=module.HELP, description=module.HELP, allow_abbrev=False
-        )
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
+    for name, summary in COMMANDS.items():
+        options = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        if command in (None, name):
+            module = import_module(f"crossattn.cli.{name}")
+            module.add_arguments(options)
+            options.set_defaults(run=module.run)
     return parser
 
 
@@ -84,8 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    words = sys.argv[1:] if argv is None else argv
+    command = next((word for word in words if not word.startswith("-")), "")
     try:
-        arguments = build_parser().parse_args(argv)
+        arguments = build_parser(command).parse_args(words)
         return arguments.run(arguments) or 0
     finally:
         flush()

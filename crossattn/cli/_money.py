@@ -8,15 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from crossattn import portfolio
 from crossattn._io import write_file
 from crossattn.data.durations import span_text
 from crossattn.portfolio.strategy import CrossAttentionBacktest
+from crossattn.report import Section
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from crossattn.report import Section
 
 METRICS_FILE = "metrics.json"
 BENCHMARK = "equal weight"
@@ -75,10 +76,6 @@ def draw_equity(strategy: CrossAttentionBacktest) -> Axes:
 
 def money_section(metrics: dict, figure: Axes | bytes | None) -> Section:
     """Return the report section on a backtest from its metrics, null where one is no number."""
-    import pandas as pd
-
-    from crossattn.report import Section
-
     columns = {
         name: [math.nan if (x := metrics.get(prefix + row)) is None else float(x) for row in SHOWN]
         for name, prefix in (("strategy", ""), (BENCHMARK, "benchmark_"))

@@ -7,19 +7,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
 
 import crossattn as ca
 from crossattn import training
 from crossattn.cli._argtypes import folder, fraction, positive_float
 from crossattn.cli._console import echo
+from crossattn.data.durations import span_text
+from crossattn.data.files import iso_times, read_exogenous
+from crossattn.data.fingerprint import fingerprint_bars
+from crossattn.data.frame import Frames, modal_spacing
 from crossattn.errors import DamagedFileError, InvalidInputError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-
-    from crossattn.data.frame import Frames
 
 ATTENTION_FILE = "attention.json"
 BARS_FILE = "bars.json"
@@ -116,8 +116,6 @@ class Run:
     @classmethod
     def of_network(cls, model: ca.CrossAttentionMultiAsset) -> Run:
         """Describe a trained network."""
-        import pandas as pd
-
         duration = model.config.duration
         return cls(
             model,
@@ -183,25 +181,15 @@ def bars_of_run(run: Run, frames: Frames) -> Frames:
         found, known = _spacing_of(frames[symbol]), run.spacing.get(symbol, 0.0)
         if found and known and not known / OTHER_SPACING <= found <= known * OTHER_SPACING:
             raise InvalidInputError(
-                f"data has bars of {symbol} {_span(found)} apart, but the run was trained on bars "
-                f"{_span(known)} apart"
+                f"data has bars of {symbol} {span_text(pd.Timedelta(seconds=found))} apart, but "
+                f"the run was trained on bars {span_text(pd.Timedelta(seconds=known))} apart"
             )
     return {symbol: frames[symbol] for symbol in run.symbols}
 
 
 def _spacing_of(frame: pd.DataFrame) -> float:
     """Seconds between most neighbouring bars; 0 where there are too few to tell."""
-    from crossattn.data.frame import modal_spacing
-
     return modal_spacing(frame.index).total_seconds() if len(frame) > 2 else 0.0
-
-
-def _span(seconds: float) -> str:
-    import pandas as pd
-
-    from crossattn.data.durations import span_text
-
-    return span_text(pd.Timedelta(seconds=seconds))
 
 
 def load_windows(
@@ -222,8 +210,6 @@ def load_windows(
 
 def read_series(args: argparse.Namespace) -> pd.DataFrame | None:
     """Read the exogenous series of ``--exogenous``, None without."""
-    from crossattn.data.files import read_exogenous
-
     path = args.exogenous
     return None if path is None else read_exogenous(path, time_zone=args.time_zone)
 
@@ -247,8 +233,6 @@ def series_of_run(run: Run, args: argparse.Namespace) -> pd.DataFrame | None:
 
 def spans_of(data: ca.CrossAttentionData) -> list[str]:
     """Return a line on what the horizon covers in time, and on targets that are not known."""
-    from crossattn.data.durations import span_text
-
     coverage, asked = data.coverage, f"{data.horizon} bars"
     shortest, longest = coverage["span_min"].min(), coverage["span_max"].max()
     covered = span_text(longest)
@@ -275,7 +259,6 @@ def intact(path: Path) -> Iterator[None]:
 
 def write_bars_record(run: Path, frames: Frames, train, val, *, how: str = "outer") -> None:
     """Record in the run folder, with a checksum, which bars training has used."""
-    from crossattn.data.fingerprint import fingerprint_bars
     from crossattn.training.checkpoint import write_checksummed_json
 
     record = {
@@ -307,11 +290,6 @@ def forecast_table(
     forecast: np.ndarray, times: pd.DatetimeIndex, symbols: Sequence[str]
 ) -> pd.DataFrame:
     """Return forecasts by close time, one column per symbol; of class scores, the likeliest."""
-    import numpy as np
-    import pandas as pd
-
-    from crossattn.data.files import iso_times
-
     if forecast.ndim == 3:
         known = ~np.isnan(forecast).any(axis=-1)
         forecast = np.where(known, np.nan_to_num(forecast).argmax(axis=-1) - 1, np.nan)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
 
 import crossattn as ca
 from crossattn._io import write_file
 from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import bars_or_duration, folder, positive_float, utc_datetime
 from crossattn.cli._console import echo
+from crossattn.cli._money import METRICS_FILE, draw_equity, lines_of, metrics_of, write_metrics
 from crossattn.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pandas as pd
-
-HELP = "trade the forecasts of a run, net of costs, on bars that it never saw"
+from crossattn.figures import png_of, use_style
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,11 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write equity, trades, metrics and a figure; print the metrics beside equal weights."""
-    import pandas as pd
-
-    from crossattn.cli._money import METRICS_FILE, draw_equity, lines_of, metrics_of, write_metrics
-    from crossattn.figures import png_of, use_style
-
     runs.check_output_dir(args.data, args.out)
     run, record = runs.open_run(args.run_dir), runs.read_bars_record(args.run_dir)
     frames = runs.read_run_bars(run, args.data, args.time_zone)
@@ -86,10 +79,6 @@ def run(args: argparse.Namespace) -> None:
 
 def _folds(run: runs.Run, run_dir: Path, windows: ca.CrossAttentionData):
     """Return the forecasts of the folds as a model, and the windows that they are of."""
-    from types import SimpleNamespace
-
-    import pandas as pd
-
     path, kind = run_dir / runs.WALK_FORWARD_FILE, run.settings.get("output_type")
     if kind == "classification" or not path.is_file():
         raise InvalidInputError(

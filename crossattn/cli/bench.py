@@ -5,8 +5,7 @@ import argparse
 from crossattn._io import write_file
 from crossattn.cli._argtypes import folder, positive_int
 from crossattn.cli._console import echo
-
-HELP = "benchmark lead-lag models on simulated markets with known truth and on packaged real bars"
+from crossattn.report import Section, write_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +26,6 @@ def run(args: argparse.Namespace) -> None:
     Run again into the same folder, it goes on where it stopped.
     """
     from crossattn.leaderboard import MODELS, VERSION, Protocol, lead_lag_bench, leaderboard
-    from crossattn.report import Section, write_report
 
     protocol = Protocol(n_assets=args.assets, n_steps=args.steps)
     table = lead_lag_bench(

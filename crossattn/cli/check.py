@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 import crossattn as ca
 from crossattn import evidence
 from crossattn._io import write_file
 from crossattn.cli import _run_folder as runs
 from crossattn.cli._console import echo
+from crossattn.data.durations import span_text
+from crossattn.data.frame import Frames
 from crossattn.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from crossattn.data.frame import Frames
-    from crossattn.report import Section
+from crossattn.report import Section
 
 FINDINGS_FILE = "findings.csv"
 COVERAGE_FILE = "bars_coverage.csv"
@@ -25,8 +25,6 @@ COVERAGE_TEXT = (
     "share of its bars whose next row it has too."
 )
 MOST_LINES = 20
-
-HELP = "check a folder of bars: clocks, gaps, splits, misprints; of a run also drift and live IC"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,11 +114,6 @@ def write_check(run_dir: Path, report: ca.BarsReport, train: ca.CrossAttentionDa
 
 def check_sections(run_dir: Path) -> list[Section]:
     """Return the report's sections on the bars that a run was trained on, if it kept any."""
-    import pandas as pd
-
-    from crossattn.data.durations import span_text
-    from crossattn.report import Section
-
     if not (run_dir / FINDINGS_FILE).is_file():
         return []
     texts = {"symbol": str, "kind": str, "text": str, "remark": str, "spacing": str}

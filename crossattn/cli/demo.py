@@ -3,13 +3,15 @@
 import argparse
 import time
 
+import pandas as pd
+
 import crossattn as ca
 from crossattn import baselines, evidence, portfolio
 from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import folder, nonnegative_int
 from crossattn.cli._console import echo
-
-HELP = "bars, features, training, lead-lag evidence, backtest and report.html in a minute"
+from crossattn.figures import attention_heatmap, use_style
+from crossattn.report import Section, leaders_section, write_report
 
 LOOKBACK = 48
 N_STEPS = 12_000
@@ -35,8 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Simulate or load bars, fit, test, backtest, and write ``report.html``."""
-    from crossattn.report import write_report
-
     started = time.monotonic()
     market, frames, source = _bars(args)
     echo(f"bars: {source}")
@@ -79,8 +79,6 @@ def _bars(args: argparse.Namespace):
 
 def _forecast_section(forecast, train, val, test, market):
     """Compare with a lasso VAR, with zero and, on a simulated market, with the oracle."""
-    from crossattn.report import Section
-
     linear = baselines.VAR(penalty="lasso", volatility_weights=True).fit(train, val).predict(test)
     forecasts = {
         "cross-attention": forecast,
@@ -102,9 +100,6 @@ def _forecast_section(forecast, train, val, test, market):
 
 def _evidence_sections(forecaster, test, market):
     """Show raw attention, which sums to one in any market, beside the lead-lag test."""
-    from crossattn.figures import attention_heatmap, use_style
-    from crossattn.report import Section, leaders_section
-
     use_style()
     attention = forecaster.attention(test).mean(axis=0).sum(axis=-1)  # (N, N)
     report = forecaster.lead_lag(test)
@@ -123,10 +118,6 @@ def _evidence_sections(forecaster, test, market):
 
 def _backtest_section(forecaster, test):
     """Trade the forecasts beside equal weights, at the same costs and at none."""
-    import pandas as pd
-
-    from crossattn.report import Section
-
     results = {}
     for label, cost in (("gross", 0.0), ("net", TRANSACTION_COST)):
         backtest = ca.CrossAttentionBacktest(

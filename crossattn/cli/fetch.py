@@ -10,7 +10,6 @@ from crossattn.cli._argtypes import folder, positive_float, utc_datetime
 from crossattn.cli._console import echo, print_error
 from crossattn.errors import InvalidInputError
 
-HELP = "fetch closed bars from Bybit or Yahoo, or write out a real sample that needs no network"
 LIMITS: sources.FetchLimits | None = None  # None: the defaults of the loader
 
 

@@ -8,8 +8,6 @@ from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import new_file, probability
 from crossattn.cli._console import echo
 
-HELP = "test who leads whom on bars that the run never saw; q-values, or 'nobody leads'"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn leadlag``."""

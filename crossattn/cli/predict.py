@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
 
 import crossattn as ca
 from crossattn import portfolio
@@ -12,15 +17,12 @@ from crossattn._io import write_file
 from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import new_file, positive_float, positive_int
 from crossattn.cli._console import echo
+from crossattn.data._tables import read_content
+from crossattn.data.files import iso_times, read_newest_bars
 from crossattn.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 MOST_SHOWN = 60  # characters of a header in a message
 MOST_GROSS = 2.0  # times the equity: more is a slip of a unit, or of an account
-HELP = "write the forecasts of a run for every bar of a folder, the newest included"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,13 +93,6 @@ def _check_options(args: argparse.Namespace) -> None:
 
 def _read_holdings(path: Path, symbols: tuple[str, ...]) -> pd.Series:
     """Read the shares of each symbol from a CSV file with the columns symbol and shares."""
-    import csv
-    import math
-
-    import pandas as pd
-
-    from crossattn.data._tables import read_content
-
     lines = read_content(path).decode("utf-8-sig", errors="replace").splitlines()
     try:
         header, *rows = [[cell.strip() for cell in row] for row in csv.reader(lines)] or [[]]
@@ -131,8 +126,6 @@ def _weights(
     run: runs.Run, args: argparse.Namespace, forecasts: np.ndarray, data: ca.CrossAttentionData
 ) -> pd.DataFrame:
     """Return the weights that ``crossattn backtest`` would decide on at each close."""
-    from types import SimpleNamespace
-
     names = ("config", "target", "output_type")
     settings = {name: getattr(run.model, name) for name in names if hasattr(run.model, name)}
     model = SimpleNamespace(predict=lambda _: forecasts, horizon=run.horizon, **settings)
@@ -152,10 +145,6 @@ def _orders(
     holdings: pd.Series | None,
 ) -> pd.DataFrame:
     """Return the orders at the newest close."""
-    import pandas as pd
-
-    from crossattn.data.files import iso_times
-
     closes = pd.DataFrame(data.closes[: data.ends[-1] + 1], columns=list(data.symbols))
     last = closes.ffill().iloc[-1]
     gross = 0.0 if holdings is None else float((holdings.abs() * last).sum())
@@ -186,10 +175,6 @@ def _newest(run: runs.Run, args: argparse.Namespace) -> tuple | None:
     None where that is not possible: other bars than those of training, another format of files, or
     more closes than the state reaches back.
     """
-    import pandas as pd
-
-    from crossattn.data.files import read_newest_bars
-
     state, data = getattr(run.model, "state_", None), None
     needs_weights = bool(args.weights or args.orders)
     # risk has forgotten what came before the bars that the state keeps for its features

@@ -7,10 +7,16 @@ import io
 import json
 from pathlib import Path
 
+import pandas as pd
+from PIL import Image
+
 from crossattn import evidence
 from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import new_file
 from crossattn.cli._console import echo
+from crossattn.cli._money import METRICS_FILE, money_section
+from crossattn.cli.check import check_sections
+from crossattn.report import Section, leaders_section, write_report
 
 NAMES = ("leader", "follower")  # symbols are texts, also one that is called NA or 0700
 CLASSES_TEXT = (
@@ -26,7 +32,6 @@ SCORED = (
     "Diebold-Mariano t. The rivals read each asset alone and were fitted on the same bars, "
     "validation included."
 )
-HELP = "write one self-contained HTML page of a run: curve, attention, leaders, configuration"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,12 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Collect what the run folder holds into a page."""
-    import pandas as pd
-
-    from crossattn.cli._money import METRICS_FILE, money_section
-    from crossattn.cli.check import check_sections
-    from crossattn.report import Section, leaders_section, write_report
-
     run_dir = args.run_dir
     run, record = runs.open_run(run_dir), runs.read_bars_record(run_dir)
     sections, drawn = [], []
@@ -88,8 +87,6 @@ def run(args: argparse.Namespace) -> None:
 
 def _read_png(path: Path) -> bytes:
     """Return a figure of the run whose every checksum fits."""
-    from PIL import Image
-
     data = path.read_bytes()
     with runs.intact(path):
         Image.open(io.BytesIO(data), formats=["PNG"]).verify()

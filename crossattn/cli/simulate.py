@@ -6,8 +6,6 @@ import crossattn as ca
 from crossattn.cli._argtypes import folder, nonnegative_int, positive_int
 from crossattn.cli._console import echo
 
-HELP = "simulate a market with planted lead-lag and write its bars and its truth"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn simulate``."""

@@ -8,13 +8,19 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 import crossattn as ca
 from crossattn import baselines, evidence
 from crossattn._io import write_file
 from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import bars_or_duration, nonnegative_int, positive_float, positive_int
 from crossattn.cli._console import echo
+from crossattn.cli._money import METRICS_FILE, draw_equity, metrics_of, write_metrics
+from crossattn.cli.check import echo_findings, write_check
 from crossattn.errors import InvalidInputError
+from crossattn.figures import new_axes, png_of, use_style
+from crossattn.runtime import select_device
 
 FOLDS_FILE = "folds.csv"
 
@@ -22,8 +28,6 @@ FOLDS_FILE = "folds.csv"
 SHAPE_OPTIONS = ("d_model", "n_heads", "n_layers")
 NETWORK_OPTIONS = ("batch_size", *SHAPE_OPTIONS, "lr", "checkpoint_every", "tensorboard")
 FORECASTER_OPTIONS = ("n_models", "exogenous", "target")
-
-HELP = "train a model on a folder of bars; resumes after any interruption"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +62,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train on the first 60 % of the windows, choose by the next 10 %, leave the rest unseen."""
-    from crossattn.cli.check import echo_findings, write_check
     from crossattn.training.distributed import DistributedContext
 
     is_network = _is_network(args)
@@ -144,7 +147,6 @@ def _fit_forecaster(args: argparse.Namespace, train, val):
 
     A fit that was stopped starts again: it takes seconds and gives the same files, byte for byte.
     """
-    from crossattn.runtime import select_device
     from crossattn.tokens.storage import is_forecaster
     from crossattn.training.checkpoint import CONFIG_FILE
     from crossattn.training.run_folder import RunFolder, digest_of_windows
@@ -177,8 +179,6 @@ def _by_epoch(history) -> list[dict]:
 
 def _plot_history(history):
     """Draw the validation loss of every content head; return the Axes."""
-    from crossattn.figures import new_axes
-
     ax = new_axes(None)
     for member, rows in history.groupby("member"):
         ax.plot(rows["epoch"] + 1, rows["val_loss"], label=f"content head {member + 1}")
@@ -219,9 +219,6 @@ def _train(args: argparse.Namespace, model, train, val, **folder):
 
 def _write_evidence(run_dir: Path, model, plot_losses, test) -> None:
     """Write losses, attention, tested leaders and a backtest into the run folder."""
-    from crossattn.cli._money import METRICS_FILE, draw_equity, metrics_of, write_metrics
-    from crossattn.figures import png_of, use_style
-
     use_style()
     report = ca.analyze_lead_lag_relationships(model, test)
     write_file(run_dir / "lead_lag.csv", report.edges.to_csv(index=False))
@@ -244,7 +241,6 @@ def _write_evidence(run_dir: Path, model, plot_losses, test) -> None:
 
 def _write_class_scores(run_dir: Path, model, train, test) -> None:
     """Score class probabilities on unseen bars beside the frequencies in training."""
-    import numpy as np
     from scipy.special import softmax
 
     band = model.head.band.cpu().numpy()
@@ -284,7 +280,6 @@ def _score_volatility(run_dir: Path, model, data, test) -> None:
 
 def _walk_forward(args: argparse.Namespace, is_network: bool, data, run_dir: Path) -> None:
     """Refit on a rolling window; write scores and forecasts of every fold."""
-    from crossattn.figures import png_of
     from crossattn.training.distributed import DistributedContext
 
     fold = -(-len(data) // 10)

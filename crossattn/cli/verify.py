@@ -2,12 +2,12 @@
 
 import argparse
 
+import pandas as pd
+
 import crossattn as ca
 from crossattn.cli import _run_folder as runs
 from crossattn.cli._console import echo
 from crossattn.errors import CrossAttentionError
-
-HELP = "audit a run for leaks: change the future, and no earlier forecast may move"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,8 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Perturb, delete, extend, shuffle and poison the future of bars → features → forecasts."""
-    import pandas as pd
-
     run = runs.open_run(args.run_dir)
 
     def forecasts(frames):

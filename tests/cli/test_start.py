@@ -9,6 +9,7 @@ import pytest
 import crossattn
 import crossattn.evidence
 
+SLOW = ("sklearn", "scipy.stats", "scipy.signal", "scipy.optimize", "matplotlib", "numba")
 HEAVY = ("torch", "pandas", "matplotlib", "scipy", "sklearn", "numba")
 
 
@@ -18,23 +19,18 @@ def python(code: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "code",
+    ("code", "unused"),
     [
-        "import crossattn",
-        "import crossattn.evidence",
-        "from crossattn.cli import build_parser; build_parser()",
+        ("import crossattn", HEAVY),
+        ("import crossattn.evidence", HEAVY),
+        ("from crossattn.cli import build_parser; build_parser('')", HEAVY),
+        ("from crossattn.cli import build_parser; build_parser()", ("torch", *SLOW)),
+        ("import crossattn.forecaster, crossattn.tokens.storage, crossattn.portfolio.orders", SLOW),
     ],
-    ids=["package", "evidence", "parser"],
+    ids=["package", "evidence", "commands", "options", "forecasts and orders"],
 )
-def test_start_imports_nothing_heavy(code):
-    loaded = python(f"{code}\nimport sys; print(*[m for m in {HEAVY!r} if m in sys.modules])")
-    assert loaded == ""
-
-
-def test_forecasts_and_orders_import_nothing_that_they_do_not_use():
-    slow = ("sklearn", "scipy.stats", "scipy.signal", "scipy.optimize", "matplotlib", "numba")
-    code = "import crossattn.forecaster, crossattn.tokens.storage, crossattn.portfolio.orders, sys"
-    assert python(f"{code}\nprint(*[m for m in {slow!r} if m in sys.modules])") == ""
+def test_nothing_is_imported_that_is_not_used(code, unused):
+    assert python(f"{code}\nimport sys; print(*[m for m in {unused} if m in sys.modules])") == ""
 
 
 def test_help_answers_in_half_a_second():
