@@ -11,14 +11,19 @@ from crossattn.data.files import write_bars
 HOSTILE = "<b>A</b>\n=1+1"
 
 
+def sound_frames():
+    frames = simulate_market(n_assets=4, n_steps=1500, seed=31).frames
+    frames[HOSTILE] = frames.pop("A00")
+    return frames
+
+
 @pytest.fixture(scope="module")
 def bars(tmp_path_factory):
     """Bars with a split, a misprint and a hostile name."""
     folder = tmp_path_factory.mktemp("bars")
-    frames = simulate_market(n_assets=4, n_steps=1500, seed=31).frames
+    frames = sound_frames()
     frames["A01"].iloc[600:, :4] /= 10
-    frames["A00"].iloc[900, :4] *= 1000
-    frames[HOSTILE] = frames.pop("A00")
+    frames[HOSTILE].iloc[900, :4] *= 1000
     write_bars(frames, folder)
     return folder
 
@@ -90,8 +95,7 @@ def test_a_run_is_checked_on_later_bars(bars, run_dir, capsys):
 
 
 def test_a_run_is_checked_against_bars_of_another_source(bars, run_dir, tmp_path, capsys):
-    frames = simulate_market(n_assets=4, n_steps=1500, seed=31).frames
-    frames[HOSTILE] = frames.pop("A00")
+    frames = sound_frames()
     late = frames["A02"].iloc[1050:]
     wide = late["close"] * np.exp(np.abs(np.random.default_rng(0).normal(0, 0.5, len(late))))
     frames["A02"].loc[late.index, "high"] = np.maximum(late["high"], wide)
@@ -101,8 +105,6 @@ def test_a_run_is_checked_against_bars_of_another_source(bars, run_dir, tmp_path
 
 
 def test_a_run_without_later_bars_is_said_to_have_none(bars, run_dir, tmp_path, capsys):
-    frames = simulate_market(n_assets=4, n_steps=1500, seed=31).frames
-    frames[HOSTILE] = frames.pop("A00")
-    write_bars({symbol: frame.iloc[:700] for symbol, frame in frames.items()}, tmp_path)
+    write_bars({symbol: frame.iloc[:700] for symbol, frame in sound_frames().items()}, tmp_path)
     assert main(["check", "--data", str(tmp_path), "--run", str(run_dir)]) == 0
     assert lines_of(capsys)[-1].startswith("live: no bars later than training")

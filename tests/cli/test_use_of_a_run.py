@@ -179,12 +179,3 @@ def test_forecasts_are_dated_to_the_fraction_of_a_second(work, tmp_path):
     assert run(work, "predict", "--out", tmp_path / "x.csv", bars=tmp_path / "bars") == 0
     times = pd.to_datetime(pd.read_csv(tmp_path / "x.csv")["close_time"])
     assert times.iloc[-1] == next(iter(frames.values()))["close_time"].iloc[-1]
-
-
-def test_symbols_that_the_run_does_not_know_are_named(work, tmp_path, capsys):
-    frames = read_bars(work / "bars")
-    first = next(iter(frames))
-    renamed = {("ZZZ" if symbol == first else symbol): f for symbol, f in frames.items()}
-    write_bars(renamed, tmp_path / "other")
-    assert run(work, "predict", "--out", tmp_path / "x.csv", bars=tmp_path / "other") == 2
-    assert first in capsys.readouterr().err and not (tmp_path / "x.csv").exists()

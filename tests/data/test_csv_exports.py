@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from standin.exports import (
+    ALPHA_VANTAGE,
     BINANCE_HEADER,
     DAYS,
     EPOCH,
@@ -227,10 +228,7 @@ READ: dict[str, tuple] = {
         {},
         DAYS,
     ),
-    "Alpha Vantage by the minute": (
-        table("timestamp,open,high,low,close,volume", "2024-01-31 05:00:00", "2024-01-31 04:00:00"),
-        NEW_YORK,
-    ),
+    "Alpha Vantage by the minute": (ALPHA_VANTAGE, NEW_YORK),
     "CryptoDataDownload": (
         "https://www.CryptoDataDownload.com\n"
         + "unix,date,symbol,open,high,low,close,Volume BTC,Volume USD\n"

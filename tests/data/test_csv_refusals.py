@@ -2,6 +2,7 @@
 
 import pytest
 from standin.exports import (
+    ALPHA_VANTAGE,
     EPOCH,
     HEADER,
     MT4,
@@ -28,10 +29,7 @@ REFUSED: dict[str, tuple] = {
     ),
     "MetaTrader's server time": (MT5, "line 2: .*time_zone=.*'2024.01.31 09:00:00'"),
     "MetaTrader 4's": (MT4, "line 1: .*time_zone="),
-    "Alpha Vantage by the minute": (
-        table("timestamp,open,high,low,close,volume", "2024-01-31 05:00:00", "2024-01-31 04:00:00"),
-        "line 2: .*time_zone=",
-    ),
+    "Alpha Vantage by the minute": (ALPHA_VANTAGE, "line 2: .*time_zone="),
     "some zoned": (times(NINE, "2024-01-31 10:00"), "line 3: .*in every row or none"),
     "an unknown zone": (
         times("2024-01-31 09:00 EST", "2024-01-31 10:00 EST"),

@@ -19,10 +19,6 @@ def frame(keep=slice(None)) -> pd.DataFrame:
     return pd.DataFrame(3.0, OPENS, columns).iloc[keep]
 
 
-def test_a_whole_frame_misses_nothing():
-    assert missing_bars({"A": frame(), "B": frame(slice(7, 30))}).empty
-
-
 def test_runs_are_named_by_their_first_and_last_bar():
     hole = [i for i in range(40) if i not in (5, 6, 7, 20)]
     nan = frame().copy()

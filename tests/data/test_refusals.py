@@ -61,16 +61,13 @@ def panel() -> pd.DataFrame:
     return align_panel({"A": bars(), "B": bars() * 2})
 
 
-def features(panel, *names):
-    return create_multi_asset_features(panel, names or ["log_return"])
+def features(panel):
+    return create_multi_asset_features(panel, ["log_return"])
 
 
-def windows(lookback=4, horizon=2, names=("log_return",)):
-    return prepare_cross_attention_data({"A": bars(), "B": bars() * 3}, lookback, horizon, names)
-
-
-def market(**options):
-    return simulate_market(**{"n_assets": 4, "n_steps": 200, **options})
+def windows(horizon=2):
+    frames = {"A": bars(), "B": bars() * 3}
+    return prepare_cross_attention_data(frames, 4, horizon, ["log_return"])
 
 
 class NoNetwork:
@@ -100,18 +97,8 @@ CASES = {
         f"symbol {symbol}": (lambda symbol=symbol: klines(symbol), "written 'BTCUSDT' by Bybit")
         for symbol in ("BTC/USDT", "BTC-USDT", "btc_usdt", "BTC/USDT:USDT", "BTCUSDT.P")
     },
-    "how": (lambda: align_panel({"A": bars()}, how="left"), "how must be .*'left'"),
     "data a text": (lambda: features("BTC"), "data must be"),
     "data empty": (lambda: prepare_cross_attention_data({}), "frames must hold"),
-    "features unknown": (lambda: features(panel(), "log_returns"), "features: unknown 'log_ret"),
-    "features twice": (lambda: features(panel(), "rsi", "rsi"), "'rsi' is named more than once"),
-    "features none": (lambda: create_multi_asset_features(panel(), []), "features must name"),
-    "features a number": (lambda: create_multi_asset_features(panel(), 3), "features must be"),
-    "features nested": (lambda: create_multi_asset_features(panel(), [["rsi"]]), "unknown"),
-    "warm-up": (
-        lambda: windows(20, 10, ["volatility", "macd", "rsi"]),
-        "60 rows are too few .*warm-up of 33 .*at least 63",
-    ),
     "own warm-up": (
         lambda: windows_of_features(features(panel()), panel()["close"], 4, 2, warm_up=-1),
         "warm_up must be .*got -1",
@@ -134,16 +121,6 @@ CASES = {
     ),
     "pipeline": (lambda: audit_leakage(None, {"A": bars()}), "pipeline must be callable"),
     "walk no windows": (lambda: walk_forward_folds(TABLE, train_size=9, test_size=9), "data must"),
-    "scenario": (lambda: market(scenario="bull"), "scenario must be .*'bull'"),
-    "n_assets": (lambda: market(n_assets=1), "n_assets must be .*got 1"),
-    "too many bars": (lambda: market(n_steps=10**9), "n_assets times n_steps"),
-    "predictability": (lambda: market(predictability=1.0), "predictability must be"),
-    "simulate seed": (lambda: market(seed="lucky"), "seed must be .*'lucky'"),
-    "unknown option": (lambda: market(lags=3), "unknown option 'lags'"),
-    "max_lag": (lambda: market(max_lag=10**30), "max_lag must be at most"),
-    "durations": (lambda: market(scenario="regimes", regime_durations=400), "regime_durations"),
-    "bar": (lambda: market(bar="an hour"), "bar and start must be .*'an hour'"),
-    "sectors": (lambda: market(n_sectors=9), "n_sectors must be at most"),
     "daily bars": (lambda: date_by_sessions(None, symbol="AAPL"), "AAPL: bars must be"),
     "device": (lambda: select_device(None), "device 'None' cannot be used"),
     "category": (lambda: loader(category="option"), "category must be .*'option'"),

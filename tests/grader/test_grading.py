@@ -136,11 +136,8 @@ def graded(tmp_path_factory):
     hand_in(folder, "late", "ps8", answers("ps8", backtest=late))
     package = str(Path(nbformat.__file__).parent)
     sources = str(ASSIGNMENTS / "source" / "*" / "*")
-    hostile = {**HOSTILE}
-    hostile["by_hand"] = HOSTILE["by_hand"].format(
-        package=package, sources=sources, canary=str(canary)
-    )
-    hand_in(folder, "hostile", "ps1", answers("ps1", **hostile))
+    by_hand = HOSTILE["by_hand"].format(package=package, sources=sources, canary=str(canary))
+    hand_in(folder, "hostile", "ps1", answers("ps1", **HOSTILE | {"by_hand": by_hand}))
     hand_in(folder, "forger", "ps1", answers("ps1", **FORGED))
     hand_in(folder, "bomb", "ps1", answers("ps1", gradient=BOMB))
     hand_in(folder, "scribbler", "ps1", answers("ps1", by_hand=SCRIBBLE))

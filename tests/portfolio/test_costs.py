@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from standin.prices import at, table
 
 from crossattn import backtest_weights
 from crossattn.errors import InvalidInputError
@@ -12,16 +13,6 @@ from crossattn.portfolio import Costs
 from crossattn.portfolio._account import value_after_costs
 
 YEAR = pd.Timedelta(days=365.25)
-
-
-def table(values, freq="D"):
-    values = np.asarray(values, dtype=float)
-    index = pd.date_range("2024-01-01", periods=len(values), freq=freq, tz="UTC")
-    return pd.DataFrame(values, index=index, columns=list("ABCD")[: values.shape[1]])
-
-
-def at(prices, rows, values):
-    return pd.DataFrame(values, index=prices.index[rows], columns=prices.columns, dtype=float)
 
 
 def test_a_fixed_fee_is_paid_per_order():

@@ -6,19 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.optimize import brentq
+from standin.prices import at, table
 
 from crossattn import backtest_weights
 from crossattn.errors import CrossAttentionError, InvalidInputError
-
-
-def table(values, symbols="AB", start="2024-01-01", freq="h"):
-    values = np.asarray(values, dtype=float)
-    index = pd.date_range(start, periods=len(values), freq=freq, tz="UTC")
-    return pd.DataFrame(values, index=index, columns=list(symbols)[: values.shape[1]])
-
-
-def at(prices, rows, values):
-    return pd.DataFrame(values, index=prices.index[rows], columns=prices.columns, dtype=float)
 
 
 def test_weights_drift_and_the_cost_is_paid_from_the_account():
@@ -62,7 +53,7 @@ def test_a_target_waits_for_a_missing_price_and_the_last_price_marks():
 
 
 def test_ruin_is_a_result_and_final():
-    prices = table([[10.0], [25.0], [1.0], [50.0]], "A")
+    prices = table([[10.0], [25.0], [1.0], [50.0]])
     weights = at(prices, [0, 2], [[-1.0], [1.0]])
     result = backtest_weights(weights, prices, transaction_cost=0.0)
     assert result.equity.tolist() == [100_000.0] + [-50_000.0] * 3
@@ -77,7 +68,7 @@ def test_ruin_is_a_result_and_final():
 
 
 def test_costs_that_exceed_the_account_ruin_it():
-    prices = table([[10.0], [14.9], [14.9]], "A")
+    prices = table([[10.0], [14.9], [14.9]])
     weights = at(prices, [0, 1], [[-2.0], [0.0]])
     result = backtest_weights(weights, prices, transaction_cost=0.3)
     assert result.equity.iloc[1] <= 0
@@ -121,7 +112,7 @@ def keep_by_hand(weights, prices, *, fee, capital, lag=0, sizing="after_cost"):
 def test_equals_an_account_kept_by_hand(sizing, lag):
     rng = np.random.default_rng(5 + lag)
     for _ in range(20):
-        prices = table(np.exp(np.cumsum(rng.normal(0, 0.05, (30, 3)), axis=0)), "ABC")
+        prices = table(np.exp(np.cumsum(rng.normal(0, 0.05, (30, 3)), axis=0)))
         prices = prices.mask(rng.random(prices.shape) < 0.15)
         prices.iloc[3] = 1.0
         rows = np.flatnonzero(rng.random(30) < 0.4)
@@ -156,7 +147,7 @@ def test_an_account_at_its_target_is_left_alone():
 
 def test_scaling_prices_renaming_and_permuting_assets_change_nothing():
     rng = np.random.default_rng(3)
-    prices = table(np.exp(np.cumsum(rng.normal(0, 0.03, (60, 4)), axis=0)), "ABCD")
+    prices = table(np.exp(np.cumsum(rng.normal(0, 0.03, (60, 4)), axis=0)))
     weights = at(prices, np.arange(0, 60, 7), rng.normal(0.2, 0.3, (9, 4)))
     plain = backtest_weights(weights, prices)
     scaled = backtest_weights(weights, prices * [1e-3, 7.0, 1e5, 2.5])
@@ -174,7 +165,7 @@ def test_scaling_prices_renaming_and_permuting_assets_change_nothing():
 
 def test_the_future_of_prices_changes_nothing_past():
     rng = np.random.default_rng(4)
-    prices = table(np.exp(np.cumsum(rng.normal(0, 0.03, (40, 3)), axis=0)), "ABC")
+    prices = table(np.exp(np.cumsum(rng.normal(0, 0.03, (40, 3)), axis=0)))
     weights = at(prices, np.arange(0, 40, 3), rng.normal(0.2, 0.3, (14, 3)))
     changed = prices.copy()
     changed.iloc[25:] *= 1.7

@@ -48,12 +48,6 @@ def test_metrics_equal_empyrical_and_quantstats(seed, monkeypatch):
         assert {name: ours[name] for name in theirs} == pytest.approx(theirs, rel=1e-9)
 
 
-def test_a_loss_on_the_first_bar_is_a_drawdown():
-    figures = compute_metrics(np.array([-0.2, 0.1, 0.0]), periods_per_year=252)
-    assert figures["max_drawdown"] == pytest.approx(-0.2)
-    assert figures["win_rate"] == 0.5, "a bar without a move neither wins nor loses"
-
-
 def test_ratios_without_risk():
     gain = compute_metrics(np.full(5, 0.001), periods_per_year=252)
     assert gain["sharpe_ratio"] == gain["sortino_ratio"] == gain["calmar_ratio"] == np.inf

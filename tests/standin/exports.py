@@ -58,6 +58,9 @@ MT5 = "<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD
 MT4 = f"2024.01.31,09:00,{PRICES}\n2024.01.31,10:00,{PRICES}\n"
 UTC = {"time_zone": "UTC"}
 NEW_YORK = {"time_zone": "America/New_York"}
+ALPHA_VANTAGE = table(
+    "timestamp,open,high,low,close,volume", "2024-01-31 05:00:00", "2024-01-31 04:00:00"
+)
 YAHOO = "Date,Open,High,Low,Close,Adj Close,Volume\n"
 NASDAQ = "Date,Close/Last,Volume,Open,High,Low\n" + "".join(
     f'{day},$2.00,"1,000",$1.50,$2.50,$1.00\n' for day in ("01/31/2024", "01/30/2024")
