@@ -5,19 +5,17 @@ Built in chapter: Forecasting risk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 from scipy.signal import lfilter
 
-from crossattn._validation import check_choice, check_float, check_int, check_same_shape
+from crossattn._validation import check_float, check_int, check_same_shape
 from crossattn.errors import InvalidInputError
 
 LEVELS = (0.01, 0.05)
-THINNED = 2000  # order statistics that a Student t is fitted to
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +42,6 @@ def forecast_tail(
     levels: Sequence[float] = LEVELS,
     *,
     horizon: int = 1,
-    tail: str = "empirical",
     half_life: float | None = 125.0,
     memory: int = 1000,
     step: float = 0.01,
@@ -53,8 +50,8 @@ def forecast_tail(
 ) -> TailForecast:
     """Value at risk and expected shortfall: volatility forecast times a tail (filtered history).
 
-    Past returns over their forecasts give a tail for all assets; each asset's own record corrects
-    its width, and violations widen what was too narrow.
+    The quantile of past returns over their forecasts, and the mean beyond it, are the tail of all
+    assets; each asset's own record corrects its width, and violations widen what was too narrow.
 
     Parameters
     ----------
@@ -67,9 +64,6 @@ def forecast_tail(
         Probabilities, rising, below one half.
     horizon : int
         ``data.horizon``: the return of a row is known so many rows later.
-    tail : {"empirical", "t"}
-        Quantile and mean beyond it of the past ratios of all assets, or of a Student t fitted to
-        them by maximum likelihood.
     half_life : float, optional
         Rows, of the mean of an asset's own ratios (without signs) that corrects its width; None
         corrects nothing.
@@ -118,21 +112,20 @@ def forecast_tail(
         check_int(name, value)
     check_int("warm_up", warm_up)
     check_float("step", step, at_least=0)
-    check_choice("tail", tail, ("empirical", "t"))
     ratio = returns / volatility
     if half_life is not None:
         check_float("half_life", half_life, above=0)
         width = _own_width(ratio, half_life, horizon)
         ratio, volatility = ratio / width, volatility * width
-    measure: Callable = _empirical_tail if tail == "empirical" else _student_tail
     answers = np.full((2, *ratio.shape, len(levels)), np.nan)
     for start in range(warm_up + horizon - 1, len(ratio), refit):
         known = start - horizon + 1
         past = ratio[max(0, known - memory) : known]
         past = past[np.isfinite(past)]
         if past.size:
-            rows = slice(start, start + refit)
-            answers[:, rows] = measure(past, levels)[:, None, None] * volatility[rows, :, None]
+            rows, quantiles = slice(start, start + refit), np.quantile(past, levels)
+            tail = np.array([quantiles, [past[past <= q].mean() for q in quantiles]])
+            answers[:, rows] = tail[:, None, None] * volatility[rows, :, None]
     if step > 0:
         _follow_violations(answers, returns, np.array(levels), horizon, step)
     return TailForecast(levels, *answers)
@@ -171,24 +164,6 @@ def _own_width(ratio: np.ndarray, half_life: float, horizon: int) -> np.ndarray:
     width = np.ones_like(ratio)
     width[horizon:] = (total / count)[:-horizon]
     return np.where(width > 0, width, 1.0)
-
-
-def _empirical_tail(past: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
-    """Quantiles, and means of what is not above them, ``(2, n_levels)``."""
-    quantiles = np.quantile(past, levels)
-    return np.array([quantiles, [past[past <= q].mean() for q in quantiles]])
-
-
-def _student_tail(past: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
-    """Quantiles and shortfalls of a Student t around 0 fitted to order statistics of the past."""
-    if len(past) > THINNED:
-        past = np.quantile(past, (np.arange(THINNED) + 0.5) / THINNED)
-    freedom, _, scale = stats.t.fit(past, floc=0)
-    freedom = max(freedom, 1.01)  # below 1 no mean exists
-    quantiles = stats.t.ppf(levels, freedom)
-    density = stats.t.pdf(quantiles, freedom) / levels
-    shortfalls = -density * (freedom + quantiles**2) / (freedom - 1)
-    return scale * np.array([quantiles, shortfalls])
 
 
 def _checked(volatility: ArrayLike, returns: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -185,6 +185,7 @@ def test_compare_puts_all_on_the_same_costs():
         lambda p: equal_weight(p.tz_localize(None)),
         lambda p: mean_variance_weights(np.zeros(2), np.eye(3)),
         lambda p: mean_variance_weights(np.zeros(2), -np.eye(2)),
+        lambda p: mean_variance_weights(np.zeros(2), np.array([[1.0, 0.5], [0.0, 1.0]])),
         lambda p: diversification_ratio(np.zeros(2), np.array([[1.0, 2.0], [0.0, 1.0]])),
         lambda p: risk_by_asset(np.ones(4), p.pct_change(), level=np.nan),
         lambda p: capacity_curve(equal_weight(p), p, [], volume=p),

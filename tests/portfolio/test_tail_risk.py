@@ -19,10 +19,9 @@ def draw(n=3000, n_assets=4, freedom=4, seed=0):
     return volatility, volatility * rng.standard_t(freedom, (n, n_assets))
 
 
-@pytest.mark.parametrize("tail", ["empirical", "t"])
-def test_the_law_is_found(tail):
+def test_the_law_is_found():
     volatility, returns = draw()
-    forecast = forecast_tail(7 * volatility, returns, (0.01, 0.05), tail=tail, **PLAIN)
+    forecast = forecast_tail(7 * volatility, returns, (0.01, 0.05), **PLAIN)
     for level in forecast.levels:
         var, shortfall = forecast.at(level)
         quantile = stats.t.ppf(level, 4)
@@ -120,7 +119,6 @@ def test_unknown_cells_stay_unknown_and_harm_no_other():
         ({"levels": (0.05, 0.01)}, "levels"),
         ({"memory": 0}, "memory"),
         ({"step": -0.1}, "step"),
-        ({"tail": "normal"}, "tail"),
         ({"half_life": 0.0}, "half_life"),
         ({"horizon": 0}, "horizon"),
         ({"refit": 0}, "refit"),
