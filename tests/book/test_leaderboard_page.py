@@ -8,6 +8,7 @@ from collections import defaultdict
 
 import pytest
 from notebooks import ROOT
+from standin.markdown import table
 
 pytest.importorskip("sphinx")
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
@@ -24,13 +25,6 @@ def cells():
         for row in json.loads(path.read_text())["rows"]:
             held[path.stem, row["scenario"]].append(row)
     return held
-
-
-def table(lines):
-    """Cells of a markdown table, by its first column."""
-    rows = [[c.strip() for c in line.strip("|").split("|")] for line in lines if line[:1] == "|"]
-    header, _, *body = rows
-    return {row[0].strip("`"): dict(zip(header, row, strict=True)) for row in body}
 
 
 def by_market():

@@ -7,18 +7,12 @@ from math import log
 
 import pytest
 from notebooks import ROOT
+from standin.markdown import table
 
 pytest.importorskip("sphinx")
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import size_page
 import speed_page
-
-
-def table(lines):
-    """Cells of a markdown table, by its first column."""
-    rows = [[c.strip() for c in line.strip("|").split("|")] for line in lines if line[:1] == "|"]
-    header, _, *body = rows
-    return {row[0].strip("`"): dict(zip(header, row, strict=True)) for row in body}
 
 
 def test_ratios_and_aims_of_the_speed_page_equal_the_file():

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from standin.commands import exit_code
 from standin.exports import MT4
 
 from crossattn.cli import build_parser, main
@@ -104,12 +105,8 @@ def test_refusal_is_one_line(words, folders, capsys):
     out = folders / "out"
     argv = words.replace("OUT", str(out)).replace("IN", str(folders)).split()
     before = sorted(folders.rglob("*"))
-    try:
-        code = main(argv)
-    except SystemExit as stop:
-        code = stop.code
+    assert exit_code(argv) == 2
     captured = capsys.readouterr()
-    assert code == 2
     lines = [line for line in captured.err.splitlines() if not line.startswith("warning:")]
     assert len(lines) == 1, captured.err
     assert lines[0].startswith("error: ") and len(lines[0]) > 20
@@ -136,10 +133,7 @@ def test_any_words_end_in_one_line(folders, capsys, data):
             argv.append(action.option_strings[0])
             argv += [] if action.nargs == 0 else [data.draw(st.sampled_from(VALUES))]
     argv = [w.replace("OUT", str(folders / "out")).replace("IN/", f"{folders}/") for w in argv]
-    try:
-        code = main(argv)
-    except SystemExit as stop:
-        code = stop.code
+    code = exit_code(argv)
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warn")]
     assert (code, [line[:7] for line in lines]) in [(0, []), (2, ["error: "])], (argv, lines)
 
@@ -147,9 +141,8 @@ def test_any_words_end_in_one_line(folders, capsys, data):
 @pytest.mark.parametrize("option", ["--data", "--run"])
 def test_an_unset_variable_of_the_shell_is_no_folder(option, folders, capsys):
     words = {"--data": str(folders / "short"), "--run": str(folders / "out"), option: ""}
-    with pytest.raises(SystemExit) as stop:
-        main(["train", *(word for pair in words.items() for word in pair)])
-    assert stop.value.code == 2 and option in capsys.readouterr().err
+    assert exit_code(["train", *(word for pair in words.items() for word in pair)]) == 2
+    assert option in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -189,7 +182,6 @@ def test_a_defect_is_shown_as_one(demo_raises):
 
 
 def test_a_control_character_cannot_start_a_second_line(capsys):
-    with pytest.raises(SystemExit):
-        main(["demo", "--seed", "1\nerror: forged\x1b[31m"])
+    assert exit_code(["demo", "--seed", "1\nerror: forged\x1b[31m"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "\x1b" not in error

@@ -161,14 +161,12 @@ def points(rows, student):
     return {q: float(row["points"]) for (who, q), row in rows.items() if who == student}
 
 
-@needs_sandbox
 def test_right_answers_get_full_marks_and_untouched_releases_none(graded):
     rows, *_ = graded
     assert sum(points(rows, "right").values()) == 12
     assert sum(points(rows, "blank").values()) == 0
 
 
-@needs_sandbox
 def test_late_weights_keep_the_points_that_they_deserve(graded):
     rows, *_ = graded
     mine = points(rows, "late")
@@ -176,7 +174,6 @@ def test_late_weights_keep_the_points_that_they_deserve(graded):
     assert "one row late" in rows["late", "timing"]["message"]
 
 
-@needs_sandbox
 def test_hostile_submissions_lose_points_and_harm_nothing(graded):
     rows, out, canary = graded
     mine = points(rows, "hostile")
@@ -189,7 +186,6 @@ def test_hostile_submissions_lose_points_and_harm_nothing(graded):
     assert any("SEEN []" in text for text in printed), "hidden tests and files are out of sight"
 
 
-@needs_sandbox
 def test_endless_loops_and_floods_cost_only_their_own_question(graded):
     rows, *_ = graded
     mine = points(rows, "loops")
@@ -199,7 +195,6 @@ def test_endless_loops_and_floods_cost_only_their_own_question(graded):
     assert "may print" in rows["loops", "gradient"]["message"]
 
 
-@needs_sandbox
 def test_shown_numbers_and_replaced_tools_earn_nothing(graded):
     rows, out, _ = graded
     mine = points(rows, "forger")
@@ -210,7 +205,6 @@ def test_shown_numbers_and_replaced_tools_earn_nothing(graded):
     assert grades["forger"]["score"] == "0" and grades["right"]["score"] == "12"
 
 
-@needs_sandbox
 def test_too_many_threads_and_foreign_files_end_the_kernel(graded):
     rows, *_ = graded
     assert points(rows, "bomb")["attention"] == 3 and points(rows, "bomb")["gradient"] == 0
@@ -219,7 +213,6 @@ def test_too_many_threads_and_foreign_files_end_the_kernel(graded):
     assert "the kernel's sockets" in rows["scribbler", "scores"]["message"]
 
 
-@needs_sandbox
 def test_right_answers_may_warn_keep_their_names_and_lose_their_marks(graded):
     rows, out, _ = graded
     assert sum(points(rows, "careless").values()) == 12
@@ -260,7 +253,6 @@ for place in {places}:
     assert done.stdout.splitlines() == wrote, done.stderr
 
 
-@needs_sandbox
 def test_damaged_files_get_a_row_and_a_reason(graded):
     _, out, _ = graded
     rows = {row["student"]: row for row in read_rows(out / "grades.csv")}
@@ -271,7 +263,6 @@ def test_damaged_files_get_a_row_and_a_reason(graded):
     assert rows["torn"]["score"] == "0" and rows["torn"]["max_score"] == "12"
 
 
-@needs_sandbox
 def test_feedback_is_complete_in_itself(graded):
     _, out, _ = graded
     pages = list((out / "feedback").glob("*/*.html"))

@@ -10,16 +10,6 @@ from crossattn import backtest_weights
 FEE = 0.002
 
 
-@pytest.fixture(scope="module")
-def vbt():
-    return load("vectorbt")
-
-
-@pytest.fixture(scope="module")
-def bt():
-    return load("bt")
-
-
 def market(kind, seed=0, rows=120, assets=5):
     rng = np.random.default_rng(seed)
     index = pd.date_range("2024-01-01", periods=rows, freq="D", tz="UTC")
@@ -40,26 +30,26 @@ KINDS = ("5 % slack", "fully invested", "long-short")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_equity_equals_vectorbt_on_target_amounts(vbt, kind):
+def test_equity_equals_vectorbt_on_target_amounts(kind):
     """vectorbt trades the share counts that the engine holds after each decision."""
     weights, prices = market(kind)
     ours = backtest_weights(weights, prices, transaction_cost=FEE)
     amounts = ours.positions.loc[weights.index]
-    theirs = vectorbt_equity(vbt, prices, amounts, "targetamount", FEE, "D")
+    theirs = vectorbt_equity(load("vectorbt"), prices, amounts, "targetamount", FEE, "D")
     np.testing.assert_allclose(ours.equity, theirs, rtol=1e-9)
 
 
-def test_equity_equals_vectorbt_on_target_percentages_of_the_value_before_costs(vbt):
+def test_equity_equals_vectorbt_on_target_percentages_of_the_value_before_costs():
     weights, prices = market("5 % slack", seed=3)
-    theirs = vectorbt_equity(vbt, prices, weights, "targetpercent", FEE, "D")
+    theirs = vectorbt_equity(load("vectorbt"), prices, weights, "targetpercent", FEE, "D")
     ours = backtest_weights(weights, prices, transaction_cost=FEE, sizing="before_cost")
     np.testing.assert_allclose(ours.equity, theirs, rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_equity_equals_bt_by_its_own_rule(bt, kind):
+def test_equity_equals_bt_by_its_own_rule(kind):
     weights, prices = market(kind, seed=1)
     weights.iloc[3, 2] = weights.iloc[5, 0] = 0.0  # positions that are closed
-    theirs = bt_equity(bt, prices, weights, FEE)
+    theirs = bt_equity(load("bt"), prices, weights, FEE)
     ours = backtest_weights(weights, prices, transaction_cost=FEE, sizing="bt")
     np.testing.assert_allclose(ours.equity, theirs, rtol=1e-9)

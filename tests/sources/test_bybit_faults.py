@@ -32,6 +32,10 @@ def make_loader(server, *, brisk=False, timeout=None, **options):
     return BybitDataLoader(base_url=server.url, timeout=timeout, _limits=limits, **options)
 
 
+def fetch(loader):
+    return loader.fetch_klines(scene.SYMBOL, start=scene.START, end=scene.END)
+
+
 def test_the_catalogue_is_large_and_without_doubles():
     names = [(fault.kind, fault.name) for fault in FAULTS]
     assert len(names) == len(set(names)) >= 160
@@ -50,22 +54,21 @@ def test_fault(fault, form, expected, tmp_path):
         began = time.monotonic()
         if expected == REFUSED:
             with pytest.raises(VenueError) as refusal:
-                loader.fetch_klines(scene.SYMBOL, start=scene.START, end=scene.END)
+                fetch(loader)
             message = str(refusal.value)
             assert message.isprintable() and len(message) < 400
             assert time.monotonic() - began < 10
         else:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", CrossAttentionWarning)
-                frame = loader.fetch_klines(scene.SYMBOL, start=scene.START, end=scene.END)
+                frame = fetch(loader)
             told = [str(w.message) for w in caught if w.category is CrossAttentionWarning]
             lines = [text for text in told if text.startswith("missing:")]
             scene.check_rows(scene.frame_rows(frame), lines, server, expected)
         assert set(server.paths) == {"/v5/market/kline"}
         server.act = None
         # whatever the fault left in the cache is true: a healthy venue completes it exactly
-        healed = make_loader(server, cache_dir=tmp_path)
-        frame = healed.fetch_klines(scene.SYMBOL, start=scene.START, end=scene.END)
+        frame = fetch(make_loader(server, cache_dir=tmp_path))
         scene.check_rows(scene.frame_rows(frame), [], server, "exact")
 
 
@@ -75,11 +78,11 @@ def test_a_bomb_is_not_unfolded_to_find_out_that_it_is_one():
         limits = replace(scene.BRISK, give_up_s=20.0)
         loader = BybitDataLoader(base_url=server.url, timeout=5.0, _limits=limits)
         with pytest.raises(VenueError, match="larger than"):
-            loader.fetch_klines(scene.SYMBOL, start=scene.START, end=scene.END)
+            fetch(loader)
         tracemalloc.start()
         try:
             with pytest.raises(VenueError, match="larger than"):
-                loader.fetch_klines(scene.SYMBOL, start=scene.START, end=scene.END)
+                fetch(loader)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -99,7 +102,7 @@ def test_a_symbol_takes_one_thread_whatever_it_asks_and_leaves_none():
                 answer.status = 500
 
         server.act = act
-        make_loader(server).fetch_klines(scene.SYMBOL, start=scene.START, end=scene.END)
+        fetch(make_loader(server))
         assert len(server.asks) >= 4 and len(seen) == 1
         deadline = time.monotonic() + 5
         while ours() and time.monotonic() < deadline:
@@ -145,6 +148,6 @@ def test_an_encrypted_answer_is_bounded_in_time_too(name, tmp_path):
         loader = BybitDataLoader(
             base_url=server.url, timeout=1.0, session=session, _limits=scene.PATIENT
         )
-        frame = loader.fetch_klines(scene.SYMBOL, start=scene.START, end=scene.END)
+        frame = fetch(loader)
         scene.check_rows(scene.frame_rows(frame), [], server, "exact")
         assert len(server.asks) == 2 + (fault.always == REFUSED)

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from standin import scene
 from standin.bybit import BybitStandIn, to_ms
+from standin.commands import exit_code
 from standin.faults import FAULTS, REFUSED
 
-from crossattn.cli import fetch, main
+from crossattn.cli import fetch
 from crossattn.data.files import read_bars
 
 CASES = [
@@ -36,10 +37,7 @@ def run(capfd, monkeypatch):
 
     def run_command(*arguments, limits=scene.PATIENT):
         monkeypatch.setattr(fetch, "LIMITS", limits)
-        try:
-            code = main(list(arguments))
-        except SystemExit as ended:
-            code = ended.code
+        code = exit_code(arguments)
         said = capfd.readouterr()
         return code, said.out.splitlines(), said.err.splitlines()
 

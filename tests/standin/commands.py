@@ -5,6 +5,14 @@ import shutil
 from crossattn.cli import main
 
 
+def exit_code(words):
+    """Run ``crossattn`` and return its exit code, also where the parser refuses the words."""
+    try:
+        return main(words)
+    except SystemExit as ended:
+        return ended.code
+
+
 def train_words(folder, *more):
     bars, run = str(folder / "bars"), str(folder / "run")
     words = ["train", "--data", bars, "--run", run, "--lookback", "24", "--horizon", "1"]

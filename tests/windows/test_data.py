@@ -269,19 +269,6 @@ def test_a_target_whose_end_is_missing_is_nan_and_the_row_stays(make_frames):
     np.testing.assert_array_equal(np.isnan(data.next_returns[:, 1]).nonzero()[0], [59, 60, 79])
 
 
-def test_stocks_beside_crypto_keep_their_rows_with_masks(make_frames):
-    hours = make_frames(24 * 8, 1)["S0"]
-    session = hours.index[(hours.index.hour >= 14) & (hours.index.hour < 21)]
-    frames = {"COIN": hours, "STOCK": make_frames(24 * 8, 2, seed=3)["S1"].loc[session]}
-    data = prepare_cross_attention_data(
-        frames, lookback=24, horizon=1, features=["log_return", "range"]
-    )
-    assert data.mask[:, 0].all()
-    # seven bars a session; the first has no return over the night
-    assert set(data.mask[:, 1].sum(axis=1)) == {6}
-    assert np.isnan(data.y[:, 1]).mean() > 0.5 and np.isfinite(data.y[:, 0]).all()
-
-
 def test_split_is_in_time_order_and_purged_by_the_horizon(data):
     train, val, test = data.split(train=0.5, val=0.2)
     assert (len(train), len(val), len(test)) == (60 - 5, 24 - 5, 121 - 84)
