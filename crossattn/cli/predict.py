@@ -54,7 +54,6 @@ def run(args: argparse.Namespace) -> None:
     The cell of a symbol that has no bar there is empty, here and in the weights. Orders are for the
     newest close alone, and a symbol without a forecast gets none.
     """
-
     _check_options(args)
     for path in filter(None, (args.out, args.weights, args.orders)):
         runs.check_output_dir(args.data, path.parent)
@@ -78,7 +77,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check_options(args: argparse.Namespace) -> None:
-
     if args.orders and not args.equity:
         raise InvalidInputError("--orders needs --equity MONEY, the value of the account")
     for name in ("equity", "holdings"):
@@ -162,7 +160,6 @@ def _orders(
 
 def _every(run: runs.Run, args: argparse.Namespace) -> tuple:
     """Forecast every window, or the last ones, from all bars of the folder."""
-
     frames = runs.read_run_bars(run, args.data, args.time_zone)
     data = runs.load_windows(run, frames, args, include_latest=True)
     data = data[-args.last :] if args.last else data
