@@ -335,12 +335,18 @@ def test_an_unreachable_server_is_a_venue_error():
         BybitDataLoader(base_url="http://127.0.0.1:9", _limits=limits).fetch_klines(SYMBOL)
 
 
-def test_ctrl_c_keeps_what_came(server, tmp_path):
-    def interrupt(server, ask, answer):
-        if ask.number == 5:
+def interrupted_at(number):
+    """Make an act that sends this process Ctrl-C with the answer of that number."""
+
+    def act(server, ask, answer):
+        if ask.number == number:
             os.kill(os.getpid(), signal.SIGINT)
 
-    server.act, server.delay_s = interrupt, 0.05
+    return act
+
+
+def test_ctrl_c_keeps_what_came(server, tmp_path):
+    server.act, server.delay_s = interrupted_at(5), 0.05
     source = loader(server, cache_dir=tmp_path)
     span = {"start": "2023-01-01", "end": "2024-01-01"}
     with pytest.raises(KeyboardInterrupt):
@@ -354,11 +360,7 @@ def test_ctrl_c_keeps_what_came(server, tmp_path):
 
 
 def test_ctrl_c_hands_over_what_came_in_part(server):
-    def interrupt(server, ask, answer):
-        if ask.number == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    server.act, server.delay_s = interrupt, 0.05
+    server.act, server.delay_s = interrupted_at(3), 0.05
     fetched = loader(server).fetch([SYMBOL, "X.Y"], start="2023-06-01", end="2024-01-01")
     assert fetched.interrupted
     for symbol, frame in fetched.frames.items():

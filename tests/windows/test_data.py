@@ -154,16 +154,12 @@ def test_realised_volatility_of_arrays_is_the_size_of_their_log_return():
 
 def test_iterates_over_its_four_parts(data):
     X, y, symbols, timestamps = data
-    assert X.shape == (len(data), 4, 11, 3) and X.dtype == np.float32
-    assert y.shape == (len(data), 4)
+    n = 150 - 14 - 11 - 5 + 1  # rows less warm-up, lookback and horizon
+    assert X.shape == (n, 4, 11, 3) and X.dtype == np.float32 and np.isfinite(X).all()
+    assert y.shape == (n, 4) and np.isfinite(y).all() and data.mask.all()
     assert symbols == ("S0", "S1", "S2", "S3")
     assert timestamps.equals(data.timestamps) and timestamps.tz is not None
     assert data.features == tuple(NAMES)
-
-
-def test_number_of_windows_is_rows_less_warm_up_lookback_and_horizon(data):
-    assert len(data) == 150 - 14 - 11 - 5 + 1
-    assert data.mask.all() and np.isfinite(data.y).all() and np.isfinite(data.X).all()
 
 
 def test_the_newest_windows_come_when_asked_for_and_have_no_target_yet(make_frames, data):
