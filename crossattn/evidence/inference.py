@@ -21,6 +21,7 @@ MIN_EFFECTIVE = 10.0  # fewest effective days on which a p-value is given
 MIN_BLOCKS = 60  # where the test part spans fewer days, a block is a sixtieth of it
 ROWS_PER_REGRESSOR = 20
 NEGLIGIBLE = 1e-6  # standard deviations of the target: a contribution that varies less is none
+FAINT = 0.05  # among many sources, one whose t could not exceed this if all of it were true is none
 DAY = 86_400
 
 
@@ -35,8 +36,8 @@ def contribution_scores(
     what each source adds to the forecast. By source, the answer holds ``p_value``, one-sided, of
     "this contribution does not predict the return", and its ``t``; ``slope`` of the return on the
     contribution (1 for a calibrated model) and ``slope_error``, clustered by day; ``n_effective``,
-    independent days; ``inactive``, whether the contribution does not vary, so that there is no
-    claim; ``tested``, whether there are ten effective days. p is 1, and t and slope are 0, where
+    independent days; ``inactive``, whether there is no claim, as the contribution does not vary or,
+    with more sources than a twentieth of the rows, is too faint to show; ``tested``, whether there are ten effective days. p is 1, and t and slope are 0, where
     the source is inactive or not tested.
 
     Notes
@@ -85,7 +86,11 @@ def contribution_scores(
     spread = ((total[last] - total[first]) / scale).std()
 
     columns = parts / scale[:, None]
-    active = np.flatnonzero(columns.std(axis=0) > NEGLIGIBLE * spread)
+    deviation = columns.std(axis=0)
+    active = deviation > NEGLIGIBLE * spread
+    if active.sum() > len(columns) // ROWS_PER_REGRESSOR:
+        active &= deviation * np.sqrt(len(columns)) > FAINT * spread
+    active = np.flatnonzero(active)
     own = np.append(np.zeros(OWN_LAGS), returns / volatility)
     own = own[first[:, None] + OWN_LAGS - 1 - np.arange(OWN_LAGS)]  # newest first
     residual = _residualised(_clipped(columns[:, active]), np.c_[1.0 / scale, own])  # (n, K)

@@ -206,6 +206,16 @@ def test_a_silent_source_is_no_claim():
     assert not few["tested"].any() and (few["p_value"] == 1).all()
 
 
+def test_faint_sources_are_no_claims_where_there_are_many():
+    closes, starts, stops, clock, parts = session_market()
+    noise = np.random.default_rng(0).normal(size=(len(parts), len(parts) // 20))
+    faint = np.column_stack([parts, 1e-4 * parts.std() * noise])
+    many = contribution_scores(closes, starts, stops, clock, faint)
+    assert many["inactive"].tolist() == [False] * 3 + [True] * noise.shape[1]
+    few = contribution_scores(closes, starts, stops, clock, faint[:, :8])
+    assert not few["inactive"].any()
+
+
 def test_more_sources_than_rows_allow_enter_as_one_sum():
     generator = np.random.default_rng(1)
     columns = generator.normal(size=(400, 30)) * np.linspace(3, 1, 30) + generator.normal(
