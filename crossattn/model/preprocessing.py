@@ -150,10 +150,10 @@ class LagPreprocessor(nn.Module):
         return torch.stack([log_range, log_volatility], -1).flatten(0, 1)
 
 
-def root_mean_square(x: Tensor) -> Tensor:
-    """Over the last axis, skipping NaN; 1 where there is nothing to scale by."""
+def root_mean_square(x: Tensor, nothing: float = 1.0) -> Tensor:
+    """Over the last axis, skipping NaN; ``nothing`` where there is nothing to scale by."""
     scale = x.square().nanmean(-1).sqrt()
-    return torch.where(scale > FLOOR, scale, 1.0)
+    return torch.where(scale > FLOOR, scale, nothing)
 
 
 def _by_asset(x: Tensor) -> Tensor:

@@ -152,7 +152,7 @@ class CrossAttentionBacktest:
             the row; ``cost`` of the row's trades; ``turnover``. ``.attrs["positions"]`` and
             ``.attrs["weights"]`` are wide frames, a row a timestamp and a column an asset: shares
             (of the asset's price over its first one) and fractions of the capital, after the row's
-            trades.
+            trades. Parquet and Feather cannot hold them: ``results.attrs = {}`` before writing.
 
         Raises
         ------

@@ -80,7 +80,7 @@ def target_noise(
     An exponential mean of squared log returns over the lookback, times the root of the horizon; at
     least a tenth of the target's usual size, and that size where nothing is known.
     """
-    usual = model.target_scale
+    usual = torch.where(model.target_scale > 0, model.target_scale, 1.0)
     if half_life == 0 or "log_return" not in model.features:
         return usual.expand(len(data), -1)
     power = series[..., model.features.index("log_return")].square()  # (S, N, T)
@@ -106,7 +106,8 @@ def fit_scaling(
     y = torch.where(y.isfinite(), y, float("nan"))
     with torch.no_grad():
         model.body.fit_scaling(series_of(data, device), data.lookback)
-        model.target_scale.copy_(root_mean_square(y.mT))
+        # of a price that never moved 0, and so are its forecasts
+        model.target_scale.copy_(root_mean_square(y.mT, 0.0))
         if isinstance(model.head, ReturnsHead):
             model.head.intercept.copy_(_drift(y, data.horizon))
         if isinstance(model.head, ClassHead):

@@ -251,6 +251,14 @@ def test_nothing_known_is_an_error_and_constant_prices_are_not(parts, refuse_inp
         dataclasses.replace(p, panel=flat_panel, targets=zero, next_returns=zero) for p in parts
     ]
     assert np.abs(predict(train(flat).model, flat[2])).max() == 0.0
+    one = []  # asset that never moves, among others that do
+    for part in parts:
+        arrays = {n: getattr(part, n).copy() for n in ("panel", "targets", "next_returns")}
+        for array in arrays.values():
+            array[:, 0] = 0
+        one.append(dataclasses.replace(part, **arrays))
+    forecast = predict(train(one).model, one[2])
+    assert not forecast[:, 0].any() and (np.abs(forecast[:, 1:]).max(axis=0) > 0).all()
     refuse_input(lambda: train((parts[0], blind)), "val_data has no known target")
 
 
