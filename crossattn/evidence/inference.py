@@ -37,8 +37,9 @@ def contribution_scores(
     "this contribution does not predict the return", and its ``t``; ``slope`` of the return on the
     contribution (1 for a calibrated model) and ``slope_error``, clustered by day; ``n_effective``,
     independent days; ``inactive``, whether there is no claim, as the contribution does not vary or,
-    with more sources than a twentieth of the rows, is too faint to show; ``tested``, whether there are ten effective days. p is 1, and t and slope are 0, where
-    the source is inactive or not tested.
+    with more sources than a twentieth of the rows, is too faint to show; ``tested``, whether there
+    are ten effective days. p is 1, and t and slope are 0, where the source is inactive or not
+    tested.
 
     Notes
     -----
