@@ -8,8 +8,12 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from crossattn.errors import CrossAttentionError, InvalidInputError
+
+settings.register_profile("any machine", deadline=None)  # a busy one is slow
+settings.load_profile("any machine")
 
 # Processes started in the background may ignore SIGINT and pass that on to their children; the
 # tests of Ctrl-C need the default handler.

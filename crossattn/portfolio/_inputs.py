@@ -11,6 +11,8 @@ from crossattn.data.frame import check_numbers, check_times
 from crossattn.errors import InvalidInputError
 from crossattn.windows.dataset import CrossAttentionData
 
+ROUNDING = 1e-7  # of the largest entry: what float32 leaves of a zero eigenvalue, an asset
+
 
 def check_table(table: pd.DataFrame, name: str) -> np.ndarray:
     """Return the numbers of a wide table, (T, N) in column order, or raise what is wrong."""
@@ -77,7 +79,7 @@ def check_covariance(covariance: np.ndarray | pd.DataFrame, n_assets: int) -> np
     largest = np.abs(matrix).max(initial=0.0)
     if not np.allclose(matrix, matrix.T, atol=1e-12 * largest):
         raise InvalidInputError("covariance must be symmetric")
-    if n_assets and np.linalg.eigvalsh(matrix)[0] < -1e-10 * largest:
+    if n_assets and np.linalg.eigvalsh(matrix)[0] < -ROUNDING * n_assets * largest:
         raise InvalidInputError("covariance must be positive semi-definite")
     return matrix
 

@@ -120,9 +120,7 @@ VALUES = [
 ]  # fmt: skip
 
 
-@settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_words_end_in_one_line(folders, capsys, data):
     parsers = build_parser()._subparsers._group_actions[0].choices

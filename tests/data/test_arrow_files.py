@@ -89,9 +89,7 @@ def test_what_is_no_file_of_arrow_is_refused(tmp_path, suffix, content, refuse):
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".feather"])
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damages=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=8)), min_size=1, max_size=6))
 def test_damaged_arrow_is_read_or_refused(tmp_path, suffix, damages):
     path = tmp_path / f"A{suffix}"

@@ -309,9 +309,7 @@ SEEDS = [text for text, *_ in READ.values() if isinstance(text, str)]
 PIECES = ["", *',;\t\n"\0-+.eZ#\u0661\ufeff', "NaN", "9" * 25]
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(SEEDS),
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 9), st.sampled_from(PIECES)), max_size=4),

@@ -48,7 +48,7 @@ def test_close_times_and_close_only_survive(tmp_path):
     assert back["SPX"].attrs == {}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(
         st.floats(min_value=1e-300, max_value=1e300, allow_subnormal=False), min_size=2, max_size=40

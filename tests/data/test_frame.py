@@ -212,7 +212,7 @@ ANYTHING = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from([*FRAME_COLUMNS, "close_time", "turnover"]), st.integers(0, 5), ANYTHING)
 def test_any_cell_is_taken_or_refused_by_name(column, row, value):
     """Whatever stands in a cell, the answer is a frame or one line, never another error."""
@@ -229,7 +229,7 @@ def test_any_cell_is_taken_or_refused_by_name(column, row, value):
         assert len(checked) == 6
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(ANYTHING, min_size=6, max_size=6))
 def test_any_index_is_taken_or_refused_by_name(values):
     try:

@@ -36,7 +36,7 @@ def test_with_an_expectation_a_late_listing_is_a_gap():
     assert table["last"].tolist() == [OPENS[3], OPENS[39]]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sets(st.integers(1, 38), max_size=30))
 def test_every_missing_bar_is_in_exactly_one_range(absent):
     keep = [i for i in range(40) if i not in absent]

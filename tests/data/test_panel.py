@@ -134,7 +134,7 @@ def test_a_weekend_alone_is_no_frame():
         date_by_sessions(daily)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_the_future_changes_no_row_of_the_past(data):
     frames = {

@@ -16,7 +16,7 @@ from crossattn.portfolio.allocation import (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     scores=st.lists(st.floats(-3, 3), min_size=1, max_size=7),
     limit=st.floats(0.05, 1.0),
@@ -34,7 +34,7 @@ def test_scores_are_cut_and_scaled_down_never_up(scores, limit, short):
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(raw=st.lists(st.floats(0.0, 1.0), min_size=2, max_size=7), slack=st.floats(1.0, 3.0))
 def test_capped_weights_keep_their_sum_under_the_limit(raw, slack):
     raw = np.array(raw) + 1e-6

@@ -119,7 +119,7 @@ def test_the_band_leaves_small_differences_alone():
     assert result.weights.iloc[2].tolist() == pytest.approx([0.5, 0.5])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     value=st.floats(1.0, 1e9),
     weights=st.lists(st.floats(-1.5, 1.5), min_size=1, max_size=6),

@@ -31,7 +31,7 @@ def answered_before(earlier, later) -> bool:
     return earlier.ends[-1] + earlier.horizon < later.ends[0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(14, 60), sizes, sizes, st.integers(1, 4))
 def test_every_window_ends_where_its_target_begins(rows, lookback, horizon, n_assets):
     assume(rows >= lookback + horizon)
@@ -48,7 +48,7 @@ def test_every_window_ends_where_its_target_begins(rows, lookback, horizon, n_as
         np.testing.assert_array_equal(data.y, data.bar_returns)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(14, 120), sizes, sizes, st.floats(0.01, 0.98), st.floats(0.01, 0.98))
 def test_a_split_is_ordered_purged_and_whole_or_refused(rows, lookback, horizon, train, val):
     assume(rows >= lookback + horizon)
@@ -63,7 +63,7 @@ def test_a_split_is_ordered_purged_and_whole_or_refused(rows, lookback, horizon,
     assert parts[0].ends[0] == data.ends[0] and parts[2].ends[-1] == data.ends[-1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(30, 120), sizes, sizes, sizes, sizes, st.integers(0, 9), st.booleans())
 def test_walk_forward_tests_each_window_once(
     rows, lookback, horizon, train_size, test_size, embargo, expanding
@@ -83,7 +83,7 @@ def test_walk_forward_tests_each_window_once(
         assert len(train) == train_size or (expanding and train.ends[0] == data.ends[0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(40, 120), sizes, sizes, st.integers(2, 6), st.integers(1, 5))
 def test_combinatorial_folds_share_no_open_answer_and_no_bar(
     rows, lookback, horizon, n_blocks, n_test_blocks
