@@ -10,7 +10,7 @@ from crossattn._validation import check_bool, check_choice, check_int
 from crossattn.config import DEFAULT_FEATURES
 from crossattn.data.durations import check_span
 from crossattn.data.frame import Frames, check_times
-from crossattn.data.panel import as_panel, symbols_of
+from crossattn.data.panel import as_panel
 from crossattn.errors import InvalidInputError
 from crossattn.features.build import check_ranges, feature_arrays, usable_features
 from crossattn.features.registry import warm_up_of
@@ -188,8 +188,9 @@ def windows_of_features(
             raise InvalidInputError(f"{name} must be a DataFrame, got {type(table).__name__}")
     if not isinstance(features.columns, pd.MultiIndex) or features.columns.nlevels != 2:
         raise InvalidInputError("features must have columns (feature, symbol)")
-    names = tuple(features.columns.get_level_values(0).unique())
-    symbols = tuple(symbols_of(features))
+    levels = [features.columns.get_level_values(level) for level in (0, 1)]
+    (of_feature, names), (of_symbol, symbols) = map(pd.factorize, levels)
+    names, symbols = tuple(names), tuple(symbols)
     if not isinstance(features.index, pd.DatetimeIndex) or not features.index.equals(closes.index):
         raise InvalidInputError("closes must have the rows of features, dated by close_time")
     clock = check_times(features.index, "features", "close_time")
@@ -198,8 +199,9 @@ def windows_of_features(
             f"closes must have the symbols of features ({', '.join(map(str, symbols))}), "
             f"got {', '.join(map(str, closes.columns))}"
         )
-    columns = features.columns.get_indexer(pd.MultiIndex.from_product([names, symbols]))
-    if len(columns) != len(features.columns) or (columns < 0).any():
+    places = of_feature * len(symbols) + of_symbol
+    columns = np.argsort(places)
+    if not np.array_equal(places[columns], np.arange(len(names) * len(symbols))):
         raise InvalidInputError("features must hold every feature once for every symbol")
     windows = _cut_windows(clock, *spans, warm_up, include_latest)
     panel = np.empty((len(features), len(symbols), len(names)), dtype=np.float32)
@@ -207,12 +209,12 @@ def windows_of_features(
         with np.errstate(over="ignore"):
             cells = features.to_numpy()[:, columns].reshape(-1, len(names), len(symbols))
             panel[:] = cells.transpose(0, 2, 1)
-        closes = closes[list(symbols)].astype(np.float64)
+        prices = closes[list(symbols)].to_numpy(np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"features and closes must be numbers ({error})") from None
-    if np.isinf(closes).any(axis=None) or (closes <= 0).any(axis=None):
+    if np.isinf(prices).any() or (prices <= 0).any():
         raise InvalidInputError("closes must be positive and finite; NaN where there is no bar")
-    return _assemble(panel, windows, symbols, names, closes.to_numpy(), clock)
+    return _assemble(panel, windows, symbols, names, prices, clock)
 
 
 def _bar_volatilities(bars: WideBars, estimator: str) -> np.ndarray | None:
