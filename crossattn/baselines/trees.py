@@ -84,18 +84,20 @@ class BoostedTrees(Baseline):
         return trees, int(np.argmin(errors))
 
     def _scaled(self, data) -> tuple[np.ndarray, np.ndarray]:
-        x, scale = self._regressors(data)
-        return x, np.clip(data.y / scale, -CLIP, CLIP)
+        x = self._regressors(data, slice(None))
+        return x, np.clip(data.y / self._volatility(data), -CLIP, CLIP)
 
-    def _regressors(self, data) -> tuple[np.ndarray, np.ndarray]:
-        """Lagged returns of all assets ``(n, N * L)``, and volatilities of the horizon."""
-        x = lagged_log_returns(data, self.max_lag + 1).reshape(len(data), -1)
-        volatility = recent_volatility(data, slice(None), VOLATILITY_HALF_LIFE)
-        return x, volatility * np.sqrt(self.horizon_)
+    def _regressors(self, data, order) -> np.ndarray:
+        """Lagged returns of assets in some order, ``(n, N * L)``; chapter 14 adds columns."""
+        return lagged_log_returns(data, self.max_lag + 1, order).reshape(len(data), -1)
+
+    def _volatility(self, data) -> np.ndarray:
+        recent = recent_volatility(data, slice(None), VOLATILITY_HALF_LIFE)
+        return recent * np.sqrt(self.horizon_)
 
     def _predict(self, data):
-        x, scale = self._regressors(data)
-        return scale * np.stack([_first(*trees, x) for trees in self.trees_], axis=1)
+        x = self._regressors(data, slice(None))
+        return self._volatility(data) * np.stack([_first(*t, x) for t in self.trees_], axis=1)
 
 
 def _known(x: np.ndarray, y: np.ndarray, follower: int) -> tuple[np.ndarray, np.ndarray]:
