@@ -95,6 +95,12 @@ def check_path(name: str, value: object) -> Path:
     return Path(value)
 
 
+def check_arrays(name: str, value: object) -> dict[str, np.ndarray]:
+    """Return a mapping of names to floats of any shape, or refuse the first that holds others."""
+    given = check_mapping(name, value)
+    return {key: check_array(f"{name}: {key!r}", each, None) for key, each in given.items()}
+
+
 def check_array(
     name: str, value: object, shape: tuple[int | None, ...] | None, dtype: type = np.float64
 ) -> np.ndarray:

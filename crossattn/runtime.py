@@ -87,7 +87,7 @@ def on_device(model: torch.nn.Module, device: torch.device) -> Iterator[torch.nn
 
 @functools.cache
 def compiled(loop: Callable) -> Callable:
-    """Compile a loop by numba; what it makes is kept on disk between runs, where there is room."""
+    """Compile a loop by numba; what it makes is kept on disk between runs, where it can be."""
     from numba import njit
 
     try:

@@ -15,7 +15,13 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import softmax
 
-from crossattn._validation import check_array, check_choice, check_int, check_same_shape
+from crossattn._validation import (
+    check_array,
+    check_arrays,
+    check_choice,
+    check_int,
+    check_same_shape,
+)
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import long_run_covariance, newey_west_lags
 from crossattn.evidence.volatility import LEAST_ROWS, check_reference, score_table
@@ -252,9 +258,7 @@ def score_classes(
     """
     reference = check_reference(reference, probabilities, "probabilities")
     labels = np.asarray(labels)
-    odds = {
-        name: check_array(f"probabilities: {name!r}", p, None) for name, p in probabilities.items()
-    }
+    odds = check_arrays("probabilities", probabilities)
     for name, p in odds.items():
         if p.ndim != 3 or p.shape[:2] != labels.shape:
             raise InvalidInputError(

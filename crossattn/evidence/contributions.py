@@ -97,7 +97,7 @@ def measure_in_groups(
         else:
             batches = contribution_batches(model, read, chosen)
             if batches is None:
-                yield Contributions(*_ablate(model, data, chosen), names, symbols)
+                yield Contributions(*_ablate(model, data, channels, chosen), names, symbols)
                 continue
             # summed over lags batch by batch, so that (n, N, S, L) is never held
             total = np.concatenate([part.sum(axis=(3, 4)) for part in batches])
@@ -166,7 +166,9 @@ def _stretches(data: CrossAttentionData, cells: int) -> list[slice]:
     return [slice(start, start + length) for start in starts]
 
 
-def _ablate(model, data: CrossAttentionData, followers: np.ndarray) -> tuple[np.ndarray, ...]:
+def _ablate(
+    model, data: CrossAttentionData, channels: tuple, followers: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """Total, lag, channel and response of every source by comparing forecasts without it."""
     n_assets, n_lags = len(data.symbols), min(ABLATED_LAGS, data.lookback)
     base = np.asarray(forecasts_of(model, data), float)
@@ -181,7 +183,7 @@ def _ablate(model, data: CrossAttentionData, followers: np.ndarray) -> tuple[np.
     # rows a lookback apart: a row changed for one window is not inside the next one
     thinned = data.ends[:: max(data.lookback, len(data) // LAG_WINDOWS)]
     chosen = thinned - data.ends[0]
-    _, values = channels_of(model, data, data)
+    _, values = channels
     returns = np.nan_to_num(values[..., 0])
     size, slope = np.zeros((2, len(followers), n_assets, n_lags))
     for source in range(n_assets):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from crossattn._validation import check_array, check_choice, check_mapping, check_same_shape
+from crossattn._validation import check_array, check_arrays, check_choice, check_same_shape
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import long_run_covariance, newey_west_lags
 from crossattn.evidence.volatility import LEAST_ROWS, diebold_mariano
@@ -90,12 +90,9 @@ def score_forecasts(
     [0.75, 0.0]
     """
     actual = check_array("actual", actual, None)
-    check_mapping("forecasts", forecasts)
+    forecasts = check_arrays("forecasts", forecasts)
     if reference is not None:
         check_choice("reference", reference, tuple(forecasts))
-    forecasts = {
-        name: check_array(f"forecasts: {name!r}", f, None) for name, f in forecasts.items()
-    }
     for name, forecast in forecasts.items():
         if forecast.shape != actual.shape or actual.ndim != 2:
             raise InvalidInputError(

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from crossattn._validation import check_array, check_float, check_same_shape
+from crossattn._validation import check_array, check_arrays, check_float, check_same_shape
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.volatility import (
     check_reference,
@@ -265,9 +265,7 @@ def score_quantiles(
     reference = check_reference(reference, forecasts)
     actual, levels = check_array("actual", actual, None), check_array("levels", levels, (None,))
     unit = 1.0 if volatility is None else check_array("volatility", volatility, actual.shape)
-    quantiles = {
-        name: check_array(f"forecasts: {name!r}", q, None) for name, q in forecasts.items()
-    }
+    quantiles = check_arrays("forecasts", forecasts)
     losses = {
         name: pinball_loss(q, actual, levels).mean(axis=-1) / unit for name, q in quantiles.items()
     }

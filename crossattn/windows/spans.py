@@ -126,8 +126,8 @@ def horizon_text(horizon: int, duration: pd.Timedelta | None) -> str:
 
 def coverage_of(data: CrossAttentionData) -> pd.DataFrame:
     """Return bars, known targets, spacing and span of the horizon by symbol."""
-    over = _windows_over(data)
-    ends, (bars, known_targets) = data.exit_rows[over], _counts(data)
+    over, ends = _windows_over(data)
+    bars, known_targets = _bars_of(data), (ends >= 0).sum(axis=0)
     table = {}
     for k, symbol in enumerate(data.symbols):
         own = data.clock[np.isfinite(data.closes[:, k])]
@@ -158,14 +158,15 @@ def check_coverage(data: CrossAttentionData) -> None:
                 f"data: {_named(data.symbols, ~together)} never close together with another "
                 f"symbol, so a horizon in bars means nothing: {by_time} or leave them out"
             )
-    bars, count = _counts(data)
+    over, ends = _windows_over(data)
+    count = (ends >= 0).sum(axis=0)
     if (count == 0).any():
         raise InvalidInputError(
             f"data: no target of {_named(data.symbols, count == 0)} is known in any of "
             f"{len(data)} windows: {cure}"
         )
     # a closed market has no bar to start from, which is no fault of a duration
-    share = count / (len(_windows_over(data)) if data.duration is None else bars)
+    share = count / (len(over) if data.duration is None else _bars_of(data))
     few = share < FEW_TARGETS
     if few.any():
         shares = [f"{symbol} {x:.0%}" for symbol, x in zip(data.symbols, share, strict=True)]
@@ -176,15 +177,15 @@ def check_coverage(data: CrossAttentionData) -> None:
         )
 
 
-def _windows_over(data: CrossAttentionData) -> np.ndarray:
-    """Return the rows of the windows whose horizon is over."""
-    return data.ends[data.target_rows[data.ends] < len(data.clock)]
+def _windows_over(data: CrossAttentionData) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of the windows whose horizon is over, and those at which targets end."""
+    over = data.ends[data.target_rows[data.ends] < len(data.clock)]
+    return over, data.exit_rows[over]
 
 
-def _counts(data: CrossAttentionData) -> tuple[np.ndarray, np.ndarray]:
-    """Return each symbol's bars at the windows' ends and its known targets."""
-    bars = np.isfinite(data.closes[data.ends]).sum(axis=0)
-    return bars, (data.exit_rows[_windows_over(data)] >= 0).sum(axis=0)
+def _bars_of(data: CrossAttentionData) -> np.ndarray:
+    """Count each symbol's bars at the windows' ends."""
+    return np.isfinite(data.closes[data.ends]).sum(axis=0)
 
 
 def _named(names: Sequence[str], which: np.ndarray) -> str:
