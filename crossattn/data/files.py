@@ -185,7 +185,7 @@ def read_exogenous(path: str | os.PathLike, *, time_zone: str | None = None) -> 
     path : path
         CSV, Parquet or Feather; ``time`` is the moment at which the row is known.
     time_zone : str, optional
-        As in :func:`read_bars`.
+        As in :func:`crossattn.read_bars`.
 
     Returns
     -------
