@@ -29,10 +29,7 @@ MAX_BARS = 50_000_000
 MAX_LAG = 10_000
 
 # Spawned from one seed in this order: a new stream goes to the end, or every market changes.
-_STREAMS = (
-    *("graph", "levels", "volatility", "shocks", "late", "news"),
-    *("volume", "bridges", "states", "activity"),
-)
+_STREAMS = "graph levels volatility shocks late news volume bridges states activity"
 _SCENARIO_DEFAULTS = {
     "factor": {"correlation": 0.6},
     "asynchronous": {"correlation": 0.6},
@@ -189,8 +186,9 @@ class MarketBuilder:
 
     def __init__(self, options: MarketOptions) -> None:
         self.options = options
-        seeds = np.random.SeedSequence(options.seed).spawn(len(_STREAMS))
-        self._seeds = dict(zip(_STREAMS, seeds, strict=True))
+        streams = _STREAMS.split()
+        seeds = np.random.SeedSequence(options.seed).spawn(len(streams))
+        self._seeds = dict(zip(streams, seeds, strict=True))
         self.regimes = np.zeros(options.n_steps, int)
         self.shared_volatility = 1.0
         self.variance_edges: Edges | None = None

@@ -82,9 +82,8 @@ def draw_log_volatility(
     """
     common = shared * draw_autoregression(rng, (1, n_steps), *_COMMON)
     own = draw_autoregression(rng, (n_assets, n_steps), *_OWN)
-    sources = np.array(
-        [rng.choice(np.delete(np.arange(n_assets), i), 2) for i in range(n_assets)]
-    )  # (N, 2)
+    assets = np.arange(n_assets)
+    sources = np.array([rng.choice(np.delete(assets, i), 2) for i in assets])  # (N, 2)
     deviation, half_life = _SPILL_OVER
     decay = 0.5 ** (1 / half_life)
     smooth = lfilter([1 - decay], [1.0, -decay], own, axis=1)

@@ -36,9 +36,7 @@ class Edges:
         return len(self.leader)
 
     def __add__(self, other: "Edges") -> "Edges":
-        return Edges(
-            *(np.concatenate([a, b]) for a, b in zip(self.arrays(), other.arrays(), strict=True))
-        )
+        return Edges(*map(np.concatenate, zip(self.arrays(), other.arrays(), strict=True)))
 
     def arrays(self) -> tuple[np.ndarray, ...]:
         """Return leader, follower, lag, weight, regime."""
@@ -199,13 +197,10 @@ def no_edges() -> Edges:
 
 def draw_sparse(rng: np.random.Generator, n_assets: int, n_leaders: int, lags: np.ndarray) -> Edges:
     """Return a graph where each asset follows ``n_leaders`` others; lags and signs are drawn."""
-    leader = np.concatenate(
-        [
-            rng.choice(np.delete(np.arange(n_assets), i), n_leaders, replace=False)
-            for i in range(n_assets)
-        ]
-    )
-    return _with_lags_and_signs(rng, leader, np.repeat(np.arange(n_assets), n_leaders), lags)
+    assets = np.arange(n_assets)
+    leaders = [rng.choice(np.delete(assets, i), n_leaders, replace=False) for i in assets]
+    follower = np.repeat(assets, n_leaders)
+    return _with_lags_and_signs(rng, np.concatenate(leaders), follower, lags)
 
 
 def draw_hub(rng: np.random.Generator, n_assets: int, lags: np.ndarray) -> Edges:
@@ -277,6 +272,11 @@ def delayed(path: np.ndarray, bars: int) -> np.ndarray:
     return late
 
 
+def _leading(paths: np.ndarray, asset: np.ndarray, lag: np.ndarray) -> np.ndarray:
+    """Return (E, T): of each ``asset`` (E,), what is ``lag`` (E,) bars old in the bar after t."""
+    return np.stack([delayed(paths[j], k - 1) for j, k in zip(asset, lag, strict=True)])
+
+
 def always(edges: Edges, returns: np.ndarray) -> np.ndarray:
     """Every edge fires at every bar."""
     return np.ones((len(edges), returns.shape[1]), bool)
@@ -297,12 +297,7 @@ def times_partner(partner: np.ndarray, lag: np.ndarray, levels: np.ndarray) -> F
 
     A move counts in units of the partner's ordinary volatility, ``levels`` (N,), saturating (tanh).
     """
-
-    def firing(edges: Edges, returns: np.ndarray) -> np.ndarray:
-        moves = np.tanh(returns / levels[:, None])
-        return np.stack([delayed(moves[j], k - 1) for j, k in zip(partner, lag, strict=True)])
-
-    return firing
+    return lambda edges, returns: _leading(np.tanh(returns / levels[:, None]), partner, lag)
 
 
 def when_moved_most(levels: np.ndarray, window: int) -> Firing:
@@ -322,12 +317,7 @@ def when_moved_most(levels: np.ndarray, window: int) -> Firing:
 
 def when_open(gate: np.ndarray) -> Firing:
     """An edge fires if the leader's gate (N, T) was open at the bar that leads."""
-
-    def firing(edges: Edges, returns: np.ndarray) -> np.ndarray:
-        pairs = zip(edges.leader, edges.lag, strict=True)
-        return np.stack([delayed(gate[j], k - 1) for j, k in pairs])
-
-    return firing
+    return lambda edges, returns: _leading(gate, edges.leader, edges.lag)
 
 
 def when_chosen(leader: np.ndarray) -> Firing:
@@ -337,9 +327,4 @@ def when_chosen(leader: np.ndarray) -> Firing:
 
 def when_large(threshold: np.ndarray) -> Firing:
     """An edge fires if the bar that leads moved further than its leader's ``threshold`` (N,)."""
-
-    def firing(edges: Edges, returns: np.ndarray) -> np.ndarray:
-        large = np.abs(returns) > threshold[:, None]
-        return when_open(large)(edges, returns)
-
-    return firing
+    return lambda edges, returns: when_open(np.abs(returns) > threshold[:, None])(edges, returns)

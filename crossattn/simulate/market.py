@@ -4,7 +4,7 @@ The answer is part of the data, and so is the ceiling: the mean given perfect kn
 market.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -66,7 +66,7 @@ class SimulatedMarket:
     regimes: pd.Series
     sectors: dict[str, str]
     markets: dict[str, str]
-    volatility: np.ndarray = field(repr=False)
+    volatility: np.ndarray
     coefficients: np.ndarray | None = None
 
     @property
