@@ -4,6 +4,7 @@ A candle is named by an integer, its *slot*: candle 0 holds the epoch, and slots
 holes, so that ranges and pages are subtractions and months are as easy as minutes.
 """
 
+import contextlib
 import datetime as dt
 from dataclasses import dataclass
 
@@ -76,13 +77,11 @@ def parse_span(start: object, end: object) -> tuple[int, int]:
 def _parse_time(value: object, name: str) -> int:
     """Return a moment in milliseconds since the epoch; a time without zone is UTC."""
     moment = pd.NaT
-    try:
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
         if isinstance(value, str):
             moment = pd.to_datetime(value.strip(), format="ISO8601")
         elif isinstance(value, (dt.date, np.datetime64)):
             moment = pd.Timestamp(value)
-    except (ValueError, TypeError, OverflowError):
-        pass
     if moment is pd.NaT:
         raise InvalidInputError(
             f"{name} must be an ISO 8601 time such as 2024-01-31T09:00 or a datetime, got {value!r}"

@@ -5,7 +5,6 @@ are right.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import reduce
 from types import ModuleType
 
@@ -16,36 +15,24 @@ from crossattn.data.frame import PRICE_COLUMNS, Frame, Frames
 from crossattn.errors import import_optional
 from crossattn.sources.calendar import date_by_sessions
 
-_STOCKS_BY_SECTOR = {
+_STOCKS = "AAPL AMD BAC BBY CVX GE HD JNJ JPM KO LLY MRK MSFT PEP PFE PG RRC UNH WMT XOM"
+_SYMBOLS_BY_SECTOR = {
+    "Communication Services": "FB GOOG",
     "Consumer Discretionary": "BBY HD",
     "Consumer Staples": "KO PEP PG WMT",
     "Energy": "CVX RRC XOM",
     "Financials": "BAC JPM",
     "Health Care": "JNJ LLY MRK PFE UNH",
     "Industrials": "GE",
-    "Technology": "AAPL AMD MSFT",
+    "Technology": "AAPL AMD IBM MSFT",
+    "Index": "NASDAQ SPX",
+    "Commodity": "WTI",
+    "Volatility": "VIX",
 }
-_STOCK_SECTORS = dict(
-    sorted((s, sector) for sector, names in _STOCKS_BY_SECTOR.items() for s in names.split())
-)
-_TECH_SECTORS = {
-    "AAPL": "Technology",
-    "FB": "Communication Services",
-    "GOOG": "Communication Services",
-    "IBM": "Technology",
-    "MSFT": "Technology",
+_SECTORS = {
+    symbol: sector for sector, names in _SYMBOLS_BY_SECTOR.items() for symbol in names.split()
 }
-_INDEX_SECTORS = {"SPX": "Index", "NASDAQ": "Index", "WTI": "Commodity"}
-_VOLATILITY_SECTORS = {"SPX": "Index", "NASDAQ": "Index", "VIX": "Volatility"}
 _MARKETS = {"Index": "Indices", "Commodity": "Commodities", "Volatility": "Indices"}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Sectors by symbol, and the function that loads the frames."""
-
-    sectors: dict[str, str]
-    load: Callable[[], Frames]
 
 
 def sample_names() -> list[str]:
@@ -103,12 +90,10 @@ def load_sample(name: str) -> Frames:
     >>> load_sample("us_tech")["FB"]["close_time"].iloc[0]
     Timestamp('2012-05-18 20:00:00+0000', tz='UTC')
     """
-    sample = _SAMPLES[check_choice("sample", name, _SAMPLES)]
-    frames = sample.load()
+    frames = _SAMPLES[check_choice("sample", name, _SAMPLES)]()
     for symbol, frame in frames.items():
-        sector = sample.sectors[symbol]
-        frame.attrs["sector"] = sector
-        frame.attrs["market"] = _MARKETS.get(sector, "Stocks")
+        frame.attrs["sector"] = _SECTORS[symbol]
+        frame.attrs["market"] = _MARKETS.get(_SECTORS[symbol], "Stocks")
     return frames
 
 
@@ -118,12 +103,13 @@ def _import_package(name: str) -> ModuleType:
 
 def _us_stocks() -> Frames:
     closes = _import_package("skfolio.datasets").load_sp500_dataset()
-    return {symbol: _close_only(closes[symbol], symbol, "skfolio") for symbol in _STOCK_SECTORS}
+    return {symbol: _close_only(closes[symbol], symbol, "skfolio") for symbol in _STOCKS.split()}
 
 
 def _us_tech() -> Frames:
     stocks = _import_package("bokeh_sampledata.stocks")
-    return {symbol: _adjusted(getattr(stocks, symbol), symbol) for symbol in _TECH_SECTORS}
+    symbols = "AAPL", "FB", "GOOG", "IBM", "MSFT"
+    return {symbol: _adjusted(getattr(stocks, symbol), symbol) for symbol in symbols}
 
 
 def _us_indices() -> Frames:
@@ -171,10 +157,10 @@ def _adjusted(bars: dict, symbol: str) -> Frame:
     return frame
 
 
-_SAMPLES = {
-    "us_stocks": Sample(_STOCK_SECTORS, _us_stocks),
-    "us_tech": Sample(_TECH_SECTORS, _us_tech),
-    "us_indices": Sample(_INDEX_SECTORS, _us_indices),
-    "us_volatility": Sample(_VOLATILITY_SECTORS, _us_volatility),
-    "us_markets": Sample({**_STOCK_SECTORS, **_INDEX_SECTORS}, _us_markets),
+_SAMPLES: dict[str, Callable[[], Frames]] = {
+    "us_stocks": _us_stocks,
+    "us_tech": _us_tech,
+    "us_indices": _us_indices,
+    "us_volatility": _us_volatility,
+    "us_markets": _us_markets,
 }

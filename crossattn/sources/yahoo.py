@@ -165,11 +165,10 @@ class _YahooDownload(Download):
         frame, gaps = check_frame(frame, self.symbol), []
         expected = expected_opens(hours, self._step, self._span, self._source.now())
         if expected is not None and len(expected):
+            missing = missing_bars({self.symbol: frame}, expected)
             gaps = [
                 Gap(symbol, to_ms(first), to_ms(last), int(count))
-                for symbol, first, last, count in missing_bars(
-                    {self.symbol: frame}, expected
-                ).itertuples(index=False)
+                for symbol, first, last, count in missing.itertuples(index=False)
             ]
         self._result = frame, gaps
 
