@@ -42,8 +42,7 @@ def realised_covariance(data: CrossAttentionData) -> np.ndarray:
     if data.clock.hasnans:
         raise InvalidInputError("data must be made from bars: windows of arrays have no closes")
     stops = data.exit_rows[data.ends]  # (n, N)
-    returns = np.zeros(data.closes.shape)
-    returns[1:] = np.nan_to_num(np.diff(np.log(pd.DataFrame(data.closes).ffill()), axis=0))
+    returns = np.nan_to_num(np.log(pd.DataFrame(data.closes).ffill()).diff())
     found = np.empty((*stops.shape, stops.shape[1]))
     for k, (end, stop) in enumerate(zip(data.ends, stops, strict=True)):
         rows = np.arange(end + 1, max(stop.max(), end) + 1)
@@ -128,8 +127,8 @@ def exponential_products(
     return sums, weights
 
 
-def positive_definite(covariance: np.ndarray, least: float = LEAST_EIGENVALUE) -> np.ndarray:
-    """Return covariances ``(n, N, N)`` whose correlations have no eigenvalue below ``least``.
+def positive_definite(covariance: np.ndarray) -> np.ndarray:
+    """Return covariances ``(n, N, N)`` whose correlations have no eigenvalue below 0.001.
 
     Variances stay, but for that of an asset that never moved: 1 and not 0, so that it is shunned.
     Matrices that need no change are returned as they are, symmetric.
@@ -141,12 +140,12 @@ def positive_definite(covariance: np.ndarray, least: float = LEAST_EIGENVALUE) -
     correlation = covariance / scale
     correlation = (correlation + correlation.transpose(0, 2, 1)) / 2
     try:  # an eighth of the time of the eigenvalues
-        np.linalg.cholesky(correlation - least * np.eye(correlation.shape[1]))
+        np.linalg.cholesky(correlation - LEAST_EIGENVALUE * np.eye(correlation.shape[1]))
         return correlation * scale
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(correlation)
-    low = values[:, 0] < least
-    lifted = np.maximum(values[low], least)
+    low = values[:, 0] < LEAST_EIGENVALUE
+    lifted = np.maximum(values[low], LEAST_EIGENVALUE)
     made = (vectors[low] * lifted[:, None]) @ vectors[low].transpose(0, 2, 1)
     unit = np.sqrt(np.einsum("nii->ni", made))
     correlation[low] = made / (unit[:, :, None] * unit[:, None])

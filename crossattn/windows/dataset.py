@@ -17,8 +17,7 @@ from crossattn.windows import spans
 
 STEADY = 0.95  # a few missing rows, as after an outage, leave a clock regular
 # arrays with an entry a row of the panel, beside the clock
-_BY_ROW = ("panel", "targets", "next_returns", "closes", "target_rows")
-_BY_ROW += ("exogenous", "bar_volatilities")
+_BY_ROW = "panel targets next_returns closes target_rows exogenous bar_volatilities"
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,12 +209,7 @@ class CrossAttentionData:
     @property
     def mask(self) -> np.ndarray:
         """Where X is valid (n, n_assets, lookback): True where no feature of the bar is missing."""
-        if not len(self):
-            return np.empty((0, len(self.symbols), self.lookback), dtype=bool)
-        shown = self.panel[self._first_rows.start : self._end_rows.stop]
-        valid = ~np.isnan(shown).any(axis=2)
-        views = np.lib.stride_tricks.sliding_window_view(valid, self.lookback, axis=0)
-        return views[:: self._end_rows.step]
+        return self._windows_of(~np.isnan(self.panel).any(axis=2))
 
     @property
     def series(self) -> np.ndarray:
@@ -313,7 +307,9 @@ class CrossAttentionData:
 
         The panel is cut after the row, and what follows it is not in ``targets`` either.
         """
-        cut = {name: _of(getattr(self, name), slice(row + 1)) for name in (*_BY_ROW, "clock")}
+        cut = {
+            name: _of(getattr(self, name), slice(row + 1)) for name in [*_BY_ROW.split(), "clock"]
+        }
         known = cut["target_rows"] <= row
         cut["targets"] = frozen(np.where(known[:, None], cut["targets"], np.nan))
         following = cut["next_returns"].copy()
@@ -328,7 +324,7 @@ class CrossAttentionData:
         later = replace(later, ends=later.ends + n, target_rows=later.target_rows + n)
         joined = {
             name: frozen(np.concatenate([getattr(self, name), getattr(later, name)]))
-            for name in (*_BY_ROW, "ends")
+            for name in [*_BY_ROW.split(), "ends"]
             if getattr(self, name) is not None
         }
         return replace(self, **joined, clock=self.clock.append(later.clock), bars=later.bars)

@@ -127,12 +127,11 @@ def prepare_cross_attention_data(
         for column, (_, values) in enumerate(feature_arrays(bars, names)):
             panel[:, :, column] = values
     made = _assemble(panel, windows, symbols, names, bars.close, bars.index)
-    made = replace(
-        made,
-        bars=data,
-        volatility_estimator=volatility_estimator,
-        bar_volatilities=_bar_volatilities(bars, volatility_estimator),
-    )
+    made = replace(made, bars=data, volatility_estimator=volatility_estimator)
+    if volatility_estimator != "close":
+        check_ranges(bars, volatility_estimator)
+        ranges = next(feature_arrays(bars, [volatility_estimator]))[1]
+        made = replace(made, bar_volatilities=frozen(ranges))
     if not include_latest:
         check_coverage(made)
     return made if exogenous is None else with_exogenous(made, exogenous, include_latest)
@@ -215,14 +214,6 @@ def windows_of_features(
     if np.isinf(prices).any() or (prices <= 0).any():
         raise InvalidInputError("closes must be positive and finite; NaN where there is no bar")
     return _assemble(panel, windows, symbols, names, prices, clock)
-
-
-def _bar_volatilities(bars: WideBars, estimator: str) -> np.ndarray | None:
-    """Return the volatility of every bar by its range; None for "close"."""
-    if estimator == "close":
-        return None
-    check_ranges(bars, estimator)
-    return frozen(next(feature_arrays(bars, [estimator]))[1])
 
 
 def _cut_windows(clock, lookback, horizon, warm_up: int, include_latest: bool) -> dict:

@@ -35,9 +35,8 @@ def rows_within(clock: pd.DatetimeIndex, lookback: int | pd.Timedelta) -> int:
     """Return the fewest rows that always reach back over a lookback, itself where it is in bars."""
     if isinstance(lookback, int):
         return lookback
-    return (
-        int((np.arange(len(clock)) - clock.searchsorted(clock - lookback, side="right")).max()) + 1
-    )
+    reached = np.arange(len(clock)) - clock.searchsorted(clock - lookback, side="right")
+    return int(reached.max()) + 1
 
 
 def exit_rows(
@@ -90,8 +89,7 @@ def volatility_until(
     bars counts once, at the bar that ends it; NaN where the end is -1.
     """
     if by_bar is None:
-        prices, by_bar = pd.DataFrame(closes).ffill().to_numpy(), np.zeros_like(closes)
-        by_bar[1:] = np.diff(np.log(prices), axis=0)
+        by_bar = np.log(pd.DataFrame(closes).ffill()).diff().to_numpy()
     squares = np.nan_to_num(by_bar) ** 2
     so_far = np.cumsum(squares, axis=0)
     moved = np.take_along_axis(so_far, np.maximum(ends, 0), axis=0) - so_far
