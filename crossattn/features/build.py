@@ -1,7 +1,7 @@
 """Build features from bars: every column at once, on wide frames, known at each row's close."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -149,17 +149,10 @@ def _lacking_fields(bars: WideBars) -> dict[str, list[str]]:
     empty = ~bars.present.any(axis=0)
     if empty.any():
         raise InvalidInputError(f"data: {symbols[int(empty.argmax())]} has no price at all")
-    declared = bars.close_only
-    if isinstance(declared, Mapping):
-        declared = [symbol for symbol, is_so in declared.items() if is_so]
-    elif isinstance(declared, bool):
-        declared = symbols if declared else ()
+    # a list from frames, or True where a Panel took it over from its frames
+    declared = symbols if bars.close_only is True else bars.close_only or ()
     lacking: dict[str, list[str]] = {}
     for field in ("open", "high", "low", "volume"):
-        without = ~(bars.field(field) > 0).any(axis=0)
-        lacking[field] = [
-            symbol
-            for symbol, never in zip(symbols, without, strict=True)
-            if never or symbol in declared
-        ]
+        ever = dict(zip(symbols, (bars.field(field) > 0).any(axis=0), strict=True))
+        lacking[field] = [symbol for symbol in symbols if symbol in declared or not ever[symbol]]
     return lacking

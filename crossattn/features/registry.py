@@ -169,14 +169,11 @@ def resolve_features(features: str | Sequence[str]) -> tuple[str, ...]:
         asked = list(features)
     except TypeError:
         raise InvalidInputError(f"features must be a sequence of names, got {features!r}") from None
-    unknown = [
-        name
-        for name in asked
-        if not isinstance(name, str) or (name not in FEATURES and name not in FEATURE_GROUPS)
-    ]
+    known = {*FEATURES, *FEATURE_GROUPS}
+    unknown = [name for name in asked if not isinstance(name, str) or name not in known]
     if unknown:
-        known = ", ".join([*FEATURES, *FEATURE_GROUPS])
-        raise InvalidInputError(f"features: unknown {unknown[0]!r}; known are {known}")
+        names = ", ".join([*FEATURES, *FEATURE_GROUPS])
+        raise InvalidInputError(f"features: unknown {unknown[0]!r}; known are {names}")
     names = [part for name in asked for part in FEATURE_GROUPS.get(name, (name,))]
     if not names:
         raise InvalidInputError("features must name at least one feature, got none")

@@ -24,16 +24,14 @@ class WideBars:
     """
 
     def __init__(self, panel: pd.DataFrame):
-        self.index = panel.index
-        self.symbols = symbols_of(panel)
+        self.index, self.symbols = panel.index, symbols_of(panel)
         self.close_only = panel.attrs.get("close_only", ())
-        self._cells = panel.to_numpy(dtype=np.float64)
-        column = {name: position for position, name in enumerate(panel.columns)}
-        fields = panel.columns.get_level_values(0).unique()
-        self._columns = {
-            name: [column[name, symbol] for symbol in self.symbols if (name, symbol) in column]
-            for name in fields
-        }
+        fields = panel.columns.unique(0)
+        # field by field, every symbol in each: of some fields a Panel may hold a few symbols only
+        full = panel.reindex(columns=pd.MultiIndex.from_product([fields, self.symbols]))
+        self._cells = full.to_numpy(dtype=np.float64)
+        places = np.arange(full.shape[1]).reshape(len(fields), -1)
+        self._columns = dict(zip(fields, places, strict=True))
 
     @classmethod
     def of_cells(
