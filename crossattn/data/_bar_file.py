@@ -36,13 +36,13 @@ class ReadOptions:
             raise InvalidInputError(f"date_format must be a text, got {self.date_format!r}")
         if self.time_zone is not None:
             check_time_zone("time_zone", self.time_zone)
-        if isinstance(self.columns, Mapping):
-            known = set(self.columns) <= {*FIELDS, "close_time", "turnover"}
-            named = [v for k, v in self.columns.items() if (k, v) != ("volume", None)]
+        columns = () if self.columns is None else self.columns
+        if isinstance(columns, Mapping):
+            known = set(columns) <= {*FIELDS, "close_time", "turnover"}
+            named = [v for k, v in columns.items() if (k, v) != ("volume", None)]
         else:
-            known = self.columns is None or np.iterable(self.columns)
-            known &= not isinstance(self.columns, str)
-            named = [] if self.columns is None or not known else list(self.columns)
+            known = np.iterable(columns) and not isinstance(columns, str)
+            named = list(columns) if known else []
         if not known or not all(isinstance(name, str) for name in named):
             raise InvalidInputError(
                 f"columns must be all names in order or {{ours: theirs}}, got {self.columns!r}"

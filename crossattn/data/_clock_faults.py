@@ -153,15 +153,14 @@ def _apart(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
             continue
         values, counts = np.unique(offset[off], return_counts=True)
         usual = int(values[counts.argmax()])
-        length = pd.Timedelta(abs(usual), unit=asset.opens.unit)
+        length = pd.Timedelta(usual, unit=asset.opens.unit)
         share = 1 - off.sum() / near.sum()
         text = (
-            f"clock is mostly {span_text(length)} {'later' if usual > 0 else 'earlier'} than "
+            f"clock is mostly {span_text(abs(length))} {'later' if usual > 0 else 'earlier'} than "
             f"that of {shown(name)}{more}: {share:.0%} of its bars close together with theirs, "
             f"first apart at {asset.time(int(off.argmax()))}"
         )
-        seconds = float(length / pd.Timedelta(1, "s")) * (1 if usual > 0 else -1)
-        yield asset, Fault("clock", int(off.argmax()), seconds, text)
+        yield asset, Fault("clock", int(off.argmax()), float(length / pd.Timedelta(1, "s")), text)
 
 
 def _offsets(known: np.ndarray, clock: np.ndarray) -> np.ndarray:

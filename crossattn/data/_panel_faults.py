@@ -59,9 +59,8 @@ def _shifted(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
         for place, shift in _find_shifts(span).items():
             first = int(np.searchsorted(rows[place], sampled[start]))
             found.setdefault(place, (first, *shift))
-    names = shown(together[0].symbol) if len(together) == 2 else "the others"
     for place, (first, *shift) in sorted(found.items()):
-        others = shown(together[1].symbol) if (len(together) == 2 and place == 0) else names
+        others = shown(together[1 - place].symbol) if len(together) == 2 else "the others"
         yield together[place], _shift_fault(together[place], first, others, *shift)
     yield from _shifted_sessions(together, apart)
 
@@ -158,10 +157,8 @@ def _look(parts: list[np.ndarray], kept: list[int]) -> dict[int, tuple[int, floa
     """Look for shifts among the kept assets once."""
     parts = [np.nan_to_num(z[:, kept]) for z in parts]
     n = len(kept)
-    square = sum(z.T @ z for z in parts)
-    scale = np.sqrt(np.maximum(np.diag(square), 1e-12))
     # what every shift is compared with: the first principal component of the others
-    weights = np.linalg.eigh(square / np.outer(scale, scale))[1][:, -1]
+    weights = np.linalg.eigh(_correlations(parts))[1][:, -1]
     weights = weights * (np.sign(weights.sum()) or 1) if n > 2 else np.ones(2)
     lags = np.arange(-SHIFTS, SHIFTS + 1)
     cross, own, size = np.zeros((len(lags), n)), np.zeros(n), np.zeros((len(lags), n))
@@ -176,7 +173,7 @@ def _look(parts: list[np.ndarray], kept: list[int]) -> dict[int, tuple[int, floa
             market = other[SHIFTS - lag : len(z) - SHIFTS - lag]
             cross[k] += np.einsum("tn,tn->n", inner, market)
             size[k] += np.einsum("tn,tn->n", market**2, there)
-    count = np.array([sum((z[:, i] != 0).sum() for z in parts) for i in range(n)])
+    count = sum(np.count_nonzero(z, axis=0) for z in parts)
     correlation = cross / np.sqrt(np.maximum(own * size, 1e-12))
     here = correlation[SHIFTS]
     away = np.abs(correlation)
@@ -203,6 +200,13 @@ def _look(parts: list[np.ndarray], kept: list[int]) -> dict[int, tuple[int, floa
     return found
 
 
+def _correlations(parts: list[np.ndarray]) -> np.ndarray:
+    """Correlations (N, N) between the columns of stretches of rows whose means are 0."""
+    square = sum(z.T @ z for z in parts)
+    scale = np.sqrt(np.maximum(np.diag(square), 1e-12))
+    return square / np.outer(scale, scale)
+
+
 def _duplicates(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
     """Yield assets whose returns are those of an asset before them, up to a factor."""
     rows, n_rows = rows_on_clock(assets)
@@ -212,9 +216,7 @@ def _duplicates(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
         z = np.nan_to_num(_standardised(assets, rows, begin, stop))
         # in short stretches, so that a file which becomes another's copy shows as well
         for part in np.array_split(z, max(1, len(z) // (5 * SAME_BARS))):
-            square = part.T @ part
-            scale = np.sqrt(np.maximum(np.diag(square), 1e-12))
-            alike |= np.abs(square / np.outer(scale, scale)) > _CANDIDATE
+            alike |= np.abs(_correlations([part])) > _CANDIDATE
     taken: set[int] = set()
     for i, j in np.argwhere(np.triu(alike, 1)):
         if i in taken or j in taken:

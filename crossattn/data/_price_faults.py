@@ -31,14 +31,12 @@ _AROUND = 60  # returns on either side that tell the local deviation
 
 def price_faults(asset: Series) -> Iterator[Fault]:
     """Yield the faults of prices and volumes of one asset, in order of time by kind."""
-    if len(asset) >= 2:
-        constant = np.ptp(asset.close) == 0
-        if constant:
-            yield Fault("constant", 0, float(len(asset)), f"one price in all {len(asset)} bars")
-        else:
-            stale, last_stale = _stale(asset)
-            yield from _jumps(asset, last_stale)
-            yield from stale
+    if len(asset) >= 2 and np.ptp(asset.close) == 0:
+        yield Fault("constant", 0, float(len(asset)), f"one price in all {len(asset)} bars")
+    elif len(asset) >= 2:
+        stale, last_stale = _stale(asset)
+        yield from _jumps(asset, last_stale)
+        yield from stale
     yield from _no_volume(asset)
 
 
@@ -94,8 +92,7 @@ def _misprints(asset: Series) -> Iterator[Fault]:
     }
     seen: set[int] = set()
     for name, is_far in suspects.items():
-        for row in np.flatnonzero(is_far):
-            row = int(row)
+        for row in np.flatnonzero(is_far).tolist():
             # a misprinted open or close drags the high or the low along: one line a bar
             size = 0.0 if row in seen else _spike(asset, name, row)
             if size:
@@ -170,8 +167,8 @@ def _long_run(same: np.ndarray, start: int, length: int) -> float:
     """Return how many equal closes in a row are too many, by their share in the bars around."""
     if length < STALE_BARS:
         return np.inf
-    around = np.r_[same[max(0, start - _STALE_AROUND) : start]]
-    around = np.r_[around, same[start + length - 1 :][:_STALE_AROUND]]
+    before = same[max(0, start - _STALE_AROUND) : start]
+    around = np.append(before, same[start + length - 1 :][:_STALE_AROUND])
     share = around.mean() if len(around) else 0.0
     # the longest run of n trials at this share is about log(n) / -log(share)
     by_chance = log(len(around)) / -log(share) if 0 < share < 1 else len(around) * share

@@ -4,9 +4,9 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -52,17 +52,6 @@ class RawTable:
         if rows.size:
             self.refuse(int(rows[0]), name, rule, values[rows[0]])
 
-    def without(self, rows: np.ndarray) -> Self:
-        """Return the table without the rows where ``rows`` is True."""
-        if not rows.any():
-            return self
-        kept = np.flatnonzero(~rows)
-        columns = [
-            [column[i] for i in kept] if isinstance(column, list) else column[kept]
-            for column in self.columns
-        ]
-        return replace(self, columns=columns, lines=[self.lines[i] for i in kept])
-
 
 def read_content(path: Path) -> bytes:
     """Return the content of a regular file of sane size, or refuse it by name."""
@@ -80,7 +69,7 @@ def read_content(path: Path) -> bytes:
     return content
 
 
-def csv_table(path: Path, content: bytes) -> RawTable:
+def _csv_table(path: Path, content: bytes) -> RawTable:
     """Parse delimited text with or without a header; blank lines and comments are left out."""
     text = _decode(path, content)
     delimiter, n_before = _find_delimiter(path, text)
@@ -101,8 +90,11 @@ def csv_table(path: Path, content: bytes) -> RawTable:
     headless = sum(bool(NUMBER.fullmatch(cell.strip())) for cell in rows[0][1:]) >= 3
     names = () if headless else tuple(name.strip() for name in rows.pop(0))
     width = len(names or rows[0])
-    if names and len(names) > 1 and [row[0].lower() for row in rows[:2]] == ["ticker", "date"]:
-        names = _names_of_yfinance(path, names, *rows[:2])
+    # yfinance's own CSV spreads its header over three lines: fields, tickers, the name of the index
+    if len(names) > 1 and [row[0].lower() for row in rows[:2]] == ["ticker", "date"]:
+        if len(set(rows[0][1:])) > 1:
+            raise _several_symbols(path, rows[0][1:])
+        names = (rows[1][0], *names[1:])
         rows, lines = rows[2:], lines[2:]
     if not rows:
         raise InvalidInputError(f"{path} holds no bars or other rows below the header")
@@ -113,11 +105,10 @@ def csv_table(path: Path, content: bytes) -> RawTable:
     table = RawTable(path, names, columns, lines, delimiter)
     if not text.endswith(("\n", "\r")):
         _check_last_line(table)
-    _check_one_symbol(table)
     return table
 
 
-def arrow_table(path: Path, content: bytes) -> RawTable:
+def _arrow_table(path: Path, content: bytes) -> RawTable:
     """Read the columns of a Parquet or Feather file; no pickled or nested type is opened."""
     import pyarrow as pa
     from pyarrow import feather, parquet
@@ -141,9 +132,7 @@ def arrow_table(path: Path, content: bytes) -> RawTable:
     if not table.num_rows:
         raise InvalidInputError(f"{path} holds no bars: it has no rows")
     names = tuple(name.strip() for name in table.column_names)
-    raw = RawTable(path, names, columns, range(table.num_rows))
-    _check_one_symbol(raw)
-    return raw
+    return RawTable(path, names, columns, range(table.num_rows))
 
 
 def _decode(path: Path, content: bytes) -> str:
@@ -177,13 +166,6 @@ def _find_delimiter(path: Path, text: str) -> tuple[str, int]:
     )
 
 
-def _names_of_yfinance(path: Path, names, tickers: list[str], date: list[str]) -> tuple[str, ...]:
-    """Return the header of yfinance's own CSV, which spreads it over three lines."""
-    if len(set(tickers[1:])) > 1:
-        raise _several_symbols(path, tickers[1:])
-    return (date[0], *names[1:])
-
-
 def _cut_row(path: Path, row: list[str], line: int, width: int) -> list[str]:
     if len(row) < width:
         raise InvalidInputError(
@@ -212,12 +194,6 @@ def _check_last_line(table: RawTable) -> None:
         rule = "a number with as many decimals as above (was the file cut short?)"
         name = (table.names or ["the last column"])[-1]
         table.refuse(-1, name, rule, table.columns[-1][-1])
-
-
-def _check_one_symbol(table: RawTable) -> None:
-    for name, column in zip(table.names, table.columns, strict=False):
-        if name.lower() in _SYMBOL_COLUMNS and len(set(column)) > 1:
-            raise _several_symbols(table.path, column)
 
 
 def _several_symbols(path: Path, found: Sequence) -> InvalidInputError:
@@ -254,4 +230,8 @@ def _values_of_arrow(column) -> list[str] | np.ndarray | pd.DatetimeIndex:
 
 def read_table(path: Path, content: bytes) -> RawTable:
     """Return the table in a file's content, CSV or of Arrow by its name."""
-    return (csv_table if path.suffix.lower() == ".csv" else arrow_table)(path, content)
+    table = (_csv_table if path.suffix.lower() == ".csv" else _arrow_table)(path, content)
+    for name, column in zip(table.names, table.columns, strict=False):
+        if name.lower() in _SYMBOL_COLUMNS and len(set(column)) > 1:
+            raise _several_symbols(path, column)
+    return table

@@ -18,7 +18,8 @@ _ISO = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?", 
 _ISO_ZONED = re.compile(_ISO.pattern + r"(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _OFFSET = re.compile(r"\s?(?:(Z|UTC|GMT)|(?:UTC|GMT)?([+-]\d{1,2})(?::?(\d\d))?)$", re.ASCII)
 _FARTHEST = 15 * 60  # minutes from UTC
-_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_MONTH_NAMES = "jan feb mar apr may jun jul aug sep oct nov dec"
+_MONTHS = {name: str(number) for number, name in enumerate(_MONTH_NAMES.split(), 1)}
 _OTHER = re.compile(
     r"(?:(?P<ymd>\d{4}[./-]\d{1,2}[./-]\d{1,2})|(?P<compact>\d{8})"
     r"|(?P<numbers>\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d\d))"
@@ -154,9 +155,8 @@ def _rewritten(table: RawTable, name: str, values, texts: list[str]) -> list[str
 def _join_dates(table: RawTable, name: str, values, dates: list[list[str]]) -> list[str]:
     """Return dates in three parts as ISO 8601, in the only order that fits all of them."""
     if dates[0][1].isalpha() or dates[0][0].isalpha():
-        first, orders = dates[0][0], {"bdy": "mdy", "dby": "dmy"}
-        order = orders["bdy" if first.isalpha() else "dby"]
-        dates = [[_month(part) for part in date] for date in dates]
+        order = "mdy" if dates[0][0].isalpha() else "dmy"
+        dates = [[_MONTHS.get(part[:3].lower(), part) for part in date] for date in dates]
     elif len(dates[0][0]) == 4:
         order = "ymd"
     else:
@@ -179,10 +179,6 @@ def _order_of(table: RawTable, name: str, values, dates: list[list[str]]) -> str
         rule = "a date whose day and month cannot be exchanged, or be read with date_format="
         table.refuse(0, name, f"{rule}'%d/%m/%Y' or the like", values[0])
     return next(iter(fitting))
-
-
-def _month(part: str) -> str:
-    return str(_MONTHS.index(part[:3].lower()) + 1) if part[:3].lower() in _MONTHS else part
 
 
 def _year(year: str) -> str:

@@ -99,9 +99,8 @@ class BarsReport:
         return f"BarsReport({len(self.findings)} findings, {len(self.coverage)} assets)"
 
     def _repr_html_(self) -> str:
-        tables = [self.findings.to_html(index=False), self.coverage.to_html()]
-        title = html.escape(repr(self))
-        return "".join([f"<p>{title}</p>", *(tables if not self.ok else tables[1:])])
+        findings = "" if self.ok else self.findings.to_html(index=False)
+        return f"<p>{html.escape(repr(self))}</p>{findings}{self.coverage.to_html()}"
 
 
 def check_bars(frames: Frames) -> BarsReport:

@@ -124,11 +124,13 @@ def to_pandas(table: object, name: str) -> pd.DataFrame:
             table = pa.table(table).to_pandas()
     except Exception as error:  # of any library
         raise InvalidInputError(
-            f"{name}: {_kind(table)} cannot be converted to a pandas DataFrame: {error}"
+            f"{name}: {type(table).__name__} cannot be converted to a pandas DataFrame: {error}"
         ) from None
     if not isinstance(table, pd.DataFrame):
         hint = "; collect it first" if callable(getattr(table, "collect", None)) else ""
-        raise InvalidInputError(f"{name}: bars must be a DataFrame, got {_kind(table)}{hint}")
+        raise InvalidInputError(
+            f"{name}: bars must be a DataFrame, got {type(table).__name__}{hint}"
+        )
     return table
 
 
@@ -153,7 +155,7 @@ def check_frames(frames: Mapping[str, Frame]) -> Frames:
         At least one symbol; each frame as :func:`check_frame` wants it.
     """
     if not isinstance(frames, Mapping):
-        raise InvalidInputError(f"frames must be a dict of DataFrames, got {_kind(frames)}")
+        raise InvalidInputError(f"frames must be a dict of DataFrames, got {type(frames).__name__}")
     if not frames:
         raise InvalidInputError("frames must hold at least one symbol, got none")
     for symbol in frames:
@@ -262,8 +264,15 @@ def check_values(fields: Mapping[str, pd.Series | pd.DataFrame], symbol: str) ->
     values = {name: fields[name].to_numpy() for name in FRAME_COLUMNS}  # NaN compares as False
 
     def refuse(wrong: np.ndarray, name: str, rule: str) -> None:
-        if wrong.any():
-            _refuse(wrong, fields[name], symbol, name, rule)
+        """Raise for the first True in ``wrong``, (n_bars,) or (n_bars, n_symbols), if any."""
+        if not wrong.any():
+            return
+        where = tuple(int(i) for i in np.argwhere(wrong)[0])
+        which = symbol if wrong.ndim == 1 else str(fields[name].columns[where[1]])
+        raise InvalidInputError(
+            f"{which}: {name} must be {rule}, got {values[name][where]} at "
+            f"{fields[name].index[where[0]]} (row {where[0]}; {int(wrong.sum())} in all)"
+        )
 
     for name in PRICE_COLUMNS:
         refuse(values[name] <= 0, name, "positive (NaN where there is none)")
@@ -278,17 +287,6 @@ def check_values(fields: Mapping[str, pd.Series | pd.DataFrame], symbol: str) ->
     if empty.any():
         which = symbol if empty.ndim == 0 else f"{symbol}: {list(fields['close'].columns[empty])}"
         raise InvalidInputError(f"{which}: every close is missing (NaN)")
-
-
-def _refuse(wrong: np.ndarray, field, symbol: str, name: str, rule: str) -> None:
-    """Raise for the first True in ``wrong``, of a Series or of a DataFrame (time, symbol)."""
-    where = tuple(int(i) for i in np.argwhere(wrong)[0])
-    if wrong.ndim == 2:
-        symbol = str(field.columns[where[1]])
-    raise InvalidInputError(
-        f"{symbol}: {name} must be {rule}, got {field.to_numpy()[where]} at "
-        f"{field.index[where[0]]} (row {where[0]}; {int(wrong.sum())} in all)"
-    )
 
 
 def _float_column(column: pd.Series, symbol: str) -> np.ndarray:
@@ -328,9 +326,5 @@ def _shown(value: object) -> str:
     try:
         text = repr(value)
     except ValueError:
-        return f"a {_kind(value)} of too many digits"
+        return f"a {type(value).__name__} of too many digits"
     return text if len(text) <= 60 else f"{text[:60]}..."
-
-
-def _kind(value: object) -> str:
-    return type(value).__name__

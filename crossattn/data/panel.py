@@ -6,6 +6,7 @@ price that looks new makes a lead where there is none.
 """
 
 from collections.abc import Mapping
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -141,12 +142,7 @@ def check_panel(panel: Panel) -> Panel:
         raise InvalidInputError(f"data: the panel's columns repeat {repeated}")
     rows = check_times(panel.index, "data", "close_time")
     symbols = symbols_of(panel)
-    missing = [
-        (field, symbol)
-        for field in FRAME_COLUMNS
-        for symbol in symbols
-        if (field, symbol) not in panel.columns
-    ]
+    missing = [cell for cell in product(FRAME_COLUMNS, symbols) if cell not in panel.columns]
     if missing:
         raise InvalidInputError(f"data: the panel lacks {missing[0]} ({len(missing)} columns)")
     try:
