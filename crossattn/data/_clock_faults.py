@@ -22,22 +22,19 @@ SAMPLED_ROWS = 48_000
 _BLOCKS = 12
 
 
-def clock_faults(asset: Series) -> Iterator[Fault]:
-    """Yield the faults of one asset's own clock."""
+def clock_fault(asset: Series) -> Fault | None:
+    """Return the gravest fault of one asset's own clock."""
     if len(asset) < FEW_BARS:
         text = f"{len(asset)} bars only: too few for the warm-up of features and a window"
-        yield Fault("few bars", 0, float(len(asset)), text)
-        return
+        return Fault("few bars", 0, float(len(asset)), text)
     change = _spacing_change(asset)
     if change:
-        yield change
-        return
+        return change
     missing = 1 - _density(asset)
     if missing > MISSING:
         text = f"{missing:.0%} of its bars are missing between {times_of(asset, 0, -1)}"
-        yield Fault("missing", 0, missing, text)
-        return
-    yield from _gaps(asset)
+        return Fault("missing", 0, missing, text)
+    return _longest_gap(asset)
 
 
 def _spacing_change(asset: Series) -> Fault | None:
@@ -87,17 +84,17 @@ def _density(asset: Series) -> float:
     return float((counts * (counts - 1)).sum() / counts.sum() / (span / cycle - 1))
 
 
-def _gaps(asset: Series) -> Iterator[Fault]:
-    """Yield the longest stretch without bars if it is far longer than the asset's closures."""
+def _longest_gap(asset: Series) -> Fault | None:
+    """Return the longest stretch without bars if it is far longer than the asset's closures."""
     wide = np.flatnonzero(asset.steps > asset.longest_closure)
     if not len(wide):
-        return
+        return None
     row = int(wide[asset.steps[wide].argmax()])
     length = asset.steps[row]
     text = f"no bar for {asset.duration(length)}, between {times_of(asset, row, row + 1)}"
     if len(wide) > 1:
         text += f"; {len(wide)} such gaps"
-    yield Fault("gap", row + 1, float(length / asset.spacing - 1), text)
+    return Fault("gap", row + 1, float(length / asset.spacing - 1), text)
 
 
 def shared_clock_faults(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
@@ -217,5 +214,5 @@ def sampled_blocks(n_rows: int, most: int) -> list[tuple[int, int]]:
         edges = np.linspace(0, n_rows, min(_BLOCKS, max(1, n_rows // 4000)) + 1).astype(int)
         return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
     length = most // _BLOCKS
-    begins = np.linspace(0, n_rows - length, _BLOCKS).astype(int)
-    return [(int(begin), int(begin) + length) for begin in begins]
+    begins = np.linspace(0, n_rows - length, _BLOCKS).astype(int).tolist()
+    return [(begin, begin + length) for begin in begins]

@@ -5,7 +5,7 @@ A late listing, closed hours and single missing bars are no findings: the covera
 """
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -139,23 +139,21 @@ def check_bars(frames: Frames) -> BarsReport:
     A01: looks like a 10:1 split at 2022-01-09 08:00: opens at 0.1 of the close before
     """
     assets = [Series(symbol, frame) for symbol, frame in _checked(frames).items()]
-    found = [
-        (asset, fault)
-        for asset in assets
-        for fault in _largest([*clocks.clock_faults(asset), *prices.price_faults(asset)])
-    ]
+    found = [(asset, fault) for asset in assets if (fault := clocks.clock_fault(asset))]
+    found += [(asset, fault) for asset in assets for fault in _largest(prices.price_faults(asset))]
     found += clocks.shared_clock_faults(assets)
     found += panel.panel_faults(assets)
-    place = {asset.symbol: number for number, asset in enumerate(assets)}
-    found.sort(key=lambda pair: place[pair[0].symbol])
+    found.sort(key=lambda pair: assets.index(pair[0]))
     return BarsReport(_findings(found), _coverage(assets))
 
 
-def _largest(faults: list[Fault]) -> list[Fault]:
+def _largest(faults: Iterable[Fault]) -> list[Fault]:
     """Return the faults of one asset; of many of a kind the largest, the first with their count."""
+    by_kind: dict[str, list[Fault]] = {}
+    for fault in faults:
+        by_kind.setdefault(fault.kind, []).append(fault)
     kept = []
-    for kind in dict.fromkeys(fault.kind for fault in faults):
-        alike = [fault for fault in faults if fault.kind == kind]
+    for alike in by_kind.values():
         if len(alike) > MOST_ALIKE:
             sizes = np.abs(np.log([fault.figure for fault in alike]))
             largest = [alike[place] for place in np.sort(np.argsort(-sizes)[:MOST_ALIKE])]
@@ -167,20 +165,18 @@ def _largest(faults: list[Fault]) -> list[Fault]:
 
 def _checked(frames: Frames) -> Frames:
     """Return the frames in canonical form; one error names all that are no bars."""
-    try:
-        return check_frames(frames)
-    except InvalidInputError:
-        if not isinstance(frames, Mapping):
-            raise
-        errors = []
-        for symbol, frame in frames.items():
-            try:
-                check_frames({symbol: frame})
-            except InvalidInputError as error:
-                errors.append(str(error))
-        if len(errors) < 2:
-            raise
-        raise InvalidInputError("; ".join(errors)) from None
+    if not isinstance(frames, Mapping) or not frames:
+        return check_frames(frames)  # which refuses it
+    checked: Frames = {}
+    errors = []
+    for symbol, frame in frames.items():
+        try:
+            checked |= check_frames({symbol: frame})
+        except InvalidInputError as error:
+            errors.append(str(error))
+    if errors:
+        raise InvalidInputError("; ".join(errors))
+    return checked
 
 
 def _findings(found: list[tuple[Series, Fault]]) -> pd.DataFrame:
