@@ -103,8 +103,9 @@ class _BoundedAdapter(HTTPAdapter):
     def get_connection_with_tls_context(self, *args, **kwargs):
         pool = super().get_connection_with_tls_context(*args, **kwargs)
         base = pool.ConnectionCls
-        if not issubclass(base, _BoundedReads):
-            pool.ConnectionCls = type("BoundedConnection", (_BoundedReads, base), {})
+        if base.response_class is not _BoundedResponse:  # what http.client reads an answer with
+            bounded = {"response_class": _BoundedResponse}
+            pool.ConnectionCls = type("BoundedConnection", (base,), bounded)
         return pool
 
 
@@ -139,10 +140,6 @@ class _BoundedResponse(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
         self.fp = io.BufferedReader(_BoundedReader(sock))
-
-
-class _BoundedReads:
-    response_class = _BoundedResponse  # what http.client reads an answer with
 
 
 def printable(value: object, length: int = 160) -> str:
