@@ -221,9 +221,9 @@ class MarketBuilder:
         return self._loadings(self.options.correlation)
 
     @cached_property
-    def news(self):
-        """News events: their size and the volatility they add."""
-        return draw_news(self.rng("news"), *self.shape)
+    def news(self) -> np.ndarray:
+        """Sizes of news (N, T), 0 in most bars."""
+        return draw_news(self.rng("news"), self.shape)
 
     @cached_property
     def shocks(self) -> np.ndarray:
@@ -254,7 +254,7 @@ class MarketBuilder:
         else:
             rng = self.rng("volatility")
             logs = draw_log_volatility(rng, *self.shape, shared=self.shared_volatility)
-            logs = logs + self.news.log_volatility
+            logs = logs + 0.25 * np.minimum(self.news, 3.0)
         return logs + np.log(self.options.regime_volatility) * self.regimes
 
     @cached_property

@@ -1,7 +1,5 @@
 """Volume, bars around given returns, and quotes that come late (stale prices)."""
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 
@@ -15,42 +13,27 @@ _VOLUME_NOISE = 0.35
 _VOLUME_OF_SHOCK = 0.25
 
 
-class News(NamedTuple):
-    """Sizes of news (N, T), zero in most bars, and the log-volatility (N, T) that they add."""
-
-    size: np.ndarray
-    log_volatility: np.ndarray
-
-
-class Stale(NamedTuple):
-    """Late quotes: returns (N, T), and the part of each latent move (N, T) not yet quoted."""
-
-    returns: np.ndarray
-    unseen: np.ndarray
-
-
-def draw_news(rng: np.random.Generator, n_assets: int, n_steps: int) -> News:
-    """Return news that moves both volume and volatility of its bar."""
-    size = rng.exponential(1.0, (n_assets, n_steps))
-    size *= rng.random((n_assets, n_steps)) < _NEWS_RATE
-    return News(size, 0.25 * np.minimum(size, 3.0))
+def draw_news(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Return sizes of news (N, T), 0 in most bars, that move volume and volatility of their bar."""
+    return rng.exponential(1.0, shape) * (rng.random(shape) < _NEWS_RATE)
 
 
 def draw_volume(
-    rng: np.random.Generator, log_volatility: np.ndarray, shocks: np.ndarray, news: News
+    rng: np.random.Generator, log_volatility: np.ndarray, shocks: np.ndarray, news: np.ndarray
 ) -> np.ndarray:
     """Return traded volume (N, T): more in volatile bars, in large moves, and on news."""
-    n_assets, n_steps = shocks.shape
-    level = rng.uniform(np.log(1e3), np.log(1e5), (n_assets, 1))
-    noise = _VOLUME_NOISE * rng.standard_normal((n_assets, n_steps))
-    logs = level + log_volatility + _VOLUME_OF_SHOCK * np.abs(shocks) + 0.8 * news.size + noise
+    level = rng.uniform(np.log(1e3), np.log(1e5), (len(shocks), 1))
+    noise = _VOLUME_NOISE * rng.standard_normal(shocks.shape)
+    logs = level + log_volatility + _VOLUME_OF_SHOCK * np.abs(shocks) + 0.8 * news + noise
     return np.exp(logs)
 
 
 def stale_quotes(
     early: np.ndarray, late: np.ndarray, is_stale: np.ndarray, staleness: np.ndarray
-) -> Stale:
+) -> tuple[np.ndarray, np.ndarray]:
     """Return what is quoted of latent moves when the last print of some assets precedes the close.
+
+    The first array (N, T) holds returns, the second the part of each move that is not quoted yet.
 
     ``early`` and ``late`` (N, T) are independent moves, as if each filled the bar: its move is the
     first times the root of ``1 - staleness`` plus the second times the root of ``staleness`` (N,),
@@ -63,29 +46,29 @@ def stale_quotes(
     unseen = np.where(is_stale[:, None], after, 0.0)
     returns = before + after - unseen
     returns[:, 1:] += unseen[:, :-1]
-    return Stale(returns, unseen)
+    return returns, unseen
 
 
 def calibrated_quotes(
     early: np.ndarray, late: np.ndarray, is_stale: np.ndarray, predictability: float
-) -> Stale:
+) -> tuple[np.ndarray, np.ndarray]:
     """Return stale quotes whose unseen part is ``predictability`` of the market's variance.
 
     Each stale asset has the same share; on very short paths it is right in expectation only.
     """
     staleness = np.full(len(early), predictability / is_stale.mean())
-    quotes = stale_quotes(early, late, is_stale, staleness)
+    returns, unseen = stale_quotes(early, late, is_stale, staleness)
     if early.shape[1] < SHORTEST_CALIBRATED:
-        return quotes
+        return returns, unseen
     for _ in range(_MAX_ROUNDS):
-        total = quotes.returns[:, 1:].var(axis=1)
+        total = returns[:, 1:].var(axis=1)
         wanted = predictability * total.sum() / total[is_stale].sum()
-        ratio = quotes.unseen[is_stale, :-1].var(axis=1) / total[is_stale]
+        ratio = unseen[is_stale, :-1].var(axis=1) / total[is_stale]
         if np.abs(ratio / wanted - 1).max() < 1e-4:
-            return quotes
+            return returns, unseen
         staleness[is_stale] *= wanted / ratio
         staleness[~is_stale] = staleness[is_stale].mean()
-        quotes = stale_quotes(early, late, is_stale, staleness)
+        returns, unseen = stale_quotes(early, late, is_stale, staleness)
     raise InvalidInputError(
         f"predictability {predictability} cannot be reached by stale quotes: choose a smaller one"
     )

@@ -38,11 +38,8 @@ def factor_loadings(groups: Groups, correlation: float) -> np.ndarray:
 
     A row's squares sum to at most 1; the rest is the asset's own variance.
     """
-    members = [np.ones((1, groups.sector.size))]
-    members += [
-        (label == np.unique(label)[:, None]).astype(float)
-        for label in (groups.market, groups.sector)
-    ]
+    labels = np.zeros_like(groups.sector), groups.market, groups.sector
+    members = [(label == np.unique(label)[:, None]).astype(float) for label in labels]
     blocks = [share * part for share, part in zip(_FACTOR_SHARES, members, strict=True)]
     together = sum(part.T @ block for part, block in zip(members, blocks, strict=True))
     off = together[~np.eye(len(together), dtype=bool)]

@@ -46,8 +46,7 @@ def _asynchronous(market: MarketBuilder) -> MarketPaths:
     late = draw_shocks(market.rng("late"), market.loadings, options.tail, options.n_steps)
     is_stale = np.arange(options.n_assets) % 2 == 1
     moves = market.volatility * market.shocks, market.volatility * late
-    quotes = calibrated_quotes(*moves, is_stale, options.predictability)
-    return market.assemble(quotes.returns, quotes.unseen)
+    return market.assemble(*calibrated_quotes(*moves, is_stale, options.predictability))
 
 
 def _switching(market: MarketBuilder) -> MarketPaths:
