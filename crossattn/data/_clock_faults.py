@@ -26,14 +26,14 @@ def clock_fault(asset: Series) -> Fault | None:
     """Return the gravest fault of one asset's own clock."""
     if len(asset) < FEW_BARS:
         text = f"{len(asset)} bars only: too few for the warm-up of features and a window"
-        return Fault("few bars", 0, float(len(asset)), text)
+        return Fault(asset, "few bars", 0, float(len(asset)), text)
     change = _spacing_change(asset)
     if change:
         return change
     missing = 1 - _density(asset)
     if missing > MISSING:
         text = f"{missing:.0%} of its bars are missing between {times_of(asset, 0, -1)}"
-        return Fault("missing", 0, missing, text)
+        return Fault(asset, "missing", 0, missing, text)
     return _longest_gap(asset)
 
 
@@ -61,7 +61,7 @@ def _spacing_change(asset: Series) -> Fault | None:
             f"a bar every {asset.duration(usual)} from {times_of(asset, first, stop)}, "
             f"every {asset.duration(asset.spacing)} elsewhere"
         )
-        return Fault("spacing", first, float(usual / asset.spacing), text)
+        return Fault(asset, "spacing", first, float(usual / asset.spacing), text)
     return None
 
 
@@ -94,10 +94,10 @@ def _longest_gap(asset: Series) -> Fault | None:
     text = f"no bar for {asset.duration(length)}, between {times_of(asset, row, row + 1)}"
     if len(wide) > 1:
         text += f"; {len(wide)} such gaps"
-    return Fault("gap", row + 1, float(length / asset.spacing - 1), text)
+    return Fault(asset, "gap", row + 1, float(length / asset.spacing - 1), text)
 
 
-def shared_clock_faults(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
+def shared_clock_faults(assets: Sequence[Series]) -> Iterator[Fault]:
     """Yield what is wrong between the clocks of several assets."""
     assets = [asset for asset in assets if asset.spacing is not None]
     if len(assets) < 2:
@@ -107,7 +107,7 @@ def shared_clock_faults(assets: Sequence[Series]) -> Iterator[tuple[Series, Faul
     yield from _apart(assets)
 
 
-def _other_spacing(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
+def _other_spacing(assets: Sequence[Series]) -> Iterator[Fault]:
     counts = Counter(asset.spacing for asset in assets)
     usual = min(counts, key=lambda spacing: (-counts[spacing], spacing))
     for asset in assets:
@@ -117,10 +117,10 @@ def _other_spacing(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
                 f"clock has a bar every {asset.duration(asset.spacing)}, those of {counts[usual]} "
                 f"of {len(assets)} assets every {asset.duration(usual)}"
             )
-            yield asset, Fault("spacing", 0, float(ratio), text)
+            yield Fault(asset, "spacing", 0, float(ratio), text)
 
 
-def _early_ends(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
+def _early_ends(assets: Sequence[Series]) -> Iterator[Fault]:
     lasts = np.array([asset.known[-1] for asset in assets])
     for place, asset in enumerate(assets):
         others = int(np.median(np.delete(lasts, place)))
@@ -128,10 +128,10 @@ def _early_ends(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
         if late > max(END_BARS * asset.spacing, asset.longest_closure):
             days = pd.Timedelta(int(late), unit=asset.opens.unit) / pd.Timedelta(1, "D")
             text = f"ends at {asset.time(-1)}, {days:.1f} days before the others"
-            yield asset, Fault("ends early", len(asset) - 1, days, text)
+            yield Fault(asset, "ends early", len(asset) - 1, days, text)
 
 
-def _apart(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
+def _apart(assets: Sequence[Series]) -> Iterator[Fault]:
     """Yield the assets whose bars close beside those of the others, not with them."""
     group = clock_groups(assets)
     reference = np.flatnonzero(group == 0)
@@ -157,7 +157,7 @@ def _apart(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
             f"that of {shown(name)}{more}: {share:.0%} of its bars close together with theirs, "
             f"first apart at {asset.time(int(off.argmax()))}"
         )
-        yield asset, Fault("clock", int(off.argmax()), float(length / pd.Timedelta(1, "s")), text)
+        yield Fault(asset, "clock", int(off.argmax()), float(length / pd.Timedelta(1, "s")), text)
 
 
 def _offsets(known: np.ndarray, clock: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ _FEWEST_OF_PART = 500
 _MOST_APART = 40
 
 
-def panel_faults(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
+def panel_faults(assets: Sequence[Series]) -> Iterator[Fault]:
     """Yield the assets that look shifted in time, or like another asset."""
     assets = [asset for asset in assets if len(asset) > _FEWEST and np.any(asset.returns)]
     if len(assets) < 2:
@@ -38,7 +38,7 @@ def panel_faults(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
     yield from _duplicates(assets)
 
 
-def _shifted(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
+def _shifted(assets: Sequence[Series]) -> Iterator[Fault]:
     """Yield assets whose returns agree with the others' some bars away, and not in their own."""
     group = clock_groups(assets)
     together = [asset for asset, number in zip(assets, group, strict=True) if number == 0]
@@ -48,20 +48,18 @@ def _shifted(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
     rows, n_rows = rows_on_clock(together)
     blocks = sampled_blocks(n_rows, SAMPLED_CELLS // len(together))
     parts = [_standardised(together, rows, begin, stop) for begin, stop in blocks]
-    spans = [parts]
+    found = {place: (0, *shift) for place, shift in _find_shifts(parts).items()}
     if blocks[-1][1] - blocks[0][0] >= _PARTS * _FEWEST_OF_PART:  # a clock may change in between
-        spans += [[part] for z in parts for part in np.array_split(z, max(1, _PARTS // len(parts)))]
-    overall = _find_shifts(spans[0])
-    starts = np.concatenate([[0], np.cumsum([len(part[0]) for part in spans[1:-1]])]).astype(int)
-    sampled = np.concatenate([np.arange(*block) for block in blocks])
-    found = {place: (0, *shift) for place, shift in overall.items()}
-    for span, start in zip(spans[1:], starts, strict=False):
-        for place, shift in _find_shifts(span).items():
-            first = int(np.searchsorted(rows[place], sampled[start]))
-            found.setdefault(place, (first, *shift))
+        shorter = [part for z in parts for part in np.array_split(z, max(1, _PARTS // len(parts)))]
+        sampled, start = np.concatenate([np.arange(*block) for block in blocks]), 0
+        for part in shorter:
+            for place, shift in _find_shifts([part]).items():
+                first = int(np.searchsorted(rows[place], sampled[start]))
+                found.setdefault(place, (first, *shift))
+            start += len(part)
     for place, (first, *shift) in sorted(found.items()):
         others = shown(together[1 - place].symbol) if len(together) == 2 else "the others"
-        yield together[place], _shift_fault(together[place], first, others, *shift)
+        yield _shift_fault(together[place], first, others, *shift)
     yield from _shifted_sessions(together, apart)
 
 
@@ -87,12 +85,10 @@ def _shift_fault(
         f"clock looks {bars} {'late' if lag > 0 else 'early'}{since}: correlation with {others} is "
         f"{there:+.2f} {bars} {'before' if lag > 0 else 'after'} and {here:+.2f} in the same bar"
     )
-    return Fault("late clock" if lag > 0 else "early clock", first, float(lag), text)
+    return Fault(asset, "late clock" if lag > 0 else "early clock", first, float(lag), text)
 
 
-def _shifted_sessions(
-    together: Sequence[Series], apart: Sequence[Series]
-) -> Iterator[tuple[Series, Fault]]:
+def _shifted_sessions(together: Sequence[Series], apart: Sequence[Series]) -> Iterator[Fault]:
     """Yield assets that trade beside the others' hours and with them once their clock is moved.
 
     Local times that are labelled UTC look so, and days that are stamped with the next date.
@@ -121,8 +117,8 @@ def _shifted_sessions(
         best, here = int(np.abs(correlation).argmax()), correlation[SHIFTS]
         there = correlation[best]
         if best != SHIFTS and abs(there) > SHIFT_OF_TWO and abs(here) < SHIFT_AT_ZERO * abs(there):
-            fault = _shift_fault(asset, 0, "the others", int(lags[best]), float(there), float(here))
-            yield asset, fault
+            lag = int(lags[best])
+            yield _shift_fault(asset, 0, "the others", lag, float(there), float(here))
 
 
 def _local(returns: np.ndarray) -> np.ndarray:
@@ -207,7 +203,7 @@ def _correlations(parts: list[np.ndarray]) -> np.ndarray:
     return square / np.outer(scale, scale)
 
 
-def _duplicates(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
+def _duplicates(assets: Sequence[Series]) -> Iterator[Fault]:
     """Yield assets whose returns are those of an asset before them, up to a factor."""
     rows, n_rows = rows_on_clock(assets)
     n = len(assets)
@@ -224,7 +220,7 @@ def _duplicates(assets: Sequence[Series]) -> Iterator[tuple[Series, Fault]]:
         fault = _same(assets[i], assets[j], rows[i], rows[j])
         if fault:
             taken.add(int(j))
-            yield assets[j], fault
+            yield fault
 
 
 def _same(first: Series, second: Series, rows: np.ndarray, other: np.ndarray) -> Fault | None:
@@ -253,4 +249,4 @@ def _same(first: Series, second: Series, rows: np.ndarray, other: np.ndarray) ->
         f"has {how} of {shown(first.symbol)} in {part:.0%} of the bars that both have, "
         f"{times_of(second, begin, end)}"
     )
-    return Fault("duplicate", int(begin), part, text)
+    return Fault(second, "duplicate", int(begin), part, text)

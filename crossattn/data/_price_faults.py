@@ -32,7 +32,7 @@ _AROUND = 60  # returns on either side that tell the local deviation
 def price_faults(asset: Series) -> Iterator[Fault]:
     """Yield the faults of prices and volumes of one asset, in order of time by kind."""
     if len(asset) >= 2 and np.ptp(asset.close) == 0:
-        yield Fault("constant", 0, float(len(asset)), f"one price in all {len(asset)} bars")
+        yield Fault(asset, "constant", 0, float(len(asset)), f"one price in all {len(asset)} bars")
     elif len(asset) >= 2:
         stale, last_stale = _stale(asset)
         yield from _jumps(asset, last_stale)
@@ -67,10 +67,10 @@ def _jumps(asset: Series, last_stale: np.ndarray) -> Iterator[Fault]:
             name = _split_name(factor, jump < 0)
             figure = factor if jump < 0 else 1 / factor
             text = f"looks like a {name} at {when}: opens at {np.exp(jump):.4g} of the close before"
-            yield Fault("split", row, figure, text)
+            yield Fault(asset, "split", row, figure, text)
         elif abs(jump) > LEVEL_JUMP and abs(jump) > 2 * SPLIT_DEVIATIONS * deviation:
             text = f"jumps to {np.exp(jump):.4g} of the close before at {when} and stays there"
-            yield Fault("jump", row, float(np.exp(jump)), f"{text}: another unit or asset?")
+            yield Fault(asset, "jump", row, float(np.exp(jump)), f"{text}: another unit or asset?")
 
 
 def _split_name(factor: float, down: bool) -> str:
@@ -101,7 +101,7 @@ def _misprints(asset: Series) -> Iterator[Fault]:
                     f"{name} at {asset.time(row)} is {np.exp(size):.4g} of the closes around it, "
                     "like a misprint"
                 )
-                yield Fault("misprint", row, float(np.exp(size)), text)
+                yield Fault(asset, "misprint", row, float(np.exp(size)), text)
 
 
 def _spike(asset: Series, name: str, row: int) -> float:
@@ -142,7 +142,8 @@ def _stale(asset: Series) -> tuple[list[Fault], np.ndarray]:
     if len(lengths) > 1:
         text += f"; {len(lengths)} such runs, {lengths.sum()} bars"
     ends = starts + lengths - 1
-    return [Fault("stale", int(first), float(lengths[longest]), text)], ends[ends < len(same)]
+    fault = Fault(asset, "stale", int(first), float(lengths[longest]), text)
+    return [fault], ends[ends < len(same)]
 
 
 def _filled(asset: Series, same: np.ndarray) -> list[Fault]:
@@ -160,7 +161,7 @@ def _filled(asset: Series, same: np.ndarray) -> list[Fault]:
         f"the price stands still in {n_bars} bars at the same times of every week, first at "
         f"{asset.time(first)}: closed hours that were filled"
     )
-    return [Fault("stale", first, float(n_bars), text)]
+    return [Fault(asset, "stale", first, float(n_bars), text)]
 
 
 def _long_run(same: np.ndarray, start: int, length: int) -> float:
@@ -180,4 +181,4 @@ def _no_volume(asset: Series) -> Iterator[Fault]:
     share = float(np.mean(known == 0)) if len(known) else 0.0
     if share >= NO_VOLUME:
         text = f"volume is 0 in {share:.1%} of the bars: read as missing"
-        yield Fault("zero volume", 0, share, text)
+        yield Fault(asset, "zero volume", 0, share, text)

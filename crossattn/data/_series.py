@@ -14,16 +14,6 @@ GAP_CLOSURES = 3.0
 CLOSURE_QUANTILE = 0.995
 
 
-@dataclass(frozen=True)
-class Fault:
-    """Something suspicious: its kind, the bar at which it begins, its size, and a sentence."""
-
-    kind: str
-    row: int
-    figure: float
-    text: str
-
-
 class Series:
     """Bars of one asset that have a close; prices are logarithms.
 
@@ -97,6 +87,17 @@ class Series:
         near = np.concatenate([before, self.returns[row + 2 : row + 2 + around]])
         near = np.abs(near[near != 0])
         return float(1.4826 * np.median(near)) if len(near) else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Fault:
+    """Something suspicious: its kind, the bar at which it begins, its size, and a sentence."""
+
+    asset: Series
+    kind: str
+    row: int
+    figure: float
+    text: str
 
 
 def times_of(asset: Series, first: int, last: int) -> str:

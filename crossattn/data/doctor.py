@@ -139,11 +139,11 @@ def check_bars(frames: Frames) -> BarsReport:
     A01: looks like a 10:1 split at 2022-01-09 08:00: opens at 0.1 of the close before
     """
     assets = [Series(symbol, frame) for symbol, frame in _checked(frames).items()]
-    found = [(asset, fault) for asset in assets if (fault := clocks.clock_fault(asset))]
-    found += [(asset, fault) for asset in assets for fault in _largest(prices.price_faults(asset))]
+    found = [fault for asset in assets if (fault := clocks.clock_fault(asset))]
+    found += [fault for asset in assets for fault in _largest(prices.price_faults(asset))]
     found += clocks.shared_clock_faults(assets)
     found += panel.panel_faults(assets)
-    found.sort(key=lambda pair: assets.index(pair[0]))
+    found.sort(key=lambda fault: assets.index(fault.asset))
     return BarsReport(_findings(found), _coverage(assets))
 
 
@@ -179,14 +179,14 @@ def _checked(frames: Frames) -> Frames:
     return checked
 
 
-def _findings(found: list[tuple[Series, Fault]]) -> pd.DataFrame:
-    moments = [asset.opens[fault.row] for asset, fault in found]
+def _findings(found: list[Fault]) -> pd.DataFrame:
+    moments = [fault.asset.opens[fault.row] for fault in found]
     columns = {
-        "symbol": pd.Series([asset.symbol for asset, _ in found], dtype=object),
-        "kind": pd.Series([fault.kind for _, fault in found], dtype=object),
+        "symbol": pd.Series([fault.asset.symbol for fault in found], dtype=object),
+        "kind": pd.Series([fault.kind for fault in found], dtype=object),
         "moment": pd.DatetimeIndex(moments, tz="UTC"),
-        "figure": pd.Series([fault.figure for _, fault in found], dtype=float),
-        "text": pd.Series([fault.text for _, fault in found], dtype=object),
+        "figure": pd.Series([fault.figure for fault in found], dtype=float),
+        "text": pd.Series([fault.text for fault in found], dtype=object),
     }
     return pd.DataFrame(columns)
 
