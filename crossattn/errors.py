@@ -4,6 +4,7 @@ Whatever a bad input, a server or a damaged file causes is a :class:`CrossAttent
 command line turns each into one line and exit code 2. Anything else that escapes is a defect.
 """
 
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
@@ -38,6 +39,12 @@ class MissingDependencyError(CrossAttentionError, ImportError):
 
 class CrossAttentionWarning(UserWarning):
     """Something was left out or replaced, by name, and the result is still right."""
+
+
+def first_names(names: Sequence[str], most: int = 3) -> str:
+    """Return the first of some names and how many more there are, for a message."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def import_optional(module: str, caller: str, extra: str) -> ModuleType:

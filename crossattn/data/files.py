@@ -28,7 +28,7 @@ from crossattn.data.frame import (
     check_frame,
     check_frames,
 )
-from crossattn.errors import CrossAttentionWarning, InvalidInputError
+from crossattn.errors import CrossAttentionWarning, InvalidInputError, first_names
 
 PACKED = (".zip", ".gz", ".bz2", ".xz", ".zst", ".7z")
 
@@ -264,9 +264,7 @@ def _files_of(folder: Path) -> list[Path]:
     packed = [path.name for path in inside if path.suffix.lower() in PACKED]
     if packed:
         warnings.warn(
-            f"data folder {folder}: unpack {', '.join(packed[:3])}"
-            + (f" and {len(packed) - 3} more" if len(packed) > 3 else "")
-            + ": packed files are left out",
+            f"data folder {folder}: unpack {first_names(packed)}: packed files are left out",
             CrossAttentionWarning,
             stacklevel=3,
         )

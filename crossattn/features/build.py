@@ -9,11 +9,10 @@ import pandas as pd
 from crossattn.config import DEFAULT_FEATURES
 from crossattn.data.frame import Frames
 from crossattn.data.panel import as_panel
-from crossattn.errors import CrossAttentionWarning, InvalidInputError
+from crossattn.errors import CrossAttentionWarning, InvalidInputError, first_names
 from crossattn.features.registry import FEATURES, resolve_features
 from crossattn.features.wide_bars import WideBars
 
-MOST_NAMED = 3  # symbols in a message
 MOST_FLAT = 0.5  # share of bars without a range, from which a symbol has none
 
 
@@ -131,11 +130,7 @@ def _reasons(lacking: dict[str, list[str]], symbols: list[str]) -> str:
         fields_of.setdefault(tuple(those), []).append(field)
     parts = []
     for those, fields in fields_of.items():
-        names = ", ".join(those[:MOST_NAMED])
-        if len(those) > MOST_NAMED:
-            names += f" and {len(those) - MOST_NAMED} more"
-        if len(those) == len(symbols) > 1:
-            names = "any symbol"
+        names = "any symbol" if len(those) == len(symbols) > 1 else first_names(those)
         parts.append(f"no {', '.join(fields)} for {names}")
     return "; ".join(parts)
 

@@ -11,13 +11,12 @@ import pandas as pd
 
 from crossattn.data.durations import span_text
 from crossattn.data.frame import modal_spacing
-from crossattn.errors import CrossAttentionWarning, InvalidInputError
+from crossattn.errors import CrossAttentionWarning, InvalidInputError, first_names
 
 if TYPE_CHECKING:
     from crossattn.windows.dataset import CrossAttentionData
 
 FEW_TARGETS = 0.2  # share of known targets below which a symbol is warned of
-MOST_NAMED = 5
 
 
 def rows_until_known(clock: pd.DatetimeIndex, horizon: int | pd.Timedelta) -> np.ndarray:
@@ -189,5 +188,4 @@ def _bars_of(data: CrossAttentionData) -> np.ndarray:
 def _named(names: Sequence[str], which: np.ndarray) -> str:
     """Return those names where ``which`` is True, a few of them and how many more."""
     names = [name for name, chosen in zip(names, which, strict=True) if chosen]
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+    return first_names(names, most=5)
