@@ -9,6 +9,7 @@ from scipy.sparse.csgraph import connected_components
 
 from crossattn.data._series import Fault, Series, shown, times_of
 from crossattn.data.durations import span_text
+from crossattn.errors import first_names
 
 FEW_BARS = 50
 OTHER_SPACING = 1.5
@@ -138,8 +139,7 @@ def _apart(assets: Sequence[Series]) -> Iterator[Fault]:
     if len(reference) == len(assets):
         return
     clock = np.unique(np.concatenate([assets[place].known for place in reference]))
-    name = assets[reference[0]].symbol
-    more = f" and {len(reference) - 1} more" if len(reference) > 1 else ""
+    theirs = first_names([shown(assets[place].symbol) for place in reference], most=1)
     step = min(assets[place].spacing for place in reference)
     for place in np.flatnonzero(group):
         asset = assets[place]
@@ -154,7 +154,7 @@ def _apart(assets: Sequence[Series]) -> Iterator[Fault]:
         share = 1 - off.sum() / near.sum()
         text = (
             f"clock is mostly {span_text(abs(length))} {'later' if usual > 0 else 'earlier'} than "
-            f"that of {shown(name)}{more}: {share:.0%} of its bars close together with theirs, "
+            f"that of {theirs}: {share:.0%} of its bars close together with theirs, "
             f"first apart at {asset.time(int(off.argmax()))}"
         )
         yield Fault(asset, "clock", int(off.argmax()), float(length / pd.Timedelta(1, "s")), text)

@@ -153,9 +153,8 @@ class KlineClient:
     def _meaning_of_status(self, response: requests.Response, body: bytes) -> Exception:
         status = response.status_code
         if status >= 500 or 200 < status < 300 or status in (408, 429):
-            fault = (_RateLimited if status == 429 else PassingFault)(f"HTTP {status}")
-            fault.wait_s = _retry_after(response)
-            return fault
+            kind = _RateLimited if status == 429 else PassingFault
+            return kind(f"HTTP {status}", _retry_after(response))
         if status == 403 and body.lstrip()[:1] == b"<":
             return self._ban("blocks requests from this region or network (HTTP 403, a web page)")
         if status == 403:
@@ -168,9 +167,7 @@ class KlineClient:
 
     def _meaning_of_code(self, error: VenueCode, response, symbol: str) -> Exception:
         if error.code in _RATE_LIMITED:
-            fault = _RateLimited(str(error))
-            fault.wait_s = _reset_wait(response, error.clock_ms)
-            return fault
+            return _RateLimited(str(error), _reset_wait(response, error.clock_ms))
         if error.code in _PASSING:
             return PassingFault(str(error))
         if error.code in _BANNED:

@@ -45,7 +45,10 @@ class PassingFault(Exception):
     """A transient fault: retried after a wait, up to a number of times."""
 
     weight = 1  # how much of the attempts it uses up
-    wait_s: float | None = None  # as the server requested
+
+    def __init__(self, text: str, wait_s: float | None = None):
+        super().__init__(text)
+        self.wait_s = wait_s  # as the server requested
 
 
 def bounded_get(
