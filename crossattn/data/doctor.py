@@ -143,7 +143,8 @@ def check_bars(frames: Frames) -> BarsReport:
     found += [fault for asset in assets for fault in _largest(prices.price_faults(asset))]
     found += clocks.shared_clock_faults(assets)
     found += panel.panel_faults(assets)
-    found.sort(key=lambda fault: assets.index(fault.asset))
+    place = {asset: number for number, asset in enumerate(assets)}
+    found.sort(key=lambda fault: place[fault.asset])
     return BarsReport(_findings(found), _coverage(assets))
 
 

@@ -254,7 +254,7 @@ class MarketBuilder:
         else:
             rng = self.rng("volatility")
             logs = draw_log_volatility(rng, *self.shape, shared=self.shared_volatility)
-            logs = logs + 0.25 * np.minimum(self.news, 3.0)
+            logs = logs + 0.25 * np.minimum(self.news, 3.0)  # news moves volatility too
         return logs + np.log(self.options.regime_volatility) * self.regimes
 
     @cached_property
