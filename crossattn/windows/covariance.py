@@ -42,7 +42,8 @@ def realised_covariance(data: CrossAttentionData) -> np.ndarray:
     if data.clock.hasnans:
         raise InvalidInputError("data must be made from bars: windows of arrays have no closes")
     stops = data.exit_rows[data.ends]  # (n, N)
-    returns = np.nan_to_num(np.log(pd.DataFrame(data.closes).ffill()).diff())
+    returns = np.zeros(data.closes.shape)
+    returns[1:] = np.nan_to_num(np.diff(np.log(pd.DataFrame(data.closes).ffill()), axis=0))
     found = np.empty((*stops.shape, stops.shape[1]))
     for k, (end, stop) in enumerate(zip(data.ends, stops, strict=True)):
         rows = np.arange(end + 1, max(stop.max(), end) + 1)

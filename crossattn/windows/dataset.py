@@ -17,7 +17,8 @@ from crossattn.windows import spans
 
 STEADY = 0.95  # a few missing rows, as after an outage, leave a clock regular
 # arrays with an entry a row of the panel, beside the clock
-_BY_ROW = "panel targets next_returns closes target_rows exogenous bar_volatilities"
+_BY_ROW = ("panel", "targets", "next_returns", "closes", "target_rows")
+_BY_ROW += ("exogenous", "bar_volatilities")
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,9 +308,7 @@ class CrossAttentionData:
 
         The panel is cut after the row, and what follows it is not in ``targets`` either.
         """
-        cut = {
-            name: _of(getattr(self, name), slice(row + 1)) for name in [*_BY_ROW.split(), "clock"]
-        }
+        cut = {name: _of(getattr(self, name), slice(row + 1)) for name in (*_BY_ROW, "clock")}
         known = cut["target_rows"] <= row
         cut["targets"] = frozen(np.where(known[:, None], cut["targets"], np.nan))
         following = cut["next_returns"].copy()
@@ -324,7 +323,7 @@ class CrossAttentionData:
         later = replace(later, ends=later.ends + n, target_rows=later.target_rows + n)
         joined = {
             name: frozen(np.concatenate([getattr(self, name), getattr(later, name)]))
-            for name in [*_BY_ROW.split(), "ends"]
+            for name in (*_BY_ROW, "ends")
             if getattr(self, name) is not None
         }
         return replace(self, **joined, clock=self.clock.append(later.clock), bars=later.bars)

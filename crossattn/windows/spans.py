@@ -88,7 +88,8 @@ def volatility_until(
     bars counts once, at the bar that ends it; NaN where the end is -1.
     """
     if by_bar is None:
-        by_bar = np.log(pd.DataFrame(closes).ffill()).diff().to_numpy()
+        prices, by_bar = pd.DataFrame(closes).ffill().to_numpy(), np.zeros_like(closes)
+        by_bar[1:] = np.diff(np.log(prices), axis=0)
     squares = np.nan_to_num(by_bar) ** 2
     so_far = np.cumsum(squares, axis=0)
     moved = np.take_along_axis(so_far, np.maximum(ends, 0), axis=0) - so_far
