@@ -24,7 +24,7 @@ _BLOCKS = 12
 
 
 def clock_fault(asset: Series) -> Fault | None:
-    """Return what is wrong with one asset's own clock: few bars, spacing, missing bars, or a gap."""
+    """Return what is wrong with one asset's own clock: few bars, spacing, missing bars or a gap."""
     if len(asset) < FEW_BARS:
         text = f"{len(asset)} bars only: too few for the warm-up of features and a window"
         return Fault(asset, "few bars", 0, float(len(asset)), text)
