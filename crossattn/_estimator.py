@@ -70,10 +70,7 @@ class ForecastEstimator:
     @classmethod
     def _defaults(cls) -> dict:
         """Return the constructor's arguments with their defaults."""
-        if cls.__init__ is object.__init__:
-            return {}
-        arguments = inspect.signature(cls.__init__).parameters.values()
-        return {x.name: x.default for x in arguments if x.name != "self"}
+        return {x.name: x.default for x in inspect.signature(cls).parameters.values()}
 
     def __sklearn_tags__(self):
         from sklearn.base import BaseEstimator

@@ -31,27 +31,17 @@ def check_float(
     name: str,
     value: object,
     *,
-    above: float | None = None,
-    at_least: float | None = None,
+    above: float = -INFINITY,
+    at_least: float = -INFINITY,
     below: float = INFINITY,
     at_most: float = INFINITY,
 ) -> float:
     """Return ``value`` as a float, or refuse what is no number between the bounds, or NaN."""
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if (
-        not number
-        or not value < below
-        or value > at_most
-        or (above is not None and not value > above)
-        or (at_least is not None and not value >= at_least)
-    ):
-        bounds = [
-            f"{text} {bound}"
-            for text, bound in (("above", above), ("at least", at_least), ("below", below))
-            if bound not in (None, INFINITY)
-        ]
-        bounds += [f"at most {at_most}"] if at_most < INFINITY else []
-        wanted = " ".join(["a finite number", " and ".join(bounds)]).strip()
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not (above < value < below and at_least <= value <= at_most):
+        limits = {"above": above, "at least": at_least, "below": below, "at most": at_most}
+        given = [f"{text} {limit}" for text, limit in limits.items() if np.isfinite(limit)]
+        wanted = f"a finite number {' and '.join(given)}".strip()
         raise InvalidInputError(f"{name} must be {wanted}, got {value!r}")
     return float(value)
 

@@ -106,17 +106,12 @@ MODELS: dict[str, Callable[[int], Any]] = {
     "own_lags": lambda seed: OwnLagAR(),
     "zero": lambda seed: Zero(),
     "boosted_trees": lambda seed: BoostedTrees(seed=seed),
-    **{
-        name: partial(_network, network)
-        for name, network in {
-            "lstm": MultiAssetRNN,
-            "dlinear": DLinear,
-            "patchtst": PatchTST,
-            "crossformer": Crossformer,
-            "itransformer": VariateTokenTransformer,
-            "master": MarketGatedTransformer,
-        }.items()
-    },
+    "lstm": partial(_network, MultiAssetRNN),
+    "dlinear": partial(_network, DLinear),
+    "patchtst": partial(_network, PatchTST),
+    "crossformer": partial(_network, Crossformer),
+    "itransformer": partial(_network, VariateTokenTransformer),
+    "master": partial(_network, MarketGatedTransformer),
     "lagged_correlation": lambda seed: EdgeTest(lagged_correlation, max_lag=23),
     "granger": lambda seed: EdgeTest(granger),
     "pcmci": lambda seed: EdgeTest(pcmci),
@@ -321,40 +316,33 @@ def _forecast_scores(forecast, test: CrossAttentionData, market, protocol: Proto
     oracle = None if market is None else market.oracle[test.ends]
     if oracle is not None and not oracle.any():  # nothing is planted
         oracle = None
-    table = score_forecasts({"forecast": forecast}, target, oracle=oracle)
-    scores = table.loc["forecast"].filter(["r_squared", "fidelity"]).to_dict()
-    t = table.loc["forecast", "t"]
-    scores["r_squared_error"] = abs(scores["r_squared"] / t) if t else np.nan
+    found = score_forecasts({"forecast": forecast}, target, oracle=oracle).loc["forecast"]
+    scores = found.filter(["r_squared", "fidelity"]).to_dict()
+    scores["r_squared_error"] = abs(found["r_squared"] / found["t"]) if found["t"] else np.nan
     backtest = CrossAttentionBacktest(
         lambda data: forecast,
         transaction_cost=protocol.transaction_cost,
         rebalance_freq=1,
         allow_short=True,
     )
-    results = backtest.run(test)
-    scores["net_sharpe"] = backtest.compute_metrics(results)["sharpe_ratio"]
+    scores["net_sharpe"] = backtest.compute_metrics(backtest.run(test))["sharpe_ratio"]
     return scores
 
 
 def _edge_scores(report: LeadLagReport, truth: pd.DataFrame | None) -> dict:
-    edges = report.edges
+    edges = report.edges.set_index(["leader", "follower"])
     named = edges[edges["significant"]]
+    scores = {"edges_named": len(named)}
     if truth is None:
-        return {"edges_named": len(named)}
-    lags = truth.groupby(["leader", "follower"])["lag"].agg(set).to_dict()
-    pairs = list(zip(edges["leader"], edges["follower"], strict=True))
-    planted = np.array([pair in lags for pair in pairs], bool)
-    found = planted & edges["significant"].to_numpy(bool)
-    right = [
-        lag in lags[pair] for pair, lag, f in zip(pairs, edges["lag"], found, strict=True) if f
-    ]
-    scores = {
-        "edges_named": len(named),
-        "false_discovery": 1 - found.sum() / len(named) if len(named) else 0.0,
-        "lags_right": np.mean(right) if right else np.nan,
-    }
+        return scores
+    lags = truth.groupby(["leader", "follower"])["lag"].agg(set)
+    planted = edges.index.isin(lags.index)
+    found = named["lag"][named.index.isin(lags.index)]
+    right = [lag in lags[pair] for pair, lag in found.items()]
+    scores["false_discovery"] = 1 - len(found) / len(named) if len(named) else 0.0
+    scores["lags_right"] = np.mean(right) if right else np.nan
     if planted.any():
-        scores["power"] = found.sum() / planted.sum()
+        scores["power"] = len(found) / planted.sum()
     if 0 < planted.sum() < len(planted):
         scores["edge_auroc"] = roc_auc_score(planted, -edges["p_value"])
     return scores

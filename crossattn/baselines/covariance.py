@@ -234,13 +234,8 @@ class WindowCovariance(CovarianceBaseline):
 
         given = LedoitWolf(assume_centered=True) if self.estimator is None else self.estimator
         model, returns = clone(given), np.nan_to_num(log_returns(data))
-        starts = np.maximum(data.ends + 1 - self.window, 0)
-        return self.horizon_ * np.array(
-            [
-                model.fit(returns[start : end + 1]).covariance_
-                for start, end in zip(starts, data.ends, strict=True)
-            ]
-        )
+        newest = [slice(max(end + 1 - self.window, 0), end + 1) for end in data.ends]
+        return self.horizon_ * np.array([model.fit(returns[rows]).covariance_ for rows in newest])
 
 
 class DCC(CovarianceBaseline):
@@ -277,11 +272,8 @@ class DCC(CovarianceBaseline):
 
     def _moves(self, data):
         """Returns over the volatility forecast for them, 0 where missing."""
-        deviation = np.sqrt(self.volatility_.next_variances(data))
-        moves = np.nan_to_num(log_returns(data))
-        moves[1:] /= deviation[:-1]
-        moves[0] = 0.0
-        return moves
+        variance = self.volatility_.next_variances(data)
+        return np.nan_to_num(_over_known(log_returns(data), variance))
 
     def _pair_loss(self, moves, alpha, beta):
         """Mean loss of each asset with its neighbour."""
@@ -326,9 +318,14 @@ def _standardised(data: CrossAttentionData) -> np.ndarray:
     """Log returns over the exponential volatility known before each, cut: ``(n_rows, N)``."""
     returns = log_returns(data)
     variance = mean_variances(returns**2, SCALE_HALF_LIFE, exponential=True)
+    return np.clip(_over_known(returns, variance), -MOVE_LIMIT, MOVE_LIMIT)
+
+
+def _over_known(returns: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Divide each row of returns by the deviation of the row before; NaN in the first row."""
     moves = np.full(returns.shape, np.nan)
     moves[1:] = returns[1:] / np.sqrt(variance[:-1])
-    return np.clip(moves, -MOVE_LIMIT, MOVE_LIMIT)
+    return moves
 
 
 def _next_products(data: CrossAttentionData, moves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """Small networks to compare cross-attention with: each maps (B, N, T, F) to (B, N, S).
 
-S is T where a network forecasts at every step of its window (it is causal), and 1 where it
-forecasts at the last step only.
+S is T for the LSTMs, which forecast at every step of their window (they are causal), and 1 where a
+network forecasts at the last step only.
 """
 
 import torch
@@ -11,8 +11,6 @@ from torch.nn import functional as F
 
 class JointLSTM(nn.Module):
     """One LSTM that reads all assets of a bar as one long vector and forecasts all of them."""
-
-    every_step = True
 
     def __init__(self, n_assets: int, n_features: int, window: int, width: int) -> None:
         super().__init__()
@@ -40,7 +38,6 @@ class AssetLSTM(JointLSTM):
 class DecompositionLinear(nn.Module):
     """A linear map of each asset's own trend and another of what remains, shared by all assets."""
 
-    every_step = False
     kernel = 25
 
     def __init__(self, n_assets: int, n_features: int, window: int, width: int) -> None:
@@ -60,8 +57,6 @@ class DecompositionLinear(nn.Module):
 
 class VariateTransformer(nn.Module):
     """Self-attention over assets: each asset's whole window is one token."""
-
-    every_step = False
 
     def __init__(
         self,
@@ -95,7 +90,6 @@ class PatchTransformer(nn.Module):
     Patches overlap by half.
     """
 
-    every_step = False
     patch = 4
 
     def __init__(self, n_assets: int, n_features: int, window: int, width: int) -> None:
@@ -121,19 +115,17 @@ class PatchTransformer(nn.Module):
 class SegmentTransformer(nn.Module):
     """Attention across time within each asset, then across assets through a few routers."""
 
-    every_step = False
     segment = 4
+    n_routers = 4
 
-    def __init__(
-        self, n_assets: int, n_features: int, window: int, width: int, n_routers: int = 4
-    ) -> None:
+    def __init__(self, n_assets: int, n_features: int, window: int, width: int) -> None:
         super().__init__()
         self.size = min(self.segment, window)
         n_segments = window // self.size
         self.embed = nn.Linear(self.size * n_features, width)
         self.position = nn.Parameter(0.02 * torch.randn(n_assets, n_segments, width))
         self.across_time = _encoder(width)
-        self.routers = nn.Parameter(0.02 * torch.randn(n_segments, n_routers, width))
+        self.routers = nn.Parameter(0.02 * torch.randn(n_segments, self.n_routers, width))
         self.gather = nn.MultiheadAttention(width, 4, batch_first=True)
         self.spread = nn.MultiheadAttention(width, 4, batch_first=True)
         self.norm = nn.LayerNorm(width)
@@ -160,8 +152,6 @@ class GatedTransformer(nn.Module):
     The market's state is the mean over assets of each feature: newest, average and spread.
     """
 
-    every_step = False
-
     def __init__(self, n_assets: int, n_features: int, window: int, width: int) -> None:
         super().__init__()
         self.gate = nn.Linear(3 * n_features, n_features)
@@ -186,10 +176,10 @@ class GatedTransformer(nn.Module):
         return self.head((weight * token).sum(dim=2))  # (B, N, 1)
 
 
-def _encoder(width: int, n_heads: int = 4) -> nn.Module:
+def _encoder(width: int) -> nn.Module:
     """Return one of torch's transformer layers, without dropout."""
     return nn.TransformerEncoderLayer(
-        width, n_heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True
+        width, 4, 2 * width, dropout=0.0, activation="gelu", batch_first=True
     )
 
 

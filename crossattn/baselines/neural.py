@@ -73,6 +73,7 @@ class NeuralBaseline(Baseline):
     """
 
     architecture: ClassVar[type[nn.Module]]
+    every_step: ClassVar[bool] = False  # whether it forecasts at each bar of its window
 
     _: KW_ONLY
     window: int | None = None
@@ -101,19 +102,17 @@ class NeuralBaseline(Baseline):
             self._train(_Windows(self, train), _Windows(self, val))
 
     def _measure(self, train) -> None:
-        rows = slice(max(train.ends[0] - train.lookback + 1, 0), train.ends[-1] + 1)
-        seen = np.asarray(train.panel)[rows].astype(float)  # (rows, N, F)
-        self.mean_, self.spread_ = known_moments(seen)
-        targets = np.asarray(train.y, float)
-        known = np.isfinite(targets)
-        power = np.where(known, targets, 0.0) ** 2
+        rows = slice(train.ends[0] - train.lookback + 1, train.ends[-1] + 1)
+        self.mean_, self.spread_ = known_moments(train.panel[rows].astype(float))  # (N, F)
+        known = np.isfinite(train.y)
+        power = np.where(known, train.y, 0.0) ** 2
         scale = np.sqrt(power.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
         self.target_scale_ = np.where(scale > 0, scale, 1.0)
 
     def _train(self, batches: "_Windows", later: "_Windows") -> None:
         generator = np.random.default_rng(self.seed)
         optimizer = torch.optim.Adam(self.network_.parameters(), lr=self.lr)
-        stride = self.bars_ if self.network_.every_step else 1
+        stride = self.bars_ if self.every_step else 1
         best, best_state, stale = np.inf, None, 0
         self.history_ = []
         for _ in progress(range(self.epochs), shown=self.progress, desc=type(self).__name__):
@@ -174,12 +173,14 @@ class SingleAssetLSTM(NeuralBaseline):
     """
 
     architecture = AssetLSTM
+    every_step = True
 
 
 class MultiAssetRNN(NeuralBaseline):
     """LSTM over the vector of all assets: cross-asset, without attention."""
 
     architecture = JointLSTM
+    every_step = True
 
 
 class DLinear(NeuralBaseline):
@@ -277,13 +278,13 @@ class _Windows:
 
     def __init__(self, model: NeuralBaseline, data: CrossAttentionData) -> None:
         device = next(model.network_.parameters()).device
-        first = max(data.ends[0] - data.lookback + 1, 0)
+        first = data.ends[0] - data.lookback + 1
         rows = slice(first, data.ends[-1] + 1)
-        self.ends = torch.as_tensor(np.asarray(data.ends) - first, device=device)
-        panel = (np.asarray(data.panel)[rows] - model.mean_) / model.spread_
+        self.ends = torch.as_tensor(data.ends - first, device=device)
+        panel = (data.panel[rows] - model.mean_) / model.spread_
         self.panel = torch.as_tensor(np.nan_to_num(panel), dtype=torch.float32, device=device)
         self.back = torch.arange(model.bars_ - 1, -1, -1, device=device)
-        targets = np.asarray(data.targets, float)[rows] / model.target_scale_
+        targets = data.targets[rows] / model.target_scale_
         weights = np.isfinite(targets).astype(float)
         if model.volatility_weights:
             every_row = replace(data, ends=np.arange(len(data.panel)))
@@ -298,11 +299,9 @@ class _Windows:
         return len(self.ends)
 
     def inputs(self, chosen: np.ndarray) -> Tensor:
-        ends = self.ends[torch.as_tensor(chosen, device=self.ends.device)]
-        return self.panel[ends[:, None] - self.back].transpose(1, 2)  # (B, N, T, F)
+        return self.panel[self.ends[chosen, None] - self.back].transpose(1, 2)  # (B, N, T, F)
 
     def take(self, chosen: np.ndarray, steps: int) -> tuple[Tensor, Tensor, Tensor]:
-        ends = self.ends[torch.as_tensor(chosen, device=self.ends.device)]
-        rows = ends[:, None] - self.back[-steps:]
+        rows = self.ends[chosen, None] - self.back[-steps:]
         target, weight = self.targets[rows], self.weights[rows]  # (B, S, N)
         return self.inputs(chosen), target.transpose(1, 2), weight.transpose(1, 2)

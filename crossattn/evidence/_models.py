@@ -61,9 +61,8 @@ def contribution_batches(
         return (part if by_channel else part[..., None] for part, _ in found)
     if not hasattr(model, "contributions"):
         return None
-    size = int(max(1, min(CHUNK, CHUNK_CELLS // (len(data.symbols) ** 2 * data.lookback))))
-    starts = range(0, len(data), size)
-    return (model.contributions(data[s : s + size])[:, chosen, ..., None] for s in starts)
+    parts = _in_parts(data, len(data.symbols) ** 2 * data.lookback)
+    return (model.contributions(part)[:, chosen, ..., None] for part in parts)
 
 
 def channels_of(model, data: CrossAttentionData, read) -> tuple[np.ndarray, np.ndarray]:
@@ -91,9 +90,13 @@ def attention_of(model, data: CrossAttentionData | np.ndarray) -> Iterator[np.nd
             values = last["lag"] if "lag" in last else last["cross_asset"][..., None]
             yield values.cpu().numpy()
     elif hasattr(model, "attention"):
-        cells = len(data.symbols) * len(data.sources) * data.lookback
-        size = max(1, min(CHUNK, CHUNK_CELLS // cells))
-        for start in range(0, len(data), size):
-            yield model.attention(data[start : start + size])[:, None]
+        for part in _in_parts(data, len(data.symbols) * len(data.sources) * data.lookback):
+            yield model.attention(part)[:, None]
     else:
         raise InvalidInputError(f"model has no attention: {type(model).__name__}")
+
+
+def _in_parts(data: CrossAttentionData, cells: int) -> Iterator[CrossAttentionData]:
+    """Iterate over parts of the windows, so that ``cells`` numbers a window fit in memory."""
+    size = max(1, min(CHUNK, CHUNK_CELLS // cells))
+    return (data[start : start + size] for start in range(0, len(data), size))

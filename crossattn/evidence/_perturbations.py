@@ -97,9 +97,7 @@ def _rescale(
     turnover = np.exp(generator.normal(0.0, volumes, count))
     factor["volume"] = factor["turnover"] = turnover
     for name in changed.columns.intersection(list(factor)):
-        values = changed[name].to_numpy(float, copy=True)
-        values[later] *= factor[name]
-        changed[name] = values
+        changed.loc[later, name] *= factor[name]
     if set(PRICE_COLUMNS) <= set(changed.columns):
         corners = changed.loc[:, list(PRICE_COLUMNS)].to_numpy(float)
         complete = np.isfinite(corners).all(axis=1) & later
@@ -110,12 +108,9 @@ def _rescale(
 
 def _shuffle_frame(frame: Frame, later: np.ndarray, generator: np.random.Generator) -> Frame:
     changed = frame.copy()
-    rows = np.flatnonzero(later)
-    order = generator.permutation(rows)
+    order = generator.permutation(np.flatnonzero(later))
     for name in changed.columns.difference(["close_time"]):
-        values = changed[name].to_numpy(copy=True)
-        values[rows] = values[order]
-        changed[name] = values
+        changed.loc[later, name] = frame[name].to_numpy()[order]
     return changed
 
 

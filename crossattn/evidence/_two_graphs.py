@@ -157,7 +157,9 @@ class TwoGraphDetector:
         likelihood = -np.inf
         for _ in range(self.n_iterations):
             coefficients = np.stack([self._regress(target, past, w) for w in weight.T])
-            noise = _residual_variance(target, past, coefficients, weight)
+            squares = (target - past @ coefficients) ** 2  # (2, T, N)
+            noise = np.einsum("ts,stn->n", weight, squares) / len(target)
+            noise = np.maximum(noise, LEAST_NOISE)
             each = _log_likelihood(target, past, coefficients, noise)
             filtered, likelihood = _filter(each, self.persistence)
             second = _smooth(filtered, self.persistence)  # of the training bars only
@@ -174,12 +176,6 @@ def scale_by_volatility(returns: pd.DataFrame, half_life: float) -> pd.DataFrame
     """Divide returns by the volatility known one bar before, so that no volatile bar dominates."""
     variance = (returns**2).ewm(halflife=half_life, ignore_na=True).mean().shift(1)
     return (returns / np.sqrt(variance.where(variance > 0))).clip(-6, 6)
-
-
-def _residual_variance(target, past, coefficients, weight) -> np.ndarray:
-    squares = (target - past @ coefficients) ** 2  # (2, T, N)
-    noise = np.einsum("ts,stn->n", weight, squares) / len(target)
-    return np.maximum(noise, LEAST_NOISE)
 
 
 def _log_likelihood(target, past, coefficients, noise) -> np.ndarray:

@@ -115,11 +115,10 @@ def audit_faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Fai
     """
     symbols = symbols_of(model, data)
     data = data.select(symbols=symbols)
-    assets = slice(len(symbols))
+    n_assets = len(symbols)
     attention = attention_maps(model, data, every=max(len(data) // 500, 1)).map().to_numpy()
-    total = measure_contributions(model, data).total
-    attention, total = attention[:, assets], total[:, :, assets]
-    influence = np.sqrt((total**2).mean(axis=0))
+    total = measure_contributions(model, data).total[:, :, :n_assets]
+    claims = {"attention": attention[:, :n_assets], "influence": np.sqrt((total**2).mean(axis=0))}
     observed = {
         "zeroed edge": zeroed_edges(model, data),
         "shuffled history": shuffled_histories(model, data, seed=seed),
@@ -127,11 +126,11 @@ def audit_faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Fai
     network = isinstance(model, CrossAttentionMultiAsset)
     if network:
         observed["integrated gradients"] = integrated_gradients(model, data)
-    off = ~np.eye(len(symbols), dtype=bool)
+    off = ~np.eye(n_assets, dtype=bool)
     rows = [
         (test, name, correlation(claimed[off], effect[off]), AGREEMENT)
         for test, effect in observed.items()
-        for name, claimed in {"attention": attention, "influence": influence}.items()
+        for name, claimed in claims.items()
     ]
     if network:  # share of the forecast's variance that is lost with even attention
         even = forecasts_of(with_uniform_attention(model), data)
@@ -140,15 +139,9 @@ def audit_faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Fai
     tests = pd.DataFrame(rows, columns=["test", "map", "statistic", "threshold"])
     explains = tests["statistic"] >= tests["threshold"]
     tests["verdict"] = np.where(explains, "explains", "does not explain")
-    index = pd.Index(symbols, name="follower")
-    tables = {"attention": attention, "influence": influence, **observed}
-    return FaithfulnessReport(
-        tests=tests,
-        maps={
-            name: pd.DataFrame(values, index=index, columns=index.rename("leader"))
-            for name, values in tables.items()
-        },
-    )
+    axes = pd.Index(symbols, name="follower"), pd.Index(symbols, name="leader")
+    maps = {name: pd.DataFrame(values, *axes) for name, values in (claims | observed).items()}
+    return FaithfulnessReport(tests, maps)
 
 
 def zeroed_edges(model, data: CrossAttentionData) -> np.ndarray:

@@ -71,8 +71,8 @@ def contribution_scores(
     (2008), "Bootstrap-Based Improvements for Inference with Clustered Errors".
     """
     nothing = {"p_value": 1.0, "t": 0.0, "slope": 0.0, "slope_error": np.nan, "n_effective": 0.0}
+    nothing |= {"inactive": True, "tested": False}
     result = {name: np.full(parts.shape[1], x) for name, x in nothing.items()}
-    result |= {"inactive": result["p_value"] > 0, "tested": result["p_value"] < 0}
     known = (stops >= 0) & np.isfinite(closes[starts]) & np.isfinite(closes[stops])
     known &= np.isfinite(parts).all(axis=1)
     if known.sum() < 2 * ROWS_PER_REGRESSOR:

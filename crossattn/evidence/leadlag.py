@@ -8,7 +8,7 @@ Built in chapter: Who really leads?
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, ClassVar
@@ -336,21 +336,22 @@ def analyze_lead_lag_relationships(
     if getattr(model, "target", "return") == "volatility":
         parts = [(some, *spillover_scores(model, data, some)) for some in groups]
         return _report(parts, len(data), alpha, chosen, SPILLOVER_METHOD)
-    prices = Prices(data)
-    parts = [
-        (measured.symbols, measured.sources, _test(measured, prices, alpha))
-        for measured in measure_in_groups(model, data, groups)
-    ]
-    return _report(parts, len(data), alpha, chosen, note=lambda edge: why_untradable(edge, prices))
+    return _test_groups(measure_in_groups(model, data, groups), data, alpha, chosen)
 
 
 def contribution_test(
     measured: Contributions, data: CrossAttentionData, *, alpha: float = 0.05
 ) -> LeadLagReport:
     """Test measured contributions, as :func:`crossattn.analyze_lead_lag_relationships` does."""
+    return _test_groups([measured], data, alpha, None)
+
+
+def _test_groups(
+    groups: Iterable[Contributions], data: CrossAttentionData, alpha: float, chosen
+) -> LeadLagReport:
     prices = Prices(data)
-    parts = [(measured.symbols, measured.sources, _test(measured, prices, alpha))]
-    return _report(parts, len(data), alpha, None, note=lambda edge: why_untradable(edge, prices))
+    parts = [(some.symbols, some.sources, _test(some, prices, alpha)) for some in groups]
+    return _report(parts, len(data), alpha, chosen, note=lambda edge: why_untradable(edge, prices))
 
 
 def _test(measured: Contributions, prices: Prices, alpha: float) -> pd.DataFrame:

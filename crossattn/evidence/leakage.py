@@ -158,7 +158,7 @@ def audit_leakage(
         raise InvalidInputError(f"pipeline must be callable, got {pipeline!r}")
     checks = check_names("checks", checks)
     unknown = [check for check in checks if check not in CHECKS]
-    if unknown or not len(checks):
+    if unknown:
         raise InvalidInputError(f"checks must be of {CHECKS}, got {list(checks)}")
     panel = check_panel(data) if isinstance(data, pd.DataFrame) else None
     frames = check_frames(data) if panel is None else perturbations.frames_of(panel)
@@ -230,7 +230,7 @@ def _dated(output) -> pd.DataFrame:
             f"pipeline must return a DataFrame or Series, got {type(output).__name__}"
         )
     if isinstance(output.index, pd.MultiIndex):
-        rest = [k for k in range(output.index.nlevels) if k]
+        rest = list(range(1, output.index.nlevels))
         output = output.unstack(rest)  # noqa: PD010 - the levels are dates and names, not columns
     if not isinstance(output.index, pd.DatetimeIndex) or output.index.tz is None:
         raise InvalidInputError(

@@ -119,9 +119,8 @@ def surrogate_null(
     _check_parts(*parts)
     seeds = [None, *np.random.SeedSequence(seed).spawn(n_surrogates)]
     tasks = (delayed(_refit)(make_model, parts, each) for each in seeds)
-    measured = Parallel(n_jobs=n_jobs)(tasks)
-    real = measured[0]
-    nulls = pd.DataFrame([each.reindex(real.index) for each in measured[1:]])
+    real, *surrogates = Parallel(n_jobs=n_jobs)(tasks)
+    nulls = pd.DataFrame([each.reindex(real.index) for each in surrogates])
     statistics = nulls.reset_index(drop=True).rename_axis("surrogate")
     largest = statistics.to_numpy().max(axis=1)
     edges = real.rename("statistic").reset_index()

@@ -69,11 +69,11 @@ class Prices:
     def opens(self, asset: int) -> np.ndarray | None:
         """Opens (n_rows,); None where they add nothing to the closes."""
         opens, closes = self._field("open", asset), self.data.closes[:, asset]
-        rows = np.flatnonzero(np.isfinite(closes))[1:]
-        before = closes[np.flatnonzero(np.isfinite(closes))[:-1]]
-        if np.isnan(opens[rows]).any() or (opens[rows] == closes[rows]).all():
+        rows = np.flatnonzero(np.isfinite(closes))
+        before, own, close = closes[rows[:-1]], opens[rows[1:]], closes[rows[1:]]
+        if np.isnan(own).any() or (own == close).all():
             return None
-        return None if np.isclose(opens[rows], before, rtol=1e-9, atol=0).all() else opens
+        return None if np.isclose(own, before, rtol=1e-9, atol=0).all() else opens
 
     def live(self, asset: int) -> np.ndarray:
         """Whether the asset traded in each row (n_rows,): its price moved, and its volume too."""

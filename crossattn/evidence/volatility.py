@@ -198,27 +198,24 @@ def coverage_test(violations: ArrayLike, level: float) -> Coverage:
         raise InvalidInputError(
             f"violations must be {LEAST_ROWS} or more zeros and ones in a row, got {hits.shape}"
         )
-    n, count = len(hits), hits.sum()
     before, after = hits[:-1], hits[1:]
-    apart = 0.0  # with a share of its own after each state
-    for state in (0, 1):
-        some = after[before == state]
-        apart += _log_likelihood(some.sum(), len(some), some.mean() if len(some) else 0.0)
-    together = _log_likelihood(after.sum(), n - 1, after.mean())
-    unconditional = 2 * (_log_likelihood(count, n, count / n) - _log_likelihood(count, n, level))
-    independence = max(2 * (apart - together), 0.0)
-    unconditional = max(unconditional, 0.0)
+    # with a share of its own after each state
+    apart = _log_likelihood(after[before == 0]) + _log_likelihood(after[before == 1])
+    independence = max(2 * (apart - _log_likelihood(after)), 0.0)
+    unconditional = max(2 * (_log_likelihood(hits) - _log_likelihood(hits, level)), 0.0)
     return Coverage(
-        float(count / n),
+        float(hits.mean()),
         float(stats.chi2.sf(unconditional, 1)),
         float(stats.chi2.sf(independence, 1)),
         float(stats.chi2.sf(unconditional + independence, 2)),
-        n,
+        len(hits),
     )
 
 
-def _log_likelihood(count: float, n: float, share: float) -> float:
-    """Bernoulli log likelihood, with 0 log 0 = 0."""
+def _log_likelihood(hits: np.ndarray, share: float | None = None) -> float:
+    """Bernoulli log likelihood of a share, by default that of the hits, with 0 log 0 = 0."""
+    n, count = len(hits), hits.sum()
+    share = count / max(n, 1) if share is None else share
     return float(xlogy(count, share) + xlogy(n - count, 1 - share))
 
 
