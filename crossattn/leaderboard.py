@@ -24,17 +24,9 @@ from sklearn.metrics import roc_auc_score
 
 from crossattn._io import write_file
 from crossattn._validation import check_choice, check_int
+from crossattn.baselines import neural
 from crossattn.baselines.linear import VAR
 from crossattn.baselines.naive import OwnLagAR, Zero
-from crossattn.baselines.neural import (
-    Crossformer,
-    DLinear,
-    MarketGatedTransformer,
-    MultiAssetRNN,
-    NeuralBaseline,
-    PatchTST,
-    VariateTokenTransformer,
-)
 from crossattn.baselines.trees import BoostedTrees
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.classical import granger, lagged_correlation, pcmci
@@ -94,7 +86,7 @@ class EdgeTest:
         return self.test(data, alpha=alpha, **self.options)
 
 
-def _network(network: type[NeuralBaseline], seed: int) -> NeuralBaseline:
+def _network(network: type[neural.NeuralBaseline], seed: int) -> neural.NeuralBaseline:
     return network(volatility_weights=True, seed=seed, device="cpu")
 
 
@@ -106,12 +98,12 @@ MODELS: dict[str, Callable[[int], Any]] = {
     "own_lags": lambda seed: OwnLagAR(),
     "zero": lambda seed: Zero(),
     "boosted_trees": lambda seed: BoostedTrees(seed=seed),
-    "lstm": partial(_network, MultiAssetRNN),
-    "dlinear": partial(_network, DLinear),
-    "patchtst": partial(_network, PatchTST),
-    "crossformer": partial(_network, Crossformer),
-    "itransformer": partial(_network, VariateTokenTransformer),
-    "master": partial(_network, MarketGatedTransformer),
+    "lstm": partial(_network, neural.MultiAssetRNN),
+    "dlinear": partial(_network, neural.DLinear),
+    "patchtst": partial(_network, neural.PatchTST),
+    "crossformer": partial(_network, neural.Crossformer),
+    "itransformer": partial(_network, neural.VariateTokenTransformer),
+    "master": partial(_network, neural.MarketGatedTransformer),
     "lagged_correlation": lambda seed: EdgeTest(lagged_correlation, max_lag=23),
     "granger": lambda seed: EdgeTest(granger),
     "pcmci": lambda seed: EdgeTest(pcmci),

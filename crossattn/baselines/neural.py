@@ -15,17 +15,9 @@ from torch import Tensor, nn
 
 from crossattn._io import progress
 from crossattn._validation import check_float, check_int
+from crossattn.baselines import networks
 from crossattn.baselines.base import Baseline
 from crossattn.baselines.linear import CLIP, VOLATILITY_HALF_LIFE
-from crossattn.baselines.networks import (
-    AssetLSTM,
-    DecompositionLinear,
-    GatedTransformer,
-    JointLSTM,
-    PatchTransformer,
-    SegmentTransformer,
-    VariateTransformer,
-)
 from crossattn.runtime import select_device
 from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.lagged import recent_volatility
@@ -172,14 +164,14 @@ class SingleAssetLSTM(NeuralBaseline):
     Hochreiter and Schmidhuber (1997), "Long Short-Term Memory", Neural Computation 9(8).
     """
 
-    architecture = AssetLSTM
+    architecture = networks.AssetLSTM
     every_step = True
 
 
 class MultiAssetRNN(NeuralBaseline):
     """LSTM over the vector of all assets: cross-asset, without attention."""
 
-    architecture = JointLSTM
+    architecture = networks.JointLSTM
     every_step = True
 
 
@@ -191,7 +183,7 @@ class DLinear(NeuralBaseline):
     Zeng, Chen, Zhang and Xu (2023), "Are Transformers Effective for Time Series Forecasting?".
     """
 
-    architecture = DecompositionLinear
+    architecture = networks.DecompositionLinear
 
 
 class PatchTST(NeuralBaseline):
@@ -208,7 +200,7 @@ class PatchTST(NeuralBaseline):
     Forecasting with Transformers", ICLR.
     """
 
-    architecture = PatchTransformer
+    architecture = networks.PatchTransformer
 
 
 class Crossformer(NeuralBaseline):
@@ -225,7 +217,7 @@ class Crossformer(NeuralBaseline):
     Multivariate Time Series Forecasting", ICLR.
     """
 
-    architecture = SegmentTransformer
+    architecture = networks.SegmentTransformer
 
 
 class MarketGatedTransformer(NeuralBaseline):
@@ -242,7 +234,7 @@ class MarketGatedTransformer(NeuralBaseline):
     Forecasting", AAAI 38.
     """
 
-    architecture = GatedTransformer
+    architecture = networks.GatedTransformer
 
 
 class VariateTokenTransformer(NeuralBaseline):
@@ -259,7 +251,7 @@ class VariateTokenTransformer(NeuralBaseline):
     Effective for Time Series Forecasting", ICLR.
     """
 
-    architecture = VariateTransformer
+    architecture = networks.VariateTransformer
 
     @torch.no_grad()
     def attention(self, data: CrossAttentionData) -> np.ndarray:

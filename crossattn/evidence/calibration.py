@@ -194,11 +194,11 @@ def calibration_error(
     >>> right.error < 2 * right.by_chance, sure.p_value < 0.001
     (True, True)
     """
-    p, happened = (np.asarray(x, float) for x in (probability, happened))
-    p, happened = (x.reshape(len(x), -1) if x.ndim else x for x in (p, happened))
-    table = reliability(p, happened, n_bins=n_bins)  # checks both
+    reliability(probability, happened, n_bins=n_bins)  # checks all three
+    p, happened = (np.atleast_1d(np.asarray(x, float)) for x in (probability, happened))
     if len(p) < LEAST_ROWS:
         raise InvalidInputError(f"probability must have {LEAST_ROWS} rows or more, got {len(p)}")
+    p, happened = (x.reshape(len(x), -1) for x in (p, happened))
     known = np.isfinite(p) & np.isfinite(happened)
     missed = np.where(known, happened - p, 0.0)
     bins = np.full(p.size, -1)
@@ -210,10 +210,9 @@ def calibration_error(
     covariance = long_run_covariance(by_row, newey_west_lags(len(p), horizon))
     total, spread = by_row.sum(axis=0), np.sqrt(np.maximum(np.diag(covariance), 0.0))
     wald = float(total @ np.linalg.pinv(covariance, hermitian=True) @ total)
-    count = table["count"].sum()
     return Calibration(
-        float(np.abs(total).sum() / count),
-        float(np.sqrt(2 / np.pi) * spread.sum() / count),
+        float(np.abs(total).sum() / known.sum()),
+        float(np.sqrt(2 / np.pi) * spread.sum() / known.sum()),
         float(stats.chi2.sf(wald, n_bins)),
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from crossattn._validation import check_int
+from crossattn._validation import check_float, check_int
 from crossattn.data.frame import Frames, check_frames, close_times, modal_spacing
 from crossattn.errors import InvalidInputError, import_optional
 from crossattn.evidence.inference import (
@@ -19,7 +19,7 @@ from crossattn.evidence.inference import (
     robust_regression,
 )
 from crossattn.evidence.leadlag import LeadLagReport, make_report
-from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData, check_windows
 from crossattn.windows.lagged import lagged_log_returns
 
 
@@ -45,7 +45,7 @@ def lagged_correlation(
     -----
     Pair by pair, so an asset that moves with a leader looks like one (a proxy).
     """
-    lags, target = _lags_and_target(data, max_lag)
+    lags, target = _lags_and_target(data, max_lag, alpha)
     n, n_assets, n_lags = lags.shape
     t = np.zeros((n_assets, n_assets, n_lags))
     correlation = np.zeros_like(t)
@@ -85,7 +85,7 @@ def granger(
     ----------
     Granger (1969), Econometrica 37(3).
     """
-    lags, target = _lags_and_target(data, max_lag)
+    lags, target = _lags_and_target(data, max_lag, alpha)
     n, n_assets, n_lags = lags.shape
     if n < 10 * n_assets * n_lags:
         raise InvalidInputError(
@@ -150,7 +150,7 @@ def pcmci(data: CrossAttentionData, *, max_lag: int = 7, alpha: float = 0.05) ->
     from tigramite.independence_tests.robust_parcorr import RobustParCorr
     from tigramite.pcmci import PCMCI
 
-    lags, _ = _lags_and_target(data, max_lag)
+    lags, _ = _lags_and_target(data, max_lag, alpha)
     n_lags, missing = lags.shape[2], -1e9
     returns = np.nan_to_num(lags[:, :, 0], nan=missing)
     search = PCMCI(
@@ -216,9 +216,11 @@ def hayashi_yoshida(
     True
     """
     frames = check_frames(frames)
-    symbols = tuple(frames)
-    quotes = {}
-    spacings = []
+    n_assets = len(frames)
+    n_lags = check_int("max_lag", max_lag, at_least=0) + 1
+    check_int("n_blocks", n_blocks, at_least=2)
+    check_float("alpha", alpha, above=0, below=1)
+    quotes, spacings = [], []
     for symbol, frame in frames.items():
         close = frame["close"].set_axis(close_times(frame)).dropna()
         if len(close) < 5 * n_blocks:
@@ -226,24 +228,23 @@ def hayashi_yoshida(
                 f"{symbol}: {len(close)} bars are too few for {n_blocks} blocks"
             )
         spacings.append(modal_spacing(close.index))
-        quotes[symbol] = (close.index.as_unit("ns").asi8, np.log(close.to_numpy()))
+        quotes.append((close.index.as_unit("ns").asi8, np.log(close.to_numpy())))
     unit = (min(spacings) if step is None else pd.Timedelta(step)).as_unit("ns").value
-    start = max(times[0] for times, _ in quotes.values())
-    stop = min(times[-1] for times, _ in quotes.values())
+    start = max(times[0] for times, _ in quotes)
+    stop = min(times[-1] for times, _ in quotes)
     edges = np.linspace(start, stop, n_blocks + 1)
-    n_lags, n_assets = max_lag + 1, len(symbols)
     p, effect = np.ones((n_assets, n_assets)), np.zeros((n_assets, n_assets))
     best = np.zeros((n_assets, n_assets), int)
     shifts = unit * np.arange(1, n_lags + 1)
     for i, j in permutations(range(n_assets), 2):
         # excess: by shift and block; a lead shows in the same sign block after block
-        excess, level = _shifted_covariance(quotes[symbols[j]], quotes[symbols[i]], shifts, edges)
+        excess, level = _shifted_covariance(quotes[j], quotes[i], shifts, edges)
         t = np.array([robust_mean_t(block, 2) for block in excess])
         best[i, j] = np.abs(t).argmax()
         p[i, j] = n_lags * 2 * stats.t.sf(np.abs(t).max(), n_blocks - 1)
         effect[i, j] = excess[best[i, j]].sum() / level if level > 0 else 0.0
     method = "Hayashi-Yoshida covariance at shifts, net of simultaneous overlap"
-    return _report(symbols, n_blocks, best, effect, p, alpha, method)
+    return _report(frames, n_blocks, best, effect, p, alpha, method)
 
 
 def _shifted_covariance(
@@ -280,9 +281,13 @@ def _shifted_covariance(
     return np.array(excess), float(level)
 
 
-def _lags_and_target(data: CrossAttentionData, max_lag: int) -> tuple[np.ndarray, np.ndarray]:
+def _lags_and_target(
+    data: CrossAttentionData, max_lag: int, alpha: float
+) -> tuple[np.ndarray, np.ndarray]:
+    check_windows("data", data)
     check_int("max_lag", max_lag, at_least=0)
-    return lagged_log_returns(data, max_lag + 1), np.asarray(data.y, float)
+    check_float("alpha", alpha, above=0, below=1)
+    return lagged_log_returns(data, max_lag + 1), data.y
 
 
 def _at(values: np.ndarray, best: np.ndarray) -> np.ndarray:

@@ -78,15 +78,11 @@ def diebold_mariano(
     >>> test.difference < 0, test.p_value < 0.001
     (True, True)
     """
-    first, second = check_same_shape(dims=(1, 2), loss=loss, rival_loss=rival_loss)
+    first, second = _tables(loss=loss, rival_loss=rival_loss)
     check_int("horizon", horizon)
-    difference = first - second
-    if difference.ndim == 2:
-        known = np.isfinite(difference)
-        total = np.where(known, difference, 0.0).sum(axis=1)
-        count = known.sum(axis=1)
-        difference = total[count > 0] / count[count > 0]
-    difference = difference[np.isfinite(difference)]
+    known = np.isfinite(first - second)
+    total, count = np.where(known, first - second, 0.0).sum(axis=1), known.sum(axis=1)
+    difference = total[count > 0] / count[count > 0]
     n = len(difference)
     if n < max(LEAST_ROWS, horizon + 1):
         raise InvalidInputError(
@@ -138,7 +134,7 @@ def mincer_zarnowitz(forecast: ArrayLike, realised: ArrayLike, horizon: int = 1)
     Mincer and Zarnowitz (1969), "The evaluation of economic forecasts". Patton and Sheppard (2009),
     "Evaluating volatility and correlation forecasts".
     """
-    forecast, realised = _pair(forecast, realised)
+    forecast, realised = _tables(forecast=forecast, realised=realised)
     known = np.isfinite(forecast) & np.isfinite(realised)
     if known.sum() < LEAST_ROWS:
         raise InvalidInputError(f"at least {LEAST_ROWS} cells must be known, got {known.sum()}")
@@ -287,7 +283,7 @@ def score_volatility(
     True
     """
     reference = check_reference(reference, forecasts)
-    pairs = {name: _pair(forecast, realised) for name, forecast in forecasts.items()}
+    pairs = {name: _tables(forecast=f, realised=realised) for name, f in forecasts.items()}
     known = np.all([np.isfinite(f) & np.isfinite(r) for f, r in pairs.values()], axis=0)
     actual = np.where(known, pairs[reference][1], np.nan)
     forecasts = {name: np.where(known, f, np.nan) for name, (f, _) in pairs.items()}
@@ -307,7 +303,7 @@ def score_volatility(
     return score_table(rows, losses, reference, horizon, *GAINS)
 
 
-def _pair(forecast: ArrayLike, realised: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return both as (n, N) arrays of one shape."""
-    pair = check_same_shape(dims=(1, 2), forecast=forecast, realised=realised)
-    return pair[0].reshape(len(pair[0]), -1), pair[1].reshape(len(pair[1]), -1)
+def _tables(**given: ArrayLike) -> list[np.ndarray]:
+    """Return arrays of one shape, (n,) or (n, N), as tables (n, N)."""
+    arrays = check_same_shape(dims=(1, 2), **given)
+    return [array[:, None] if array.ndim == 1 else array for array in arrays]

@@ -48,6 +48,7 @@ def test_other_bounds_and_kinds(refuse):
     assert check_int("n", np.int64(3)) == 3 and type(check_int("n", np.int64(3))) is int
     assert check_float("x", 1, at_least=1, at_most=1) == 1.0
     refuse(lambda: check_float("x", 2.0, at_most=1), "at most 1, got 2.0")
+    refuse(lambda: check_float("x", -INF), "x must be a finite number, got -inf")
     refuse(lambda: check_bool("flag", 1), "flag must be True or False, got 1")
     refuse(lambda: check_seed("seed", 2**63), "seed must be below")
     refuse(lambda: check_seed("seed", -1), "seed must be .*got -1")

@@ -132,5 +132,6 @@ def test_what_cannot_be_scored_is_refused(refuse_input):
     refuse_input(lambda: diebold_mariano(np.ones(5), np.ones(5)), "at least 8 rows")
     refuse_input(lambda: diebold_mariano(np.ones(9), np.ones(8)), "one shape")
     refuse_input(lambda: mincer_zarnowitz(np.ones(3), np.ones(3)), "at least 8 cells")
+    refuse_input(lambda: mincer_zarnowitz([], []), "at least 8 cells")
     refuse_input(lambda: coverage_test(np.ones(5), 0.05), "8 or more zeros and ones")
     refuse_input(lambda: coverage_test(np.full(20, 0.5), 0.05), "zeros and ones")
