@@ -66,22 +66,22 @@ def use_style() -> None:
 
 def notebook_image(figure: Figure, **_) -> tuple[dict[str, str], dict]:
     """Return a figure for a notebook and its metadata: SVG, long lines in it drawn as an image."""
-
-    def printed() -> str:
-        buffer = io.StringIO()
-        figure.savefig(
-            buffer, format="svg", bbox_inches="tight", metadata={"Date": None}, dpi=2 * figure.dpi
-        )
-        return buffer.getvalue()
-
-    svg = printed()
+    options = {"format": "svg", "metadata": {"Date": None}, "dpi": 2 * figure.dpi}
+    svg = _saved(figure, **options)
     if len(svg) > LARGEST_SVG:
         for axes in figure.axes:
             long = [line for line in axes.lines if len(line.get_xdata()) > LONG_LINE]
             for artist in [*long, *axes.collections]:
                 artist.set_rasterized(True)
-        svg = printed()
-    return {"image/svg+xml": svg}, {}
+        svg = _saved(figure, **options)
+    return {"image/svg+xml": svg.decode()}, {}
+
+
+def _saved(figure: Figure, **options) -> bytes:
+    """Return what saving a figure, cut to its content, writes into a file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, bbox_inches="tight", **options)
+    return buffer.getvalue()
 
 
 def new_axes(ax: Axes | None, **options) -> Axes:
@@ -108,13 +108,10 @@ def png_of(axes: Axes) -> bytes:
     """Return the figure of ``axes`` as a PNG without a date in it, and close the figure."""
     import matplotlib.pyplot as plt
 
-    buffer = io.BytesIO()
     with any_letters():
-        axes.figure.savefig(
-            buffer, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None}
-        )
+        png = _saved(axes.figure, format="png", dpi=150, metadata={"Software": None})
     plt.close(axes.figure)
-    return buffer.getvalue()
+    return png
 
 
 def attention_heatmap(

@@ -16,7 +16,7 @@ from crossattn.errors import InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training.prediction import attention_batches, predict
 from crossattn.windows.dataset import CrossAttentionData
-from crossattn.windows.lagged import RETURN_FEATURE
+from crossattn.windows.lagged import RETURN_FEATURE, log_returns
 
 CHUNK = 2048  # windows at a time: all contributions of a long history would not fit
 CHUNK_CELLS = 20_000_000  # numbers of contributions or attention held at a time
@@ -72,8 +72,7 @@ def channels_of(model, data: CrossAttentionData, read) -> tuple[np.ndarray, np.n
     log return: zeros where the data has none.
     """
     shape = (len(data.panel), len(data.symbols))
-    place = data.features.index(RETURN_FEATURE) if RETURN_FEATURE in data.features else None
-    returns = np.zeros(shape) if place is None else data.panel[:, :, place].astype(float)
+    returns = log_returns(data) if RETURN_FEATURE in data.features else np.zeros(shape)
     if not hasattr(model, "channel_values"):
         return np.array([RETURN_CHANNEL]), returns[..., None]
     values = model.channel_values(read)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from html import escape
 from numbers import Integral
 from typing import TYPE_CHECKING
@@ -185,17 +184,6 @@ def audit_leakage(
     outcomes: list[dict] = []
     violations: list[dict] = []
 
-    def examine(check: str, cut: pd.Timestamp, experiment: Callable[[], list[dict]]) -> None:
-        row = {"check": check, "cut": cut, "outcome": "same", "reason": ""}
-        try:
-            moved = experiment()
-        except Exception as error:  # untrusted code: any failure is an outcome
-            row |= {"outcome": "not run", "reason": f"{type(error).__name__}: {error}"[:200]}
-        else:
-            violations.extend({"check": check, "cut": cut, **finding} for finding in moved)
-            row["outcome"] = "moved" if moved else "same"
-        outcomes.append(row)
-
     def change_future(check: str, cut: pd.Timestamp) -> list[dict]:
         changed = getattr(perturbations, check)(frames, cut, generator)
         return _compare(reference, output_of(changed), cut)
@@ -206,15 +194,21 @@ def audit_leakage(
         changed = perturbations.perturb(holed, at[-1], generator)
         return _compare(output_of(holed), output_of(changed), at[-1])
 
-    for check in checks:
-        if check == "extend":
-            examine(check, last, partial(change_future, check, last))
-        elif check == "gaps":
-            for cut in moments[:: max(len(moments) // 3, 1)][:3]:
-                examine(check, cut, partial(change_after_gap, cut))
+    def examine(check: str, cut: pd.Timestamp) -> None:
+        row = {"check": check, "cut": cut, "outcome": "same", "reason": ""}
+        try:
+            moved = change_after_gap(cut) if check == "gaps" else change_future(check, cut)
+        except Exception as error:  # untrusted code: any failure is an outcome
+            row |= {"outcome": "not run", "reason": f"{type(error).__name__}: {error}"[:200]}
         else:
-            for cut in moments:
-                examine(check, cut, partial(change_future, check, cut))
+            violations.extend({"check": check, "cut": cut, **finding} for finding in moved)
+            row["outcome"] = "moved" if moved else "same"
+        outcomes.append(row)
+
+    cuts_of = {"extend": [last], "gaps": moments[:: max(len(moments) // 3, 1)][:3]}
+    for check in checks:
+        for cut in cuts_of.get(check, moments):
+            examine(check, cut)
     return LeakageReport(
         violations=pd.DataFrame(violations, columns=["check", "cut", *_FINDING]),
         checks=pd.DataFrame(outcomes, columns=["check", "cut", "outcome", "reason"]),
