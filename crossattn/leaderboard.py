@@ -193,9 +193,8 @@ def read_results(folder: str | Path, protocol: Protocol = Protocol()) -> pd.Data
 
     Files of another protocol are refused.
     """
-    tables = [
-        pd.DataFrame(_read(p, protocol).values()) for p in sorted(Path(folder).glob("*.json"))
-    ]
+    paths = sorted(Path(folder).glob("*.json"))
+    tables = [pd.DataFrame(_read(path, protocol).values()) for path in paths]
     if not tables:
         raise InvalidInputError(f"{folder} holds no results file")
     return pd.concat(tables, ignore_index=True)

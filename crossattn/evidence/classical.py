@@ -273,12 +273,10 @@ def _shifted_covariance(
 
     product, overlap = sums(0)
     rate = np.divide(product, overlap, out=np.zeros_like(product), where=overlap > 0)
-    excess = []
-    for shift in shifts:
-        product, overlap = sums(int(shift))
-        excess.append(product - rate * overlap)
+    shifted = (sums(int(shift)) for shift in shifts)
+    excess = np.array([product - rate * overlap for product, overlap in shifted])
     level = np.sqrt((change**2).sum() * (np.diff(leader_logs) ** 2).sum())
-    return np.array(excess), float(level)
+    return excess, float(level)
 
 
 def _lags_and_target(

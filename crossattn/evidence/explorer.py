@@ -55,9 +55,8 @@ class AttentionExplorer:
         data = json.dumps(self.content, separators=(",", ":"))
         for character in "<>&":  # no character of the data can end its element
             data = data.replace(character, f"\\u{ord(character):04x}")
-        style = files("crossattn.evidence").joinpath("explorer.css").read_text(encoding="utf-8")
         return (
-            f"<style>{style}</style>\n"
+            f"<style>{_text_of('explorer.css')}</style>\n"
             '<div class="crossattn-explorer tex2jax_ignore mathjax_ignore">'
             f'<script type="application/json">{data}</script>'
             "<p>An explorer of attention: it needs JavaScript. In JupyterLab run this cell,"
@@ -132,11 +131,12 @@ def _thinned(maps: AttentionMaps) -> tuple[np.ndarray, list[str]]:
 
 
 @cache
+def _text_of(name: str) -> str:
+    return files("crossattn.evidence").joinpath(name).read_text(encoding="utf-8")
+
+
 def _script() -> str:
-    folder = files("crossattn.evidence")
-    return "".join(
-        folder.joinpath(name).read_text(encoding="utf-8") for name in ("elements.js", "explorer.js")
-    )
+    return _text_of("elements.js") + _text_of("explorer.js")
 
 
 def script_digest() -> str:
