@@ -9,7 +9,7 @@ import gc
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -164,10 +164,7 @@ def lead_lag_bench(
     """
     models = _factories(models)
     scenarios = tuple(SCENARIOS) if scenarios is None else tuple(scenarios)
-    for name in scenarios:
-        if name not in SCENARIOS and name not in sample_names():
-            known = ", ".join([*SCENARIOS, *sample_names()])
-            raise InvalidInputError(f"scenarios: {name!r} is none of {known}")
+    _check_known("scenarios", scenarios, [*SCENARIOS, *sample_names()])
     seeds = _seeds(seeds)
     backend, _ = joblib.parallel.get_active_backend()  # Ray's has no generator
     how = "generator" if backend.supports_return_generator else "list"
@@ -261,9 +258,7 @@ def _factories(models) -> dict[str, Callable[[int], Any]]:
     if isinstance(models, Mapping):
         chosen = dict(models)
     else:
-        unknown = [name for name in models if name not in MODELS]
-        if unknown:
-            raise InvalidInputError(f"models: {unknown[0]!r} is none of {', '.join(MODELS)}")
+        _check_known("models", models, MODELS)
         chosen = {name: MODELS[name] for name in models}
     for name in chosen:
         if not name.replace("_", "").replace("-", "").isalnum():
@@ -271,6 +266,12 @@ def _factories(models) -> dict[str, Callable[[int], Any]]:
     if not chosen:
         raise InvalidInputError("models: at least one is needed")
     return chosen
+
+
+def _check_known(argument: str, names: Sequence[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise InvalidInputError(f"{argument}: {name!r} is none of {', '.join(known)}")
 
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 from crossattn.errors import InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training.prediction import attention_batches, predict
-from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData, check_windows
 from crossattn.windows.lagged import RETURN_FEATURE, log_returns
 
 CHUNK = 2048  # windows at a time: all contributions of a long history would not fit
@@ -89,6 +89,7 @@ def attention_of(model, data: CrossAttentionData | np.ndarray) -> Iterator[np.nd
             values = last["lag"] if "lag" in last else last["cross_asset"][..., None]
             yield values.cpu().numpy()
     elif hasattr(model, "attention"):
+        check_windows("data", data)
         for part in _in_parts(data, len(data.symbols) * len(data.sources) * data.lookback):
             yield model.attention(part)[:, None]
     else:

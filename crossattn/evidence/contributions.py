@@ -17,7 +17,7 @@ from crossattn.evidence._models import (
     forecasts_of,
     symbols_of,
 )
-from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData, check_windows
 
 ABLATED_LAGS = 8
 LAG_WINDOWS = 400  # windows on which single lags are ablated
@@ -77,6 +77,7 @@ def measure_contributions(
     Contributions of ablated sources that act only together do not add up to the forecast. Ablation
     costs one prediction per source, and one per source and lag (1 to 8) on a thinned sample.
     """
+    check_windows("data", data)
     return next(measure_in_groups(model, data, [followers or symbols_of(model, data)]))
 
 

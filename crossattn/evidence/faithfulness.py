@@ -24,7 +24,7 @@ from crossattn.evidence.scores import correlation
 from crossattn.figures import PALETTE, new_axes
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training.loop import train_cross_attention_model
-from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData, check_windows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,6 +113,7 @@ def audit_faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Fai
     "Attention is not not Explanation", EMNLP. Sundararajan, Taly and Yan (2017), "Axiomatic
     Attribution for Deep Networks", ICML.
     """
+    check_windows("data", data)
     symbols = symbols_of(model, data)
     data = data.select(symbols=symbols)
     n_assets = len(symbols)

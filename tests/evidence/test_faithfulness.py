@@ -13,6 +13,7 @@ from crossattn import (
     train_cross_attention_model,
 )
 from crossattn.baselines.linear import VAR
+from crossattn.evidence.contributions import measure_contributions
 from crossattn.evidence.faithfulness import (
     _with_new_heads,
     attributions,
@@ -126,6 +127,12 @@ def test_attention_is_not_trained_with_the_heads(network, data):
     assert not torch.equal(layer.gain, own.gain), "heads start anew"
     train_cross_attention_model(new, *data[:2], epochs=1, progress=False)
     assert torch.equal(layer.attention(), own.attention())
+
+
+def test_windows_are_needed(network, data, refuse_input):
+    for examine in (audit_faithfulness, measure_contributions):
+        refuse_input(lambda examine=examine: examine(network, 3), "data must be CrossAttentionData")
+        refuse_input(lambda examine=examine: examine(network, data[2][:0]), "no window")
 
 
 def test_other_presets_are_refused(data, refuse_input):

@@ -134,6 +134,7 @@ def test_refusals(network, forecaster, data, refuse_input):
         with pytest.raises(InvalidInputError, match=words):
             predict_and_visualize(network, **arguments)
     refuse_input(lambda: attention_maps(Zero().fit(data), data), "no attention")
+    refuse_input(lambda: attention_maps(forecaster, np.asarray(data.X[:3])), "CrossAttentionData")
     refuse_input(lambda: attention_maps(forecaster, data[:3]).map(head=9), "head")
     refuse_input(lambda: attention_maps(forecaster, data[:3]).map(lag=0), "lag")
 
