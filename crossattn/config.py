@@ -4,11 +4,11 @@ Built in chapter: The full model.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from crossattn._validation import check_choice, check_float, check_int, check_seed
+from crossattn._validation import check_array, check_choice, check_float, check_int, check_seed
 from crossattn.errors import InvalidInputError
 
 OUTPUT_TYPES = ("regression", "classification", "portfolio", "distribution")
@@ -131,8 +131,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         least = {"n_assets": 2, "n_features": 1, "d_model": 1, "n_heads": 1, "n_layers": 1}
         for name, low in {**least, "max_lag": 0}.items():
-            check_int(name, getattr(self, name), at_least=low)
-            object.__setattr__(self, name, int(getattr(self, name)))
+            object.__setattr__(self, name, check_int(name, getattr(self, name), at_least=low))
         check_float("dropout", self.dropout, at_least=0.0, below=1.0)
         check_float("max_position", self.max_position, above=0.0)
         check_choice("output_type", self.output_type, OUTPUT_TYPES)
@@ -142,14 +141,16 @@ class ModelConfig:
         for name in ("lookback", "horizon"):
             if getattr(self, name) is not None or (name, self.preset) == ("lookback", "inverted"):
                 check_int(name, getattr(self, name), at_least=1)
-        if self.symbols is not None and len(set(self.symbols)) != self.n_assets:
+        names = self.symbols
+        listed = isinstance(names, Collection) and len(names) == len(set(names)) == self.n_assets
+        if names is not None and not listed:
             raise InvalidInputError(
-                f"symbols must be {self.n_assets} different names, got {self.symbols!r}"
+                f"symbols must be {self.n_assets} different names, got {names!r}"
             )
         if self.preset == "encoder" and self.cross == "hierarchical":
             for name in ("sectors", "markets"):
                 labels = getattr(self, name)
-                if labels is None or len(labels) != self.n_assets:
+                if not isinstance(labels, Collection) or len(labels) != self.n_assets:
                     raise InvalidInputError(
                         f"{name} must hold {self.n_assets} labels, got {labels!r}"
                     )
@@ -157,8 +158,9 @@ class ModelConfig:
             raise InvalidInputError(
                 f"d_model must be a multiple of n_heads, got {self.d_model} and {self.n_heads}"
             )
-        quantiles = tuple(float(q) for q in self.quantiles)
-        if list(quantiles) != sorted(set(quantiles)) or not all(0 < q < 1 for q in quantiles):
+        quantiles = tuple(check_array("quantiles", self.quantiles, (None,)).tolist())
+        inside = quantiles and all(0 < q < 1 for q in quantiles)
+        if not inside or list(quantiles) != sorted(set(quantiles)):
             raise InvalidInputError(f"quantiles must rise inside (0, 1), got {self.quantiles!r}")
         object.__setattr__(self, "quantiles", quantiles)
         if self.features is not None:
@@ -168,7 +170,8 @@ class ModelConfig:
 
     def _checked_features(self) -> tuple[str, ...]:
         names = self.features
-        if isinstance(names, str) or len(set(names)) != len(tuple(names)):
+        is_list = isinstance(names, Collection) and not isinstance(names, str)
+        if not is_list or len(set(names)) != len(names):
             raise InvalidInputError(f"features must be distinct names, got {names!r}")
         if len(names) != self.n_features:
             raise InvalidInputError(f"features must name {self.n_features} channels, got {names!r}")

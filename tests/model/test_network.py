@@ -251,10 +251,16 @@ class TestRefusals:
             ({"max_lag": -1}, "max_lag"),
             ({"max_position": 0.0}, "max_position"),
             ({"quantiles": (0.5, 0.1)}, "quantiles"),
+            ({"quantiles": ()}, "quantiles"),
+            ({"quantiles": 0.5}, "quantiles"),
+            ({"symbols": (*"abcd"[:N], "a")}, "symbols"),
+            ({"symbols": 3}, "symbols"),
+            ({"features": 3}, "features"),
             ({"features": ("a", "a", "c", "d", "e", "f", "g")}, "features"),
             ({"features": ("log_return",)}, "features"),
             ({"preset": "inverted"}, "lookback"),
             ({"preset": "encoder", "cross": "hierarchical"}, "sectors"),
+            ({"preset": "encoder", "cross": "hierarchical", "sectors": 3}, "sectors"),
         ],
     )
     def test_wrong_options_are_named(self, options, word, refuse_input):
