@@ -101,7 +101,8 @@ def mean_variance_loss(positions: Tensor, batch: Batch) -> Tensor:
     unit = batch.noise.mean()
     net = (gross - batch.transaction_cost * turnover) / unit
     crowding = batch.concentration * positions.square().sum(-1).mean()
-    return -net.mean() + 0.5 * batch.risk_aversion * unit * net.var() + crowding
+    variance = net.var() if len(net) > 1 else 0.0
+    return -net.mean() + 0.5 * batch.risk_aversion * unit * variance + crowding
 
 
 def _sharpe(returns: Tensor) -> Tensor:
