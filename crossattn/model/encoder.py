@@ -182,18 +182,16 @@ def _newest(x: Tensor, n_steps: int) -> Tensor:
 
 
 def _cross_attention(kind: str, config: ModelConfig) -> nn.Module:
-    width, heads, n_assets = config.d_model, config.n_heads, config.n_assets
-    if kind == "lagged":
-        return TemporalCrossAttention(
-            width, heads, config.max_lag, 0.0, n_assets=n_assets, exclude_self=True
-        )
-    if kind == "hierarchical":
-        return HierarchicalCrossAttention(
-            width, heads, config.sectors, config.markets, 0.0, n_assets=n_assets, exclude_self=True
-        )
+    width, heads = config.d_model, config.n_heads
+    options = {"dropout": 0.0, "n_assets": config.n_assets}
     if kind == "routed":
-        return RoutedCrossAttention(width, heads, dropout=0.0, n_assets=n_assets)
-    return MultiHeadCrossAttention(width, heads, 0.0, n_assets=n_assets, exclude_self=True)
+        return RoutedCrossAttention(width, heads, **options)
+    options["exclude_self"] = True
+    if kind == "lagged":
+        return TemporalCrossAttention(width, heads, config.max_lag, **options)
+    if kind == "hierarchical":
+        return HierarchicalCrossAttention(width, heads, config.sectors, config.markets, **options)
+    return MultiHeadCrossAttention(width, heads, **options)
 
 
 def _last_step(attention: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:

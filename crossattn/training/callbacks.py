@@ -81,7 +81,7 @@ class TensorBoard(Callback):
                 "tensorboard=True needs the package tensorboard: "
                 "pip install 'crossattn[tensorboard]'"
             ) from None
-        self._open, self._path, self._writer = SummaryWriter, folder.path, None
+        self._open, self._path = SummaryWriter, folder.path
 
     def on_start(self, trainer: Trainer) -> None:
         # what a killed run wrote of this epoch and later ones is hidden: each shows once
@@ -96,5 +96,4 @@ class TensorBoard(Callback):
         self._writer.flush()
 
     def on_end(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        self._writer.close()

@@ -55,7 +55,8 @@ def predict(
     window's prediction is the same bit for bit whatever else is predicted (not on Apple's MPS,
     which has single precision only).
     """
-    predictions = np.concatenate(list(_predictions(model, data_or_X, device, batch_size)))
+    batches = _predictions(model, data_or_X, device, batch_size)
+    predictions = np.concatenate([batch.float().cpu().numpy() for batch in batches])
     if not isinstance(data_or_X, CrossAttentionData):
         return predictions
     if model.symbols is not None:
@@ -74,7 +75,7 @@ def attention_batches(
 ) -> Iterator[list[dict[str, torch.Tensor]]]:
     """Yield the attentions of every window, a batch at a time (a whole data set may not fit)."""
     for _, attentions in _predictions(model, data_or_X, device, batch_size, return_attention=True):
-        yield attentions
+        yield [{name: x.float() for name, x in maps.items()} for maps in attentions]
 
 
 def _predictions(model, data_or_X, device, batch_size, return_attention=False) -> Iterator:
@@ -89,11 +90,7 @@ def _predictions(model, data_or_X, device, batch_size, return_attention=False) -
     for batch in _batches(model, data_or_X, device, precision, batch_size):
         with torch.no_grad():  # left before the caller goes on
             predicted = model.predict_batch(batch, return_attention)
-        if not return_attention:
-            yield predicted.float().cpu().numpy()
-            continue
-        predictions, attentions = predicted
-        yield predictions, [{k: v.float() for k, v in maps.items()} for maps in attentions]
+        yield predicted
 
 
 def _batches(model, data_or_X, device, precision, batch_size) -> Iterator[Batch]:

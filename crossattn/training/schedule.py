@@ -26,21 +26,6 @@ def one_cycle(progress: float, warmup: float) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (progress - warmup) / (1 - warmup))
 
 
-def plateau(progress: float, warmup: float, cuts: int, factor: float) -> float:
-    """Return the share of the peak rate after a share ``progress`` of all steps and so many cuts.
-
-    Half a cosine up from 4 % while warming up, then level, times ``factor`` for each cut.
-
-    Examples
-    --------
-    >>> [round(plateau(p, 0.2, 0, 0.5), 2) for p in (0.0, 0.1, 0.2, 1.0)]
-    [0.04, 0.52, 1.0, 1.0]
-    >>> plateau(0.5, 0.2, cuts=2, factor=0.5)
-    0.25
-    """
-    return one_cycle(min(progress, warmup), warmup) * factor**cuts
-
-
 def plateau_cuts(val_losses: Sequence[float], patience: int) -> int:
     """Return how often ``patience`` epochs, and then one more, passed without a better loss.
 
@@ -57,11 +42,20 @@ def plateau_cuts(val_losses: Sequence[float], patience: int) -> int:
 
 
 def rate_share(recipe: TrainingConfig, progress: float, val_losses: Sequence[float]) -> float:
-    """Return the share of the peak rate by the recipe's schedule, from what training knows."""
+    """Return the share of the peak rate by the recipe's schedule, from what training knows.
+
+    Examples
+    --------
+    >>> recipe = TrainingConfig(schedule="plateau", plateau_patience=1, plateau_factor=0.5)
+    >>> [round(rate_share(recipe, p, []), 2) for p in (0.0, 0.1, 0.2, 1.0)]
+    [0.04, 0.52, 1.0, 1.0]
+    >>> rate_share(recipe, 0.5, [1.0, 2.0, 3.0])
+    0.5
+    """
     if recipe.schedule == "cosine":
         return one_cycle(progress, recipe.warmup)
     cuts = plateau_cuts(val_losses, recipe.plateau_patience)
-    return plateau(progress, recipe.warmup, cuts, recipe.plateau_factor)
+    return one_cycle(min(progress, recipe.warmup), recipe.warmup) * recipe.plateau_factor**cuts
 
 
 def penalty_share(progress: float, begins: float, full: float) -> float:
@@ -91,9 +85,3 @@ def make_optimizer(model: CrossAttentionMultiAsset, recipe: TrainingConfig) -> t
         weight_decay=recipe.weight_decay,
         fused=fused,
     )
-
-
-def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
-    """Set every group to a share of its peak."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * share

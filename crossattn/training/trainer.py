@@ -19,7 +19,7 @@ from crossattn.training.checkpoint import under
 from crossattn.training.distributed import DistributedContext
 from crossattn.training.losses import Loss, resolve_loss
 from crossattn.training.run_folder import Progress
-from crossattn.training.schedule import make_optimizer, penalty_share, rate_share, set_rate
+from crossattn.training.schedule import make_optimizer, penalty_share, rate_share
 from crossattn.windows.dataset import CrossAttentionData
 
 EVALUATION_BATCH = 4096
@@ -91,7 +91,8 @@ class Trainer:
         # rank 0 draws what one process would; the others' rows need draws of their own
         draw = hash((self.seed, state.epoch, state.batch)) + self.context.rank
         seed_draws(draw % 2**63, rows.device)
-        set_rate(self.optimizer, self.rate_share)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * self.rate_share
         loss = self._loss(self.train, rows)
         value = loss.item()
         if not math.isfinite(value):
