@@ -197,17 +197,16 @@ class CrossAttentionForecaster(FittedForecaster):
         data, train_rows, val_rows = _together(train, val)
         series = self._tokenizer.series(data)
         self.channels_ = tuple(dict.fromkeys(channel.name for channel in series.channels))
-        index = TokenIndex(series.channels)
         common = {
-            "centre": _by_token(index, train_rows, np.mean),
-            "spread": _by_token(index, train_rows, np.std),
+            "centre": _by_token(series.index, train_rows, np.mean),
+            "spread": _by_token(series.index, train_rows, np.std),
             "shape": (len(self.symbols_), len(self.sources_), self.max_lag + 1),
             "channels": self.channels_,
             # where hours differ no number of bars makes up the horizon: the usual one stands for it
             "bars_ahead": data.usual_horizon,
         }
         fit = self._fit_volatility if self.target == "volatility" else self._fit_returns
-        self._mixture, history = fit(common, index, series, data, train_rows, val_rows)
+        self._mixture, history = fit(common, series, data, train_rows, val_rows)
         self.weights_, self.drift_ = self._mixture.weights, self._mixture.drift
         self.history_ = pd.DataFrame(history, columns=HISTORY)
         self._remember_history(data, val)
@@ -229,17 +228,18 @@ class CrossAttentionForecaster(FittedForecaster):
             check_bool(name, getattr(self, name))
 
     def _fit_volatility(
-        self, common: dict, index: TokenIndex, series: TokenSeries, data, train, val
+        self, common: dict, series: TokenSeries, data, train, val
     ) -> tuple[Mixture, list]:
-        *parts, calendar = fit_volatility(index, series, data, train, val, self.tokens_per_follower)
+        *parts, calendar = fit_volatility(series, data, train, val, self.tokens_per_follower)
         return Mixture(*parts, calendar=calendar, **common), []
 
     def _fit_returns(
-        self, common: dict, index: TokenIndex, series: TokenSeries, data, train, val
+        self, common: dict, series: TokenSeries, data, train, val
     ) -> tuple[Mixture, list]:
         """Fit the parts on next bars, mix them on validation; return the history of content too."""
+        index = series.index
         parts = {
-            "static": lambda: self._fit_static(index, series, train, val),
+            "static": lambda: self._fit_static(series, train, val),
             "varying": lambda: VaryingPart(self.max_lag + 1).fit(series, train),
             "content": lambda: self._fit_content(series, train, val),
         }
@@ -288,13 +288,13 @@ class CrossAttentionForecaster(FittedForecaster):
         return Mixture(_mixed(final, weights), weights, drift, **moving, **common), history
 
     def _fit_static(
-        self, index: TokenIndex, series: TokenSeries, train, val
+        self, series: TokenSeries, train, val
     ) -> tuple[dict[str, LinearMap], dict[str, LinearMap]]:
         """Fit regressions of the next bar; return those of train, and of train and val."""
         target, volatility = series.next_returns, series.volatility
-        sparse = SparseRegressions(index, self.tokens_per_follower)
+        sparse = SparseRegressions(series.index, self.tokens_per_follower)
         sparse.fit(target, volatility, train, val)
-        ridge, final_ridge = fit_ridge(index, target, volatility, train, val)
+        ridge, final_ridge = fit_ridge(series.index, target, volatility, train, val)
         return {**sparse.first, "ridge": ridge}, {**sparse.final, "ridge": final_ridge}
 
     def _fit_content(self, series: TokenSeries, train, val) -> ContentPart:
@@ -336,5 +336,5 @@ def _by_token(index: TokenIndex, rows: np.ndarray, statistic) -> np.ndarray:
     out = np.zeros(len(index))
     for k, channel in enumerate(index.channels):
         values = statistic(channel.values[rows].astype(float), 0)
-        out[index.block(k)[0]] = np.repeat(values, len(channel.lags))
+        out[index.block(k)] = np.repeat(values, len(channel.lags))
     return out

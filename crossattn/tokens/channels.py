@@ -7,6 +7,7 @@ bars earlier. Missing values are 0: no news.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -33,11 +34,14 @@ class Channel:
     #: as reported; ``family`` may be finer, and shares one price in the sparse regression
     name: str
     family: str
-    values: np.ndarray  #: (n_rows, n_sources), float32
+    values: np.ndarray  #: (n_rows, n_sources), kept as float32
     lags: tuple[int, ...]  #: 1 is the newest known bar
     price: float = FAR_PRICE  #: factor of the penalty of its tokens
     #: what a value is worth one bar later, where it fades by itself (0: it does not carry over)
     decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", np.ascontiguousarray(self.values, np.float32))
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,11 @@ class TokenSeries:
     hour: np.ndarray  #: (n_rows,), int: of the row's close, UTC
     weekday: np.ndarray  #: (n_rows,), int: the same
     memory: Memory  #: where the sums over earlier rows go on from, also those of the parts
+
+    @cached_property
+    def index(self) -> "TokenIndex":
+        """The table of all tokens of the channels."""
+        return TokenIndex(self.channels)
 
     def usual_sizes(self, rows: np.ndarray) -> np.ndarray:
         """Return the root mean square return of each asset at some rows, 1 where that is 0."""
@@ -106,7 +115,7 @@ class Tokenizer:
         nothing = np.zeros((len(panel), n_assets))
         volume, log_range = levels.get(VOLUME, nothing), levels.get("log_range", nothing)
         return TokenSeries(
-            self._channels(returns, volume if VOLUME in levels else None, levels, memory),
+            self._channels(returns, levels, memory),
             returns,
             known,
             recent_volatility(raw, memory=memory),
@@ -135,34 +144,31 @@ class Tokenizer:
         scaled = (values - self.centre[name]) / self.spread[name]
         return np.nan_to_num(np.clip(scaled, -LEVEL_LIMIT, LEVEL_LIMIT))
 
-    def _channels(self, returns, volume, levels, memory: Memory) -> list[Channel]:
+    def _channels(self, returns, levels, memory: Memory) -> list[Channel]:
         lags = tuple(range(1, self.max_lag + 2))
         near, few = lags[:NEAR_LAGS], lags[:LEVEL_LAGS]
-        gate = 1.0 if volume is None else 2.0 / (1.0 + np.exp(-volume))
-        n_assets = returns.shape[1] if volume is None else volume.shape[1]
-        made = [
-            ("return", "return", returns, near, 1.0),
-            ("return", "late", returns, lags[NEAR_LAGS:], FAR_PRICE),
-            ("fall", "fall", np.minimum(returns, 0.0), near, FAR_PRICE),
-            ("signed_root", "root", np.sign(returns) * np.sqrt(np.abs(returns)), near, FAR_PRICE),
-            ("size", "size", np.abs(returns), few, FAR_PRICE),
+        channels = [
+            Channel("return", "return", returns, near, price=1.0),
+            Channel("return", "late", returns, lags[NEAR_LAGS:]),
+            Channel("fall", "fall", np.minimum(returns, 0.0), near),
+            Channel("signed_root", "root", np.sign(returns) * np.sqrt(np.abs(returns)), near),
+            Channel("size", "size", np.abs(returns), few),
         ]
-        if volume is not None:
-            made.append(("gated_return", "gate", returns[:, :n_assets] * gate, near, FAR_PRICE))
-            made.append((VOLUME, VOLUME, volume, near, FAR_PRICE))
+        if VOLUME in levels:
+            volume = levels[VOLUME]
+            gated = returns[:, : volume.shape[1]] * (2.0 / (1.0 + np.exp(-volume)))
+            channels += [
+                Channel("gated_return", "gate", gated, near),
+                Channel(VOLUME, VOLUME, volume, near),
+            ]
         for name in sorted(levels):
             if name not in (VOLUME, "log_range"):
-                made.append((name, name, levels[name], few, FAR_PRICE))
-        channels = [
-            Channel(name, family, np.ascontiguousarray(values, np.float32), at, price)
-            for name, family, values, at, price in made
-            if at
-        ]
+                channels.append(Channel(name, name, levels[name], few))
         for half_life in SLOW_HALF_LIVES:
-            values = distance_from_mean(returns, half_life, memory).astype(np.float32)
+            values = distance_from_mean(returns, half_life, memory)
             decay = 0.5 ** (1.0 / half_life)
-            channels.append(Channel("distance", "distance", values, (1,), FAR_PRICE, decay))
-        return channels
+            channels.append(Channel("distance", "distance", values, (1,), decay=decay))
+        return [channel for channel in channels if channel.lags]
 
 
 def distance_from_mean(
@@ -202,7 +208,6 @@ class TokenIndex:
 
     def __init__(self, channels: list[Channel]):
         self.channels = channels
-        self.families = list(dict.fromkeys(c.family for c in channels))
         parts = [
             np.stack(
                 np.broadcast_arrays(k, *np.ix_(np.arange(c.values.shape[1]), c.lags)), axis=-1
@@ -210,23 +215,23 @@ class TokenIndex:
             for k, c in enumerate(channels)
         ]
         self.channel, self.source, self.lag = np.concatenate(parts).T
-        family = [self.families.index(c.family) for c in channels]
-        self.family = np.array(family)[self.channel]
+        _, family = np.unique([c.family for c in channels], return_inverse=True)
+        self.family = family[self.channel]
         self.price = np.array([c.price for c in channels])[self.channel]
 
     def __len__(self) -> int:
         return len(self.channel)
 
-    def where(self, *families: str) -> np.ndarray:
-        """Return the positions of all tokens of some channel families."""
-        named = [k for k, c in enumerate(self.channels) if c.family in families]
+    def where(self, family: str) -> np.ndarray:
+        """Return the positions of all tokens of a channel family."""
+        named = [k for k, c in enumerate(self.channels) if c.family == family]
         return np.flatnonzero(np.isin(self.channel, named))
 
-    def block(self, channel: int) -> tuple[slice, int]:
-        """Return where a channel's tokens are, source by source, and how many sources it has."""
+    def block(self, channel: int) -> slice:
+        """Return where a channel's tokens are, source by source."""
         first = int(np.searchsorted(self.channel, channel))
         stop = int(np.searchsorted(self.channel, channel, side="right"))
-        return slice(first, stop), self.channels[channel].values.shape[1]
+        return slice(first, stop)
 
     def ladders(self) -> list[list[int]]:
         """Return the channels that carry one series over consecutive lags, together."""
@@ -234,10 +239,6 @@ class TokenIndex:
         for k, channel in enumerate(self.channels):
             names.setdefault((channel.name, channel.decay), []).append(k)
         return list(names.values())
-
-    def splits(self, channels: list[int]) -> np.ndarray:
-        """Return where a ladder of some channels is cut into them along its lags."""
-        return np.cumsum([len(self.channels[k].lags) for k in channels])[:-1]
 
     def values(self, rows: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """Return the values ``(n, K)`` of some tokens for forecasts made at some rows, float32."""

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from crossattn.attention.content import ContentHeads
 from crossattn.tokens.channels import TokenSeries
+from crossattn.tokens.linear_map import running_sum
 from crossattn.tokens.sparse import TARGET_CLIP
 from crossattn.training.schedule import one_cycle
 
@@ -41,22 +42,13 @@ def content_channels(series: TokenSeries, scale: np.ndarray) -> np.ndarray:
     Relative volume, log range and size of the newest bar; the absolute move over 2 to 24 bars; the
     signed move over 1, 6 and 24; mean volume and range over 6 and 24 bars.
     """
-    returns = series.returns[:, : len(scale)] / scale
-    channels = [series.volume, series.log_range, np.abs(returns)]
-    channels += [np.abs(moving_sum(returns, k)) / math.sqrt(k) for k in MOVE_BARS]
-    channels += [moving_sum(returns, k) / math.sqrt(k) for k in RISE_BARS]
-    channels += [
-        moving_sum(x, k) / k for k in RECENT_BARS for x in (series.volume, series.log_range)
-    ]
-    return np.stack([x.T for x in channels])
-
-
-def moving_sum(values: np.ndarray, length: int) -> np.ndarray:
-    """Return the sum of the newest ``length`` rows, of as many as there are at the start."""
-    total = np.cumsum(values, 0)
-    out = total.copy()
-    out[length:] -= total[:-length]
-    return out
+    returns, volume = (series.returns[:, : len(scale)] / scale).T, series.volume.T
+    log_range = series.log_range.T  # (n_assets, n_rows), as the other two
+    channels = [volume, log_range, np.abs(returns)]
+    channels += [np.abs(running_sum(returns, k)) / math.sqrt(k) for k in MOVE_BARS]
+    channels += [running_sum(returns, k) / math.sqrt(k) for k in RISE_BARS]
+    channels += [running_sum(x, k) / k for k in RECENT_BARS for x in (volume, log_range)]
+    return np.stack(channels)
 
 
 @dataclass
@@ -108,8 +100,7 @@ class ContentPart:
             error = (target[rows] - forecast).square() * known[rows]
             return error.sum((1, 2)) / known[rows].sum().clamp_min(1)
 
-        rates = [LEARNING_RATES[name] for name, _ in heads.named_parameters()]
-        groups = [{"params": [p], "lr": r} for p, r in zip(heads.parameters(), rates, strict=True)]
+        groups = [{"params": [p], "lr": LEARNING_RATES[k]} for k, p in heads.named_parameters()]
         optimizer = torch.optim.Adam(groups, fused=True)
         first, stop = max(int(train[0]), heads.n_lags - 1), int(train[-1]) + 1
         batch = max(1, min(BATCH, (stop - first) // 4))

@@ -45,8 +45,6 @@ class Moments:
 
     def with_combinations(self, combine: np.ndarray) -> "Moments":
         """Append linear combinations ``combine`` (K', K) of the tokens as further tokens."""
-        if not len(combine):
-            return self
         mixed = combine @ self.xx
         xx = np.block([[self.xx, mixed.T], [mixed, mixed @ combine.T]])
         x = np.concatenate([self.x, combine @ self.x])

@@ -13,9 +13,17 @@ from crossattn._validation import check_bool, check_path
 from crossattn.errors import InvalidInputError
 from crossattn.tokens.channels import Tokenizer, TokenSeries
 from crossattn.tokens.content import MOVE_BARS
-from crossattn.tokens.history import LATE, OTHER_SPACING, UNIT, History, rows_from, spacing_of
+from crossattn.tokens.history import (
+    LATE,
+    OTHER_SPACING,
+    History,
+    other_spacing,
+    rows_from,
+    spacing_of,
+)
 from crossattn.tokens.memory import Memory
 from crossattn.tokens.mixture import Mixture
+from crossattn.tokens.storage import load_forecaster, save_forecaster
 from crossattn.windows.dataset import CrossAttentionData, check_windows
 
 FEWEST_BARS = 256  # of a history that begins after the training data
@@ -58,8 +66,7 @@ class FittedForecaster(ForecastEstimator):
         past begin at the first row behind the windows: of a history that goes on after the
         training data, at least ``minimum_tail_`` bars are wanted, and refused where there are less.
         """
-        read = self._read(data)
-        out = self._mixture.forecast(*read)
+        out = self._mixture.forecast(*self._read(data))
         out = out[:, [self.symbols_.index(symbol) for symbol in data.symbols]]
         known = np.isfinite(data.panel[data.ends]).any(axis=2)
         return np.where(data.has_bar & known, out, np.nan)
@@ -204,8 +211,7 @@ class FittedForecaster(ForecastEstimator):
 
         ``followers`` are positions in ``symbols_``: only their forecasts are split.
         """
-        read = self._read(data)
-        return self._mixture.contribution_batches(*read, by_channel, followers)
+        return self._mixture.contribution_batches(*self._read(data), by_channel, followers)
 
     def source_contributions(
         self, data: CrossAttentionData | Reading, followers: np.ndarray
@@ -214,8 +220,7 @@ class FittedForecaster(ForecastEstimator):
 
         ``followers`` are positions in ``symbols_``.
         """
-        read = self._read(data)
-        return self._mixture.source_contributions(*read, followers)
+        return self._mixture.source_contributions(*self._read(data), followers)
 
     def channel_values(self, data: CrossAttentionData | Reading) -> np.ndarray:
         """Return the value of every channel of every source at every row of the panel.
@@ -244,8 +249,7 @@ class FittedForecaster(ForecastEstimator):
         ndarray of shape (n, n_assets, n_sources, n_lags)
             Of the channel "return" alone; lag index k is k bars before the window's last bar.
         """
-        read = self._read(data)
-        batches = self._mixture.coefficient_batches(*read)
+        batches = self._mixture.coefficient_batches(*self._read(data))
         return np.concatenate([coefficients for coefficients, _, _ in batches])
 
     def attention(self, data: CrossAttentionData) -> np.ndarray:
@@ -255,8 +259,7 @@ class FittedForecaster(ForecastEstimator):
         over channels: how much a forecast moves for a usual move of the token. Rows sum to 1, or
         to 0 where the forecast reads no token at all.
         """
-        read = self._read(data)
-        batches = self._mixture.coefficient_batches(*read)
+        batches = self._mixture.coefficient_batches(*self._read(data))
         size = np.concatenate([pull for _, pull, _ in batches])
         total = size.sum((2, 3), keepdims=True)
         return np.divide(size, total, out=np.zeros_like(size), where=total > 0)
@@ -279,8 +282,6 @@ class FittedForecaster(ForecastEstimator):
 
     def save(self, directory: str | Path) -> None:
         """Write ``model.safetensors`` and ``config.json`` to a folder."""
-        from crossattn.tokens.storage import save_forecaster
-
         self._check_fitted()
         save_forecaster(self, check_path("directory", directory))
 
@@ -293,8 +294,6 @@ class FittedForecaster(ForecastEstimator):
         DamagedFileError
             A file is missing or not what was written.
         """
-        from crossattn.tokens.storage import load_forecaster
-
         return load_forecaster(cls, check_path("directory", directory))
 
     @property
@@ -357,11 +356,7 @@ class FittedForecaster(ForecastEstimator):
         given, _ = spacing_of(data.clock[-RECENT:], data.closes[-RECENT:, order])
         for symbol, new, known in zip(self.symbols_, given, self._spacing, strict=True):
             if new and known and not known / OTHER_SPACING <= new <= known * OTHER_SPACING:
-                new, known = (pd.Timedelta(int(span), unit=UNIT) for span in (new, known))
-                raise InvalidInputError(
-                    f"{symbol}: data has bars {new} apart, but the forecaster was fitted on bars "
-                    f"{known} apart"
-                )
+                raise other_spacing(f"{symbol}: data has bars", new, known)
 
     def _read(self, data: CrossAttentionData | Reading) -> tuple[TokenSeries, np.ndarray]:
         """Return the token series up to the last window, and the rows that windows end at."""

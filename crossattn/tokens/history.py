@@ -287,23 +287,23 @@ class History:
     def _close_ticks(self, frame: pd.DataFrame, asset: int) -> np.ndarray:
         """Close times of a symbol's bars; refuses those of another spacing."""
         opens = _ticks(frame.index)
-        usual = self.spacing[asset]
+        usual, bars = self.spacing[asset], f"{self.symbols[asset]}: bars"
         if self.own:
             closes = opens  # rows are dated by their closes
         elif "close_time" in frame.columns:
             closes = _ticks(pd.DatetimeIndex(frame["close_time"]))
             length = int(np.median(closes - opens))
             if length > OTHER_SPACING * usual:
-                self._refuse_spacing(asset, length)
+                raise other_spacing(bars, length, usual)
         else:
             closes = opens + usual
         read = self.ticks[np.isfinite(self.closes[:, asset])]
         previous = read[read < closes[0]][-1:]
         steps = np.diff(np.concatenate([previous, closes]))
         if len(steps) and steps.min() * OTHER_SPACING < self.smallest[asset]:
-            self._refuse_spacing(asset, int(steps.min()))
+            raise other_spacing(bars, steps.min(), usual)
         if len(closes) >= ENOUGH_BARS and np.diff(closes).min() > OTHER_SPACING * usual:
-            self._refuse_spacing(asset, int(np.diff(closes).min()))
+            raise other_spacing(bars, np.diff(closes).min(), usual)
         return closes
 
     def _warn(self, clock: np.ndarray, closes: np.ndarray, fresh: np.ndarray) -> None:
@@ -329,13 +329,6 @@ class History:
                         CrossAttentionWarning,
                         stacklevel=4,
                     )
-
-    def _refuse_spacing(self, asset: int, found: int) -> None:
-        spans = [pd.Timedelta(int(ticks), unit=UNIT) for ticks in (found, self.spacing[asset])]
-        raise InvalidInputError(
-            f"{self.symbols[asset]}: bars {spans[0]} apart, but the forecaster was fitted on bars "
-            f"{spans[1]} apart"
-        )
 
     def _refuse(self, wrong: np.ndarray, owner: np.ndarray, ticks: np.ndarray, why: str) -> None:
         if wrong.any():
@@ -384,6 +377,14 @@ def spacing_of(clock: pd.DatetimeIndex, closes: np.ndarray) -> tuple[np.ndarray,
         if len(distances):
             out[:, asset] = distances[counts.argmax()], distances[0]
     return out[0], out[1]
+
+
+def other_spacing(bars: str, found: int, usual: int) -> InvalidInputError:
+    """Return the refusal of ``bars`` that are not as far apart as those of training, in ticks."""
+    found, usual = (pd.Timedelta(int(ticks), unit=UNIT) for ticks in (found, usual))
+    return InvalidInputError(
+        f"{bars} {found} apart, but the forecaster was fitted on bars {usual} apart"
+    )
 
 
 def _is_canonical(frame) -> bool:

@@ -21,8 +21,7 @@ class LinearMap:
         out = np.tile(self.offset, (len(rows), 1))
         for i in range(len(self.offset)):
             tokens, beta = self.row(i)
-            if tokens.size:
-                out[:, i] += by_row(index.values(rows, tokens), beta)
+            out[:, i] += by_row(index.values(rows, tokens), beta)
         return out
 
     def ahead(self, index: TokenIndex, horizon: int, centre: np.ndarray) -> "LinearMap":
@@ -36,13 +35,15 @@ class LinearMap:
         out = self.coefficient.toarray()
         for channels in index.ladders():
             blocks = [index.block(k) for k in channels]
-            ladder = np.concatenate([out[:, b].reshape(len(out), n, -1) for b, n in blocks], 2)
-            ladder = running_sum(ladder[..., ::-1], horizon)[..., ::-1]
+            parts = [
+                out[:, block].reshape(len(out), -1, len(index.channels[k].lags))
+                for k, block in zip(channels, blocks, strict=True)
+            ]
+            ladder = running_sum(np.concatenate(parts, 2)[..., ::-1], horizon)[..., ::-1]
             if decay := index.channels[channels[0]].decay:
                 ladder = ladder * (1.0 - decay**horizon) / (1.0 - decay)
-            for (block, _), part in zip(
-                blocks, np.split(ladder, index.splits(channels), 2), strict=True
-            ):
+            cuts = np.cumsum([part.shape[2] for part in parts])[:-1]
+            for block, part in zip(blocks, np.split(ladder, cuts, 2), strict=True):
                 out[:, block] = part.reshape(len(out), -1)
         return LinearMap(csr_array(out), -(out @ centre))
 

@@ -40,7 +40,7 @@ class Mixture:
 
     def without_drift(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
         """Return what the tokens add to the forecasts at some rows, ``(n, n_assets)``."""
-        out = self.static.forecast(TokenIndex(series.channels), rows)
+        out = self.static.forecast(series.index, rows)
         if self.varying is not None:
             out += self.weights["varying"] * self._varying_forecast(series, rows)
         if self.content is not None:
@@ -57,15 +57,12 @@ class Mixture:
         """Yield ``(b, F, S, L)`` or ``(..., C)`` contributions and their places in ``rows``."""
         n_assets, n_sources, n_lags = self.shape
         chosen = np.arange(n_assets) if followers is None else np.asarray(followers)
-        index, moving_at = TokenIndex(series.channels), self._moving_coefficients(series, chosen)
+        index, moving_at = series.index, self._moving_coefficients(series, chosen)
         n_channels = len(self.channels) if by_channel else 1
         names = np.array([self.channels.index(channel.name) for channel in index.channels])
-
-        def cell_of(tokens: np.ndarray) -> np.ndarray:
-            channel = names[index.channel[tokens]] if by_channel else 0 * tokens
-            place = index.source[tokens], index.lag[tokens] - 1, channel
-            return np.ravel_multi_index(place, (n_sources, n_lags, n_channels))
-
+        channel = names[index.channel] if by_channel else np.zeros_like(index.channel)
+        token_places = index.source, index.lag - 1, channel
+        cells = np.ravel_multi_index(token_places, (n_sources, n_lags, n_channels))
         for place in self._places(len(rows), len(chosen) * n_channels / n_assets):
             here = rows[place]
             out = np.zeros((len(here), len(chosen), n_sources, n_lags, n_channels))
@@ -73,7 +70,7 @@ class Mixture:
             if moving is not None:
                 returns = _lagged_at(series.returns[:, :n_assets], here, n_lags)[:, None]
                 out[:, :, :n_assets, :, 0] += moving * returns  # (b, F, N, L) * (b, 1, N, L)
-            self._add_static(out, index, here, chosen, cell_of)
+            self._add_static(out, index, here, chosen, cells)
             yield (out if by_channel else out[..., 0]), place
 
     def source_contributions(
@@ -92,8 +89,7 @@ class Mixture:
                 returns = _lagged_at(series.returns[:, :n_assets], rows[place], n_lags)
                 moved = np.einsum("bfsl,bsl->bfs", pulls, returns)
                 out[place, :, :n_assets] += self.weights["content"] * moved
-        index = TokenIndex(series.channels)
-        self._add_static(out, index, rows, followers, lambda tokens: index.source[tokens])
+        self._add_static(out, series.index, rows, followers, series.index.source)
         return out
 
     def coefficient_batches(
@@ -104,7 +100,7 @@ class Mixture:
         The pull of a (source, lag) is how much a usual move of it moves the forecast.
         """
         n_assets = self.shape[0]
-        fixed, others, spread = self._fixed_coefficients(TokenIndex(series.channels))
+        fixed, others, spread = self._fixed_coefficients(series.index)
         moving_at = self._moving_coefficients(series, np.arange(n_assets))
         for place in self._places(len(rows), 1):
             out = np.repeat(fixed[None], len(place), axis=0)
@@ -188,17 +184,16 @@ class Mixture:
         index: TokenIndex,
         rows: np.ndarray,
         followers: np.ndarray,
-        cell_of: Callable[[np.ndarray], np.ndarray],
+        cells: np.ndarray,
     ) -> None:
-        """Add the static part to ``(b, F, ...)``: of each token to the flat cell it belongs to."""
-        cells = out.reshape(*out.shape[:2], -1)  # (b, F, S * L * C), a view
+        """Add the static part to ``(b, F, ...)``: each token to its flat cell of ``cells``."""
+        flat = out.reshape(*out.shape[:2], -1)  # (b, F, S * L * C), a view
         for k, i in enumerate(followers):
             tokens, beta = self.static.row(i)
             values = (index.values(rows, tokens) - self.centre[tokens]) * beta  # (b, K)
-            cell = cell_of(tokens)
-            order = np.argsort(cell, kind="stable")
-            place, first = np.unique(cell[order], return_index=True)
-            cells[:, k, place] += np.add.reduceat(values[:, order], first, axis=1)
+            order = np.argsort(cells[tokens], kind="stable")
+            place, first = np.unique(cells[tokens][order], return_index=True)
+            flat[:, k, place] += np.add.reduceat(values[:, order], first, axis=1)
 
 
 def _lagged_at(values: np.ndarray, rows: np.ndarray, n_lags: int) -> np.ndarray:

@@ -64,22 +64,23 @@ class SparseRegressions:
         target = np.clip(target, -TARGET_CLIP * volatility, TARGET_CLIP * volatility)
         self.target, self.volatility, self.val = target, volatility, val
         self.screened = self._screen(train)
-        self.gaps = [self._gaps(i, tokens) for i, tokens in enumerate(self.screened)]
+        gaps = [self._gaps(i, tokens) for i, tokens in enumerate(self.screened)]
+        self.combine, self.priced = zip(*gaps, strict=True)
         self.moments = [self._moments(i, train) for i in range(len(self.screened))]
-        price = self._prices()
         of_returns = np.full(len(self.index), np.inf)
         of_returns[self.index.where("return")] = 1.0
+        price = {True: of_returns, False: self._prices()}  # by whether returns alone are read
         self.first, best = {}, {}
         for name, (only_returns, concavity) in VARIANTS.items():
-            own = of_returns if only_returns else price
-            self.first[name], best[name] = self._choose(own, concavity)
+            self.first[name], best[name] = self._choose(price[only_returns], concavity)
         again, means = {name: [] for name in VARIANTS}, []
         for i, moments in enumerate(self.moments):
             both = moments + self._moments(i, val)  # a follower at a time: they are large
             means.append(both.mean)
             for name, (only_returns, concavity) in VARIANTS.items():
-                own, penalties = of_returns if only_returns else price, PENALTIES[: best[name] + 1]
-                again[name].append(self._path(i, both, own, penalties, concavity)[-1])
+                penalties = PENALTIES[: best[name] + 1]
+                path = self._path(i, both, price[only_returns], penalties, concavity)
+                again[name].append(path[-1])
         self.final = {name: self._as_map(found, means) for name, found in again.items()}
         del self.moments, self.target, self.volatility
         return self
@@ -106,9 +107,10 @@ class SparseRegressions:
         """Differences between a source's distance from its mean and the follower's own.
 
         What draws two prices together is their difference: one regressor instead of two that are
-        each weak. Returns them as combinations ``(K', K)`` of the tokens, and whose price they pay.
+        each weak. Returns them as combinations ``(K', K)`` of the tokens, and the token whose price
+        is paid by each token and each combination, ``(K + K',)``.
         """
-        index, combine, pays = self.index, [], []
+        index, combine, priced = self.index, [], list(tokens)
         for channel in np.unique(index.channel[index.where("distance")]):
             here = np.flatnonzero(index.channel[tokens] == channel)
             is_own = index.source[tokens[here]] == follower
@@ -116,8 +118,8 @@ class SparseRegressions:
                 row = np.zeros(len(tokens))
                 row[k], row[here[is_own][0]] = 1.0, -1.0
                 combine.append(row)
-                pays.append(k)
-        return np.array(combine).reshape(-1, len(tokens)), np.array(pays, int)
+                priced.append(tokens[k])
+        return np.array(combine).reshape(-1, len(tokens)), np.array(priced)
 
     def _moments(self, follower: int, rows: np.ndarray) -> Moments:
         rows = rows[np.isfinite(self.target[rows, follower])]
@@ -133,11 +135,7 @@ class SparseRegressions:
             (x.T @ y.astype(np.float32)).astype(float),
             float(y @ y),
         )
-        return sums.with_combinations(self.gaps[follower][0])
-
-    def _own_price(self, follower: int, price: np.ndarray) -> np.ndarray:
-        tokens, (_, pays) = self.screened[follower], self.gaps[follower]
-        return self.stretch * price[np.concatenate([tokens, tokens[pays]])]
+        return sums.with_combinations(self.combine[follower])
 
     def _prices(self) -> np.ndarray:
         """Price of every token: high where tokens of its family rarely matter, over all followers.
@@ -150,10 +148,9 @@ class SparseRegressions:
         strict = PENALTIES[PENALTIES > PRICING_PENALTY]
         for _ in range(PRICING_ROUNDS):
             entered = np.zeros(len(size))
-            for i, tokens in enumerate(self.screened):
-                path = penalty_path(self.moments[i], self._own_price(i, price), strict, CONCAVITY)
-                tokens = np.concatenate([tokens, tokens[self.gaps[i][1]]])
-                np.add.at(entered, self.index.family[tokens[path[-1] != 0]], 1)
+            for moments, priced in zip(self.moments, self.priced, strict=True):
+                path = penalty_path(moments, self.stretch * price[priced], strict, CONCAVITY)
+                np.add.at(entered, self.index.family[priced[path[-1] != 0]], 1)
             level = np.sqrt(2 * np.log((size + 1) / (entered + 0.5)))
             price = (level / level.min())[self.index.family]
         return price
@@ -177,9 +174,10 @@ class SparseRegressions:
         concavity: float,
     ) -> np.ndarray:
         """Return coefficients by penalty; those of differences go to the tokens that make them."""
-        path = penalty_path(moments, self._own_price(follower, price), penalties, concavity)
+        own_price = self.stretch * price[self.priced[follower]]
+        path = penalty_path(moments, own_price, penalties, concavity)
         size = len(self.screened[follower])
-        return path[:, :size] + path[:, size:] @ self.gaps[follower][0]
+        return path[:, :size] + path[:, size:] @ self.combine[follower]
 
     def _validate(self, follower: int, path: np.ndarray, train: Moments) -> np.ndarray:
         """Forecast times target, and forecast squared, by validation row and penalty."""

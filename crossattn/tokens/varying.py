@@ -34,8 +34,6 @@ class View:
     tokens: np.ndarray  #: (n_rows, n_assets, n_lags), float32
     target: np.ndarray  #: (n_rows, n_assets): next return in volatilities, 0 where unknown
     inverse_noise: np.ndarray  #: (n_rows, n_assets): 1/volatility, 0 where the target is unknown
-    noise: np.ndarray  #: (n_rows, n_assets)
-    state: np.ndarray  #: (n_rows, 3)
     #: number of bins, and the bin of every row, (n_rows,), or of
     #: every token, (n_rows, N, L); of "regime" the expected state instead
     contexts: dict[str, tuple[int, np.ndarray]]
@@ -177,8 +175,6 @@ class VaryingPart:
             lagged(returns.astype(np.float32), self.n_lags),
             np.where(known, target, 0.0),
             np.where(known, 1.0 / noise, 0.0),
-            noise,
-            state,
             contexts,
             series.memory,
         )

@@ -25,14 +25,12 @@ from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.variance import fit_log_linear, known_moments
 
 VARIANCE, SQUARED_RANGE = "variance", "squared_range"  # channels: each with its half-life
-HALF_LIVES = (1.5, 5.0, 21.0, 63.0, 250.0)  # bars
-RANGE_HALF_LIVES = (1.5, 5.0, 21.0)
+HALF_LIVES = {VARIANCE: (1.5, 5.0, 21.0, 63.0, 250.0), SQUARED_RANGE: (1.5, 5.0, 21.0)}  # bars
 USUAL = 21.0  # half-life of the exponential mean that the shared fit is shrunk towards
 FALL_HALF_LIFE = 5.0
 FLOOR = 0.02  # of the slower mean, below which no faster mean of squares is counted
 MOVE_LIMIT = 5.0
-OWN_FAMILIES = ("means", "fall", "size")
-LEVEL_PRICE = 6.0  # of a token made from another feature or an exogenous series
+OWN_PRICE, LEVEL_PRICE = 1.0, 6.0  # the latter of other features and exogenous series
 RIDGE_ROWS = 120.0  # rows' worth of trust in the exponential mean, for one asset
 FEW_ROWS = 250.0  # independent rows below which that trust grows
 FIT_CELLS = 300_000  # most cells (rows times assets) of the shared fit
@@ -61,36 +59,31 @@ class VolatilityTokenizer(Tokenizer):
         memory = memory or Memory()
         series = super().series(data, memory)
         sizes = self._sizes(series, data)
-        made: list[tuple[str, str, np.ndarray, tuple[int, ...]]] = []  # variances first
-        for kind, half_lives in ((VARIANCE, HALF_LIVES), (SQUARED_RANGE, RANGE_HALF_LIVES)):
-            if kind in sizes:
-                means = self._log_means(kind, sizes[kind], half_lives, memory)
-                made += [(f"{kind}_{k:g}", "means", x, (1,)) for k, x in means.items()]
-        usual = next(x for name, _, x, _ in made if name == f"{VARIANCE}_{USUAL:g}")
-        deviation = np.exp((usual + self.centre[f"mean {VARIANCE}"]) / 2)
+        means = {kind: self._log_means(kind, x, memory) for kind, x in sizes.items()}
+        deviation = np.exp((means[VARIANCE][USUAL] + self.centre[f"mean {VARIANCE}"]) / 2)
         moves = np.clip(series.returns / deviation, -MOVE_LIMIT, MOVE_LIMIT)
         fall = np.minimum(moves, 0.0)
         slow = memory.mean("fall", fall, series.known, FALL_HALF_LIFE)
         size = np.abs(moves) - np.where(series.known, np.sqrt(2 / np.pi), 0.0)
         lags = tuple(range(1, self.max_lag + 2))
-        made += [("fall", "fall", fall, (1,)), (f"fall_{FALL_HALF_LIFE:g}", "fall", slow, (1,))]
-        made.append(("size", "size", size, lags))
+        channels = [
+            Channel(f"{kind}_{half_life:g}", "means", mean, (1,), OWN_PRICE)
+            for kind, by_half_life in means.items()
+            for half_life, mean in by_half_life.items()
+        ]
+        channels += [
+            Channel("fall", "fall", fall, (1,), OWN_PRICE),
+            Channel(f"fall_{FALL_HALF_LIFE:g}", "fall", slow, (1,), OWN_PRICE),
+            Channel("size", "size", size, lags, OWN_PRICE),
+        ]
         levels = {name: self._standard(name, x) for name, x in self._levels(data).items()}
         outside = levels.pop("exogenous", None)
-        made += [(k, k, levels[k], (1,)) for k in sorted(levels) if k not in ("log_range", RANGE)]
+        for name in sorted(levels):
+            if name not in ("log_range", RANGE):
+                channels.append(Channel(name, name, levels[name], (1,), LEVEL_PRICE))
         if outside is not None:
-            blank = np.zeros((len(outside), len(data.symbols)))
-            made.append(("level", "level", np.concatenate([blank, outside], 1), (1,)))
-        channels = [
-            Channel(
-                name,
-                family,
-                np.ascontiguousarray(x, np.float32),
-                at,
-                1.0 if family in OWN_FAMILIES else LEVEL_PRICE,
-            )
-            for name, family, x, at in made
-        ]
+            outside = np.pad(outside, ((0, 0), (len(data.symbols), 0)))  # none of the assets has it
+            channels.append(Channel("level", "level", outside, (1,), LEVEL_PRICE))
         return replace(series, channels=channels)
 
     def _sizes(self, series: TokenSeries, data: CrossAttentionData) -> dict[str, np.ndarray]:
@@ -101,18 +94,18 @@ class VolatilityTokenizer(Tokenizer):
             sizes[SQUARED_RANGE] = np.where(ranges > 0, ranges, np.nan)
         return sizes
 
-    def _log_means(self, kind, sizes, half_lives, memory: Memory) -> dict[float, np.ndarray]:
+    def _log_means(self, kind, sizes, memory: Memory) -> dict[float, np.ndarray]:
         """Log of exponential means of squares, relative to training; 0 before the first one."""
         known = np.isfinite(sizes)
         squares = np.where(known, sizes, 0.0) ** 2 / np.exp(self.centre[f"mean {kind}"])
         means, slower = {}, memory.mean(f"{kind} so far", squares, known, np.inf)
         seen = slower > 0
         slower = np.where(seen, slower, 1.0)
-        for half_life in reversed(half_lives):
+        for half_life in reversed(HALF_LIVES[kind]):
             mean = memory.mean(f"{kind} {half_life:g}", squares, known, half_life)
             slower = np.maximum(np.where(seen, mean, 1.0), FLOOR * slower)
             means[half_life] = np.log(slower)
-        return {half_life: means[half_life] for half_life in half_lives}
+        return dict(reversed(means.items()))
 
 
 @dataclass(frozen=True)
@@ -124,15 +117,14 @@ class Calendar:
 
     def at(self, hour: np.ndarray, weekday: np.ndarray) -> np.ndarray:
         """Return the seasonal effect, ``(n, 1)``."""
-        places = (np.nan_to_num(np.asarray(x, float)).astype(int) for x in (hour, weekday))
-        return (self.hours[next(places)] + self.weekdays[next(places)])[:, None]
+        hour, weekday = (np.nan_to_num(np.asarray(x, float)).astype(int) for x in (hour, weekday))
+        return (self.hours[hour] + self.weekdays[weekday])[:, None]
 
     def scaled(self, factor: float) -> "Calendar":
         return Calendar(factor * self.hours, factor * self.weekdays)
 
 
 def fit_volatility(
-    index: TokenIndex,
     series: TokenSeries,
     data: CrossAttentionData,
     train: np.ndarray,
@@ -151,21 +143,17 @@ def fit_volatility(
             raise InvalidInputError(
                 f"train: {symbol} has {known} known moves, a volatility needs at least {LEAST_ROWS}"
             )
-    shared = _SharedFit(index, series, realised, data.horizon)
-    first, final = shared.fit(train), shared.fit(both)
-    ratio = np.minimum(realised / np.exp(shared.forecast(first)), RATIO_LIMIT) - 1.0
+    shared = _SharedFit(series, realised, data.horizon).fit(train)
+    ratio = np.minimum(realised / np.exp(shared.forecast()), RATIO_LIMIT) - 1.0
     extra, weights = _fit_single_sources(
-        index, ratio, train, val, tokens_per_follower, data.horizon
+        series.index, ratio, train, val, tokens_per_follower, data.horizon
     )
-    shared_map = shared.as_map(final)
-    tokens = LinearMap(
-        csr_array(shared_map.coefficient + extra.coefficient), shared_map.offset + extra.offset
-    )
-    log_variance = tokens.forecast(index, both)
-    log_variance += final.calendar.at(series.hour[both], series.weekday[both])
+    shared.fit(both)
+    tokens = LinearMap(csr_array(shared.coefficient() + extra.coefficient), extra.offset)
+    log_variance = tokens.forecast(series.index, both) + shared.calendar_at(both)
     level = own_levels(realised[both], log_variance)
     tokens = LinearMap(0.5 * tokens.coefficient, 0.5 * tokens.offset)
-    return tokens, {"shared": 1.0, **weights}, 0.5 * level, final.calendar.scaled(0.5)
+    return tokens, {"shared": 1.0, **weights}, 0.5 * level, shared.calendar.scaled(0.5)
 
 
 def _fit_single_sources(
@@ -184,11 +172,10 @@ def _fit_single_sources(
     n_assets = ratio.shape[1]
     apart = TokenIndex([_apart(channel, n_assets) for channel in index.channels])
     wanted = ratio - np.nanmean(ratio[train], axis=0)
-    seen = np.isfinite(wanted)
-    mean = np.where(seen, wanted, 0.0).sum(axis=1) / np.where(seen.any(axis=1), seen.sum(axis=1), 1)
-    mean = np.where(seen.any(axis=1), mean, np.nan)[:, None]
+    count = np.isfinite(wanted).sum(axis=1)
+    mean = np.nansum(wanted, axis=1) / np.where(count > 0, count, np.nan)
     held_out, final = {}, {}
-    for name, target in (("source", wanted), ("hub", mean)):
+    for name, target in (("source", wanted), ("hub", mean[:, None])):
         spread = np.broadcast_to(np.nanstd(target[train], axis=0) + 1e-12, target.shape)
         sparse = SparseRegressions(apart, tokens_per_follower, overlap=horizon)
         sparse.fit(target, spread, train, val)
@@ -203,7 +190,7 @@ def _fit_single_sources(
         coefficient += weights[key] * part.coefficient.toarray()
         offset += weights[key] * part.offset
     for k, channel in enumerate(index.channels):
-        place = index.block(k)[0]
+        place = index.block(k)
         block = coefficient[:, place].reshape(n_assets, -1, len(channel.lags))
         if channel.name != "level":
             block[:, :n_assets] -= block[:, :n_assets].mean(axis=1, keepdims=True)
@@ -220,76 +207,60 @@ def _apart(channel: Channel, n_assets: int) -> Channel:
     return replace(channel, values=values)
 
 
-@dataclass(frozen=True)
-class _Shared:
-    """Coefficients that all followers share, of log variance, and a calendar."""
-
-    own: np.ndarray
-    market: np.ndarray
-    level: np.ndarray
-    calendar: Calendar
-
-
 class _SharedFit:
     """Fit one log-linear model of all followers: own tokens, the market's means, a calendar.
 
-    ``own`` and ``market`` coefficients belong to the (channel, lag 1) pairs of ``self.channels``;
-    an exogenous series enters as a "market" regressor of its own.
+    Coefficients ``own_beta`` and ``shared_beta`` of log variance belong to the (channel, lag 1)
+    pairs of ``self.channels``; an exogenous series enters as a shared regressor of its own.
     """
 
-    def __init__(self, index: TokenIndex, series: TokenSeries, realised: np.ndarray, horizon: int):
-        self.index, self.realised, self.horizon = index, realised, horizon
+    def __init__(self, series: TokenSeries, realised: np.ndarray, horizon: int):
+        self.index, self.realised, self.horizon = series.index, realised, horizon
         self.hour, self.weekday = series.hour, series.weekday
-        n_assets = realised.shape[1]
+        index, n_assets = series.index, realised.shape[1]
         shared = [k for k, c in enumerate(index.channels) if c.name != "size"]
         self.channels = [k for k in shared if index.channels[k].name != "level"]
         self.own = np.stack(
             [index.channels[k].values[:, :n_assets] for k in self.channels], axis=2
         )  # (n_rows, N, C), float32
-        extra = [index.channels[k].values[:, n_assets:] for k in shared]
-        self.extra_tokens = [
-            (k, source)
-            for k, x in zip(shared, extra, strict=True)
-            for source in range(n_assets, n_assets + x.shape[1])
-        ]
-        priced = [*self.channels, *self.channels, *(k for k, _ in self.extra_tokens)]
-        self.ridge = np.array([0.0, *(index.channels[k].price for k in priced)]) ** 2
-        self.shared = np.concatenate([self.own.mean(axis=1), *extra], axis=1)  # (n_rows, C + E)
+        outside = (index.source >= n_assets) & np.isin(index.channel, shared)
+        self.outside = np.flatnonzero(outside)  # tokens of exogenous series
+        price = [index.channels[k].price for k in self.channels]
+        self.ridge = np.array([0.0, *price, *price, *index.price[self.outside]]) ** 2
+        extra = index.values(np.arange(len(realised)), self.outside)
+        self.shared = np.concatenate([self.own.mean(axis=1), extra], axis=1)  # (n_rows, C + E)
         self.usual = [index.channels[k].name for k in self.channels].index(f"{VARIANCE}_{USUAL:g}")
 
-    def fit(self, rows: np.ndarray) -> _Shared:
+    def fit(self, rows: np.ndarray) -> Self:
         """Fit on some rows: coefficients and the calendar in turn, then levels."""
         share = self.horizon / len(rows)  # one over the number of independent rows
         penalty = RIDGE_ROWS * share * (1.0 + FEW_ROWS * share) / np.sqrt(self.realised.shape[1])
         rows = rows[:: -(-len(rows) * self.realised.shape[1] // FIT_CELLS)]
-        realised, (n_assets, n_own) = self.realised[rows], self.own.shape[1:]
-        n_shared = self.shared.shape[1]
+        realised, n_own = self.realised[rows], self.own.shape[2]
         base = np.log(np.nanmean(realised, axis=0))
         known = np.isfinite(realised)
-        x = np.concatenate(
-            [
-                np.ones((len(rows), n_assets, 1), np.float32),
-                self.own[rows],
-                np.broadcast_to(self.shared[rows][:, None], (len(rows), n_assets, n_shared)),
-            ],
-            axis=2,
-        )[known].astype(float)
+        row, _ = np.nonzero(known)
+        regressors = [np.ones((len(row), 1)), self.own[rows][known], self.shared[rows][row]]
+        x = np.concatenate(regressors, axis=1)  # (cells, 1 + C + C + E), float64
         spread = np.where(x.std(axis=0) > 1e-6, x.std(axis=0), np.inf)
         spread[0] = 1.0
-        calendar = Calendar(np.zeros(24), np.zeros(7))
+        self.calendar = Calendar(np.zeros(24), np.zeros(7))
         for _ in range(2):
-            offset = base + self.own[rows][:, :, self.usual] + self._calendar_at(calendar, rows)
-            options = {"penalty": penalty * self.ridge, "offset": offset[known]}
-            beta = fit_log_linear(x / spread, realised[known], **options) / spread
-            own, market = beta[1 : 1 + n_own].copy(), beta[1 + n_own :]
-            own[self.usual] += 1.0
-            tokens = self.own[rows] @ own + (self.shared[rows] @ market)[:, None]
+            offset = (base + self.own[rows][:, :, self.usual] + self.calendar_at(rows))[known]
+            ridge = penalty * self.ridge
+            beta = fit_log_linear(x / spread, realised[known], penalty=ridge, offset=offset)
+            beta /= spread
+            self.own_beta, self.shared_beta = beta[1 : 1 + n_own].copy(), beta[1 + n_own :]
+            self.own_beta[self.usual] += 1.0
+            tokens = self._tokens_at(rows)
             for _ in range(3):  # large ratios are cut, so a pattern is approached in steps
-                fitted = tokens + self._calendar_at(calendar, rows)
-                level = own_levels(realised, fitted)
-                more = self._fit_calendar(rows, realised * np.exp(-(fitted + level)))
-                calendar = Calendar(calendar.hours + more.hours, calendar.weekdays + more.weekdays)
-        return _Shared(own, market, level, calendar)
+                fitted = tokens + self.calendar_at(rows)
+                self.level = own_levels(realised, fitted)
+                more = self._fit_calendar(rows, realised * np.exp(-(fitted + self.level)))
+                self.calendar = Calendar(
+                    self.calendar.hours + more.hours, self.calendar.weekdays + more.weekdays
+                )
+        return self
 
     def _fit_calendar(self, rows: np.ndarray, ratio: np.ndarray) -> Calendar:
         """Log ratio by hour, then by weekday, each shrunk by its standard error."""
@@ -312,27 +283,28 @@ class _SharedFit:
             found.append(pattern)
         return Calendar(*found)
 
-    def _calendar_at(self, calendar: Calendar, rows: np.ndarray | slice) -> np.ndarray:
-        return calendar.at(self.hour[rows], self.weekday[rows])
+    def calendar_at(self, rows: np.ndarray | slice) -> np.ndarray:
+        """Return the seasonal effect at some rows, ``(n, 1)``."""
+        return self.calendar.at(self.hour[rows], self.weekday[rows])
 
-    def forecast(self, fitted: _Shared, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Return log variances ``(n, n_assets)``."""
-        tokens = self.own[rows] @ fitted.own + (self.shared[rows] @ fitted.market)[:, None]
-        return tokens + fitted.level + self._calendar_at(fitted.calendar, rows)
+    def _tokens_at(self, rows: np.ndarray | slice) -> np.ndarray:
+        return self.own[rows] @ self.own_beta + (self.shared[rows] @ self.shared_beta)[:, None]
 
-    def as_map(self, fitted: _Shared) -> LinearMap:
-        """Return the token part of the forecast as a map: the mean is a share of each source."""
+    def forecast(self) -> np.ndarray:
+        """Return log variances of every row, ``(n_rows, n_assets)``."""
+        everything = slice(None)
+        return self._tokens_at(everything) + self.level + self.calendar_at(everything)
+
+    def coefficient(self) -> csr_array:
+        """Return the coefficients ``(n_assets, n_tokens)``: a mean is a share of each source."""
         n_assets = self.own.shape[1]
         index, out = self.index, np.zeros((n_assets, len(self.index)))
         for c, k in enumerate(self.channels):
-            here = index.block(k)[0].start + np.arange(n_assets) * len(index.channels[k].lags)
-            out[:, here] = fitted.market[c] / n_assets
-            out[np.arange(n_assets), here] += fitted.own[c]
-        for (k, source), value in zip(
-            self.extra_tokens, fitted.market[len(self.channels) :], strict=True
-        ):
-            out[:, index.block(k)[0].start + source * len(index.channels[k].lags)] = value
-        return LinearMap(csr_array(out), np.zeros(n_assets))
+            here = index.block(k).start + np.arange(n_assets)  # at lag 1 alone
+            out[:, here] = self.shared_beta[c] / n_assets
+            out[np.arange(n_assets), here] += self.own_beta[c]
+        out[:, self.outside] = self.shared_beta[len(self.channels) :]
+        return csr_array(out)
 
 
 def own_levels(realised: np.ndarray, log_variance: np.ndarray) -> np.ndarray:
