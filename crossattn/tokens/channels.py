@@ -95,6 +95,8 @@ class Tokenizer:
         """Take means and standard deviations from the rows that windows of ``data`` end at."""
         if RETURN not in data.features:
             raise InvalidInputError(f"data must hold the feature {RETURN!r}, got {data.features}")
+        if "exogenous" in data.features:  # the name of the series that come beside the features
+            raise InvalidInputError("data must hold no feature named 'exogenous'")
         for name, values in self._levels(data).items():
             self.centre[name], self.spread[name] = known_moments(values[data.ends])
         return self
@@ -208,12 +210,8 @@ class TokenIndex:
 
     def __init__(self, channels: list[Channel]):
         self.channels = channels
-        parts = [
-            np.stack(
-                np.broadcast_arrays(k, *np.ix_(np.arange(c.values.shape[1]), c.lags)), axis=-1
-            ).reshape(-1, 3)
-            for k, c in enumerate(channels)
-        ]
+        grids = [np.ix_([k], range(c.values.shape[1]), c.lags) for k, c in enumerate(channels)]
+        parts = [np.stack(np.broadcast_arrays(*grid), axis=-1).reshape(-1, 3) for grid in grids]
         self.channel, self.source, self.lag = np.concatenate(parts).T
         _, family = np.unique([c.family for c in channels], return_inverse=True)
         self.family = family[self.channel]

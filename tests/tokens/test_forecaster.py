@@ -67,6 +67,9 @@ def test_returns_are_needed_and_enough(planted, refuse_input):
     assert forecaster.score(alone[2]) > 0.02
     without = [part.select(features=("range",)) for part in (train, val)]
     refuse_input(lambda: CrossAttentionForecaster(**SMALL).fit(*without), "log_return")
+    named = ("log_return", "exogenous", "range")
+    taken = [dataclasses.replace(part, features=named) for part in (train, val)]
+    refuse_input(lambda: CrossAttentionForecaster(**SMALL).fit(*taken), "named 'exogenous'")
 
 
 def test_validation_is_held_out_where_none_is_given(planted):
