@@ -129,7 +129,6 @@ class ContentPart:
                 {"member": m, "epoch": epoch, "val_loss": float(v)} for m, v in enumerate(val_loss)
             ]
         kept = np.flatnonzero(best_loss <= best_loss.min() + TOLERATED_LOSS)
-        kept = kept if len(kept) else np.arange(len(best_loss))
         shape = len(self.scale), len(self.centre), heads.n_lags
         # forecasts are made in double precision, so that contributions add up to them
         self.heads = ContentHeads(len(kept), *shape).double()

@@ -66,10 +66,8 @@ class Mixture:
         for place in self._places(len(rows), len(chosen) * n_channels / n_assets):
             here = rows[place]
             out = np.zeros((len(here), len(chosen), n_sources, n_lags, n_channels))
-            moving = moving_at(here)
-            if moving is not None:
-                returns = _lagged_at(series.returns[:, :n_assets], here, n_lags)[:, None]
-                out[:, :, :n_assets, :, 0] += moving * returns  # (b, F, N, L) * (b, 1, N, L)
+            returns = _lagged_at(series.returns[:, :n_assets], here, n_lags)[:, None]
+            out[:, :, :n_assets, :, 0] += moving_at(here) * returns  # (b, F, N, L) * (b, 1, N, L)
             self._add_static(out, index, here, chosen, cells)
             yield (out if by_channel else out[..., 0]), place
 
@@ -104,9 +102,7 @@ class Mixture:
         moving_at = self._moving_coefficients(series, np.arange(n_assets))
         for place in self._places(len(rows), 1):
             out = np.repeat(fixed[None], len(place), axis=0)
-            moving = moving_at(rows[place])
-            if moving is not None:
-                out[:, :, :n_assets] += moving
+            out[:, :, :n_assets] += moving_at(rows[place])
             yield out, np.abs(out) * spread[:, None] + others, rows[place]
 
     def _places(self, n_rows: int, share: float) -> Iterator[np.ndarray]:
@@ -135,25 +131,24 @@ class Mixture:
 
     def _moving_coefficients(
         self, series: TokenSeries, followers: np.ndarray
-    ) -> Callable[[np.ndarray], np.ndarray | None]:
+    ) -> Callable[[np.ndarray], np.ndarray | float]:
         """Return a function of rows that reads the parts which change from bar to bar.
 
-        It gives weighted coefficients ``(b, F, N, L)``, or None where no such part is in the mix.
+        It gives weighted coefficients ``(b, F, N, L)``, or 0 where no such part is in the mix.
         What the parts read of the whole panel is made here, once for all batches of rows.
         """
         varying, content = self.varying, self.content
         view = None if varying is None else varying.view(series)
         features = None if content is None else content.inputs(series)[1]
 
-        def at(rows: np.ndarray) -> np.ndarray | None:
-            moving = None
+        def at(rows: np.ndarray) -> np.ndarray | float:
+            moving = 0.0
             if varying is not None:
                 moving = varying.coefficients(view, rows, followers)
-                moving = _over_horizon(moving, self.bars_ahead)
-                moving *= self.weights["varying"]
+                moving = self.weights["varying"] * _over_horizon(moving, self.bars_ahead)
             if content is not None:
-                pulls = self.weights["content"] * content.coefficients(features, rows, followers)
-                moving = pulls if moving is None else moving + pulls
+                pulls = content.coefficients(features, rows, followers)
+                moving = moving + self.weights["content"] * pulls
             return moving
 
         return at

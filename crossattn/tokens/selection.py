@@ -319,19 +319,24 @@ class Selection:
         if found is None:
             return False
         before = [list(part.groups), list(part.drifts), self.tracked.copy(), self.residual.copy()]
-        part.regime = Regime.fit(view, rows, tokens, found[1])
+        self._set_regime(Regime.fit(view, rows, tokens, found[1]))
         self._use_regime(moving)
         if np.sum(self.residual**2) < np.sum(before[-1] ** 2):
             return True
         part.groups, part.drifts, self.tracked, self.residual = before
-        part.regime = None
-        view.contexts.pop(REGIME)
+        self._set_regime(None)
         return False
+
+    def _set_regime(self, regime: Regime | None) -> None:
+        """Put a regime, or none, in place of the one there is, also among the contexts."""
+        self.part.regime = regime
+        self.view.contexts.pop(REGIME, None)
+        if regime is not None:
+            self.view.contexts[REGIME] = (1, regime.expected(self.view))
 
     def _use_regime(self, tokens: list[set[tuple[int, int]]]) -> None:
         """Regress on the expected state, for these tokens, in place of what stood for it."""
         part = self.part
-        self.view.contexts[REGIME] = (1, part.regime.expected(self.view))
         for i, chosen in enumerate(tokens):
             self.tried -= {(i, *g) for g in part.groups[i] if g[2] in BY_REGIME}
             part.drifts[i], self.tracked[:, i] = None, 0.0
@@ -350,16 +355,11 @@ class Selection:
         }
         if part.regime is None or (set(found) == set(part.regime.tokens) and not always):
             return
-        if len(found) < FEWEST_SHARING:
-            part.regime = None
-            self.view.contexts.pop(REGIME)
-            for i, groups in enumerate(part.groups):
-                self.regress(i, [g for g in groups if g[2] != REGIME])
-            return
-        part.regime = Regime.fit(self.view, self.rows, list(found), np.array(list(found.values())))
-        self.view.contexts[REGIME] = (1, part.regime.expected(self.view))
+        kept = len(found) >= FEWEST_SHARING
+        direction = np.array(list(found.values()))
+        self._set_regime(Regime.fit(self.view, self.rows, list(found), direction) if kept else None)
         for i, groups in enumerate(part.groups):
-            self.regress(i, list(groups))
+            self.regress(i, [group for group in groups if kept or group[2] != REGIME])
 
 
 def common_pattern(
