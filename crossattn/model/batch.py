@@ -1,6 +1,6 @@
 """One batch: what a model reads at some moments, and what its predictions are compared with."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -49,9 +49,9 @@ class Batch:
     def take(self, rows: Tensor) -> Self:
         """Return the windows at ``rows`` (B',), copied."""
         drawn = {
-            field.name: value.index_select(0, rows)
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor) and field.name != "history"
+            name: value.index_select(0, rows)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor) and name != "history"
         }
         return replace(self, history=None, **drawn)
 
