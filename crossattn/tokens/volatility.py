@@ -120,9 +120,6 @@ class Calendar:
         hour, weekday = (np.nan_to_num(np.asarray(x, float)).astype(int) for x in (hour, weekday))
         return (self.hours[hour] + self.weekdays[weekday])[:, None]
 
-    def scaled(self, factor: float) -> "Calendar":
-        return Calendar(factor * self.hours, factor * self.weekdays)
-
 
 def fit_volatility(
     series: TokenSeries,
@@ -152,8 +149,10 @@ def fit_volatility(
     tokens = LinearMap(csr_array(shared.coefficient() + extra.coefficient), extra.offset)
     log_variance = tokens.forecast(series.index, both) + shared.calendar_at(both)
     level = own_levels(realised[both], log_variance)
+    # from log variance to log volatility
     tokens = LinearMap(0.5 * tokens.coefficient, 0.5 * tokens.offset)
-    return tokens, {"shared": 1.0, **weights}, 0.5 * level, shared.calendar.scaled(0.5)
+    calendar = Calendar(0.5 * shared.calendar.hours, 0.5 * shared.calendar.weekdays)
+    return tokens, {"shared": 1.0, **weights}, 0.5 * level, calendar
 
 
 def _fit_single_sources(
