@@ -67,8 +67,8 @@ class Selection:
             self.regress(i, list(self.part.groups[i]))
         self._renew_regime(always=True)
         for _ in range(ROUNDS):
-            scores = self.screen()
             weighted = (self.residual * self.inverse).astype(np.float32)
+            scores = self.screen(weighted)
             new = [
                 self._passed(i, {k: z[i] for k, z in scores.items() if k not in DRIFT})
                 + self._passed_products(i, weighted[:, i])
@@ -86,10 +86,12 @@ class Selection:
 
     # ---- screen
 
-    def screen(self) -> dict[str, np.ndarray]:
-        """Return by context how well it explains what is left, ``(follower, source, lag)``."""
+    def screen(self, weighted: np.ndarray) -> dict[str, np.ndarray]:
+        """Return by context how well it explains what is left, ``(follower, source, lag)``.
+
+        ``weighted`` (n, n_assets) is what is left, times what it counts.
+        """
         n_assets, n_lags = self.x.shape[1:]
-        weighted = (self.residual * self.inverse).astype(np.float32)
         scores = {}
         for name in self.view.contexts:
             scores |= self._renewed_scores(name, weighted)
