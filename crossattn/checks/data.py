@@ -8,11 +8,10 @@ import pandas as pd
 from crossattn.checks._stages import as_array, require, require_close, staged
 
 
-def _bars(seed: int = 41, steps: int = 160) -> pd.DataFrame:
-    random = np.random.default_rng(seed)
-    times = pd.date_range("2024-01-01 01:00", periods=steps, freq="h", tz="UTC", name="close_time")
-    steps_of = random.normal(scale=0.01, size=(steps, 3))
-    return pd.DataFrame(100 * np.exp(steps_of.cumsum(0)), index=times, columns=["A", "B", "C"])
+def _bars() -> pd.DataFrame:
+    times = pd.date_range("2024-01-01 01:00", periods=160, freq="h", tz="UTC", name="close_time")
+    moves = np.random.default_rng(41).normal(scale=0.01, size=(160, 3))
+    return pd.DataFrame(100 * np.exp(moves.cumsum(0)), index=times, columns=["A", "B", "C"])
 
 
 def _moved_rows(fn: Callable, prices: pd.DataFrame, cut: int) -> np.ndarray:

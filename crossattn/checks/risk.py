@@ -122,12 +122,8 @@ def check_shares(fn: Callable) -> Iterator[str]:
     link = np.array([[0.5, 0.0, 0.1], [0.4, 0.3, 0.0], [0.0, 0.3, 0.6]])
     wide = np.array([[1.0, 0.5, 0.1], [0.5, 2.0, -0.3], [0.1, -0.3, 0.7]])
 
-    def shares(A, S, steps, *, root=None, first=0):
-        power, total = np.linalg.matrix_power, 0.0
-        for h in range(first, steps):
-            weight = power(A, h) @ (S if root is None else root)
-            total = total + weight**2 / (np.diag(S) if root is None else 1.0)
-        return total
+    def squares(shock, *, first=0, steps=3):
+        return sum((np.linalg.matrix_power(link, h) @ shock) ** 2 for h in range(first, steps))
 
     def rows(total):
         return total / total.sum(axis=1, keepdims=True)
@@ -136,12 +132,12 @@ def check_shares(fn: Callable) -> Iterator[str]:
         return as_array(fn(link.copy(), S.copy(), steps), "shares")
 
     yield "uncorrelated shocks"
-    undivided = shares(link, identity, 3)
+    undivided = squares(identity)
     plain = rows(undivided)
     slips = {
         "the errors of one to steps - 1 steps are missing, or one is too many: h runs from 0 to "
-        "steps - 1": rows(shares(link, identity, 4)),
-        "a shock counts at once too: h starts at 0": rows(shares(link, identity, 3, first=1)),
+        "steps - 1": rows(squares(identity, steps=4)),
+        "a shock counts at once too: h starts at 0": rows(squares(identity, first=1)),
         "rows receive and columns send: yours is turned": plain.T,
         "divide each row by its sum: shares sum to 1": undivided,
         "rows sum to 1, not columns": undivided / undivided.sum(axis=0),
@@ -152,13 +148,13 @@ def check_shares(fn: Callable) -> Iterator[str]:
     require_close(ask(identity, 3), plain, "shares", slips)
 
     yield "correlated shocks"
-    truth = rows(shares(link, wide, 3))
-    undivided = sum((np.linalg.matrix_power(link, h) @ wide) ** 2 for h in range(3))
+    undivided = squares(wide)
+    truth = rows(undivided / np.diag(wide))
     slips = {
         "the shocks are taken as uncorrelated: S plays no part": plain,
         "divide column j by the variance of shock j, S[j, j]": rows(undivided),
         "this is Cholesky's: the answer depends on the order of the assets": rows(
-            shares(link, wide, 3, root=np.linalg.cholesky(wide))
+            squares(np.linalg.cholesky(wide))
         ),
     }
     require_close(ask(wide, 3), truth, "shares", slips)

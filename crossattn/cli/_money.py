@@ -36,12 +36,12 @@ def metrics_of(strategy: CrossAttentionBacktest) -> dict[str, float | str]:
     """Return the metrics of a run, those of equal weights (``benchmark_``...), and the span."""
     own, equal = strategy.result_, strategy.benchmark_
     times = own.equity.index
-    beside = {f"benchmark_{name}": value for name, value in equal.metrics().items()}
+    beside = {f"benchmark_{n}": value for n, value in equal.metrics().items() if n in SHOWN}
     span = {"start": times[0].isoformat(), "end": times[-1].isoformat(), "bars": len(times) - 1}
     often = strategy.rebalance_freq
     often = often if isinstance(often, int) else span_text(often)
     settings = {"transaction_cost": strategy.transaction_cost, "rebalance_freq": often}
-    return own.metrics() | {n: v for n, v in beside.items() if n[10:] in SHOWN} | span | settings
+    return own.metrics() | beside | span | settings
 
 
 def write_metrics(path: Path, metrics: dict[str, float | str]) -> None:

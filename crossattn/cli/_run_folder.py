@@ -61,12 +61,9 @@ def add_folders(
 def add_decision_options(parser: argparse.ArgumentParser) -> None:
     """Declare how forecasts become weights, the same for past bars and for the newest."""
     add = parser.add_argument
-    for name, parse, default in (
-        ("transaction-cost", fraction, 0.001),
-        ("max-position", positive_float, 1.0),
-    ):
-        explained = f"default: {default:g}"
-        add(f"--{name}", type=parse, default=default, metavar="FRACTION", help=explained)
+    explained = "default: 0.001"
+    add("--transaction-cost", type=fraction, default=0.001, metavar="FRACTION", help=explained)
+    add("--max-position", type=positive_float, default=1.0, metavar="FRACTION", help="default: 1")
     add("--allow-short", action="store_true", help="default: long only")
 
 
@@ -195,9 +192,9 @@ def _spacing_of(frame: pd.DataFrame) -> float:
 def load_windows(
     run: Run, frames: Frames, args: argparse.Namespace, *, include_latest: bool = False
 ) -> ca.CrossAttentionData:
-    """Make the windows that the model was trained on, from any bars of its symbols."""
+    """Make the windows that the model was trained on, from bars of :func:`bars_of_run`."""
     return ca.prepare_cross_attention_data(
-        {symbol: frames[symbol] for symbol in run.symbols},
+        frames,
         lookback=run.lookback,
         horizon=run.duration or run.horizon,
         features=run.features,

@@ -63,11 +63,9 @@ def run(args: argparse.Namespace) -> None:
     metrics["bars_seen_in_training"] = seen
 
     args.out.mkdir(parents=True, exist_ok=True)
-    equity = results[["timestamp", "capital", "return", "cost", "turnover"]]
-    write_file(args.out / "equity.csv", equity.to_csv(index=False))
-    write_file(
-        args.out / "trades.csv", _at_closes(strategy.result_.trades, data).to_csv(index=False)
-    )
+    trades = _at_closes(strategy.result_.trades, data)
+    write_file(args.out / "equity.csv", results.to_csv(index=False))
+    write_file(args.out / "trades.csv", trades.to_csv(index=False))
     write_metrics(args.out / METRICS_FILE, metrics)
     use_style()
     write_file(args.out / "equity.png", png_of(draw_equity(strategy)))
@@ -108,7 +106,6 @@ def _at_closes(trades: pd.DataFrame, data: ca.CrossAttentionData) -> pd.DataFram
 
 
 def _between(data, start, end):
-
     first = data.timestamps.searchsorted(start) if start else 0
     stop = data.timestamps.searchsorted(end, side="right") if end else len(data)
     if first >= stop:

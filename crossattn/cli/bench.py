@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     for name, rows, index in (("scores", table, False), ("leaderboard", board, True)):
         write_file(args.out / f"{name}.csv", rows.to_csv(index=index))
     sections = [
-        Section(f"{name}", text, table=leaderboard(table, name)) for name, text in _SECTIONS.items()
+        Section(name, text, table=leaderboard(table, name)) for name, text in _SECTIONS.items()
     ]
     facts = {"benchmark": f"LeadLagBench {VERSION}"} | vars(protocol) | {"seeds": args.seeds}
     write_report(args.out / "report.html", "crossattn bench", sections, facts=facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -107,8 +108,8 @@ def write_check(run_dir: Path, report: ca.BarsReport, train: ca.CrossAttentionDa
     """Keep findings, coverage and a summary of the training inputs in the run folder."""
     from crossattn.training.checkpoint import write_checksummed_json
 
-    for name, table in ((FINDINGS_FILE, report.findings), (COVERAGE_FILE, report.coverage)):
-        write_file(run_dir / name, table.to_csv(index=name == COVERAGE_FILE))
+    write_file(run_dir / FINDINGS_FILE, report.findings.to_csv(index=False))
+    write_file(run_dir / COVERAGE_FILE, report.coverage.to_csv())
     write_checksummed_json(run_dir / INPUTS_FILE, evidence.summarise_inputs(train))
 
 
@@ -116,16 +117,12 @@ def check_sections(run_dir: Path) -> list[Section]:
     """Return the report's sections on the bars that a run was trained on, if it kept any."""
     if not (run_dir / FINDINGS_FILE).is_file():
         return []
-    texts = {"symbol": str, "kind": str, "text": str, "remark": str, "spacing": str}
+    texts = dict.fromkeys(("symbol", "kind", "text", "remark", "spacing"), str)
+    read = partial(pd.read_csv, dtype=texts, keep_default_na=False, na_values={"figure": ""})
     with runs.intact(run_dir / FINDINGS_FILE):
-        findings, coverage = (
-            pd.read_csv(
-                run_dir / name, dtype=texts, keep_default_na=False, na_values={"figure": ""}
-            )
-            for name in (FINDINGS_FILE, COVERAGE_FILE)
-        )
-        findings = findings.set_index("symbol")[["kind", "moment", "figure", "text"]]
-        coverage = coverage.set_index("symbol")
+        findings = read(run_dir / FINDINGS_FILE).set_index("symbol")
+        findings = findings[["kind", "moment", "figure", "text"]]
+        coverage = read(run_dir / COVERAGE_FILE).set_index("symbol")
         spans = pd.to_timedelta(coverage["spacing"])  # NaT of a single bar
         coverage["spacing"] = ["" if pd.isna(x) else span_text(x) for x in spans]
     text = f"{len(findings)} findings of the data check." if len(findings) else "No findings."

@@ -35,11 +35,10 @@ def run(args: argparse.Namespace) -> None:
         raise InvalidInputError(f"--out {args.out} is a file, not a folder")
     _reject_unused_options(args)
     fetched = _SOURCES[args.source](args)
-    if fetched.frames:
-        for symbol, frame in fetched.frames.items():
-            # one at a time: writing a CSV takes more memory than its bars
-            ca.write_bars({symbol: frame}, args.out)
-            echo(f"wrote: {symbol} {len(frame)} bars")
+    for symbol, frame in fetched.frames.items():
+        # one at a time: writing a CSV takes more memory than its bars
+        ca.write_bars({symbol: frame}, args.out)
+        echo(f"wrote: {symbol} {len(frame)} bars")
     for gap in fetched.gaps:
         echo(str(gap))
     for notice in fetched.notices:

@@ -94,12 +94,7 @@ def reindex_like_prices(table: pd.DataFrame, prices: pd.DataFrame, name: str) ->
 
 def last_known(table: np.ndarray) -> np.ndarray:
     """Carry each asset's last price forward, (T, N); 0 before its first."""
-    missing = np.isnan(table)
-    if not missing.any():
-        return table
-    rows = np.where(missing, 0, np.arange(len(table))[:, None])
-    np.maximum.accumulate(rows, axis=0, out=rows)
-    return np.asfortranarray(np.nan_to_num(np.take_along_axis(table, rows, axis=0), nan=0.0))
+    return pd.DataFrame(table).ffill().fillna(0.0).to_numpy()
 
 
 def prices_of_returns(

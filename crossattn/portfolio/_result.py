@@ -5,6 +5,7 @@ Built in chapter: Backtesting.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -100,11 +101,9 @@ class BacktestResult:
     @property
     def gross_returns(self) -> pd.Series:
         """Return of each row before trading costs and financing, on the same positions."""
-        paid = (self.costs + self.financing).to_numpy()
-        before = np.concatenate([[self.initial_capital], self.equity.to_numpy()[:-1]])
-        gain = np.diff(self.equity.to_numpy(), prepend=self.initial_capital) + paid
-        gross = np.divide(gain, before, out=np.zeros_like(gain), where=before > 0)
-        return pd.Series(gross, self.equity.index, name="gross_return")
+        before = self.equity.shift(fill_value=self.initial_capital)
+        gain = self.equity - before + (self.costs + self.financing)
+        return (gain / before).where(before > 0, 0.0).rename("gross_return")
 
     def metrics(self, periods_per_year: float | None = None) -> dict[str, float]:
         """Metrics of the net returns, and of trading and exposure.
@@ -129,7 +128,10 @@ class BacktestResult:
         orders = self._trades[self._trades["kind"] == ORDER]
         notional = np.abs(orders["shares"] * self.marks[orders["row"], orders["column"]]).sum()
         gain = self.equity.iloc[-1] - self.initial_capital + self.costs.sum()
-        low, high = _interval(self.returns, figures["periods_per_year"])
+        low = high = float("nan")
+        with suppress(InvalidInputError):  # fewer than ten returns, or equal ones
+            found = sharpe_interval(self.returns, periods_per_year=figures["periods_per_year"])
+            low, high = found.low, found.high
         return figures | {
             "sharpe_ratio_low": low,
             "sharpe_ratio_high": high,
@@ -184,12 +186,3 @@ class BacktestResult:
     def _repr_html_(self) -> str:
         table = pd.Series(self.metrics(), name="net of costs").to_frame()
         return table.to_html(float_format=lambda value: f"{value:.4g}")
-
-
-def _interval(returns: pd.Series, periods: float) -> tuple[float, float]:
-    """Ends of the 95 % interval of the Sharpe ratio; NaN where it cannot be estimated."""
-    try:
-        found = sharpe_interval(returns, periods_per_year=periods)
-    except InvalidInputError:
-        return float("nan"), float("nan")
-    return found.low, found.high

@@ -89,16 +89,15 @@ def cap_weights(
     size = np.abs(wanted)
     gross = size.sum(axis=-1, keepdims=True)
     size = size / np.maximum(gross, 1.0)
-    gross = np.minimum(gross, 1.0)
-    most = limit * known.sum(axis=-1, keepdims=True)
-    gross = np.where(known.all(axis=-1, keepdims=True), gross, np.minimum(gross, most))
-    if (gross > most * (1 + 1e-9)).any():
-        worst = float((gross / np.maximum(known.sum(axis=-1, keepdims=True), 1)).max())
+    gross, n_assets = np.minimum(gross, 1.0), weights.shape[-1]
+    # beside assets that are left as they are, what does not fit is cash
+    too_much = known.all(axis=-1, keepdims=True) & (gross > limit * n_assets * (1 + 1e-9))
+    if too_much.any():
         raise InvalidInputError(
-            f"max_position must be at least {worst:.6g} for these weights: "
-            f"{weights.shape[-1]} assets cannot hold them all, got {limit!r}"
+            f"max_position must be at least {gross[too_much].max() / n_assets:.6g} for these "
+            f"weights: {n_assets} assets cannot hold them all, got {limit!r}"
         )
-    for _ in range(weights.shape[-1]):  # moved excess may fill another asset, but each only once
+    for _ in range(n_assets):  # moved excess may fill another asset, but each only once
         full = size >= limit
         excess = np.maximum(size - limit, 0.0).sum(axis=-1, keepdims=True)
         if not (excess > 0).any():

@@ -68,9 +68,10 @@ class Limits:
         check_float("max_gross", self.max_gross, above=0)
         for name in ("max_position", "max_sector", "sector_net"):
             value = getattr(self, name)
+            if value is None and name != "max_position":
+                continue
             for each in value.values() if isinstance(value, Mapping) else [value]:
-                if each is not None or name == "max_position":
-                    check_float(name, each, at_least=0)
+                check_float(name, each, at_least=0)
         if self.sectors is None and (self.max_sector, self.sector_net) != (None, None):
             raise InvalidInputError("sectors must name each asset's sector for limits of sectors")
         for name, bounds in check_mapping("linear", self.linear).items() if self.linear else ():

@@ -6,8 +6,6 @@ known when its covariance is.
 Built in chapter: Portfolios of forecast risk.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -178,15 +178,9 @@ class CrossAttentionBacktest:
             pd.DataFrame(targets, timestamps[decisions], symbols), prices
         )
         self.benchmark_ = self._trade(equal.iloc[decisions].where(deciding), prices)
-        frame = pd.DataFrame(
-            {
-                "capital": result.equity,
-                "return": result.returns,
-                "cost": result.costs,
-                "turnover": result.turnover,
-            }
-        )
-        frame = frame.rename_axis("timestamp").reset_index()
+        # the series are called "return", "cost" and "turnover"
+        columns = [result.equity.rename("capital"), result.returns, result.costs, result.turnover]
+        frame = pd.concat(columns, axis=1).rename_axis("timestamp").reset_index()
         # pandas compares attrs with == where frames are joined, which tables do not answer with
         # True or False; "run" comes first and is never equal, so that they are not asked.
         run = object()
@@ -315,16 +309,17 @@ class CrossAttentionBacktest:
 
 def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd.Index]:
     """Returns as a float array, times, and the names of the assets."""
-    returns = X.bar_returns if returns is None and hasattr(X, "bar_returns") else returns
-    timestamps = X.timestamps if timestamps is None and hasattr(X, "timestamps") else timestamps
+    returns = getattr(X, "bar_returns", None) if returns is None else returns
+    timestamps = getattr(X, "timestamps", None) if timestamps is None else timestamps
     if returns is None or timestamps is None:
         raise InvalidInputError("returns and timestamps must be given with an array X")
     names = getattr(X, "symbols", getattr(returns, "columns", None))
-    if isinstance(returns, pd.DataFrame) and set(names) != set(returns.columns):
-        raise InvalidInputError(
-            f"returns must have the columns {list(names)}, got {list(returns.columns)}"
-        )
-    returns = returns[list(names)] if isinstance(returns, pd.DataFrame) else returns
+    if isinstance(returns, pd.DataFrame):
+        if set(names) != set(returns.columns):
+            raise InvalidInputError(
+                f"returns must have the columns {list(names)}, got {list(returns.columns)}"
+            )
+        returns = returns[list(names)]
     returns = check_array("returns", returns, (None, None))
     for name, value in (("X", X), ("timestamps", timestamps)):
         if not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0:
@@ -334,9 +329,9 @@ def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd
             "X, returns and timestamps must be of one length, at least 1, got "
             f"{len(X)}, {len(returns)} and {len(timestamps)}"
         )
-    if np.isinf(returns).any() or (returns <= -1).any():
-        wrong = returns[np.isinf(returns) | (returns <= -1)][0]
-        raise InvalidInputError(f"returns must be finite and above -1, got {wrong}")
+    wrong = returns[np.isinf(returns) | (returns <= -1)]
+    if len(wrong):
+        raise InvalidInputError(f"returns must be finite and above -1, got {wrong[0]}")
     try:
         timestamps = pd.DatetimeIndex(timestamps)
     except (TypeError, ValueError):

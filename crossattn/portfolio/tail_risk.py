@@ -3,8 +3,6 @@
 Built in chapter: Forecasting risk.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -108,9 +106,9 @@ def forecast_tail(
     levels = tuple(check_float("levels", float(q), above=0, below=0.5) for q in levels)
     if not levels or list(levels) != sorted(set(levels)):
         raise InvalidInputError(f"levels must rise, got {levels}")
-    for name, value in (("horizon", horizon), ("memory", memory), ("refit", refit)):
+    counts = {"horizon": horizon, "memory": memory, "refit": refit, "warm_up": warm_up}
+    for name, value in counts.items():
         check_int(name, value)
-    check_int("warm_up", warm_up)
     check_float("step", step, at_least=0)
     ratio = returns / volatility
     if half_life is not None:
