@@ -62,7 +62,8 @@ def check_attention(fn: Callable) -> Iterator[str]:
     random = np.random.default_rng(11)
     query, key, value = (random.normal(size=s) for s in [(3, 4), (5, 4), (5, 2)])
     scores = query @ key.T
-    truth = softmax_by_loop(scores / 2.0)
+    scaled = scores / 2.0
+    truth = softmax_by_loop(scaled)
     mask = np.array([[1, 1, 0, 0, 1], [0, 1, 1, 0, 0], [1, 0, 1, 1, 0]], dtype=bool)
 
     yield "shapes"
@@ -95,17 +96,15 @@ def check_attention(fn: Callable) -> Iterator[str]:
 
     yield "the mask"
     output, attention = ask(fn, query, key, value, mask)
-    expected = softmax_by_loop(scores / 2.0, mask)
+    expected, inverted = (softmax_by_loop(scaled, allowed) for allowed in (mask, ~mask))
     slips = {
         "the mask changes nothing: set the scores that are not allowed to minus infinity "
         "before the softmax": truth,
-        "the mask is used the wrong way round: True means may attend": softmax_by_loop(
-            scores / 2.0, ~mask
-        ),
+        "the mask is used the wrong way round: True means may attend": inverted,
         "the mask is applied after the softmax, so rows no longer sum to 1: apply it to "
         "the scores": truth * mask,
         "a score of 0 is not 'forbidden': exp(0) = 1 still receives attention. Use minus "
-        "infinity": softmax_by_loop(np.where(mask, scores / 2.0, 0.0)),
+        "infinity": softmax_by_loop(np.where(mask, scaled, 0.0)),
     }
     require_close(attention, expected, "masked attention", slips)
     require_close(output, expected @ value, "masked output")
@@ -119,7 +118,7 @@ def check_attention(fn: Callable) -> Iterator[str]:
     slip = "a fully masked query must receive 0, yours attends evenly to all forbidden keys"
     slips = {slip: np.full(5, 0.2)}
     require_close(attention[1], np.zeros(5), "the row of a fully masked query", slips)
-    require_close(output, softmax_by_loop(scores / 2.0, lonely) @ value, "masked output")
+    require_close(output, softmax_by_loop(scaled, lonely) @ value, "masked output")
 
     yield "large scores"
     _, attention = ask(fn, query * 4000, key, value)
@@ -162,6 +161,7 @@ def check_multi_head(fn: Callable) -> Iterator[str]:
     width = d // heads
     x = random.normal(size=(n, d))
     projections = [random.normal(size=(d, d)) for _ in range(4)]
+    w_output = projections[3]
     others = ~np.eye(n, dtype=bool)
 
     def block(m):
@@ -181,21 +181,18 @@ def check_multi_head(fn: Callable) -> Iterator[str]:
     require_shape(output, (n, d), "output", "(assets, width)")
 
     yield "each head its own columns and scale"
-    chunked = scores_of(lambda m: m.reshape(heads, n, width))
+    chunked = softmax_by_loop(scores_of(lambda m: m.reshape(heads, n, width)))
     every_third = scores_of(lambda m: np.stack([m[:, h::heads] for h in range(heads)]))
+    every_third = softmax_by_loop(every_third)
+    unscaled = softmax_by_loop(scores * width**0.5)
+    scaled_by_d = softmax_by_loop(scores / heads**0.5)
     by_query = softmax_by_loop(scores.swapaxes(1, 2)).swapaxes(1, 2)
     slips = {
         "reshape (N, D) to (N, H, D/H) first and then move the heads to the front; a "
-        "direct reshape to (H, N, D/H) mixes assets": softmax_by_loop(chunked),
-        "head h takes a block of neighbouring columns, not every H-th column": softmax_by_loop(
-            every_third
-        ),
-        "divide by the root of the width of one head, D/H, not of all heads together": (
-            softmax_by_loop(scores / heads**0.5)
-        ),
-        "the scores are not divided by the root of the width of one head": softmax_by_loop(
-            scores * width**0.5
-        ),
+        "direct reshape to (H, N, D/H) mixes assets": chunked,
+        "head h takes a block of neighbouring columns, not every H-th column": every_third,
+        "divide by the root of the width of one head, D/H, not of all heads together": scaled_by_d,
+        "the scores are not divided by the root of the width of one head": unscaled,
         "the softmax must run along the keys, the last axis": by_query,
     }
     require_close(attention, truth, "attention by head", slips)
@@ -204,11 +201,11 @@ def check_multi_head(fn: Callable) -> Iterator[str]:
     slips = {
         "the output projection is missing: nothing mixes the heads": joined,
         "the heads are joined along the wrong axis: put them back beside each other, "
-        "(N, H, D/H), before the last reshape": (truth @ value).reshape(n, d) @ projections[3],
+        "(N, H, D/H), before the last reshape": (truth @ value).reshape(n, d) @ w_output,
         "the projection is applied from the wrong side (use joined @ w_output)": joined
-        @ projections[3].T,
+        @ w_output.T,
     }
-    require_close(output, joined @ projections[3], "output", slips)
+    require_close(output, joined @ w_output, "output", slips)
 
     yield "the mask"
     output, attention = ask(fn, x, *projections, heads, others)
@@ -221,4 +218,4 @@ def check_multi_head(fn: Callable) -> Iterator[str]:
     }
     require_close(attention, expected, "attention without oneself", slips)
     joined = np.concatenate(expected @ value, axis=1)
-    require_close(output, joined @ projections[3], "output without oneself")
+    require_close(output, joined @ w_output, "output without oneself")

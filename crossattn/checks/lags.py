@@ -34,6 +34,8 @@ def check_lag_tokens(fn: Callable) -> Iterator[str]:
         return out
 
     truth = shifted(lambda t, k: t - k)
+    ahead = shifted(lambda t, k: t + k)
+    filled = np.nan_to_num(truth)
 
     yield "shape"
     tokens = as_array(fn(returns.copy(), lags), "tokens")
@@ -42,16 +44,12 @@ def check_lag_tokens(fn: Callable) -> Iterator[str]:
     yield "the past, newest first"
     wrapped = np.stack([np.roll(returns, k, axis=0) for k in range(lags)], axis=2)
     slips = {
-        "index k must look k bars back; yours looks k bars ahead, into the future": shifted(
-            lambda t, k: t + k
-        ),
+        "index k must look k bars back; yours looks k bars ahead, into the future": ahead,
         "your newest token is one bar old: index 0 is the query's own bar, which is known "
         "at its close": shifted(lambda t, k: t - k - 1),
         "the lag axis runs from old to new; index 0 must be the newest": truth[..., ::-1],
         "np.roll wraps round: the first bars see the last ones, which is the future": wrapped,
-        "missing bars must stay NaN: a 0 is a return that could have been earned": (
-            np.nan_to_num(truth)
-        ),
+        "missing bars must stay NaN: a 0 is a return that could have been earned": filled,
     }
     require_close(tokens, truth, "tokens", slips)
 
@@ -137,7 +135,6 @@ def check_sector_means(fn: Callable) -> Iterator[str]:
     x = np.random.default_rng(31).normal(size=(6, 4))
     sector = np.array([2, 0, 1, 0, 0, 2])
     truth = np.stack([x[sector == s].mean(axis=0) for s in range(3)])
-
     sums = np.stack([x[sector == s].sum(axis=0) for s in range(3)])
 
     yield "means by sector"
@@ -177,30 +174,24 @@ def check_hierarchy(fn: Callable) -> Iterator[str]:
     near, far = x @ x.T / 2.0, x @ means.T / 2.0
     within, across = softmax_by_loop(near, same), softmax_by_loop(far, foreign)
     update = within @ x + across @ means
+    everywhere, outside = softmax_by_loop(near), softmax_by_loop(near, ~same)
+    own_too, only_own = softmax_by_loop(far), softmax_by_loop(far, ~foreign)
+    unscaled = softmax_by_loop(2.0 * near, same)
 
     yield "within the sector"
     answer = ask(fn, x, sector, names=("output", "within", "across"))
     slips = {
-        "assets attend to all assets: mask by sector": softmax_by_loop(near),
-        "the sector mask is applied after the softmax; rows no longer sum to 1": same
-        * softmax_by_loop(near),
-        "assets attend to all but their own sector: the mask is upside down": (
-            softmax_by_loop(near, ~same)
-        ),
-        "the scores are not divided by the square root of the width": softmax_by_loop(
-            2.0 * near, same
-        ),
+        "assets attend to all assets: mask by sector": everywhere,
+        "the sector mask is applied after the softmax; rows no longer sum to 1": same * everywhere,
+        "assets attend to all but their own sector: the mask is upside down": outside,
+        "the scores are not divided by the square root of the width": unscaled,
     }
     require_close(answer[1], within, "attention within the sector", slips)
 
     yield "across sectors"
     slips = {
-        "an asset attends to the mean of its own sector twice: mask its own sector here": (
-            softmax_by_loop(far)
-        ),
-        "an asset attends to its own sector only: the mask is upside down": softmax_by_loop(
-            far, ~foreign
-        ),
+        "an asset attends to the mean of its own sector twice: mask its own sector here": own_too,
+        "an asset attends to its own sector only: the mask is upside down": only_own,
     }
     require_close(answer[2], across, "attention across sectors", slips)
 

@@ -70,12 +70,11 @@ def check_backtest(fn: Callable) -> Iterator[str]:
     yield "one trade, then hold"
     only = targets.copy()
     only[1:] = np.nan
+    late = account_by_loop(prices, only, 0.0, delay=1)
     slips = {
         "your account trades back to its weights in every bar, for nothing: after a trade "
         "the shares stay and the weights drift": wealth_of(bars @ only[0]),
-        "your trade acts one row late: it happens at its own row's price": account_by_loop(
-            prices, only, 0.0, delay=1
-        ),
+        "your trade acts one row late: it happens at its own row's price": late,
         "returns are added up; wealth compounds": np.cumsum(np.append(1.0, bars @ only[0])),
         "cash that is not invested is lost, or the account starts at something but 1": (
             prices / prices[0] @ only[0] - 1
@@ -86,18 +85,15 @@ def check_backtest(fn: Callable) -> Iterator[str]:
 
     yield "who earns which bar"
     free = account_by_loop(prices, targets, 0.0)
+    late = account_by_loop(prices, targets, 0.0, delay=1)
+    fixed = account_by_loop(prices, targets, 0.0, drift=False)
+    stale = wealth_of((bars * held_before[1:]).sum(1))
     slips = {
         "a weight of row t earns the return that ENDS at row t, which was known when the "
         "weight was chosen: this is the future, leaked": wealth_of((bars * held[1:]).sum(1)),
-        "new weights act one row late: a trade happens at its own row's price": (
-            account_by_loop(prices, targets, 0.0, delay=1)
-        ),
-        "a trade acts only at the next trade: the period is earned with the OLD weights": (
-            wealth_of((bars * held_before[1:]).sum(1))
-        ),
-        "weights never drift: you trade back to them in every bar, for nothing": (
-            account_by_loop(prices, targets, 0.0, drift=False)
-        ),
+        "new weights act one row late: a trade happens at its own row's price": late,
+        "a trade acts only at the next trade: the period is earned with the OLD weights": stale,
+        "weights never drift: you trade back to them in every bar, for nothing": fixed,
     }
     require_close(ask(targets, 0.0), free, "equity, no costs", slips)
 
@@ -147,14 +143,13 @@ def check_metrics(fn: Callable) -> Iterator[str]:
 
     yield "the Sharpe ratio"
     value = as_array(fn(returns.copy(), periods)["sharpe_ratio"], "sharpe_ratio")
+    ratio = mean / deviation
     slips = {
-        "the ratio is of one bar: multiply by the root of the bars a year": mean / deviation,
-        "a ratio of mean to deviation grows with the ROOT of the number of bars": (
-            mean / deviation * periods
-        ),
+        "the ratio is of one bar: multiply by the root of the bars a year": ratio,
+        "a ratio of mean to deviation grows with the ROOT of the number of bars": ratio * periods,
         "use the sample deviation, ddof=1": mean / returns.std() * periods**0.5,
     }
-    require_close(value, mean / deviation * periods**0.5, "sharpe_ratio", slips)
+    require_close(value, ratio * periods**0.5, "sharpe_ratio", slips)
 
     yield "the drawdown"
     value = as_array(fn(returns.copy(), periods)["max_drawdown"], "max_drawdown")
@@ -215,10 +210,9 @@ def check_sharpe_loss(fn: Callable) -> Iterator[str]:
     yield "after costs"
     later_orders = np.append(0.0, orders[1:])
     sizes = np.abs(positions).sum(axis=1)
+    free = -ratio(earned)
     slips = {
-        "costs change nothing: subtract them from the portfolio's return, bar by bar": (
-            -ratio(earned)
-        ),
+        "costs change nothing: subtract them from the portfolio's return, bar by bar": free,
         "the first position must be bought too": -ratio(earned - 0.1 * later_orders),
         "costs are paid on changes of positions, not on their size": -ratio(earned - 0.1 * sizes),
     }

@@ -133,6 +133,7 @@ def check_shares(fn: Callable) -> Iterator[str]:
 
     yield "uncorrelated shocks"
     undivided = squares(identity)
+    sizes = sum(np.abs(np.linalg.matrix_power(link, h)) for h in range(3))
     plain = rows(undivided)
     slips = {
         "the errors of one to steps - 1 steps are missing, or one is too many: h runs from 0 to "
@@ -141,21 +142,18 @@ def check_shares(fn: Callable) -> Iterator[str]:
         "rows receive and columns send: yours is turned": plain.T,
         "divide each row by its sum: shares sum to 1": undivided,
         "rows sum to 1, not columns": undivided / undivided.sum(axis=0),
-        "variances add up, so weights are squared": rows(
-            sum(np.abs(np.linalg.matrix_power(link, h)) for h in range(3))
-        ),
+        "variances add up, so weights are squared": rows(sizes),
     }
     require_close(ask(identity, 3), plain, "shares", slips)
 
     yield "correlated shocks"
     undivided = squares(wide)
     truth = rows(undivided / np.diag(wide))
+    ordered = rows(squares(np.linalg.cholesky(wide)))
     slips = {
         "the shocks are taken as uncorrelated: S plays no part": plain,
         "divide column j by the variance of shock j, S[j, j]": rows(undivided),
-        "this is Cholesky's: the answer depends on the order of the assets": rows(
-            squares(np.linalg.cholesky(wide))
-        ),
+        "this is Cholesky's: the answer depends on the order of the assets": ordered,
     }
     require_close(ask(wide, 3), truth, "shares", slips)
     turn = [2, 0, 1]

@@ -254,7 +254,7 @@ def intact(path: Path) -> Iterator[None]:
         raise DamagedFileError(f"{path} is damaged; train the run again") from None
 
 
-def write_bars_record(run: Path, frames: Frames, train, val, *, how: str = "outer") -> None:
+def write_bars_record(run: Path, frames: Frames, train, val, *, how: str) -> None:
     """Record in the run folder, with a checksum, which bars training has used."""
     from crossattn.training.checkpoint import write_checksummed_json
 

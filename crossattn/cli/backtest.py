@@ -40,15 +40,14 @@ def run(args: argparse.Namespace) -> None:
     runs.check_output_dir(args.data, args.out)
     run, record = runs.open_run(args.run_dir), runs.read_bars_record(args.run_dir)
     frames = runs.read_run_bars(run, args.data, args.time_zone)
-    windows = runs.load_windows(run, frames, args, include_latest=True)
+    data = runs.load_windows(run, frames, args, include_latest=True)
     model, seen_until = run.model, record["seen_until"]
     if args.walk_forward:
-        model, data = _folds(run, args.run_dir, windows)
-        seen_until, windows = data.timestamps[0] - pd.Timedelta(1, "ns"), data
+        model, data = _folds(run, args.run_dir, data)
+        seen_until = data.timestamps[0] - pd.Timedelta(1, "ns")
     elif not args.start:
-        data = runs.out_of_sample(windows, record)
-    if args.start or args.end:
-        data = _between(windows if args.start else data, args.start, args.end)
+        data = runs.out_of_sample(data, record)
+    data = _between(data, args.start, args.end)
     strategy = ca.CrossAttentionBacktest(
         model,
         args.initial_capital,

@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> None:
         echo=echo,
     )
     board = leaderboard(table)
-    for name, rows, index in (("scores", table, False), ("leaderboard", board, True)):
-        write_file(args.out / f"{name}.csv", rows.to_csv(index=index))
+    write_file(args.out / "scores.csv", table.to_csv(index=False))
+    write_file(args.out / "leaderboard.csv", board.to_csv())
     sections = [
         Section(name, text, table=leaderboard(table, name)) for name, text in _SECTIONS.items()
     ]

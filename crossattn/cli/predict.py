@@ -103,9 +103,9 @@ def _read_holdings(path: Path, symbols: tuple[str, ...]) -> pd.Series:
     for line, row in enumerate(rows, start=2):
         if not row:
             continue
-        symbol, number = row if len(row) == 2 else (None, None)
+        symbol, number = row if len(row) == 2 else (None, "")
         try:
-            value = math.nan if number is None else float(number)
+            value = float(number)
         except ValueError:
             value = math.nan
         wrong = {

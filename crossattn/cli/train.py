@@ -89,27 +89,27 @@ def run(args: argparse.Namespace) -> None:
         volatility_estimator=args.volatility_estimator or "close",
     )
     args.lookback = data.lookback
-    parts = data.split(train=0.6, val=0.1)
+    train, val, test = data.split(train=0.6, val=0.1)
     for line in runs.spans_of(data) if is_main else ():
         echo(line)
     if is_network or is_main:
-        trained = _train_network if is_network else _fit_forecaster
-        model, plot_losses, summary = trained(args, *parts[:2])
+        fit = _train_network if is_network else _fit_forecaster
+        model, plot_losses, summary = fit(args, train, val)
     run_dir = args.run_dir
     if is_main and (run_dir / runs.BARS_FILE).exists():
         echo(f"already complete: {run_dir} left unchanged")
     elif is_main:
-        _write_evidence(run_dir, model, plot_losses, parts[2])
+        _write_evidence(run_dir, model, plot_losses, test)
         if args.output_type == "classification":
-            _write_class_scores(run_dir, model, parts[0], parts[2])
+            _write_class_scores(run_dir, model, train, test)
         if args.target == "volatility" and not is_network:
-            _score_volatility(run_dir, model, data, parts[2])
-        write_check(run_dir, report, parts[0])
-        runs.write_bars_record(run_dir, frames, *parts[:2], how=args.how)
+            _score_volatility(run_dir, model, data, test)
+        write_check(run_dir, report, train)
+        runs.write_bars_record(run_dir, frames, train, val, how=args.how)
         echo(f"trained: {summary}, in {run_dir}")
-        echo(f"unseen: {len(parts[2])} windows from {parts[2].timestamps[0]}")
+        echo(f"unseen: {len(test)} windows from {test.timestamps[0]}")
     if args.walk_forward and not (run_dir / FOLDS_FILE).exists():
-        _walk_forward(args, is_network, data, run_dir)
+        _walk_forward(args, data, is_network=is_network, is_main=is_main)
 
 
 def _is_network(args: argparse.Namespace) -> bool:
@@ -135,10 +135,14 @@ def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def _given(args: argparse.Namespace, *names: str) -> dict:
+    """Return options by name, without those that were left out and have no default."""
+    return {name: value for name in names if (value := getattr(args, name)) is not None}
+
+
 def _new_forecaster(args: argparse.Namespace) -> ca.CrossAttentionForecaster:
-    forecaster = ca.CrossAttentionForecaster(target=args.target, seed=args.seed, device=args.device)
-    given = {"n_models": args.n_models, "epochs": args.epochs}
-    forecaster.set_params(**{name: value for name, value in given.items() if value is not None})
+    settings = _given(args, "target", "seed", "device", "n_models", "epochs")
+    forecaster = ca.CrossAttentionForecaster(**settings)
     return forecaster.set_params(max_lag=min(forecaster.max_lag, args.lookback - 1))
 
 
@@ -189,9 +193,8 @@ def _plot_history(history):
 
 
 def _train_network(args: argparse.Namespace, train, val):
-    names = ("run_dir", "resume", "checkpoint_every", "tensorboard")
-    folder = {name: getattr(args, name) for name in names}
-    result = _train(args, _new_model(args, train), train, val, **folder)
+    folder = _given(args, "run_dir", "resume", "checkpoint_every", "tensorboard")
+    result = _fit_network(args, train, val, **folder)
     summary = (
         f"epoch {result.best_epoch} of {len(result.history)} is the best, "
         f"validation loss {result.best_val_loss:.6g}"
@@ -199,21 +202,14 @@ def _train_network(args: argparse.Namespace, train, val):
     return result.model, result.plot, summary
 
 
-def _new_model(args: argparse.Namespace, data):
-    shape = {name: getattr(args, name) for name in SHAPE_OPTIONS}
-    return ca.CrossAttentionMultiAsset(
-        len(data.symbols),
-        len(data.features),
-        output_type=args.output_type,
-        features=data.features,
-        seed=args.seed,
-        **{name: value for name, value in shape.items() if value is not None},
+def _fit_network(args: argparse.Namespace, train, val, **folder):
+    model = ca.CrossAttentionMultiAsset(
+        len(train.symbols),
+        len(train.features),
+        features=train.features,
+        **_given(args, "output_type", "seed", *SHAPE_OPTIONS),
     )
-
-
-def _train(args: argparse.Namespace, model, train, val, **folder):
-    names = ("epochs", "batch_size", "lr", "device", "seed")
-    settings = {name: getattr(args, name) for name in names}
+    settings = _given(args, "epochs", "batch_size", "lr", "device", "seed")
     return ca.train_cross_attention_model(model, train, val, **settings, **folder)
 
 
@@ -278,10 +274,8 @@ def _score_volatility(run_dir: Path, model, data, test) -> None:
     echo(f"QLIKE on unseen bars: {shown}")
 
 
-def _walk_forward(args: argparse.Namespace, is_network: bool, data, run_dir: Path) -> None:
+def _walk_forward(args: argparse.Namespace, data, *, is_network: bool, is_main: bool) -> None:
     """Refit on a rolling window; write scores and forecasts of every fold."""
-    from crossattn.training.distributed import DistributedContext
-
     fold = -(-len(data) // 10)
     result = ca.walk_forward(
         data,
@@ -290,8 +284,9 @@ def _walk_forward(args: argparse.Namespace, is_network: bool, data, run_dir: Pat
         test_size=fold,
         val_size=max(1, fold // 2),
     )
-    if not DistributedContext.current().is_main:
+    if not is_main:
         return
+    run_dir = args.run_dir
     forecasts = runs.forecast_table(result.predictions, result.timestamps, data.symbols)
     write_file(run_dir / runs.WALK_FORWARD_FILE, forecasts.to_csv())
     write_file(run_dir / "figures" / "folds.png", png_of(result.plot()))
@@ -306,8 +301,7 @@ class _Refit:
         self.args = args
 
     def fit(self, train, val):
-        self.model = _new_model(self.args, train)
-        _train(self.args, self.model, train, val)
+        self.model = _fit_network(self.args, train, val).model
         return self
 
     def predict(self, data):

@@ -27,19 +27,19 @@ def check_table(table: pd.DataFrame, name: str) -> np.ndarray:
     return np.asfortranarray(check_numbers(name, table))
 
 
-def check_prices(prices: pd.DataFrame, name: str = "prices") -> np.ndarray:
+def check_prices(prices: pd.DataFrame) -> np.ndarray:
     """Return closing prices (T, N), positive and finite or NaN, each asset with one, or raise."""
-    table = check_table(prices, name)
+    table = check_table(prices, "prices")
     if not table.size:
-        raise InvalidInputError(f"{name} must have rows and columns, got shape {table.shape}")
+        raise InvalidInputError(f"prices must have rows and columns, got shape {table.shape}")
     if table.min() > 0 and table.max() < np.inf:  # the common case; False where anything is NaN
         return table
     wrong = ~(np.isnan(table) | ((table > 0) & (table < np.inf)))
-    _refuse_cells(wrong, f"{name} must be positive and finite", table, prices)
+    _refuse_cells(wrong, "prices must be positive and finite", table, prices)
     empty = np.isnan(table).all(axis=0)
     if empty.any():
         raise InvalidInputError(
-            f"{name} must have a price for every asset, got only NaN for "
+            "prices must have a price for every asset, got only NaN for "
             f"{list(prices.columns[empty])}"
         )
     return table
@@ -104,10 +104,8 @@ def prices_of_returns(
     known = ~np.isnan(returns)
     table = np.ones((len(returns) + 1, returns.shape[1]))
     np.cumprod(np.where(known, 1 + returns, 1.0), axis=0, out=table[1:])
-    touched = np.zeros(table.shape, dtype=bool)
-    touched[:-1] |= known
-    touched[1:] |= known
-    table[~touched] = np.nan
+    ends = np.pad(known, ((1, 1), (0, 0)))  # a row ends one return and begins the next
+    table[~(ends[:-1] | ends[1:])] = np.nan
     spacing = timestamps[-1] - timestamps[-2] if len(timestamps) > 1 else pd.Timedelta(hours=1)
     closes = timestamps.append(pd.DatetimeIndex([timestamps[-1] + spacing]))
     prices = pd.DataFrame(table, closes, symbols)
@@ -117,10 +115,8 @@ def prices_of_returns(
 def prices_of_data(data: CrossAttentionData) -> pd.DataFrame:
     """Closes at the windows' rows and at the one that follows, over each asset's first."""
     rows = slice(data.ends[0], data.ends[-1] + 2)  # the newest window has no row that follows
-    closes = np.array(data.closes[rows])
-    first = np.argmax(~np.isnan(closes), axis=0)
-    scaled = closes / closes[first, np.arange(closes.shape[1])]
-    return pd.DataFrame(scaled, data.clock[rows], list(data.symbols))
+    closes = pd.DataFrame(data.closes[rows], data.clock[rows], list(data.symbols))
+    return closes / closes.bfill().iloc[0]
 
 
 def _refuse_cells(wrong: np.ndarray, rule: str, values: np.ndarray, table: pd.DataFrame) -> None:

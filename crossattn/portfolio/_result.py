@@ -179,8 +179,7 @@ class BacktestResult:
         """Plot the equity over time and return the axes."""
         axes = new_axes(ax)
         axes.plot(self.equity.index, self.equity.to_numpy())
-        axes.set_xlabel("time")
-        axes.set_ylabel("equity (money)")
+        axes.set(xlabel="time", ylabel="equity (money)")
         return axes
 
     def _repr_html_(self) -> str:

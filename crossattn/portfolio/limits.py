@@ -185,9 +185,8 @@ class Limits:
                     members = (names == sector) * 1.0
                     rows.append((f"{kind} of {sector!r}", members, -most, most, gross))
         for name, (coefficients, low, high) in self.linear.items():
-            vector = np.zeros(len(symbols))
-            for symbol, value in _by_name(f"linear {name!r}", coefficients, symbols).items():
-                vector[symbols.index(symbol)] = value
+            given = _by_name(f"linear {name!r}", coefficients, symbols)
+            vector = np.array([given.get(symbol, 0.0) for symbol in symbols])
             rows.append((f"linear {name!r}", vector, float(low), float(high), False))
         return rows
 

@@ -67,7 +67,7 @@ def mean_variance_weights(
     """
     forecast = check_array("forecast", forecast, (None,))
     assets = len(forecast)
-    names = getattr(covariance, "columns", range(assets))
+    names = list(getattr(covariance, "columns", range(assets)))
     covariance = check_covariance(covariance, assets)
     held = check_array("held", np.zeros(assets) if held is None else held, (assets,))
     check_bool("allow_short", allow_short)
@@ -93,13 +93,13 @@ def mean_variance_weights(
     )
     if limits is None:
         limits = Limits(max_position=max_position, allow_short=allow_short)
-    kept = limits.constraints(weights, list(names))
+    kept = limits.constraints(weights, names)
     with contextlib.suppress(cvxpy.SolverError):
         cvxpy.Problem(cvxpy.Maximize(scale * gain), kept).solve(solver="CLARABEL")
     if weights.value is None:
-        limits.check(list(names))
+        limits.check(names)
         raise InvalidInputError("forecast, covariance or costs are too extreme for the solver")
     found = np.asarray(weights.value, dtype=float)
     still = np.abs(found - held) < SOLVER_ROUNDING
     found = np.where(still, held, np.where(np.abs(found) < SOLVER_ROUNDING, 0.0, found))
-    return np.clip(found, *limits.box(list(names)))
+    return np.clip(found, *limits.box(names))

@@ -74,7 +74,7 @@ def rebalancing_orders(
     marks = np.nan_to_num(price)
     cash = equity - float(shares @ marks)
     target = scale_to_free_weight(target[None].copy(), shares * marks / equity)[0]
-    trades, count = np.empty(len(target), TRADE), 0
+    trades = np.empty(len(target), TRADE)
     inputs = BacktestInputs(
         marks=marks[:, None],
         tradable=np.isfinite(target)[:, None],
@@ -89,7 +89,7 @@ def rebalancing_orders(
         band=band,
         sizing=AFTER_COST,
     )
-    count = trade_to_targets(inputs, 0, equity, cash, shares.copy(), target, trades, count)[-1]
+    count = trade_to_targets(inputs, 0, equity, cash, shares.copy(), target, trades, 0)[-1]
     made = trades[:count]
     place = made["column"]
     orders = pd.DataFrame({"symbol": weights.index[place], "shares": made["shares"]})

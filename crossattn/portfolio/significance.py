@@ -244,19 +244,17 @@ def _bootstrap_sharpes(values: np.ndarray, block: float, n_resamples: int, seed:
     """Sharpe ratio a bar of every resample, (n_resamples,)."""
     rng = np.random.default_rng(seed)
     n = len(values)
-    sharpes = np.empty(n_resamples)
+    sharpes = np.zeros(n_resamples)
     rows = max(1, 2_000_000 // n)  # resamples at a time: 16 MB of positions
     steps = np.arange(n)
     for start in range(0, n_resamples, rows):
-        count = min(rows, n_resamples - start)
-        fresh = rng.random((count, n)) < 1 / block
+        part = sharpes[start : start + rows]
+        fresh = rng.random((len(part), n)) < 1 / block
         fresh[:, 0] = True
         origin = np.maximum.accumulate(np.where(fresh, steps, 0), axis=1)
-        jump = rng.integers(0, n, (count, n))
+        jump = rng.integers(0, n, fresh.shape)
         where = (np.take_along_axis(jump, origin, axis=1) + steps - origin) % n
         drawn = values[where]
         deviation = drawn.std(axis=1, ddof=1)
-        ratio = np.zeros(count)
-        np.divide(drawn.mean(axis=1), deviation, out=ratio, where=deviation > 0)
-        sharpes[start : start + count] = ratio
+        np.divide(drawn.mean(axis=1), deviation, out=part, where=deviation > 0)
     return sharpes

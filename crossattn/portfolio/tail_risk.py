@@ -102,7 +102,10 @@ def forecast_tail(
     >>> bool(0.047 < np.mean(returns[250:] < value_at_risk[250:]) < 0.053)
     True
     """
-    volatility, returns = _checked(volatility, returns)
+    volatility, returns = check_same_shape(dims=(2,), volatility=volatility, returns=returns)
+    if (volatility <= 0).any() or np.isinf(volatility).any():
+        raise InvalidInputError("volatility must be finite and above 0, or NaN where unknown")
+    returns = np.where(np.isfinite(returns), returns, np.nan)
     levels = tuple(check_float("levels", float(q), above=0, below=0.5) for q in levels)
     if not levels or list(levels) != sorted(set(levels)):
         raise InvalidInputError(f"levels must rise, got {levels}")
@@ -162,11 +165,3 @@ def _own_width(ratio: np.ndarray, half_life: float, horizon: int) -> np.ndarray:
     width = np.ones_like(ratio)
     width[horizon:] = (total / count)[:-horizon]
     return np.where(width > 0, width, 1.0)
-
-
-def _checked(volatility: ArrayLike, returns: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return both as arrays (n, N), infinite returns as unknown."""
-    volatility, returns = check_same_shape(dims=(2,), volatility=volatility, returns=returns)
-    if (volatility <= 0).any() or np.isinf(volatility).any():
-        raise InvalidInputError("volatility must be finite and above 0, or NaN where unknown")
-    return volatility, np.where(np.isfinite(returns), returns, np.nan)
