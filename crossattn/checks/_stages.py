@@ -76,7 +76,7 @@ def staged(check: Callable[[Callable], Iterator[str]]) -> Callable[..., None]:
 
 def require(condition: bool, message: str) -> None:
     """Fail the stage with ``message`` unless ``condition`` holds."""
-    if not bool(condition):
+    if not condition:
         raise CheckFailedError(message)
 
 

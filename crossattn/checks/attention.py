@@ -22,11 +22,11 @@ def softmax_by_loop(scores: np.ndarray, allowed: np.ndarray | bool = True) -> np
 
 
 def ask(fn: Callable, *arguments, names=("output", "attention")) -> list[np.ndarray]:
-    """Call ``fn`` with arrays as tensors and without a mask of None; return its named parts."""
+    """Call ``fn`` with arrays as tensors and return its named parts."""
     import torch
 
     given = [torch.tensor(x) if isinstance(x, np.ndarray) else x for x in arguments]
-    result = fn(*(x for x in given if x is not None))
+    result = fn(*given)
     require(
         isinstance(result, tuple) and len(result) == len(names),
         f"return the pair ({', '.join(names)}), in this order; got {type(result).__name__}",

@@ -227,7 +227,6 @@ def _delist(
         column, row = prices.columns.get_loc(symbol), prices.index.searchsorted(when)
         if row < len(prices):
             delisted_at[column] = row
-            last = marks[row - 1, column] if row else marks[row, column]
-            marks[row:, column] = last * factor
+            marks[row:, column] = marks[max(row - 1, 0), column] * factor
             tradable[row:, column] = False
     return delisted_at

@@ -99,7 +99,7 @@ def rebalancing_orders(
 
 def _by_symbol(name: str, given: pd.Series, weights: pd.Series) -> np.ndarray:
     """Return the numbers of a series in the order of the weights' symbols; NaN where left out."""
-    if not isinstance(given, pd.Series) or not isinstance(weights, pd.Series):
+    if not isinstance(given, pd.Series):
         raise InvalidInputError(f"{name} must be a Series by symbol, got {type(given).__name__}")
     if given.index.has_duplicates:
         twice = given.index[given.index.duplicated()][0]

@@ -100,6 +100,7 @@ def test_limits_that_contradict_each_other_are_named(options, names):
         ({"linear": {"beta": BETAS}}, "'beta' must be"),
         ({"linear": {"beta": (BETAS, "0", 1)}}, "'beta' must have bounds, got '0'"),
         ({"linear": [BETAS]}, "linear must be a mapping of at least one name, got list"),
+        ({"sectors": SECTORS, "max_sector": {"oil": None}}, "max_sector must be .* got None"),
         ({"max_position": {"X": 0.1}}, "names 'X'"),
         ({"sectors": {"A": "tech"}, "max_sector": 0.5}, "sectors lack B, C"),
         ({"sectors": SECTORS, "sector_net": {"gold": 0.5}}, "names 'gold'"),
