@@ -27,10 +27,9 @@ def check_lag_tokens(fn: Callable) -> Iterator[str]:
 
     def shifted(offset):
         out = np.full((steps, assets, lags), np.nan)
-        for t in range(steps):
-            for k in range(lags):
-                if 0 <= offset(t, k) < steps:
-                    out[t, :, k] = returns[offset(t, k)]
+        for t, k in np.ndindex(steps, lags):
+            if 0 <= offset(t, k) < steps:
+                out[t, :, k] = returns[offset(t, k)]
         return out
 
     truth = shifted(lambda t, k: t - k)

@@ -44,18 +44,13 @@ def add_folders(
     add("--run", type=folder, required=needs_run, metavar="DIR", dest="run_dir", help="run folder")
     if data:
         add("--data", type=folder, required=True, metavar="DIR", help="a file per symbol")
-        add(
-            "--time-zone",
-            metavar="ZONE",
-            help="of times without a UTC offset, such as UTC or America/New_York",
+        explained = "of times without a UTC offset, such as UTC or America/New_York"
+        add("--time-zone", metavar="ZONE", help=explained)
+        explained = (
+            "series that lead and are not forecast: a time column (when a row is known) and one "
+            "column each"
         )
-        add(
-            "--exogenous",
-            type=Path,
-            metavar="FILE.csv",
-            help="series that lead and are not forecast: a time column (when a row is known) and "
-            "one column each",
-        )
+        add("--exogenous", type=Path, metavar="FILE.csv", help=explained)
 
 
 def add_decision_options(parser: argparse.ArgumentParser) -> None:

@@ -28,11 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rebalance-freq", type=bars_or_duration, default=24, metavar="SPAN", help="default: 24")
     add("--initial-capital", type=positive_float, default=1e5, metavar="MONEY", help="default: 1e5")
     runs.add_decision_options(parser)
-    add(
-        "--walk-forward",
-        action="store_true",
-        help="trade the forecasts of the folds of crossattn train --walk-forward",
-    )
+    explained = "trade the forecasts of the folds of crossattn train --walk-forward"
+    add("--walk-forward", action="store_true", help=explained)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -105,11 +102,10 @@ def _at_closes(trades: pd.DataFrame, data: ca.CrossAttentionData) -> pd.DataFram
 
 
 def _between(data, start, end):
-    first = data.timestamps.searchsorted(start) if start else 0
-    stop = data.timestamps.searchsorted(end, side="right") if end else len(data)
-    if first >= stop:
+    rows = data.timestamps.slice_indexer(start, end)
+    if rows.start >= rows.stop:
         raise InvalidInputError(
             f"no window of the data ({data.timestamps[0]} to {data.timestamps[-1]}) lies between "
-            f"--start and --end"
+            "--start and --end"
         )
-    return data[first:stop]
+    return data[rows]

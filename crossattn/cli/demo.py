@@ -28,11 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", type=folder, default="demo", metavar="DIR", help="default: demo")
     add("--seed", type=nonnegative_int, default=0, metavar="N", help="default: 0")
-    bars = parser.add_mutually_exclusive_group()
-    bars.add_argument(
-        "--scenario", default="static", metavar="NAME", help="a simulated market (default: static)"
-    )
-    bars.add_argument("--sample", metavar="NAME", help="real bars that need no network")
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("--scenario", default="static", metavar="NAME", help="a simulated market (default: static)")
+    add("--sample", metavar="NAME", help="real bars that need no network")
 
 
 def run(args: argparse.Namespace) -> None:

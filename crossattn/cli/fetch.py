@@ -72,13 +72,8 @@ def _fetch_sample(args: argparse.Namespace) -> sources.Fetched:
 _SOURCES = {"bybit": _fetch_bybit, "yahoo": _fetch_yahoo, "sample": _fetch_sample}
 _ONLY_FOR = {
     "sample": {"sample"},
-    "base_url": {"bybit"},
-    "category": {"bybit"},
-    "symbols": {"bybit", "yahoo"},
-    "interval": {"bybit", "yahoo"},
-    "start": {"bybit", "yahoo"},
-    "end": {"bybit", "yahoo"},
-    "cache": {"bybit", "yahoo"},
+    **dict.fromkeys(("base_url", "category"), {"bybit"}),
+    **dict.fromkeys(("symbols", "interval", "start", "end", "cache"), {"bybit", "yahoo"}),
 }
 
 

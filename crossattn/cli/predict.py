@@ -32,19 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=new_file, required=True, metavar="FILE.csv")
     add("--last", type=positive_int, metavar="N", help="only the newest N closes, in a moment")
     add("--weights", type=new_file, metavar="FILE.csv", help="write target weights too")
-    add(
-        "--orders",
-        type=new_file,
-        metavar="FILE.csv",
-        help="write what to buy and sell at the newest close; needs --equity",
-    )
+    explained = "write what to buy and sell at the newest close; needs --equity"
+    add("--orders", type=new_file, metavar="FILE.csv", help=explained)
     add("--equity", type=positive_float, metavar="MONEY", help="of the account, cash included")
-    add(
-        "--holdings",
-        type=Path,
-        metavar="FILE.csv",
-        help="what the account holds: columns symbol and shares; default: cash alone",
-    )
+    explained = "what the account holds: columns symbol and shares; default: cash alone"
+    add("--holdings", type=Path, metavar="FILE.csv", help=explained)
     runs.add_decision_options(parser)
 
 

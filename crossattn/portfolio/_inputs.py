@@ -94,7 +94,7 @@ def reindex_like_prices(table: pd.DataFrame, prices: pd.DataFrame, name: str) ->
 
 def last_known(table: np.ndarray) -> np.ndarray:
     """Carry each asset's last price forward, (T, N); 0 before its first."""
-    return pd.DataFrame(table).ffill().fillna(0.0).to_numpy()
+    return np.array(pd.DataFrame(table).ffill().fillna(0.0), order="F")
 
 
 def prices_of_returns(
