@@ -71,9 +71,9 @@ def _fetch_sample(args: argparse.Namespace) -> sources.Fetched:
 
 _SOURCES = {"bybit": _fetch_bybit, "yahoo": _fetch_yahoo, "sample": _fetch_sample}
 _ONLY_FOR = {
-    "sample": {"sample"},
-    **dict.fromkeys(("base_url", "category"), {"bybit"}),
-    **dict.fromkeys(("symbols", "interval", "start", "end", "cache"), {"bybit", "yahoo"}),
+    "sample": ("sample",),
+    **dict.fromkeys(("base_url", "category"), ("bybit",)),
+    **dict.fromkeys(("symbols", "interval", "start", "end", "cache"), ("bybit", "yahoo")),
 }
 
 
