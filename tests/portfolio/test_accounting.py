@@ -1,5 +1,7 @@
 """Money adds up: random markets with every cost, gap, delisting and leverage there is."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,8 +17,9 @@ def random_case(seed):
     rows, assets = int(rng.integers(2, 40)), int(rng.integers(1, 6))
     index = pd.date_range("2024-01-01", periods=rows, freq="D", tz="UTC")
     symbols = [f"S{k}" for k in range(assets)]
+    table = functools.partial(pd.DataFrame, index=index, columns=symbols)
     walk = np.cumsum(rng.standard_t(4, (rows, assets)) * 0.04, axis=0)
-    prices = pd.DataFrame(np.exp(walk + rng.normal(0, 3, assets)), index=index, columns=symbols)
+    prices = table(np.exp(walk + rng.normal(0, 3, assets)))
     gaps = rng.random(prices.shape) < rng.choice([0.0, 0.2])
     gaps[rng.integers(rows), :] = False
     prices = prices.mask(gaps)
@@ -33,7 +36,7 @@ def random_case(seed):
         cash_rate=rng.choice([0.0, 0.1]),
         margin_rate=rng.choice([0.0, 0.2]),
     )
-    money = pd.DataFrame(rng.lognormal(12, 1, prices.shape), index=index, columns=symbols)
+    money = table(rng.lognormal(12, 1, prices.shape))
     options = {
         "transaction_cost": rng.choice([0.0, 0.001, 0.02]),
         "execution_lag": int(rng.integers(0, 3)),
@@ -44,9 +47,7 @@ def random_case(seed):
         "volatility": None if seed % 2 else money * 0 + 0.04,
     }
     if rng.random() < 0.3:
-        options["funding"] = pd.DataFrame(
-            rng.normal(0, 1e-3, prices.shape), index=index, columns=symbols
-        )
+        options["funding"] = table(rng.normal(0, 1e-3, prices.shape))
     if rng.random() < 0.3:
         options["delistings"] = {symbols[0]: index[int(rng.integers(rows))]}
         options["delisting_return"] = rng.choice([-1.0, -0.3, 0.0])
@@ -61,8 +62,7 @@ def test_a_thousand_markets_add_up(block):
         result = backtest_weights(weights, prices, **options)
         equity, trades = result.equity.to_numpy(), result.trades
         scale = 100_000 + np.abs(trades["value"]).sum()
-        assert np.isfinite(equity).all(), seed
-        assert np.isfinite(result.returns).all(), seed
+        assert np.isfinite(equity).all() and np.isfinite(result.returns).all(), seed
 
         held = (result.positions.to_numpy() * result.marks).sum(axis=1)
         gap = np.abs(result.cash.to_numpy() + held - equity).max()
@@ -74,10 +74,8 @@ def test_a_thousand_markets_add_up(block):
 
         assert result.costs.sum() == pytest.approx(trades["cost"].sum(), rel=1e-12, abs=1e-9)
         before = np.concatenate([[100_000], equity[:-1]])
-        alive = before > 0
-        np.testing.assert_allclose(
-            before[alive] * (1 + result.returns.to_numpy()[alive]), equity[alive], atol=1e-9 * scale
-        )
+        after, alive = before * (1 + result.returns.to_numpy()), before > 0
+        np.testing.assert_allclose(after[alive], equity[alive], atol=1e-9 * scale)
         unpriced = prices.isna().to_numpy()
         rows = prices.index.get_indexer(trades["time"])
         columns = prices.columns.get_indexer(trades["symbol"])

@@ -5,21 +5,18 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from standin.prices import at, table
+from standin.prices import at, run, table
 
-from crossattn import backtest_weights
-from crossattn.errors import InvalidInputError
 from crossattn.portfolio import Costs
 from crossattn.portfolio._account import value_after_costs
 
 YEAR = pd.Timedelta(days=365.25)
+LAW = {"costs": Costs(impact=1.5), "sizing": "before_cost"}
 
 
 def test_a_fixed_fee_is_paid_per_order():
     prices = table([[10.0, 10.0], [10.0, 10.0]])
-    result = backtest_weights(
-        at(prices, [0], [[0.5, 0.0]]), prices, transaction_cost=0.0, costs=Costs(fixed=30.0)
-    )
+    result = run(prices, [0], [[0.5, 0.0]], costs=Costs(fixed=30.0))
     assert result.costs.tolist() == [30.0, 0.0]
     assert result.equity.iloc[0] == pytest.approx(99_970.0)
     assert result.weights.iloc[0].tolist() == pytest.approx([0.5, 0.0])
@@ -27,48 +24,35 @@ def test_a_fixed_fee_is_paid_per_order():
 
 def test_slippage_adds_to_the_fee():
     prices = table([[10.0], [10.0]])
-    weights = at(prices, [0, 1], [[0.5], [0.0]])
-    both = backtest_weights(weights, prices, transaction_cost=0.001, costs=Costs(slippage=0.002))
-    fee = backtest_weights(weights, prices, transaction_cost=0.003)
+    order = prices, [0, 1], [[0.5], [0.0]]
+    both = run(*order, transaction_cost=0.001, costs=Costs(slippage=0.002))
+    fee = run(*order, transaction_cost=0.003)
     pd.testing.assert_series_equal(both.equity, fee.equity)
 
 
 def test_impact_is_a_square_root_law():
     prices = table([[10.0]] * 3)
-    weights = at(prices, [1], [[0.5]])
-    options = {
-        "transaction_cost": 0.0,
-        "sizing": "before_cost",
-        "costs": Costs(impact=1.5),
-        "volume": prices * 0 + 4_000_000.0,
-        "volatility": prices * 0 + 0.02,
-    }
-    once = backtest_weights(weights, prices, **options).costs.iloc[1]
+    known = {"volume": prices * 0 + 4_000_000.0, "volatility": prices * 0 + 0.02}
+    once, twice = (
+        run(prices, [1], [[0.5]], initial_capital=capital, **known, **LAW).costs.iloc[1]
+        for capital in (100_000.0, 200_000.0)
+    )
     order = 50_000.0
     assert once == pytest.approx(1.5 * 0.02 * order * np.sqrt(order / 4e6))
-    twice = backtest_weights(weights, prices, initial_capital=200_000.0, **options)
-    assert twice.costs.iloc[1] / once == pytest.approx(2**1.5)
+    assert twice / once == pytest.approx(2**1.5)
 
 
 def test_without_known_volume_a_target_waits():
     prices = table([[10.0]] * 4)
     money = prices * 0 + 1e7
     money.iloc[:2] = np.nan
-    result = backtest_weights(
-        at(prices, [0], [[0.5]]),
-        prices,
-        costs=Costs(impact=1.0),
-        volume=money,
-        volatility=prices * 0 + 0.01,
-    )
+    result = run(prices, [0], [[0.5]], volume=money, volatility=prices * 0 + 0.01, **LAW)
     assert result.trades["time"].tolist() == [prices.index[2]]
 
 
 def test_borrowed_stock_is_paid_for_by_time():
     prices = table([[10.0], [10.0], [10.0]], freq="73D")
-    result = backtest_weights(
-        at(prices, [0], [[-0.5]]), prices, transaction_cost=0.0, costs=Costs(borrow_rate=0.1)
-    )
+    result = run(prices, [0], [[-0.5]], costs=Costs(borrow_rate=0.1))
     paid = 0.1 * 50_000 * (pd.Timedelta(days=73) / YEAR)
     assert result.financing.tolist() == pytest.approx([0.0, paid, paid])
     assert result.equity.iloc[-1] == pytest.approx(100_000 - 2 * paid)
@@ -78,43 +62,31 @@ def test_cash_earns_and_debt_pays():
     prices = table([[10.0], [10.0]], freq="73D")
     share = pd.Timedelta(days=73) / YEAR
     rates = Costs(cash_rate=0.05, margin_rate=0.2)
-    saver = backtest_weights(at(prices, [0], [[0.4]]), prices, transaction_cost=0, costs=rates)
+    saver, debtor = (run(prices, [0], [[weight]], costs=rates) for weight in (0.4, 1.5))
     assert saver.financing.iloc[1] == pytest.approx(-0.05 * 60_000 * share)
-    debtor = backtest_weights(at(prices, [0], [[1.5]]), prices, transaction_cost=0, costs=rates)
     assert debtor.financing.iloc[1] == pytest.approx(0.2 * 50_000 * share)
 
 
 def test_funding_goes_from_long_to_short():
     prices = table([[10.0, 20.0], [12.0, 20.0]])
-    funding = at(prices, [1], [[0.001, 0.002]])
-    result = backtest_weights(
-        at(prices, [0], [[0.5, -0.5]]), prices, transaction_cost=0.0, funding=funding
-    )
+    result = run(prices, [0], [[0.5, -0.5]], funding=at(prices, [1], [[0.001, 0.002]]))
     assert result.financing.iloc[1] == pytest.approx(0.001 * 60_000 - 0.002 * 50_000)
 
 
 @pytest.mark.parametrize("last", [-1.0, -0.3, 0.0])
 def test_a_delisted_position_is_paid_out(last):
     prices = table([[10.0, 5.0], [12.0, 5.0], [99.0, 5.0], [99.0, 5.0]])
-    weights = at(prices, [0, 3], [[0.5, 0.0], [0.5, 0.0]])
-    result = backtest_weights(
-        weights,
-        prices,
-        transaction_cost=0.0,
-        delistings={"A": prices.index[2] - pd.Timedelta(hours=1)},
-        delisting_return=last,
-    )
-    assert result.equity.iloc[1:].tolist() == pytest.approx(
-        [110_000.0] + [50_000 + 60_000 * (1 + last)] * 2
-    )
+    gone = {"A": prices.index[2] - pd.Timedelta(hours=1)}
+    result = run(prices, [0, 3], [[0.5, 0.0]] * 2, delistings=gone, delisting_return=last)
+    paid = 50_000 + 60_000 * (1 + last)
+    assert result.equity.iloc[1:].tolist() == pytest.approx([110_000.0, paid, paid])
     assert result.trades["kind"].tolist() == ["order", "delisting"]
     assert result.positions["A"].iloc[-1] == 0
 
 
 def test_the_band_leaves_small_differences_alone():
     prices = table([[10.0, 10.0], [11.0, 10.0], [20.0, 10.0]])
-    weights = at(prices, [0, 1, 2], [[0.5, 0.5]] * 3)
-    result = backtest_weights(weights, prices, transaction_cost=0.0, no_trade_band=0.1)
+    result = run(prices, [0, 1, 2], [[0.5, 0.5]] * 3, no_trade_band=0.1)
     assert result.turnover.tolist()[1] == 0.0, "a drift of .024 is inside the band"
     assert result.weights.iloc[2].tolist() == pytest.approx([0.5, 0.5])
 
@@ -141,22 +113,18 @@ def test_the_value_after_costs_solves_its_equation(value, weights, held, rate, i
 
 
 @pytest.mark.parametrize(
-    ("call", "words"),
+    ("options", "words"),
     [
-        (lambda p, w: Costs(fixed=-1), "fixed"),
-        (lambda p, w: Costs(slippage=1.0), "slippage"),
-        (lambda p, w: backtest_weights(w, p, costs=Costs(impact=1)), "volume"),
-        (lambda p, w: backtest_weights(w, p, costs=Costs(impact=1), volume=-p), "volume"),
-        (
-            lambda p, w: backtest_weights(w, p, costs=Costs(impact=1), volume=p, volatility=-p),
-            "volatility",
-        ),
-        (lambda p, w: backtest_weights(w, p, funding=p * np.inf), "funding"),
-        (lambda p, w: backtest_weights(w, p, funding=p.rename(columns={"A": "Z"})), "funding"),
-        (lambda p, w: backtest_weights(w, p, costs=Costs(fixed=1), sizing="bt"), "sizing"),
+        (lambda p: {"costs": Costs(fixed=-1)}, "fixed"),
+        (lambda p: {"costs": Costs(slippage=1.0)}, "slippage"),
+        (lambda p: {"costs": Costs(impact=1)}, "volume"),
+        (lambda p: {"costs": Costs(impact=1), "volume": -p}, "volume"),
+        (lambda p: {"costs": Costs(impact=1), "volume": p, "volatility": -p}, "volatility"),
+        (lambda p: {"funding": p * np.inf}, "funding"),
+        (lambda p: {"funding": p.rename(columns={"A": "Z"})}, "funding"),
+        (lambda p: {"costs": Costs(fixed=1), "sizing": "bt"}, "sizing"),
     ],
 )
-def test_bad_input_is_refused_by_name(call, words):
+def test_bad_input_is_refused_by_name(options, words, refuse_input):
     prices = table([[10.0, 20.0], [11.0, 21.0]])
-    with pytest.raises(InvalidInputError, match=words):
-        call(prices, at(prices, [0], [[0.5, 0.1]]))
+    refuse_input(lambda: run(prices, [0], [[0.5, 0.1]], **options(prices)), words)

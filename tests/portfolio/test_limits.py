@@ -47,12 +47,9 @@ def test_keeps_every_limit_at_the_nearest_point(limits):
     found = limits.nearest(wanted, SYMBOLS)
     for w, near in zip(wanted, found, strict=True):
         assert value(near, limits).min() > -1e-6
-        best = minimize(
-            lambda x, w=w: ((x - w) ** 2).sum(),
-            near + 1e-3,
-            constraints={"type": "ineq", "fun": lambda x: value(x, limits) + 1e-9},
-            method="SLSQP",
-        )
+        kept = {"type": "ineq", "fun": lambda x: value(x, limits) + 1e-9}
+        distance = lambda x, w=w: ((x - w) ** 2).sum()  # noqa: E731
+        best = minimize(distance, near + 1e-3, constraints=kept, method="SLSQP")
         assert ((near - w) ** 2).sum() <= best.fun + 1e-4 or value(best.x, limits).min() < -1e-5
     again = limits.nearest(found * 0.999, SYMBOLS)
     np.testing.assert_allclose(again, found * 0.999, atol=1e-5)
@@ -106,12 +103,11 @@ def test_limits_that_contradict_each_other_are_named(options, names):
         ({"sectors": SECTORS, "sector_net": {"gold": 0.5}}, "names 'gold'"),
     ],
 )
-def test_refuses_by_name(options, message):
-    with pytest.raises(InvalidInputError, match=message):
-        Limits(**options).nearest(np.ones((1, 5)), SYMBOLS)
+def test_refuses_by_name(options, message, refuse_input):
+    refuse_input(lambda: Limits(**options).nearest(np.ones((1, 5)), SYMBOLS), message)
 
 
-def test_mean_variance_and_the_backtest_keep_them():
+def test_mean_variance_and_the_backtest_keep_them(refuse_input):
     covariance = pd.DataFrame(np.eye(5) * 1e-3, SYMBOLS, SYMBOLS)
     found = mean_variance_weights([4e-3, 1e-3, 3e-3, -2e-3, 1e-3], covariance, limits=NEUTRAL)
     assert value(found, NEUTRAL).min() > -1e-5 and np.abs(found).sum() > 0.1
@@ -120,12 +116,11 @@ def test_mean_variance_and_the_backtest_keep_them():
     forecast, returns = rng.normal(0, 0.02, (40, 5)), rng.normal(0, 0.01, (40, 5))
     times = pd.date_range("2024-01-01", periods=40, freq="h", tz="UTC")
     X = np.tile(rng.normal(0, 0.01, (40, 1, 6, 1)), (1, 5, 1, 1))
-    backtest = CrossAttentionBacktest(
-        lambda X: forecast[: len(X)], rebalance_freq=1, limits=NEUTRAL
-    )
+    model = lambda X: forecast[: len(X)]  # noqa: E731
+    backtest = CrossAttentionBacktest(model, rebalance_freq=1, limits=NEUTRAL)
     results = backtest.run(X, pd.DataFrame(returns, columns=SYMBOLS), times)
     weights = results.attrs["weights"].to_numpy()[:-1]
     assert min(value(w, NEUTRAL).min() for w in weights) > -2e-3  # after costs
     assert np.abs(weights).sum(axis=1).max() > 0.3
-    with pytest.raises(InvalidInputError, match="limits hold"):
-        CrossAttentionBacktest(lambda X: forecast, limits=NEUTRAL, max_position=0.2)
+    twice = {"limits": NEUTRAL, "max_position": 0.2}
+    refuse_input(lambda: CrossAttentionBacktest(lambda X: forecast, **twice), "limits hold")

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 from scipy.stats import norm
 
-from crossattn.errors import InvalidInputError
 from crossattn.portfolio.significance import (
     deflated_sharpe,
     expected_best_sharpe,
@@ -15,36 +15,29 @@ from crossattn.portfolio.significance import (
 
 def autocorrelated(rng, n, rho, mean):
     noise = rng.normal(0, 1, n)
-    values = np.empty(n)
-    values[0] = noise[0]
-    for t in range(1, n):
-        values[t] = rho * values[t - 1] + noise[t] * np.sqrt(1 - rho**2)
-    return 0.01 * (values + mean)
+    noise[1:] *= np.sqrt(1 - rho**2)
+    return 0.01 * (lfilter([1], [1, -rho], noise) + mean)
 
 
 def test_hac_equals_the_textbook_on_independent_normal_returns():
     returns = np.random.default_rng(0).normal(0.001, 0.01, 20_000)
     interval = sharpe_interval(returns, periods_per_year=1, lags=0)
     ratio = interval.sharpe_ratio
-    assert interval.standard_error == pytest.approx(
-        np.sqrt((1 + ratio**2 / 2) / len(returns)), rel=0.03
-    )
-    assert interval.high - interval.low == pytest.approx(
-        2 * norm.ppf(0.975) * interval.standard_error, rel=1e-12
-    )
+    textbook = np.sqrt((1 + ratio**2 / 2) / len(returns))
+    assert interval.standard_error == pytest.approx(textbook, rel=0.03)
+    width = 2 * norm.ppf(0.975) * interval.standard_error
+    assert interval.high - interval.low == pytest.approx(width, rel=1e-12)
 
 
 @pytest.mark.parametrize("method", ["hac", "bootstrap"])
 def test_intervals_cover_under_autocorrelation(method):
     """At an autocorrelation of .3 the textbook's interval covers .85, not .95."""
     rng = np.random.default_rng(1)
-    hits = naive = 0
-    trials = 120
+    hits, naive, trials = 0, 0, 120
+    options = {"method": method, "periods_per_year": 1, "n_resamples": 300, "lags": 12}
     for trial in range(trials):
         returns = autocorrelated(rng, 600, 0.3, 0.05)
-        interval = sharpe_interval(
-            returns, method=method, periods_per_year=1, n_resamples=300, seed=trial, lags=12
-        )
+        interval = sharpe_interval(returns, seed=trial, **options)
         hits += interval.low <= 0.05 <= interval.high
         naive += abs(interval.sharpe_ratio - 0.05) < 1.96 / np.sqrt(600)
     assert hits / trials > 0.88
@@ -65,9 +58,8 @@ def test_probabilistic_sharpe_by_hand():
     ratio = returns.mean() / returns.std(ddof=1)
     g3 = (centred**3).mean() / (centred**2).mean() ** 1.5
     g4 = (centred**4).mean() / (centred**2).mean() ** 2
-    expected = norm.cdf(
-        (ratio - 0.1) * np.sqrt(9) / np.sqrt(1 - g3 * ratio + (g4 - 1) / 4 * ratio**2)
-    )
+    error = np.sqrt((1 - g3 * ratio + (g4 - 1) / 4 * ratio**2) / 9)
+    expected = norm.cdf((ratio - 0.1) / error)
     assert probabilistic_sharpe(returns, 0.1, periods_per_year=1) == pytest.approx(expected)
 
 
@@ -111,22 +103,21 @@ def test_the_best_of_many_worthless_strategies_is_rarely_called_skill():
     assert deflated <= 6, "once the forty are counted, it does not"
 
 
+BAR = {"periods_per_year": 1}
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda r: sharpe_interval(r[:5], periods_per_year=1), "ten"),
-        (lambda r: sharpe_interval(r * 0, periods_per_year=1), "vary"),
-        (lambda r: sharpe_interval(r, lags=-1, periods_per_year=1), "lags"),
-        (
-            lambda r: sharpe_interval(r, method="bootstrap", n_resamples=3, periods_per_year=1),
-            "n_resamples",
-        ),
+        (lambda r: sharpe_interval(r[:5], **BAR), "ten"),
+        (lambda r: sharpe_interval(r * 0, **BAR), "vary"),
+        (lambda r: sharpe_interval(r, lags=-1, **BAR), "lags"),
+        (lambda r: sharpe_interval(r, method="bootstrap", n_resamples=3, **BAR), "n_resamples"),
         (lambda r: sharpe_interval(r), "periods_per_year"),
-        (lambda r: deflated_sharpe(r, [], periods_per_year=1), "trials"),
-        (lambda r: deflated_sharpe(r, [np.nan], periods_per_year=1), "trials"),
+        (lambda r: deflated_sharpe(r, [], **BAR), "trials"),
+        (lambda r: deflated_sharpe(r, [np.nan], **BAR), "trials"),
     ],
 )
-def test_bad_input_is_refused_by_name(call, words):
+def test_bad_input_is_refused_by_name(call, words, refuse_input):
     returns = np.random.default_rng(0).normal(0, 0.01, 50)
-    with pytest.raises(InvalidInputError, match=words):
-        call(returns)
+    refuse_input(lambda: call(returns), words)

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from standin.windows import flat_bars
 
 from crossattn import CrossAttentionBacktest, prepare_cross_attention_data
-from crossattn.errors import InvalidInputError
 
 N, T, ROWS = 3, 6, 60
 
@@ -132,13 +132,12 @@ def test_classes_and_quantiles_become_weights():
     np.testing.assert_allclose(held[0], [0.1, 0.0, 0.2], rtol=1e-4)
 
 
-def test_max_position_holds_after_normalisation():
+def test_max_position_holds_after_normalisation(refuse_input):
     model = Fixed(np.tile([0.8, 0.1, 0.1], (ROWS, 1)), "portfolio")
     held = weights_of(model, rebalance_freq=1, max_position=0.5)[:-1]
     assert held.max() <= 0.5 + 1e-9
     np.testing.assert_allclose(held.sum(axis=1), 1.0, rtol=1e-9)
-    with pytest.raises(InvalidInputError, match="max_position"):
-        weights_of(model, max_position=0.3)
+    refuse_input(lambda: weights_of(model, max_position=0.3), "max_position")
 
 
 def test_metrics_are_net_and_those_of_the_account():
@@ -238,26 +237,24 @@ def test_torch_modules_trade(make_frames):
         ({"model": lambda X: np.full((len(X), N), 1e308)}, "predictions must be finite"),
     ],
 )
-def test_bad_input_is_refused_by_name(change, words):
+def test_bad_input_is_refused_by_name(change, words, refuse_input):
     X, returns, times = windows()
     call = {"returns": returns, "timestamps": times}
     build = {"model": Fixed(np.zeros((ROWS, N)))}
     for name, value in change.items():
         (call if name in call else build)[name] = value
-    with pytest.raises(InvalidInputError, match=words):
-        CrossAttentionBacktest(**build).run(X, **call)
+    refuse_input(lambda: CrossAttentionBacktest(**build).run(X, **call), words)
 
 
-def test_returns_of_a_table_are_matched_by_name(make_frames):
+def test_returns_of_a_table_are_matched_by_name(make_frames, refuse_input):
     data = prepare_cross_attention_data(make_frames(160, N), lookback=8, horizon=1)
     table = pd.DataFrame(data.bar_returns, data.timestamps, list(data.symbols))
     backtest = CrossAttentionBacktest(lambda data: data.X[:, :, -1, 0])
     straight, turned = (backtest.run(data, each) for each in (table, table.iloc[:, ::-1]))
     pd.testing.assert_frame_equal(straight, turned)
-    with pytest.raises(InvalidInputError, match="returns must have the columns"):
-        backtest.run(data, table.add_suffix("X"))
-    with pytest.raises(InvalidInputError, match="results must have the columns"):
-        backtest.compute_metrics(None)
+    other = table.add_suffix("X")
+    refuse_input(lambda: backtest.run(data, other), "returns must have the columns")
+    refuse_input(lambda: backtest.compute_metrics(None), "results must have the columns")
 
 
 def test_risk_of_the_first_rows_is_that_of_log_returns(make_frames):
@@ -272,16 +269,8 @@ def test_risk_of_the_first_rows_is_that_of_log_returns(make_frames):
 
 def test_a_move_across_a_missing_bar_is_earned():
     """The close rises by 20 % while bars are missing: a data set's closes contain the move."""
-    times = pd.date_range("2024-01-01", periods=12, freq="h", tz="UTC", name="time")
-    closes = {"A": np.r_[np.full(6, 100.0), np.full(6, 120.0)], "B": np.full(12, 50.0)}
-    frames = {
-        symbol: pd.DataFrame(
-            dict.fromkeys(("open", "high", "low", "close"), values) | {"volume": 1.0}, times
-        )
-        for symbol, values in closes.items()
-    }
-    frames["A"] = frames["A"].drop(times[5:7])
-    data = prepare_cross_attention_data(frames, lookback=1, horizon=1, features=["log_return"])
+    closes = {"A": [100.0] * 5 + [np.nan] * 2 + [120.0] * 5, "B": [50.0] * 12}
+    data = prepare_cross_attention_data(flat_bars(closes, ["A", "B"]), 1, 1, ["log_return"])
 
     def half_in_a(windows):
         return np.tile([0.5, 0.0], (len(windows), 1))
@@ -311,11 +300,8 @@ def mixed_data(make_frames, lookback=6):
 class Likes:
     """Forecasts the same return of every asset that has a bar."""
 
-    def __init__(self, level=1.0):
-        self.level = level
-
     def predict(self, data):
-        return np.where(data.has_bar, self.level, np.nan)
+        return np.where(data.has_bar, 1.0, np.nan)
 
 
 @pytest.mark.parametrize("stagger", [False, True])
@@ -359,6 +345,6 @@ def test_markets_that_decide_at_different_hours_share_the_account(make_frames):
 
 
 @pytest.mark.parametrize("wrong", ["7", 0, "0h", None, 2.5])
-def test_an_impossible_rebalancing_is_refused(wrong):
-    with pytest.raises(InvalidInputError, match="rebalance_freq must be a number of bars"):
-        CrossAttentionBacktest(Likes(), rebalance_freq=wrong)
+def test_an_impossible_rebalancing_is_refused(wrong, refuse_input):
+    words = "rebalance_freq must be a number of bars"
+    refuse_input(lambda: CrossAttentionBacktest(Likes(), rebalance_freq=wrong), words)

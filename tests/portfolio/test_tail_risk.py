@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from crossattn.errors import InvalidInputError
 from crossattn.portfolio import forecast_tail
 
 PLAIN = {"half_life": None, "memory": 10_000, "step": 0.0}
@@ -35,11 +34,8 @@ def test_it_is_the_slow_loop():
     volatility, returns = draw(420, 2)
     returns[50:60, 1] = np.nan
     horizon, half_life, memory, step, level = 3, 30.0, 200, 0.05, 0.05
-    forecast = forecast_tail(
-        *(volatility, returns, (level,)),
-        **{"horizon": horizon, "half_life": half_life, "memory": memory, "step": step},
-        warm_up=298,
-    )
+    options = {"horizon": horizon, "half_life": half_life, "memory": memory, "step": step}
+    forecast = forecast_tail(volatility, returns, (level,), warm_up=298, **options)
     ratio = returns / volatility
     width = np.ones_like(ratio)
     for t in range(horizon, len(ratio)):
@@ -69,11 +65,12 @@ def test_it_is_the_slow_loop():
 @pytest.mark.parametrize("horizon", [1, 5])
 def test_nothing_is_read_before_it_is_known(horizon):
     volatility, returns = draw(700)
-    cut = 500
-    before = forecast_tail(volatility, returns, horizon=horizon, refit=1).value_at_risk
-    changed = returns.copy()
+    cut, changed = 500, returns.copy()
     changed[cut:] *= -9
-    after = forecast_tail(volatility, changed, horizon=horizon, refit=1).value_at_risk
+    before, after = (
+        forecast_tail(volatility, given, horizon=horizon, refit=1).value_at_risk
+        for given in (returns, changed)
+    )
     same = (before == after) | np.isnan(before)
     assert same[: cut + horizon].all() and not same[cut + horizon].any()
 
@@ -87,13 +84,10 @@ def test_each_correction_cures_its_illness(cure):
     else:
         wrong[1500:, 2] /= 1.5  # one asset's forecasts become too low
     ill, cured = (
-        np.abs(
-            (returns < forecast_tail(wrong, returns, **PLAIN | more).at(0.05)[0])[2600:].mean(0)
-            - 0.05
-        )
-        for more in ({}, cure)
+        returns < forecast_tail(wrong, returns, **PLAIN | more).at(0.05)[0] for more in ({}, cure)
     )
-    assert ill.max() > 0.02 > 0.015 > cured.max()
+    miss, kept = (np.abs(hits[2600:].mean(axis=0) - 0.05).max() for hits in (ill, cured))
+    assert miss > 0.02 > 0.015 > kept
 
 
 def test_a_rarer_loss_is_no_smaller():
@@ -125,13 +119,12 @@ def test_unknown_cells_stay_unknown_and_harm_no_other():
         ({"warm_up": 0}, "warm_up"),
     ],
 )
-def test_wrong_settings_are_named(options, word):
+def test_wrong_settings_are_named(options, word, refuse_input):
+    refuse_input(lambda: forecast_tail(*draw(300), **options), word)
+
+
+def test_wrong_tables_are_named(refuse_input):
     volatility, returns = draw(300)
-    with pytest.raises(InvalidInputError, match=word):
-        forecast_tail(volatility, returns, **options)
-    with pytest.raises(InvalidInputError, match="above 0"):
-        forecast_tail(-volatility, returns)
-    with pytest.raises(InvalidInputError, match="one shape"):
-        forecast_tail(volatility[:, :2], returns)
-    with pytest.raises(InvalidInputError, match="level"):
-        forecast_tail(volatility, returns).at(0.2)
+    refuse_input(lambda: forecast_tail(-volatility, returns), "above 0")
+    refuse_input(lambda: forecast_tail(volatility[:, :2], returns), "one shape")
+    refuse_input(lambda: forecast_tail(volatility, returns).at(0.2), "level")

@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from crossattn import backtest_weights
+
 
 def table(values, freq="D"):
     """Return prices of assets A, B, ..."""
@@ -14,3 +16,9 @@ def table(values, freq="D"):
 def at(prices, rows, values):
     """Return a table with the columns of prices at some of their rows."""
     return pd.DataFrame(values, index=prices.index[rows], columns=prices.columns, dtype=float)
+
+
+def run(prices, rows, weights, **options):
+    """Return the account that takes these weights at some rows, by default without a fee."""
+    options = {"transaction_cost": 0.0} | options
+    return backtest_weights(at(prices, rows, weights), prices, **options)

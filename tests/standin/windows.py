@@ -1,0 +1,24 @@
+"""Windows of simulated markets, and bars of given closes, for tests of many folders."""
+
+import pandas as pd
+
+from crossattn.simulate.market import simulate_market
+from crossattn.windows.prepare import prepare_cross_attention_data
+
+
+def simulated_windows(
+    scenario="static", *, lookback, horizon=1, features=("log_return",), **options
+):
+    """Return a simulated market and the windows of its bars."""
+    market = simulate_market(scenario, **options)
+    return market, prepare_cross_attention_data(market.frames, lookback, horizon, features)
+
+
+def flat_bars(closes, symbols, *, start="2024-01-01", freq="h"):
+    """Return frames of bars whose four prices are a column of closes (T, N); a NaN is no bar."""
+    table, fields = pd.DataFrame(closes, columns=symbols), ("open", "high", "low", "close")
+    times = pd.date_range(start, periods=len(table), freq=freq, tz="UTC", name="time")
+    return {
+        symbol: pd.DataFrame(dict.fromkeys(fields, close) | {"volume": 1.0}).dropna()
+        for symbol, close in table.set_axis(times).items()
+    }
