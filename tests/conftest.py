@@ -46,6 +46,11 @@ def random_walk_frames(
 
 
 @pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
 def make_frames():
     """Give the maker of random-walk frames: ``make_frames(n_bars, n_assets, seed=0)``."""
     return random_walk_frames

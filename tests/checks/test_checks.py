@@ -1,5 +1,7 @@
 """Each check passes the right answer and tells each wrong one apart by its message."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,17 +9,8 @@ import torch
 
 from crossattn import checks as course
 from crossattn import prepare_cross_attention_data, simulate_market
+from crossattn.attention.functional import scaled_dot_product_attention
 from crossattn.checks.money import account_by_loop
-
-
-def right_attention(query, key, value, mask=None):
-    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
-    if mask is None:
-        attention = scores.softmax(-1)
-    else:
-        lowest = torch.finfo(scores.dtype).min
-        attention = scores.masked_fill(~mask, lowest).softmax(-1) * mask
-    return attention @ value, attention
 
 
 def attention(*, axis=-1, root=None, after=False, inverted=False, ignore=False, naive=False):
@@ -39,16 +32,11 @@ def attention(*, axis=-1, root=None, after=False, inverted=False, ignore=False, 
     return answer
 
 
-def late(prices, targets, cost):
-    return account_by_loop(prices, targets, cost, delay=1)
-
-
 def early(prices, targets, cost):
+    if np.isnan(targets[1:]).all():
+        return account_by_loop(prices, targets, cost)
     held = pd.DataFrame(targets).ffill().to_numpy()
     bars = prices[1:] / prices[:-1] - 1
-    once = np.isnan(targets[1:]).all()
-    if once:
-        return account_by_loop(prices, targets, cost)
     return np.concatenate([[1.0], np.cumprod(1 + (bars * held[1:]).sum(1))])
 
 
@@ -64,7 +52,7 @@ def heads_answer(*, project=True, chunk=False, whole_root=False):
         query, key, value = (split(x @ w) for w in (w_query, w_key, w_value))
         if whole_root:
             query = query / n_heads**0.5
-        output, shares = right_attention(query, key, value, mask)
+        output, shares = scaled_dot_product_attention(query, key, value, mask)
         joined = output.transpose(0, 1).reshape(n, d)
         return (joined @ w_output if project else joined), shares
 
@@ -98,10 +86,11 @@ def hierarchy(*, own=False, residual=True):
     def answer(x, sector_of):
         member = torch.nn.functional.one_hot(sector_of).to(x)
         means = (member / member.sum(0)).T @ x
-        _, within = right_attention(x, x, x, sector_of[:, None] == sector_of[None])
-        elsewhere = member == 0 if not own else torch.ones_like(member, dtype=torch.bool)
-        outside, across = right_attention(x, means, means, elsewhere)
-        return within @ x + outside + (x if residual else 0), within, across
+        same = sector_of[:, None] == sector_of[None]
+        inside, within = scaled_dot_product_attention(x, x, x, same)
+        elsewhere = torch.full_like(member, own, dtype=torch.bool) | (member == 0)
+        outside, across = scaled_dot_product_attention(x, means, means, elsewhere)
+        return inside + outside + (x if residual else 0), within, across
 
     return answer
 
@@ -137,11 +126,7 @@ def fdr(p, *, monotone=True, restore=True):
     if monotone:
         q = np.minimum.accumulate(q[::-1])[::-1]
     q = np.minimum(q, 1)
-    if not restore:
-        return q
-    result = np.empty(len(p))
-    result[order] = q
-    return result
+    return q[np.argsort(order)] if restore else q
 
 
 def variance(shift=0, **decay):
@@ -183,7 +168,7 @@ def upper(statistic, null):
 
 
 RIGHT = [
-    (course.check_attention, right_attention),
+    (course.check_attention, scaled_dot_product_attention),
     (course.check_multi_head, heads_answer()),
     (course.check_lag_attention, lag_answer()),
     (course.check_lag_tokens, tokens(lambda k: k)),
@@ -227,14 +212,10 @@ WRONG = [
     (course.check_split, split(purged=-1), "purge by the horizon"),
     (course.check_split, split(purged=1), "rows 0 to 25 are safe"),
     (course.check_split, split(shuffle=True), "time order"),
-    (course.check_backtest, late, "one row late"),
+    (course.check_backtest, functools.partial(account_by_loop, delay=1), "one row late"),
     (course.check_backtest, early, "the future, leaked"),
     (course.check_backtest, lambda p, t, c: account_by_loop(p, t, 0.0), "no cost is paid"),
-    (
-        course.check_backtest,
-        lambda p, t, c: account_by_loop(p, t, c, drift=False),
-        "the shares stay and the weights drift",
-    ),
+    (course.check_backtest, functools.partial(account_by_loop, drift=False), "the weights drift"),
     (course.check_metrics, metrics([]), "loss on the first bar"),
     (course.check_sharpe_loss, sharpe(sign=1), "turn the sign"),
     (course.check_sharpe_loss, sharpe(by_asset=True), "the assets' own ratios"),
@@ -293,18 +274,16 @@ def test_unwritten_and_broken_answers_are_named():
         course.check_backtest(lambda *_: 1 / 0)
 
 
-def test_account_of_the_check_is_that_of_the_package():
+def test_account_of_the_check_is_that_of_the_package(rng):
     from crossattn import backtest_weights
 
-    random = np.random.default_rng(3)
     times = pd.date_range("2024-01-01", periods=40, freq="D", tz="UTC")
-    prices = pd.DataFrame(100 * np.exp(random.normal(size=(40, 4)).cumsum(0) * 0.02), times)
-    targets = pd.DataFrame(random.dirichlet(np.ones(4), 40), times)
+    prices = pd.DataFrame(100 * np.exp(rng.normal(size=(40, 4)).cumsum(0) * 0.02), times)
+    targets = pd.DataFrame(rng.dirichlet(np.ones(4), 40), times)
     targets.iloc[np.arange(40) % 5 != 0] = np.nan
     mine = account_by_loop(prices.to_numpy(), targets.to_numpy(), 0.002)
-    theirs = backtest_weights(
-        targets, prices, transaction_cost=0.002, initial_capital=1.0, sizing="before_cost"
-    )
+    options = {"transaction_cost": 0.002, "initial_capital": 1.0, "sizing": "before_cost"}
+    theirs = backtest_weights(targets, prices, **options)
     np.testing.assert_allclose(mine, theirs.equity, rtol=1e-12)
 
 
