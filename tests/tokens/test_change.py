@@ -13,8 +13,7 @@ from crossattn.tokens.selection import common_pattern
 DECAY, VARIANCE, NOISE = 0.9, 0.4, 1.3
 
 
-def test_the_filter_is_gaussian_regression_on_the_past():
-    rng = np.random.default_rng(0)
+def test_the_filter_is_gaussian_regression_on_the_past(rng):
     n, k = 12, 2
     x, y = rng.normal(size=(n, k)), rng.normal(size=n)
     x[4] = 0.0
@@ -32,8 +31,7 @@ def test_the_filter_is_gaussian_regression_on_the_past():
         assert np.allclose(path[t], expected)
 
 
-def test_many_rows_are_filtered_by_the_compiled_loop():
-    rng = np.random.default_rng(1)
+def test_many_rows_are_filtered_by_the_compiled_loop(rng):
     x, y = rng.normal(size=(tracking.FEW_ROWS + 1, 3)), rng.normal(size=tracking.FEW_ROWS + 1)
     state = tracking.start_state(3, VARIANCE)
     fast = tracking.kalman(state, x, y, DECAY, VARIANCE, NOISE)
@@ -58,9 +56,8 @@ def chances(evidence, hint, stay):
     return single / total, steps / total
 
 
-def test_regime_odds_equal_the_sum_over_all_paths(monkeypatch):
+def test_regime_odds_equal_the_sum_over_all_paths(monkeypatch, rng):
     monkeypatch.setattr(regime, "STAYS_BEFORE", 0.0)
-    rng = np.random.default_rng(2)
     evidence, hint, stay = rng.normal(size=9), 0.3 * rng.normal(size=9), np.array([0.8, 0.7])
     before, after = regime.filtered_odds(0.0, evidence, hint, stay)
     for t in range(9):
@@ -76,8 +73,7 @@ def test_regime_odds_equal_the_sum_over_all_paths(monkeypatch):
     assert np.allclose([*first, *second, end], [*before, after])
 
 
-def test_tokens_that_drift_are_told_from_those_that_stay():
-    rng = np.random.default_rng(3)
+def test_tokens_that_drift_are_told_from_those_that_stay(rng):
     n = 4000
     x = rng.normal(size=(n, 6))
     drift = np.zeros(n)
@@ -91,8 +87,7 @@ def test_tokens_that_drift_are_told_from_those_that_stay():
     assert np.corrcoef(path[500:], drift[500:])[0, 1] > 0.6
 
 
-def test_a_track_goes_on_from_the_state_that_an_earlier_row_left():
-    rng = np.random.default_rng(4)
+def test_a_track_goes_on_from_the_state_that_an_earlier_row_left(rng):
     x, y = rng.normal(size=(60, 2)), rng.normal(size=60)
     drift = tracking.Drift([(0, 0), (1, 0)], 20.0, 0.1, 1.0)
     memory = Memory(keep=24)
@@ -103,8 +98,7 @@ def test_a_track_goes_on_from_the_state_that_an_earlier_row_left():
 
 
 @pytest.mark.parametrize(("shared", "found"), [(True, True), (False, False)])
-def test_a_pattern_is_common_only_where_tokens_share_it(shared, found):
-    rng = np.random.default_rng(5)
+def test_a_pattern_is_common_only_where_tokens_share_it(shared, found, rng):
     path = rng.normal(size=(1 if shared else 12, 80))
     table = 0.3 * path * rng.choice([-1.0, 1.0], (12, 1)) + 0.1 * rng.normal(size=(12, 80))
     pattern = common_pattern(table, np.full(table.shape, 100.0))

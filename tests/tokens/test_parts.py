@@ -45,8 +45,7 @@ def test_distance_is_price_minus_its_exponential_mean():
     assert np.allclose(distance_from_mean(returns, 12), expected, atol=1e-12)
 
 
-def test_exponential_means_skip_what_is_missing():
-    rng = np.random.default_rng(1)
+def test_exponential_means_skip_what_is_missing(rng):
     values = np.where(rng.random((200, 3)) < 0.3, np.nan, rng.normal(size=(200, 3)))
     expected = pd.DataFrame(values).ewm(halflife=5, ignore_na=False).mean().ffill().fillna(0.0)
     found = Memory().mean("", np.nan_to_num(values), np.isfinite(values), 5.0)
@@ -80,17 +79,15 @@ def test_tokens_are_the_series_at_their_lags():
             assert value == channel.values[row - index.lag[token] + 1, index.source[token]]
 
 
-def test_lasso_path_equals_scikit_learn():
-    rng = np.random.default_rng(2)
+def test_lasso_path_equals_scikit_learn(rng):
     x, noise = rng.normal(size=(400, 7)), rng.normal(size=400)
     x[:, 3] = 0.8 * x[:, 0] + 0.6 * x[:, 3]
     y = x @ np.array([0.5, 0, 0, -0.3, 0, 0.05, 0]) + noise
     size = np.sqrt((x**2).sum(0))
     unit = x / size
     for penalty in (8.0, 3.0, 0.5):
-        beta = descent.coordinate_descent(
-            unit.T @ unit, unit.T @ y, np.ones(7), np.array([penalty]), 0.0, 1e-12, 2000
-        )[0]
+        moments, weights = (unit.T @ unit, unit.T @ y), (np.ones(7), np.array([penalty]))
+        beta = descent.coordinate_descent(*moments, *weights, 0.0, 1e-12, 2000)[0]
         reference = Lasso(penalty / len(y), fit_intercept=False, tol=1e-12, max_iter=10**5)
         assert np.allclose(beta, reference.fit(unit, y).coef_, atol=1e-6)
 
@@ -105,8 +102,7 @@ def test_the_compiled_descent_is_the_readable_one():
     assert compiled(descent.coordinate_descent).py_func is descent.coordinate_descent
 
 
-def test_regressions_find_the_planted_tokens_and_forecast_by_them():
-    rng = np.random.default_rng(3)
+def test_regressions_find_the_planted_tokens_and_forecast_by_them(rng):
     channels = two_channels(3000, seed=4)
     channels.append(Channel("distance", "distance", channels[0].values * 0, (1,), decay=0.9))
     index = TokenIndex(channels)
@@ -114,15 +110,12 @@ def test_regressions_find_the_planted_tokens_and_forecast_by_them():
     target[4:, 0] += 0.4 * channels[0].values[2:-2, 2]  # source 2, lag 3
     target[1:, 1] -= 0.4 * channels[2].values[:-1, 0]  # volume of source 0, lag 2
     rows = np.arange(10, 2990)
-    fit = sparse.SparseRegressions(index).fit(
-        target, np.ones_like(target), rows[:2000], rows[2000:]
-    )
+    parts = rows[:2000], rows[2000:]
+    fit = sparse.SparseRegressions(index).fit(target, np.ones_like(target), *parts)
     found = fit.final["tokens"]
     strongest = [found.row(i)[0][np.abs(found.row(i)[1]).argmax()] for i in (0, 1)]
-    assert [(index.channel[t], index.source[t], index.lag[t]) for t in strongest] == [
-        (0, 2, 3),
-        (2, 0, 2),
-    ]
+    places = [(index.channel[t], index.source[t], index.lag[t]) for t in strongest]
+    assert places == [(0, 2, 3), (2, 0, 2)]
     by_hand = found.offset[1] + index.values(rows, found.row(1)[0]) @ found.row(1)[1]
     assert np.allclose(found.forecast(index, rows)[:, 1], by_hand)
 
@@ -141,9 +134,8 @@ def test_a_longer_horizon_adds_up_what_is_known_of_each_bar():
         assert np.allclose(three[:, k], matrix[:, later].sum(1)), (name, source, lag)
 
 
-def test_mix_is_bounded_least_squares_where_nothing_is_doubted(monkeypatch):
+def test_mix_is_bounded_least_squares_where_nothing_is_doubted(monkeypatch, rng):
     monkeypatch.setattr("crossattn.tokens.mix.CAUTION", 0.0)
-    rng = np.random.default_rng(6)
     parts = {name: rng.normal(size=(500, 3)) for name in "abc"}
     target = 0.5 * parts["a"] - 0.3 * parts["b"] + 2.0 * parts["c"] + rng.normal(size=(500, 3))
     weights = mix_weights(parts, target, np.ones((500, 3)))
@@ -154,17 +146,13 @@ def test_mix_is_bounded_least_squares_where_nothing_is_doubted(monkeypatch):
     assert weights["b"] < 1e-6 and weights["c"] == pytest.approx(1.25)
 
 
-def test_mix_gives_nothing_to_a_lucky_forecast():
-    rng = np.random.default_rng(7)
-    kept = [
-        sum(mix_weights({"a": rng.normal(size=(400, 4))}, rng.normal(size=(400, 4)), 1.0).values())
-        for _ in range(60)
-    ]
-    assert np.mean(np.array(kept) > 0) < 0.1
+def test_mix_gives_nothing_to_a_lucky_forecast(rng):
+    pairs = rng.normal(size=(60, 2, 400, 4))
+    kept = [mix_weights({"a": forecast}, target, 1.0)["a"] > 0 for forecast, target in pairs]
+    assert np.mean(kept) < 0.1
 
 
-def test_drift_is_common_and_shrunk():
-    rng = np.random.default_rng(8)
+def test_drift_is_common_and_shrunk(rng):
     noise, volatility = rng.normal(size=(2000, 3)), np.array([1.0, 2.0, 4.0])
     assert np.allclose(common_drift(noise * volatility, np.tile(volatility, (2000, 1))), 0.0)
     drift = common_drift((noise + 0.2) * volatility, np.tile(volatility, (2000, 1)))
@@ -196,8 +184,7 @@ def test_content_heads_equal_one_joint_softmax():
         assert torch.isclose(read, expected, atol=1e-12)
 
 
-def test_relevance_regression_keeps_groups_that_matter():
-    rng = np.random.default_rng(10)
+def test_relevance_regression_keeps_groups_that_matter(rng):
     x = rng.normal(size=(800, 9)).astype(np.float32)
     y = x[:, :3] @ [0.5, -0.4, 0.3] + rng.normal(size=800)
     beta, width, _ = relevance_regression(x, [3, 3, 3], y)
@@ -206,16 +193,14 @@ def test_relevance_regression_keeps_groups_that_matter():
     assert width[0] > 20 * width[1:].max()
 
 
-def test_versions_of_one_forecast_share_one_weight():
-    rng = np.random.default_rng(11)
+def test_versions_of_one_forecast_share_one_weight(rng):
     signal = rng.normal(size=(600, 3))
     parts = {name: signal + 0.01 * rng.normal(size=signal.shape) for name in "ab"}
     target = 4.0 * signal + rng.normal(size=signal.shape)
     alone = mix_weights(parts, target, np.ones_like(target))
     together = mix_weights(parts, target, np.ones_like(target), versions="ab")
-    assert sum(alone.values()) == pytest.approx(2.5) and sum(together.values()) == pytest.approx(
-        1.25
-    )
+    assert sum(alone.values()) == pytest.approx(2.5)
+    assert sum(together.values()) == pytest.approx(1.25)
 
 
 def test_a_sum_goes_on_from_the_state_that_an_earlier_row_left():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from standin.windows import flat_bars
 
 from crossattn import CrossAttentionForecaster, prepare_cross_attention_data, simulate_market
 from crossattn.baselines import ExponentialVolatility
@@ -91,17 +92,11 @@ def test_missing_bars_give_no_forecast_and_late_listings_can_be_fitted(make_fram
     assert (forecast[np.isfinite(forecast)] > 0).all()
 
 
-def test_the_hour_of_the_day_is_learned(make_frames):
-    rng = np.random.default_rng(0)
+def test_the_hour_of_the_day_is_learned(rng):
     index = pd.date_range("2023-01-01", periods=4000, freq="1h", tz="UTC", name="time")
     busy = np.where(index.hour == 13, 3.0, 1.0)[:, None]  # the bar that closes at 14:00
     closes = 100 * np.exp(np.cumsum(0.002 * busy * rng.normal(size=(4000, 3)), axis=0))
-    frames = {
-        f"S{i}": pd.DataFrame(
-            dict.fromkeys(("open", "high", "low", "close"), price) | {"volume": 1.0}, index
-        )
-        for i, price in enumerate(closes.T)
-    }
+    frames = flat_bars(closes, ["S0", "S1", "S2"], start=index[0].tz_localize(None))
     data = prepare_cross_attention_data(frames, 12, 1, ["log_return"])
     train, val, test = data.split()
     forecast = fit(train, val).predict(test)
