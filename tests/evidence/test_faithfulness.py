@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from standin.windows import simulated_windows
 
 from crossattn import (
     CrossAttentionForecaster,
     CrossAttentionMultiAsset,
     predict,
-    prepare_cross_attention_data,
-    simulate_market,
     train_cross_attention_model,
 )
 from crossattn.baselines.linear import VAR
@@ -28,10 +27,8 @@ from crossattn.evidence.maps import attention_maps
 
 @pytest.fixture(scope="module")
 def data():
-    market = simulate_market(n_assets=4, n_steps=4000, predictability=0.1, seed=1)
-    return prepare_cross_attention_data(
-        market.frames, lookback=12, horizon=1, features=["log_return"]
-    ).split()
+    options = {"n_assets": 4, "n_steps": 4000, "predictability": 0.1, "seed": 1}
+    return simulated_windows(lookback=12, **options)[1].split()
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +82,8 @@ def test_report_on_a_network_that_learned(network, data):
     report = audit_faithfulness(network, data[2])
     influence = report.tests[report.tests["map"] == "influence"]
     assert (influence["verdict"] == "explains").all(), report.tests
-    assert set(report.tests["test"]) == {
-        "zeroed edge",
-        "shuffled history",
-        "integrated gradients",
-        "uniform attention",
-    }
+    names = {"zeroed edge", "shuffled history", "integrated gradients", "uniform attention"}
+    assert set(report.tests["test"]) == names
     assert "<table" in report._repr_html_()
     assert len(report.plot().patches) == len(report.tests)
 

@@ -9,11 +9,10 @@ import pytest
 from crossattn import create_multi_asset_features
 from crossattn.data.frame import close_times
 from crossattn.data.panel import align_panel
-from crossattn.errors import InvalidInputError
 from crossattn.evidence.leakage import CHECKS, audit_leakage
 
 N_BARS, HORIZON = 240, 6
-SPLIT = pd.Timestamp("2024-01-07 00:00", tz="UTC")
+SPLIT, END = pd.Timestamp("2024-01-07", tz="UTC"), pd.Timestamp("2100-01-01", tz="UTC")
 
 
 @pytest.fixture
@@ -83,9 +82,7 @@ LEAKS = {
     "unclosed bar": dated_by_open,
     "labels overlap the split": lambda f: fit_slopes(f, known_labels_only=False),
     "close used before it is known": joined_by_date,
-    "feature chosen on the test part": lambda f: chosen_feature(
-        f, pd.Timestamp.max.tz_localize("UTC")
-    ),
+    "feature chosen on the test part": lambda f: chosen_feature(f, END),
     "global quantile": lambda f: (closes(f) > closes(f).quantile(0.8)).astype(int),
     "target inside X": lambda f: pd.concat({k: returns(f).shift(k) for k in range(-1, 3)}, axis=1),
 }
@@ -130,21 +127,16 @@ def test_passes_the_clean_pipeline(name, market, coin_and_stock):
 def test_names_the_first_bar_that_moved(market):
     cut = pd.Timestamp("2024-01-05 12:00", tz="UTC")
     report = audit_leakage(lambda f: returns(f).shift(-3), market, cuts=[cut], checks=["perturb"])
-    assert (report.violations["first_moved"] == cut - pd.Timedelta("2h")).all()
-    assert (report.violations["last_moved"] == cut).all()
-    assert (report.violations["n_moved"] == 3).all()
-    assert len(report.violations) == 4
+    moved = report.violations[["first_moved", "last_moved", "n_moved"]]
+    assert moved.to_numpy().tolist() == [[cut - pd.Timedelta("2h"), cut, 3]] * 4
 
 
 @pytest.mark.parametrize("with_close_time", [False, True])
 def test_a_symbol_that_ended_before_the_others_is_no_leak(market, with_close_time):
-    ragged = {
-        symbol: frame.iloc[: N_BARS - 3 * k] for k, (symbol, frame) in enumerate(market.items())
-    }
+    ragged = {s: frame.iloc[: N_BARS - 3 * k] for k, (s, frame) in enumerate(market.items())}
     if with_close_time:
-        ragged = {
-            s: f.assign(close_time=f.index + pd.Timedelta("59min")) for s, f in ragged.items()
-        }
+        late = pd.Timedelta("59min")
+        ragged = {s: f.assign(close_time=f.index + late) for s, f in ragged.items()}
     assert audit_leakage(returns, ragged, cuts=2).passed
     assert not audit_leakage(lambda f: returns(f).shift(-1), ragged, cuts=2).passed
     by_length = audit_leakage(lambda f: returns(f).iloc[len(closes(f)) // 2 :], ragged, cuts=2)
@@ -183,10 +175,8 @@ def test_a_check_that_cannot_run_is_not_a_pass(market):
         return table
 
     report = audit_leakage(needs_everything, market, cuts=3)
-    assert report.violations.empty
-    assert not report.passed
-    assert "delete" in str(report)
-    assert "too short" in str(report)
+    assert report.violations.empty and not report.passed
+    assert "delete" in str(report) and "too short" in str(report)
 
 
 def test_a_split_by_fraction_depends_on_the_length_of_the_download(market):
@@ -196,20 +186,18 @@ def test_a_split_by_fraction_depends_on_the_length_of_the_download(market):
         return (r - head.mean()).iloc[len(head) :]
 
     report = audit_leakage(by_fraction, market, cuts=3)
-    assert set(report.violations["check"]) <= {"delete", "extend", "gaps"}
-    assert "extend" in set(report.violations["check"])
+    assert {"extend"} <= set(report.violations["check"]) <= {"delete", "extend", "gaps"}
 
 
-def test_refuses_what_it_cannot_judge(market, refuse_input):
-    generator = np.random.default_rng(0)
-    with pytest.raises(InvalidInputError, match="different results"):
-        audit_leakage(lambda f: returns(f) + generator.normal(), market)
-    with pytest.raises(InvalidInputError, match="date its rows"):
-        audit_leakage(lambda f: returns(f).reset_index(drop=True), market)
+def test_refuses_what_it_cannot_judge(market, refuse_input, rng):
+    for pipeline, words in (
+        (lambda f: returns(f) + rng.normal(), "different results"),
+        (lambda f: returns(f).reset_index(drop=True), "date its rows"),
+        (lambda f: 1, "DataFrame or Series"),
+        (lambda f: 1 / 0, "pipeline fails on these bars: ZeroDivisionError"),
+    ):
+        refuse_input(functools.partial(audit_leakage, pipeline, market), words)
     refuse_input(lambda: audit_leakage(returns, market, checks=["guess"]), "checks must be")
-    refuse_input(lambda: audit_leakage(lambda f: 1, market), "DataFrame or Series")
-    fails = "pipeline fails on these bars: ZeroDivisionError"
-    refuse_input(lambda: audit_leakage(lambda f: 1 / 0, market), fails)
     late = pd.Timestamp("2030-01-01", tz="UTC")  # nothing is known later that could be changed
     for cuts in ([], "never", [pd.Timestamp("2022-01-02")], 2.5, [late]):
         call = functools.partial(audit_leakage, returns, market, cuts=cuts)
@@ -226,13 +214,11 @@ def test_the_pipeline_cannot_spoil_the_bars(market):
         return out
 
     assert audit_leakage(careless, market, cuts=2).passed
-    for symbol, frame in market.items():
-        pd.testing.assert_frame_equal(frame, before[symbol])
+    pd.testing.assert_frame_equal(pd.concat(market), pd.concat(before))
 
 
 def test_report_draws_and_escapes(market):
-    report = audit_leakage(
-        lambda f: returns(f).rename(columns={"A": "<script>"}).shift(-1), market, cuts=2
-    )
+    hostile = {"A": "<script>"}
+    report = audit_leakage(lambda f: returns(f).rename(columns=hostile).shift(-1), market, cuts=2)
     assert "<script>" not in report._repr_html_()
     assert report.plot().get_yticklabels()[0].get_text() == "perturb"

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from joblib import parallel_config
+from standin.windows import flat_bars
 
 from crossattn import (
     align_panel,
@@ -28,11 +29,13 @@ def ridge():
     return VAR(max_lag=3, penalty="ridge")
 
 
+def windows(frames):
+    return prepare_cross_attention_data(frames, lookback=8, horizon=1, features=["log_return"])
+
+
 def split(frames):
-    data = prepare_cross_attention_data(
-        frames, lookback=5, horizon=1, features=["log_return", "volatility"]
-    )
-    return data.split(0.5, 0.1)
+    features = ["log_return", "volatility"]
+    return prepare_cross_attention_data(frames, 5, 1, features).split(0.5, 0.1)
 
 
 def idle(n_assets=3):
@@ -48,22 +51,12 @@ def planted():
     returns[1:, 1] += 0.4 * noise[:-1, 0]
     returns[3:, 3] -= 0.4 * noise[:-3, 2]
     closes = 100 * np.exp(returns.cumsum(axis=0))
-    opens = pd.date_range("2024-01-01", periods=len(closes), freq="h", tz="UTC", name="time")
-    frames = {}
-    for asset, close in enumerate(closes.T):
-        bar = dict.fromkeys(["open", "high", "low", "close"], close)
-        frames[f"S{asset}"] = pd.DataFrame({**bar, "volume": 1.0}, index=opens)
-    return split(frames)
+    return split(flat_bars(closes, ["S0", "S1", "S2", "S3"]))
 
 
 @pytest.fixture(scope="module")
 def found(planted):
     return surrogate_null(ridge, *planted)
-
-
-def standing(null):
-    edges = null.edges[null.edges["significant"]]
-    return set(zip(edges["leader"], edges["follower"], strict=True))
 
 
 def rows_of(part):
@@ -76,9 +69,8 @@ def test_planted_pairs_reach_the_smallest_p_value(found):
     assert len(edges) == 12
     assert found.statistics.shape == (19, 12)
     stand = edges[edges["significant"]]
-    assert standing(found) == PLANTED
-    assert (stand["p_value"] == 1 / 20).all()
-    assert (stand["q_value"] < 0.05).all()
+    assert set(zip(stand["leader"], stand["follower"], strict=True)) == PLANTED
+    assert (stand["p_value"] == 1 / 20).all() and (stand["q_value"] < 0.05).all()
     assert not found.nobody_leads
     values = found.statistics.to_numpy()
     assert abs(values.mean()) < 0.4, "statistics of surrogates are those of idle pairs"
@@ -105,11 +97,8 @@ def test_a_rotation_keeps_an_asset_and_what_belongs_to_it(planted):
         mine = part.panel[rows, asset, 0]
         offset = int(np.flatnonzero(mine == moved.panel[0, asset, 0])[0])
         offsets.append(offset)
-        for before, after in (
-            (part.panel[rows, asset], moved.panel[:, asset]),
-            (part.targets[rows, asset], moved.targets[:, asset]),
-            (part.next_returns[rows, asset], moved.next_returns[:, asset]),
-        ):
+        for name in ("panel", "targets", "next_returns"):
+            before, after = getattr(part, name)[rows, asset], getattr(moved, name)[:, asset]
             np.testing.assert_array_equal(np.roll(before, -offset, axis=0), after)
     assert len(set(offsets)) == len(part.symbols)
     assert len(moved) == len(part) - part.lookback + 1
@@ -161,9 +150,8 @@ def test_seeds_decide_and_jobs_do_not():
     pd.testing.assert_frame_equal(first.edges, surrogate_null(ridge, *parts, **few).edges)
     other = surrogate_null(ridge, *parts, seed=1, **few)
     assert not np.allclose(first.statistics, other.statistics)
-    np.testing.assert_array_equal(
-        np.sort(first.edges["statistic"]), np.sort(other.edges["statistic"])
-    )
+    found, again = (np.sort(null.edges["statistic"]) for null in (first, other))
+    np.testing.assert_array_equal(found, again)
     with parallel_config(backend="threading"):
         parallel = surrogate_null(ridge, *parts, n_jobs=2, **few)
     pd.testing.assert_frame_equal(first.statistics, parallel.statistics)
@@ -171,25 +159,19 @@ def test_seeds_decide_and_jobs_do_not():
 
 def test_the_page_shows_no_markup_of_names():
     market = simulate_market("null", n_assets=3, n_steps=600, seed=0)
-    names = ["<script>x</script>", "B", "C"]
-    frames = dict(zip(names, market.frames.values(), strict=True))
-    data = prepare_cross_attention_data(frames, lookback=5, horizon=1, features=["log_return"])
-    null = surrogate_null(lambda: VAR(max_lag=1), *data.split(), n_surrogates=4, alpha=0.2)
+    frames = dict(zip(["<script>x</script>", "B", "C"], market.frames.values(), strict=True))
+    parts = windows(frames).split()
+    null = surrogate_null(lambda: VAR(max_lag=1), *parts, n_surrogates=4, alpha=0.2)
     assert "<script>" not in null._repr_html_()
 
 
 def test_bad_arguments_are_named(planted, refuse):
     train, val, test = planted
-    parts = (train, val, test)
-    refuse(lambda: surrogate_null(ridge(), *parts), "make_model")
-    refuse(lambda: surrogate_null(ridge, *parts, n_surrogates=18), "n_surrogates.*19")
+    refuse(lambda: surrogate_null(ridge(), *planted), "make_model")
+    refuse(lambda: surrogate_null(ridge, *planted, n_surrogates=18), "n_surrogates.*19")
     refuse(lambda: surrogate_null(ridge, train.panel, val, test), "train")
     refuse(lambda: surrogate_null(ridge, train, val[:14], test), "val.*15 windows")
     refuse(lambda: surrogate_null(ridge, test, val, train), "val must begin after")
-
-
-def windows(frames):
-    return prepare_cross_attention_data(frames, lookback=8, horizon=1, features=["log_return"])
 
 
 @pytest.fixture(scope="module")
@@ -200,9 +182,7 @@ def market():
 def test_shuffle_moves_whole_rows_within_the_part(market):
     train, _, _ = windows(market.frames).split()
     wrong = shuffle_labels(train, seed=1)
-    np.testing.assert_array_equal(np.sort(wrong.y, axis=0), np.sort(np.asarray(train.y), axis=0))
-    same_row = {tuple(row) for row in np.asarray(train.y)}
-    assert all(tuple(row) in same_row for row in wrong.y)
+    assert sorted(map(tuple, wrong.y)) == sorted(map(tuple, np.asarray(train.y)))
     assert (wrong.y != train.y).mean() > 0.99
     assert np.isnan(wrong.targets[train.ends[-1] + 1 :]).all()
     assert wrong.panel is train.panel
@@ -241,10 +221,8 @@ def test_reversed_bars_are_bars_with_returns_backwards(market):
     np.testing.assert_allclose(back, -forth[::-1])
     assert (turned[first].index == frames[first].index).all()
     shifted = {s: f.assign(close_time=f.index + pd.Timedelta("61min")) for s, f in frames.items()}
-    kept = reverse_time(shifted)[first]["close_time"]
-    pd.testing.assert_series_equal(
-        kept, shifted[first]["close_time"], check_names=False, check_freq=False
-    )
+    kept, given = (bars[first]["close_time"] for bars in (reverse_time(shifted), shifted))
+    pd.testing.assert_series_equal(kept, given, check_names=False, check_freq=False)
 
 
 def test_bars_that_were_simultaneous_stay_so_where_some_are_missing():

@@ -5,19 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from standin.windows import simulated_windows
 
-from crossattn import (
-    CrossAttentionForecaster,
-    analyze_lead_lag_relationships,
-    prepare_cross_attention_data,
-    simulate_market,
-)
+from crossattn import CrossAttentionForecaster, analyze_lead_lag_relationships
 from crossattn.evidence.spillover import _scores
 
 
 def lead_lag(**options):
-    market = simulate_market("spillover", n_assets=6, **options)
-    data = prepare_cross_attention_data(market.frames, 24, 1, ["log_return"])
+    market, data = simulated_windows("spillover", lookback=24, n_assets=6, **options)
     train, val, test = data.split()
     model = CrossAttentionForecaster(7, target="volatility", progress=False).fit(train, val)
     return market, model, test, model.lead_lag(test)
@@ -44,11 +39,9 @@ def test_the_hub_is_found(planted):
 
 def test_some_symbols_are_the_same_rows(planted):
     _, model, test, report = planted
-    some = list(model.symbols_[:3])
-    part = analyze_lead_lag_relationships(model, test, some).edges
-    whole = report.edges.set_index(["leader", "follower"])["p_value"]
-    pairs = list(zip(part["leader"], part["follower"], strict=True))
-    np.testing.assert_allclose(part["p_value"], whole.loc[pairs])
+    some = analyze_lead_lag_relationships(model, test, list(model.symbols_[:3]))
+    part, whole = (r.edges.set_index(["leader", "follower"])["p_value"] for r in (some, report))
+    np.testing.assert_allclose(part, whole.loc[part.index])
     assert len(part) == 6
 
 
@@ -56,8 +49,7 @@ def test_nobody_leads_where_nothing_spreads():
     assert lead_lag(n_steps=5000, spillover=0.0, seed=1)[3].nobody_leads
 
 
-def test_score_has_its_size_and_finds_what_is_there():
-    rng = np.random.default_rng(0)
+def test_score_has_its_size_and_finds_what_is_there(rng):
     small, found = [], []
     for _ in range(300):
         own, idle, true = 0.3 * rng.normal(size=(3, 1500))

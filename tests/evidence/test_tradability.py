@@ -71,11 +71,6 @@ def stamped_late(seed):
     return bars(moves)
 
 
-def stale_quotes(seed):
-    market = simulate_market("asynchronous", n_steps=N_BARS, seed=seed, predictability=0.06)
-    return market.frames
-
-
 def lead_of(frames, horizon=1):
     data = prepare_cross_attention_data(frames, 9, horizon, features=["log_return"])
     train, val, test = data.split(0.5, 0.1)
@@ -108,7 +103,8 @@ def test_tells_a_lead_from_a_clock(make, note, seed):
 
 @pytest.mark.parametrize("seed", [31, 41, 51])
 def test_tells_stale_quotes_by_their_pattern_where_bars_show_nothing(seed):
-    found = lead_of(stale_quotes(seed)).edges.query("significant")
+    stale = simulate_market("asynchronous", n_steps=N_BARS, seed=seed, predictability=0.06)
+    found = lead_of(stale.frames).edges.query("significant")
     assert len(found) and (~found["tradable"]).mean() >= 0.75
     planted = simulate_market("static", n_steps=N_BARS, seed=seed, max_lag=1)
     found = lead_of(planted.frames).edges.query("significant")
@@ -127,9 +123,9 @@ def test_gross_gain_is_the_mean_return_in_the_direction_of_the_contribution(hori
     )
     edges = contribution_test(measured, data).edges.set_index(["leader", "follower"])
     close = frames["B"]["close"].to_numpy()
-    rows = data.ends[parts[:, 1, 0] != 0]
-    sign = np.sign(parts[:, 1, 0][parts[:, 1, 0] != 0])
-    gain = np.mean(sign * (close[rows + horizon] / close[rows] - 1)) * 1e4
+    sign, rows = np.sign(parts[:, 1, 0]), data.ends
+    earned = sign * (close[rows + horizon] / close[rows] - 1)
+    gain = np.mean(earned[sign != 0]) * 1e4
     assert edges.loc[("A", "B"), "gross_gain"] == pytest.approx(gain)
     assert edges.loc[("C", "B"), "gross_gain"] == 0 and not edges["tradable"].any()
 

@@ -44,20 +44,21 @@ def test_diebold_mariano_gives_the_published_figures(power, t, p_value):
     np.testing.assert_allclose([test.t, test.p_value], [t, p_value], rtol=1e-10)
 
 
-def test_diebold_mariano_with_overlap_is_statsmodels_hac_times_harveys_correction():
-    rng = np.random.default_rng(0)
+def with_hac_errors(y, x, lags):
+    settings = {"maxlags": lags, "use_correction": False}
+    return sm.OLS(y, x).fit(cov_type="HAC", cov_kwds=settings)
+
+
+def test_diebold_mariano_with_overlap_is_statsmodels_hac_times_harveys_correction(rng):
     gain = np.convolve(rng.normal(0.1, 1, 304), np.ones(5), "valid")  # 300 overlapping sums
-    fit = sm.OLS(gain, np.ones(300)).fit(
-        cov_type="HAC", cov_kwds={"maxlags": 6, "use_correction": False}
-    )
+    fit = with_hac_errors(gain, np.ones(300), 6)
     test = diebold_mariano(gain, 0 * gain, horizon=5, lags=6)
     correction = np.sqrt((300 + 1 - 10 + 20 / 300) / 300)
     np.testing.assert_allclose(test.t, fit.tvalues[0] * correction)
     assert test.interval[0] < test.difference < test.interval[1]
 
 
-def test_diebold_mariano_size_with_overlapping_targets():
-    rng = np.random.default_rng(1)
+def test_diebold_mariano_size_with_overlapping_targets(rng):
     rejected = 0
     for _ in range(600):
         gain = np.convolve(rng.standard_t(5, 1009), np.ones(10), "valid")
@@ -72,23 +73,19 @@ def test_diebold_mariano_averages_over_assets_and_skips_unknown_cells():
     assert diebold_mariano(loss, 0 * loss) == wanted
 
 
-def test_mincer_zarnowitz_is_statsmodels_weighted_regression_with_hac_errors():
-    rng = np.random.default_rng(3)
+def test_mincer_zarnowitz_is_statsmodels_weighted_regression_with_hac_errors(rng):
     forecast = np.exp(rng.normal(size=500) / 3)
     realised = np.abs(rng.normal(size=500)) * forecast * 1.2
     found = mincer_zarnowitz(forecast, realised)
     weight = np.mean(forecast**2) / forecast**2
-    fit = sm.OLS((realised / forecast) ** 2, np.c_[weight, np.ones(500)]).fit(
-        cov_type="HAC", cov_kwds={"maxlags": 5, "use_correction": False}
-    )
+    fit = with_hac_errors((realised / forecast) ** 2, np.c_[weight, np.ones(500)], 5)
     np.testing.assert_allclose([found.intercept, found.slope], fit.params, rtol=1e-8)
     np.testing.assert_allclose([found.intercept_error, found.slope_error], fit.bse, rtol=1e-8)
     wald = fit.wald_test((np.eye(2), [0, 1]), use_f=False, scalar=True)
     np.testing.assert_allclose(found.p_value, wald.pvalue, rtol=1e-6)
 
 
-def test_scores_stand_side_by_side_on_the_same_cells():
-    rng = np.random.default_rng(4)
+def test_scores_stand_side_by_side_on_the_same_cells(rng):
     truth = np.exp(rng.normal(size=(400, 2)) / 2)
     realised = np.abs(rng.normal(size=(400, 2))) * truth
     flat = np.full_like(truth, 1.2)
