@@ -18,6 +18,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine"),
 ]
+SMALL = {"max_lag": 7, "progress": False}
 ENCODER = {"preset": "encoder", "d_model": 16, "n_heads": 2, "n_layers": 2}
 LABELS = {"sectors": ("a", "a", "b", "b"), "markets": ("x", "x", "x", "y")}
 MODELS = {
@@ -71,18 +72,14 @@ def test_training_on_a_gpu_learns_what_the_cpu_learns(parts, name):
     on_cpu, on_gpu = (train(name, parts, device) for device in ("cpu", "cuda"))
     assert not next(on_gpu.model.parameters()).is_cuda, "back where it came from"
     assert all(p.dtype == torch.float32 for p in on_gpu.model.parameters())
-    in_bf16 = MODELS[name].get("preset", "lag") != "lag"
-    np.testing.assert_allclose(
-        on_gpu.history, on_cpu.history, rtol=0, atol=2e-2 if in_bf16 else 1e-3
-    )
+    tolerance = 1e-3 if MODELS[name].get("preset", "lag") == "lag" else 2e-2  # in bfloat16
+    np.testing.assert_allclose(on_gpu.history, on_cpu.history, rtol=0, atol=tolerance)
 
 
 def test_the_forecaster_gives_the_same_forecasts(parts):
     train_part, val, test = parts
     cpu, gpu = (
-        CrossAttentionForecaster(
-            max_lag=7, n_models=2, epochs=3, device=device, progress=False
-        ).fit(train_part, val)
+        CrossAttentionForecaster(**SMALL, n_models=2, epochs=3, device=device).fit(train_part, val)
         for device in ("cpu", "cuda")
     )
     assert set(cpu.weights_) == set(gpu.weights_)
@@ -93,9 +90,7 @@ def test_the_forecaster_gives_the_same_forecasts(parts):
 
 def test_what_a_gpu_saved_a_cpu_reads(parts, tmp_path):
     train_part, val, test = parts
-    forecaster = CrossAttentionForecaster(
-        max_lag=7, n_models=1, epochs=1, device="cuda", progress=False
-    )
+    forecaster = CrossAttentionForecaster(**SMALL, n_models=1, epochs=1, device="cuda")
     forecaster.fit(train_part, val).save(tmp_path / "model")
     loaded = CrossAttentionForecaster.load(tmp_path / "model")
     loaded.device = "cpu"

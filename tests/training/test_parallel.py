@@ -41,14 +41,8 @@ def test_two_processes_have_the_losses_of_one(folders, case):
 
 @pytest.mark.parametrize("case", together.CASES)
 def test_two_processes_have_the_weights_of_one(folders, case):
-    alone, first, second = (
-        load_file(path)
-        for path in (
-            folders[0] / case / "model.safetensors",
-            folders[1] / f"{case}-0.safetensors",
-            folders[1] / f"{case}-1.safetensors",
-        )
-    )
+    alone = load_file(folders[0] / case / "model.safetensors")
+    first, second = (load_file(folders[1] / f"{case}-{rank}.safetensors") for rank in (0, 1))
     for name, weight in alone.items():
         ours, theirs = first[name.removeprefix("0.")], second[name.removeprefix("0.")]
         assert torch.equal(ours, theirs), f"{name}: the two differ from each other"

@@ -9,17 +9,13 @@ from crossattn.config import OUTPUT_TYPES
 from crossattn.training.batches import fit_scaling
 from crossattn.training.prediction import attention_batches, predict
 
+LABELS = {"sectors": ["a", "a", "b"], "markets": ["c"] * 3}
 NETWORKS = {
     "lag": {},
     "encoder, lagged": {"preset": "encoder"},
     "encoder, asset": {"preset": "encoder", "cross": "asset"},
     "encoder, routed": {"preset": "encoder", "cross": "routed"},
-    "encoder, hierarchical": {
-        "preset": "encoder",
-        "cross": "hierarchical",
-        "sectors": ["a", "a", "b"],
-        "markets": ["c"] * 3,
-    },
+    "encoder, hierarchical": {"preset": "encoder", "cross": "hierarchical", **LABELS},
     "inverted": {"preset": "inverted", "lookback": 12},
 }
 
