@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.covariance import OAS, LedoitWolf
+from standin.windows import flat_bars
 
 from crossattn import prepare_cross_attention_data, simulate_market
 from crossattn.baselines import (
@@ -26,19 +27,12 @@ MAKERS = {
 }
 
 
-def frames_of(returns: np.ndarray) -> dict[str, pd.DataFrame]:
-    """Daily bars of simple names from log returns (T, N); NaN is a missing bar."""
-    times = pd.date_range("2001-01-01", periods=len(returns), tz="UTC", name="time")
-    frames = {}
-    for i, path in enumerate(returns.T):
-        close = np.where(np.isnan(path), np.nan, 50 * np.exp(np.nancumsum(path)))
-        bars = dict.fromkeys(("open", "high", "low", "close"), close)
-        frames[f"S{i}"] = pd.DataFrame(bars | {"volume": 1.0}, index=times).dropna()
-    return frames
-
-
 def windows(returns: np.ndarray, horizon: int = 1):
-    return prepare_cross_attention_data(frames_of(returns), 24, horizon, ["log_return"])
+    """Windows of daily bars from log returns (T, N); NaN is a missing bar."""
+    closes = np.where(np.isnan(returns), np.nan, 50 * np.exp(np.nancumsum(returns, axis=0)))
+    symbols = [f"S{i}" for i in range(returns.shape[1])]
+    frames = flat_bars(closes, symbols, start="2001-01-01", freq="D")
+    return prepare_cross_attention_data(frames, 24, horizon, ["log_return"])
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +61,9 @@ def test_realised_covariance_is_a_sum_of_products_over_the_horizon():
     assert np.isnan(realised).any()
 
 
-def test_gaussian_loss_is_that_of_scipy_and_leaves_unknown_assets_out(refuse_input):
+def test_gaussian_loss_is_that_of_scipy_and_leaves_unknown_assets_out(refuse_input, rng):
     from scipy.stats import multivariate_normal
 
-    rng = np.random.default_rng(1)
     root = rng.normal(size=(3, 3))
     forecast, move = root @ root.T, rng.normal(size=3)
     density = multivariate_normal(np.zeros(3), forecast).logpdf(move)
@@ -149,8 +142,7 @@ def test_the_window_estimator_is_that_of_scikit_learn(parts):
     np.testing.assert_allclose(default[3], 4 * wanted, rtol=1e-6)
 
 
-def test_a_correlation_that_changes_is_followed_by_dcc_and_the_forecaster():
-    rng = np.random.default_rng(3)
+def test_a_correlation_that_changes_is_followed_by_dcc_and_the_forecaster(rng):
     path = 0.8 * np.sign(np.sin(np.arange(3000) / 160))
     first = rng.normal(size=3000)
     second = path * first + np.sqrt(1 - path**2) * rng.normal(size=3000)
@@ -163,8 +155,7 @@ def test_a_correlation_that_changes_is_followed_by_dcc_and_the_forecaster():
     assert DCC().fit(train).alpha_ == pytest.approx(0.04, abs=0.035)
 
 
-def test_missing_bars_new_listings_and_more_assets_than_bars():
-    rng = np.random.default_rng(4)
+def test_missing_bars_new_listings_and_more_assets_than_bars(rng):
     common = rng.normal(size=(300, 1))
     returns = (common + rng.normal(size=(300, 60))) / 100
     returns[rng.random(returns.shape) < 0.1] = np.nan

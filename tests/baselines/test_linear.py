@@ -1,21 +1,18 @@
 """VARs against scikit-learn, and on a planted market."""
 
+import functools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.linear_model import Lasso, LinearRegression, Ridge
+from standin.windows import simulated_windows
 
-from crossattn import prepare_cross_attention_data, simulate_market
+from crossattn import prepare_cross_attention_data
 from crossattn.baselines.linear import VAR
 from crossattn.windows.lagged import lagged_log_returns, recent_volatility
 
-
-def windows(n_assets=4, n_steps=900, seed=0, **options):
-    market = simulate_market(n_assets=n_assets, n_steps=n_steps, seed=seed, **options)
-    return market, prepare_cross_attention_data(
-        market.frames, lookback=10, horizon=1, features=["log_return"]
-    )
+windows = functools.partial(simulated_windows, lookback=10, n_assets=4, n_steps=900)
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +45,17 @@ def test_least_squares_equal_scikit_learn(data, weighted):
 def test_penalised_fits_equal_scikit_learn_at_the_chosen_strength(data, penalty):
     train, val, _ = data.split()
     model = VAR(max_lag=1, penalty=penalty).fit(train, val)
-    x = design(train, 2)
-    biggest = 0.0
-    standard, targets = [], []
+    x, known, problems = design(train, 2), np.isfinite(train.y), []
     for i in range(4):
-        known = np.isfinite(train.y[:, i])
-        z = (x[known] - x[known].mean(0)) / x[known].std(0)
-        y = train.y[known, i] - train.y[known, i].mean()
-        biggest = max(biggest, np.abs(z.T @ y).max() / len(y))
-        standard.append(z), targets.append(y)
-    for i, (z, y) in enumerate(zip(standard, targets, strict=True)):
-        known = np.isfinite(train.y[:, i])
+        rows, y = x[known[:, i]], train.y[known[:, i], i]
+        problems.append(((rows - rows.mean(0)) / rows.std(0), y - y.mean(), rows.std(0)))
+    biggest = max(np.abs(z.T @ y).max() / len(y) for z, y, _ in problems)
+    for i, (z, y, deviation) in enumerate(problems):
         if penalty == "ridge":
             line = Ridge(alpha=model.strength_ * len(y), fit_intercept=False).fit(z, y)
         else:
             line = Lasso(alpha=model.strength_ * biggest, fit_intercept=False, tol=1e-8).fit(z, y)
-        mine = model.coefficient_[i].ravel() * x[known].std(0)
+        mine = model.coefficient_[i].ravel() * deviation
         np.testing.assert_allclose(mine, line.coef_, atol=1e-3 * y.std())
 
 

@@ -86,23 +86,18 @@ def test_garch_forecasts_are_those_of_arch(kind, horizon):
 
 def test_exponential_half_life_is_the_best_on_training_windows(parts):
     train = parts[0]
-    losses = {
-        half_life: qlike(
-            ExponentialVolatility(half_life).fit(train).predict(train), train.realised_volatility
-        ).mean()
-        for half_life in (5.0, 8.0, 16.0, 38.0, 70.0)
-    }
-    best = ExponentialVolatility().fit(train)
-    assert qlike(best.predict(train), train.realised_volatility).mean() <= min(losses.values())
+
+    def loss(model):
+        return qlike(model.fit(train).predict(train), train.realised_volatility).mean()
+
+    given = [loss(ExponentialVolatility(half_life)) for half_life in (5.0, 8.0, 16.0, 38.0, 70.0)]
+    assert loss(ExponentialVolatility()) <= min(given)
 
 
 def test_unknown_settings_are_refused(parts, refuse_input):
-    for model, word in (
-        (ExponentialVolatility(0.0), "half_life"),
-        (HAR("ols"), "fit_to"),
-        (GARCH("egarch"), "kind"),
-    ):
-        refuse_input(lambda model=model: model.fit(parts[0]), word)
+    refuse_input(lambda: ExponentialVolatility(0.0).fit(parts[0]), "half_life")
+    refuse_input(lambda: HAR("ols").fit(parts[0]), "fit_to")
+    refuse_input(lambda: GARCH("egarch").fit(parts[0]), "kind")
 
 
 @pytest.mark.parametrize("name", ["har", "var", "garch"])
@@ -119,14 +114,10 @@ def test_baselines_read_and_forecast_variances_by_ranges(maker, refuse):
         stretch = np.sqrt(frame["high"] / frame["low"])
         wide[symbol] = frame.assign(high=frame["high"] * stretch, low=frame["low"] / stretch)
     for bars in (frames, wide):
-        data = prepare_cross_attention_data(
-            bars, 24, 1, ["log_return"], volatility_estimator="parkinson"
-        )
-        train, _, test = data.split()
+        ranges = {"volatility_estimator": "parkinson"}
+        train, _, test = prepare_cross_attention_data(bars, 24, 1, ["log_return"], **ranges).split()
         model = maker().fit(train)
         forecasts.append(model.predict(test))
     np.testing.assert_allclose(forecasts[1], 2 * forecasts[0], rtol=0.02)
-    refuse(
-        lambda: model.predict(prepare_cross_attention_data(bars, 24, 1, ["log_return"])),
-        "data must have the model's volatility_estimator='parkinson', got 'close'",
-    )
+    words = "data must have the model's volatility_estimator='parkinson', got 'close'"
+    refuse(lambda: model.predict(prepare_cross_attention_data(bars, 24, 1, ["log_return"])), words)
