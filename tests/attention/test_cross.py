@@ -8,76 +8,46 @@ import torch
 from torch import nn
 
 from crossattn.attention.cross import CrossAssetAttention, MultiHeadCrossAttention
-from crossattn.attention.functional import scaled_dot_product_attention
 
 B, NQ, NK, T, D, H = 2, 4, 5, 7, 12, 3
-MASK_SHAPES = [None, (NQ, NK), (B, NQ, NK), (B, T, NQ, NK), (B, 1, NQ, NK), (B, H, T, NQ, NK)]
+MASK_SHAPES = {  # as documented: with all axes (B, H, T, Nq, Nk)
+    None: (1, 1, 1, 1, 1),
+    (NQ, NK): (1, 1, 1, NQ, NK),
+    (B, NQ, NK): (B, 1, 1, NQ, NK),
+    (B, T, NQ, NK): (B, 1, T, NQ, NK),
+    (B, 1, NQ, NK): (B, 1, 1, NQ, NK),
+    (B, H, T, NQ, NK): (B, H, T, NQ, NK),
+}
 
 
-def layer_of(seed=0, dropout=0.0, dtype=torch.float32, **options):
-    torch.manual_seed(seed)
-    layer = MultiHeadCrossAttention(D, H, dropout, **options).to(dtype)
+def layer_of(**options):
+    torch.manual_seed(0)
+    layer = MultiHeadCrossAttention(D, H, 0.0, **options)
     for name, parameter in layer.named_parameters():
         if name.endswith("bias"):
             nn.init.normal_(parameter)
     return layer
 
 
-def tokens(n_queries=NQ, n_keys=NK, seed=1, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(B, n, T, D, generator=generator, dtype=dtype) for n in (n_queries, n_keys)]
+def tokens(n_queries=NQ, n_keys=NK):
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(B, n, T, D, generator=generator) for n in (n_queries, n_keys)]
 
 
-def random_mask(shape, seed=2):
+def random_mask(shape):
+    """Return a mask whose second query is masked throughout, and no other one."""
     if shape is None:
         return None
-    mask = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) > 0.4
-    mask[..., 1, :] = False
+    mask = torch.rand(shape, generator=torch.Generator().manual_seed(2)) > 0.4
+    mask[..., 2], mask[..., 1, :] = True, False
     return mask
 
 
-def full_mask(mask):
-    """(B, H, T, Nq, Nk) of a mask in any documented shape."""
-    if mask is None:
-        return torch.ones(B, H, T, NQ, NK, dtype=torch.bool)
-    before = {2: (), 3: (B, 1, 1), 4: (B, 1, mask.shape[1]), 5: mask.shape[:3]}[mask.dim()]
-    return mask.reshape(*before, NQ, NK).expand(B, H, T, NQ, NK)
-
-
-def by_formula(layer, x_query, x_key_value, mask):
-    """The formula, which has a test of its own, for all bars and heads at once."""
-    query, key, value = (
-        projection(x).unflatten(-1, (H, D // H)).permute(0, 3, 2, 1, 4)  # (B, H, T, N, width)
-        for projection, x in (
-            (layer.query_projection, x_query),
-            (layer.key_projection, x_key_value),
-            (layer.value_projection, x_key_value),
-        )
-    )
-    mixed, attention = scaled_dot_product_attention(query, key, value, full_mask(mask))
-    return layer.output_projection(mixed.permute(0, 3, 2, 1, 4).flatten(-2)), attention
-
-
-@pytest.mark.parametrize("shape", MASK_SHAPES)
-@torch.no_grad()
-def test_equals_the_formula_to_twelve_digits(shape):
-    layer = layer_of(dtype=torch.float64)
-    x_query, x_key_value = tokens(dtype=torch.float64)
-    mask = random_mask(shape)
-    output, attention = layer(x_query, x_key_value, mask)
-    expected_output, expected_attention = by_formula(layer, x_query, x_key_value, mask)
-    torch.testing.assert_close(attention, expected_attention, rtol=0, atol=1e-12)
-    torch.testing.assert_close(output, expected_output, rtol=0, atol=1e-12)
-    fused, nothing = layer(x_query, x_key_value, mask, return_attention=False)
-    assert nothing is None
-    torch.testing.assert_close(fused, expected_output, rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("return_attention", [True, False])
-@pytest.mark.parametrize("masked", [False, True])
-def test_equals_torchs_multihead_attention_in_values_and_gradients(return_attention, masked):
-    layer = layer_of()
-    theirs = nn.MultiheadAttention(D, H, batch_first=True)
+@pytest.mark.parametrize("shape", MASK_SHAPES)
+def test_equals_torchs_multihead_attention_in_values_and_gradients(return_attention, shape):
+    layer = layer_of().double()
+    theirs = nn.MultiheadAttention(D, H, batch_first=True).double()
     projections = [layer.query_projection, layer.key_projection, layer.value_projection]
     with torch.no_grad():
         theirs.in_proj_weight.copy_(torch.cat([p.weight for p in projections]))
@@ -85,25 +55,23 @@ def test_equals_torchs_multihead_attention_in_values_and_gradients(return_attent
         theirs.in_proj_bias.copy_(torch.cat(bias))
         theirs.out_proj.weight.copy_(layer.output_projection.weight)
         theirs.out_proj.bias.zero_()
-    mask = random_mask((NQ, NK)) if masked else None
-    if masked:
-        mask[1, 2] = True  # torch's module gives NaN where a row is masked throughout
-    ours = [x.requires_grad_() for x in tokens()]
+    mask = random_mask(shape)
+    full = torch.ones(1, dtype=torch.bool) if mask is None else mask
+    full = full.reshape(MASK_SHAPES[shape]).expand(B, H, T, NQ, NK).transpose(1, 2)
+    rows = full.any(-1, keepdim=True)  # (B, T, H, Nq, 1): torch gives NaN where all is masked
+    ours = [x.double().requires_grad_() for x in tokens()]
     copies = [x.detach().clone().requires_grad_() for x in ours]
     output, attention = layer(*ours, mask, return_attention=return_attention)
-    by_bar = [x.transpose(1, 2).flatten(0, 1) for x in copies]
-    expected, shown = theirs(
-        by_bar[0],
-        by_bar[1],
-        by_bar[1],
-        attn_mask=None if mask is None else ~mask,
-        average_attn_weights=False,
-    )
-    expected = expected.unflatten(0, (B, T)).transpose(1, 2)
-    torch.testing.assert_close(output, expected, rtol=0, atol=1e-6)
+    query, key = (x.transpose(1, 2).flatten(0, 1) for x in copies)
+    hidden = ~(full | ~rows).flatten(0, 2)  # (B T H, Nq, Nk)
+    expected, shown = theirs(query, key, key, attn_mask=hidden, average_attn_weights=False)
+    expected = (expected.unflatten(0, (B, T)) * rows[:, :, 0]).transpose(1, 2)
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
     if return_attention:
-        shown = shown.unflatten(0, (B, T)).transpose(1, 2)
-        torch.testing.assert_close(attention, shown, rtol=0, atol=1e-6)
+        shown = (shown.unflatten(0, (B, T)) * rows).transpose(1, 2)
+        torch.testing.assert_close(attention, shown, rtol=0, atol=1e-12)
+    else:
+        assert attention is None
     output.square().mean().backward()
     expected.square().mean().backward()
     pairs = [(one.grad, other.grad) for one, other in zip(ours, copies, strict=True)]
@@ -111,7 +79,7 @@ def test_equals_torchs_multihead_attention_in_values_and_gradients(return_attent
     pairs += [(p.weight.grad, g) for p, g in zip(projections, gradients, strict=True)]
     pairs += [(layer.output_projection.weight.grad, theirs.out_proj.weight.grad)]
     for one, other in pairs:
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
 @torch.no_grad()
@@ -163,21 +131,27 @@ def test_masks_combine():
     torch.testing.assert_close(together, layer(*x, by_bar)[0], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("shape", [None, (NK,), (B, NK), (B, T, NK), (B, H, T, 1, NK)])
+@pytest.mark.parametrize(
+    ("shape", "with_all_axes"),
+    [
+        (None, None),
+        ((NK,), (1, 1, 1, 1, NK)),
+        ((B, NK), (B, 1, 1, 1, NK)),
+        ((B, T, NK), (B, 1, T, 1, NK)),
+        ((B, H, T, 1, NK), (B, H, T, 1, NK)),
+    ],
+)
 @torch.no_grad()
-def test_one_query_asset_is_a_row_of_many(shape):
+def test_one_query_asset_is_a_row_of_many(shape, with_all_axes):
     torch.manual_seed(0)
     single = CrossAssetAttention(D, H).eval()
     x_query, x_key_value = tokens()
-    mask = None
+    mask = full = None
     if shape is not None:
         mask = torch.rand(shape, generator=torch.Generator().manual_seed(4)) > 0.4
+        full = mask.reshape(with_all_axes).expand(B, H, T, NQ, NK)
     output, attention = single(x_query[:, 2], x_key_value, mask)
     assert output.shape == (B, T, D) and attention.shape == (B, H, T, 1, NK)
-    as_rows = {None: None, 1: (1, 1, 1, 1, NK), 2: (-1, 1, 1, 1, NK), 3: (-1, 1, T, 1, NK)}
-    if mask is not None and mask.dim() < 5:
-        mask = mask.reshape(as_rows[mask.dim()])
-    full = None if mask is None else mask.expand(B, H, T, 1, NK).expand(B, H, T, NQ, NK)
     rows, rows_attention = single.attention(x_query, x_key_value, full)
     torch.testing.assert_close(output, rows[:, 2], rtol=0, atol=1e-6)
     torch.testing.assert_close(attention, rows_attention[:, :, :, 2:3], rtol=0, atol=1e-6)
@@ -205,8 +179,7 @@ def test_one_query_asset_is_a_row_of_many(shape):
     ],
 )
 def test_wrong_inputs_are_named(change, named, refuse_input):
-    x_query, x_key_value = tokens()
-    arguments = {"x_query": x_query, "x_key_value": x_key_value} | change
+    arguments = dict(zip(("x_query", "x_key_value"), tokens(), strict=True)) | change
     refuse_input(lambda: layer_of(n_assets=NK)(**arguments), named)
 
 

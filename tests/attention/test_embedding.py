@@ -69,9 +69,7 @@ def test_changing_a_bar_changes_no_token_that_closed_before_it(x, layer, newest_
         changed = x.clone()
         changed[:, :, bar] += 1
         moved = (layer(changed) - before).abs().amax(dim=(0, 1, 3)) > 0
-        for token, it_moved in enumerate(moved):
-            assert not it_moved or newest_bar(token) >= bar
-        assert moved.any()
+        assert moved.any() and newest_bar(moved.nonzero().min()) >= bar
 
 
 @pytest.mark.parametrize(
@@ -104,9 +102,7 @@ def test_no_token_depends_on_another_asset(x, layer):
     ids=["linear", "convolution", "inverted"],
 )
 @torch.no_grad()
-def test_an_embedding_of_each_asset_is_one_shared_embedding_an_asset(
-    x, layer, shared, refuse_input
-):
+def test_an_embedding_of_each_asset_is_a_shared_one_an_asset(x, layer, shared, refuse_input):
     tokens = layer(x)
     for asset in range(N):
         if isinstance(layer, CausalConvEmbedding):

@@ -72,19 +72,6 @@ def test_equals_torchs_kernel_in_values_and_gradients(shape, fused):
         torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=1e-6)
 
 
-def test_fully_masked_queries_get_zero_and_the_others_their_own():
-    query, key, value = tensors()
-    mask = torch.ones(NQ, NK, dtype=torch.bool)
-    mask[2] = False
-    output, attention = scaled_dot_product_attention(query, key, value, mask)
-    assert (attention[:, :, 2] == 0).all() and (output[:, :, 2] == 0).all()
-    rest = [0, 1, 3]
-    torch.testing.assert_close(attention[:, :, rest].sum(-1), torch.ones(B, H, 3).double())
-    output.sum().backward()
-    assert all(t.grad.isfinite().all() for t in (query, key, value))
-    assert (query.grad[:, :, 2] == 0).all()
-
-
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
 def test_masked_tokens_may_hold_nan_or_infinity(poison):
     query, key, value = (t.detach() for t in tensors())

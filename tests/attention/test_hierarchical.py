@@ -54,9 +54,8 @@ def test_rows_sum_to_one_or_zero_and_both_paths_agree(x, shape):
     layer = layer_of(n_assets=N, exclude_self=True)
     output, attention = layer(x, random_mask(shape))
     widths = {"asset": N, "sector": 3, "market": 2}
-    assert {k: a.shape for k, a in attention.items()} == {
-        k: (B, H, T, N, n) for k, n in widths.items()
-    }
+    shapes = {name: (B, H, T, N, n) for name, n in widths.items()}
+    assert {name: level.shape for name, level in attention.items()} == shapes
     for level in attention.values():
         sums = level.sum(-1)
         assert torch.minimum(sums, (sums - 1).abs()).max() < 1e-6
@@ -87,10 +86,8 @@ def test_a_missing_asset_vanishes_from_its_sector_too(x):
     alone = x.clone()
     alone[1, 4, 1:] = x[1, 1, 1:]  # the mean of a sector with one member left is that member
     _, shown = layer(alone)
-    others = [0, 1, 2, 3]
-    torch.testing.assert_close(
-        attention["sector"][1, :, 1:, others], shown["sector"][1, :, 1:, others]
-    )
+    found, expected = (maps["sector"][1, :, 1:, :4] for maps in (attention, shown))
+    torch.testing.assert_close(found, expected)
 
 
 @torch.no_grad()
@@ -103,9 +100,8 @@ def test_a_forbidden_pair_forbids_the_whole_sector_mean(x):
     after, _ = layer(changed, mask)
     torch.testing.assert_close(after[:, 0], before[:, 0], rtol=0, atol=0)
     assert (after[:, 1] - before[:, 1]).abs().max() > 1e-3
-    assert (attention["sector"][..., 0, 0] == 0).all() and (
-        attention["sector"][..., 1, 0] > 0
-    ).all()
+    banks = attention["sector"][..., 0]
+    assert (banks[..., 0] == 0).all() and (banks[..., 1] > 0).all()
 
 
 @torch.no_grad()

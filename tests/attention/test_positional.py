@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -14,7 +15,6 @@ from crossattn.attention.positional import (
     SinusoidalPositions,
     sinusoidal_encoding,
 )
-from crossattn.errors import InvalidInputError
 
 B, N, T, H = 2, 3, 11, 4
 
@@ -23,11 +23,10 @@ B, N, T, H = 2, 3, 11, 4
 def test_sinusoids_follow_the_formula_in_odd_and_even_widths(width):
     encoding = sinusoidal_encoding(T, width)
     assert encoding.shape == (T, width)
-    for t in range(T):
-        for column in range(width):
-            angle = t / 10_000 ** (2 * (column // 2) / width)
-            expected = math.cos(angle) if column % 2 else math.sin(angle)
-            assert encoding[t, column].item() == pytest.approx(expected, abs=1e-6)
+    for t, column in itertools.product(range(T), range(width)):
+        angle = t / 10_000 ** (2 * (column // 2) / width)
+        expected = math.cos(angle) if column % 2 else math.sin(angle)
+        assert encoding[t, column].item() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("width", [5, 8])
@@ -51,11 +50,9 @@ def test_relative_bias_depends_on_distances_only():
     layer = RelativePositionBias(H, max_distance=3)
     layer.by_distance.copy_(torch.randn(H, 7))
     bias = layer(T)
-    for query in range(T):
-        for key in range(T):
-            bars_back = max(-3, min(3, query - key))
-            expected = layer.by_distance[:, bars_back + 3]
-            torch.testing.assert_close(bias[:, query, key], expected)
+    for query, key in itertools.product(range(T), range(T)):
+        bars_back = max(-3, min(3, query - key))
+        torch.testing.assert_close(bias[:, query, key], layer.by_distance[:, bars_back + 3])
     torch.testing.assert_close(layer(2, T), bias[:, -2:], rtol=0, atol=0)
 
 
@@ -79,7 +76,7 @@ def test_calendar_repeats_with_its_periods_and_only_then(width):
 def test_wrong_inputs_are_named(refuse_input):
     refuse_input(lambda: LearnedPositions(4, 6)(torch.zeros(1, 5, 6)), "max_steps=4")
     refuse_input(lambda: SinusoidalPositions(6)(torch.zeros(1, 5, 7)), "x must have shape")
-    with pytest.raises(InvalidInputError, match="calendar must have shape"):
-        CalendarEncoding(6)(torch.zeros(1, 2, 5, 6), torch.zeros(1, 5, 3))
+    x, three = torch.zeros(1, 2, 5, 6), torch.zeros(1, 5, 3)
+    refuse_input(lambda: CalendarEncoding(6)(x, three), "calendar must have shape")
     refuse_input(lambda: CalendarEncoding(6, periods=(24.0, 0.0)), "periods")
     refuse_input(lambda: sinusoidal_encoding(3, 0), "d_model")

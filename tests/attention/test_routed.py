@@ -27,8 +27,6 @@ def tokens():
 @torch.no_grad()
 def test_output_is_attention_times_values_and_the_map_has_the_rank_of_the_routers(layer, tokens):
     output, attention = layer.double()(*(x.double() for x in tokens))
-    assert attention.shape == (B, H, T, NQ, NK)
-    torch.testing.assert_close(attention.sum(-1), torch.ones(B, H, T, NQ).double())
     value = layer.value_projection(tokens[1].double()).unflatten(-1, (H, D // H))
     mixed = torch.einsum("bhtij,bjthd->bithd", attention, value).flatten(-2)
     torch.testing.assert_close(output, layer.output_projection(mixed), rtol=0, atol=1e-12)

@@ -63,11 +63,9 @@ def test_masked_keys_play_no_part(scores, mask, normalise):
     attention = normalise(scores, mask)
     assert (attention[~mask] == 0).all() and attention.isfinite().all()
     torch.testing.assert_close(attention.sum(-1), mask.any(-1).double())
-    for row, allowed, shares in zip(
-        scores.flatten(0, 1), mask.flatten(0, 1), attention.flatten(0, 1), strict=True
-    ):
-        if allowed.any():
-            torch.testing.assert_close(shares[allowed], normalise(row[allowed][None])[0])
+    for i, j in mask.any(-1).nonzero():
+        alone = normalise(scores[i, j, mask[i, j]][None])[0]
+        torch.testing.assert_close(attention[i, j, mask[i, j]], alone)
     scores.requires_grad_(True)
     normalise(scores, mask).square().sum().backward()
     assert scores.grad.isfinite().all() and (scores.grad[~mask] == 0).all()
