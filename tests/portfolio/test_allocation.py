@@ -75,8 +75,7 @@ def test_class_scores_weigh_up_against_down():
     np.testing.assert_allclose(class_scores(logits + 700), [0.3, -0.3])
 
 
-def test_risk_is_known_before_the_return_it_judges():
-    rng = np.random.default_rng(0)
+def test_risk_is_known_before_the_return_it_judges(rng):
     returns = rng.normal(0, 0.01, (60, 3))
     returns[rng.random(returns.shape) < 0.1] = np.nan
     risk = trailing_risk(returns, 12.0)
@@ -89,8 +88,7 @@ def test_risk_is_known_before_the_return_it_judges():
     assert risk[41, 1] == pytest.approx(np.sqrt((weight * past**2).sum() / weight.sum()))
 
 
-def test_staggered_decisions_are_a_moving_average_of_sleeves():
-    rng = np.random.default_rng(1)
+def test_staggered_decisions_are_a_moving_average_of_sleeves(rng):
     decisions = rng.normal(size=(9, 2))
     held = staggered(decisions, 3)
     np.testing.assert_allclose(held[5], decisions[3:6].mean(axis=0))

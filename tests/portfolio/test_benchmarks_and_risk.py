@@ -110,8 +110,7 @@ def test_diversification_by_hand():
     assert effective_number_of_bets(np.zeros(3), distinct) == 0.0
 
 
-def test_tail_risk_and_its_parts_add_up():
-    rng = np.random.default_rng(0)
+def test_tail_risk_and_its_parts_add_up(rng):
     returns = pd.DataFrame(rng.standard_t(3, (997, 3)) * 0.01, columns=list("ABC"))
     weights = np.array([0.5, -0.3, 0.8])
     together = returns.to_numpy() @ weights

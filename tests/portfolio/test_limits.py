@@ -107,12 +107,11 @@ def test_refuses_by_name(options, message, refuse_input):
     refuse_input(lambda: Limits(**options).nearest(np.ones((1, 5)), SYMBOLS), message)
 
 
-def test_mean_variance_and_the_backtest_keep_them(refuse_input):
+def test_mean_variance_and_the_backtest_keep_them(refuse_input, rng):
     covariance = pd.DataFrame(np.eye(5) * 1e-3, SYMBOLS, SYMBOLS)
     found = mean_variance_weights([4e-3, 1e-3, 3e-3, -2e-3, 1e-3], covariance, limits=NEUTRAL)
     assert value(found, NEUTRAL).min() > -1e-5 and np.abs(found).sum() > 0.1
 
-    rng = np.random.default_rng(1)
     forecast, returns = rng.normal(0, 0.02, (40, 5)), rng.normal(0, 0.01, (40, 5))
     times = pd.date_range("2024-01-01", periods=40, freq="h", tz="UTC")
     X = np.tile(rng.normal(0, 0.01, (40, 1, 6, 1)), (1, 5, 1, 1))

@@ -99,8 +99,7 @@ def test_stock_hours_rest_at_night_and_at_weekends():
     assert infer_periods_per_year(hours[:21]) == 252 * 7, "three sessions are enough to see it"
 
 
-def test_missing_bars_do_not_change_the_calendar_unless_they_are_most():
-    rng = np.random.default_rng(0)
+def test_missing_bars_do_not_change_the_calendar_unless_they_are_most(rng):
     index = pd.date_range("2024-01-01", periods=2400, freq="h", tz="UTC")
     for share, periods in ((0.9, 8760), (0.3, 0.3 * 8766)):
         kept = index[np.sort(rng.permutation(2400)[: int(share * 2400)])]
@@ -123,7 +122,7 @@ def rows_a_year(index):
     return len(index) / ((index[-1] - index[0]) / pd.Timedelta(days=365.25))
 
 
-def test_unions_stubs_breaks_and_holidays_are_annualised_by_the_rows_of_a_year():
+def test_unions_stubs_breaks_and_holidays_are_annualised_by_the_rows_of_a_year(rng):
     hours = pd.date_range("2022-01-03", periods=7000, freq="h", tz="UTC")
     days = pd.bdate_range("2022-01-03", periods=600, tz="America/New_York")
     stocks = pd.DatetimeIndex([d + pd.Timedelta(hours=9.5 + k) for d in days for k in range(7)])
@@ -131,7 +130,6 @@ def test_unions_stubs_breaks_and_holidays_are_annualised_by_the_rows_of_a_year()
     assert rows_a_year(union) > 10_400
     every = pd.date_range("2022-01-03", periods=1500, freq="8h", tz="UTC")
     stub = every[(every.day_of_week < 5) | (every.day_of_week == 6) & (every.hour == 16)]
-    rng = np.random.default_rng(0)
     tokyo = pd.bdate_range("2020-01-03", periods=1000, tz="Asia/Tokyo")
     tokyo = tokyo[rng.random(1000) > 0.12]
     lunch = pd.DatetimeIndex(

@@ -11,8 +11,7 @@ NAMES = ["A", "B", "C"]
 
 
 @pytest.mark.parametrize("cost", [0.0, 0.001, 0.02])
-def test_orders_are_the_trades_of_the_backtest(cost):
-    rng = np.random.default_rng(3)
+def test_orders_are_the_trades_of_the_backtest(cost, rng):
     times = pd.date_range("2024-01-01", periods=30, freq="h", tz="UTC")
     prices = pd.DataFrame(100 * np.exp(rng.normal(0, 0.03, (30, 3)).cumsum(0)), times, NAMES)
     weights = pd.DataFrame(rng.uniform(-0.3, 0.3, (30, 3)), times, NAMES)
@@ -59,10 +58,5 @@ def test_holdings_without_forecast_stay_and_others_are_scaled_down():
     ],
 )
 def test_bad_accounts_are_refused_by_name(refuse, change, words):
-    good = {
-        "weights": pd.Series(0.2, NAMES),
-        "prices": pd.Series(5.0, NAMES),
-        "holdings": None,
-        "equity": 100.0,
-    }
+    good = {"weights": pd.Series(0.2, NAMES), "prices": pd.Series(5.0, NAMES), "equity": 100.0}
     refuse(lambda: rebalancing_orders(**(good | change)), words)

@@ -26,8 +26,7 @@ def covariances():
     return scale[:, :, None] * (roots @ roots.transpose(0, 2, 1)) / 12 * scale[:, None]
 
 
-def test_minimum_variance_has_no_better_portfolio_near_it(covariances):
-    rng = np.random.default_rng(1)
+def test_minimum_variance_has_no_better_portfolio_near_it(covariances, rng):
     for allow_short in (True, False):
         weights = minimum_variance_weights(covariances, allow_short=allow_short)
         np.testing.assert_allclose(weights.sum(axis=1), 1.0)

@@ -30,9 +30,8 @@ def test_hac_equals_the_textbook_on_independent_normal_returns():
 
 
 @pytest.mark.parametrize("method", ["hac", "bootstrap"])
-def test_intervals_cover_under_autocorrelation(method):
+def test_intervals_cover_under_autocorrelation(method, rng):
     """At an autocorrelation of .3 the textbook's interval covers .85, not .95."""
-    rng = np.random.default_rng(1)
     hits, naive, trials = 0, 0, 120
     options = {"method": method, "periods_per_year": 1, "n_resamples": 300, "lags": 12}
     for trial in range(trials):
@@ -83,15 +82,13 @@ def test_the_interval_of_a_nearly_riskless_account_is_finite():
     assert interval.standard_error == pytest.approx(ratio / np.sqrt(2 * 500), rel=0.3)
 
 
-def test_expected_best_of_worthless_trials():
-    rng = np.random.default_rng(3)
+def test_expected_best_of_worthless_trials(rng):
     best = rng.normal(0, 0.7, (4000, 50)).max(axis=1).mean()
     assert expected_best_sharpe(50, 0.7) == pytest.approx(best, rel=0.02)
     assert expected_best_sharpe(1, 0.7) == 0.0
 
 
-def test_the_best_of_many_worthless_strategies_is_rarely_called_skill():
-    rng = np.random.default_rng(4)
+def test_the_best_of_many_worthless_strategies_is_rarely_called_skill(rng):
     fooled = deflated = 0
     for _ in range(60):
         tries = rng.normal(0, 0.01, (40, 300))
