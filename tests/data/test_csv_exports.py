@@ -10,22 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from standin.exports import (
     ALPHA_VANTAGE,
-    BINANCE_HEADER,
     DAYS,
     EPOCH,
     HEADER,
-    INVESTING,
     MT4,
     MT5,
-    NASDAQ,
     NEW_YORK,
     NINE,
     PRICES,
     TEN,
     UTC,
     VALUES,
-    YAHOO,
-    klines,
     priced,
     semicolons,
     table,
@@ -35,259 +30,236 @@ from standin.exports import (
 from crossattn.data import check_frame, read_bars
 from crossattn.errors import InvalidInputError
 
-# name: (text of the file, options of read_bars, times expected where not NINE and TEN)
-READ: dict[str, tuple] = {
-    "own format": (times(NINE, TEN),),
-    "capital names": (table(HEADER.title(), NINE, TEN),),
-    "upper case": (table(HEADER.upper(), NINE, TEN),),
-    "spaces in the header": (table(" time , open , high , low , close , volume ", NINE, TEN),),
-    "spaces in the cells": (table(HEADER, NINE, TEN, ", "),),
-    "another order": (
-        f"low,time,open,high,close,volume\n1.0,{NINE},1.5,2.5,2.0,10.5\n1.0,{TEN},1.5,2.5,2.0,10.5\n",
+BINANCE = (
+    "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,"
+    "taker_buy_quote_volume,ignore"
+)
+YAHOO = "Date,Open,High,Low,Close,Adj Close,Volume\n"
+NASDAQ = "Date,Close/Last,Volume,Open,High,Low\n" + "".join(
+    f'{day},$2.00,"1,000",$1.50,$2.50,$1.00\n' for day in ("01/31/2024", "01/30/2024")
+)
+INVESTING = '"Date","Price","Open","High","Low","Vol.","Change %"\n' + "".join(
+    f'"{day}","42,000.5","41,500.5","43,000.0","41,000.0","1.05K","-0.84%"\n'
+    for day in ("Jan 31, 2024", "Jan 30, 2024")
+)
+
+
+def klines(unit: int, *, header: str | None = None) -> str:
+    """Return Binance's twelve columns, epochs in 1/unit seconds, closes a tick early."""
+    rest = "20.0,5,1.0,2.0,0"
+    rows = [
+        f"{start * unit},{PRICES},{(start + 3600) * unit - 1},{rest}"
+        for start in (EPOCH, EPOCH + 3600)
+    ]
+    return "\n".join([header, *rows] if header else rows) + "\n"
+
+
+# files that are read to the two bars as they are
+PLAIN: dict[str, str | bytes] = {
+    "own format": times(NINE, TEN),
+    "capital names": table(HEADER.title(), NINE, TEN),
+    "upper case": table(HEADER.upper(), NINE, TEN),
+    "spaces in the header": table(" time , open , high , low , close , volume ", NINE, TEN),
+    "spaces in the cells": table(HEADER, NINE, TEN, ", "),
+    "another order": "low,time,open,high,close,volume\n"
+    + "".join(f"1.0,{time},1.5,2.5,2.0,10.5\n" for time in (NINE, TEN)),
+    "short names": table("timestamp,o,h,l,c,v", NINE, TEN),
+    "quoted": table(",".join(f'"{n}"' for n in HEADER.split(",")), f'"{NINE}"', f'"{TEN}"'),
+    "semicolons": table(HEADER.replace(",", ";"), NINE, TEN, ";"),
+    "semicolons, decimal commas": semicolons("1,5;2,5;1,0;2,0;10,5"),
+    "tabs": table(HEADER.replace(",", "\t"), NINE, TEN, "\t"),
+    "tabs, decimal commas": semicolons("1,5;2,5;1,0;2,0;10,5").replace(";", "\t"),
+    "bars between columns": table(HEADER.replace(",", "|"), NINE, TEN, "|"),
+    "Excel's own first line": "sep=;\n" + table(HEADER.replace(",", ";"), NINE, TEN, ";"),
+    "byte-order mark": "\ufeff" + times(NINE, TEN),
+    "UTF-16": times(NINE, TEN).encode("utf-16"),
+    "UTF-16, big end first": b"\xfe\xff" + times(NINE, TEN).encode("utf-16-be"),
+    "UTF-16 without mark": times(NINE, TEN).encode("utf-16-le"),
+    "Windows line ends": times(NINE, TEN).replace("\n", "\r\n"),
+    "old Macintosh line ends": times(NINE, TEN).replace("\n", "\r"),
+    "no last line end": times(NINE, TEN).rstrip(),
+    "blank lines": times(NINE, TEN).replace("\n", "\n\n") + "\n\n",
+    "lines of commas": times(NINE, TEN) + ",,,,,\n",
+    "comments": "# made by hand, twice\n" + times(NINE, "# pause\n" + TEN),
+    "an address first": f"https://www.CryptoDataDownload.com\n{times(NINE, TEN)}",
+    "spare columns": table(f"{HEADER},vwap,Plot,Plot", NINE, TEN, prices=f"{PRICES},9,8,7"),
+    "a comma too many": table(f"{HEADER},", NINE, TEN, prices=f"{PRICES},"),
+    "a comma too many below": priced(f"{PRICES},"),
+    "one symbol named": table(f"{HEADER},symbol", NINE, TEN, prices=f"{PRICES},AAPL"),
+    "pandas' unnamed index": table(HEADER.replace("time", ""), NINE, TEN),
+    "pandas' row numbers": f",{HEADER}\n0,{NINE},{PRICES}\n1,{TEN},{PRICES}\n",
+    "scientific numbers": priced("15e-1,2.5E0,+1.0,2.,.105e2"),
+    "one quoted cell": times(NINE, TEN).replace("10.5", '"10.5"'),
+    "adjusted close beside": table(f"{HEADER},Adj Close", NINE, TEN, prices=f"{PRICES},0.1"),
+    "a null row": times(NINE, TEN) + "2024-01-31T11:00:00Z,null,null,null,null,null\n",
+    "an empty row": times(NINE, TEN) + "2024-01-31T11:00:00Z,,,,,\n",
+    "Postgres": times("2024-01-31 09:00:00+00", "2024-01-31 10:00:00+00"),
+    "hours west": times("2024-01-31 04:00:00-05", "2024-01-31 05:00:00-05"),
+    "minutes east": times("2024-01-31T14:30+05:30", "2024-01-31T15:30+05:30"),
+    "minutes west": times("2024-01-31T05:30-03:30", "2024-01-31T06:30-03:30"),
+    "no colon": times("2024-01-31T10:00:00+0100", "2024-01-31T11:00:00+0100"),
+    "lower case": times(NINE.lower(), TEN.lower()),
+    "the word UTC": times("2024-01-31 09:00:00 UTC", "2024-01-31 10:00:00 UTC"),
+    "the word GMT": times("2024-01-31 09:00 GMT", "2024-01-31 10:00 GMT"),
+    "fractions": times("2024-01-31T09:00:00.000Z", "2024-01-31T10:00:00.000000000Z"),
+    "offsets that change": times("2024-01-31T10:00+01:00", "2024-01-31T12:00+02:00"),
+    "compact": times("20240131090000Z", "20240131100000Z"),
+    "compact with T": times("20240131T090000Z", "20240131T100000Z"),
+    "slashes, year first": times("2024/01/31 09:00Z", "2024/01/31 10:00Z"),
+    "no leading zeros": times("2024-1-31 9:00Z", "2024-1-31 10:00Z"),
+    "dots, day first": times(
+        "31.01.2024 09:00:00.000 GMT+0000", "31.01.2024 10:00:00.000 GMT+0000"
     ),
-    "short names": (table("timestamp,o,h,l,c,v", NINE, TEN),),
-    "quoted": (table(",".join(f'"{n}"' for n in HEADER.split(",")), f'"{NINE}"', f'"{TEN}"'),),
-    "semicolons": (table(HEADER.replace(",", ";"), NINE, TEN, ";"),),
-    "semicolons, decimal commas": (semicolons("1,5;2,5;1,0;2,0;10,5"),),
-    "tabs": (table(HEADER.replace(",", "\t"), NINE, TEN, "\t"),),
-    "tabs, decimal commas": (semicolons("1,5;2,5;1,0;2,0;10,5").replace(";", "\t"),),
-    "bars between columns": (table(HEADER.replace(",", "|"), NINE, TEN, "|"),),
-    "Excel's own first line": ("sep=;\n" + table(HEADER.replace(",", ";"), NINE, TEN, ";"),),
-    "byte-order mark": ("\ufeff" + times(NINE, TEN),),
-    "UTF-16": (times(NINE, TEN).encode("utf-16"),),
-    "UTF-16, big end first": (b"\xfe\xff" + times(NINE, TEN).encode("utf-16-be"),),
-    "UTF-16 without mark": (times(NINE, TEN).encode("utf-16-le"),),
-    "Windows line ends": (times(NINE, TEN).replace("\n", "\r\n"),),
-    "old Macintosh line ends": (times(NINE, TEN).replace("\n", "\r"),),
-    "no last line end": (times(NINE, TEN).rstrip(),),
-    "blank lines": (times(NINE, TEN).replace("\n", "\n\n") + "\n\n",),
-    "lines of commas": (times(NINE, TEN) + ",,,,,\n",),
-    "comments": ("# made by hand, twice\n" + times(NINE, "# pause\n" + TEN),),
-    "an address first": (f"https://www.CryptoDataDownload.com\n{times(NINE, TEN)}",),
-    "spare columns": (table(f"{HEADER},vwap,Plot,Plot", NINE, TEN, prices=f"{PRICES},9,8,7"),),
-    "a comma too many": (table(f"{HEADER},", NINE, TEN, prices=f"{PRICES},"),),
-    "a comma too many below": (priced(f"{PRICES},"),),
-    "one symbol named": (table(f"{HEADER},symbol", NINE, TEN, prices=f"{PRICES},AAPL"),),
-    "pandas' unnamed index": (table(HEADER.replace("time", ""), NINE, TEN),),
-    "pandas' row numbers": (f",{HEADER}\n0,{NINE},{PRICES}\n1,{TEN},{PRICES}\n",),
-    "scientific numbers": (priced("15e-1,2.5E0,+1.0,2.,.105e2"),),
-    "one quoted cell": (times(NINE, TEN).replace("10.5", '"10.5"'),),
-    "adjusted close beside": (table(f"{HEADER},Adj Close", NINE, TEN, prices=f"{PRICES},0.1"),),
-    "a null row": (times(NINE, TEN) + "2024-01-31T11:00:00Z,null,null,null,null,null\n",),
-    "an empty row": (times(NINE, TEN) + "2024-01-31T11:00:00Z,,,,,\n",),
-    "half a rounding error": (
-        priced("1.5,1.9999999999,1.0,2.0,10.5"),
-        {},
-        None,
-        [1.5, 2.0, 1.0, 2.0, 10.5],
+    "Dukascopy": table(
+        "Gmt time,Open,High,Low,Close,Volume", "31.01.2024 09:00:00.000", "31.01.2024 10:00:00.000"
     ),
-    "null volume": (
-        priced("1.5,2.5,1.0,2.0,NaN"),
-        {},
-        None,
-        [1.5, 2.5, 1.0, 2.0, np.nan],
+    "named months": times("31 Jan 2024 09:00Z", "31 Jan 2024 10:00Z"),
+    "named months first": times('"Jan 31, 2024 09:00Z"', '"Jan 31, 2024 10:00Z"'),
+    "two-digit years": times("31-Jan-24 09:00Z", "31-Jan-24 10:00Z"),
+    "epoch in seconds": times(f"{EPOCH}", f"{EPOCH + 3600}"),
+    "epoch with fractions": times(f"{EPOCH}.0", f"{EPOCH + 3600}.000"),
+    "epoch in ms": times(f"{EPOCH}000", f"{EPOCH + 3600}000"),
+    "epoch in us": times(f"{EPOCH}000000", f"{EPOCH + 3600}000000"),
+    "epoch in ns": times(f"{EPOCH}000000000", f"{EPOCH + 3600}000000000"),
+    "ms, then us": times(f"{EPOCH}000", f"{EPOCH + 3600}000000"),
+    "Binance in ms": klines(1000),
+    "Binance in us": klines(1_000_000),
+    "Binance with header": klines(1000, header=BINANCE),
+    "Binance, spot API names": klines(
+        1000, header="Open time,Open,High,Low,Close,Volume,Close time,Quote asset volume,a,b,c,d"
     ),
-    # times
-    "Postgres": (times("2024-01-31 09:00:00+00", "2024-01-31 10:00:00+00"),),
-    "hours west": (times("2024-01-31 04:00:00-05", "2024-01-31 05:00:00-05"),),
-    "minutes east": (times("2024-01-31T14:30+05:30", "2024-01-31T15:30+05:30"),),
-    "minutes west": (times("2024-01-31T05:30-03:30", "2024-01-31T06:30-03:30"),),
-    "no colon": (times("2024-01-31T10:00:00+0100", "2024-01-31T11:00:00+0100"),),
-    "lower case": (times(NINE.lower(), TEN.lower()),),
-    "the word UTC": (times("2024-01-31 09:00:00 UTC", "2024-01-31 10:00:00 UTC"),),
-    "the word GMT": (times("2024-01-31 09:00 GMT", "2024-01-31 10:00 GMT"),),
-    "fractions": (times("2024-01-31T09:00:00.000Z", "2024-01-31T10:00:00.000000000Z"),),
-    "offsets that change": (times("2024-01-31T10:00+01:00", "2024-01-31T12:00+02:00"),),
-    "compact": (times("20240131090000Z", "20240131100000Z"),),
-    "compact with T": (times("20240131T090000Z", "20240131T100000Z"),),
-    "slashes, year first": (times("2024/01/31 09:00Z", "2024/01/31 10:00Z"),),
-    "no leading zeros": (times("2024-1-31 9:00Z", "2024-1-31 10:00Z"),),
-    "dots, day first": (
-        times("31.01.2024 09:00:00.000 GMT+0000", "31.01.2024 10:00:00.000 GMT+0000"),
+    "Kraken": f"{EPOCH},{PRICES},7\n{EPOCH + 3600},{PRICES},8\n",
+    "TradingView, seconds": table("time,open,high,low,close,Volume", str(EPOCH), str(EPOCH + 3600)),
+    "TradingView, ISO": table(
+        "time,open,high,low,close,Volume", "2024-01-31T04:00:00-05:00", "2024-01-31T05:00:00-05:00"
     ),
-    "Dukascopy": (
-        table(
-            "Gmt time,Open,High,Low,Close,Volume",
-            "31.01.2024 09:00:00.000",
-            "31.01.2024 10:00:00.000",
-        ),
+    "CryptoDataDownload": "https://www.CryptoDataDownload.com\n"
+    + "unix,date,symbol,open,high,low,close,Volume BTC,Volume USD\n"
+    + "".join(f"{e},2024-01-31,BTC/USD,{PRICES},20\n" for e in (EPOCH + 3600, EPOCH)),
+    "Polygon": "ticker,volume,open,close,high,low,window_start,transactions\n"
+    + "".join(f"A,10.5,1.5,2.0,2.5,1.0,{e}000000000,7\n" for e in (EPOCH, EPOCH + 3600)),
+    "Coinbase": table("time,low,high,open,close,volume", NINE, TEN, prices="1.0,2.5,1.5,2.0,10.5"),
+}
+# files of two days
+DATED = {
+    "dates": times("2024-01-30", "2024-01-31"),
+    "dates at midnight": times("2024-01-30 00:00:00", "2024-01-31 00:00:00"),
+    "dates without dashes": times("20240130", "20240131"),
+    "American dates": times("01/30/2024", "01/31/2024"),
+    "European dates": times("30/01/2024", "31/01/2024"),
+    "MetaTrader 5, days": MT5.replace("\t<TIME>", "")
+    .replace("01.31\t09:00:00", "01.30")
+    .replace("\t10:00:00", ""),
+    "MetaTrader 4, days": MT4.replace("01.31,09", "01.30,09")
+    .replace("09:00", "00:00")
+    .replace("10:00", "00:00"),
+    "Yahoo": YAHOO
+    + "".join(f"{d},1.5,2.5,1.0,2.0,1.9,10.5\n" for d in ("2024-01-30", "2024-01-31")),
+    "Yahoo with a null row": YAHOO
+    + "2024-01-30,1.5,2.5,1,2,2,10.5\n2024-01-30,null,null,null,null,null,null\n"
+    + "2024-01-31,1.5,2.5,1,2,2,10.5\n",
+    "yfinance": "Price,Close,High,Low,Open,Volume\nTicker,AAPL,AAPL,AAPL,AAPL,AAPL\nDate,,,,,\n"
+    "2024-01-30,2.0,2.5,1.0,1.5,10.5\n2024-01-31,2.0,2.5,1.0,1.5,10.5\n",
+    "stooq": table("Date,Open,High,Low,Close,Volume", "2024-01-30", "2024-01-31"),
+    "stooq in bulk": "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>\n"
+    + "".join(f"A.US,D,{d},000000,{PRICES},0\n" for d in (20240130, 20240131)),
+    "Alpha Vantage": table("timestamp,open,high,low,close,volume", "2024-01-31", "2024-01-30"),
+}
+
+
+def case(text, *known, values=VALUES, **options):
+    """Return a text, when its bars open, their values, and the options of ``read_bars``."""
+    return text, known or (NINE, TEN), values, options
+
+
+READ = {name: case(text) for name, text in PLAIN.items()}
+READ |= {name: case(text, *DAYS) for name, text in DATED.items()}
+READ |= {
+    "half a rounding error": case(
+        priced("1.5,1.9999999999,1.0,2.0,10.5"), values=[1.5, 2.0, 1.0, 2.0, 10.5]
     ),
-    "morning and evening": (times("01/31/2024 09:00 AM", "01/31/2024 10:00 AM"), UTC),
-    "noon": (
+    "null volume": case(priced("1.5,2.5,1.0,2.0,NaN"), values=[1.5, 2.5, 1.0, 2.0, np.nan]),
+    "morning and evening": case(times("01/31/2024 09:00 AM", "01/31/2024 10:00 AM"), **UTC),
+    "noon": case(
         times("01/31/2024 12:00 AM", "01/31/2024 12:00 PM"),
-        UTC,
-        ("2024-01-31T00:00Z", "2024-01-31T12:00Z"),
+        "2024-01-31T00:00Z",
+        "2024-01-31T12:00Z",
+        **UTC,
     ),
-    "named months": (times("31 Jan 2024 09:00Z", "31 Jan 2024 10:00Z"),),
-    "named months first": (times('"Jan 31, 2024 09:00Z"', '"Jan 31, 2024 10:00Z"'),),
-    "two-digit years": (times("31-Jan-24 09:00Z", "31-Jan-24 10:00Z"),),
-    "epoch in seconds": (times(f"{EPOCH}", f"{EPOCH + 3600}"),),
-    "epoch with fractions": (times(f"{EPOCH}.0", f"{EPOCH + 3600}.000"),),
-    "epoch in ms": (times(f"{EPOCH}000", f"{EPOCH + 3600}000"),),
-    "epoch in us": (times(f"{EPOCH}000000", f"{EPOCH + 3600}000000"),),
-    "epoch in ns": (times(f"{EPOCH}000000000", f"{EPOCH + 3600}000000000"),),
-    "ms, then us": (times(f"{EPOCH}000", f"{EPOCH + 3600}000000"),),
-    "before 1990": (times("-3600", f"{EPOCH}"), {}, ("1969-12-31T23:00Z", NINE)),
-    "small epochs": (
-        times("3600", "7200"),
-        {"unit": "s"},
-        ("1970-01-01T01:00Z", "1970-01-01T02:00Z"),
-    ),
-    "naive, New York": (times("2024-01-31 04:00", "2024-01-31 05:00"), NEW_YORK),
-    "naive, summer": (
+    "before 1990": case(times("-3600", f"{EPOCH}"), "1969-12-31T23:00Z", NINE),
+    "small epochs": case(times("3600", "7200"), "1970-01-01T01:00Z", "1970-01-01T02:00Z", unit="s"),
+    "naive, New York": case(times("2024-01-31 04:00", "2024-01-31 05:00"), **NEW_YORK),
+    "naive, summer": case(
         times("2024-07-01 04:00", "2024-07-01 05:00"),
-        NEW_YORK,
-        ("2024-07-01T08:00Z", "2024-07-01T09:00Z"),
+        "2024-07-01T08:00Z",
+        "2024-07-01T09:00Z",
+        **NEW_YORK,
     ),
-    "an hour that comes twice": (
+    "an hour that comes twice": case(
         times("2024-11-03 01:00", "2024-11-03 01:00"),
-        NEW_YORK,
-        ("2024-11-03T05:00Z", "2024-11-03T06:00Z"),
+        "2024-11-03T05:00Z",
+        "2024-11-03T06:00Z",
+        **NEW_YORK,
     ),
-    "own date format": (
+    "own date format": case(
         times("01-02-2024 09h", "01-02-2024 10h"),
-        {"date_format": "%d-%m-%Y %HH", **UTC},
-        ("2024-02-01T09:00Z", "2024-02-01T10:00Z"),
+        "2024-02-01T09:00Z",
+        "2024-02-01T10:00Z",
+        date_format="%d-%m-%Y %HH",
+        **UTC,
     ),
-    "dates": (times("2024-01-30", "2024-01-31"), {}, DAYS),
-    "dates at midnight": (times("2024-01-30 00:00:00", "2024-01-31 00:00:00"), {}, DAYS),
-    "dates without dashes": (times("20240130", "20240131"), {}, DAYS),
-    "American dates": (times("01/30/2024", "01/31/2024"), {}, DAYS),
-    "European dates": (times("30/01/2024", "31/01/2024"), {}, DAYS),
-    "dates of New York": (
-        times("2024-01-30", "2024-01-31"),
-        NEW_YORK,
-        ("2024-01-30T05:00Z", "2024-01-31T05:00Z"),
+    "dates of New York": case(
+        times("2024-01-30", "2024-01-31"), "2024-01-30T05:00Z", "2024-01-31T05:00Z", **NEW_YORK
     ),
-    "ambiguous dates, told": (
+    "ambiguous dates, told": case(
         times("01/02/2024", "02/02/2024"),
-        {"date_format": "%d/%m/%Y"},
-        ("2024-02-01T00:00Z", "2024-02-02T00:00Z"),
+        "2024-02-01T00:00Z",
+        "2024-02-02T00:00Z",
+        date_format="%d/%m/%Y",
     ),
-    # programs
-    "Binance in ms": (klines(1000),),
-    "Binance in us": (klines(1_000_000),),
-    "Binance with header": (klines(1000, header=BINANCE_HEADER),),
-    "Binance, spot API names": (
-        klines(
-            1000,
-            header="Open time,Open,High,Low,Close,Volume,Close time,Quote asset volume,a,b,c,d",
-        ),
+    "MetaTrader 5": case(MT5, **UTC),
+    "MetaTrader 5, UTF-16": case(MT5.encode("utf-16"), **UTC),
+    "MetaTrader 4": case(MT4, **UTC),
+    "Alpha Vantage by the minute": case(ALPHA_VANTAGE, **NEW_YORK),
+    "Nasdaq": case(NASDAQ, *DAYS, values=[1.5, 2.5, 1.0, 2.0, 1000.0]),
+    "Investing": case(INVESTING, *DAYS, values=[41500.5, 43000.0, 41000.0, 42000.5, 1050.0]),
+    "HistData": case(
+        table(None, "20240131 090000", "20240131 100000", ";"), columns=HEADER.split(","), **UTC
     ),
-    "Kraken": (f"{EPOCH},{PRICES},7\n{EPOCH + 3600},{PRICES},8\n",),
-    "MetaTrader 5": (MT5, UTC),
-    "MetaTrader 5, UTF-16": (MT5.encode("utf-16"), UTC),
-    "MetaTrader 5, days": (
-        MT5.replace("\t<TIME>", "").replace("01.31\t09:00:00", "01.30").replace("\t10:00:00", ""),
-        {},
-        DAYS,
-    ),
-    "MetaTrader 4": (MT4, UTC),
-    "MetaTrader 4, days": (
-        MT4.replace("01.31,09", "01.30,09").replace("09:00", "00:00").replace("10:00", "00:00"),
-        {},
-        DAYS,
-    ),
-    "TradingView, seconds": (
-        table("time,open,high,low,close,Volume", str(EPOCH), str(EPOCH + 3600)),
-    ),
-    "TradingView, ISO": (
-        table(
-            "time,open,high,low,close,Volume",
-            "2024-01-31T04:00:00-05:00",
-            "2024-01-31T05:00:00-05:00",
-        ),
-    ),
-    "Yahoo": (
-        YAHOO + "".join(f"{d},1.5,2.5,1.0,2.0,1.9,10.5\n" for d in ("2024-01-30", "2024-01-31")),
-        {},
-        DAYS,
-    ),
-    "Yahoo with a null row": (
-        YAHOO
-        + "2024-01-30,1.5,2.5,1,2,2,10.5\n2024-01-30,null,null,null,null,null,null\n"
-        + "2024-01-31,1.5,2.5,1,2,2,10.5\n",
-        {},
-        DAYS,
-    ),
-    "yfinance": (
-        "Price,Close,High,Low,Open,Volume\nTicker,AAPL,AAPL,AAPL,AAPL,AAPL\nDate,,,,,\n"
-        "2024-01-30,2.0,2.5,1.0,1.5,10.5\n2024-01-31,2.0,2.5,1.0,1.5,10.5\n",
-        {},
-        DAYS,
-    ),
-    "stooq": (table("Date,Open,High,Low,Close,Volume", "2024-01-30", "2024-01-31"), {}, DAYS),
-    "stooq in bulk": (
-        "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>\n"
-        + "".join(f"A.US,D,{d},000000,{PRICES},0\n" for d in (20240130, 20240131)),
-        {},
-        DAYS,
-    ),
-    "Alpha Vantage": (
-        table("timestamp,open,high,low,close,volume", "2024-01-31", "2024-01-30"),
-        {},
-        DAYS,
-    ),
-    "Alpha Vantage by the minute": (ALPHA_VANTAGE, NEW_YORK),
-    "CryptoDataDownload": (
-        "https://www.CryptoDataDownload.com\n"
-        + "unix,date,symbol,open,high,low,close,Volume BTC,Volume USD\n"
-        + "".join(f"{e},2024-01-31,BTC/USD,{PRICES},20\n" for e in (EPOCH + 3600, EPOCH)),
-    ),
-    "Nasdaq": (NASDAQ, {}, DAYS, [1.5, 2.5, 1.0, 2.0, 1000.0]),
-    "Investing": (INVESTING, {}, DAYS, [41500.5, 43000.0, 41000.0, 42000.5, 1050.0]),
-    "HistData": (
-        table(None, "20240131 090000", "20240131 100000", ";"),
-        {"columns": HEADER.split(","), **UTC},
-    ),
-    "Polygon": (
-        "ticker,volume,open,close,high,low,window_start,transactions\n"
-        + "".join(f"A,10.5,1.5,2.0,2.5,1.0,{e}000000000,7\n" for e in (EPOCH, EPOCH + 3600)),
-    ),
-    "Coinbase": (
-        table("time,low,high,open,close,volume", NINE, TEN, prices="1.0,2.5,1.5,2.0,10.5"),
-    ),
-    "German numbers": (
+    "German numbers": case(
         semicolons("1.500,5;2.500,5;1.000,0;2.000,0;10"),
-        {},
-        None,
-        [1500.5, 2500.5, 1000.0, 2000.0, 10.0],
+        values=[1500.5, 2500.5, 1000.0, 2000.0, 10.0],
     ),
-    "thousands, told": (
+    "thousands, told": case(
         semicolons("1,500;2,500;1,000;2,000;10"),
-        {"decimal": "."},
-        None,
-        [1500.0, 2500.0, 1000.0, 2000.0, 10.0],
+        values=[1500.0, 2500.0, 1000.0, 2000.0, 10.0],
+        decimal=".",
     ),
-    "decimals, told": (
-        semicolons("1,500;2,500;1,000;2,000;10"),
-        {"decimal": ","},
-        None,
-        [1.5, 2.5, 1.0, 2.0, 10.0],
+    "decimals, told": case(
+        semicolons("1,500;2,500;1,000;2,000;10"), values=[1.5, 2.5, 1.0, 2.0, 10.0], decimal=","
     ),
-    "no volume, told": (
+    "no volume, told": case(
         f"time,open,high,low,close\n{NINE},1.5,2.5,1,2\n{TEN},1.5,2.5,1,2\n",
-        {"columns": {"volume": None}},
-        None,
-        [1.5, 2.5, 1.0, 2.0, np.nan],
+        values=[1.5, 2.5, 1.0, 2.0, np.nan],
+        columns={"volume": None},
     ),
-    "own names": (
+    "own names": case(
         table("when,a,b,c,d,e", NINE, TEN),
-        {"columns": dict(zip(HEADER.split(","), ["when", "a", "b", "c", "d", "e"], strict=True))},
+        columns=dict(zip(HEADER.split(","), ["when", "a", "b", "c", "d", "e"], strict=True)),
     ),
 }
 
 
-@pytest.mark.parametrize("case", READ)
-def test_a_foreign_file_is_read_to_its_values(tmp_path, case):
-    text, options, when, values = (*READ[case], *({}, None, None)[len(READ[case]) - 1 :])
+@pytest.mark.parametrize("name", READ)
+def test_a_foreign_file_is_read_to_its_values(tmp_path, name):
+    text, known, values, options = READ[name]
     content = text if isinstance(text, bytes) else text.encode()
     (tmp_path / "AAA.csv").write_bytes(content)
     frame = read_bars(tmp_path, **options)["AAA"]
-    assert frame.index.equals(pd.DatetimeIndex(when or (NINE, TEN)).tz_convert("UTC"))
+    assert frame.index.equals(pd.DatetimeIndex(known).tz_convert("UTC"))
     for row in frame[["open", "high", "low", "close", "volume"]].to_numpy():
-        np.testing.assert_array_equal(row, values or VALUES)
-    if case.startswith("Binance"):  # the last tick before the next bar is that bar's open
+        np.testing.assert_array_equal(row, values)
+    if name.startswith("Binance"):  # the last tick before the next bar is that bar's open
         assert (frame["close_time"] - frame.index).eq(pd.Timedelta("1h")).all()
         assert frame["turnover"].tolist() == [20.0, 20.0]
 

@@ -34,24 +34,10 @@ def semicolons(prices: str) -> str:
     return HEADER.replace(",", ";") + f"\n{NINE};{prices}\n{TEN};{prices}\n"
 
 
-def klines(unit: int, *, header: str | None = None) -> str:
-    """Return Binance's twelve columns, epochs in 1/unit seconds, closes a tick early."""
-    rest = "20.0,5,1.0,2.0,0"
-    rows = [
-        f"{start * unit},{PRICES},{(start + 3600) * unit - 1},{rest}"
-        for start in (EPOCH, EPOCH + 3600)
-    ]
-    return "\n".join([header, *rows] if header else rows) + "\n"
-
-
 def write(table: pd.DataFrame, path, **columns) -> None:
     getattr(table.assign(**columns), f"to_{path.suffix[1:]}")(path)
 
 
-BINANCE_HEADER = (
-    "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,"
-    "taker_buy_quote_volume,ignore"
-)
 MT5 = "<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>\n" + "".join(
     f"2024.01.31\t{hour}:00:00\t1.5\t2.5\t1.0\t2.0\t10.5\t0\t3\n" for hour in ("09", "10")
 )
@@ -60,12 +46,4 @@ UTC = {"time_zone": "UTC"}
 NEW_YORK = {"time_zone": "America/New_York"}
 ALPHA_VANTAGE = table(
     "timestamp,open,high,low,close,volume", "2024-01-31 05:00:00", "2024-01-31 04:00:00"
-)
-YAHOO = "Date,Open,High,Low,Close,Adj Close,Volume\n"
-NASDAQ = "Date,Close/Last,Volume,Open,High,Low\n" + "".join(
-    f'{day},$2.00,"1,000",$1.50,$2.50,$1.00\n' for day in ("01/31/2024", "01/30/2024")
-)
-INVESTING = '"Date","Price","Open","High","Low","Vol.","Change %"\n' + "".join(
-    f'"{day}","42,000.5","41,500.5","43,000.0","41,000.0","1.05K","-0.84%"\n'
-    for day in ("Jan 31, 2024", "Jan 30, 2024")
 )
