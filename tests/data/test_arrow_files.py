@@ -141,9 +141,8 @@ def test_a_folder_that_is_unclear_is_refused(tmp_path, case, refuse):
 
 def test_a_folder_without_bars_says_what_it_holds(tmp_path, refuse):
     (tmp_path / "A.csv.gz").touch()
-    refuse(
-        lambda: read_bars(tmp_path), "no <symbol>.csv, .parquet or .feather file; it holds A.csv"
-    )
+    words = "no <symbol>.csv, .parquet or .feather file; it holds A.csv"
+    refuse(lambda: read_bars(tmp_path), words)
     (tmp_path / "B.csv").write_text(times(NINE, TEN))
     with pytest.warns(CrossAttentionWarning, match=r"unpack A\.csv\.gz: packed files are left out"):
         assert list(read_bars(tmp_path)) == ["B"]
@@ -156,12 +155,12 @@ def test_exogenous_series_of_other_formats(tmp_path, refuse):
     for name in ("a.parquet", "b.csv"):
         table = read_exogenous(tmp_path / name)
         assert table["rate"].tolist() == [1.5, 2.5] and table.index.equals(BARS.index)
-    (tmp_path / "c.csv").write_text("time,rate\n2024-01-31 10:00,1\n")
-    table = read_exogenous(tmp_path / "c.csv", time_zone="Europe/Berlin")
-    assert table.index[0] == pd.Timestamp(NINE)
-    refuse(lambda: read_exogenous(tmp_path / "c.csv"), "time_zone= .--time-zone")
-    (tmp_path / "c.csv").write_text("time,rate\n2024-01-31,1\n")
+    path = tmp_path / "c.csv"
+    path.write_text("time,rate\n2024-01-31 10:00,1\n")
+    assert read_exogenous(path, time_zone="Europe/Berlin").index[0] == pd.Timestamp(NINE)
+    refuse(lambda: read_exogenous(path), "time_zone= .--time-zone")
+    path.write_text("time,rate\n2024-01-31,1\n")
     with pytest.warns(CrossAttentionWarning, match="'2024-01-31' counts as known at 2024-01-31 00"):
-        read_exogenous(tmp_path / "c.csv")
-    (tmp_path / "b.csv").write_text("when,rate\n1,2\n")
-    refuse(lambda: read_exogenous(tmp_path / "b.csv"), "header lacks time; it is 'when,rate'")
+        read_exogenous(path)
+    path.write_text("when,rate\n1,2\n")
+    refuse(lambda: read_exogenous(path), "header lacks time; it is 'when,rate'")

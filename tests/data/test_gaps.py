@@ -2,12 +2,10 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossattn.data.gaps import missing_bars
-from crossattn.errors import InvalidInputError
 from crossattn.sources.calendar import session_times
 from crossattn.sources.samples import load_sample
 
@@ -57,8 +55,6 @@ def test_holidays_are_no_gap_where_the_calendar_is_given():
     assert lost["first"].tolist() == [stock.index[100]]
 
 
-def test_a_single_bar_has_no_grid_of_its_own():
-    with pytest.raises(InvalidInputError, match="spacing"):
-        missing_bars({"A": frame(slice(0, 1))})
-    with pytest.raises(InvalidInputError, match="expected"):
-        missing_bars({"A": frame()}, OPENS.tz_localize(None))
+def test_a_single_bar_has_no_grid_of_its_own(refuse_input):
+    refuse_input(lambda: missing_bars({"A": frame(slice(0, 1))}), "spacing")
+    refuse_input(lambda: missing_bars({"A": frame()}, OPENS.tz_localize(None)), "expected")

@@ -71,6 +71,18 @@ def windows(horizon=2):
     return prepare_cross_attention_data(frames, 4, horizon, ["log_return"])
 
 
+ONES = np.ones((3, 2, 4, 1))
+
+
+def arrays(X=ONES, features=("a",)):
+    return CrossAttentionData.from_arrays(X, ONES[:, :, 0, 0], features=features)
+
+
+def folds(data=None, **options):
+    data = windows() if data is None else data
+    return walk_forward_folds(data, train_size=9, test_size=9, **options)
+
+
 class NoNetwork:
     """A session that must never be used."""
 
@@ -104,24 +116,15 @@ CASES = {
         lambda: windows_of_features(features(panel()), panel()["close"], 4, 2, warm_up=-1),
         "warm_up must be .*got -1",
     ),
-    "names of arrays": (
-        lambda: CrossAttentionData.from_arrays(np.ones((3, 2, 4, 1)), np.ones((3, 2)), features=3),
-        "features must be a sequence of names, got 3",
-    ),
-    "arrays of texts": (
-        lambda: CrossAttentionData.from_arrays("x", np.ones((3, 2)), features=["a"]),
-        "X must hold numbers, got 'x'",
-    ),
+    "names of arrays": (lambda: arrays(features=3), "features must be a sequence of names, got 3"),
+    "arrays of texts": (lambda: arrays("x"), "X must hold numbers, got 'x'"),
     "folder": (lambda: read_bars(3), "directory must be a path, got 3"),
     "folder with a zero byte": (lambda: read_bars("a\0b"), "directory must be a path"),
     "a panel as a frame": (lambda: align_panel({"A": panel()}), "A: columns must be names"),
     "horizon beyond counting": (lambda: windows(horizon=10**30), "horizon must be"),
-    "expanding": (
-        lambda: walk_forward_folds(windows(), train_size=9, test_size=9, expanding=[]),
-        "expanding must be True or False",
-    ),
+    "expanding": (lambda: folds(expanding=[]), "expanding must be True or False"),
     "pipeline": (lambda: audit_leakage(None, {"A": bars()}), "pipeline must be callable"),
-    "walk no windows": (lambda: walk_forward_folds(TABLE, train_size=9, test_size=9), "data must"),
+    "walk no windows": (lambda: folds(TABLE), "data must"),
     "daily bars": (lambda: date_by_sessions(None, symbol="AAPL"), "AAPL: bars must be"),
     "device": (lambda: select_device(None), "device 'None' cannot be used"),
     "category": (lambda: loader(category="option"), "category must be .*'option'"),

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-from standin.bybit import CATEGORIES, INTERVALS, BybitStandIn, floor, following, opens, to_ms
+from standin.bybit import CATEGORIES, INTERVALS, Ask, BybitStandIn, floor, following, opens, to_ms
 from standin.scene import FOREVER, PATIENT, SYMBOL, frame_rows, true_rows
 
 from crossattn.data.frame import check_frame
@@ -47,6 +47,13 @@ def fetch_with_gaps(source, *args, **kwargs):
     return frame, [str(w.message) for w in caught if w.category is CrossAttentionWarning]
 
 
+def check_exact(server, frame, symbol=SYMBOL, interval="60", **span):
+    """Assert that a frame holds all closed candles of a span, and return how many."""
+    truth = true_rows(server, symbol, interval, **span)
+    np.testing.assert_array_equal(frame_rows(frame), truth)
+    return len(truth)
+
+
 # Grids
 
 
@@ -63,9 +70,8 @@ def test_slots_agree_with_the_calendar(interval):
         assert grid.closed_before(following(interval, opened)) == slot
         assert grid.closed_before(following(interval, opened) - 1) == slot - 1
     many = rng.integers(0, to_ms("2100-01-01"), 50)
-    assert grid.open_of(grid.slot_of(many)).tolist() == [
-        floor(interval, ms) for ms in many.tolist()
-    ]
+    opened = [floor(interval, ms) for ms in many.tolist()]
+    assert grid.open_of(grid.slot_of(many)).tolist() == opened
 
 
 @pytest.mark.parametrize("interval", INTERVALS)
@@ -77,9 +83,8 @@ def test_each_interval_of_six_symbols_is_exact(server, interval):
     assert list(frames) == list(SYMBOLS)
     for symbol, frame in frames.items():
         begin = start.tz_localize(None).isoformat()
-        truth = true_rows(server, symbol, interval, start=begin, end="2024-03-02")
-        assert len(truth) >= min(count, 39) - 1
-        assert np.array_equal(frame_rows(frame), truth)
+        n_bars = check_exact(server, frame, symbol, interval, start=begin, end="2024-03-02")
+        assert n_bars >= min(count, 39) - 1
         assert frame.equals(check_frame(frame))
         assert frame["close_time"].iloc[-1] <= pd.Timestamp(NOW, unit="ms", tz="UTC")
     assert all(
@@ -90,27 +95,29 @@ def test_each_interval_of_six_symbols_is_exact(server, interval):
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_each_category_is_asked_for_by_name(server, category):
     frame = loader(server, category=category).fetch_klines(SYMBOL, start="2024-02-29")
-    truth = true_rows(server, start="2024-02-29", end="2024-03-02", category=category)
-    assert np.array_equal(frame_rows(frame), truth)
+    check_exact(server, frame, start="2024-02-29", end="2024-03-02", category=category)
 
 
 # Ranges
 
 
-def test_start_and_end_are_included(server):
-    frame = loader(server).fetch_klines(
-        SYMBOL, start="2024-02-01T03:00", end=dt.datetime(2024, 2, 1, 5, tzinfo=dt.UTC)
-    )
-    assert frame.index.strftime("%H:%M").tolist() == ["03:00", "04:00", "05:00"]
+@pytest.mark.parametrize(
+    ("start", "end", "hours"),
+    [
+        (
+            "2024-02-01T03:00",
+            dt.datetime(2024, 2, 1, 5, tzinfo=dt.UTC),
+            ["03:00", "04:00", "05:00"],
+        ),
+        ("2024-02-01T03:00:01", "2024-02-01T05:59+01:00", ["04:00"]),
+    ],
+    ids=["both included", "from between two candles"],
+)
+def test_a_range_holds_the_candles_that_open_in_it(server, start, end, hours):
+    frame = loader(server).fetch_klines(SYMBOL, start=start, end=end)
+    assert frame.index.strftime("%H:%M").tolist() == hours
     assert frame.index.tz is not None and frame.index.name == "time"
     assert (frame["close_time"] - frame.index == pd.Timedelta("1h")).all()
-
-
-def test_a_start_between_two_candles_begins_with_the_next(server):
-    frame = loader(server).fetch_klines(
-        SYMBOL, start="2024-02-01T03:00:01", end="2024-02-01T05:59+01:00"
-    )
-    assert frame.index.strftime("%H:%M").tolist() == ["04:00"]
 
 
 @pytest.mark.parametrize("limit", [1, 7, 999, 1000, 1001, 2345])
@@ -137,10 +144,9 @@ def test_the_newest_limit_reaches_over_a_gap(server):
 @pytest.mark.parametrize("wide", ["newest", "oldest"])
 def test_it_does_not_matter_which_rows_of_a_wide_window_come(server, wide):
     server.wide = wide
-    frame = loader(server).fetch_klines(SYMBOL, "240", start="2021-01-01", end="2024-02-01")
-    truth = true_rows(server, interval="240", start="2021-01-01", end="2024-02-01")
-    assert np.array_equal(frame_rows(frame), truth)
-    assert len(server.asks) == -(-len(truth) // 1000)
+    span = {"interval": "240", "start": "2021-01-01", "end": "2024-02-01"}
+    frame = loader(server).fetch_klines(SYMBOL, **span)
+    assert len(server.asks) == -(-check_exact(server, frame, **span) // 1000)
 
 
 # Clocks
@@ -149,21 +155,18 @@ def test_it_does_not_matter_which_rows_of_a_wide_window_come(server, wide):
 @pytest.mark.parametrize("hours", [-400_000, -9, -1, 0, 1, 9, 100])
 def test_the_servers_clock_decides_what_has_closed(server, hours):
     server.now_ms = max(NOW + hours * 3_600_000, to_ms("2020-03-01T10:17"))
-    end = pd.Timestamp(server.now_ms, unit="ms", tz="UTC") + pd.Timedelta("5h")
+    now = pd.Timestamp(server.now_ms, unit="ms", tz="UTC")
+    end = now + pd.Timedelta("5h")
     frame = loader(server).fetch_klines(SYMBOL, start=end - pd.Timedelta("60h"), end=end)
-    assert frame["close_time"].iloc[-1] == pd.Timestamp(server.now_ms, unit="ms").floor(
-        "h"
-    ).tz_localize("UTC")
+    assert frame["close_time"].iloc[-1] == now.floor("h")
     assert (np.diff(frame.index) == np.timedelta64(1, "h")).all()
 
 
 def test_a_range_that_is_cut_by_the_servers_clock_names_no_open_bar(server):
-    server.now_ms = to_ms("2040-06-01T00:30")  # ahead of this machine's clock
-    frame = loader(server).fetch_klines(SYMBOL, start="2040-05-31", end="2050-01-01")
-    assert len(frame) == 24
-    server.now_ms = to_ms("2021-06-01T00:30")  # behind it
-    frame = loader(server).fetch_klines(SYMBOL, start="2021-05-31", end="2021-07-01")
-    assert len(frame) == 24
+    for year in (2040, 2021):  # ahead of this machine's clock, and behind it
+        server.now_ms = to_ms(f"{year}-06-01T00:30")
+        frame = loader(server).fetch_klines(SYMBOL, start=f"{year}-05-31", end=f"{year + 9}-01-01")
+        assert len(frame) == 24
 
 
 def test_a_candle_is_closed_at_the_very_millisecond_of_its_end(server):
@@ -186,9 +189,9 @@ def test_a_range_in_the_future_is_refused(server):
 def test_a_start_before_the_listing(server, answer, wide):
     server.symbols["NEW"] = (to_ms("2024-02-10T07:00"), FOREVER[1])
     server.before_listing, server.wide = answer, wide
-    frame, lines = fetch_with_gaps(loader(server), "NEW", start="2021-01-01", end="2024-03-02")
-    truth = true_rows(server, "NEW", start="2021-01-01", end="2024-03-02")
-    assert np.array_equal(frame_rows(frame), truth)
+    span = {"start": "2021-01-01", "end": "2024-03-02"}
+    frame, lines = fetch_with_gaps(loader(server), "NEW", **span)
+    check_exact(server, frame, "NEW", **span)
     assert lines == ["missing: NEW 2021-01-01T00:00:00Z..2024-02-10T06:00:00Z 27247 bars"]
     assert len(server.asks) < 40
 
@@ -214,9 +217,9 @@ def test_gaps_of_every_shape_are_named_and_nothing_else_is_missing(server):
     rng = np.random.default_rng(3)
     server.holes = set(rng.choice(hours, 40, replace=False).tolist())
     server.holes |= set(hours[500:2900]) | set(hours[-3:]) | set(hours[:2])
-    frame, lines = fetch_with_gaps(loader(server), SYMBOL, start="2023-06-01", end="2024-02-01")
-    truth = true_rows(server, start="2023-06-01", end="2024-02-01")
-    assert np.array_equal(frame_rows(frame), truth)
+    span = {"start": "2023-06-01", "end": "2024-02-01"}
+    frame, lines = fetch_with_gaps(loader(server), SYMBOL, **span)
+    check_exact(server, frame, **span)
     named = set()
     for line in lines:
         first, last = (to_ms(t.rstrip("Z")) for t in line.split()[2].split(".."))
@@ -309,10 +312,8 @@ def test_requests_are_spaced():
 
 def test_the_query_is_what_the_protocol_asks_for(server):
     loader(server, category="spot").fetch_klines("X.Y", "M", start="2023-01-01", end="2023-03-01")
-    (ask,) = server.asks
-    assert (ask.category, ask.symbol, ask.interval) == ("spot", "X.Y", "M")
-    assert ask.start == to_ms("2023-01-01") and ask.end == to_ms("2023-04-01") - 1
-    assert ask.limit == 1000
+    span = to_ms("2023-01-01"), to_ms("2023-04-01") - 1
+    assert server.asks == [Ask("spot", "X.Y", "M", *span, limit=1000, number=1)]
 
 
 def test_a_session_of_the_callers_is_used_and_a_path_before_v5_kept(server):
@@ -352,10 +353,7 @@ def test_ctrl_c_keeps_what_came(server, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         source.fetch_klines(SYMBOL, **span)
     assert len(server.asks) in (5, 6)
-    frame = source.fetch_klines(SYMBOL, **span)
-    assert np.array_equal(
-        frame_rows(frame), true_rows(server, start="2023-01-01", end="2024-01-01")
-    )
+    check_exact(server, source.fetch_klines(SYMBOL, **span), **span)
     assert len(server.asks) <= 9 + 2
 
 

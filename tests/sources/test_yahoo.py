@@ -33,12 +33,23 @@ def source(server, now="2024-06-01", limits=BRISK, **options):
     return YahooSource(session=server.session(), _limits=limits, _now=lambda: moment, **options)
 
 
-def fetch(server, symbol, start, end, interval="1h", **options):
+def fetch(server, start="2024-02-01", end="2024-02-02", interval="1h", symbol="AAPL", **options):
+    """Return frame, lines about gaps, and notices."""
     fetched = source(server, **options).fetch([symbol], start, end, interval)
     fetched.raise_failures()
     frame = fetched.frames[symbol]
     assert frame.equals(check_frame(frame))
     return frame, [str(gap) for gap in fetched.gaps], fetched.notices
+
+
+def fetch_once(*span, act=None, adjust=1.0, **options):
+    """Do the same with a server of its own."""
+    with YahooStandIn(act, adjust) as server:
+        return fetch(server, *span, **options)
+
+
+def true_values(frame):
+    return np.array([values("AAPL", int(stamp)) for stamp in frame.index.as_unit("s").asi8])
 
 
 def utc(times) -> list[str]:
@@ -49,8 +60,7 @@ def utc(times) -> list[str]:
 
 
 def test_hourly_bars_of_new_york_across_the_change_to_daylight_saving_time():
-    with YahooStandIn() as server:
-        frame, gaps, _ = fetch(server, "AAPL", "2024-03-08", "2024-03-12")
+    frame, gaps, _ = fetch_once("2024-03-08", "2024-03-12")
     assert utc(frame.index[[0, 6, 7, 13]]) == [
         "03-08 14:30", "03-08 20:30", "03-11 13:30", "03-11 19:30",
     ]  # fmt: skip
@@ -59,14 +69,12 @@ def test_hourly_bars_of_new_york_across_the_change_to_daylight_saving_time():
     # the last bar of a session lasts half an hour
     assert closes[6] == "03-08 21:00" and closes[13] == "03-11 20:00"
     assert len(frame) == 14 and gaps == []
-    stamps = frame.index.as_unit("s").asi8
-    table = np.array([values("AAPL", int(stamp)) for stamp in stamps])
-    assert np.array_equal(frame[["open", "high", "low", "close", "volume"]].to_numpy(), table)
+    columns = ["open", "high", "low", "close", "volume"]
+    np.testing.assert_array_equal(frame[columns], true_values(frame))
 
 
 def test_daily_bars_are_known_when_their_session_ends():
-    with YahooStandIn() as server:
-        frame, gaps, _ = fetch(server, "AAPL", "2023-11-21", "2023-11-29", "1d")
+    frame, gaps, _ = fetch_once("2023-11-21", "2023-11-29", "1d")
     # Thanksgiving is no bar and no gap; the day after closes at 13:00
     assert utc(frame.index) == [
         "11-21 14:30", "11-22 14:30", "11-24 14:30", "11-27 14:30", "11-28 14:30",
@@ -76,9 +84,8 @@ def test_daily_bars_are_known_when_their_session_ends():
 
 
 def test_coins_and_currencies_keep_their_own_hours():
-    with YahooStandIn() as server:
-        coin, gaps, _ = fetch(server, "BTC-USD", "2024-03-09", "2024-03-10")
-        pair, _, _ = fetch(server, "EURUSD=X", "2024-03-29", "2024-04-02", "1d")
+    coin, gaps, _ = fetch_once("2024-03-09", "2024-03-10", symbol="BTC-USD")
+    pair, _, _ = fetch_once("2024-03-29", "2024-04-02", "1d", symbol="EURUSD=X")
     assert len(coin) == 25 and gaps == []
     assert (coin["close_time"] - coin.index == pd.Timedelta("1h")).all()
     # a day of a pair begins at midnight in London, whose clocks change on 31 March
@@ -87,8 +94,7 @@ def test_coins_and_currencies_keep_their_own_hours():
 
 
 def test_start_and_end_are_included():
-    with YahooStandIn() as server:
-        frame, _, _ = fetch(server, "AAPL", "2024-02-01T15:30", "2024-02-01T18:30")
+    frame, _, _ = fetch_once("2024-02-01T15:30", "2024-02-01T18:30")
     assert utc(frame.index) == ["02-01 15:30", "02-01 16:30", "02-01 17:30", "02-01 18:30"]
 
 
@@ -102,8 +108,7 @@ def test_start_and_end_are_included():
     ],
 )
 def test_the_bar_that_is_still_open_is_left_out(now, interval, last):
-    with YahooStandIn() as server:
-        frame, gaps, _ = fetch(server, "AAPL", "2024-01-30", "2024-02-03", interval, now=now)
+    frame, gaps, _ = fetch_once("2024-01-30", "2024-02-03", interval, now=now)
     assert utc(frame.index)[-1] == last
     assert gaps == []
 
@@ -114,10 +119,7 @@ def test_a_live_quote_behind_the_last_bar_is_no_bar():
         for name, column in chart["indicators"]["quote"][0].items():
             column.append(0 if name == "volume" else 111.0)
 
-    with YahooStandIn(act) as server:
-        frame, gaps, _ = fetch(
-            server, "BTC-USD", "2024-02-01", "2024-02-02", now="2024-02-02T00:21"
-        )
+    frame, gaps, _ = fetch_once(act=act, symbol="BTC-USD", now="2024-02-02T00:21")
     assert len(frame) == 24 and (frame["close"] != 111.0).all() and gaps == []
 
 
@@ -125,12 +127,10 @@ def test_a_live_quote_behind_the_last_bar_is_no_bar():
 
 
 def test_adjusted_prices_stay_possible():
-    with YahooStandIn(adjust=0.9137264953) as server:
-        frame, _, notices = fetch(server, "AAPL", "2023-06-01", "2024-03-01", "1d")
+    frame, _, notices = fetch_once("2023-06-01", "2024-03-01", "1d", adjust=0.9137264953)
     assert notices == []
-    whole = np.array([values("AAPL", int(t)) for t in frame.index.as_unit("s").asi8])
-    assert np.allclose(frame["close"], whole[:, 3] * 0.9137264953, rtol=1e-12)
-    assert np.allclose(frame["open"], whole[:, 0] * 0.9137264953, rtol=1e-12)
+    whole = true_values(frame)[:, [0, 3]]
+    assert np.allclose(frame[["open", "close"]], whole * 0.9137264953, rtol=1e-12)
 
 
 def blank(*positions):
@@ -145,8 +145,7 @@ def blank(*positions):
 
 
 def test_rows_without_prices_are_gaps_by_name():
-    with YahooStandIn(blank(2, 3, 8)) as server:
-        frame, gaps, _ = fetch(server, "AAPL", "2024-02-01", "2024-02-03")
+    frame, gaps, _ = fetch_once("2024-02-01", "2024-02-03", act=blank(2, 3, 8))
     assert len(frame) == 14 - 3
     assert gaps == [
         "missing: AAPL 2024-02-01T16:30:00Z..2024-02-01T17:30:00Z 2 bars",
@@ -162,8 +161,7 @@ def test_an_impossible_bar_is_left_out_by_name(name, value):
     def act(query, chart):
         chart["indicators"]["quote"][0][name][4] = value
 
-    with YahooStandIn(act) as server:
-        frame, gaps, notices = fetch(server, "AAPL", "2024-02-01", "2024-02-02")
+    frame, gaps, notices = fetch_once(act=act)
     assert len(frame) == 6
     assert gaps == ["missing: AAPL 2024-02-01T18:30:00Z..2024-02-01T18:30:00Z 1 bars"]
     assert notices == ["AAPL: left out, the bar of 2024-02-01 18:30:00+00:00 is impossible"]
@@ -206,8 +204,8 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_failure_raises_an_error_that_names_it(name):
     act, said = FAULTS[name]
-    with YahooStandIn(act) as server, pytest.raises(VenueError, match=said) as refused:
-        fetch(server, "AAPL", "2024-02-01", "2024-02-02")
+    with pytest.raises(VenueError, match=said) as refused:
+        fetch_once(act=act)
     assert str(refused.value).startswith("AAPL: ")
     assert str(refused.value).isprintable()
 
@@ -220,14 +218,12 @@ def test_a_passing_failure_is_asked_again(name):
         # yfinance itself asks a second time for statuses from 400
         return FAULTS[name][0](query, chart) if next(count) < 2 else None
 
-    with YahooStandIn(act) as server:
-        frame, _, _ = fetch(server, "AAPL", "2024-02-01", "2024-02-02")
-    assert len(frame) == 7
+    assert len(fetch_once(act=act)[0]) == 7
 
 
 def test_an_empty_frame_names_the_reach_of_the_interval():
-    with YahooStandIn() as server, pytest.raises(VenueError, match="1h bars reach back 730 days"):
-        fetch(server, "AAPL", "2024-02-03", "2024-02-04")
+    with pytest.raises(VenueError, match="1h bars reach back 730 days"):
+        fetch_once("2024-02-03", "2024-02-04")
 
 
 def test_a_server_that_never_answers_is_given_up():
@@ -237,10 +233,9 @@ def test_a_server_that_never_answers_is_given_up():
         released.wait(5)
 
     limits = FetchLimits(give_up_s=0.6, attempts=3, first_wait_s=0.01)
-    with YahooStandIn(act) as server:
-        with pytest.raises(VenueError, match="gave up on Yahoo"):
-            fetch(server, "AAPL", "2024-02-01", "2024-02-02", limits=limits, timeout=0.2)
-        released.set()
+    with pytest.raises(VenueError, match="gave up on Yahoo"):
+        fetch_once(act=act, limits=limits, timeout=0.2)
+    released.set()
 
 
 def test_the_others_come_when_one_symbol_fails():
@@ -254,8 +249,8 @@ def test_the_others_come_when_one_symbol_fails():
 def test_yfinance_is_left_as_it_was():
     config, logger = yfinance.config.debug, logging.getLogger("yfinance")
     before = config.hide_exceptions, logger.level
-    with YahooStandIn(FAULTS["500"][0]) as server, pytest.raises(VenueError):
-        fetch(server, "AAPL", "2024-02-01", "2024-02-02")
+    with pytest.raises(VenueError):
+        fetch_once(act=FAULTS["500"][0])
     assert (config.hide_exceptions, logger.level) == before
 
 
@@ -266,15 +261,14 @@ def test_without_yfinance_the_extra_is_named(monkeypatch):
 
 
 def test_gaps_are_warnings_for_callers_of_the_function():
+    span = ["AAPL"], "2024-02-01", "2024-02-02"
     with YahooStandIn(blank(1)) as server:
         with pytest.warns(CrossAttentionWarning, match="^missing: AAPL 2024-02-01T15:30:00Z"):
-            frames = fetch_stock_data(
-                ["AAPL"], "2024-02-01", "2024-02-02", session=server.session()
-            )
+            frames = fetch_stock_data(*span, session=server.session())
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             server.act = None
-            again = fetch_stock_data(["AAPL"], "2024-02-01", "2024-02-02", session=server.session())
+            again = fetch_stock_data(*span, session=server.session())
     assert len(frames["AAPL"]) == 6 and len(again["AAPL"]) == 7
 
 
@@ -284,27 +278,27 @@ def test_gaps_are_warnings_for_callers_of_the_function():
 def test_the_cache_serves_what_it_holds_and_never_stitches(tmp_path):
     span = ("2024-01-02", "2024-02-01", "1d")
     with YahooStandIn() as server:
-        first, _, _ = fetch(server, "AAPL", *span, cache_dir=tmp_path)
+        first, _, _ = fetch(server, *span, cache_dir=tmp_path)
         asked = len(server.asks)
-        assert fetch(server, "AAPL", *span, cache_dir=tmp_path)[0].equals(first)
-        inner = fetch(server, "AAPL", "2024-01-10", "2024-01-20", "1d", cache_dir=tmp_path)[0]
+        assert fetch(server, *span, cache_dir=tmp_path)[0].equals(first)
+        inner, _, _ = fetch(server, "2024-01-10", "2024-01-20", "1d", cache_dir=tmp_path)
         assert inner.equals(first["2024-01-10":"2024-01-19"])
         assert len(server.asks) == asked
         server.adjust = 0.5
-        longer, _, _ = fetch(server, "AAPL", "2024-01-02", "2024-02-08", "1d", cache_dir=tmp_path)
+        longer, _, _ = fetch(server, "2024-01-02", "2024-02-08", "1d", cache_dir=tmp_path)
         assert np.allclose(longer["close"].iloc[: len(first)], first["close"] / 2)
         assert len(server.asks) > asked
 
 
 def test_a_damaged_cache_is_fetched_anew(tmp_path):
     with YahooStandIn() as server:
-        first, _, _ = fetch(server, "AAPL", "2024-02-01", "2024-02-02", cache_dir=tmp_path)
+        first, _, _ = fetch(server, cache_dir=tmp_path)
         (path,) = tmp_path.rglob("*.parquet")
         data = bytearray(path.read_bytes())
         data[len(data) // 3] ^= 16
         path.write_bytes(data)
         asked = len(server.asks)
-        again, _, notices = fetch(server, "AAPL", "2024-02-01", "2024-02-02", cache_dir=tmp_path)
+        again, _, notices = fetch(server, cache_dir=tmp_path)
     assert again.equals(first) and len(notices) == 1 and "fetched anew" in notices[0]
     assert len(server.asks) > asked
 

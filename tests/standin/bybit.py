@@ -7,7 +7,6 @@ with ``datetime``, the candles are made of integers and written with two decimal
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import hashlib
 import json
@@ -18,8 +17,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qsl, urlsplit
+
+from standin.loopback import Loopback, send_plain
 
 UTC = dt.UTC
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=UTC)
@@ -124,7 +125,7 @@ class Answer:
 Act = Callable[["BybitStandIn", Ask, Answer], None]
 
 
-class BybitStandIn:
+class BybitStandIn(Loopback):
     """The server; a context manager that listens while it is entered.
 
     Parameters
@@ -155,31 +156,29 @@ class BybitStandIn:
         self.closing = threading.Event()
         self._lock = threading.Lock()
 
-    def __enter__(self) -> BybitStandIn:
-        standin = self
-
-        class Handler(_Handler):
-            server_state = standin
-
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-        )
-        self._thread.start()
-        return self
-
     def __exit__(self, *_) -> None:
         self.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__exit__()
 
     def encrypt(self, context: ssl.SSLContext) -> None:
         """Use TLS from now on."""
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.url = self.url.replace("http:", "https:")
+
+    def respond(self, handler: BaseHTTPRequestHandler) -> None:
+        parts = urlsplit(handler.path)
+        self.paths.append(parts.path)
+        if self.delay_s:
+            self.closing.wait(self.delay_s)
+        if parts.path != "/v5/market/kline":
+            answer = Answer({"retCode": 404, "retMsg": "no such path"}, status=404)
+        else:
+            answer = self.answer(dict(parse_qsl(parts.query)))
+        if answer.send is not None:
+            answer.send(handler, answer)
+        else:
+            limits = {"X-Bapi-Limit": "600", "X-Bapi-Limit-Status": "599"}
+            send_plain(handler, answer.status, answer.payload(), **limits | answer.headers)
 
     def truth(self, symbol, interval, first_ms, last_ms, category="linear") -> list[list[str]]:
         """Return the rows that exist and have closed by now, oldest first."""
@@ -242,52 +241,3 @@ class BybitStandIn:
             for at in opens(ask.interval, first, last)
             if at not in self.holes
         ]
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def handle_error(self, request, client_address):
-        """Stay silent: a client that hangs up is what half of the faults are about."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server_state: BybitStandIn
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        state = self.server_state
-        parts = urlsplit(self.path)
-        state.paths.append(parts.path)
-        if state.delay_s:
-            state.closing.wait(state.delay_s)
-        if parts.path != "/v5/market/kline":
-            answer = Answer({"retCode": 404, "retMsg": "no such path"}, status=404)
-        else:
-            answer = state.answer(dict(parse_qsl(parts.query)))
-        with contextlib.suppress(OSError):
-            if answer.send is not None:
-                answer.send(self, answer)
-            else:
-                send_plain(self, answer)
-
-    def log_message(self, *_):
-        """Log nothing."""
-
-
-def send_plain(handler: BaseHTTPRequestHandler, answer: Answer) -> None:
-    """Send status, headers and the whole body."""
-    body = answer.payload()
-    handler.send_response(answer.status)
-    headers = {
-        "Content-Type": "application/json; charset=utf-8",
-        "X-Bapi-Limit": "600",
-        "X-Bapi-Limit-Status": "599",
-        "Content-Length": str(len(body)),
-        **answer.headers,
-    }
-    for name, value in headers.items():
-        handler.send_header(name, value)
-    handler.end_headers()
-    handler.wfile.write(body)

@@ -76,10 +76,5 @@ def check_rows(rows: np.ndarray, lines: list[str], server: BybitStandIn, expecte
     assert np.array_equal(rows, truth[kept], equal_nan=True)
     missing = {int(t) for t in truth[~kept, 0]}
     assert named_opens(lines) == missing
-    if expected == "exact":
-        assert not missing
-    elif expected == "gap":
-        assert missing == {VICTIM_MS}
-    else:
-        assert expected == "named"
-        assert missing
+    outcomes = {"exact": not missing, "gap": missing == {VICTIM_MS}, "named": bool(missing)}
+    assert outcomes[expected], missing

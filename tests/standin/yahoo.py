@@ -6,17 +6,16 @@ few days that tests use: winter, the change to daylight saving time, a half-day,
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import json
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
 
 import requests
+
+from standin.loopback import Loopback, send_plain
 
 UTC = dt.UTC
 NEW_YORK = ZoneInfo("America/New_York")
@@ -83,40 +82,15 @@ def values(symbol: str, stamp: int) -> list[float]:
     return [opened, max(opened, closed) + 0.5, min(opened, closed) - 0.5, closed, 1000.0 + seed]
 
 
-class YahooStandIn:
+class YahooStandIn(Loopback):
     """The server; ``act(query, chart)`` may change an answer or return (status, body) instead."""
 
     def __init__(self, act: Callable | None = None, adjust: float = 1.0):
         self.act, self.adjust = act, adjust
         self.asks: list[dict] = []
 
-    def __enter__(self) -> YahooStandIn:
-        standin = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                status, body = standin.answer(self.path)
-                with contextlib.suppress(ConnectionError):  # who gave up does not wait for it
-                    self.send_response(status)
-                    self.send_header("Content-Type", "application/json")
-                    self.send_header("Content-Length", str(len(body)))
-                    self.end_headers()
-                    self.wfile.write(body)
-
-            def log_message(self, *_):
-                """Log nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-        ).start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def respond(self, handler) -> None:
+        send_plain(handler, *self.answer(handler.path))
 
     def session(self) -> requests.Session:
         """Return a session all of whose requests end here, whatever host they name."""
