@@ -1,10 +1,8 @@
 """Figures of notebooks: SVG, in which long lines are an image."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from standin.commands import python
 
 pytest.importorskip("IPython")
 SHOWN = """
@@ -28,8 +26,7 @@ print(sorted(data), svg.count("<image"), len(letters) < 30_000, "stroke: #000000
 
 @pytest.mark.parametrize(("points", "images"), [(20, 0), (20_000, 2)])
 def test_a_notebook_gets_svg_in_which_long_lines_are_an_image(points, images):
-    command = [sys.executable, "-c", SHOWN.format(points=points)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    run = python(SHOWN.format(points=points), timeout=120)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == f"['image/svg+xml', 'text/plain'] {images} True True"
 

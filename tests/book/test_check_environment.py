@@ -1,10 +1,9 @@
 """The environment check runs where packages are missing, and names the remedy for each."""
 
-import subprocess
-import sys
 import textwrap
 
 import check_environment as environment
+from standin.commands import python
 
 
 def test_it_passes_here(capsys):
@@ -29,7 +28,7 @@ def test_it_runs_without_any_package_and_names_the_remedy():
         importlib.util.find_spec = find_spec
         runpy.run_path("tools/check_environment.py", run_name="__main__")
     """)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = python(script)
     assert done.returncode == 2, done.stderr
     assert "numpy is not installed  ->  pip install 'numpy>=2'" in done.stdout
     assert "Traceback" not in done.stderr

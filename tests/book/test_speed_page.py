@@ -34,8 +34,7 @@ def test_exponents_of_the_speed_page_are_slopes_of_the_file():
     shown = table(speed_page.exponents(ROOT))
     for name, row in rows.items():
         slope = statistics.linear_regression(
-            [log(x) for x in row["sizes"]],
-            [log(x) for x in row["seconds"]],
+            [log(x) for x in row["sizes"]], [log(x) for x in row["seconds"]]
         ).slope
         assert float(shown[name]["Exponent"]) == pytest.approx(slope, abs=6e-3)
 

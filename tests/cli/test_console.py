@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from standin.commands import python
 
 from crossattn.cli import main
 from crossattn.cli._console import echo, print_error
@@ -48,7 +49,7 @@ def test_work_goes_on_when_stdout_is_closed(tmp_path, stdout, buffered):
 def test_a_table_can_go_down_a_pipe():
     write = "from crossattn._io import atomic_write as whole\nwith whole('/dev/stdout') as file:"
     program = f"{write} file.write_text('a,b\\n')"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = python(program)
     assert (done.stdout, done.stderr) == ("a,b\n", "")
 
 
@@ -122,11 +123,5 @@ def test_the_environment_can_keep_every_bar_away(quiet):
     asked = "import crossattn._io as r; r._in_notebook = lambda: True"
     environment = {**os.environ, "TQDM_DISABLE": "1" if quiet else ""}
     environment = {name: value for name, value in environment.items() if value}
-    answer = subprocess.run(
-        [sys.executable, "-c", f"{asked}; print(r.progress([1]).disable)"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment,
-    )
+    answer = python(f"{asked}; print(r.progress([1]).disable)", check=True, env=environment)
     assert answer.stdout.strip() == str(quiet)

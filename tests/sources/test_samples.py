@@ -1,12 +1,12 @@
 """Samples: real bars, without a network, known when New York closed."""
 
-import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from bokeh_sampledata import stocks
+from standin.commands import python
 
 from crossattn import align_panel, load_sample, sample_names
 from crossattn.data.frame import check_frames
@@ -68,9 +68,7 @@ def test_samples_need_no_network(tmp_path):
         "from crossattn import load_sample, sample_names\n"
         "print([len(load_sample(name)) for name in sample_names()])\n"
     )
-    where = {"cwd": tmp_path, "env": {"HOME": str(tmp_path), "PATH": ""}}
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, **where)
+    done = python(script, check=True, cwd=tmp_path, env={"HOME": str(tmp_path), "PATH": ""})
     assert done.stdout.strip() == "[20, 5, 3, 3, 23]"
 
 

@@ -1,8 +1,19 @@
 """Words of the commands that tests run on small folders of bars."""
 
 import shutil
+import subprocess
+import sys
+
+import pandas as pd
 
 from crossattn.cli import main
+from crossattn.data.files import read_bars
+
+
+def python(code, **options):
+    """Run a program in a fresh interpreter and return what came of it."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, **options)
 
 
 def exit_code(words):
@@ -35,3 +46,8 @@ def copy_run(work, folder, name="run"):
 def files_of(folder):
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def read_closes(folder):
+    """Return the closes of a folder of bars, dated by the opens."""
+    return pd.DataFrame({symbol: frame["close"] for symbol, frame in read_bars(folder).items()})
