@@ -71,9 +71,7 @@ def oracle_from_frames(market: SimulatedMarket) -> np.ndarray:
     position = {symbol: i for i, symbol in enumerate(market.symbols)}
 
     def moved_most(t):
-        return np.argmax(
-            [abs(r[max(0, t - 11) : t + 1, k].sum()) / unit[k] for k in position.values()]
-        )
+        return np.argmax(abs(r[max(0, t - 11) : t + 1].sum(axis=0)) / unit)
 
     def product(e, s):
         p, q = position[e.partner], s - (e.partner_lag - e.lag)

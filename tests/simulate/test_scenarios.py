@@ -54,8 +54,8 @@ def test_new_scenarios_are_what_their_docstrings_say(markets):
     assert ((edges["hours"]["last_hour"] - edges["hours"]["first_hour"]) % 24 == 7).all()
     drift = markets["drift"].coefficients
     assert drift.shape == (6_000, len(edges["drift"]))
-    assert (drift.min(axis=0) < 0).mean() > 0.8, "a coefficient changes its sign"
-    assert (drift.max(axis=0) > 0).mean() > 0.8, "a coefficient changes its sign"
+    changes = (drift.min(axis=0) < 0).mean(), (drift.max(axis=0) > 0).mean()
+    assert min(changes) > 0.8, "a coefficient changes its sign"
     three = edges["products"][["leader", "follower", "partner"]]
     assert (three.nunique(axis=1) == 3).all()
 
@@ -86,10 +86,8 @@ def test_the_largest_predictability_is_reached_or_refused():
 @pytest.mark.parametrize("name", ["null", "factor"])
 def test_null_markets_have_no_leaders(name):
     market = simulate_market(name, n_assets=4, n_steps=3_000)
-    assert market.edges.empty
-    assert not market.oracle.any()
-    assert (market.leaders == -1).all()
-    assert market.predictability == 0
+    assert market.edges.empty and market.predictability == 0
+    assert not market.oracle.any() and (market.leaders == -1).all()
 
 
 def test_late_quotes_look_led_by_early_ones_and_not_the_other_way_round():
@@ -99,8 +97,7 @@ def test_late_quotes_look_led_by_early_ones_and_not_the_other_way_round():
     lagged = (returns[:-1].T @ returns[1:]) / len(returns)  # (leader, follower)
     assert lagged[np.ix_(~late, late)].min() > 0.08
     assert np.abs(lagged[np.ix_(late, ~late)]).max() < 0.05
-    assert market.edges.empty
-    assert (market.leaders == -1).all()
+    assert market.edges.empty and (market.leaders == -1).all()
     assert not market.oracle[:, ~late].any()
 
 
@@ -141,9 +138,7 @@ def test_regimes_have_two_graphs_and_show_in_volatility(markets):
         set(zip(part["leader"], part["follower"], part["lag"], strict=True))
         for _, part in market.edges.groupby("regime")
     ]
-    assert len(graphs) == 2
-    assert graphs[0] != graphs[1]
-    assert {len(graph) for graph in graphs} == {14}
+    assert [len(graph) for graph in graphs] == [14, 14] and graphs[0] != graphs[1]
 
 
 def test_regimes_may_flip_signs_and_hide_from_volatility():
@@ -152,9 +147,8 @@ def test_regimes_may_flip_signs_and_hide_from_volatility():
     assert (calm["leader"] == wild["leader"]).all()
     np.testing.assert_allclose(calm["strength"], -wild["strength"])
     state = market.regimes.to_numpy().astype(bool)
-    assert market.volatility[state].mean() == pytest.approx(
-        market.volatility[~state].mean(), rel=0.3
-    )
+    usual = market.volatility[~state].mean()
+    assert market.volatility[state].mean() == pytest.approx(usual, rel=0.3)
 
 
 def test_a_crisis_raises_correlation_and_volatility(markets):

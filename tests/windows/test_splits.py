@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from crossattn import prepare_cross_attention_data
-from crossattn.errors import InvalidInputError
 from crossattn.windows.splits import combinatorial_folds, fold_table, walk_forward_folds
 
 
@@ -24,38 +23,34 @@ def positions(blocks, data) -> list[int]:
     return [int(end - data.ends[0]) for block in blocks for end in block.ends]
 
 
-def test_windows_of_the_fixture_have_its_dates(daily):
-    assert len(daily) == 33 and days(daily) == ("01-06", "02-07")
+SHORT = {"train_size": 10, "test_size": 6}
 
 
-def test_walk_forward_has_exact_dates(daily):
-    folds = walk_forward_folds(daily, train_size=10, test_size=6, embargo=1)
-    found = [(days(fold.train[0]), days(fold.test[0])) for fold in folds]
-    assert found == [
-        (("01-06", "01-15"), ("01-20", "01-25")),
-        (("01-12", "01-21"), ("01-26", "01-31")),
-        (("01-18", "01-27"), ("02-01", "02-06")),
-        (("01-24", "02-02"), ("02-07", "02-07")),
-    ]
-
-
-def test_expanding_walk_forward_keeps_the_first_day(daily):
-    folds = walk_forward_folds(daily, train_size=10, test_size=6, embargo=1, expanding=True)
-    assert [days(fold.train[0]) for fold in folds] == [
-        ("01-06", "01-15"),
-        ("01-06", "01-21"),
-        ("01-06", "01-27"),
-        ("01-06", "02-02"),
-    ]
-
-
-def test_step_moves_the_test_part(daily):
-    folds = walk_forward_folds(daily, train_size=10, test_size=6, step=9)
-    assert [days(fold.test[0]) for fold in folds] == [
-        ("01-19", "01-24"),
-        ("01-28", "02-02"),
-        ("02-06", "02-07"),
-    ]
+@pytest.mark.parametrize(
+    ("options", "trains", "tests"),
+    [
+        (
+            {"embargo": 1},
+            [("01-06", "01-15"), ("01-12", "01-21"), ("01-18", "01-27"), ("01-24", "02-02")],
+            [("01-20", "01-25"), ("01-26", "01-31"), ("02-01", "02-06"), ("02-07", "02-07")],
+        ),
+        (
+            {"embargo": 1, "expanding": True},
+            [("01-06", "01-15"), ("01-06", "01-21"), ("01-06", "01-27"), ("01-06", "02-02")],
+            [("01-20", "01-25"), ("01-26", "01-31"), ("02-01", "02-06"), ("02-07", "02-07")],
+        ),
+        (
+            {"step": 9},
+            [("01-06", "01-15"), ("01-15", "01-24"), ("01-24", "02-02")],
+            [("01-19", "01-24"), ("01-28", "02-02"), ("02-06", "02-07")],
+        ),
+    ],
+    ids=["rolling", "expanding", "step"],
+)
+def test_walk_forward_has_exact_dates(daily, options, trains, tests):
+    folds = walk_forward_folds(daily, **SHORT, **options)
+    assert [days(fold.train[0]) for fold in folds] == trains
+    assert [days(fold.test[0]) for fold in folds] == tests
 
 
 def test_combinatorial_folds_equal_skfolio(daily):
@@ -79,28 +74,26 @@ def test_an_embargo_of_zero_leaves_only_the_purge(daily):
 
 
 def test_fold_table_has_when_targets_are_known(daily):
-    table = fold_table(walk_forward_folds(daily, train_size=10, test_size=6))
+    table = fold_table(walk_forward_folds(daily, **SHORT))
     assert table["part"].tolist()[:2] == ["train", "test"]
     first = table.iloc[0]
     assert first["start"] == pd.Timestamp("2024-01-06", tz="UTC")
     assert first["known"] == pd.Timestamp("2024-01-18", tz="UTC")
     assert first["windows"] == 10
-    assert (
-        table[table.part == "train"].known.array < table[table.part == "test"].start.array
-    ).all()
+    train, test = table[table["part"] == "train"], table[table["part"] == "test"]
+    assert (train["known"].array < test["start"].array).all()
 
 
 @pytest.mark.parametrize("name", ["train_size", "test_size", "step", "embargo"])
 @pytest.mark.parametrize("wrong", [-1, 2.5, "3", True])
-def test_walk_forward_refuses_wrong_sizes(daily, name, wrong):
-    sizes = {"train_size": 8, "test_size": 4, "step": 4, "embargo": 0, name: wrong}
-    with pytest.raises(InvalidInputError, match=name):
-        walk_forward_folds(daily, **sizes)
+def test_walk_forward_refuses_wrong_sizes(daily, name, wrong, refuse_input):
+    refuse_input(lambda: walk_forward_folds(daily, **SHORT | {name: wrong}), name)
 
 
-def test_walk_forward_names_how_many_windows_it_needs(daily):
-    with pytest.raises(InvalidInputError, match=r"33 windows are too few .* 36 are needed"):
-        walk_forward_folds(daily, train_size=30, test_size=5, embargo=2)
+def test_walk_forward_names_how_many_windows_it_needs(daily, refuse_input):
+    sizes = {"train_size": 30, "test_size": 5, "embargo": 2}
+    words = "33 windows are too few .* 36 are needed"
+    refuse_input(lambda: walk_forward_folds(daily, **sizes), words)
     assert len(walk_forward_folds(daily, train_size=29, test_size=5)) == 1
 
 
@@ -115,6 +108,5 @@ def test_walk_forward_names_how_many_windows_it_needs(daily):
         ({"n_blocks": 2, "n_test_blocks": 1, "embargo": 30}, "nothing is left to learn from"),
     ],
 )
-def test_combinatorial_folds_refuse_what_leaves_nothing(daily, options, message):
-    with pytest.raises(InvalidInputError, match=message):
-        combinatorial_folds(daily, **options)
+def test_combinatorial_folds_refuse_what_leaves_nothing(daily, options, message, refuse_input):
+    refuse_input(lambda: combinatorial_folds(daily, **options), message)
