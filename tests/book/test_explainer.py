@@ -1,7 +1,6 @@
 """The live explainer in a real browser: the package's numbers, by pointer and by keyboard."""
 
 import json
-import sys
 from functools import cache
 
 import numpy as np
@@ -10,7 +9,6 @@ from notebooks import ROOT
 
 from crossattn import prepare_cross_attention_data
 
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import explainer
 
 pytestmark = pytest.mark.browser
@@ -46,6 +44,12 @@ def press(browser, text):
         "[...document.querySelectorAll('.ca-button')]"
         f".find(b => b.textContent.includes({json.dumps(text)})).click()"
     )
+
+
+def slide(browser, number, value):
+    """Set a slider."""
+    slider = f"document.querySelectorAll('.ca-slider input')[{number}]"
+    browser.evaluate(f"(s => {{ s.value = {value}; s.dispatchEvent(new Event('input')); }})({slider})")
 
 
 def attended(browser):
@@ -125,18 +129,13 @@ def test_the_keyboard_does_what_the_pointer_does(page):
 
 
 def test_temperature_masks_and_followers(page):
-    sliders = "[...document.querySelectorAll('.ca-slider input')]"
-    page.evaluate(
-        f"(() => {{ const t = {sliders}[2]; t.value = 1; t.dispatchEvent(new Event('input')); }})()"
-    )
+    slide(page, 2, 1)
     warm = attended(page)
     assert warm.max() < 60
     page.evaluate("document.querySelectorAll('.ca-check input')[2].click()")
     tables = page.evaluate(TABLES)
     assert set(tables[3][2]) == {"·"} and set(tables[5][2]) == {"·"}
-    page.evaluate(
-        f"(() => {{ const t = {sliders}[3]; t.value = 3; t.dispatchEvent(new Event('input')); }})()"
-    )
+    slide(page, 3, 3)
     assert all(row[3:] == ["·"] * 5 for row in page.evaluate(TABLES)[3])
     press(page, "D")
     assert "D" in page.evaluate("document.querySelector('.ca-forecast').textContent")
@@ -217,10 +216,7 @@ def test_own_bars_are_described_and_shown(page, site):
         ("time,AAA\n2024-01-01,1", "bars with a price"),
         ("nothing", "no rows"),
         ("time,AAA,BBB\nyesterday,1,2", "no time in"),
-        (
-            table_of().replace("AAA,BBB,CCC", "<img src=x onerror=alert(1)>,BBB,CCC")[:200],
-            "bars with",
-        ),
+        (table_of().replace("AAA", "<img src=x onerror=alert(1)>")[:200], "bars with"),
     ],
 )
 def test_odd_bars_are_refused_in_words(page, text, message):

@@ -3,7 +3,6 @@
 import json
 import re
 import statistics
-import sys
 from collections import defaultdict
 
 import pytest
@@ -11,7 +10,6 @@ from notebooks import ROOT
 from standin.markdown import table
 
 pytest.importorskip("sphinx")
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import leaderboard_page
 
 FILES = sorted((ROOT / leaderboard_page.RESULTS).glob("*.json"))

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from standin.hostile import HOSTILE
+from standin.hostile import HOSTILE, edges_between
 
 from crossattn.evidence.explorer import explore_attention
 from crossattn.evidence.maps import AttentionMaps
@@ -21,21 +21,10 @@ def explorer_of(names):
 
 
 def page_of(names):
-    edges = pd.DataFrame(
-        {
-            "leader": names,
-            "follower": names[1:] + names[:1],
-            "lag": 1,
-            "effect": 0.1,
-            "p_value": 0.01,
-            "q_value": 0.01,
-            "significant": True,
-        }
-    )
     table = pd.DataFrame({name: [name] for name in names})
     shown = Section("Attention", explorer=explorer_of(names))
     sections = [
-        leaders_section(edges),
+        leaders_section(edges_between(names, names[1:] + names[:1])),
         shown,
         *(Section(name, name, table=table) for name in names[:5]),
     ]

@@ -1,14 +1,12 @@
 """The robustness study: seeds shift below an unedited notebook, and its asserts record."""
 
 import json
-import sys
 
 import nbformat
 import pytest
 import robustness
 
 pytest.importorskip("sphinx")
-sys.path.insert(0, str(robustness.ROOT / "book" / "_ext"))
 import robustness_page
 
 CELLS = [

@@ -2,7 +2,6 @@
 
 import json
 import statistics
-import sys
 from math import log
 
 import pytest
@@ -10,7 +9,6 @@ from notebooks import ROOT
 from standin.markdown import table
 
 pytest.importorskip("sphinx")
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import size_page
 import speed_page
 

@@ -19,7 +19,6 @@ from notebooks import ROOT, toc_files
 import crossattn
 
 pytest.importorskip("sphinx")
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import chapter_map
 import figures
 import plan

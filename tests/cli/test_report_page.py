@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from standin.hostile import HOSTILE
+from standin.hostile import HOSTILE, edges_between
 
 from crossattn.figures import attention_heatmap, png_of
 from crossattn.report import Section, leaders_section, render_report
@@ -23,9 +23,8 @@ class Elements(HTMLParser):
         self.attributes += [(tag, name, value) for name, value in attrs]
 
 
-def page_of(leader, follower="B"):
-    edge = {"leader": leader, "follower": follower, "lag": 1, "effect": 0.1}
-    edges = pd.DataFrame([{**edge, "p_value": 0.01, "q_value": 0.01, "significant": True}])
+def page_of(leader):
+    edges = edges_between([leader], ["B"])
     sections = [
         leaders_section(edges),
         Section(leader, leader, table=pd.DataFrame({leader: [leader]}, index=[leader])),

@@ -1,5 +1,8 @@
 """Symbol names that would be markup, script, mathematics or a format anywhere but here."""
 
+import pandas as pd
+
+
 HOSTILE = [
     "<script>alert(1)</script>",
     "</title><script>alert(1)</script>",
@@ -42,3 +45,9 @@ HOSTILE = [
     "<%= 7 * 7 %>",
     "{{7*7}}",
 ]
+
+
+def edges_between(leaders, followers) -> pd.DataFrame:
+    """Return the table of a report in which each leader leads its follower."""
+    pairs = {"leader": leaders, "follower": followers, "lag": 1, "effect": 0.1}
+    return pd.DataFrame({**pairs, "p_value": 0.01, "q_value": 0.01, "significant": True})

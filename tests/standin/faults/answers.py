@@ -4,15 +4,8 @@ from standin.bybit import Answer
 from standin.faults.catalogue import EXACT, REFUSED, fault
 
 
-def code(answer: Answer, number: object, message: object = "trouble", **headers: str) -> None:
-    answer.envelope["retCode"], answer.envelope["retMsg"] = number, message
-    answer.envelope["result"] = {}
-    answer.headers.update({name.replace("_", "-"): text for name, text in headers.items()})
-
-
-def status(answer: Answer, number: int, body: bytes = b"", **headers: str) -> None:
-    answer.status, answer.body = number, body
-    answer.headers.update({name.replace("_", "-"): text for name, text in headers.items()})
+def code(answer: Answer, number: object, message: object) -> None:
+    answer.envelope |= {"retCode": number, "retMsg": message, "result": {}}
 
 
 def codes(kind: str, name: str, number: object, message: object, *, once=EXACT, reset=None):
@@ -20,9 +13,10 @@ def codes(kind: str, name: str, number: object, message: object, *, once=EXACT, 
 
     @fault(kind, name, once=once)
     def _(server, ask, answer):
-        at = str(server.now_ms + reset) if isinstance(reset, int) else reset
-        headers = {} if reset is None else {"X_Bapi_Limit_Reset_Timestamp": at}
-        code(answer, number, message, **headers)
+        code(answer, number, message)
+        if reset is not None:
+            at = str(server.now_ms + reset) if isinstance(reset, int) else reset
+            answer.headers["X-Bapi-Limit-Reset-Timestamp"] = at
 
 
 def statuses(kind: str, name: str, number: int, body: bytes = b"", *, once=EXACT, **headers: str):
@@ -30,7 +24,8 @@ def statuses(kind: str, name: str, number: int, body: bytes = b"", *, once=EXACT
 
     @fault(kind, name, once=once)
     def _(server, ask, answer):
-        status(answer, number, body, **headers)
+        answer.status, answer.body = number, body
+        answer.headers.update({name.replace("_", "-"): text for name, text in headers.items()})
 
 
 VISITS = "Too many visits!"
@@ -43,12 +38,8 @@ codes("rate limit", "10018, the address's limit", 10018, "Exceeded the IP Rate L
 statuses("rate limit", "429 without headers", 429, b"slow down")
 statuses("rate limit", "429 with Retry-After 0", 429, Retry_After="0")
 statuses("rate limit", "429 with Retry-After an hour", 429, once=REFUSED, Retry_After="3600")
-statuses(
-    "rate limit",
-    "429 with Retry-After a date gone by",
-    429,
-    Retry_After="Wed, 21 Oct 2015 07:28:00 GMT",
-)
+GONE_BY = "Wed, 21 Oct 2015 07:28:00 GMT"
+statuses("rate limit", "429 with Retry-After a date gone by", 429, Retry_After=GONE_BY)
 statuses("rate limit", "429 with Retry-After nonsense", 429, Retry_After="-1e309, please")
 
 
@@ -112,16 +103,13 @@ def _(server, ask, answer):
     del answer.envelope["retCode"]
 
 
-for _number, _target in (
-    (302, "http://other.invalid/v5/market/kline"),
-    (302, "https://127.0.0.1/v5/market/kline"),
-    (302, "file:///etc/passwd"),
-    (302, "//other.invalid/"),
-    (302, "/v5/market/kline?category=spot"),
-    (302, ""),
+for _number, *_targets in (
+    (302, "http://other.invalid/v5/market/kline", "https://127.0.0.1/v5/market/kline"),
+    (302, "file:///etc/passwd", "//other.invalid/", "/v5/market/kline?category=spot", ""),
     (301, "/v5/market/kline"),
     (307, "http://127.0.0.1:9/"),
 ):
-    _name = f"{_number} to {_target or 'nowhere'}"
-    statuses("redirect", _name, _number, once=REFUSED, Location=_target)
+    for _target in _targets:
+        _name = f"{_number} to {_target or 'nowhere'}"
+        statuses("redirect", _name, _number, once=REFUSED, Location=_target)
 statuses("redirect", "304 not modified", 304, once=REFUSED)

@@ -14,14 +14,21 @@ def _reset(handler) -> None:
     """Close so that the client sees a reset, not an end."""
     linger = struct.pack("ii", 1, 0)
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    handler.close_connection = True
     handler.connection.close()
 
 
-def _head(handler, length: object, *lines: bytes, first: bytes = b"HTTP/1.1 200 OK") -> None:
+def _head(length: object, *lines: bytes, first: bytes = b"HTTP/1.1 200 OK") -> bytes:
     size = [b"Content-Length: %s" % str(length).encode()] if length is not None else []
-    handler.wfile.write(b"\r\n".join([first, *size, *lines, b"", b""]))
-    handler.close_connection = True
+    return b"\r\n".join([first, *size, *lines, b"", b""])
+
+
+def _drip(handler, server, data: bytes) -> None:
+    """Send a byte at a time."""
+    for byte in data:
+        handler.wfile.write(bytes([byte]))
+        handler.wfile.flush()
+        if server.closing.wait(0.03):
+            break
 
 
 def wire(name: str, **outcomes):
@@ -30,11 +37,19 @@ def wire(name: str, **outcomes):
     def enter(send):
         @fault("wire", name, **outcomes)
         def act(server, ask, answer):
-            answer.send = lambda handler, answer: send(handler, answer, server)
+            def send_and_close(handler, answer):
+                handler.close_connection = True
+                send(handler, answer, server)
+
+            answer.send = send_and_close
 
         return send
 
     return enter
+
+
+def _cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
 
 
 @wire("reset before the answer")
@@ -45,8 +60,7 @@ def _(handler, answer, server):
 @wire("reset inside the body")
 def _(handler, answer, server):
     body = answer.payload()
-    _head(handler, len(body))
-    handler.wfile.write(body[: len(body) // 2])
+    handler.wfile.write(_head(len(body)) + _cut(body))
     handler.wfile.flush()
     time.sleep(0.02)
     _reset(handler)
@@ -54,12 +68,7 @@ def _(handler, answer, server):
 
 @wire("closed without an answer")
 def _(handler, answer, server):
-    handler.close_connection = True
     handler.connection.shutdown(socket.SHUT_RDWR)
-
-
-def _cut(data: bytes) -> bytes:
-    return data[: len(data) // 2]
 
 
 def _chunked(data: bytes) -> bytes:
@@ -67,68 +76,57 @@ def _chunked(data: bytes) -> bytes:
     return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
 
 
-_OK, _CLOSE, _CHUNKS = b"HTTP/1.1 200 OK", b"Connection: close", b"Transfer-Encoding: chunked"
-# what is sent instead of the answer: Content-Length, further headers, body
+_CLOSE, _CHUNKS = b"Connection: close", b"Transfer-Encoding: chunked"
+# what is sent instead of the answer
 _SENT = {
-    "body shorter than announced": lambda body: (len(body) + 50, [], body),
-    "body cut in the middle, closed cleanly": lambda body: (None, [_CLOSE], _cut(body)),
+    "body shorter than announced": lambda body: _head(len(body) + 50) + body,
+    "body cut in the middle, closed cleanly": lambda body: _head(None, _CLOSE) + _cut(body),
     "chunked body that ends in the middle of a chunk": lambda body: (
-        None,
-        [_CHUNKS],
-        b"ffff\r\n" + body[:900],
+        _head(None, _CHUNKS) + b"ffff\r\n" + body[:900]
     ),
     "chunked body with a chunk size that is no number": lambda body: (
-        None,
-        [_CHUNKS],
-        b"zz\r\n" + body[:900],
+        _head(None, _CHUNKS) + b"zz\r\n" + body[:900]
     ),
-    "a header line of a megabyte": lambda body: (0, [b"X-Filler: " + b"a" * 2**20], b""),
-    "two Content-Lengths that differ": lambda body: (len(body), [b"Content-Length: 7"], body),
-    "a chunked body, well formed": lambda body: (None, [_CHUNKS], _chunked(body)),
-    "a negative Content-Length, harmless": lambda body: (-5, [_CLOSE], body),
+    "a header line of a megabyte": lambda body: _head(0, b"X-Filler: " + b"a" * 2**20),
+    "two Content-Lengths that differ": lambda body: _head(len(body), b"Content-Length: 7") + body,
+    "a status line that is none": lambda body: _head(2, first=b"ICY 200 fine") + b"{}",
+    "another protocol altogether": lambda body: b"\x16\x03\x01\x02\x00SSH-2.0-OpenSSH_9.6\r\n",
 }
-for _name, _make in _SENT.items():
-    _harmless = "well formed" in _name or "harmless" in _name
+_HARMLESS = {
+    "a chunked body, well formed": lambda body: _head(None, _CHUNKS) + _chunked(body),
+    "a negative Content-Length, harmless": lambda body: _head(-5, _CLOSE) + body,
+    "100 Continue before the answer": lambda body: (
+        b"HTTP/1.1 100 Continue\r\n\r\n" + _head(len(body)) + body
+    ),
+}
+for _name, _make in (_SENT | _HARMLESS).items():
 
-    @wire(_name, always=EXACT if _harmless else REFUSED)
+    @wire(_name, always=EXACT if _name in _HARMLESS else REFUSED)
     def _(handler, answer, server, make=_make):
-        length, lines, body = make(answer.payload())
-        _head(handler, length, *lines)
-        handler.wfile.write(body)
+        handler.wfile.write(make(answer.payload()))
 
 
 @wire("no answer at all")
 def _(handler, answer, server):
-    handler.close_connection = True
     server.closing.wait(4)
 
 
 @wire("body that drips a byte at a time")
 def _(handler, answer, server):
     body = answer.payload()
-    _head(handler, len(body))
-    for byte in body:
-        handler.wfile.write(bytes([byte]))
-        handler.wfile.flush()
-        if server.closing.wait(0.03):
-            break
+    handler.wfile.write(_head(len(body)))
+    _drip(handler, server, body)
 
 
 @wire("headers that drip a byte at a time")
 def _(handler, answer, server):
-    handler.close_connection = True
-    for byte in b"HTTP/1.1 200 OK\r\n" + b"X-Filler: drip\r\n" * 40:
-        handler.wfile.write(bytes([byte]))
-        handler.wfile.flush()
-        if server.closing.wait(0.03):
-            break
+    _drip(handler, server, b"HTTP/1.1 200 OK\r\n" + b"X-Filler: drip\r\n" * 40)
 
 
 @wire("a pause inside the body that is within the time-out", always=EXACT)
 def _(handler, answer, server):
     body = answer.payload()
-    _head(handler, len(body))
-    handler.wfile.write(body[:100])
+    handler.wfile.write(_head(len(body)) + body[:100])
     handler.wfile.flush()
     time.sleep(0.05)
     handler.wfile.write(body[100:])
@@ -136,38 +134,17 @@ def _(handler, answer, server):
 
 # what is sent first, and then again and again
 _ENDLESS = {
-    "endless body": ([b"Connection: close", b""], b" " * 65_536),
-    "endless chunked body": ([_CHUNKS, b""], b"4000\r\n" + b" " * 0x4000 + b"\r\n"),
-    "endless headers": ([], b"X-Filler: more\r\n" * 100),
+    "endless body": (_head(None, _CLOSE), b" " * 65_536),
+    "endless chunked body": (_head(None, _CHUNKS), b"4000\r\n" + b" " * 0x4000 + b"\r\n"),
+    "endless headers": (b"HTTP/1.1 200 OK\r\n", b"X-Filler: more\r\n" * 100),
 }
-for _name, (_lines, _part) in _ENDLESS.items():
+for _name, (_first, _part) in _ENDLESS.items():
 
     @wire(_name)
-    def _(handler, answer, server, lines=_lines, part=_part):
-        handler.close_connection = True
-        handler.wfile.write(b"\r\n".join([_OK, *lines, b""]))
+    def _(handler, answer, server, first=_first, part=_part):
+        handler.wfile.write(first)
         while not server.closing.is_set():
             handler.wfile.write(part)
-
-
-@wire("a status line that is none")
-def _(handler, answer, server):
-    _head(handler, 2, first=b"ICY 200 fine")
-    handler.wfile.write(b"{}")
-
-
-@wire("another protocol altogether")
-def _(handler, answer, server):
-    handler.close_connection = True
-    handler.wfile.write(b"\x16\x03\x01\x02\x00SSH-2.0-OpenSSH_9.6\r\n")
-
-
-@wire("100 Continue before the answer", always=EXACT)
-def _(handler, answer, server):
-    body = answer.payload()
-    handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    _head(handler, len(body))
-    handler.wfile.write(body)
 
 
 @cache
