@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.measure import seconds
+from benchmarks.peers import ITransformer
 from benchmarks.test_training_speed import N, T
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -148,15 +149,12 @@ def test_simulation_beside_a_loop_over_bars(compared):
     np.testing.assert_allclose(loop(), market.returns, atol=1e-12)
     make = functools.partial(simulate_market, "static", n_assets=n, n_steps=t, seed=0)
     taken = seconds({"ours": make, "theirs": loop}, 3)
-    compared(
-        "simulated bars, 10 assets x 20,000", **taken, beside="a loop over bars, returns alone"
-    )
+    name = "simulated bars, 10 assets x 20,000"
+    compared(name, **taken, beside="a loop over bars, returns alone")
 
 
 def test_forecasts_beside_itransformer(compared):
     """Inference of equal networks: 20 assets, 168 bars, width 64, two layers, batches of 32."""
-    from benchmarks.peers import ITransformer
-
     options = {"preset": "inverted", "lookback": T, "d_model": 64, "n_layers": 2}
     model = CrossAttentionMultiAsset(N, 1, features=["log_return"], **options, seed=0).eval()
     peer, x = ITransformer(T, 1).eval(), torch.randn(32, N, T, 1)

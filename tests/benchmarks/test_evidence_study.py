@@ -3,18 +3,16 @@
 Every study prints what it measured, so that a figure in the book can be traced to a line here.
 """
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.measure import split_market
 from scipy.signal import lfilter
 from sklearn.metrics import roc_auc_score
 
-from crossattn import (
-    CrossAttentionForecaster,
-    analyze_lead_lag_relationships,
-    prepare_cross_attention_data,
-    simulate_market,
-)
+from crossattn import CrossAttentionForecaster, analyze_lead_lag_relationships
 from crossattn.baselines.linear import VAR
 from crossattn.evidence import granger, lagged_correlation, surrogate_null
 from crossattn.windows.prepare import windows_of_features
@@ -22,28 +20,23 @@ from crossattn.windows.prepare import windows_of_features
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
-def parts_of(scenario, seed, **options):
-    market = simulate_market(scenario, n_assets=10, n_steps=20_000, seed=seed, **options)
-    data = prepare_cross_attention_data(market.frames, lookback=32, horizon=1)
-    return market, *data.split(0.5, 0.1)
+parts_of = functools.partial(split_market, shares=(0.5, 0.1))
+# six assets and their returns alone: twenty linear fits of a market take seconds
+small_parts_of = functools.partial(parts_of, n_assets=6, lookback=16, features=["log_return"])
 
 
-def small_parts_of(scenario, seed, n_steps, **options):
-    """Six assets and their returns alone: twenty linear fits of a market take seconds."""
-    market = simulate_market(scenario, n_assets=6, n_steps=n_steps, seed=seed, **options)
-    data = prepare_cross_attention_data(market.frames, 16, 1, features=["log_return"])
-    return market, *data.split(0.5, 0.1)
+def tested_pairs(train, val, test, **options):
+    """Fit the forecaster and return the pairs that it tests."""
+    forecaster = CrossAttentionForecaster(**options, progress=False).fit(train, val)
+    return analyze_lead_lag_relationships(forecaster, test).edges
 
 
 def graded(scenario, predictability, seed):
     """Fit, test on the last 40 %, and grade the report against the planted edges."""
-    market, train, val, test = parts_of(scenario, seed, predictability=predictability)
-    forecaster = CrossAttentionForecaster(seed=seed, progress=False).fit(train, val)
-    edges = analyze_lead_lag_relationships(forecaster, test).edges
+    market, *parts = parts_of(scenario, seed, predictability=predictability)
+    edges = tested_pairs(*parts, seed=seed)
     planted = {(e.leader, e.follower): e.lag for e in market.edges.itertuples()}
-    true = np.array(
-        [(a, b) in planted for a, b in zip(edges["leader"], edges["follower"], strict=True)]
-    )
+    true = np.array([(e.leader, e.follower) in planted for e in edges.itertuples()])
     claimed = edges["significant"].to_numpy()
     lags = [planted.get((e.leader, e.follower)) == e.lag for e in edges[true].itertuples()]
     return {
@@ -140,8 +133,7 @@ def test_null_markets():
     for number in range(48):
         name = list(NULLS)[number % len(NULLS)]
         _, train, val, test = parts_of(seed=100 + number, **NULLS[name])
-        forecaster = CrossAttentionForecaster(n_models=1, seed=number, progress=False)
-        edges = analyze_lead_lag_relationships(forecaster.fit(train, val), test).edges
+        edges = tested_pairs(train, val, test, n_models=1, seed=number)
         rows.append(
             {
                 "market": name,
@@ -161,15 +153,13 @@ def test_null_markets():
 
 def test_asynchronous_quotes_are_reported_apart():
     """Stale prices do lead: what is found there is a fact about quotes, not about assets."""
-    rows = []
+    claims = []
     for seed in range(6):
-        _, train, val, test = parts_of("asynchronous", seed)
-        forecaster = CrossAttentionForecaster(n_models=1, seed=seed, progress=False)
-        edges = analyze_lead_lag_relationships(forecaster.fit(train, val), test).edges
-        rows.append({"claims": edges["significant"].sum()})
-    study = pd.DataFrame(rows)
-    print(f"\nasynchronous: claims a market\n{study['claims'].tolist()}")
-    assert (study["claims"] > 0).mean() > 0.5
+        _, *parts = parts_of("asynchronous", seed)
+        edges = tested_pairs(*parts, n_models=1, seed=seed)
+        claims.append(int(edges["significant"].sum()))
+    print(f"\nasynchronous: claims a market\n{claims}")
+    assert np.mean(np.array(claims) > 0) > 0.5
 
 
 def test_switching_names_the_leader_of_the_moment_where_the_mean_map_cannot():
@@ -192,7 +182,7 @@ def test_switching_names_the_leader_of_the_moment_where_the_mean_map_cannot():
 def test_refits_on_markets_without_leaders(scenario):
     named = {"regression": 0, "refits": 0}
     for seed in range(500, 540):
-        _, *parts = small_parts_of(scenario, seed, 5000)
+        _, *parts = small_parts_of(scenario, seed, n_steps=5000)
         model = VAR(volatility_weights=True).fit(*parts[:2])
         named["regression"] += not analyze_lead_lag_relationships(model, parts[2]).nobody_leads
         null = surrogate_null(lambda: VAR(volatility_weights=True), *parts, seed=seed - 500)
@@ -208,7 +198,7 @@ def test_refits_on_planted_pairs():
         right = {"refits": 0, "regression": 0}
         wrong = dict(right)
         for seed in range(4):
-            market, *parts = small_parts_of("static", seed, 8000, predictability=r2)
+            market, *parts = small_parts_of("static", seed, n_steps=8000, predictability=r2)
 
             def make():
                 return VAR(penalty="lasso", volatility_weights=True)

@@ -6,9 +6,9 @@ volatility, and equal weight. Run with ``make bench``; about five minutes.
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.measure import split_market
 from scipy.stats import t as student
 
 from crossattn import (
@@ -16,8 +16,6 @@ from crossattn import (
     CrossAttentionForecaster,
     backtest_weights,
     compute_metrics,
-    prepare_cross_attention_data,
-    simulate_market,
 )
 from crossattn.baselines.linear import VAR
 from crossattn.portfolio.benchmarks import equal_weight
@@ -28,9 +26,7 @@ FEE, SEEDS = 0.0001, range(5)
 
 
 def net_sharpes(scenario, seed):
-    market = simulate_market(scenario, predictability=0.02, seed=seed)
-    data = prepare_cross_attention_data(market.frames, lookback=32, horizon=1)
-    train, val, test = data.split(0.6, 0.1)
+    market, train, val, test = split_market(scenario, seed, predictability=0.02)
     models = {
         "attention": CrossAttentionForecaster(seed=seed, progress=False),
         "lasso VAR": VAR(7, penalty="lasso", volatility_weights=True),
@@ -49,9 +45,7 @@ def net_sharpes(scenario, seed):
 
 def interval(differences):
     """95 % interval of the mean over seeds."""
-    n = len(differences)
-    reach = student.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n)
-    return differences.mean() - reach, differences.mean() + reach
+    return student.interval(0.95, len(differences) - 1, differences.mean(), differences.sem())
 
 
 @pytest.fixture(scope="module")

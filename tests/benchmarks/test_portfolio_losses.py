@@ -9,14 +9,13 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 import torch
+from benchmarks.measure import split_market
 
 from crossattn import (
     CrossAttentionMultiAsset,
     backtest_weights,
     compute_metrics,
     predict,
-    prepare_cross_attention_data,
-    simulate_market,
     train_cross_attention_model,
 )
 
@@ -27,11 +26,9 @@ FEE, SEEDS, LOSSES = 0.001, (0, 1, 2), ("mean_return", "sharpe", "sharpe_cost")
 
 def sharpe_ratios(seed: int, loss: str) -> tuple[float, float]:
     """Gross and net Sharpe ratio of a tanh head on unseen bars, traded at every bar."""
-    market = simulate_market("static", predictability=0.05, seed=seed)
-    data = prepare_cross_attention_data(market.frames, lookback=48, horizon=1)
-    train, val, test = data.split(train=0.6, val=0.1)
+    market, train, val, test = split_market("static", seed, lookback=48, predictability=0.05)
     model = CrossAttentionMultiAsset(
-        10, 7, output_type="portfolio", allow_short=True, features=data.features, seed=seed
+        10, 7, output_type="portfolio", allow_short=True, features=train.features, seed=seed
     )
     train_cross_attention_model(
         model, train, val, seed=seed, loss=loss, transaction_cost=FEE, device="cpu", progress=False
@@ -47,16 +44,8 @@ def sharpe_ratios(seed: int, loss: str) -> tuple[float, float]:
 
 def test_a_loss_that_knows_the_fee_keeps_more():
     torch.set_num_threads(1)
-    rows = [
-        {
-            "loss": loss,
-            "seed": seed,
-            **dict(zip(("gross", "net"), sharpe_ratios(seed, loss), strict=True)),
-        }
-        for loss in LOSSES
-        for seed in SEEDS
-    ]
-    table = pd.DataFrame(rows)
+    rows = [(loss, seed, *sharpe_ratios(seed, loss)) for loss in LOSSES for seed in SEEDS]
+    table = pd.DataFrame(rows, columns=["loss", "seed", "gross", "net"])
     table["kept"] = table["net"] / table["gross"]
     print("\n" + table.round(2).to_string(index=False))
     kept = table.groupby("loss")["kept"]

@@ -17,13 +17,14 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.measure import fidelity, split_market
 from sklearn.metrics import roc_auc_score
 
 from crossattn.baselines.linear import VAR
 from crossattn.features.build import create_multi_asset_features
 from crossattn.forecaster import CrossAttentionForecaster
 from crossattn.simulate.market import simulate_market
-from crossattn.windows.prepare import prepare_cross_attention_data, windows_of_features
+from crossattn.windows.prepare import windows_of_features
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -51,13 +52,8 @@ STUDIES = [
 
 
 def prepare(scenario, options, seed):
-    market = simulate_market(scenario, **{"predictability": 0.02, **options}, seed=seed)
-    data = prepare_cross_attention_data(market.frames, lookback=LOOKBACK, horizon=1)
-    return market, *data.split(train=0.7, val=0.1)
-
-
-def fidelity(forecast, market, test):
-    return np.corrcoef(forecast.ravel(), market.oracle[test.ends].ravel())[0, 1]
+    options = {"predictability": 0.02, **options}
+    return split_market(scenario, seed, lookback=LOOKBACK, shares=(0.7, 0.1), **options)
 
 
 def edges_found(forecaster, market, test):
@@ -82,10 +78,10 @@ def study(scenario, options):
         start = time.process_time()
         forecaster = CrossAttentionForecaster(progress=False).fit(train, val)
         seconds = time.process_time() - start
-        row = {"seed": seed, "cpu_seconds": seconds}
-        row["fidelity"] = fidelity(forecaster.predict(test), market, test)
+        row, truth = {"seed": seed, "cpu_seconds": seconds}, market.oracle[test.ends]
+        row["fidelity"] = fidelity(forecaster.predict(test), truth)
         linear = VAR(penalty="lasso", volatility_weights=True).fit(train, val)
-        row["weighted_lasso"] = fidelity(linear.predict(test), market, test)
+        row["weighted_lasso"] = fidelity(linear.predict(test), truth)
         if scenario == "static":
             row["auroc"], row["lags"] = edges_found(forecaster, market, test)
         if scenario == "switching":
@@ -140,9 +136,9 @@ def informed_and_burdened(seed):
     for name, columns in {"none": {}, "hint": {"hint": hint}, "useless": useless}.items():
         train, val, test = with_columns(market, columns)
         forecast = CrossAttentionForecaster(progress=False).fit(train, val).predict(test)
-        found[name] = fidelity(forecast, market, test)
+        found[name] = fidelity(forecast, market.oracle[test.ends])
         if name == "hint":
-            found["IC"] = np.corrcoef(forecast.ravel(), test.y.ravel())[0, 1]
+            found["IC"] = fidelity(forecast, test.y)
     print(f"\ncolumns, seed {seed}: { {k: round(float(v), 4) for k, v in found.items()} }")
     return found
 

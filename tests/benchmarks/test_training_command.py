@@ -14,6 +14,7 @@ import sys
 
 import numpy as np
 import pytest
+from benchmarks.measure import fidelity
 
 from crossattn.data.files import write_bars
 from crossattn.forecaster import CrossAttentionForecaster
@@ -62,8 +63,7 @@ def test_the_default_command_learns_the_static_market(tmp_path):
         seconds.append(train_by_command(market.frames, tmp_path / str(seed)))
         forecaster = CrossAttentionForecaster.load(tmp_path / str(seed) / "run")
         test = prepare_cross_attention_data(market.frames).split(train=0.6, val=0.1)[2]
-        forecast, truth = forecaster.predict(test), mean_of_horizon(market, test)
-        fidelities.append(np.corrcoef(forecast.ravel(), truth.ravel())[0, 1])
+        fidelities.append(fidelity(forecaster.predict(test), mean_of_horizon(market, test)))
     print(f"\nfidelity {np.round(fidelities, 4)}, CPU seconds {np.round(seconds, 1)}")
     assert np.mean(fidelities) >= 0.97
     assert np.mean(seconds) <= 20

@@ -43,17 +43,9 @@ def data():
 def ours(data, n_windows: int, epochs: int, **options) -> float:
     """Windows a CPU-second of a whole training, one layer, equal width and heads."""
     train, val = data[:n_windows], data[n_windows : n_windows + 64]
-    model = CrossAttentionMultiAsset(
-        N,
-        len(data.features),
-        features=data.features,
-        d_model=WIDTH,
-        n_heads=HEADS,
-        dropout=0.0,
-        lookback=T,
-        seed=0,
-        **options,
-    )
+    size = {"d_model": WIDTH, "n_heads": HEADS, "lookback": T, "dropout": 0.0, "seed": 0}
+    features = data.features
+    model = CrossAttentionMultiAsset(N, len(features), features=features, **size, **options)
     started = time.process_time()
     train_cross_attention_model(
         model, train, val, epochs=epochs, batch_size=32, device="cpu", progress=False
@@ -89,12 +81,8 @@ def peer_steps(model, samples: list[tuple[np.ndarray, ...]], n_steps: int) -> fl
 
 def calendar(times: pd.DatetimeIndex) -> np.ndarray:
     """Hour, weekday, day of the month and of the year, in [-.5, .5]: what the library adds."""
-    parts = (
-        times.hour / 23,
-        times.day_of_week / 6,
-        (times.day - 1) / 30,
-        (times.day_of_year - 1) / 365,
-    )
+    day, week = times.hour / 23, times.day_of_week / 6
+    parts = day, week, (times.day - 1) / 30, (times.day_of_year - 1) / 365
     return np.stack(parts, -1).astype(np.float32) - 0.5
 
 
