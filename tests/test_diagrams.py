@@ -6,7 +6,6 @@ from xml.etree import ElementTree
 import pytest
 
 from crossattn.diagrams import COLOURS, Box, Diagram
-from crossattn.errors import InvalidInputError
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -28,15 +27,12 @@ def test_text_stays_text_and_scripts_are_raised_and_lowered():
 def test_a_grid_is_darker_where_its_values_are_larger():
     diagram = Diagram()
     place = diagram.grid(10, 30, [[0.0, 0.5, 1.0], [float("nan"), 0.2, 0.3]], "key", show=True)
-    cells = drawn(diagram, "rect")
+    opacity = [float(cell.get("fill-opacity")) for cell in drawn(diagram, "rect")]
     assert place == Box(10, 30, 60, 40)
-    assert [float(c.get("fill-opacity")) for c in cells] == pytest.approx(
-        [0, 0.275, 0.55, 0, 0.11, 0.165]
-    )
+    assert opacity == pytest.approx([0, 0.275, 0.55, 0, 0.11, 0.165])
     assert [text.text for text in drawn(diagram, "text")] == [".00", ".50", "1.00", ".20", ".30"]
-    assert len(drawn(diagram, "rect")) == 6
-    assert len(drawn(Diagram(), "rect")) == 0
     four = Diagram()
+    assert drawn(four, "rect") == []
     four.grid(0, 0, (2, 2))
     assert len(drawn(four, "rect")) == 4
 
@@ -78,6 +74,5 @@ def test_a_drawing_is_as_high_as_its_content():
         (lambda d: d.span(0, 100, 0, "x", "pink"), "'pink'"),
     ],
 )
-def test_what_would_be_cut_off_or_is_unknown_is_refused(draw, says):
-    with pytest.raises(InvalidInputError, match=re.escape(says)):
-        draw(Diagram())
+def test_what_would_be_cut_off_or_is_unknown_is_refused(draw, says, refuse_input):
+    refuse_input(lambda: draw(Diagram()), says)

@@ -34,8 +34,6 @@ def test_modules_import_each_other_and_not_the_root_package():
 
 
 def test_lazy_and_relative_imports_of_the_root_are_found():
-    source = (
-        "def f():\n    import crossattn as ca\n    from crossattn import predict\nfrom .. import x"
-    )
-    assert sorted(imports_of_the_root(source)) == ["crossattn", "predict", "x"]
+    lazy = "def f():\n    import crossattn as ca\n    from crossattn import predict\n"
+    assert sorted(imports_of_the_root(lazy + "from .. import x")) == ["crossattn", "predict", "x"]
     assert imports_of_the_root("import crossattn.data\nfrom crossattn.data import Panel") == []

@@ -75,22 +75,17 @@ def test_edge_scores_by_hand():
     truth = pd.DataFrame({"leader": ["A", "C"], "follower": ["B", "A"], "lag": [2, 1]})
     scores = _edge_scores(report, truth)
     right_pairs = 4 + 3  # A to B above all four others; C to A above all but B to C
-    assert scores == {
-        "edges_named": 2,
-        "false_discovery": 0.5,
-        "lags_right": 0.0,
-        "power": 0.5,
-        "edge_auroc": right_pairs / 8,
-    }
+    shares = {"false_discovery": 0.5, "lags_right": 0.0, "power": 0.5}
+    assert scores == {"edges_named": 2, **shares, "edge_auroc": right_pairs / 8}
     nothing_planted = _edge_scores(report, truth[:0])
     assert nothing_planted["false_discovery"] == 1.0
     assert "power" not in nothing_planted
 
 
 def test_an_interrupted_benchmark_goes_on_where_it_stopped(tmp_path, refuse_input):
-    done = []
-    first = lead_lag_bench(["zero"], ["static"], 1, out=tmp_path, protocol=SMALL, echo=done.append)
-    both = lead_lag_bench(["zero"], ["static"], 2, out=tmp_path, protocol=SMALL, echo=done.append)
+    done, place = [], {"out": tmp_path, "protocol": SMALL}
+    first = lead_lag_bench(["zero"], ["static"], 1, **place, echo=done.append)
+    both = lead_lag_bench(["zero"], ["static"], 2, **place, echo=done.append)
     assert len(done) == 2
     pd.testing.assert_frame_equal(both.head(1), first)
     pd.testing.assert_frame_equal(read_results(tmp_path / "results", SMALL), both)
@@ -99,8 +94,7 @@ def test_an_interrupted_benchmark_goes_on_where_it_stopped(tmp_path, refuse_inpu
     refuse_input(lambda: lead_lag_bench(["zero"], ["static"], 1, out=tmp_path), "another protocol")
     refuse_input(lambda: read_results(tmp_path), "no results file")
     (tmp_path / "results" / "zero.json").write_text('{"rows": 1')
-    again = {"out": tmp_path, "protocol": SMALL}
-    refuse_input(lambda: lead_lag_bench(["zero"], ["static"], 1, **again), "no results file")
+    refuse_input(lambda: lead_lag_bench(["zero"], ["static"], 1, **place), "no results file")
 
 
 def test_side_by_side_gives_the_same_scores():

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -18,8 +19,6 @@ from grading.grade import Graded, main
 from grading.nbgrader_metadata import restore_marks
 from grading.sandbox import SCRATCH_BYTES, Limits, isolation_problem, sandbox_command
 from grading.submissions import find_submissions, left_out, read_submission
-
-from crossattn.errors import InvalidInputError
 
 from .submissions import ASSIGNMENTS, answers, hand_in, notebook
 
@@ -150,75 +149,77 @@ def graded(tmp_path_factory):
     (folder / "torn" / "ps1.ipynb").write_text('{"cells": [')
     assert main([str(folder), "--out", str(out), "--cell-seconds", "4"]) == 0
     rows = {(row["student"], row["question"]): row for row in read_rows(out / "questions.csv")}
-    return rows, out, canary
+    grades = {row["student"]: row for row in read_rows(out / "grades.csv")}
+    return SimpleNamespace(rows=rows, grades=grades, out=out, canary=canary)
 
 
 def read_rows(path):
     return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
-def points(rows, student):
-    return {q: float(row["points"]) for (who, q), row in rows.items() if who == student}
+def points(graded, student):
+    return {q: float(row["points"]) for (who, q), row in graded.rows.items() if who == student}
+
+
+def message(graded, student, question):
+    return graded.rows[student, question]["message"]
+
+
+def executed(graded, student):
+    """Return the notebook of a student's ps1 as the grader ran it."""
+    path = graded.out / "autograded" / student / "ps1" / "ps1.ipynb"
+    return nbformat.read(path, as_version=4)
 
 
 def test_right_answers_get_full_marks_and_untouched_releases_none(graded):
-    rows, *_ = graded
-    assert sum(points(rows, "right").values()) == 12
-    assert sum(points(rows, "blank").values()) == 0
+    assert sum(points(graded, "right").values()) == 12
+    assert sum(points(graded, "blank").values()) == 0
 
 
 def test_late_weights_keep_the_points_that_they_deserve(graded):
-    rows, *_ = graded
-    mine = points(rows, "late")
+    mine = points(graded, "late")
     assert mine["metrics"] == 2 and mine["timing"] == mine["costs"] == 0
-    assert "one row late" in rows["late", "timing"]["message"]
+    assert "one row late" in message(graded, "late", "timing")
 
 
 def test_hostile_submissions_lose_points_and_harm_nothing(graded):
-    rows, out, canary = graded
-    mine = points(rows, "hostile")
+    mine = points(graded, "hostile")
     assert mine["attention"] == 0, "memory"
     assert mine["gradient"] == 0, "a kernel that no longer runs tests"
-    assert "changed how tests run" in rows["hostile", "gradient"]["message"]
-    assert canary.read_text() == "alive" and Path(nbformat.__file__).exists()
-    executed = nbformat.read(out / "autograded" / "hostile" / "ps1" / "ps1.ipynb", as_version=4)
-    printed = [o.text for c in executed.cells for o in c.get("outputs", []) if "text" in o]
+    assert "changed how tests run" in message(graded, "hostile", "gradient")
+    assert graded.canary.read_text() == "alive" and Path(nbformat.__file__).exists()
+    cells = executed(graded, "hostile").cells
+    printed = [o.text for c in cells for o in c.get("outputs", []) if "text" in o]
     assert any("SEEN []" in text for text in printed), "hidden tests and files are out of sight"
 
 
 def test_endless_loops_and_floods_cost_only_their_own_question(graded):
-    rows, *_ = graded
-    mine = points(rows, "loops")
+    mine = points(graded, "loops")
     assert mine["scores"] == mine["gradient"] == 0
     assert mine["attention"] == 3 and mine["nobody"] == 2
-    assert "longer than allowed" in rows["loops", "scores"]["message"]
-    assert "may print" in rows["loops", "gradient"]["message"]
+    assert "longer than allowed" in message(graded, "loops", "scores")
+    assert "may print" in message(graded, "loops", "gradient")
 
 
 def test_shown_numbers_and_replaced_tools_earn_nothing(graded):
-    rows, out, _ = graded
-    mine = points(rows, "forger")
+    mine = points(graded, "forger")
     assert set(mine.values()) == {0}
-    assert "score = dot product" in rows["forger", "scores"]["message"]
-    assert "changed how tests run" in rows["forger", "gradient"]["message"]
-    grades = {row["student"]: row for row in read_rows(out / "grades.csv")}
-    assert grades["forger"]["score"] == "0" and grades["right"]["score"] == "12"
+    assert "score = dot product" in message(graded, "forger", "scores")
+    assert "changed how tests run" in message(graded, "forger", "gradient")
+    assert graded.grades["forger"]["score"] == "0" and graded.grades["right"]["score"] == "12"
 
 
 def test_too_many_threads_and_foreign_files_end_the_kernel(graded):
-    rows, *_ = graded
-    assert points(rows, "bomb")["attention"] == 3 and points(rows, "bomb")["gradient"] == 0
-    assert "started more" in rows["bomb", "gradient"]["message"]
-    assert set(points(rows, "scribbler").values()) == {0}
-    assert "the kernel's sockets" in rows["scribbler", "scores"]["message"]
+    assert points(graded, "bomb")["attention"] == 3 and points(graded, "bomb")["gradient"] == 0
+    assert "started more" in message(graded, "bomb", "gradient")
+    assert set(points(graded, "scribbler").values()) == {0}
+    assert "the kernel's sockets" in message(graded, "scribbler", "scores")
 
 
 def test_right_answers_may_warn_keep_their_names_and_lose_their_marks(graded):
-    rows, out, _ = graded
-    assert sum(points(rows, "careless").values()) == 12
-    executed = nbformat.read(out / "autograded" / "careless" / "ps1" / "ps1.ipynb", as_version=4)
-    assert executed.cells[-1].outputs[0].text == "OWN 1 2 3 4 1 6\n"
-    (row,) = (row for row in read_rows(out / "grades.csv") if row["student"] == "careless")
+    assert sum(points(graded, "careless").values()) == 12
+    assert executed(graded, "careless").cells[-1].outputs[0].text == "OWN 1 2 3 4 1 6\n"
+    row = graded.grades["careless"]
     assert row["max_score"] == "12"
     assert row["note"] == "cells were missing and are added: setup, attention, test-mask"
 
@@ -254,8 +255,7 @@ for place in {places}:
 
 
 def test_damaged_files_get_a_row_and_a_reason(graded):
-    _, out, _ = graded
-    rows = {row["student"]: row for row in read_rows(out / "grades.csv")}
+    rows = graded.grades
     assert len(rows) == 11
     assert rows["right"]["note"] == ""
     assert rows["blank"]["note"] == "the notebook names 'your id', its data here are of 'blank'"
@@ -264,8 +264,7 @@ def test_damaged_files_get_a_row_and_a_reason(graded):
 
 
 def test_feedback_is_complete_in_itself(graded):
-    _, out, _ = graded
-    pages = list((out / "feedback").glob("*/*.html"))
+    pages = list((graded.out / "feedback").glob("*/*.html"))
     assert len(pages) == 11
     for page in pages:
         text = page.read_text(encoding="utf-8")
@@ -276,9 +275,11 @@ def test_feedback_is_complete_in_itself(graded):
 def test_words_of_a_submission_are_escaped():
     cell = nbformat.v4.new_code_cell("'<script>alert(1)</script>'")
     cell.metadata["nbgrader"] = {"grade_id": "a", "solution": True, "grade": False}
-    page = feedback_page(
-        "t", [Question("q", 0, 1, "<img src=x>")], nbformat.v4.new_notebook(cells=[cell])
+    submission, question = (
+        nbformat.v4.new_notebook(cells=[cell]),
+        Question("q", 0, 1, "<img src=x>"),
     )
+    page = feedback_page("t", [question], submission)
     assert "<script" not in page and "<img" not in page
 
 
@@ -306,28 +307,26 @@ def test_what_was_graded_before_an_interruption_is_kept(monkeypatch, tmp_path, c
 
 
 def test_notebooks_that_would_be_overlooked_are_named(tmp_path):
-    for place in ("ada/ps1.ipynb", "ada/ps1/ps1.ipynb", "bob/ps1 (1).ipynb", "eve/x/PS2.ipynb"):
+    expected = ["ada/ps1/ps1.ipynb", "bob/ps1 (1).ipynb", "eve/x/PS2.ipynb"]
+    found = ["ada/ps1.ipynb", "ada/.ipynb_checkpoints/ps1-checkpoint.ipynb"]
+    for place in expected + found:
         path = tmp_path / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
-    (tmp_path / "ada" / ".ipynb_checkpoints").mkdir()
-    (tmp_path / "ada" / ".ipynb_checkpoints" / "ps1-checkpoint.ipynb").write_text("{}")
-    expected = ["ada/ps1/ps1.ipynb", "bob/ps1 (1).ipynb", "eve/x/PS2.ipynb"]
     assert left_out(tmp_path, NAMES) == expected
 
 
-def test_names_that_are_no_ids_are_refused(tmp_path):
+def test_names_that_are_no_ids_are_refused(tmp_path, refuse_input):
     (tmp_path / "=cmd()").mkdir()
-    with pytest.raises(InvalidInputError, match="named by id"):
-        list(find_submissions(tmp_path, NAMES))
+    refuse_input(lambda: list(find_submissions(tmp_path, NAMES)), "named by id")
 
 
-def test_a_notebook_without_marks_is_refused():
+def test_a_notebook_without_marks_is_refused(refuse_input):
     submission = answers("ps1")
     for cell in submission.cells:
         cell.metadata.pop("nbgrader", None)
-    with pytest.raises(InvalidInputError, match="none of its cells carries a mark"):
-        restore_marks(submission, notebook("ps1", "release"))
+    release = notebook("ps1", "release")
+    refuse_input(lambda: restore_marks(submission, release), "none of its cells carries a mark")
 
 
 @pytest.mark.parametrize(("first", "ending"), [(b"\xef\xbb\xbf", b"\n"), (b"", b"\r\n")])
@@ -347,11 +346,10 @@ def test_notebooks_of_older_formats_are_read(tmp_path, recwarn):
     assert not recwarn.list
 
 
-def test_large_files_are_refused(tmp_path):
-    path = tmp_path / "ps1.ipynb"
+def test_large_files_are_refused(tmp_path, refuse_input):
+    path, limits = tmp_path / "ps1.ipynb", Limits(submission_bytes=1000)
     path.write_text(" " * 2000)
-    with pytest.raises(InvalidInputError, match="at most 1,000 bytes"):
-        read_submission(path, Limits(submission_bytes=1000))
+    refuse_input(lambda: read_submission(path, limits), "at most 1,000 bytes")
 
 
 @pytest.mark.parametrize("name", NAMES)
