@@ -18,10 +18,14 @@ pytestmark = pytest.mark.slow
 D, H = 64, 4
 
 
-def step(layer, x, **options):
+def step(layer, forward):
     """Forward and backward."""
     layer.zero_grad(set_to_none=True)
-    layer(x, x, **options)[0].square().mean().backward()
+    forward()[0].square().mean().backward()
+
+
+def fused_step(layer, x):
+    step(layer, lambda: layer(x, x, return_attention=False))
 
 
 def tokens(n_assets, n_steps=8, batch=1):
@@ -33,48 +37,31 @@ def test_the_fused_path_against_torchs_multihead_attention(compared):
     layer = MultiHeadCrossAttention(D, H, 0.0)
     theirs = nn.MultiheadAttention(D, H, batch_first=True)
     by_bar = x.transpose(1, 2).flatten(0, 1)
-
-    def torch_step():
-        theirs.zero_grad(set_to_none=True)
-        theirs(by_bar, by_bar, by_bar, need_weights=True)[0].square().mean().backward()
-
-    taken = seconds(
-        {
-            "fused": lambda: step(layer, x, return_attention=False),
-            "shown": lambda: step(layer, x),
-            "nn.MultiheadAttention": torch_step,
-        }
-    )
-    kept = {
-        "fused": kept_bytes(lambda: layer(x, x, return_attention=False)),
-        "shown": kept_bytes(lambda: layer(x, x)),
-        "nn.MultiheadAttention": kept_bytes(lambda: theirs(by_bar, by_bar, by_bar)),
+    calls = {
+        "fused": (layer, lambda: layer(x, x, return_attention=False)),
+        "shown": (layer, lambda: layer(x, x)),
+        "nn.MultiheadAttention": (theirs, lambda: theirs(by_bar, by_bar, by_bar)),
     }
+    taken = seconds({name: functools.partial(step, *call) for name, call in calls.items()})
+    kept = {name: kept_bytes(forward) for name, (_, forward) in calls.items()}
     for name in taken:
         print(f"\n{name:>22}: {1e3 * taken[name]:7.1f} ms, {kept[name] / 1e6:7.1f} MB", end="")
-    ratio = compared(
-        "cross-asset attention, forward and backward, 1,000 assets",
-        taken["fused"],
-        taken["nn.MultiheadAttention"],
-        beside="torch.nn.MultiheadAttention",
-    )
-    assert ratio > 1.3
+    name = "cross-asset attention, forward and backward, 1,000 assets"
+    times = taken["fused"], taken["nn.MultiheadAttention"]
+    assert compared(name, *times, beside="torch.nn.MultiheadAttention") > 1.3
     assert kept["nn.MultiheadAttention"] > 3 * kept["fused"]
 
 
 def test_where_routers_begin_to_pay(capsys):
-    full = MultiHeadCrossAttention(D, H, 0.0)
-    routed = RoutedCrossAttention(D, H, n_routers=8, dropout=0.0)
+    layers = {
+        "full": MultiHeadCrossAttention(D, H, 0.0),
+        "routed": RoutedCrossAttention(D, H, n_routers=8, dropout=0.0),
+    }
     ratio = {}
     for n_assets in (25, 50, 100, 200, 500, 1000):
         x = tokens(n_assets)
-        taken = seconds(
-            {
-                "full": lambda x=x: step(full, x, return_attention=False),
-                "routed": lambda x=x: step(routed, x, return_attention=False),
-            },
-            repeats=7,
-        )
+        calls = {name: functools.partial(fused_step, layer, x) for name, layer in layers.items()}
+        taken = seconds(calls, repeats=7)
         ratio[n_assets] = taken["full"] / taken["routed"]
     with capsys.disabled():
         print("\nfull / routed:", {n: round(r, 2) for n, r in ratio.items()}, end="")
@@ -91,10 +78,7 @@ def test_sparse_maps_cost_more_than_softmax(capsys):
         "sparsemax": functools.partial(entmax, alpha=2.0),
     }
     layers = {n: MultiHeadCrossAttention(D, H, 0.0, normalise=k) for n, k in kinds.items()}
-    calls = {
-        name: lambda layer=layer: step(layer, x, return_attention=False)
-        for name, layer in layers.items()
-    }
+    calls = {name: functools.partial(fused_step, layer, x) for name, layer in layers.items()}
     taken = seconds(calls, repeats=5)
     with capsys.disabled():
         print("\n", {name: f"{1e3 * t:.1f} ms" for name, t in taken.items()}, end="")

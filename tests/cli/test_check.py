@@ -1,8 +1,11 @@
 """``crossattn check``: findings, unreadable files, drift and the live coefficient of a run."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
+from standin.commands import train_words
 
 from crossattn import simulate_market
 from crossattn.cli import main
@@ -28,15 +31,16 @@ def bars(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=["forecaster", "network"])
+@pytest.fixture(
+    scope="module",
+    params=[(), ("--d-model", "8", "--n-heads", "1", "--n-layers", "1")],
+    ids=["forecaster", "network"],
+)
 def run_dir(request, bars, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run") / request.param
-    words = ["train", "--data", str(bars), "--run", str(folder), "--lookback", "24"]
-    words += ["--horizon", "1", "--epochs", "1", "--device", "cpu"]
-    if request.param == "network":
-        words += ["--d-model", "8", "--n-heads", "1", "--n-layers", "1"]
-    assert main(words) == 0
-    return folder
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "bars").symlink_to(bars)
+    assert main(train_words(folder, "--epochs", "1", *request.param)) == 0
+    return folder / "run"
 
 
 def lines_of(capsys):
@@ -59,8 +63,7 @@ def test_sound_bars_have_no_findings(tmp_path, capsys):
 
 
 def test_every_unreadable_file_is_named(bars, tmp_path, capsys):
-    for path in bars.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(bars, tmp_path, dirs_exist_ok=True)
     (tmp_path / "BAD.csv").write_text("time,open\n")
     (tmp_path / "WORSE.csv").write_text("")
     assert main(["check", "--data", str(tmp_path)]) == 2

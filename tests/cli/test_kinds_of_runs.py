@@ -21,13 +21,18 @@ def linked(work, tmp_path):
     return tmp_path
 
 
+def trained(folder, *words):
+    """Train in a folder and return what the command printed."""
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        assert main(train_words(folder, *words)) == 0
+    return told.getvalue()
+
+
 @pytest.fixture(scope="module")
 def walked(work, tmp_path_factory):
     """A run with its walk-forward folds, and what the command printed."""
     folder = copy_run(work, tmp_path_factory.mktemp("walked"), "untouched")
-    with contextlib.redirect_stdout(io.StringIO()) as told:
-        assert main(train_words(folder, "--resume", "--walk-forward")) == 0
-    return folder, told.getvalue()
+    return folder, trained(folder, "--resume", "--walk-forward")
 
 
 def test_walk_forward_refits_and_writes_its_folds(walked):
@@ -76,9 +81,8 @@ def test_class_probabilities_are_scored(linked, tmp_path, refused):
 def network(work, tmp_path_factory):
     folder = tmp_path_factory.mktemp("network")
     (folder / "bars").symlink_to(work / "bars")
-    with contextlib.redirect_stdout(io.StringIO()) as told:
-        assert main(train_words(folder, "--d-model", "8", "--n-heads", "2")) == 0
-    assert "--d-model and --n-heads given, so a network" in told.getvalue()
+    told = trained(folder, "--d-model", "8", "--n-heads", "2")
+    assert "--d-model and --n-heads given, so a network" in told
     return folder
 
 
@@ -171,8 +175,7 @@ class TestExogenous:
         config = json.loads((survey / "run" / "config.json").read_text())
         assert config["sources"][-2:] == ["survey", "idle"]
         out = tmp_path / "x.csv"
-        words = ["--exogenous", str(survey / "x.csv"), "--out", str(out)]
-        assert run(survey, "predict", *words) == 0
+        assert run(survey, "predict", "--exogenous", survey / "x.csv", "--out", out) == 0
         table = pd.read_csv(out, index_col="close_time", parse_dates=True)
         following = read_closes(survey / "bars").pct_change().shift(-1)
         following.index += pd.Timedelta(hours=1)

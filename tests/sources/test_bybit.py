@@ -5,7 +5,6 @@ import os
 import signal
 import threading
 import time
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -14,10 +13,11 @@ import pandas as pd
 import pytest
 import requests
 from standin.bybit import CATEGORIES, INTERVALS, Ask, BybitStandIn, floor, following, opens, to_ms
-from standin.scene import FOREVER, PATIENT, SYMBOL, frame_rows, true_rows
+from standin.scene import FOREVER, PATIENT, SYMBOL, fetch_with_gaps, frame_rows, true_rows
+from standin.scene import make_loader as loader
 
 from crossattn.data.frame import check_frame
-from crossattn.errors import CrossAttentionWarning, VenueError
+from crossattn.errors import VenueError
 from crossattn.sources._client import KlineClient, RateLimiter
 from crossattn.sources._downloads import Download
 from crossattn.sources._http import Stopped, bounded_session
@@ -33,18 +33,6 @@ def server():
     listings = dict.fromkeys((SYMBOL, *SYMBOLS), FOREVER)
     with BybitStandIn(listings, NOW) as running:
         yield running
-
-
-def loader(server, limits=PATIENT, **options):
-    return BybitDataLoader(base_url=server.url, _limits=limits, **options)
-
-
-def fetch_with_gaps(source, *args, **kwargs):
-    """Return frame and missing lines."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", CrossAttentionWarning)
-        frame = source.fetch_klines(*args, **kwargs)
-    return frame, [str(w.message) for w in caught if w.category is CrossAttentionWarning]
 
 
 def check_exact(server, frame, symbol=SYMBOL, interval="60", **span):

@@ -4,7 +4,6 @@ import ssl
 import threading
 import time
 import tracemalloc
-import warnings
 from dataclasses import replace
 
 import pytest
@@ -14,7 +13,7 @@ from standin import scene
 from standin.bybit import BybitStandIn
 from standin.faults import FAULTS, REFUSED
 
-from crossattn.errors import CrossAttentionWarning, VenueError
+from crossattn.errors import VenueError
 from crossattn.sources import _downloads
 from crossattn.sources.bybit import BybitDataLoader
 
@@ -28,12 +27,12 @@ CASES = [
 
 def make_loader(server, *, brisk=False, timeout=None, **options):
     limits = scene.BRISK if brisk else scene.PATIENT
-    timeout = timeout or scene.TIMEOUT[brisk]
-    return BybitDataLoader(base_url=server.url, timeout=timeout, _limits=limits, **options)
+    return scene.make_loader(server, limits, timeout=timeout or scene.TIMEOUT[brisk], **options)
 
 
 def fetch(loader):
-    return loader.fetch_klines(scene.SYMBOL, start=scene.START, end=scene.END)
+    """Return the frame of the scene and what was warned of."""
+    return scene.fetch_with_gaps(loader, scene.SYMBOL, start=scene.START, end=scene.END)
 
 
 def test_the_catalogue_is_large_and_without_doubles():
@@ -59,24 +58,20 @@ def test_fault(fault, form, expected, tmp_path):
             assert message.isprintable() and len(message) < 400
             assert time.monotonic() - began < 10
         else:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", CrossAttentionWarning)
-                frame = fetch(loader)
-            told = [str(w.message) for w in caught if w.category is CrossAttentionWarning]
+            frame, told = fetch(loader)
             lines = [text for text in told if text.startswith("missing:")]
             scene.check_rows(scene.frame_rows(frame), lines, server, expected)
         assert set(server.paths) == {"/v5/market/kline"}
         server.act = None
         # whatever the fault left in the cache is true: a healthy venue completes it exactly
-        frame = fetch(make_loader(server, cache_dir=tmp_path))
+        frame, told = fetch(make_loader(server, cache_dir=tmp_path))
+        assert not told
         scene.check_rows(scene.frame_rows(frame), [], server, "exact")
 
 
 def test_a_bomb_is_not_unfolded_to_find_out_that_it_is_one():
-    (bomb,) = [fault for fault in FAULTS if fault.name == "a gzip bomb of 64 MB"]
-    with scene.make_server(bomb) as server:
-        limits = replace(scene.BRISK, give_up_s=20.0)
-        loader = BybitDataLoader(base_url=server.url, timeout=5.0, _limits=limits)
+    with scene.make_server(scene.fault_named("a gzip bomb of 64 MB")) as server:
+        loader = scene.make_loader(server, replace(scene.BRISK, give_up_s=20.0), timeout=5.0)
         with pytest.raises(VenueError, match="larger than"):
             fetch(loader)
         tracemalloc.start()
@@ -127,7 +122,7 @@ def test_the_time_of_a_symbol_starts_with_its_turn():
     with BybitStandIn(dict.fromkeys("ABCDE", scene.FOREVER), scene.NOW_MS) as server:
         server.delay_s = 0.5
         limits = replace(scene.PATIENT, give_up_s=2.2, workers=1)
-        loader = BybitDataLoader(base_url=server.url, _limits=limits)
+        loader = scene.make_loader(server, limits)
         assert len(loader.fetch_multi_asset(list("ABCDE"), limit=5)) == 5
 
 
@@ -140,14 +135,12 @@ def test_an_encrypted_answer_is_bounded_in_time_too(name, tmp_path):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")
-    (fault,) = [fault for fault in FAULTS if fault.name == name]
+    fault = scene.fault_named(name)
     session = requests.Session()
     session.trust_env, session.verify = False, str(tmp_path / "authority.pem")
     with scene.make_server(fault, "once") as server:
         server.encrypt(context)
-        loader = BybitDataLoader(
-            base_url=server.url, timeout=1.0, session=session, _limits=scene.PATIENT
-        )
-        frame = fetch(loader)
+        frame, told = fetch(scene.make_loader(server, timeout=1.0, session=session))
+        assert not told
         scene.check_rows(scene.frame_rows(frame), [], server, "exact")
         assert len(server.asks) == 2 + (fault.always == REFUSED)

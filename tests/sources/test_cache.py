@@ -20,7 +20,6 @@ from standin.bybit import BybitStandIn, to_ms
 from crossattn.data.files import read_bars
 from crossattn.errors import CrossAttentionWarning, DamagedFileError, InvalidInputError
 from crossattn.sources._cache import BarCache
-from crossattn.sources.bybit import BybitDataLoader
 
 PLACE = ("venue", "linear", "60", "BTCUSDT")
 
@@ -42,7 +41,7 @@ def cache(tmp_path):
 
 
 def load(server, cache_dir, **options):
-    loader = BybitDataLoader(base_url=server.url, cache_dir=cache_dir, _limits=scene.PATIENT)
+    loader = scene.make_loader(server, cache_dir=cache_dir)
     return loader.fetch_klines(scene.SYMBOL, **{"start": scene.START, "end": scene.END, **options})
 
 
@@ -80,10 +79,9 @@ def test_no_symbol_leaves_the_folder_or_collides(cache):
     names += ["a%2Fb", "CON", "Ω", "*"]
     paths = [cache.path("venue", "linear", "60", name) for name in names]
     assert len({str(path).lower() for path in paths}) == len(names)
+    parent = cache.directory.resolve() / paths[0].parent.relative_to(cache.directory)
     for path in paths:
-        assert path.parent == cache.directory.resolve() / paths[0].parent.relative_to(
-            cache.directory
-        )
+        assert path.parent == parent
         cache.write(path, processes.table_of(np.arange(3)), merge=True)
     assert len(list(paths[0].parent.glob("*.parquet"))) == len(names)
 
@@ -106,9 +104,8 @@ def test_a_second_fetch_asks_for_nothing_and_a_longer_one_for_the_rest(tmp_path)
         longer = load(server, tmp_path, start="2024-01-05", end="2024-02-22")
         new = server.asks[asked:]
         assert len(new) == 1 or all(ask.end - ask.start < 1000 * 3_600_000 for ask in new)
-        assert np.array_equal(
-            scene.frame_rows(longer), scene.true_rows(server, start="2024-01-05", end="2024-02-22")
-        )
+        truth = scene.true_rows(server, start="2024-01-05", end="2024-02-22")
+        np.testing.assert_array_equal(scene.frame_rows(longer), truth)
         assert len(new) <= 2
 
 
@@ -124,9 +121,7 @@ def test_the_open_candle_is_fetched_when_it_has_closed(tmp_path):
 def test_a_gap_is_asked_for_again_by_the_next_fetch(tmp_path):
     with scene.make_server() as server:
         server.holes = {to_ms("2024-02-01T05:00")}
-        with pytest.warns(
-            CrossAttentionWarning, match=r"^missing: AAAUSDT 2024-02-01T05:00:00Z\.\."
-        ):
+        with pytest.warns(CrossAttentionWarning, match="^missing: AAAUSDT 2024-02-01T05:00:00Z"):
             load(server, tmp_path)
         server.holes = set()
         asked = len(server.asks)
@@ -218,25 +213,27 @@ def test_foreign_files_are_no_data(cache, tmp_path):
     other = path.with_name("ETHUSDT.parquet")
     shutil.copy(path, other)
     times = pa.array([1, 2], pa.timestamp("ms", tz="UTC"))
-    plain = pa.table({"time": times, "value": pa.array([1.0, 2.0])})
+    plain = pa.table({"time": times, "value": [1.0, 2.0]})
+
+    def with_column(name, cells):
+        return plain.set_column(plain.schema.get_field_index(name), name, [cells])
+
     foreign = {
         "empty": b"",
         "text": b"time,open,high,low,close,volume\n",
         "plain Parquet": plain.to_pandas().to_parquet(),
         "an Arrow schema inside": sealed(plain, place, store_schema=True),
-        "keys that fall": sealed(plain[::-1], place),
-        **{
-            name: sealed(pa.table({"time": keys, "value": column}), place)
-            for name, keys, column in [
-                ("keys that are numbers", [1.0, 2.0], [1.0, 2.0]),
-                ("texts for numbers", times, ["1", "2"]),
-                ("missing values", pa.array([1, None], times.type), [1.0, 2.0]),
-                ("keys of another unit", times.cast(pa.timestamp("us", tz="UTC")), [1.0, 2.0]),
-            ]
-        },
-        "no keys": sealed(pa.table({"value": [1.0]}), place),
         "another place": sealed(plain, "venue/x"),
     }
+    tables = {
+        "keys that fall": plain[::-1],
+        "keys that are numbers": with_column("time", [1.0, 2.0]),
+        "texts for numbers": with_column("value", ["1", "2"]),
+        "missing values": with_column("time", pa.array([1, None], times.type)),
+        "keys of another unit": with_column("time", times.cast(pa.timestamp("us", tz="UTC"))),
+        "no keys": plain.drop_columns("time"),
+    }
+    foreign |= {name: sealed(table, place) for name, table in tables.items()}
     with pytest.raises(DamagedFileError, match="was written for"):
         cache.read(other)
     for name, data in foreign.items():
@@ -270,14 +267,11 @@ def test_a_damaged_file_is_fetched_anew_and_said_so(tmp_path):
 def test_four_writers_of_thirty_rounds_lose_nothing(cache):
     context = processes.context()
     barrier = context.Barrier(4)
-    writers = [
-        context.Process(
-            target=processes.write_rounds, args=(str(cache.directory), writer, 30, barrier)
-        )
-        for writer in range(4)
-    ]
-    for writer in writers:
-        writer.start()
+    writers = []
+    for number in range(4):
+        work = (str(cache.directory), number, 30, barrier)
+        writers.append(context.Process(target=processes.write_rounds, args=work))
+        writers[-1].start()
     for writer in writers:
         writer.join(120)
         assert writer.exitcode == 0

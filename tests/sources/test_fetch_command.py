@@ -148,15 +148,11 @@ def start_process(arguments):
     return subprocess.Popen(command, **pipes, text=True)
 
 
-def by_name(name):
-    return next(fault for fault in FAULTS if fault.name == name)
-
-
 @pytest.mark.parametrize(
     "name", ["403 with a web page: the region is blocked", "302 to file:///etc/passwd", "HTTP 404"]
 )
 def test_a_process_refuses_in_one_line(name, tmp_path):
-    with scene.make_server(by_name(name)) as server:
+    with scene.make_server(scene.fault_named(name)) as server:
         process = start_process(words(server, tmp_path / "out"))
         told, complaint = process.communicate(timeout=60)
     assert process.returncode == 2 and told == ""
@@ -165,7 +161,7 @@ def test_a_process_refuses_in_one_line(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["gzip with a flipped byte", "10006 without headers"])
 def test_a_process_recovers(name, tmp_path):
-    with scene.make_server(by_name(name), "once") as server:
+    with scene.make_server(scene.fault_named(name), "once") as server:
         process = start_process(words(server, tmp_path / "out"))
         told, complaint = process.communicate(timeout=60)
         assert process.returncode == 0 and complaint == ""

@@ -14,31 +14,18 @@ def load(name: str):
 
 def vectorbt_equity(vbt, prices, size, size_type: str, fee: float, freq: str):
     """Return the equity of one vectorbt account that trades ``size`` at its rows."""
-    portfolio = vbt.Portfolio.from_orders(
-        prices,
-        size=size.reindex(prices.index),
-        size_type=size_type,
-        fees=fee,
-        init_cash=100_000.0,
-        cash_sharing=True,
-        group_by=True,
-        call_seq="auto",
-        freq=freq,
-    )
-    return portfolio.value()
+    orders = {"size": size.reindex(prices.index), "size_type": size_type, "fees": fee}
+    shared = {"cash_sharing": True, "group_by": True, "call_seq": "auto"}
+    account = vbt.Portfolio.from_orders(prices, **orders, **shared, init_cash=1e5, freq=freq)
+    return account.value()
 
 
 def bt_equity(bt, prices, weights, fee: float):
     """Return the equity of one bt account that trades to ``weights``; times have no zone there."""
     plain, targets = prices.tz_localize(None), weights.tz_localize(None)
     strategy = bt.Strategy("weights", [bt.algos.WeighTarget(targets), bt.algos.Rebalance()])
-    test = bt.Backtest(
-        strategy,
-        plain,
-        initial_capital=100_000.0,
-        commissions=lambda quantity, price: fee * abs(quantity) * price,
-        integer_positions=False,
-        progress_bar=False,
-    )
+    settings = {"integer_positions": False, "progress_bar": False, "initial_capital": 1e5}
+    costs = {"commissions": lambda quantity, price: fee * abs(quantity) * price}
+    test = bt.Backtest(strategy, plain, **costs, **settings)
     test.run()
     return test.strategy.values.reindex(plain.index).to_numpy()

@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-
 HOSTILE = [
     "<script>alert(1)</script>",
     "</title><script>alert(1)</script>",

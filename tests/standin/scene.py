@@ -1,14 +1,17 @@
 """The scene of most venue tests: one symbol, two pages of hourly candles, the last one open."""
 
 import re
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from crossattn.errors import CrossAttentionWarning
 from crossattn.sources._client import FetchLimits
+from crossattn.sources.bybit import BybitDataLoader
 from standin.bybit import BybitStandIn, following, to_ms
-from standin.faults import Fault
+from standin.faults import FAULTS, Fault
 
 SYMBOL = "AAAUSDT"
 NOW_MS = to_ms("2024-03-01T10:17")
@@ -33,6 +36,22 @@ def make_server(fault: Fault | None = None, form: str = "always") -> BybitStandI
     server = BybitStandIn({SYMBOL: FOREVER}, NOW_MS, act=act)
     server.victim_ms = VICTIM_MS
     return server
+
+
+def make_loader(server, limits=PATIENT, **options) -> BybitDataLoader:
+    return BybitDataLoader(base_url=server.url, _limits=limits, **options)
+
+
+def fetch_with_gaps(loader, *args, **kwargs):
+    """Return the frame of ``fetch_klines`` and what it warns of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CrossAttentionWarning)
+        frame = loader.fetch_klines(*args, **kwargs)
+    return frame, [str(w.message) for w in caught if w.category is CrossAttentionWarning]
+
+
+def fault_named(name: str) -> Fault:
+    return next(fault for fault in FAULTS if fault.name == name)
 
 
 def true_rows(server: BybitStandIn, symbol=SYMBOL, interval="60", start=START, end=END, **where):

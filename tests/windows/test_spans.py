@@ -80,6 +80,11 @@ def test_a_day_by_hand_on_a_stock_beside_a_coin(mixed):
     assert y[friday] == pytest.approx(close[monday] / close[friday] - 1)
 
 
+def all_folds(data):
+    forward = walk_forward_folds(data, train_size=100, test_size=50, embargo=3)
+    return forward + combinatorial_folds(data, n_blocks=4)
+
+
 @pytest.mark.parametrize("scenario", ["static", "asynchronous"])
 def test_a_duration_on_an_hourly_clock_is_that_many_bars(scenario):
     frames = simulate_market(scenario, n_assets=4, n_steps=400, seed=1).frames
@@ -97,15 +102,7 @@ def test_a_duration_on_an_hourly_clock_is_that_many_bars(scenario):
         np.testing.assert_array_equal(volatility[here], in_bars.realised_volatility[here])
         for mine, theirs in zip(in_time.split(), in_bars.split(), strict=True):
             np.testing.assert_array_equal(mine.ends, theirs.ends)
-        folds = [
-            cut(each, **sizes)
-            for each in (in_time, in_bars)
-            for cut, sizes in (
-                (walk_forward_folds, {"train_size": 100, "test_size": 50, "embargo": 3}),
-                (combinatorial_folds, {"n_blocks": 4}),
-            )
-        ]
-        for mine, theirs in zip(folds[0] + folds[1], folds[2] + folds[3], strict=True):
+        for mine, theirs in zip(all_folds(in_time), all_folds(in_bars), strict=True):
             assert [b.ends.tolist() for b in mine.train] == [b.ends.tolist() for b in theirs.train]
 
 
@@ -148,11 +145,8 @@ def test_bars_after_the_horizon_change_nothing(mixed, cut):
 
 def test_parts_are_purged_by_time(mixed):
     data = prepare(mixed, lookback=10, horizon="24h")
-    pairs = list(itertools.pairwise(data.split()))
-    pairs += [
-        (fold.train[0], fold.test[0])
-        for fold in walk_forward_folds(data, train_size=200, test_size=40)
-    ]
+    folds = walk_forward_folds(data, train_size=200, test_size=40)
+    pairs = [*itertools.pairwise(data.split()), *((f.train[0], f.test[0]) for f in folds)]
     for before, after in pairs:
         assert before.timestamps[-1] + DAY < after.timestamps[0]
     for fold in combinatorial_folds(data, n_blocks=5):

@@ -4,19 +4,8 @@ A fault happens ``once`` (in the first answer: the client must recover and hold 
 candles) or ``always`` (each time: exactly the true candles, or a refusal, or one gap by name).
 """
 
-from standin.faults import answers, bodies, pages, rows, wire
-from standin.faults.catalogue import EXACT, FAULTS, GAP, NAMED, REFUSED, Fault
-
-__all__ = [
-    "EXACT",
-    "FAULTS",
-    "GAP",
-    "NAMED",
-    "REFUSED",
-    "Fault",
-    "answers",
-    "bodies",
-    "pages",
-    "rows",
-    "wire",
-]
+# the modules enter their faults
+from standin.faults import answers, bodies, pages, rows, wire  # noqa: F401
+from standin.faults.catalogue import FAULTS as FAULTS
+from standin.faults.catalogue import REFUSED as REFUSED
+from standin.faults.catalogue import Fault as Fault
