@@ -97,6 +97,27 @@ PRICED = {
     "close above high": ("1.5,2.5,1,2.6,10", "close must be between"),
     "past the rounding": ("1.5,1.99999,1,2.0,10", "close must be between"),
     "only null rows": ("null,null,null,null,null", "no bars"),
+    **{
+        f"price {text!r}": (f"1.5,2.5,{text},2.0,10", f"line 2: low must be {words}")
+        for words, texts in {
+            "a number where other": ("", "null"),
+            "a number": ("abc", "inf", "1_0", "0x1", "1 000", "--1", "1e999", "½", "٣", "1.2.3"),
+            "a number, got": ("True", "10%"),
+        }.items()
+        for text in texts
+    },
+}
+# name: (header, prices of each bar, words of the message)
+HEADERS = {
+    "no header": (None, PRICES, "header lacks time,open.*there is none.*columns=\\('time'"),
+    "unknown names": ("when,a,b,c,d,e", PRICES, "header lacks .*it is 'when,a,b,c,d,e'"),
+    "repeated column": (f"{HEADER},close", f"{PRICES},2", "repeats column 'close'"),
+    "Close and close": (f"{HEADER},Close", f"{PRICES},2", "repeats column"),
+    "columns in the wrong order": (
+        "time,high,open,low,close,volume",
+        PRICES,
+        "open must be between",
+    ),
 }
 # name: (text of the file, words of the message)
 TEXTS = {
@@ -108,10 +129,6 @@ TEXTS = {
         + f"2024-01-05,{PRICES}\n",
         "is earlier",
     ),
-    "no header": (
-        table(None, NINE, TEN),
-        "header lacks time,open.*there is none.*columns=\\('time'",
-    ),
     "HistData": (
         table(None, "20240131 090000", "20240131 100000", ";"),
         "first line is '20240131 090000;1.5",
@@ -121,7 +138,6 @@ TEXTS = {
         "header lacks .*columns=",
     ),
     "eight columns without header": (f"{EPOCH},{PRICES},7,8\n" * 2, "header lacks"),
-    "unknown names": (table("when,a,b,c,d,e", NINE, TEN), "header lacks .*it is 'when,a,b,c,d,e'"),
     "no close": (
         f"time,open,high,low,Adj Close,volume\n{NINE},{PRICES}\n",
         "lacks close.*columns={'close'",
@@ -131,14 +147,6 @@ TEXTS = {
     "a web page": ("<html>\n<body>, </body>\n", "no bars"),
     "JSON": ('[{"time": 1, "open": 2}]\n', "not a CSV file: line 1"),
     "spaces between columns": ("time open high low close volume\n", "header lacks"),
-    "repeated column": (
-        table(f"{HEADER},close", NINE, TEN, prices=f"{PRICES},2"),
-        "repeats column 'close'",
-    ),
-    "Close and close": (
-        table(f"{HEADER},Close", NINE, TEN, prices=f"{PRICES},2"),
-        "repeats column",
-    ),
     "header alone": (HEADER + "\n", "no bars"),
     "comments alone": ("# a,b\n# c,d\n", "header lacks"),
     "commas alone": (",,,\n,,,\n", "no bars"),
@@ -172,19 +180,6 @@ TEXTS = {
         table(HEADER, NINE, TEN).replace("2.0", '"2,05"'),
         "line 2: open must be a number, got '1.5'",
     ),
-    **{
-        f"price {text!r}": (priced(f"1.5,2.5,{text},2.0,10"), f"line 2: low must be {words}")
-        for words, texts in {
-            "a number where other": ("", "null"),
-            "a number": ("abc", "inf", "1_0", "0x1", "1 000", "--1", "1e999", "½", "٣", "1.2.3"),
-            "a number, got": ("True", "10%"),
-        }.items()
-        for text in texts
-    },
-    "columns in the wrong order": (
-        table("time,high,open,low,close,volume", NINE, TEN),
-        "open must be between",
-    ),
     "many symbols": (
         f"{HEADER},symbol\n{NINE},{PRICES},A\n{NINE},{PRICES},B\n",
         "holds 2 symbols \\(A, B\\): write one file",
@@ -200,6 +195,7 @@ TEXTS = {
 }
 REFUSED = {name: (times(first, second), *rest) for name, (first, second, *rest) in TIMES.items()}
 REFUSED |= {name: (priced(prices), words) for name, (prices, words) in PRICED.items()} | TEXTS
+REFUSED |= {n: (table(h, NINE, TEN, prices=p), words) for n, (h, p, words) in HEADERS.items()}
 
 
 @pytest.mark.parametrize("case", REFUSED)

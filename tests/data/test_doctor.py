@@ -36,6 +36,13 @@ def scaled(frame, rows, factor, columns=PRICES):
     return with_range(frame)
 
 
+def filled(frame, closed):
+    """Fill closed hours with the last price."""
+    close = frame["close"].mask(closed).ffill().bfill()
+    prices = frame[PRICES].apply(lambda column: column.mask(closed, close))
+    return with_range(frame.assign(**prices))
+
+
 def late(frame, by):
     return frame.set_axis(frame.index + pd.Timedelta(by))
 
@@ -81,20 +88,16 @@ def test_a_misprint_is_named_with_its_size(row, factor, columns):
 @pytest.mark.parametrize(("row", "length"), [(3, 15), (400, 60), (1100, N_BARS - 1100)])
 def test_a_stale_stretch_is_named_with_its_length(row, length):
     frames = market(seed=13)
-    stale = frames["A03"].copy()
-    stale.iloc[row : row + length, stale.columns.get_indexer(PRICES)] = stale["close"].iloc[row]
-    found = only({**frames, "A03": stale}, "A03", "stale")
-    assert (found["moment"], found["figure"]) == (stale.index[row], length)
+    times = frames["A03"].index
+    frames["A03"].loc[times[row : row + length], PRICES] = frames["A03"]["close"].iloc[row]
+    found = only(frames, "A03", "stale")
+    assert (found["moment"], found["figure"]) == (times[row], length)
 
 
 def test_weekends_filled_with_the_last_price_are_stale():
     frames = market(seed=13)
-    filled = frames["A03"].copy()
-    filled.loc[filled.index.day_of_week >= 5, PRICES] = np.nan
-    filled["close"] = filled["close"].ffill().bfill()
-    for name in PRICES:
-        filled[name] = filled[name].fillna(filled["close"])
-    found = only({**frames, "A03": filled}, "A03", "stale")
+    frames["A03"] = filled(frames["A03"], frames["A03"].index.day_of_week >= 5)
+    found = only(frames, "A03", "stale")
     assert found["figure"] == 49 and "such runs" in found["text"]
 
 
@@ -103,10 +106,7 @@ def test_closed_hours_filled_with_the_last_price_are_stale(bar):
     frames = market(bar=bar, n_steps=2000)
     local = frames["A03"].index.tz_convert("America/New_York")
     closed = (local.day_of_week >= 5) | ((bar == "1h") & ((local.hour < 10) | (local.hour >= 16)))
-    close = frames["A03"]["close"].mask(closed).ffill().bfill()
-    prices = frames["A03"][PRICES].apply(lambda column: column.mask(closed, close))
-    filled = frames["A03"].assign(**prices)
-    found = only({**frames, "A03": with_range(filled)}, "A03", "stale")
+    found = only({**frames, "A03": filled(frames["A03"], closed)}, "A03", "stale")
     assert found["figure"] == pytest.approx(closed.sum(), rel=0.1)
 
 
@@ -195,10 +195,8 @@ def test_a_file_whose_spacing_changes(when):
     frames = market("factor", n_steps=3000)
     hourly, days = frames["A02"], daily(frames["A02"], "UTC")
     middle = days.index[60]
-    parts = [days[days.index < middle], hourly[hourly.index >= middle]]
-    if when == "last":
-        parts = [hourly[hourly.index < middle], days[days.index >= middle]]
-    frames["A02"] = pd.concat(parts)
+    before, after = (days, hourly) if when == "first" else (hourly, days)
+    frames["A02"] = pd.concat([before[before.index < middle], after[after.index >= middle]])
     found = only(frames, "A02", "spacing")
     assert found["figure"] == 24
     change = middle if when == "last" else days.index[0]
