@@ -3,13 +3,11 @@
 import json
 from functools import cache
 
+import explainer
 import numpy as np
 import pytest
-from notebooks import ROOT
 
 from crossattn import prepare_cross_attention_data
-
-import explainer
 
 pytestmark = pytest.mark.browser
 PAGE = "book/see_it_move.html"
@@ -49,7 +47,9 @@ def press(browser, text):
 def slide(browser, number, value):
     """Set a slider."""
     slider = f"document.querySelectorAll('.ca-slider input')[{number}]"
-    browser.evaluate(f"(s => {{ s.value = {value}; s.dispatchEvent(new Event('input')); }})({slider})")
+    browser.evaluate(
+        f"(s => {{ s.value = {value}; s.dispatchEvent(new Event('input')); }})({slider})"
+    )
 
 
 def attended(browser):

@@ -42,10 +42,8 @@ def test_every_mean_of_the_market_tables_equals_the_files(cells):
             if not known:
                 assert shown == "–"
                 continue
-            factor = 100 if score == "r_squared" else 1
-            assert float(shown) == pytest.approx(
-                factor * statistics.mean(known), rel=6e-3, abs=1e-9
-            )
+            mean = (100 if score == "r_squared" else 1) * statistics.mean(known)
+            assert float(shown) == pytest.approx(mean, rel=6e-3, abs=1e-9)
             compared += 1
     assert compared > 500
 

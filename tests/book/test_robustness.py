@@ -100,10 +100,9 @@ def test_the_page_counts_claims_and_marks_rows_that_are_old(tmp_path):
         {"cell": 0, "assert": "raises KeyError: 1", "shifts": [4, 5]},
     ]
     row = {"asserts": 5, "held": [5, 5, 5, 3, 4, 5, 5, 5, 5, 5], "failed": failed}
+    held = tmp_path / "book" / "robustness.json"
     for digest, mark in ((robustness.code_digest(chapter), ""), ("other", " †")):
-        robustness.write_json(
-            tmp_path / "book" / "robustness.json", {"01_claims": {"code": digest, **row}}
-        )
+        robustness.write_json(held, {"01_claims": {"code": digest, **row}})
         page = robustness_page.markdown(tmp_path)
         assert f"| {{doc}}`/book/part/01_claims`{mark} | 5 | 3 | 4 | 60.0% |" in page
         assert "| **all** | 5 | 3 | 4 | |" in page

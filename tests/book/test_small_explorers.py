@@ -154,6 +154,13 @@ def features(r):
     ]
 
 
+def engine(prices, weights, every=1, **options):
+    """Return the account of the package, traded at every so many bars."""
+    times = pd.date_range("2024-01-01", periods=len(prices), freq="h", tz="UTC")
+    weights, prices = pd.DataFrame(weights, times), pd.DataFrame(prices, times)
+    return backtest_weights(weights[::every], prices, **options)
+
+
 @pytest.mark.parametrize(
     ("fee", "every", "lag", "band"),
     [(0.0, 1, 0, 0.0), (1e-4, 1, 0, 0.0), (2e-3, 7, 0, 0.1), (5e-4, 5, 2, 0.0), (1e-3, 1, 3, 0.05)],
@@ -164,15 +171,8 @@ def test_the_account_is_that_of_the_engine(page, fee, every, lag, band):
         f"(() => {{ const c = {explorer('costs')};"
         f" return [c.prices, c.weights, c.account(c.prices, c.weights, {settings})]; }})()"
     )
-    times = pd.date_range("2024-01-01", periods=len(prices), freq="h", tz="UTC")
-    prices = pd.DataFrame(prices, times)
-    result = backtest_weights(
-        pd.DataFrame(weights, times)[::every],
-        prices,
-        transaction_cost=fee,
-        execution_lag=lag,
-        no_trade_band=band,
-    )
+    options = {"transaction_cost": fee, "execution_lag": lag, "no_trade_band": band}
+    result = engine(prices, weights, every, **options)
     np.testing.assert_allclose(found["equity"], result.equity, rtol=1e-9)
     np.testing.assert_allclose(found["turnover"], result.turnover, atol=1e-9)
     assert found["paid"] == pytest.approx(result.costs.sum(), rel=1e-9, abs=1e-9)
@@ -189,9 +189,7 @@ def test_the_sliders_of_the_account_give_the_result_of_the_engine(page, device):
         f"(c => [c.state, c.prices, c.weights])({explorer('costs')})"
     )
     assert state["fee"] == (1.5e-4 if device == "keyboard" else pytest.approx(15e-4, abs=1e-4))
-    times = pd.date_range("2024-01-01", periods=len(prices), freq="h", tz="UTC")
-    prices, weights = pd.DataFrame(prices, times), pd.DataFrame(weights, times)
-    result = backtest_weights(weights, prices, transaction_cost=state["fee"])
+    result = engine(prices, weights, transaction_cost=state["fee"])
     said = page.evaluate("document.querySelector('[data-explorer=costs] .ca-forecast').textContent")
     net, paid = re.search(r"Net (\S+) %.*Paid (\S+) of", said).groups()
     assert number(net) == pytest.approx(100 * (result.equity.iloc[-1] / 1e5 - 1), abs=0.0051)

@@ -40,9 +40,8 @@ def test_exponents_of_the_speed_page_are_slopes_of_the_file():
 def test_markets_of_many_assets_are_shown_smallest_first():
     held = json.loads((ROOT / speed_page.FILE).read_text())["size"]
     shown = table(speed_page.many_assets(ROOT))
-    assert [int(name.split()[0].replace(",", "")) for name in shown] == sorted(
-        int(name.split()[0].replace(",", "")) for name in held
-    )
+    sizes, known = ([int(n.split()[0].replace(",", "")) for n in rows] for rows in (shown, held))
+    assert sizes == sorted(known)
     for name, row in held.items():
         assert int(shown[name]["Of these right"].replace(",", "")) == row["right"] <= row["named"]
 

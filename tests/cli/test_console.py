@@ -98,9 +98,8 @@ def test_a_warning_that_was_made_an_error_is_a_refusal(tmp_path):
     words = ["fetch", "--source", "sample", "--sample", "us_indices", "--out", str(tmp_path)]
     assert main(words) == 0
     words = ["train", "--data", str(tmp_path), "--run", str(tmp_path / "run")]
-    done = command(
-        words, stdout=subprocess.PIPE, PYTHONWARNINGS="error::UserWarning", OMP_NUM_THREADS="1"
-    )
+    environment = {"PYTHONWARNINGS": "error::UserWarning", "OMP_NUM_THREADS": "1"}
+    done = command(words, stdout=subprocess.PIPE, **environment)
     assert done.returncode == 2 and not (tmp_path / "run").exists()
     assert done.stderr.startswith("error: features dropped: ") and done.stderr.count("\n") == 1
 

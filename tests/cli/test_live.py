@@ -31,10 +31,9 @@ class Desk:
 
     def fetch(self):
         end = pd.Timestamp(self.server.now_ms, unit="ms").isoformat()
-        return main(
-            ["fetch", "--source", "bybit", "--symbols", ",".join(SYMBOLS), "--start", BEGIN]
-            + ["--end", end, "--base-url", self.server.url, "--out", str(self.folder / "bars")]
-        )
+        words = ["--symbols", ",".join(SYMBOLS), "--start", BEGIN, "--end", end]
+        words += ["--base-url", self.server.url, "--out", str(self.folder / "bars")]
+        return main(["fetch", "--source", "bybit", *words])
 
     def run(self, command, *words, bars="bars", run="run"):
         where = ["--run", str(self.folder / run), "--data", str(self.folder / bars)]

@@ -43,9 +43,8 @@ def test_an_index_dates_and_capital_names_in_parquet(tmp_path):
     days = ROWS.rename(columns=str.title).assign(Time=pd.to_datetime(["2024-01-30", "2024-01-31"]))
     days.to_parquet(tmp_path / "B.parquet")
     BARS.rename_axis(None).to_parquet(tmp_path / "D.parquet")
-    pl.from_pandas(days).with_columns(pl.col("Time").cast(pl.Date)).write_parquet(
-        tmp_path / "C.parquet"
-    )
+    dated = pl.from_pandas(days).with_columns(pl.col("Time").cast(pl.Date))
+    dated.write_parquet(tmp_path / "C.parquet")
     frames = read_bars(tmp_path)
     for symbol in "AD":
         pd.testing.assert_frame_equal(frames[symbol], BARS, check_freq=False)

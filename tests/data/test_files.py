@@ -55,15 +55,11 @@ def test_fractions_of_a_second_survive(tmp_path):
 
 
 def test_the_file_is_the_documented_one(tmp_path):
-    frame = pd.DataFrame(
-        {"open": [1.0, 2], "high": [2.5, 2], "low": [1, 2], "close": [2, 2], "volume": [7, np.nan]},
-        index=pd.to_datetime(["2024-01-01T00:00Z", "2024-01-01T01:00Z"]),
-    )
+    bars = [[1, 2.5, 1, 2, 7], [2, 2, 2, 2, np.nan]]
+    frame = pd.DataFrame(bars, pd.to_datetime([NINE, TEN]), HEADER.split(",")[1:])
     (path,) = write_bars({"BRK.B": frame}, tmp_path / "new" / "folder")
     assert path.name == "BRK.B.csv"
-    assert path.read_text() == (
-        f"{HEADER}\n2024-01-01T00:00:00Z,1.0,2.5,1.0,2.0,7.0\n2024-01-01T01:00:00Z,2.0,2.0,2.0,2.0,\n"
-    )
+    assert path.read_text() == f"{HEADER}\n{NINE},1.0,2.5,1.0,2.0,7.0\n{TEN},2.0,2.0,2.0,2.0,\n"
     assert stat.S_IMODE(path.stat().st_mode) & 0o444
 
 
@@ -93,9 +89,8 @@ def test_nothing_is_written_when_one_frame_is_wrong(tmp_path, refuse_input):
 
 
 def test_other_files_are_left_alone_and_turnover_is_kept(tmp_path):
-    (tmp_path / "eth.csv").write_text(
-        f"{HEADER},vwap,turnover\n{NINE},{PRICES},9,8\n{TEN},{PRICES},9,\n"
-    )
+    text = f"{HEADER},vwap,turnover\n{NINE},{PRICES},9,8\n{TEN},{PRICES},9,\n"
+    (tmp_path / "eth.csv").write_text(text)
     (tmp_path / "notes.txt").write_text("left alone")
     (tmp_path / ".BTC.csv").write_text("left alone")
     frames = read_bars(tmp_path)

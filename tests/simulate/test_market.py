@@ -89,9 +89,8 @@ def test_a_seed_gives_the_same_bits(name):
 
 def test_scenarios_of_one_seed_share_their_shocks():
     null, static = (simulate_market(name, n_steps=500, seed=3) for name in ("null", "static"))
-    np.testing.assert_allclose(
-        static.returns[1:] - static.oracle[:-1], null.returns[1:], atol=1e-15
-    )
+    shocks = static.returns[1:] - static.oracle[:-1]
+    np.testing.assert_allclose(shocks, null.returns[1:], atol=1e-15)
 
 
 def test_the_global_random_state_is_left_alone():

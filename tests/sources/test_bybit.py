@@ -75,9 +75,8 @@ def test_each_interval_of_six_symbols_is_exact(server, interval):
         assert n_bars >= min(count, 39) - 1
         assert frame.equals(check_frame(frame))
         assert frame["close_time"].iloc[-1] <= pd.Timestamp(NOW, unit="ms", tz="UTC")
-    assert all(
-        ask.end is None or len(opens(interval, ask.start, ask.end)) <= 1000 for ask in server.asks
-    )
+    spans = [(ask.start, ask.end) for ask in server.asks if ask.end is not None]
+    assert all(len(opens(interval, *span)) <= 1000 for span in spans)
 
 
 @pytest.mark.parametrize("category", CATEGORIES)

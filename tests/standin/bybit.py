@@ -236,8 +236,5 @@ class BybitStandIn(Loopback):
         return self._candles(ask, first, min(last, first + margin))[: ask.limit][::-1]
 
     def _candles(self, ask: Ask, first: int, last: int) -> list[list[str]]:
-        return [
-            candle(ask.category, ask.symbol, ask.interval, at)
-            for at in opens(ask.interval, first, last)
-            if at not in self.holes
-        ]
+        times = (at for at in opens(ask.interval, first, last) if at not in self.holes)
+        return [candle(ask.category, ask.symbol, ask.interval, at) for at in times]

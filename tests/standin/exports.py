@@ -7,11 +7,8 @@ HEADER = "time,open,high,low,close,volume"
 PRICES = "1.5,2.5,1.0,2.0,10.5"
 VALUES = [1.5, 2.5, 1.0, 2.0, 10.5]
 EPOCH = 1_706_691_600  # NINE
-BARS = pd.DataFrame(
-    [VALUES, VALUES],
-    index=pd.DatetimeIndex([NINE, TEN], name="time").tz_convert("UTC"),
-    columns=["open", "high", "low", "close", "volume"],
-)
+TIMES = pd.DatetimeIndex([NINE, TEN], name="time").tz_convert("UTC")
+BARS = pd.DataFrame([VALUES, VALUES], TIMES, HEADER.split(",")[1:])
 ROWS = BARS.reset_index()
 DAYS = ("2024-01-30T00:00Z", "2024-01-31T00:00Z")
 

@@ -1,5 +1,6 @@
 """Windows, targets and masks against slow loops; what is shared, what is refused."""
 
+import functools
 from itertools import pairwise
 
 import numpy as np
@@ -155,9 +156,7 @@ def test_iterates_over_its_four_parts(data):
 
 
 def test_the_newest_windows_come_when_asked_for_and_have_no_target_yet(make_frames, data):
-    latest = prepare_cross_attention_data(
-        make_frames(150, 4), lookback=11, horizon=5, features=NAMES, include_latest=True
-    )
+    latest = prepare_cross_attention_data(make_frames(150, 4), 11, 5, NAMES, include_latest=True)
     assert len(latest) == len(data) + 5
     assert np.isnan(latest.y[-5:]).all() and np.isfinite(latest.y[:-5]).all()
     assert np.isfinite(latest.bar_returns[:-1]).all() and np.isnan(latest.bar_returns[-1]).all()
@@ -353,6 +352,5 @@ def test_series_that_cannot_teach_anything_are_named(make_frames, values, words)
 )
 def test_series_that_cannot_be_read_are_refused(make_frames, refuse_input, table, words):
     bars, series = make_frames(120, 2), pd.DataFrame(table, DAYS)
-    refuse_input(
-        lambda: prepare_cross_attention_data(bars, 8, 1, ["log_return"], exogenous=series), words
-    )
+    prepare = functools.partial(prepare_cross_attention_data, exogenous=series)
+    refuse_input(lambda: prepare(bars, 8, 1, ["log_return"]), words)

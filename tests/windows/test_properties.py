@@ -71,9 +71,8 @@ def test_walk_forward_tests_each_window_once(
     assume(rows >= lookback + horizon)
     data = windows(rows, lookback, horizon)
     assume(len(data) > train_size + horizon + embargo)
-    folds = walk_forward_folds(
-        data, train_size=train_size, test_size=test_size, embargo=embargo, expanding=expanding
-    )
+    options = {"train_size": train_size, "test_size": test_size, "expanding": expanding}
+    folds = walk_forward_folds(data, **options, embargo=embargo)
     tested = [end for fold in folds for block in fold.test for end in block.ends]
     assert tested == list(data.ends[train_size + horizon + embargo :])
     for fold in folds:

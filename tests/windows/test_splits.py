@@ -55,11 +55,9 @@ def test_walk_forward_has_exact_dates(daily, options, trains, tests):
 
 def test_combinatorial_folds_equal_skfolio(daily):
     selection = pytest.importorskip("skfolio.model_selection")
-    embargo = 2
-    reference = selection.CombinatorialPurgedCV(
-        n_folds=4, n_test_folds=2, purged_size=daily.horizon, embargo_size=embargo
-    )
-    folds = combinatorial_folds(daily, n_blocks=4, n_test_blocks=2, embargo=embargo)
+    sizes = {"purged_size": daily.horizon, "embargo_size": 2}
+    reference = selection.CombinatorialPurgedCV(n_folds=4, n_test_folds=2, **sizes)
+    folds = combinatorial_folds(daily, n_blocks=4, n_test_blocks=2, embargo=2)
     theirs = list(reference.split(np.zeros((len(daily), 1))))
     assert len(folds) == len(theirs) == 6
     for fold, (train, tests) in zip(folds, theirs, strict=True):

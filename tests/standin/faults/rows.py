@@ -11,11 +11,10 @@ def row(name: str, *, once: str | None = EXACT, always: str | None = GAP):
         @fault("row", name, once=once, always=always)
         def act(server, ask, answer):
             if answer.envelope["retCode"] == 0:
-                answer.rows = [
-                    new
-                    for old in answer.rows
-                    for new in (change(list(old)) if int(old[0]) == server.victim_ms else [old])
-                ]
+                rows = []
+                for old in answer.rows:
+                    rows += change(list(old)) if int(old[0]) == server.victim_ms else [old]
+                answer.rows = rows
 
         return change
 
