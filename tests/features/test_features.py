@@ -39,47 +39,45 @@ def log_returns(bars: list) -> list[float]:
 def slow_feature(name: str, bars: list, clock: pd.DatetimeIndex) -> list[float]:
     """The feature by its definition, one bar at a time."""
     log_return = log_returns(bars)  # here every hole lies between bars of other symbols
-    result = []
-    for t, bar in enumerate(bars):
-        past = bars[: t + 1]
-        own = [b for b in bars[:t] if b is not None]  # before this one
-        if name == "staleness":
-            seen = [s for s, other in enumerate(past) if other is not None]
-            result.append(t - seen[-1] if seen else NAN)
-            continue
-        if name.startswith(("hour", "weekday")):
-            moment = clock[t].to_pydatetime()
-            hours = moment.hour + moment.minute / 60
-            turn = hours / 24 if name.startswith("hour") else moment.weekday() / 7
-            result.append((math.sin if name.endswith("sin") else math.cos)(2 * math.pi * turn))
-            continue
-        if bar is None:
-            result.append(NAN)
-        elif name == "log_return":
-            result.append(log_return[t])
-        elif name == "intraday_return":
-            result.append(math.log(bar["close"] / bar["open"]))
-        elif name == "range":
-            result.append(math.log(bar["high"] / bar["low"]))
-        elif name == "overnight_gap":
-            result.append(math.log(bar["open"] / own[-1]["close"]) if own else NAN)
-        elif name in ("parkinson", "garman_klass"):
-            result.append(math.sqrt(slow_variance(name, own[-1], bar)) if own else NAN)
-        elif name == "momentum":
-            whole = t >= 24 and None not in past[-25:]
-            result.append(math.log(bar["close"] / past[-25]["close"]) if whole else NAN)
-        elif name == "relative_volume":
-            known = [math.log(b["volume"]) for b in own if b["volume"] > 0]
-            now = math.log(bar["volume"]) if bar["volume"] > 0 else NAN
-            result.append(now - exponential_mean(known, 20) if known else NAN)
-        elif name == "volatility":
-            squares = [r * r for r in log_return[: t + 1] if not math.isnan(r)]
-            result.append(math.sqrt(exponential_mean(squares, 24)) if len(squares) >= 24 else NAN)
-        elif name == "rsi":
-            result.append(slow_rsi([b["close"] for b in [*own, bar]]))
-        elif name == "macd":
-            result.append(slow_macd([b["close"] for b in [*own, bar]]))
-    return result
+    return [
+        slow_value(name, bars[: t + 1], log_return[: t + 1], moment)
+        for t, moment in enumerate(clock)
+    ]
+
+
+def slow_value(name: str, past: list, log_return: list[float], moment: pd.Timestamp) -> float:
+    """The feature's value at the last of these rows."""
+    bar, own = past[-1], [b for b in past[:-1] if b is not None]  # own: those before this one
+    if name == "staleness":
+        return next((age for age, b in enumerate(reversed(past)) if b is not None), NAN)
+    if name.startswith(("hour", "weekday")):
+        hours = moment.hour + moment.minute / 60
+        turn = hours / 24 if name.startswith("hour") else moment.weekday() / 7
+        return (math.sin if name.endswith("sin") else math.cos)(2 * math.pi * turn)
+    if bar is None:
+        return NAN
+    if name == "log_return":
+        return log_return[-1]
+    if name == "intraday_return":
+        return math.log(bar["close"] / bar["open"])
+    if name == "range":
+        return math.log(bar["high"] / bar["low"])
+    if name == "overnight_gap":
+        return math.log(bar["open"] / own[-1]["close"]) if own else NAN
+    if name in ("parkinson", "garman_klass"):
+        return math.sqrt(slow_variance(name, own[-1], bar)) if own else NAN
+    if name == "momentum":
+        whole = len(past) > 24 and None not in past[-25:]
+        return math.log(bar["close"] / past[-25]["close"]) if whole else NAN
+    if name == "relative_volume":
+        known = [math.log(b["volume"]) for b in own if b["volume"] > 0]
+        now = math.log(bar["volume"]) if bar["volume"] > 0 else NAN
+        return now - exponential_mean(known, 20) if known else NAN
+    if name == "volatility":
+        squares = [r * r for r in log_return if not math.isnan(r)]
+        return math.sqrt(exponential_mean(squares, 24)) if len(squares) >= 24 else NAN
+    indicator = {"rsi": slow_rsi, "macd": slow_macd}[name]
+    return indicator([b["close"] for b in [*own, bar]])
 
 
 def slow_variance(estimator: str, before, bar) -> float:
