@@ -275,11 +275,8 @@ def test_feedback_is_complete_in_itself(graded):
 def test_words_of_a_submission_are_escaped():
     cell = nbformat.v4.new_code_cell("'<script>alert(1)</script>'")
     cell.metadata["nbgrader"] = {"grade_id": "a", "solution": True, "grade": False}
-    submission, question = (
-        nbformat.v4.new_notebook(cells=[cell]),
-        Question("q", 0, 1, "<img src=x>"),
-    )
-    page = feedback_page("t", [question], submission)
+    questions = [Question("q", 0, 1, "<img src=x>")]
+    page = feedback_page("t", questions, nbformat.v4.new_notebook(cells=[cell]))
     assert "<script" not in page and "<img" not in page
 
 

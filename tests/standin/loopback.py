@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Loopback:
-    """A stand-in that listens while it is entered; ``respond`` answers each request."""
+    """A stand-in that listens while it is entered; its ``respond(handler)`` answers each request."""
 
     def __enter__(self):
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -24,9 +24,6 @@ class Loopback:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-
-    def respond(self, handler: BaseHTTPRequestHandler) -> None:
-        raise NotImplementedError
 
 
 class _Server(ThreadingHTTPServer):
