@@ -34,6 +34,8 @@ BINANCE = (
     "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,"
     "taker_buy_quote_volume,ignore"
 )
+DUKASCOPY = "Gmt time,Open,High,Low,Close,Volume"
+TRADING_VIEW = "time,open,high,low,close,Volume"
 YAHOO = "Date,Open,High,Low,Close,Adj Close,Volume\n"
 NASDAQ = "Date,Close/Last,Volume,Open,High,Low\n" + "".join(
     f'{day},$2.00,"1,000",$1.50,$2.50,$1.00\n' for day in ("01/31/2024", "01/30/2024")
@@ -110,9 +112,7 @@ PLAIN: dict[str, str | bytes] = {
     "dots, day first": times(
         "31.01.2024 09:00:00.000 GMT+0000", "31.01.2024 10:00:00.000 GMT+0000"
     ),
-    "Dukascopy": table(
-        "Gmt time,Open,High,Low,Close,Volume", "31.01.2024 09:00:00.000", "31.01.2024 10:00:00.000"
-    ),
+    "Dukascopy": table(DUKASCOPY, "31.01.2024 09:00:00.000", "31.01.2024 10:00:00.000"),
     "named months": times("31 Jan 2024 09:00Z", "31 Jan 2024 10:00Z"),
     "named months first": times('"Jan 31, 2024 09:00Z"', '"Jan 31, 2024 10:00Z"'),
     "two-digit years": times("31-Jan-24 09:00Z", "31-Jan-24 10:00Z"),
@@ -129,9 +129,9 @@ PLAIN: dict[str, str | bytes] = {
         1000, header="Open time,Open,High,Low,Close,Volume,Close time,Quote asset volume,a,b,c,d"
     ),
     "Kraken": f"{EPOCH},{PRICES},7\n{EPOCH + 3600},{PRICES},8\n",
-    "TradingView, seconds": table("time,open,high,low,close,Volume", str(EPOCH), str(EPOCH + 3600)),
+    "TradingView, seconds": table(TRADING_VIEW, str(EPOCH), str(EPOCH + 3600)),
     "TradingView, ISO": table(
-        "time,open,high,low,close,Volume", "2024-01-31T04:00:00-05:00", "2024-01-31T05:00:00-05:00"
+        TRADING_VIEW, "2024-01-31T04:00:00-05:00", "2024-01-31T05:00:00-05:00"
     ),
     "CryptoDataDownload": "https://www.CryptoDataDownload.com\n"
     + "unix,date,symbol,open,high,low,close,Volume BTC,Volume USD\n"
@@ -182,39 +182,39 @@ READ |= {
     "morning and evening": case(times("01/31/2024 09:00 AM", "01/31/2024 10:00 AM"), **UTC),
     "noon": case(
         times("01/31/2024 12:00 AM", "01/31/2024 12:00 PM"),
-        "2024-01-31T00:00Z",
-        "2024-01-31T12:00Z",
+        "2024-01-31T00Z",
+        "2024-01-31T12Z",
         **UTC,
     ),
     "before 1990": case(times("-3600", f"{EPOCH}"), "1969-12-31T23:00Z", NINE),
-    "small epochs": case(times("3600", "7200"), "1970-01-01T01:00Z", "1970-01-01T02:00Z", unit="s"),
+    "small epochs": case(times("3600", "7200"), "1970-01-01T01Z", "1970-01-01T02Z", unit="s"),
     "naive, New York": case(times("2024-01-31 04:00", "2024-01-31 05:00"), **NEW_YORK),
     "naive, summer": case(
         times("2024-07-01 04:00", "2024-07-01 05:00"),
-        "2024-07-01T08:00Z",
-        "2024-07-01T09:00Z",
+        "2024-07-01T08Z",
+        "2024-07-01T09Z",
         **NEW_YORK,
     ),
     "an hour that comes twice": case(
         times("2024-11-03 01:00", "2024-11-03 01:00"),
-        "2024-11-03T05:00Z",
-        "2024-11-03T06:00Z",
+        "2024-11-03T05Z",
+        "2024-11-03T06Z",
         **NEW_YORK,
     ),
     "own date format": case(
         times("01-02-2024 09h", "01-02-2024 10h"),
-        "2024-02-01T09:00Z",
-        "2024-02-01T10:00Z",
+        "2024-02-01T09Z",
+        "2024-02-01T10Z",
         date_format="%d-%m-%Y %HH",
         **UTC,
     ),
     "dates of New York": case(
-        times("2024-01-30", "2024-01-31"), "2024-01-30T05:00Z", "2024-01-31T05:00Z", **NEW_YORK
+        times("2024-01-30", "2024-01-31"), "2024-01-30T05Z", "2024-01-31T05Z", **NEW_YORK
     ),
     "ambiguous dates, told": case(
         times("01/02/2024", "02/02/2024"),
-        "2024-02-01T00:00Z",
-        "2024-02-02T00:00Z",
+        "2024-02-01T00Z",
+        "2024-02-02T00Z",
         date_format="%d/%m/%Y",
     ),
     "MetaTrader 5": case(MT5, **UTC),

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Loopback:
-    """A stand-in that listens while it is entered; its ``respond(handler)`` answers each request."""
+    """A stand-in that listens while it is entered; its ``respond(handler)`` answers."""
 
     def __enter__(self):
         self._server = _Server(("127.0.0.1", 0), _Handler)
