@@ -167,13 +167,13 @@ DATED = {
 }
 
 
-def case(text, *known, values=VALUES, **options):
-    """Return a text, when its bars open, their values, and the options of ``read_bars``."""
-    return text, known or (NINE, TEN), values, options
+def case(text, first=NINE, spacing="1h", *, values=VALUES, **options):
+    """Return a text, when its two bars open, their values, and the options of ``read_bars``."""
+    return text, pd.date_range(first, periods=2, freq=spacing), values, options
 
 
 READ = {name: case(text) for name, text in PLAIN.items()}
-READ |= {name: case(text, *DAYS) for name, text in DATED.items()}
+READ |= {name: case(text, DAYS[0], "1D") for name, text in DATED.items()}
 READ |= {
     "half a rounding error": case(
         priced("1.5,1.9999999999,1.0,2.0,10.5"), values=[1.5, 2.0, 1.0, 2.0, 10.5]
@@ -181,48 +181,37 @@ READ |= {
     "null volume": case(priced("1.5,2.5,1.0,2.0,NaN"), values=[1.5, 2.5, 1.0, 2.0, np.nan]),
     "morning and evening": case(times("01/31/2024 09:00 AM", "01/31/2024 10:00 AM"), **UTC),
     "noon": case(
-        times("01/31/2024 12:00 AM", "01/31/2024 12:00 PM"),
-        "2024-01-31T00Z",
-        "2024-01-31T12Z",
-        **UTC,
+        times("01/31/2024 12:00 AM", "01/31/2024 12:00 PM"), "2024-01-31T00Z", "12h", **UTC
     ),
-    "before 1990": case(times("-3600", f"{EPOCH}"), "1969-12-31T23:00Z", NINE),
-    "small epochs": case(times("3600", "7200"), "1970-01-01T01Z", "1970-01-01T02Z", unit="s"),
+    "before 1990": case(times("-3600", f"{EPOCH}"), "1969-12-31T23:00Z", f"{EPOCH + 3600}s"),
+    "small epochs": case(times("3600", "7200"), "1970-01-01T01Z", unit="s"),
     "naive, New York": case(times("2024-01-31 04:00", "2024-01-31 05:00"), **NEW_YORK),
     "naive, summer": case(
-        times("2024-07-01 04:00", "2024-07-01 05:00"),
-        "2024-07-01T08Z",
-        "2024-07-01T09Z",
-        **NEW_YORK,
+        times("2024-07-01 04:00", "2024-07-01 05:00"), "2024-07-01T08Z", **NEW_YORK
     ),
     "an hour that comes twice": case(
-        times("2024-11-03 01:00", "2024-11-03 01:00"),
-        "2024-11-03T05Z",
-        "2024-11-03T06Z",
-        **NEW_YORK,
+        times("2024-11-03 01:00", "2024-11-03 01:00"), "2024-11-03T05Z", **NEW_YORK
     ),
     "own date format": case(
         times("01-02-2024 09h", "01-02-2024 10h"),
         "2024-02-01T09Z",
-        "2024-02-01T10Z",
         date_format="%d-%m-%Y %HH",
         **UTC,
     ),
     "dates of New York": case(
-        times("2024-01-30", "2024-01-31"), "2024-01-30T05Z", "2024-01-31T05Z", **NEW_YORK
+        times("2024-01-30", "2024-01-31"), "2024-01-30T05Z", "1D", **NEW_YORK
     ),
     "ambiguous dates, told": case(
-        times("01/02/2024", "02/02/2024"),
-        "2024-02-01T00Z",
-        "2024-02-02T00Z",
-        date_format="%d/%m/%Y",
+        times("01/02/2024", "02/02/2024"), "2024-02-01T00Z", "1D", date_format="%d/%m/%Y"
     ),
     "MetaTrader 5": case(MT5, **UTC),
     "MetaTrader 5, UTF-16": case(MT5.encode("utf-16"), **UTC),
     "MetaTrader 4": case(MT4, **UTC),
     "Alpha Vantage by the minute": case(ALPHA_VANTAGE, **NEW_YORK),
-    "Nasdaq": case(NASDAQ, *DAYS, values=[1.5, 2.5, 1.0, 2.0, 1000.0]),
-    "Investing": case(INVESTING, *DAYS, values=[41500.5, 43000.0, 41000.0, 42000.5, 1050.0]),
+    "Nasdaq": case(NASDAQ, DAYS[0], "1D", values=[1.5, 2.5, 1.0, 2.0, 1000.0]),
+    "Investing": case(
+        INVESTING, DAYS[0], "1D", values=[41500.5, 43000.0, 41000.0, 42000.5, 1050.0]
+    ),
     "HistData": case(
         table(None, "20240131 090000", "20240131 100000", ";"), columns=HEADER.split(","), **UTC
     ),
@@ -256,7 +245,7 @@ def test_a_foreign_file_is_read_to_its_values(tmp_path, name):
     content = text if isinstance(text, bytes) else text.encode()
     (tmp_path / "AAA.csv").write_bytes(content)
     frame = read_bars(tmp_path, **options)["AAA"]
-    assert frame.index.equals(pd.DatetimeIndex(known).tz_convert("UTC"))
+    assert frame.index.equals(known)
     for row in frame[["open", "high", "low", "close", "volume"]].to_numpy():
         np.testing.assert_array_equal(row, values)
     if name.startswith("Binance"):  # the last tick before the next bar is that bar's open
