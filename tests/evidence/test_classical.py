@@ -125,5 +125,11 @@ def test_refusals(planted, refuse_input):
     data = planted[1]
     refuse_input(lambda: classical.granger(data[:100]), "too few")
     refuse_input(lambda: classical.lagged_correlation(data, max_lag=-1), "max_lag")
+    refuse_input(lambda: classical.lagged_correlation(data.y), "data must be CrossAttentionData")
+    refuse_input(lambda: classical.granger(data, alpha=5), "alpha")
+    quotes = {"A": random_quotes(500, 1), "B": random_quotes(500, 2)}
+    refuse_input(lambda: classical.hayashi_yoshida(quotes, max_lag=-1), "max_lag")
+    refuse_input(lambda: classical.hayashi_yoshida(quotes, n_blocks=1), "n_blocks")
+    refuse_input(lambda: classical.hayashi_yoshida(quotes, alpha=0), "alpha")
     short = {"A": random_quotes(50, 1), "B": random_quotes(50, 2)}
     refuse_input(lambda: classical.hayashi_yoshida(short), "blocks")

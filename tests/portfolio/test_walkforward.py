@@ -99,6 +99,16 @@ class LastReturn:
         return np.asarray(data.X[:, :, -1, 0])
 
 
+def test_options_by_name_are_no_validation_part(data):
+    class HasOptions(LastReturn):
+        def fit(self, train, *, weights=None, **others):
+            return self
+
+    sizes = {"train_size": 80, "test_size": 60, "val_size": 10}
+    found = walk_forward(data, HasOptions, **sizes).predictions
+    np.testing.assert_array_equal(found, walk_forward(data, LastReturn, **sizes).predictions)
+
+
 def test_a_result_trades(data, refuse_input):
     result = walk_forward(data, LastReturn, train_size=80, test_size=60)
     backtest = CrossAttentionBacktest(result, rebalance_freq=1, allow_short=True)
