@@ -25,6 +25,9 @@ FAR_PRICE = 1.15  # penalty of a token that is no recent return, relative to one
 VOLATILITY_HALF_LIFE = 12.0
 RETURN, VOLUME, RANGE = "log_return", "relative_volume", "range"
 RETURN_CHANNELS = ("return", "fall", "gated_return", "signed_root", "size")
+# names of channels, families and scales of the tokenizers' own, which no feature may bear
+RESERVED = {*RETURN_CHANNELS, "late", "gate", "root", "distance", "means", "level"}
+RESERVED |= {"exogenous", "log_range"}
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,10 @@ class Tokenizer:
         """Take means and standard deviations from the rows that windows of ``data`` end at."""
         if RETURN not in data.features:
             raise InvalidInputError(f"data must hold the feature {RETURN!r}, got {data.features}")
-        if "exogenous" in data.features:  # the name of the series that come beside the features
-            raise InvalidInputError("data must hold no feature named 'exogenous'")
+        if taken := [name for name in data.features if name in RESERVED]:
+            raise InvalidInputError(
+                f"data: rename the feature: the forecaster has a channel named {taken[0]!r} itself"
+            )
         for name, values in self._levels(data).items():
             self.centre[name], self.spread[name] = known_moments(values[data.ends])
         return self

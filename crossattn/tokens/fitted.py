@@ -66,7 +66,8 @@ class FittedForecaster(ForecastEstimator):
         past begin at the first row behind the windows: of a history that goes on after the
         training data, at least ``minimum_tail_`` bars are wanted, and refused where there are less.
         """
-        out = self._mixture.forecast(*self._read(data))
+        read = self._read(data)  # refuses before a fit
+        out = self._mixture.forecast(*read)
         out = out[:, [self.symbols_.index(symbol) for symbol in data.symbols]]
         known = np.isfinite(data.panel[data.ends]).any(axis=2)
         return np.where(data.has_bar & known, out, np.nan)
@@ -211,7 +212,8 @@ class FittedForecaster(ForecastEstimator):
 
         ``followers`` are positions in ``symbols_``: only their forecasts are split.
         """
-        return self._mixture.contribution_batches(*self._read(data), by_channel, followers)
+        read = self._read(data)
+        return self._mixture.contribution_batches(*read, by_channel, followers)
 
     def source_contributions(
         self, data: CrossAttentionData | Reading, followers: np.ndarray
@@ -220,7 +222,8 @@ class FittedForecaster(ForecastEstimator):
 
         ``followers`` are positions in ``symbols_``.
         """
-        return self._mixture.source_contributions(*self._read(data), followers)
+        read = self._read(data)
+        return self._mixture.source_contributions(*read, followers)
 
     def channel_values(self, data: CrossAttentionData | Reading) -> np.ndarray:
         """Return the value of every channel of every source at every row of the panel.
@@ -249,7 +252,8 @@ class FittedForecaster(ForecastEstimator):
         ndarray of shape (n, n_assets, n_sources, n_lags)
             Of the channel "return" alone; lag index k is k bars before the window's last bar.
         """
-        batches = self._mixture.coefficient_batches(*self._read(data))
+        read = self._read(data)
+        batches = self._mixture.coefficient_batches(*read)
         return np.concatenate([coefficients for coefficients, _, _ in batches])
 
     def attention(self, data: CrossAttentionData) -> np.ndarray:
@@ -259,7 +263,8 @@ class FittedForecaster(ForecastEstimator):
         over channels: how much a forecast moves for a usual move of the token. Rows sum to 1, or
         to 0 where the forecast reads no token at all.
         """
-        batches = self._mixture.coefficient_batches(*self._read(data))
+        read = self._read(data)
+        batches = self._mixture.coefficient_batches(*read)
         size = np.concatenate([pull for _, pull, _ in batches])
         total = size.sum((2, 3), keepdims=True)
         return np.divide(size, total, out=np.zeros_like(size), where=total > 0)

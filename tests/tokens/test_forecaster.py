@@ -67,9 +67,13 @@ def test_returns_are_needed_and_enough(planted, refuse_input):
     assert forecaster.score(alone[2]) > 0.02
     without = [part.select(features=("range",)) for part in (train, val)]
     refuse_input(lambda: CrossAttentionForecaster(**SMALL).fit(*without), "log_return")
-    named = ("log_return", "exogenous", "range")
-    taken = [dataclasses.replace(part, features=named) for part in (train, val)]
-    refuse_input(lambda: CrossAttentionForecaster(**SMALL).fit(*taken), "named 'exogenous'")
+
+
+@pytest.mark.parametrize("name", ["exogenous", "size", "return", "distance"])
+def test_a_feature_named_as_a_channel_of_the_forecaster_is_refused(planted, refuse_input, name):
+    names = ("log_return", name, "range")
+    taken = [dataclasses.replace(part, features=names) for part in planted[1:3]]
+    refuse_input(lambda: CrossAttentionForecaster(**SMALL).fit(*taken), f"named '{name}'")
 
 
 def test_validation_is_held_out_where_none_is_given(planted):
