@@ -210,7 +210,12 @@ class CrossAttentionData:
     @property
     def mask(self) -> np.ndarray:
         """Where X is valid (n, n_assets, lookback): True where no feature of the bar is missing."""
-        return self._windows_of(~np.isnan(self.panel).any(axis=2))
+        if not len(self):
+            return np.empty((0, len(self.symbols), self.lookback), dtype=bool)
+        shown = self.panel[self._first_rows.start : self._end_rows.stop]
+        valid = ~np.isnan(shown).any(axis=2)
+        views = np.lib.stride_tricks.sliding_window_view(valid, self.lookback, axis=0)
+        return views[:: self._end_rows.step]
 
     @property
     def series(self) -> np.ndarray:
