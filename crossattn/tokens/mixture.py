@@ -66,8 +66,9 @@ class Mixture:
         for place in self._places(len(rows), len(chosen) * n_channels / n_assets):
             here = rows[place]
             out = np.zeros((len(here), len(chosen), n_sources, n_lags, n_channels))
-            returns = _lagged_at(series.returns[:, :n_assets], here, n_lags)[:, None]
-            out[:, :, :n_assets, :, 0] += moving_at(here) * returns  # (b, F, N, L) * (b, 1, N, L)
+            if self.varying is not None or self.content is not None:
+                returns = _lagged_at(series.returns[:, :n_assets], here, n_lags)[:, None]
+                out[:, :, :n_assets, :, 0] += moving_at(here) * returns  # (b, F|1, N, L) each
             self._add_static(out, index, here, chosen, cells)
             yield (out if by_channel else out[..., 0]), place
 
