@@ -48,7 +48,7 @@ bench: $(STAMP)  ## benchmarks and studies: speed against peers, recovery, error
 	@$(BIN)/python -m pytest tests/benchmarks -q -s -p no:cacheprovider --timeout=0 --figures book/speed.json
 
 MODELS ?=
-SCENARIOS ?= static,null,factor,switching,gated,regimes,delays,falls,volume,levels,sectors,mover,hours,products,us_stocks,us_tech,us_indices,us_volatility,us_markets
+SCENARIOS ?= static,null,factor,asynchronous,switching,gated,regimes,threshold,hub,crisis,delays,falls,volume,concave,levels,sectors,mover,hours,drift,products,spillover,us_stocks,us_tech,us_indices,us_volatility,us_markets
 leaderboard: $(STAMP)  ## LeadLagBench: run what the book's leaderboard lacks (hours): make leaderboard MODELS=zero
 	@$(BIN)/crossattn bench $(if $(MODELS),--models $(MODELS)) --scenarios $(SCENARIOS) --seeds 3 --out book/leaderboard
 

@@ -20,7 +20,9 @@ from crossattn.leaderboard import MODELS, leaderboard, read_results
 from crossattn.simulate.scenarios import SCENARIOS
 
 RESULTS = Path("book") / "leaderboard" / "results"
-OURS, PART, NULLS = "forecaster", "static_part", ("null", "factor")
+OURS, PART = "forecaster", "static_part"
+NULLS = ("null", "factor", "spillover")  # nothing forecasts a return
+LEADERLESS = (*NULLS, "asynchronous")
 LABELS = {
     "fidelity": "Fidelity",
     "r_squared": "R², %",
@@ -66,7 +68,7 @@ def ranking(root: Path) -> list[str]:
     for name in decisive.index:
         own = rows[rows["model"] == name]
         simulated = own[own["scenario"].isin(SCENARIOS)]
-        planted = simulated[~simulated["scenario"].isin(NULLS)]
+        planted = simulated[~simulated["scenario"].isin(LEADERLESS)]
         nulls, real = own[own["scenario"].isin(NULLS)], own[~own["scenario"].isin(SCENARIOS)]
         tested = nulls["edges_named"].dropna()
         cells = [
