@@ -97,7 +97,9 @@ def _rescale(
     turnover = np.exp(generator.normal(0.0, volumes, count))
     factor["volume"] = factor["turnover"] = turnover
     for name in changed.columns.intersection(list(factor)):
-        changed.loc[later, name] *= factor[name]
+        values = changed[name].to_numpy(float, copy=True)
+        values[later] *= factor[name]
+        changed[name] = values
     if set(PRICE_COLUMNS) <= set(changed.columns):
         corners = changed.loc[:, list(PRICE_COLUMNS)].to_numpy(float)
         complete = np.isfinite(corners).all(axis=1) & later

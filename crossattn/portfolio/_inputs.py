@@ -94,6 +94,9 @@ def reindex_like_prices(table: pd.DataFrame, prices: pd.DataFrame, name: str) ->
 
 def last_known(table: np.ndarray) -> np.ndarray:
     """Carry each asset's last price forward, (T, N); 0 before its first."""
+    missing = np.isnan(table)
+    if not missing.any():
+        return table
     return np.array(pd.DataFrame(table).ffill().fillna(0.0), order="F")
 
 

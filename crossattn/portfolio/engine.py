@@ -124,6 +124,7 @@ def backtest_weights(
     n_rows, n_assets = table.shape
     ticks = prices.index.asi8
     marks, tradable = last_known(table), ~np.isnan(table)
+    marks = marks.copy(order="F") if len(delistings) else marks
     delisted_at = _delist(prices, marks, tradable, delistings, delisting_return)
     funding_rates = impact = np.empty((0, n_assets))
     if funding is not None:
