@@ -221,8 +221,8 @@ MUTATIONS = [
     Mutation(
         "the smoothed state passes for the filtered one",
         "crossattn/evidence/_two_graphs.py",
-        "probability[self.max_lag :], _ = _filter(likelihood, self.persistence)",
-        "probability[self.max_lag :] = _smooth(_filter(likelihood, self.persistence)[0], 0.99)",
+        "expit(self._odds_before(second - first) + second - first)",
+        "smoothed_odds(second - first, *self._chain(len(target)))[0]",
         "tests/evidence/test_regimes.py",
     ),
     Mutation(

@@ -2,13 +2,14 @@
 
 from typing import Self
 
-import numba
 import numpy as np
 import pandas as pd
+from scipy.special import expit, log_expit
 from sklearn.cluster import KMeans
 
 from crossattn._validation import check_float, check_int
 from crossattn.errors import InvalidInputError
+from crossattn.tokens.regime import filtered_odds, smoothed_odds
 
 HALF_LIFE = 24.0  # bars, of the volatility that divides every return
 RIDGE = 200.0  # prior precision of each coefficient, in observations
@@ -124,9 +125,9 @@ class TwoGraphDetector:
                 f"returns: fitted on symbols {self.symbols_}, got {list(returns.columns)}"
             )
         target, past = self._design(returns[self.symbols_])
-        likelihood = _log_likelihood(target, past, self._coefficients, self.noise_)
+        first, second = _log_likelihood(target, past, self._coefficients, self.noise_)
         probability = np.full(len(returns), 0.5)
-        probability[self.max_lag :], _ = _filter(likelihood, self.persistence)
+        probability[self.max_lag :] = expit(self._odds_before(second - first) + second - first)
         return pd.Series(probability, index=returns.index, name="second_graph")
 
     def _design(self, returns: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -154,17 +155,25 @@ class TwoGraphDetector:
         return np.stack([1 - second, second], axis=1)
 
     def _expectation_maximisation(self, target, past, weight):
-        likelihood = -np.inf
         for _ in range(self.n_iterations):
             coefficients = np.stack([self._regress(target, past, w) for w in weight.T])
             squares = (target - past @ coefficients) ** 2  # (2, T, N)
             noise = np.einsum("ts,stn->n", weight, squares) / len(target)
             noise = np.maximum(noise, LEAST_NOISE)
-            each = _log_likelihood(target, past, coefficients, noise)
-            filtered, likelihood = _filter(each, self.persistence)
-            second = _smooth(filtered, self.persistence)  # of the training bars only
-            weight = np.stack([1 - second, second], axis=1)  # (T, 2)
+            first, second = _log_likelihood(target, past, coefficients, noise)
+            chance, _ = smoothed_odds(second - first, *self._chain(len(target)))
+            weight = np.stack([1 - chance, chance], axis=1)  # (T, 2), of the training bars only
+        before = self._odds_before(second - first)
+        likelihood = np.logaddexp(first + log_expit(-before), second + log_expit(before)).sum()
         return likelihood, coefficients, noise
+
+    def _odds_before(self, evidence: np.ndarray) -> np.ndarray:
+        """Log odds of the second graph given the rows before each one: Hamilton's filter."""
+        return filtered_odds(0.0, evidence, *self._chain(len(evidence)))[0]
+
+    def _chain(self, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """No other hint at any row, and the probability of staying in each state."""
+        return np.zeros(n_rows), np.full(2, self.persistence)
 
     def _regress(self, target, past, weight) -> np.ndarray:
         weighted = (past.T * weight).T
@@ -179,36 +188,6 @@ def scale_by_volatility(returns: pd.DataFrame, half_life: float) -> pd.DataFrame
 
 
 def _log_likelihood(target, past, coefficients, noise) -> np.ndarray:
-    """Gaussian log density of each row under each graph, ``(T, 2)``, up to a shared constant."""
+    """Gaussian log density of each row under each graph, ``(2, T)``, up to a shared constant."""
     squares = (target - past @ coefficients) ** 2 / noise  # (2, T, N)
-    return -0.5 * (squares.sum(axis=2).T + np.log(noise).sum())
-
-
-# Hamilton's filter: p is the probability of the second graph given the rows so far.
-@numba.njit
-def _filter(log_likelihood, stay):
-    n_rows = len(log_likelihood)
-    second = np.empty(n_rows)
-    p, total = 0.5, 0.0
-    for t in range(n_rows):
-        first_log, second_log = log_likelihood[t]
-        top = max(first_log, second_log)  # subtracted, so that the exponentials do not underflow
-        predicted = stay * p + (1 - stay) * (1 - p)
-        from_first = (1 - predicted) * np.exp(first_log - top)
-        from_second = predicted * np.exp(second_log - top)
-        p = from_second / (from_first + from_second)
-        total += top + np.log(from_first + from_second)
-        second[t] = p
-    return second, total
-
-
-# Kim's smoother: backwards, each filtered probability is corrected by what came after it.
-@numba.njit
-def _smooth(filtered, stay):
-    smoothed = filtered.copy()
-    for t in range(len(filtered) - 2, -1, -1):
-        predicted = stay * filtered[t] + (1 - stay) * (1 - filtered[t])
-        towards_second = smoothed[t + 1] / predicted
-        towards_first = (1 - smoothed[t + 1]) / (1 - predicted)
-        smoothed[t] *= stay * towards_second + (1 - stay) * towards_first
-    return smoothed
+    return -0.5 * (squares.sum(axis=2) + np.log(noise).sum())
