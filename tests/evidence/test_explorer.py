@@ -48,7 +48,7 @@ def test_names_are_data_and_cannot_end_their_element():
 
 def test_it_asks_for_nothing_from_elsewhere():
     page = explore_attention(some_maps()).html
-    addresses = set(re.findall(r"\w+://[^\s\"']+", page))
+    addresses = set(re.findall(r"\b\w+://[^\s\"']+", page))
     assert addresses == {"http://www.w3.org/2000/svg"}, "only the name of a namespace"
     assert not re.search(r"\b(src|href|import|fetch)\b|innerHTML|\bid=", page)
 
