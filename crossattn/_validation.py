@@ -1,4 +1,4 @@
-"""Validate scalar arguments: integers, numbers, choices, seeds.
+"""Validate arguments: types, shapes, numbers, choices, names, seeds.
 
 Used at public entry points alone; inner functions trust their callers. Every refusal names the
 argument, says what it must be and shows what it got.
@@ -8,22 +8,42 @@ import os
 from collections.abc import Collection, Mapping
 from numbers import Integral, Real
 from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
 from crossattn.errors import InvalidInputError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 INFINITY = float("inf")
 LARGEST_INT = 2**63 - 1
 
 
-def check_int(name: str, value: object, *, at_least: int = 1) -> int:
-    """Return ``value`` as an int, or refuse what is not an integer of at least ``at_least``."""
+def check_type(name: str, value: object, kind: type | UnionType, wanted: str) -> None:
+    """Refuse what is not of the type ``kind``, which a message calls ``wanted``."""
+    if not isinstance(value, kind):
+        raise InvalidInputError(f"{name} must be {wanted}, got {type(value).__name__}")
+
+
+def check_shape(name: str, tensor: "Tensor", *axes: int | str) -> None:
+    """Refuse a tensor without these axes: each a size, or the name of one of any size."""
+    shape = tuple(tensor.shape)
+    sizes = [m if isinstance(n, str) else n for n, m in zip(axes, shape, strict=False)]
+    if len(shape) != len(axes) or tuple(sizes) != shape:
+        wanted = ", ".join(map(str, axes))
+        raise InvalidInputError(f"{name} must have shape ({wanted}), got {shape}")
+
+
+def check_int(name: str, value: object, *, at_least: int = 1, at_most: int = LARGEST_INT) -> int:
+    """Return ``value`` as an int, or refuse what is not an integer between the bounds."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < at_least:
         raise InvalidInputError(f"{name} must be an integer of at least {at_least}, got {value!r}")
-    if value > LARGEST_INT:
-        raise InvalidInputError(f"{name} must be at most {LARGEST_INT}, got {value!r}")
+    if value > at_most:
+        raise InvalidInputError(f"{name} must be at most {at_most}, got {value!r}")
     return int(value)
 
 
@@ -68,6 +88,13 @@ def check_names(name: str, value: object) -> tuple[str, ...]:
     return names
 
 
+def check_same_names(name: str, given: Collection, known: Collection) -> None:
+    """Refuse names that are not the known ones, in any order, by the first that differs."""
+    if odd := sorted(set(given) ^ set(known), key=str):
+        shown = [str(each) for each in known][:20] + ["..."] * (len(known) > 20)
+        raise InvalidInputError(f"{name} must be {', '.join(shown) or 'none'}; {odd[0]!r} differs")
+
+
 def check_mapping(name: str, value: object) -> Mapping:
     """Return ``value``, or refuse what is no mapping with at least one name."""
     if not isinstance(value, Mapping) or not value:
@@ -85,10 +112,12 @@ def check_path(name: str, value: object) -> Path:
     return Path(value)
 
 
-def check_arrays(name: str, value: object) -> dict[str, np.ndarray]:
-    """Return a mapping of names to floats of any shape, or refuse the first that holds others."""
+def check_arrays(
+    name: str, value: object, shape: tuple[int | None, ...] | None = None
+) -> dict[str, np.ndarray]:
+    """Return a mapping of names to floats, as :func:`check_array`, or refuse one of others."""
     given = check_mapping(name, value)
-    return {key: check_array(f"{name}: {key!r}", each, None) for key, each in given.items()}
+    return {key: check_array(f"{name}: {key!r}", each, shape) for key, each in given.items()}
 
 
 def check_array(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from crossattn._validation import check_float, check_int
+from crossattn._validation import check_float, check_int, check_shape
 from crossattn.errors import InvalidInputError
 
 
@@ -31,10 +31,7 @@ def check_tokens(name: str, tokens: Tensor, d_model: int) -> None:
     """Refuse what is not a floating-point tensor of shape (B, N, T, d_model)."""
     if not isinstance(tokens, Tensor) or not tokens.is_floating_point():
         raise InvalidInputError(f"{name} must be a floating-point tensor, got {_kind(tokens)}")
-    if tokens.dim() != 4 or tokens.shape[-1] != d_model:
-        raise InvalidInputError(
-            f"{name} must have shape (batch, assets, time, {d_model}), got {tuple(tokens.shape)}"
-        )
+    check_shape(name, tokens, "batch", "assets", "time", d_model)
 
 
 def check_token_pair(

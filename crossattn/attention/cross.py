@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from crossattn._validation import check_shape, check_type
 from crossattn.attention._checks import check_asset_numbers, check_mask, check_token_pair
 from crossattn.attention._projections import HeadProjections
 from crossattn.attention.functional import Normalise, fused_attention, masked_softmax
@@ -20,7 +21,6 @@ from crossattn.attention.masks import (
     not_self_mask,
     zero_missing,
 )
-from crossattn.errors import InvalidInputError
 
 
 class MultiHeadCrossAttention(HeadProjections):
@@ -210,14 +210,9 @@ class CrossAssetAttention(nn.Module):
             The axis of size 1 is the one query asset; rows sum to 1, or to 0 where all is masked.
         """
         for tokens in (query_asset, key_value_assets):
-            if not isinstance(tokens, Tensor):
-                raise InvalidInputError(f"tokens must be a tensor, got {type(tokens).__name__}")
-        if query_asset.dim() != 3 or key_value_assets.dim() != 4:
-            raise InvalidInputError(
-                "query_asset must have shape (batch, time, width) and key_value_assets (batch, "
-                f"assets, time, width), got {tuple(query_asset.shape)} and "
-                f"{tuple(key_value_assets.shape)}"
-            )
+            check_type("tokens", tokens, Tensor, "a tensor")
+        check_shape("query_asset", query_asset, "batch", "time", "width")
+        check_shape("key_value_assets", key_value_assets, "batch", "assets", "time", "width")
         check_mask(mask)
         if mask is not None and mask.dim() <= 3:
             mask = mask.unsqueeze(-2)  # (M,), (B, M) and (B, T, M) lack the axis of the one query

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crossattn._validation import check_shape
 from crossattn.attention._checks import check_sizes
 from crossattn.errors import InvalidInputError
 
@@ -221,7 +222,4 @@ def _check_assets(x: Tensor, n_assets: int | None) -> None:
 
 
 def _check_features(x: Tensor, n_features: int) -> None:
-    if x.dim() != 4 or x.shape[-1] != n_features:
-        raise InvalidInputError(
-            f"x must have shape (batch, assets, time, {n_features}), got {tuple(x.shape)}"
-        )
+    check_shape("x", x, "batch", "assets", "time", n_features)

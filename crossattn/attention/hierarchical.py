@@ -128,10 +128,8 @@ class HierarchicalCrossAttention(nn.Module):
         n_assets = len(self.sector_of)
         check_tokens("x", x, self.asset_attention.d_model)
         if x.shape[1] != n_assets:
-            raise InvalidInputError(
-                f"x must have shape (batch, {n_assets} mapped assets, time, width), "
-                f"got {tuple(x.shape)}"
-            )
+            wanted = f"x must have shape (batch, {n_assets} mapped assets, time, width)"
+            raise InvalidInputError(f"{wanted}, got {tuple(x.shape)}")
         batch, _, n_steps, _ = x.shape
         sizes = (batch, self.asset_attention.n_heads, n_steps, n_assets, n_assets)
         allowed = allowed_pairs(  # (B|1, T|1, H|1, N, N) or None

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from crossattn._validation import check_int
+from crossattn._validation import check_int, check_shape
 from crossattn.attention._checks import check_mask, check_token_pair
 from crossattn.attention._projections import EMBEDDING_SCALE, HeadProjections
 from crossattn.attention.functional import fused_attention, masked_softmax
@@ -231,11 +231,8 @@ class TemporalCrossAttention(HeadProjections):
                 f"got {n_queries} query assets and {n_keys} sources"
             )
         check_mask(key_mask, "key_mask")
-        if key_mask is not None and key_mask.shape != x_key_value.shape[:3]:
-            raise InvalidInputError(
-                f"key_mask must have shape {tuple(x_key_value.shape[:3])}, "
-                f"got {tuple(key_mask.shape)}"
-            )
+        if key_mask is not None:
+            check_shape("key_mask", key_mask, *x_key_value.shape[:3])
         wanted = (batch, n_steps, self.n_states) if self.n_states else None
         got = None if state is None else tuple(state.shape)
         if got != wanted:

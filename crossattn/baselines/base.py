@@ -6,7 +6,7 @@ import numpy as np
 
 from crossattn._estimator import ForecastEstimator
 from crossattn.errors import InvalidInputError
-from crossattn.windows.dataset import CrossAttentionData, check_windows
+from crossattn.windows.dataset import CrossAttentionData, check_windows, match_training
 from crossattn.windows.lagged import RETURN_FEATURE
 
 
@@ -60,16 +60,8 @@ class Baseline(ForecastEstimator):
         self._check_fitted()
         if not isinstance(data, CrossAttentionData):
             check_windows(name, data)
-        if not set(self.features_) <= set(data.features):
-            raise InvalidInputError(
-                f"{name}: fitted on features {self.features_}, got {tuple(data.features)}"
-            )
         self._check_spans(name, data)
-        if set(data.symbols) != set(self.symbols_):
-            raise InvalidInputError(
-                f"{name}: fitted on symbols {list(self.symbols_)}, got {list(data.symbols)}"
-            )
-        return data.select(self.symbols_, self.features_)
+        return match_training(name, data, self.symbols_, self.features_)
 
     def _places(self, data: CrossAttentionData) -> list[int]:
         """Where each symbol of ``data`` stands in the order of the training data."""

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_datetime64_any_dtype, is_numeric_dtype
 
+from crossattn._validation import check_type
 from crossattn.errors import InvalidInputError
 
 Frame = pd.DataFrame
@@ -154,8 +155,7 @@ def check_frames(frames: Mapping[str, Frame]) -> Frames:
     frames : mapping of str to DataFrame
         At least one symbol; each frame as :func:`check_frame` wants it.
     """
-    if not isinstance(frames, Mapping):
-        raise InvalidInputError(f"frames must be a dict of DataFrames, got {type(frames).__name__}")
+    check_type("frames", frames, Mapping, "a dict of DataFrames")
     if not frames:
         raise InvalidInputError("frames must hold at least one symbol, got none")
     for symbol in frames:

@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_choice
+from crossattn._validation import check_choice, check_type
 from crossattn.data.frame import (
     FRAME_COLUMNS,
     PRICE_COLUMNS,
@@ -114,10 +114,7 @@ def as_panel(data: Frames | Panel, *, how: str = "outer") -> Panel:
     """
     if isinstance(data, Mapping):
         return align_panel(data, how=how)
-    if not isinstance(data, pd.DataFrame):
-        raise InvalidInputError(
-            f"data must be a dict of frames or a Panel, got {type(data).__name__}"
-        )
+    check_type("data", data, pd.DataFrame, "a dict of frames or a Panel")
     check_choice("how", how, ALIGNMENTS)
     panel = check_panel(data)
     return panel if how == "outer" else _shared_rows(panel)

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.special import expit, log_expit
 from sklearn.cluster import KMeans
 
-from crossattn._validation import check_float, check_int
+from crossattn._validation import check_float, check_int, check_same_names
 from crossattn.errors import InvalidInputError
 from crossattn.tokens.regime import filtered_odds, smoothed_odds
 
@@ -120,10 +120,7 @@ class TwoGraphDetector:
         """
         if not hasattr(self, "graphs_"):
             raise InvalidInputError("TwoGraphDetector is not fitted: call fit first")
-        if set(returns.columns) != set(self.symbols_):
-            raise InvalidInputError(
-                f"returns: fitted on symbols {self.symbols_}, got {list(returns.columns)}"
-            )
+        check_same_names("returns: symbols", returns.columns, self.symbols_)
         target, past = self._design(returns[self.symbols_])
         first, second = _log_likelihood(target, past, self._coefficients, self.noise_)
         probability = np.full(len(returns), 0.5)

@@ -126,8 +126,7 @@ def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10
     p, happened = check_same_shape(probability=probability, happened=happened)
     known = np.isfinite(p) & np.isfinite(happened)
     p, happened = p[known], happened[known]
-    if len(p) < check_int("n_bins", n_bins):
-        raise InvalidInputError(f"n_bins must be 1 to {len(p)}, the number of cells, got {n_bins}")
+    check_int("n_bins", n_bins, at_most=len(p))
     if ((p < 0) | (p > 1)).any():
         raise InvalidInputError("probability must lie between 0 and 1")
     order = np.argsort(p, kind="stable")
@@ -257,12 +256,8 @@ def score_classes(
     """
     reference = check_reference(reference, probabilities, "probabilities")
     labels = np.asarray(labels)
-    odds = check_arrays("probabilities", probabilities)
+    odds = check_arrays("probabilities", probabilities, (*labels.shape, None))
     for name, p in odds.items():
-        if p.ndim != 3 or p.shape[:2] != labels.shape:
-            raise InvalidInputError(
-                f"probabilities: {name!r} must have shape {(*labels.shape, 'K')}, got {p.shape}"
-            )
         if (np.abs(p.sum(axis=2) - 1) > 1e-3).any():
             raise InvalidInputError(f"probabilities: {name!r} must add up to 1 in every row")
     known = np.all([np.isfinite(p).all(axis=2) for p in odds.values()], axis=0) & (labels >= 0)

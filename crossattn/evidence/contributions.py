@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from crossattn.errors import InvalidInputError
+from crossattn._validation import check_array, check_same_names
 from crossattn.evidence._models import (
     RETURN_CHANNEL,
     channels_of,
@@ -86,8 +86,7 @@ def measure_in_groups(
 ) -> Iterator[Contributions]:
     """Measure the contributions to one group of followers after another; read the data once."""
     symbols = symbols_of(model, data)
-    if set(symbols) != set(data.symbols):
-        raise InvalidInputError(f"data: the model knows {list(symbols)}, got {list(data.symbols)}")
+    check_same_names("data: symbols", data.symbols, symbols)
     data = data.select(symbols=symbols)
     read = model.reading(data) if hasattr(model, "reading") else data
     channels = channels_of(model, data, read)
@@ -172,11 +171,7 @@ def _ablate(
 ) -> tuple[np.ndarray, ...]:
     """Total, lag, channel and response of every source by comparing forecasts without it."""
     n_assets, n_lags = len(data.symbols), min(ABLATED_LAGS, data.lookback)
-    base = np.asarray(forecasts_of(model, data), float)
-    if base.shape != (len(data), n_assets):
-        raise InvalidInputError(
-            f"model must predict one return an asset, {(len(data), n_assets)}, got {base.shape}"
-        )
+    base = check_array("model: forecasts", forecasts_of(model, data), (len(data), n_assets))
     total = np.empty((len(data), len(followers), n_assets))
     for source in range(n_assets):
         without = forecasts_of(model, without_source(data, source))

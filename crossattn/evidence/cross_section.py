@@ -133,11 +133,7 @@ def analyze_cross_section(
     True
     """
     check_windows("data", data)
-    forecast = check_array("forecast", forecast, None)
-    if forecast.shape != data.y.shape:
-        raise InvalidInputError(
-            f"forecast must have the shape of data.y, {data.y.shape}, got {forecast.shape}"
-        )
+    forecast = check_array("forecast", forecast, data.y.shape)
     n_quantiles = check_int("n_quantiles", n_quantiles, at_least=2)
     if horizons is None:
         horizons = [2**k for k in range(int(np.log2(2 * data.horizon)) + 1)]

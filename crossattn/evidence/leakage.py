@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_int, check_names
+from crossattn._validation import check_int, check_names, check_type
 from crossattn.data.frame import Frames, check_frames
 from crossattn.data.panel import Panel, check_panel
 from crossattn.errors import CrossAttentionError, InvalidInputError
@@ -219,10 +219,7 @@ def _dated(output) -> pd.DataFrame:
     """Return the output as a table with one row per date and column names as text."""
     if isinstance(output, pd.Series):
         output = output.to_frame(output.name if output.name is not None else "value")
-    if not isinstance(output, pd.DataFrame):
-        raise InvalidInputError(
-            f"pipeline must return a DataFrame or Series, got {type(output).__name__}"
-        )
+    check_type("the pipeline's result", output, pd.DataFrame, "a DataFrame or Series")
     if isinstance(output.index, pd.MultiIndex):
         rest = list(range(1, output.index.nlevels))
         output = output.unstack(rest)  # noqa: PD010 - the levels are dates and names, not columns

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_float, check_int
+from crossattn._validation import check_float, check_int, check_type
 from crossattn.data.frame import Frame, Frames, check_frames, close_times
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import benjamini_hochberg
@@ -110,8 +110,7 @@ def surrogate_null(
     """
     from joblib import Parallel, delayed
 
-    if not callable(make_model):
-        raise InvalidInputError(f"make_model must be callable, got {type(make_model).__name__}")
+    check_type("make_model", make_model, Callable, "callable")
     check_float("alpha", alpha, above=0, below=1)
     least = int(np.ceil(1 / alpha - 1e-9)) - 1  # to reach alpha at all
     check_int("n_surrogates", n_surrogates, at_least=max(least, 1))

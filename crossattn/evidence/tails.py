@@ -46,14 +46,8 @@ def pinball_loss(quantiles: ArrayLike, actual: ArrayLike, levels: ArrayLike) -> 
     >>> pinball_loss([-0.02, 0.01], -0.03, [0.05, 0.5]).round(4).tolist()  # .95 * .01, .5 * .04
     [0.0095, 0.02]
     """
-    quantiles, actual, levels = (
-        check_array(name, x, None)
-        for name, x in (("quantiles", quantiles), ("actual", actual), ("levels", levels))
-    )
-    if quantiles.shape != (*actual.shape, *levels.shape) or levels.ndim != 1:
-        raise InvalidInputError(
-            f"quantiles must have shape {(*actual.shape, *levels.shape)}, got {quantiles.shape}"
-        )
+    actual, levels = check_array("actual", actual, None), check_array("levels", levels, (None,))
+    quantiles = check_array("quantiles", quantiles, (*actual.shape, *levels.shape))
     if not ((levels > 0) & (levels < 1)).all():
         raise InvalidInputError(f"levels must lie inside (0, 1), got {levels.tolist()}")
     error = actual[..., None] - quantiles

@@ -5,7 +5,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_int
+from crossattn._validation import check_int, check_type
 from crossattn.data.frame import check_numbers
 from crossattn.errors import InvalidInputError
 
@@ -181,10 +181,7 @@ def _seeded_average(
 
 def _as_columns(prices: pd.Series | pd.DataFrame):
     """The values as a (T, N) float64 array, and a function that gives an array their old shape."""
-    if not isinstance(prices, pd.Series | pd.DataFrame):
-        raise InvalidInputError(
-            f"prices must be a pandas Series or DataFrame, got {type(prices).__name__}"
-        )
+    check_type("prices", prices, pd.Series | pd.DataFrame, "a pandas Series or DataFrame")
     values = np.ascontiguousarray(check_numbers("prices", prices))
     if np.isinf(values).any() or (values <= 0).any():
         wrong = values[np.isinf(values) | (values <= 0)][0]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import check_names
 from crossattn.errors import InvalidInputError
 from crossattn.features.indicators import compute_macd, compute_rsi, relative_volume
 from crossattn.features.wide_bars import WideBars
@@ -163,20 +164,12 @@ def resolve_features(features: str | Sequence[str]) -> tuple[str, ...]:
     >>> resolve_features(["log_return", "calendar"])
     ('log_return', 'hour_sin', 'hour_cos', 'weekday_sin', 'weekday_cos')
     """
-    if isinstance(features, str):
-        features = (features,)
-    try:
-        asked = list(features)
-    except TypeError:
-        raise InvalidInputError(f"features must be a sequence of names, got {features!r}") from None
-    known = {*FEATURES, *FEATURE_GROUPS}
-    unknown = [name for name in asked if not isinstance(name, str) or name not in known]
+    asked = (features,) if isinstance(features, str) else check_names("features", features)
+    unknown = [name for name in asked if name not in FEATURES | FEATURE_GROUPS]
     if unknown:
         names = ", ".join([*FEATURES, *FEATURE_GROUPS])
         raise InvalidInputError(f"features: unknown {unknown[0]!r}; known are {names}")
     names = [part for name in asked for part in FEATURE_GROUPS.get(name, (name,))]
-    if not names:
-        raise InvalidInputError("features must name at least one feature, got none")
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise InvalidInputError(f"features: {repeated[0]!r} is named more than once")

@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from crossattn._validation import check_shape, check_type
 from crossattn.config import DEFAULT_QUANTILES, ModelConfig
 from crossattn.errors import InvalidInputError
 from crossattn.model.batch import Batch
@@ -228,13 +229,8 @@ class CrossAttentionMultiAsset(nn.Module):
 
     def check_windows(self, x: Tensor) -> None:
         """Refuse windows of another shape than ``(B, n_assets, T, n_features)``."""
-        n_assets, n_features = self.config.n_assets, self.config.n_features
-        if not isinstance(x, Tensor):
-            raise InvalidInputError(f"x must be a tensor, got {type(x).__name__}")
-        if x.ndim != 4 or x.shape[1] != n_assets or x.shape[3] != n_features:
-            raise InvalidInputError(
-                f"x must have shape (B, {n_assets}, T, {n_features}), got {tuple(x.shape)}"
-            )
+        check_type("x", x, Tensor, "a tensor")
+        check_shape("x", x, "batch", self.config.n_assets, "time", self.config.n_features)
         self.check_lookback(x.shape[2])
 
     def check_lookback(self, lookback: int) -> None:

@@ -6,7 +6,7 @@ Built in chapter: Backtesting.
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_array
+from crossattn._validation import check_array, check_type
 from crossattn.data.frame import check_numbers, check_times
 from crossattn.errors import InvalidInputError
 from crossattn.windows.dataset import CrossAttentionData
@@ -16,8 +16,7 @@ ROUNDING = 1e-7  # of the largest entry: what float32 leaves of a zero eigenvalu
 
 def check_table(table: pd.DataFrame, name: str) -> np.ndarray:
     """Return the numbers of a wide table, (T, N) in column order, or raise what is wrong."""
-    if not isinstance(table, pd.DataFrame):
-        raise InvalidInputError(f"{name} must be a DataFrame, got {type(table).__name__}")
+    check_type(name, table, pd.DataFrame, "a DataFrame")
     check_times(table.index, name, "time")
     if table.columns.nlevels > 1:
         raise InvalidInputError(f"{name} must have one column a symbol, got a MultiIndex")

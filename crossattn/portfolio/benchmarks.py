@@ -111,9 +111,7 @@ def momentum(
     >>> momentum(prices, window=1, allow_short=True).to_numpy()
     array([[-0.5,  0.5]])
     """
-    if check_int("skip", skip, at_least=0) >= check_int("window", window):
-        raise InvalidInputError(f"skip must be below window={window}, got {skip!r}")
-
+    check_int("skip", skip, at_least=0, at_most=check_int("window", window) - 1)
     complete = _complete(prices, every, window + 1)
     risen = (prices.shift(skip) / prices.shift(window)).where(complete)
     rank, known = risen.rank(axis=1, method="first"), complete.sum(axis=1)

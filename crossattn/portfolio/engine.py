@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_choice, check_float, check_int
+from crossattn._validation import check_choice, check_float, check_int, check_type
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio._account import SIZINGS, BacktestInputs, compiled_account, simulate_account
 from crossattn.portfolio._inputs import check_prices, check_weights, last_known, reindex_like_prices
@@ -113,11 +113,9 @@ def backtest_weights(
     table = check_prices(prices)
     targets, rows = check_weights(weights, prices)
     costs = costs if costs is not None else Costs()
-    if not isinstance(costs, Costs):
-        raise InvalidInputError(f"costs must be Costs, got {type(costs).__name__}")
+    check_type("costs", costs, Costs, "Costs")
     delistings = {} if delistings is None else delistings
-    if not isinstance(delistings, Mapping | pd.Series):
-        raise InvalidInputError(f"delistings must be a mapping, got {type(delistings).__name__}")
+    check_type("delistings", delistings, Mapping | pd.Series, "a mapping")
     rate = _check_rate(transaction_cost, targets, costs, sizing)
     capital = check_float("initial_capital", initial_capital, above=0)
 

@@ -6,7 +6,7 @@ Built in chapter: From paper to practice.
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_float
+from crossattn._validation import check_float, check_type
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio._account import AFTER_COST, TRADE, BacktestInputs, trade_to_targets
 from crossattn.portfolio.strategy import scale_to_free_weight
@@ -99,8 +99,7 @@ def rebalancing_orders(
 
 def _by_symbol(name: str, given: pd.Series, weights: pd.Series) -> np.ndarray:
     """Return the numbers of a series in the order of the weights' symbols; NaN where left out."""
-    if not isinstance(given, pd.Series):
-        raise InvalidInputError(f"{name} must be a Series by symbol, got {type(given).__name__}")
+    check_type(name, given, pd.Series, "a Series by symbol")
     if given.index.has_duplicates:
         twice = given.index[given.index.duplicated()][0]
         raise InvalidInputError(f"{name} must name each symbol once, got {twice!r} twice")

@@ -6,7 +6,7 @@ Built in chapter: From paper to practice.
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_array, check_float
+from crossattn._validation import check_array, check_float, check_type
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio._inputs import check_covariance
 
@@ -114,8 +114,7 @@ def risk_by_asset(
     >>> risk_by_asset(np.array([0.5, 0.5]), moves)["volatility_share"].abs().max() < 1e-15
     True
     """
-    if not isinstance(returns, pd.DataFrame):
-        raise InvalidInputError(f"returns must be a DataFrame, got {type(returns).__name__}")
+    check_type("returns", returns, pd.DataFrame, "a DataFrame")
     weights = check_array("weights", weights, (returns.shape[1],))
     moves = check_array("returns", returns.dropna(), (None, None))
     if len(moves) < 2:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_array, check_bool, check_float
+from crossattn._validation import check_array, check_bool, check_float, check_same_names, check_type
 from crossattn.data.durations import check_span
 from crossattn.data.frame import check_times
 from crossattn.errors import InvalidInputError
@@ -113,8 +113,7 @@ class CrossAttentionBacktest:
         self.rebalance_freq = check_span("rebalance_freq", rebalance_freq)
         self.allow_short = check_bool("allow_short", allow_short)
         self.max_position = check_float("max_position", max_position, above=0)
-        if not isinstance(limits, Limits | None):
-            raise InvalidInputError(f"limits must be Limits, got {type(limits).__name__}")
+        check_type("limits", limits, Limits | None, "Limits")
         if limits is not None and (allow_short or max_position != 1.0):
             raise InvalidInputError("limits hold allow_short and max_position: give them there")
         self.limits = limits
@@ -315,10 +314,7 @@ def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd
         raise InvalidInputError("returns and timestamps must be given with an array X")
     names = getattr(X, "symbols", getattr(returns, "columns", None))
     if isinstance(returns, pd.DataFrame):
-        if set(names) != set(returns.columns):
-            raise InvalidInputError(
-                f"returns must have the columns {list(names)}, got {list(returns.columns)}"
-            )
+        check_same_names("returns: columns", returns.columns, names)
         returns = returns[list(names)]
     returns = check_array("returns", returns, (None, None))
     for name, value in (("X", X), ("timestamps", timestamps)):

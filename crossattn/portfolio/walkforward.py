@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_int
+from crossattn._validation import check_int, check_type
 from crossattn.errors import InvalidInputError
 from crossattn.figures import new_axes
 from crossattn.windows.splits import Fold, walk_forward_folds
@@ -174,8 +174,7 @@ def walk_forward(
         raise InvalidInputError(
             f"val_size must leave some of {train_size} windows to train on, got {val_size!r}"
         )
-    if not callable(make_model):
-        raise InvalidInputError(f"make_model must be callable, got {type(make_model).__name__}")
+    check_type("make_model", make_model, Callable, "callable")
     parts = [_parts(fold, val_size) for fold in folds]
     from joblib import Parallel, delayed
 

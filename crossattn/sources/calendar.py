@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import check_type
 from crossattn.data.frame import TIME_UNIT, Frame, check_frame
 from crossattn.errors import CrossAttentionError, InvalidInputError, import_optional
 
@@ -109,8 +110,7 @@ def date_by_sessions(daily: pd.DataFrame, exchange: str = "XNYS", symbol: str = 
     >>> date_by_sessions(day)["close_time"].iloc[0]
     Timestamp('2024-07-03 17:00:00+0000', tz='UTC')
     """
-    if not isinstance(daily, pd.DataFrame):
-        raise InvalidInputError(f"{symbol}: bars must be a DataFrame, got {type(daily).__name__}")
+    check_type(f"{symbol}: bars", daily, pd.DataFrame, "a DataFrame")
     times = session_times(daily.index, exchange)
     held = times["open"].notna().to_numpy()
     if not held.any():

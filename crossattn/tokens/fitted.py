@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn._estimator import ForecastEstimator
-from crossattn._validation import check_bool, check_path
+from crossattn._validation import check_bool, check_path, check_same_names
 from crossattn.errors import InvalidInputError
 from crossattn.tokens.channels import Tokenizer, TokenSeries
 from crossattn.tokens.content import MOVE_BARS
@@ -24,7 +24,7 @@ from crossattn.tokens.history import (
 from crossattn.tokens.memory import Memory
 from crossattn.tokens.mixture import Mixture
 from crossattn.tokens.storage import load_forecaster, save_forecaster
-from crossattn.windows.dataset import CrossAttentionData, check_windows
+from crossattn.windows.dataset import CrossAttentionData, check_windows, match_training
 
 FEWEST_BARS = 256  # of a history that begins after the training data
 RECENT = 2000  # bars whose spacing is looked at
@@ -338,22 +338,13 @@ class FittedForecaster(ForecastEstimator):
 
     def _aligned(self, data: CrossAttentionData) -> CrossAttentionData:
         """Return the data with the forecaster's symbols and features, in its order."""
-        if set(data.symbols) != set(self.symbols_):
-            odd = sorted(set(data.symbols) ^ set(self.symbols_))
-            raise InvalidInputError(f"data must hold the symbols of training; {odd[0]!r} differs")
-        missing = [name for name in self.features_ if name not in data.features]
-        if missing:
-            raise InvalidInputError(f"data lacks the model's feature {missing[0]!r}")
+        data = match_training("data", data, self.symbols_, self.features_)
         series = self.sources_[len(self.symbols_) :]
-        if set(data.exogenous_names) != set(series):
-            raise InvalidInputError(
-                f"data must hold the exogenous series of training ({', '.join(series) or 'none'}), "
-                f"got {', '.join(data.exogenous_names) or 'none'}"
-            )
+        check_same_names("data: exogenous series", data.exogenous_names, series)
         data = data.with_series(series)
         self._check_spans("data", data)
         self._check_spacing(data)
-        return data.select(self.symbols_, self.features_)
+        return data
 
     def _check_spacing(self, data: CrossAttentionData) -> None:
         """Refuse bars of another spacing than those of training."""

@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
+from crossattn._validation import check_type
 from crossattn.data.frame import FRAME_COLUMNS, check_frame, check_times
 from crossattn.data.panel import as_panel
 from crossattn.errors import CrossAttentionWarning, InvalidInputError
@@ -229,10 +230,7 @@ class History:
 
     def _read(self, frames) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return close times ``(K,)``, positions of symbols ``(K,)`` and values ``(K, 5)``."""
-        if not isinstance(frames, Mapping):
-            raise InvalidInputError(
-                f"frames must be a dict of DataFrames, got {type(frames).__name__}"
-            )
+        check_type("frames", frames, Mapping, "a dict of DataFrames")
         unknown = [symbol for symbol in frames if symbol not in self.symbols]
         if unknown:
             raise InvalidInputError(

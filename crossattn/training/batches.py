@@ -6,13 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crossattn._validation import check_array
 from crossattn.config import TrainingConfig
 from crossattn.errors import InvalidInputError
 from crossattn.model.batch import Batch, by_window
 from crossattn.model.heads import ClassHead, ReturnsHead
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.model.preprocessing import exponential_mean, root_mean_square
-from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData, match_training
 from crossattn.windows.spans import check_spans
 
 NOISE_FLOOR = 0.1
@@ -33,10 +34,7 @@ def as_data(
             f"{name} must be CrossAttentionData or a pair (X, y) of arrays, got {type(data)}"
         ) from None
     n_assets, n_features = model.config.n_assets, model.config.n_features
-    if X.ndim != 4 or X.shape[1] != n_assets or X.shape[3] != n_features:
-        raise InvalidInputError(
-            f"{name} must have X (n, {n_assets} assets, T, {n_features} features), got {X.shape}"
-        )
+    X = check_array(f"{name}: X", X, (None, n_assets, None, n_features), np.float32)
     return CrossAttentionData.from_arrays(X, y, features=model.features)
 
 
@@ -128,16 +126,8 @@ def align_to_model(model: CrossAttentionMultiAsset, data: CrossAttentionData) ->
     """Return ``data`` in the model's own order of symbols and features."""
     if model.symbols is None:
         return data
-    if set(data.symbols) != set(model.symbols):
-        raise InvalidInputError(
-            f"data must have the model's symbols {', '.join(model.symbols)}, "
-            f"got {', '.join(data.symbols)}"
-        )
     check_spans("data", data, model.lookback, model.horizon, model.config.duration)
-    missing = [name for name in model.features if name not in data.features]
-    if missing:
-        raise InvalidInputError(f"data lacks the model's feature {missing[0]!r}")
-    return data.select(symbols=model.symbols, features=model.features)
+    return match_training("data", data, model.symbols, model.features)
 
 
 def _tensor(array: np.ndarray, device: torch.device) -> Tensor:

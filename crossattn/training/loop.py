@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from crossattn._io import progress
-from crossattn._validation import check_int, check_seed
+from crossattn._validation import check_int, check_seed, check_type
 from crossattn.config import TrainingConfig
 from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.figures import new_axes
@@ -251,8 +251,7 @@ def _aligned(
 ) -> tuple[CrossAttentionData, CrossAttentionData]:
     """Return both parts in one order of symbols and features, the model given their names."""
     if isinstance(train_data, CrossAttentionData):
-        if not isinstance(val_data, CrossAttentionData):
-            raise InvalidInputError(f"val_data must be CrossAttentionData, got {type(val_data)}")
+        check_type("val_data", val_data, CrossAttentionData, "CrossAttentionData")
         if train_data.exogenous_names:
             warnings.warn(
                 f"train_data: a network reads no exogenous series: "

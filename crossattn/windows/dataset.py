@@ -10,7 +10,13 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_array, check_float, check_names
+from crossattn._validation import (
+    check_array,
+    check_float,
+    check_names,
+    check_same_names,
+    check_type,
+)
 from crossattn.data.frame import Frames
 from crossattn.errors import InvalidInputError
 from crossattn.windows import spans
@@ -406,10 +412,7 @@ class CrossAttentionData:
         """
         for name, share in (("train", train), ("val", val)):
             check_float(name, share, above=0, below=1)
-        if train + val >= 1:
-            raise InvalidInputError(
-                f"train + val must leave a share for the test, got {train} + {val}"
-            )
+        check_float("train + val", train + val, below=1)
         n = len(self)
         first_val, first_test = int(n * train), int(n * (train + val))
         parts = (
@@ -428,13 +431,21 @@ class CrossAttentionData:
 
 def check_windows(name: str, data: object) -> None:
     """Refuse what is not a CrossAttentionData with at least one window."""
-    if not isinstance(data, CrossAttentionData):
-        raise InvalidInputError(
-            f"{name} must be CrossAttentionData, as prepare_cross_attention_data(bars, ...) makes "
-            f"it, got {type(data).__name__}"
-        )
+    wanted = "CrossAttentionData, as prepare_cross_attention_data(bars, ...) makes it"
+    check_type(name, data, CrossAttentionData, wanted)
     if not len(data):
         raise InvalidInputError(f"{name} holds no window")
+
+
+def match_training(
+    name: str, data: CrossAttentionData, symbols: Sequence[str], features: Sequence[str]
+) -> CrossAttentionData:
+    """Return the data with the symbols and features of training, in their order, or refuse it."""
+    check_same_names(f"{name}: symbols", data.symbols, symbols)
+    missing = [feature for feature in features if feature not in data.features]
+    if missing:
+        raise InvalidInputError(f"{name} lacks the model's feature {missing[0]!r}")
+    return data.select(symbols, features)
 
 
 def _of(array: np.ndarray | None, key) -> np.ndarray | None:
@@ -453,13 +464,10 @@ def _positions(names, known: tuple[str, ...], argument: str) -> np.ndarray | Non
     """Where each name stands in `known`; None where that changes nothing."""
     if names is None:
         return None
-    try:
-        names = (names,) if isinstance(names, str) else tuple(names)
-    except TypeError:
-        raise InvalidInputError(f"{argument} must be a sequence of names, got {names!r}") from None
-    unknown = [name for name in names if not isinstance(name, str) or name not in known]
+    names = (names,) if isinstance(names, str) else check_names(argument, names)
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise InvalidInputError(f"{argument}: no {unknown[0]!r} in the data ({', '.join(known)})")
-    if not names or len(set(names)) < len(names):
-        raise InvalidInputError(f"{argument} must be one or more different names, got {names}")
+    if len(set(names)) < len(names):
+        raise InvalidInputError(f"{argument} must be different names, got {names}")
     return None if names == known else np.array([known.index(name) for name in names])

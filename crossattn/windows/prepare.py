@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_bool, check_choice, check_int
+from crossattn._validation import check_bool, check_choice, check_int, check_same_names, check_type
 from crossattn.config import DEFAULT_FEATURES
 from crossattn.data.durations import check_span
 from crossattn.data.frame import Frames, check_times
@@ -183,8 +183,7 @@ def windows_of_features(
     warm_up = check_int("warm_up", warm_up, at_least=0)
     check_bool("include_latest", include_latest)
     for name, table in (("features", features), ("closes", closes)):
-        if not isinstance(table, pd.DataFrame):
-            raise InvalidInputError(f"{name} must be a DataFrame, got {type(table).__name__}")
+        check_type(name, table, pd.DataFrame, "a DataFrame")
     if not isinstance(features.columns, pd.MultiIndex) or features.columns.nlevels != 2:
         raise InvalidInputError("features must have columns (feature, symbol)")
     levels = [features.columns.get_level_values(level) for level in (0, 1)]
@@ -193,11 +192,7 @@ def windows_of_features(
     if not isinstance(features.index, pd.DatetimeIndex) or not features.index.equals(closes.index):
         raise InvalidInputError("closes must have the rows of features, dated by close_time")
     clock = check_times(features.index, "features", "close_time")
-    if set(closes.columns) != set(symbols):
-        raise InvalidInputError(
-            f"closes must have the symbols of features ({', '.join(map(str, symbols))}), "
-            f"got {', '.join(map(str, closes.columns))}"
-        )
+    check_same_names("closes: symbols", closes.columns, symbols)
     places = of_feature * len(symbols) + of_symbol
     columns = np.argsort(places)
     if not np.array_equal(places[columns], np.arange(len(names) * len(symbols))):

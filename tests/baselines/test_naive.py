@@ -57,6 +57,6 @@ def test_order_and_other_windows_change_nothing_and_other_data_is_refused(data, 
     np.testing.assert_array_equal(model.predict(turned), model.predict(test))
     np.testing.assert_array_equal(model.predict(test[20:30]), model.predict(test)[20:30])
     refuse_input(lambda: model.predict(test.select(symbols=data.symbols[:4])), "symbols")
-    refuse_input(lambda: model.predict(test.select(features=["log_return"])), "features")
+    refuse_input(lambda: model.predict(test.select(features=["log_return"])), "lacks .* 'range'")
     refuse_input(lambda: model.predict(replace(test, lookback=8)), "lookback")
     refuse_input(lambda: make().predict(test), "not fitted")

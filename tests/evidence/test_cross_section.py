@@ -92,7 +92,7 @@ def test_refuses_by_name(study, refuse_input):
     forecast, data, report = study
     assert "rank IC +" in repr(report) and "bp" in report._repr_html_()
     assert len(report.plot().patches) == 3
-    refuse_input(lambda: analyze_cross_section(forecast[:-1], data), "forecast must have the shape")
+    refuse_input(lambda: analyze_cross_section(forecast[:-1], data), "forecast must have shape")
     refuse_input(lambda: analyze_cross_section(forecast, data, n_quantiles=1), "n_quantiles")
     far = {"horizons": [4000]}
     refuse_input(lambda: analyze_cross_section(forecast, data, **far), "no window has 4000 bars")

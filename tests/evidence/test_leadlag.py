@@ -207,7 +207,9 @@ def test_refusals(planted, lasso, refuse_input):
     refuse_input(lambda: analyze_lead_lag_relationships(lasso, test, ["X", "Y"]), "symbols")
     refuse_input(lambda: analyze_lead_lag_relationships(lasso, test.X), "CrossAttentionData")
     four = test.select(symbols=test.symbols[:4])
-    refuse_input(lambda: analyze_lead_lag_relationships(lasso, four), "knows")
+    refuse_input(
+        lambda: analyze_lead_lag_relationships(lasso, four), "symbols must be .*; 'A04' differs"
+    )
     refuse_input(lambda: analyze_lead_lag_relationships(object(), test), "predict or contribute")
 
 

@@ -139,7 +139,7 @@ def test_bad_input_is_named(refuse_input):
         (lambda: correlation_breakdown(r, fast=50, slow=20), "fast must be"),
         (lambda: TwoGraphDetector().filter(r), "not fitted"),
         (lambda: TwoGraphDetector().fit(r.iloc[:20]), "usable rows"),
-        (lambda: _DETECTOR.filter(r.rename(columns={"A": "Z"})), "fitted on symbols"),
+        (lambda: _DETECTOR.filter(r.rename(columns={"A": "Z"})), "returns: symbols must be"),
         (lambda: refit_times(gaps), "alarms must be a Series of bool"),
         (lambda: refit_times([True, False]), "got list"),
         (lambda: hindsight_change_points(r["A"].iloc[:20]), "at least 100 finite numbers"),

@@ -237,10 +237,10 @@ def test_nothing_left_to_compute_is_an_error(make_frames):
     ("wrong", "message"),
     [
         (["log_return", "returns"], "unknown 'returns'; known are log_return"),
-        ([], "at least one"),
+        ([], "a sequence of names"),
         (["rsi", "macd", "rsi"], "'rsi' is named more than once"),
         (["calendar", "hour_sin"], "'hour_sin' is named more than once"),
-        ([3], "unknown 3"),
+        ([3], "a sequence of names"),
         (None, "features must be a sequence of names, got None"),
         (7, "features must be a sequence of names, got 7"),
     ],

@@ -253,7 +253,7 @@ def test_returns_of_a_table_are_matched_by_name(make_frames, refuse_input):
     straight, turned = (backtest.run(data, each) for each in (table, table.iloc[:, ::-1]))
     pd.testing.assert_frame_equal(straight, turned)
     other = table.add_suffix("X")
-    refuse_input(lambda: backtest.run(data, other), "returns must have the columns")
+    refuse_input(lambda: backtest.run(data, other), "returns: columns must be")
     refuse_input(lambda: backtest.compute_metrics(None), "results must have the columns")
 
 

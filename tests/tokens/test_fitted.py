@@ -180,7 +180,9 @@ def test_an_exogenous_series_leads_and_is_never_forecast(refuse_input):
     assert forecaster.lead_lag(turned).edges.equals(forecaster.lead_lag(test).edges)
     assert attention_maps(forecaster, turned[:9]).sources == data.sources
     bare = dataclasses.replace(test, exogenous=None, exogenous_names=())
-    refuse_input(lambda: forecaster.predict(bare), r"exogenous .* \(survey, noise\), got none")
+    refuse_input(
+        lambda: forecaster.predict(bare), "exogenous series must be survey, noise; 'noise' differs"
+    )
 
 
 def test_where_nothing_leads_the_forecast_is_almost_nothing():
@@ -201,8 +203,8 @@ def test_wrong_use_is_refused_by_name(fitted, refuse_input):
     _, (_, _, test), forecaster = fitted
     new, two = CrossAttentionForecaster(), test.select(symbols=test.symbols[:2])
     refuse_input(lambda: new.fit(test.X, test.y), "train must be CrossAttentionData")
-    refuse_input(lambda: forecaster.predict(two), "symbols of training")
-    refuse_input(lambda: forecaster.intercept(two), "symbols of training")
+    refuse_input(lambda: forecaster.predict(two), "symbols must be .*; 'A02' differs")
+    refuse_input(lambda: forecaster.intercept(two), "symbols must be .*; 'A02' differs")
 
 
 def test_a_second_fit_forgets_the_first(refuse_input):
