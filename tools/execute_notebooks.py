@@ -1,35 +1,49 @@
-"""Execute the chapters side by side, one per core, into the cache that the build of the book reads.
+"""Execute notebooks by nbval, one per core, and keep them for the build of the book.
 
-The build executes notebooks one after the other; done here first, it finds them executed. A chapter
-that fails is left to the build, which executes it again and reports the error.
-Usage: ``python tools/execute_notebooks.py``.
+The cache's place names the state of the package, so a notebook that is in it has passed as it is
+and is not executed again. This file is also the plugin of pytest that keeps what nbval executes.
+Usage: ``python tools/execute_notebooks.py [NOTEBOOK ...]``; by default the chapters.
 """
 
 import os
+import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
-import yaml
+import pytest
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
-from jupyter_cache.executors.utils import single_nb_execution
 from notebooks import ROOT, chapters
 
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 from offline import cache_path
 
+FOLDER = "KEEP_EXECUTED_NOTEBOOKS_IN"  # environment variable: the plugin is idle without it
+WORKERS = str(os.cpu_count() or 1)
+NBVAL = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300"]
+PYTEST = ["-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "--timeout=0"]
 
-def execute(path: Path, timeout: int) -> tuple[nbformat.NotebookNode, float, str]:
-    """Execute one notebook in its folder; return it, its seconds, and what failed or ""."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    notebook = nbformat.read(path, as_version=4)
-    result = single_nb_execution(
-        notebook, cwd=str(path.parent), timeout=timeout, allow_errors=False
-    )
-    return notebook, result.time, type(result.err).__name__ if result.err else ""
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Keep the outputs of a cell that passes, and the notebook after its last one."""
+    started = time.monotonic()
+    result = yield
+    if folder := os.environ.get(FOLDER):
+        item.cell.outputs, item.cell.execution_count = item.test_outputs, item.cell_num + 1
+        item.cell.metadata.execution_seconds = time.monotonic() - started
+        cells = [cell for cell in item.parent.nb.cells if cell.cell_type == "code"]
+        if all(cell.execution_count for cell in cells):
+            nbformat.write(item.parent.nb, Path(folder, kept_name(item.path)))
+    return result
+
+
+def kept_name(path: Path) -> str:
+    """Name one notebook among all."""
+    return str(path.resolve()).replace(os.sep, "+")
 
 
 def is_cached(cache, path: Path) -> bool:
@@ -41,24 +55,33 @@ def is_cached(cache, path: Path) -> bool:
     return True
 
 
-def main() -> None:
-    """Execute what the cache does not hold yet; one line a chapter."""
-    configuration = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    timeout = configuration["execute"]["timeout"]
-    cache = get_cache(cache_path(ROOT))
-    waiting = [path for path in chapters() if not is_cached(cache, path)]
-    started = time.monotonic()
-    with ProcessPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
-        runs = {pool.submit(execute, path, timeout): path for path in waiting}
-        for run in as_completed(runs):
-            path = runs[run]
-            notebook, seconds, failure = run.result()
-            print(f"{seconds:6.1f} s  {path.relative_to(ROOT)}  {failure}", flush=True)
-            if not failure:
+def execute(cache, paths: list[Path]) -> int:
+    """Execute notebooks, each in its folder; cache those that pass; return pytest's exit code."""
+    with TemporaryDirectory() as folder:
+        plugins = [str(ROOT / "tools"), os.environ.get("PYTHONPATH", "")]
+        environment = os.environ | {FOLDER: folder, "PYTHONPATH": os.pathsep.join(plugins)}
+        command = [sys.executable, *PYTEST, *NBVAL, "-p", "execute_notebooks", "-n", WORKERS]
+        code = subprocess.run(
+            [*command, "--dist", "loadfile", *map(str, paths)], cwd=ROOT, env=environment
+        ).returncode
+        for path in paths:
+            if (kept := Path(folder, kept_name(path))).exists():
+                notebook = nbformat.read(kept, as_version=4)
+                cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+                seconds = sum(cell.metadata.pop("execution_seconds") for cell in cells)
+                print(f"{seconds:6.1f} s  {path.name}")
                 bundle = CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds})
                 cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
-    print(f"{len(waiting)} chapters executed in {time.monotonic() - started:.0f} s")
+    return code
+
+
+def main(paths: list[Path]) -> int:
+    """Execute what the cache does not hold yet."""
+    cache = get_cache(cache_path(ROOT))
+    waiting = [path for path in paths if not is_cached(cache, path)]
+    print(f"{len(paths) - len(waiting)} of {len(paths)} notebooks have passed in this state")
+    return execute(cache, waiting) if waiting else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main([Path(name).resolve() for name in sys.argv[1:]] or chapters()))

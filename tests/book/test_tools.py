@@ -12,7 +12,6 @@ import pytest
 from check_links import wrong_in_pages, wrong_in_styles
 from execute_notebooks import execute, is_cached
 from jupyter_cache import get_cache
-from jupyter_cache.base import CacheBundleIn
 from mutation_checks import MUTATIONS
 from notebooks import ROOT, toc_files
 
@@ -92,24 +91,24 @@ def test_source_is_the_packages_own_with_shorter_docstrings():
     assert len(shown) < len(text)
 
 
-def test_an_executed_chapter_is_found_in_the_cache_until_its_code_changes(tmp_path):
+def test_a_notebook_that_passes_is_kept_until_its_code_changes(tmp_path):
     path = tmp_path / "chapter.ipynb"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("6 * 7")])
+    cells = [nbformat.v4.new_code_cell(source) for source in ("x = 6", "x * 7")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     nbformat.write(notebook, path)
     cache = get_cache(tmp_path / "cache")
     assert not is_cached(cache, path)
+    assert execute(cache, [path]) == 0
+    kept = cache.get_cache_bundle(cache.match_cache_file(path).pk).nb
+    assert kept.cells[1].outputs[0].data["text/plain"] == "42"
+    assert [cell.execution_count for cell in kept.cells] == [1, 2]
 
-    executed, seconds, failure = execute(path, timeout=60)
-    assert failure == "" and seconds > 0
-    assert executed.cells[0].outputs[0].data["text/plain"] == "42"
-    cache.cache_notebook_bundle(CacheBundleIn(executed, str(path)), check_validity=False)
-    assert is_cached(cache, path)
-
-    notebook.cells[0].source = "1 / 0"
+    notebook.cells[0].source = "x = 1 / 0"
     nbformat.write(notebook, path)
     assert not is_cached(cache, path)
-    assert execute(path, timeout=60)[2] == "CellExecutionError"
+    assert execute(cache, [path]) == 1
+    assert not is_cached(cache, path)
 
 
 def test_executed_chapters_are_kept_apart_by_every_file_of_the_package(tmp_path):
