@@ -255,7 +255,7 @@ def score_classes(
     True
     """
     reference = check_reference(reference, probabilities, "probabilities")
-    labels = np.asarray(labels)
+    labels = check_array("labels", labels, (None, None))
     odds = check_arrays("probabilities", probabilities, (*labels.shape, None))
     for name, p in odds.items():
         if (np.abs(p.sum(axis=2) - 1) > 1e-3).any():
