@@ -18,7 +18,15 @@ from crossattn import (
     read_bars,
     simulate_market,
 )
-from crossattn._validation import check_bool, check_choice, check_float, check_int, check_seed
+from crossattn._validation import (
+    check_bool,
+    check_choice,
+    check_float,
+    check_int,
+    check_same_names,
+    check_seed,
+    check_shape,
+)
 from crossattn.runtime import select_device
 from crossattn.sources.calendar import date_by_sessions
 from crossattn.windows.prepare import windows_of_features
@@ -52,6 +60,19 @@ def test_other_bounds_and_kinds(refuse):
     refuse(lambda: check_bool("flag", 1), "flag must be True or False, got 1")
     refuse(lambda: check_seed("seed", 2**63), "seed must be below")
     refuse(lambda: check_seed("seed", -1), "seed must be .*got -1")
+    refuse(lambda: check_int("n", 4, at_most=3), "n must be at most 3, got 4")
+
+
+def test_axes_and_names_that_differ_are_shown(refuse):
+    check_shape("x", np.zeros((2, 3)), "rows", 3)
+    for shape in ((2, 4), (2,), (2, 3, 1)):
+        words = rf"x must have shape \(rows, 3\), got \({shape[0]}"
+        refuse(lambda shape=shape: check_shape("x", np.zeros(shape), "rows", 3), words)
+    check_same_names("symbols", ["B", "A"], ("A", "B"))
+    refuse(lambda: check_same_names("symbols", "A", "AB"), "symbols must be A, B; 'B' differs")
+    refuse(lambda: check_same_names("symbols", ["A"], []), "symbols must be none; 'A' differs")
+    many = [f"S{k:03d}" for k in range(900)]
+    refuse(lambda: check_same_names("symbols", many[1:], many), "S019, ...; 'S000' differs")
 
 
 def bars(n: int = 60) -> pd.DataFrame:
