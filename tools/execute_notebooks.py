@@ -22,7 +22,6 @@ sys.path.insert(0, str(ROOT / "book" / "_ext"))
 from offline import cache_path
 
 FOLDER = "KEEP_EXECUTED_NOTEBOOKS_IN"  # environment variable: the plugin is idle without it
-WORKERS = str(os.cpu_count() or 1)
 NBVAL = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300"]
 PYTEST = ["-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "--timeout=0"]
 
@@ -58,12 +57,12 @@ def is_cached(cache, path: Path) -> bool:
 def execute(cache, paths: list[Path]) -> int:
     """Execute notebooks, each in its folder; cache those that pass; return pytest's exit code."""
     with TemporaryDirectory() as folder:
-        plugins = [str(ROOT / "tools"), os.environ.get("PYTHONPATH", "")]
-        environment = os.environ | {FOLDER: folder, "PYTHONPATH": os.pathsep.join(plugins)}
-        command = [sys.executable, *PYTEST, *NBVAL, "-p", "execute_notebooks", "-n", WORKERS]
-        code = subprocess.run(
-            [*command, "--dist", "loadfile", *map(str, paths)], cwd=ROOT, env=environment
-        ).returncode
+        places = [str(ROOT / "tools"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {FOLDER: folder, "PYTHONPATH": os.pathsep.join(places)}
+        workers = str(min(os.cpu_count() or 1, len(paths)))
+        command = [sys.executable, *PYTEST, *NBVAL, "-p", "execute_notebooks", "-n", workers]
+        command += ["--dist", "loadfile", *map(str, paths)]
+        code = subprocess.run(command, cwd=ROOT, env=environment).returncode
         for path in paths:
             if (kept := Path(folder, kept_name(path))).exists():
                 notebook = nbformat.read(kept, as_version=4)
