@@ -5,6 +5,7 @@ With ``penalty="lasso"`` and ``volatility_weights=True`` this is the strongest l
 Built in chapter: Honest comparison.
 """
 
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
@@ -102,8 +103,7 @@ class VAR(Baseline):
         self._check_has_returns()
         if val is None and self.penalty != "none":
             train, val = hold_out(train)
-        n_assets = len(self.symbols_)
-        problems = [_LeastSquares(*self._rows(train, i)) for i in range(n_assets)]
+        problems = [_LeastSquares(*rows) for rows in self._rows(train)]
         grid = {"none": np.zeros(1), "ridge": RIDGE_GRID, "lasso": LASSO_GRID}[self.penalty]
         if self.penalty == "lasso":
             largest = max(p.largest_penalty for p in problems)
@@ -114,33 +114,33 @@ class VAR(Baseline):
         if self.penalty != "none":
             best = int(np.argmin(self._validation_errors(problems, paths, val)))
         self.strength_ = float(grid[best])
-        shape = (n_assets, n_assets, self.max_lag + 1)
-        self.coefficient_, self.intercept_ = np.zeros(shape), np.zeros(n_assets)
-        for i, (problem, path) in enumerate(zip(problems, paths, strict=True)):
-            self.coefficient_[i], self.intercept_[i] = problem.unscale(path[best], shape[1:])
+        shape = (len(problems), self.max_lag + 1)
+        found = [p.unscale(path[best], shape) for p, path in zip(problems, paths, strict=True)]
+        self.coefficient_, self.intercept_ = (np.array(each) for each in zip(*found, strict=True))
 
     def _predict(self, data):
         lags = lagged_log_returns(data, self.max_lag + 1)
         return np.einsum("kjl,ijl->ki", lags, self.coefficient_) + self.intercept_
 
-    def _rows(self, data, follower: int):
-        """Regressors, target and volatility of one follower, where its target is known."""
+    def _rows(self, data) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Iterate over regressors, target and volatility of each follower, where it is known."""
         lags = lagged_log_returns(data, self.max_lag + 1)
-        if not self.own_lags:
-            lags[:, follower] = 0.0
-        target = np.asarray(data.y, float)[:, follower]
-        known = np.isfinite(target)
-        target, scale = target[known], np.ones(known.sum())
+        targets, scales = np.asarray(data.y, float), np.ones(data.y.shape)
         if self.volatility_weights:
-            scale = recent_volatility(data, slice(None), VOLATILITY_HALF_LIFE)[known, follower]
-            limit = CLIP * np.sqrt(self.horizon_) * scale
-            target = np.clip(target, -limit, limit)
-        return lags[known].reshape(len(target), lags[0].size), target, scale
+            scales = recent_volatility(data, slice(None), VOLATILITY_HALF_LIFE)
+            limit = CLIP * np.sqrt(self.horizon_) * scales
+            targets = np.clip(targets, -limit, limit)
+        for i, (target, scale) in enumerate(zip(targets.T, scales.T, strict=True)):
+            known = np.isfinite(target)
+            seen = lags[known]
+            if not self.own_lags:
+                seen[:, i] = 0.0
+            yield seen.reshape(len(seen), lags[0].size), target[known], scale[known]
 
     def _validation_errors(self, problems, paths, val) -> np.ndarray:
         total = 0.0
-        for i, (problem, path) in enumerate(zip(problems, paths, strict=True)):
-            regressors, target, scale = self._rows(val, i)
+        for problem, path, rows in zip(problems, paths, self._rows(val), strict=True):
+            regressors, target, scale = rows
             fitted = (regressors - problem.centre) / problem.spread @ path.T + problem.level
             errors = ((target[:, None] - fitted) / scale[:, None]) ** 2  # (n, penalties)
             total = total + errors.sum(axis=0) / max(problem.target_variance, 1e-300)

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from crossattn._validation import check_float, check_int
+from crossattn.data.durations import check_span
 from crossattn.data.frame import Frames, check_frames, close_times, modal_spacing
 from crossattn.errors import InvalidInputError, import_optional
 from crossattn.evidence.inference import (
@@ -169,7 +170,7 @@ def pcmci(data: CrossAttentionData, *, max_lag: int = 7, alpha: float = 0.05) ->
 def hayashi_yoshida(
     frames: Frames,
     *,
-    step: pd.Timedelta | None = None,
+    step: int | str | pd.Timedelta | None = None,
     max_lag: int = 7,
     n_blocks: int = 50,
     alpha: float = 0.05,
@@ -183,8 +184,8 @@ def hayashi_yoshida(
     ----------
     frames : Frames
         Bars of each asset at their own times.
-    step : Timedelta, optional
-        Unit of the lag; by default the shortest modal spacing.
+    step : int, str or Timedelta, optional
+        Unit of the lag: a duration, or a number of the shortest modal spacings; by default one.
     max_lag : int
         Shifts of 1 to ``max_lag + 1`` steps.
     n_blocks : int
@@ -229,9 +230,12 @@ def hayashi_yoshida(
             )
         spacings.append(modal_spacing(close.index))
         quotes.append((close.index.as_unit("ns").asi8, np.log(close.to_numpy())))
-    unit = (min(spacings) if step is None else pd.Timedelta(step)).as_unit("ns").value
+    span = check_span("step", 1 if step is None else step)
+    unit = (span * min(spacings) if isinstance(span, int) else span).as_unit("ns").value
     start = max(times[0] for times, _ in quotes)
     stop = min(times[-1] for times, _ in quotes)
+    if start >= stop:
+        raise InvalidInputError("frames must overlap in time, got assets with no time in common")
     edges = np.linspace(start, stop, n_blocks + 1)
     p, effect = np.ones((n_assets, n_assets)), np.zeros((n_assets, n_assets))
     best = np.zeros((n_assets, n_assets), int)

@@ -131,5 +131,9 @@ def test_refusals(planted, refuse_input):
     refuse_input(lambda: classical.hayashi_yoshida(quotes, max_lag=-1), "max_lag")
     refuse_input(lambda: classical.hayashi_yoshida(quotes, n_blocks=1), "n_blocks")
     refuse_input(lambda: classical.hayashi_yoshida(quotes, alpha=0), "alpha")
+    refuse_input(lambda: classical.hayashi_yoshida(quotes, step="fast"), "step must be")
     short = {"A": random_quotes(50, 1), "B": random_quotes(50, 2)}
     refuse_input(lambda: classical.hayashi_yoshida(short), "blocks")
+    later = quotes["B"].shift(freq="1D")
+    later["close_time"] += pd.Timedelta("1D")
+    refuse_input(lambda: classical.hayashi_yoshida(quotes | {"B": later}), "overlap in time")
