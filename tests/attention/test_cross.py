@@ -82,7 +82,6 @@ def test_equals_torchs_multihead_attention_in_values_and_gradients(return_attent
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
-@torch.no_grad()
 def test_with_asset_embeddings_permuting_assets_needs_the_permuted_assets():
     layer, (x, _) = layer_of(n_assets=NK), tokens(NK, NK)
     order = torch.tensor([3, 0, 4, 1, 2])
@@ -97,7 +96,6 @@ def test_with_asset_embeddings_permuting_assets_needs_the_permuted_assets():
     torch.testing.assert_close(given[1], output[1, order.flip(0)], rtol=0, atol=1e-6)
 
 
-@torch.no_grad()
 def test_asset_embeddings_enter_scores_and_not_values():
     layer = layer_of(n_assets=NK)
     same = torch.randn(B, 1, T, D).expand(B, NK, T, D)
@@ -107,7 +105,6 @@ def test_asset_embeddings_enter_scores_and_not_values():
     torch.testing.assert_close(output, plain, rtol=0, atol=1e-5)
 
 
-@torch.no_grad()
 def test_exclude_self_empties_the_diagonal_by_asset_and_not_by_position():
     layer, (x, _) = layer_of(exclude_self=True), tokens(NK, NK)
     _, attention = layer(x, x)
@@ -121,7 +118,6 @@ def test_exclude_self_empties_the_diagonal_by_asset_and_not_by_position():
     assert (attention == 0).all() and (output == 0).all(), "no other asset: no attention"
 
 
-@torch.no_grad()
 def test_masks_combine():
     layer, x = layer_of(), tokens()
     mask = random_mask((NQ, NK))
@@ -141,7 +137,6 @@ def test_masks_combine():
         ((B, H, T, 1, NK), (B, H, T, 1, NK)),
     ],
 )
-@torch.no_grad()
 def test_one_query_asset_is_a_row_of_many(shape, with_all_axes):
     torch.manual_seed(0)
     single = CrossAssetAttention(D, H).eval()

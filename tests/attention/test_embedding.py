@@ -20,7 +20,6 @@ def x():
     return torch.randn(B, N, T, F, generator=torch.Generator().manual_seed(0))
 
 
-@torch.no_grad()
 def test_convolution_equals_its_sum(x):
     layer = CausalConvEmbedding(F, D, kernel_size=3)
     tokens = layer(x)
@@ -33,7 +32,6 @@ def test_convolution_equals_its_sum(x):
         torch.testing.assert_close(tokens[1, 2, t], expected)
 
 
-@torch.no_grad()
 def test_patches_end_with_the_newest_bar_and_drop_the_oldest(x):
     layer = PatchEmbedding(F, D, patch_length=4, stride=3)
     tokens = layer(x)
@@ -43,7 +41,6 @@ def test_patches_end_with_the_newest_bar_and_drop_the_oldest(x):
         torch.testing.assert_close(tokens[:, :, patch], layer.projection(bars))
 
 
-@torch.no_grad()
 def test_inverted_is_one_token_of_the_whole_window(x):
     tokens = InvertedEmbedding(T, F, D)(x)
     assert tokens.shape == (B, N, 1, D)
@@ -62,7 +59,6 @@ def test_inverted_is_one_token_of_the_whole_window(x):
     ],
     ids=["linear", "convolution", "patches"],
 )
-@torch.no_grad()
 def test_changing_a_bar_changes_no_token_that_closed_before_it(x, layer, newest_bar):
     before = layer(x)
     for bar in range(T):
@@ -84,7 +80,6 @@ def test_changing_a_bar_changes_no_token_that_closed_before_it(x, layer, newest_
     ],
     ids=["linear", "convolution", "patches", "own linear", "own convolution", "own inverted"],
 )
-@torch.no_grad()
 def test_no_token_depends_on_another_asset(x, layer):
     changed = x.clone()
     changed[:, 1] += 1

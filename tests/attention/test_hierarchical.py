@@ -30,7 +30,6 @@ def random_mask(shape):
     return None if shape is None else torch.rand(shape, generator=generator) > 0.2
 
 
-@torch.no_grad()
 def test_levels_are_cross_attention_over_means(x):
     layer = layer_of()
     output, attention = layer(x)
@@ -49,7 +48,6 @@ def test_levels_are_cross_attention_over_means(x):
 
 
 @pytest.mark.parametrize("shape", MASK_SHAPES)
-@torch.no_grad()
 def test_rows_sum_to_one_or_zero_and_both_paths_agree(x, shape):
     layer = layer_of(n_assets=N, exclude_self=True)
     output, attention = layer(x, random_mask(shape))
@@ -64,7 +62,6 @@ def test_rows_sum_to_one_or_zero_and_both_paths_agree(x, shape):
     torch.testing.assert_close(fused, output, rtol=0, atol=1e-6)
 
 
-@torch.no_grad()
 def test_permuting_assets_with_their_labels_permutes_outputs(x):
     order = [3, 0, 4, 1, 2]
     output, _ = layer_of()(x)
@@ -90,7 +87,6 @@ def test_a_missing_asset_vanishes_from_its_sector_too(x):
     torch.testing.assert_close(found, expected)
 
 
-@torch.no_grad()
 def test_a_forbidden_pair_forbids_the_whole_sector_mean(x):
     mask = torch.ones(N, N, dtype=torch.bool)
     mask[0, 4] = False
@@ -104,7 +100,6 @@ def test_a_forbidden_pair_forbids_the_whole_sector_mean(x):
     assert (banks[..., 0] == 0).all() and (banks[..., 1] > 0).all()
 
 
-@torch.no_grad()
 def test_forbidding_self_by_mask_leaves_the_own_sector_open(x):
     mask = ~torch.eye(N, dtype=torch.bool)
     _, attention = layer_of()(x, mask)
@@ -114,7 +109,6 @@ def test_forbidding_self_by_mask_leaves_the_own_sector_open(x):
     assert (attention["sector"][..., 0, 2] > 0).all()
 
 
-@torch.no_grad()
 def test_fully_masked_queries_are_zero_at_every_level(x):
     mask = torch.ones(N, N, dtype=torch.bool)
     mask[[2, 3]] = False  # 3 is alone in its sector and in its market

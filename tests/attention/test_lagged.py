@@ -155,7 +155,6 @@ class TestScalarValues:
                 parameter.add_(0.3 * torch.randn_like(parameter))
         return layer
 
-    @torch.no_grad()
     def test_identity_layer_is_gains_times_gated_values_under_its_attention(self):
         layer = self.identity()
         gate = 2 / (1 + torch.exp(-layer.gate_weight * self.content - layer.gate_bias))

@@ -72,7 +72,6 @@ def known():
 
 
 @pytest.mark.parametrize("name", ["cross", "lagged", "routed", "temporal"])
-@torch.no_grad()
 def test_permuting_assets_permutes_outputs_and_attention(name, x):
     layer, order = make(name), torch.tensor([3, 0, 4, 1, 2])
     output, attention = attend(layer, x)
@@ -86,7 +85,6 @@ def test_permuting_assets_permutes_outputs_and_attention(name, x):
 
 
 @every_layer
-@torch.no_grad()
 def test_a_changed_bar_changes_only_the_outputs_that_may_depend_on_it(name, x):
     layer, changed = make(name), x.clone()
     changed[:, :, 3] += 1.0
@@ -97,7 +95,6 @@ def test_a_changed_bar_changes_only_the_outputs_that_may_depend_on_it(name, x):
 
 
 @every_layer
-@torch.no_grad()
 def test_rows_sum_to_one_and_dropout_comes_after_the_attention(name, x):
     layer = make(name, dropout=0.5)
     _, calm = attend(layer.eval(), x)
@@ -111,7 +108,6 @@ def test_rows_sum_to_one_and_dropout_comes_after_the_attention(name, x):
 
 @pytest.mark.parametrize("masked", [False, True])
 @every_layer
-@torch.no_grad()
 def test_both_paths_agree_in_training_too(name, masked, x, known):
     layer = make(name, dropout=0.5)
     for training in (False, True):
@@ -143,7 +139,6 @@ def test_missing_tokens_may_hold_nan_and_get_no_attention(name, x, known):
 
 
 @every_layer
-@torch.no_grad()
 def test_memory_layout_does_not_matter(name, x):
     layer = make(name)
     scattered = x.permute(3, 1, 0, 2).contiguous().permute(2, 1, 3, 0)
@@ -153,7 +148,6 @@ def test_memory_layout_does_not_matter(name, x):
 
 @pytest.mark.parametrize("n_heads", [1, 2, 12])
 @every_layer
-@torch.no_grad()
 def test_any_head_count_that_divides(name, n_heads, x):
     output, attention = attend(make(name, n_heads=n_heads), x)
     assert output.shape == (x[:, 1] if name == "one query" else x).shape

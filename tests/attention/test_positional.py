@@ -30,7 +30,6 @@ def test_sinusoids_follow_the_formula_in_odd_and_even_widths(width):
 
 
 @pytest.mark.parametrize("width", [5, 8])
-@torch.no_grad()
 def test_positions_are_added_and_keep_the_shape(width):
     x = torch.randn(B, N, T, width)
     sinusoidal = SinusoidalPositions(width)
@@ -57,7 +56,6 @@ def test_relative_bias_depends_on_distances_only():
 
 
 @pytest.mark.parametrize("width", [5, 8])
-@torch.no_grad()
 def test_calendar_repeats_with_its_periods_and_only_then(width):
     layer = CalendarEncoding(width, periods=(24.0, 7.0), n_harmonics=2)
     x = torch.zeros(B, N, T, width)

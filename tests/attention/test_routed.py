@@ -24,7 +24,6 @@ def tokens():
     return [torch.randn(B, n, T, D, generator=generator) for n in (NQ, NK)]
 
 
-@torch.no_grad()
 def test_output_is_attention_times_values_and_the_map_has_the_rank_of_the_routers(layer, tokens):
     output, attention = layer.double()(*(x.double() for x in tokens))
     value = layer.value_projection(tokens[1].double()).unflatten(-1, (H, D // H))
@@ -33,7 +32,6 @@ def test_output_is_attention_times_values_and_the_map_has_the_rank_of_the_router
     assert (torch.linalg.matrix_rank(attention, atol=1e-10) == R).all()
 
 
-@torch.no_grad()
 def test_one_query_by_hand_to_twelve_digits(layer, tokens):
     layer, width = layer.double(), D // H
     x_query, x_key_value = (x.double() for x in tokens)

@@ -71,7 +71,6 @@ def test_masked_keys_play_no_part(scores, mask, normalise):
     assert scores.grad.isfinite().all() and (scores.grad[~mask] == 0).all()
 
 
-@torch.no_grad()
 def test_a_layer_takes_any_of_them_on_both_paths():
     torch.manual_seed(0)
     layer = MultiHeadCrossAttention(

@@ -93,7 +93,6 @@ def test_missing_inputs_give_finite_outputs_and_gradients(options):
 
 @pytest.mark.parametrize("options", PRESETS[1:5], ids=str)
 @pytest.mark.parametrize("n_steps", [T, 3])
-@torch.no_grad()
 def test_the_last_layer_answers_the_last_step_as_it_would_among_all(options, n_steps):
     """In double precision; with bars that are missing, and windows shorter than the lags."""
     body = make(**options).double().body
