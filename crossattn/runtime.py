@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 SIZE_VARIABLE = "CROSSATTN_SIZE"
+FEW_ROWS = 200  # a plain loop over as many is faster than loading numba
 
 
 def scaled_size(full: int, minimum: int = 1) -> int:
@@ -94,6 +96,11 @@ def compiled(loop: Callable) -> Callable:
         return njit(cache=True)(loop)
     except RuntimeError:  # there is no place on disk to keep it
         return njit(loop)
+
+
+def compiled_if_worth(loop: Callable, n_rows: int) -> Callable:
+    """Compile a loop where it runs over many rows, or where the compiler is loaded anyway."""
+    return compiled(loop) if n_rows > FEW_ROWS or "numba" in sys.modules else loop
 
 
 def seed_draws(seed: int, device: torch.device) -> None:

@@ -20,6 +20,7 @@ from typing import Self
 
 import numpy as np
 
+from crossattn.runtime import compiled_if_worth
 from crossattn.tokens.linear_map import by_row
 
 STEPS = 12
@@ -123,12 +124,8 @@ def filtered_odds(
 
     A row's hint is known before its evidence.
     """
-    before, odds, (a, b) = np.empty(len(evidence)), float(start), stay.tolist()
-    for t, (fact, sign) in enumerate(zip(evidence.tolist(), hint.tolist(), strict=True)):
-        before[t] = odds + sign
-        ratio = exp(min(max(before[t] + fact, -CERTAIN), CERTAIN))
-        odds = log((a * ratio + 1.0 - b) / ((1.0 - a) * ratio + b))
-    return before, odds
+    a, b = stay.tolist()
+    return _propagate(start, evidence, hint, (a, 1.0 - b), (1.0 - a, b))
 
 
 def smoothed_odds(
@@ -137,11 +134,9 @@ def smoothed_odds(
     """Return the chance ``(n,)`` of the first state given all rows, and how often states stay."""
     after = np.clip(filtered_odds(0.0, evidence, hint, stay)[0] + evidence, -CERTAIN, CERTAIN)
     a, b = stay.tolist()
-    later, odds = np.zeros(len(evidence)), 0.0
-    for t, fact in reversed(list(enumerate((evidence + hint).tolist()))):
-        later[t] = odds
-        ratio = exp(min(max(odds + fact, -CERTAIN), CERTAIN))
-        odds = log((a * ratio + 1.0 - a) / ((1.0 - b) * ratio + b))
+    backwards = (evidence + hint)[::-1]
+    later, _ = _propagate(0.0, backwards, np.zeros(len(hint)), (a, 1.0 - a), (1.0 - b, b))
+    later = later[::-1]
     chance = 1.0 / (1.0 + np.exp(-(after + later)))
     first = 1.0 / (1.0 + np.exp(-after[:-1]))
     ratio = np.exp(np.clip((evidence + hint + later)[1:], -CERTAIN, CERTAIN))
@@ -152,3 +147,21 @@ def smoothed_odds(
     stayed_a, left_a, stayed_b, left_b = (pairs / pairs.sum(0)).sum(1)
     stayed, left = np.array([stayed_a, stayed_b]), np.array([left_a, left_b])
     return chance, (stayed + STAYS_BEFORE * FIRST_STAY) / (stayed + left + STAYS_BEFORE)
+
+
+def _propagate(start, evidence, hint, first, second) -> tuple[np.ndarray, float]:
+    loop = compiled_if_worth(odds_loop, len(evidence))
+    return loop(float(start), *map(np.ascontiguousarray, (evidence, hint)), first, second)
+
+
+def odds_loop(odds, evidence, hint, first, second):
+    """Return log odds before each row's evidence, and after the last one.
+
+    After odds of r : 1, a step leads to odds of ``first @ (r, 1) : second @ (r, 1)``.
+    """
+    before = np.empty(len(evidence))
+    for t in range(len(evidence)):
+        before[t] = odds + hint[t]
+        ratio = exp(min(max(before[t] + evidence[t], -CERTAIN), CERTAIN))
+        odds = log((first[0] * ratio + first[1]) / (second[0] * ratio + second[1]))
+    return before, odds

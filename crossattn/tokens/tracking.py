@@ -12,15 +12,13 @@ Kalman (1960), A new approach to linear filtering and prediction problems. Harve
 Forecasting, structural time series models and the Kalman filter.
 """
 
-import sys
 from dataclasses import dataclass
 
 import numpy as np
 
-from crossattn.runtime import compiled
+from crossattn.runtime import compiled_if_worth
 from crossattn.tokens.memory import Memory
 
-FEW_ROWS = 200
 # half-life in bars and variance of a coefficient: what candidates are tried with
 TRIED = ((60, 0.02), (250, 0.01), (1000, 0.01), (1000, 0.003), (4000, 0.005))
 ALWAYS = 1e9  # half-life of a coefficient that stays
@@ -84,8 +82,7 @@ def kalman_loop(state, x, y, decay, variance, noise):
 
 def kalman(state, x, y, decay, variance, noise):
     """Run :func:`kalman_loop`, compiled where that is worth importing the compiler."""
-    worth = len(x) > FEW_ROWS or "numba" in sys.modules
-    loop = compiled(kalman_loop) if worth else kalman_loop
+    loop = compiled_if_worth(kalman_loop, len(x))
     arrays = (np.ascontiguousarray(z, float) for z in (state, x, y))
     return loop(*arrays, float(decay), float(variance), float(noise))
 

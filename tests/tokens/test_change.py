@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
+from crossattn.runtime import FEW_ROWS, compiled_if_worth
 from crossattn.tokens import regime, tracking
 from crossattn.tokens.memory import Memory
 from crossattn.tokens.selection import common_pattern
@@ -32,12 +33,16 @@ def test_the_filter_is_gaussian_regression_on_the_past(rng):
 
 
 def test_many_rows_are_filtered_by_the_compiled_loop(rng):
-    x, y = rng.normal(size=(tracking.FEW_ROWS + 1, 3)), rng.normal(size=tracking.FEW_ROWS + 1)
+    x, y = rng.normal(size=(FEW_ROWS + 1, 3)), rng.normal(size=FEW_ROWS + 1)
     state = tracking.start_state(3, VARIANCE)
     fast = tracking.kalman(state, x, y, DECAY, VARIANCE, NOISE)
     slow = tracking.kalman_loop(state, x, y, DECAY, VARIANCE, NOISE)
     for a, b in zip(fast, slow, strict=True):
         assert np.allclose(a, b, atol=1e-12)
+    steps = (0.9, 0.2), (0.1, 0.8)
+    fast, last = compiled_if_worth(regime.odds_loop, len(y))(0.0, y, x[:, 0].copy(), *steps)
+    slow, end = regime.odds_loop(0.0, y, x[:, 0], *steps)
+    assert np.allclose(fast, slow, atol=1e-12) and abs(last - end) < 1e-12
 
 
 def chances(evidence, hint, stay):
