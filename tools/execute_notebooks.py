@@ -29,14 +29,18 @@ PYTEST = ["-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "--t
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
     """Keep the outputs of a cell that passes, and the notebook after its last one."""
-    started = time.monotonic()
+    if not (folder := os.environ.get(FOLDER)):
+        return (yield)
+    started, client = time.monotonic(), item.parent.kernel.kc
+    if item.cell_num == 0:  # without history a semicolon at the end would not hide a result
+        execute = client.execute
+        client.execute = lambda *code, **how: execute(*code, **how | {"store_history": True})
     result = yield
-    if folder := os.environ.get(FOLDER):
-        item.cell.outputs, item.cell.execution_count = item.test_outputs, item.cell_num + 1
-        item.cell.metadata.execution_seconds = time.monotonic() - started
-        cells = [cell for cell in item.parent.nb.cells if cell.cell_type == "code"]
-        if all(cell.execution_count for cell in cells):
-            nbformat.write(item.parent.nb, Path(folder, kept_name(item.path)))
+    item.cell.outputs, item.cell.execution_count = item.test_outputs, item.cell_num + 1
+    item.cell.metadata.execution_seconds = time.monotonic() - started
+    cells = [cell for cell in item.parent.nb.cells if cell.cell_type == "code"]
+    if all(cell.execution_count for cell in cells):
+        nbformat.write(item.parent.nb, Path(folder, kept_name(item.path)))
     return result
 
 

@@ -93,7 +93,7 @@ def test_source_is_the_packages_own_with_shorter_docstrings():
 
 def test_a_notebook_that_passes_is_kept_until_its_code_changes(tmp_path):
     path = tmp_path / "chapter.ipynb"
-    cells = [nbformat.v4.new_code_cell(source) for source in ("x = 6", "x * 7")]
+    cells = [nbformat.v4.new_code_cell(source) for source in ("x = 6;", "x * 7", "x;")]
     notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     nbformat.write(notebook, path)
@@ -102,7 +102,8 @@ def test_a_notebook_that_passes_is_kept_until_its_code_changes(tmp_path):
     assert execute(cache, [path]) == 0
     kept = cache.get_cache_bundle(cache.match_cache_file(path).pk).nb
     assert kept.cells[1].outputs[0].data["text/plain"] == "42"
-    assert [cell.execution_count for cell in kept.cells] == [1, 2]
+    assert [cell.execution_count for cell in kept.cells] == [1, 2, 3]
+    assert kept.cells[2].outputs == [], "the semicolon hides a result"
 
     notebook.cells[0].source = "x = 1 / 0"
     nbformat.write(notebook, path)
