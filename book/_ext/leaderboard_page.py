@@ -67,10 +67,11 @@ def ranking(root: Path) -> list[str]:
     lines = {}
     for name in decisive.index:
         own = rows[rows["model"] == name]
-        simulated = own[own["scenario"].isin(SCENARIOS)]
-        planted = simulated[~simulated["scenario"].isin(LEADERLESS)]
-        nulls, real = own[own["scenario"].isin(NULLS)], own[~own["scenario"].isin(SCENARIOS)]
-        tested = nulls["edges_named"].dropna()
+        by_market = means.loc[name]  # so that a market counts once, however many seeds it has
+        simulated = by_market[by_market.index.isin(SCENARIOS)]
+        planted = simulated[~simulated.index.isin(LEADERLESS)]
+        real = by_market[~by_market.index.isin(SCENARIOS)]
+        tested = own.loc[own["scenario"].isin(NULLS), "edges_named"].dropna()
         cells = [
             _text(ranks.get(name, np.nan), ".1f"),
             *(_text(planted[s].mean(), ".3f") for s in ("fidelity", "r_squared", "edge_auroc")),
@@ -173,7 +174,8 @@ def figures(root: Path) -> list[str]:
     wide = grid.dropna(thresh=len(planted) // 2)
     shared = wide.dropna(axis=1).columns  # markets that all of these models ran
     cost = rows[rows["scenario"].isin(shared) & rows["model"].isin(wide.index)]
-    cost = cost.groupby("model")[["fidelity", "cpu_seconds"]].mean()
+    cost = cost.groupby(["model", "scenario"])[["fidelity", "cpu_seconds"]].mean()
+    cost = cost.groupby("model").mean()
 
     def heat(drawing) -> None:
         drawing.set_size_inches(8.2, 0.34 * len(grid) + 1.3)

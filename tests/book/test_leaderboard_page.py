@@ -94,3 +94,15 @@ def test_size_on_nulls_equals_the_files(cells):
         ]
         expected = f"{sum(n > 0 for n in named)} of {len(named)}" if named else "–"
         assert shown[model]["Nulls with a claim"] == expected
+
+
+def test_a_market_counts_once_in_a_mean_however_many_seeds_it_has(cells):
+    shown = table(leaderboard_page.ranking(ROOT))
+    planted = set(leaderboard_page.SCENARIOS) - set(leaderboard_page.LEADERLESS)
+    for model in ("master", "forecaster"):
+        by_market = [
+            statistics.fmean(row["fidelity"] for row in rows)
+            for (name, market), rows in cells.items()
+            if name == model and market in planted
+        ]
+        assert shown[model]["Fidelity"] == f"{statistics.fmean(by_market):.3f}"
