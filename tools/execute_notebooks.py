@@ -37,10 +37,11 @@ def pytest_runtest_call(item):
         client.execute = lambda *code, **how: execute(*code, **how | {"store_history": True})
     result = yield
     item.cell.outputs, item.cell.execution_count = item.test_outputs, item.cell_num + 1
-    item.cell.metadata.execution_seconds = time.monotonic() - started
-    cells = [cell for cell in item.parent.nb.cells if cell.cell_type == "code"]
-    if all(cell.execution_count for cell in cells):
-        nbformat.write(item.parent.nb, Path(folder, kept_name(item.path)))
+    notebook = item.parent.nb
+    seconds = notebook.metadata.get("execution_seconds", 0.0)
+    notebook.metadata.execution_seconds = seconds + time.monotonic() - started
+    if all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code"):
+        nbformat.write(notebook, Path(folder, kept_name(item.path)))
     return result
 
 
@@ -63,6 +64,7 @@ def execute(cache, paths: list[Path]) -> int:
     with TemporaryDirectory() as folder:
         places = [str(ROOT / "tools"), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = os.environ | {FOLDER: folder, "PYTHONPATH": os.pathsep.join(places)}
+        environment["OMP_NUM_THREADS"] = "1"  # notebooks run side by side
         workers = str(min(os.cpu_count() or 1, len(paths)))
         command = [sys.executable, *PYTEST, *NBVAL, "-p", "execute_notebooks", "-n", workers]
         command += ["--dist", "loadfile", *map(str, paths)]
@@ -70,8 +72,7 @@ def execute(cache, paths: list[Path]) -> int:
         for path in paths:
             if (kept := Path(folder, kept_name(path))).exists():
                 notebook = nbformat.read(kept, as_version=4)
-                cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-                seconds = sum(cell.metadata.pop("execution_seconds") for cell in cells)
+                seconds = notebook.metadata.pop("execution_seconds")
                 print(f"{seconds:6.1f} s  {path.name}")
                 bundle = CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds})
                 cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)

@@ -100,7 +100,9 @@ def test_a_notebook_that_passes_is_kept_until_its_code_changes(tmp_path):
     cache = get_cache(tmp_path / "cache")
     assert not is_cached(cache, path)
     assert execute(cache, [path]) == 0
-    kept = cache.get_cache_bundle(cache.match_cache_file(path).pk).nb
+    record = cache.match_cache_file(path)
+    kept = cache.get_cache_bundle(record.pk).nb
+    assert record.data["execution_seconds"] > 0 and "execution_seconds" not in kept.metadata
     assert kept.cells[1].outputs[0].data["text/plain"] == "42"
     assert [cell.execution_count for cell in kept.cells] == [1, 2, 3]
     assert kept.cells[2].outputs == [], "the semicolon hides a result"
