@@ -126,7 +126,8 @@ def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10
     p, happened = check_same_shape(probability=probability, happened=happened)
     known = np.isfinite(p) & np.isfinite(happened)
     p, happened = p[known], happened[known]
-    check_int("n_bins", n_bins, at_most=len(p))
+    if len(p) < check_int("n_bins", n_bins):
+        raise InvalidInputError(f"n_bins must be 1 to {len(p)}, the number of cells, got {n_bins}")
     if ((p < 0) | (p > 1)).any():
         raise InvalidInputError("probability must lie between 0 and 1")
     order = np.argsort(p, kind="stable")

@@ -105,5 +105,5 @@ def test_what_cannot_be_scored_is_refused(refuse_input):
     refuse_input(lambda: score_classes({"a": odds.repeat(3, 2)}, labels), "add up to 1")
     refuse_input(lambda: score_classes({"a": odds}, labels, reference="b"), "reference")
     refuse_input(lambda: calibration_error([0.5] * 5, [1] * 5, n_bins=2), "8 rows or more")
-    refuse_input(lambda: calibration_error([], []), "n_bins must be at most 0")
+    refuse_input(lambda: calibration_error([], []), "n_bins must be 1 to 0")
     refuse_input(lambda: calibration_error(["high"], [1]), "probability must hold numbers")
