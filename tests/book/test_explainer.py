@@ -176,8 +176,7 @@ def test_the_first_frame_comes_soon_and_sixty_steps_fit_into_a_second(page):
     ticks = [used(), *((page.evaluate(steps), used())[1] for _ in range(10))]
     milliseconds = min(np.diff(ticks)) / 10
     print(f"first frame after {first:.0f} ms, {milliseconds:.1f} ms a step")
-    # beside other work a processor takes up to half as long again as alone
-    assert first < 3000 and milliseconds < 1.5 * 1000 / 60
+    assert first < 3000 and milliseconds < 1000 / 60
 
 
 def table_of(n=300, lead=0.6, seed=0):

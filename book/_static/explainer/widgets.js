@@ -66,10 +66,17 @@
       draw(values, { marks = new Set(), chosen = null, closed = () => false } = {}) {
         values.forEach((row, j) => row.forEach((value, k) => {
           const cell = cells[j][k], rgb = colour(value, j, k), off = closed(j, k);
-          cell.style.background = off ? "none" : `rgb(${rgb})`;
-          cell.style.color = off ? "inherit" : inkOn(rgb);
-          cell.textContent = off ? "\u00b7" : show(value, j, k);
-          cell.classList.toggle("ca-long", cell.textContent.length > 3);
+          const ground = off ? "transparent" : `rgb(${rgb})`;
+          const text = off ? "\u00b7" : show(value, j, k);
+          // what is written is styled and laid out anew, even where nothing changes
+          if (ground !== cell.crossattnGround) {
+            cell.crossattnGround = cell.style.backgroundColor = ground;
+            cell.style.color = off ? "inherit" : inkOn(rgb);
+          }
+          if (text !== cell.textContent) {
+            cell.textContent = text;
+            cell.classList.toggle("ca-long", text.length > 3);
+          }
           const named = `${rows[j]}, ${columns[k]}: ${off ? "masked" : speak(value)}`;
           cell.setAttribute("aria-label", named);
           if (edit) {
