@@ -38,12 +38,12 @@ def check_shape(name: str, tensor: "Tensor", *axes: int | str) -> None:
         raise InvalidInputError(f"{name} must have shape ({wanted}), got {shape}")
 
 
-def check_int(name: str, value: object, *, at_least: int = 1, at_most: int = LARGEST_INT) -> int:
-    """Return ``value`` as an int, or refuse what is not an integer between the bounds."""
+def check_int(name: str, value: object, *, at_least: int = 1) -> int:
+    """Return ``value`` as an int, or refuse what is no integer or too small or large."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < at_least:
         raise InvalidInputError(f"{name} must be an integer of at least {at_least}, got {value!r}")
-    if value > at_most:
-        raise InvalidInputError(f"{name} must be at most {at_most}, got {value!r}")
+    if value > LARGEST_INT:
+        raise InvalidInputError(f"{name} must be at most {LARGEST_INT}, got {value!r}")
     return int(value)
 
 

@@ -111,7 +111,9 @@ def momentum(
     >>> momentum(prices, window=1, allow_short=True).to_numpy()
     array([[-0.5,  0.5]])
     """
-    check_int("skip", skip, at_least=0, at_most=check_int("window", window) - 1)
+    check_int("window", window)
+    if check_int("skip", skip, at_least=0) >= window:
+        raise InvalidInputError(f"skip must be below window={window}, got {skip}")
     complete = _complete(prices, every, window + 1)
     risen = (prices.shift(skip) / prices.shift(window)).where(complete)
     rank, known = risen.rank(axis=1, method="first"), complete.sum(axis=1)

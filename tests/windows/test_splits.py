@@ -99,7 +99,7 @@ def test_walk_forward_names_how_many_windows_it_needs(daily, refuse_input):
     ("options", "message"),
     [
         ({"n_blocks": 1}, "n_blocks must be an integer of at least 2"),
-        ({"n_blocks": 4, "n_test_blocks": 4}, "n_test_blocks must be at most 3"),
+        ({"n_blocks": 4, "n_test_blocks": 4}, "n_test_blocks must be below n_blocks=4"),
         ({"n_blocks": 4, "n_test_blocks": 0}, "n_test_blocks must be"),
         ({"n_blocks": 34}, "33 windows are too few for n_blocks=34"),
         ({"embargo": -1}, "embargo must be"),
