@@ -17,10 +17,11 @@ from crossattn.errors import InvalidInputError
 from crossattn.runtime import select_device
 from crossattn.tokens.channels import TokenIndex, Tokenizer, TokenSeries
 from crossattn.tokens.content import EPOCHS, ContentPart
+from crossattn.tokens.drift import Calendar, calendar_drift, common_drift
 from crossattn.tokens.fitted import FittedForecaster
 from crossattn.tokens.history import spacing_of
 from crossattn.tokens.linear_map import LinearMap
-from crossattn.tokens.mix import common_drift, mix_weights
+from crossattn.tokens.mix import mix_weights
 from crossattn.tokens.mixture import Mixture
 from crossattn.tokens.sparse import TOKENS_PER_FOLLOWER, SparseRegressions, fit_ridge
 from crossattn.tokens.varying import VaryingPart
@@ -230,8 +231,8 @@ class CrossAttentionForecaster(FittedForecaster):
     def _fit_volatility(
         self, common: dict, series: TokenSeries, data, train, val
     ) -> tuple[Mixture, list]:
-        *parts, calendar = fit_volatility(series, data, train, val, self.tokens_per_follower)
-        return Mixture(*parts, calendar=calendar, **common), []
+        parts = fit_volatility(series, data, train, val, self.tokens_per_follower)
+        return Mixture(*parts, is_log=True, **common), []
 
     def _fit_returns(
         self, common: dict, series: TokenSeries, data, train, val
@@ -257,8 +258,9 @@ class CrossAttentionForecaster(FittedForecaster):
         # Next bars choose the mix, for any horizon: targets of 24 bars overlap, and hold 24 times
         # the noise with hardly more of what is forecast.
         following, volatility = series.next_returns, series.volatility
-        drift = common_drift(following[train], volatility[train])
-        weights = mix_weights(held_out, following[val] - drift, volatility[val], 1, first)
+        drift, calendar = _fit_drift(series, following, volatility, train)
+        expected = drift + calendar.at(series.hour[val], series.weekday[val])
+        weights = mix_weights(held_out, following[val] - expected, volatility[val], 1, first)
         moving = {name: part for name, part in fitted.items() if weights.get(name)}
         first, final = (
             {k: m.ahead(index, common["bars_ahead"], common["centre"]) for k, m in maps.items()}
@@ -266,26 +268,25 @@ class CrossAttentionForecaster(FittedForecaster):
         )
         target, volatility = data.targets, volatility * np.sqrt(self.horizon_)
         if self.horizon_ > 1:
-            mixture = Mixture(_mixed(first, weights), weights, drift, **moving, **common)
-            base = mixture.without_drift(series, val)
-            drift = common_drift(target[train], volatility[train], self.horizon_)
+            drift = _fit_drift(series, target, volatility, train, self.horizon_)
+            mixture = Mixture(_mixed(first, weights), weights, *drift, **moving, **common)
             direct = SparseRegressions(index, self.tokens_per_follower, overlap=self.horizon_)
             direct.fit(target, volatility, train, val)
             ahead = {f"{name}, whole horizon": m for name, m in direct.first.items()}
             weights |= mix_weights(
                 {name: m.forecast(index, val) for name, m in ahead.items()},
-                target[val] - drift - base,
+                target[val] - mixture.forecast(series, val),
                 volatility[val],
                 self.horizon_,
                 ahead,
             )
             final |= {f"{name}, whole horizon": m for name, m in direct.final.items()}
         both = np.concatenate([train, val])
-        drift = common_drift(target[both], volatility[both], self.horizon_)
+        drift = _fit_drift(series, target, volatility, both, self.horizon_)
         if "varying" in moving:
             moving["varying"].fit(series, both)
         history = fitted["content"].history if self.content else []
-        return Mixture(_mixed(final, weights), weights, drift, **moving, **common), history
+        return Mixture(_mixed(final, weights), weights, *drift, **moving, **common), history
 
     def _fit_static(
         self, series: TokenSeries, train, val
@@ -318,6 +319,16 @@ def _together(
         return train.until(int(max(train.ends[-1], val.ends[-1]))), train.ends, val.ends
     first, second = train.until(int(train.ends[-1])), val.until(int(val.ends[-1]))
     return first.followed_by(second), train.ends, val.ends + len(first.panel)
+
+
+def _fit_drift(
+    series: TokenSeries, target, volatility, rows: np.ndarray, overlap: int = 1
+) -> tuple[np.ndarray, Calendar]:
+    """Return the drift of all assets and how it differs by hour and weekday, from some rows."""
+    target, volatility = target[rows], volatility[rows]
+    drift = common_drift(target, volatility, overlap)
+    clock = series.hour[rows], series.weekday[rows]
+    return drift, calendar_drift(target, volatility, *clock, overlap)
 
 
 def _mixed(parts: dict[str, LinearMap], weights: dict[str, float]) -> LinearMap:

@@ -174,15 +174,13 @@ class FittedForecaster(ForecastEstimator):
     def intercept(self, data: CrossAttentionData) -> np.ndarray:
         """Return what is forecast before any token is read, ``(n, n_assets)``.
 
-        The drift, plus what centring the tokens leaves; of a volatility its log, with the calendar.
+        The drift at each hour and weekday, plus what centring the tokens leaves; of a volatility
+        its log.
         """
         self._check_fitted()
         check_windows("data", data)
         data = self._aligned(data)
-        level, calendar = self._mixture.intercept(), self._mixture.calendar
-        if calendar is None:
-            return np.tile(level, (len(data), 1))
-        return level + calendar.at(data.timestamps.hour, data.timestamps.day_of_week)
+        return self._mixture.intercept(data.timestamps.hour, data.timestamps.day_of_week)
 
     def contributions(self, data: CrossAttentionData, by_channel: bool = False) -> np.ndarray:
         """Return what each token adds to each forecast: they and the intercept sum to it.

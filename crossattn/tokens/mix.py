@@ -11,8 +11,7 @@ from crossattn.tokens.descent import TINY
 from crossattn.tokens.sparse import TARGET_CLIP
 
 CAUTION = 2.0
-LARGEST_WEIGHT = 1.25
-DRIFT_CAUTION = 2.0
+LARGEST_WEIGHT = 2.0
 
 
 def mix_weights(
@@ -22,7 +21,7 @@ def mix_weights(
     overlap: int = 1,
     versions: Collection[str] = (),
 ) -> dict[str, float]:
-    """Return the weight of each forecast in the mix, 0 to 1.25.
+    """Return the weight of each forecast in the mix, 0 to 2.
 
     Parameters
     ----------
@@ -34,13 +33,18 @@ def mix_weights(
     overlap : int
         Rows over which one target extends: standard errors grow by its root.
     versions : collection of str
-        Forecasts that are versions of one another: their weights sum to 1.25 at most.
+        Forecasts that are versions of one another: their weights sum to 2 at most.
 
     Notes
     -----
-    Least squares with weights from 0 to 1.25, by coordinate descent, where each forecast's
-    agreement with the target is first lowered by two standard errors (clustered by row, as assets
-    move together): a forecast that validation cannot tell from luck gets no weight.
+    Least squares with weights from 0 to 2, by coordinate descent, where each forecast's
+    agreement with the target is first shrunk by its t-statistic (clustered by row, as assets move
+    together), to ``1 - (2 / t)^2`` of itself: a forecast that validation cannot tell from luck gets
+    no weight, and a clear one keeps nearly all of its own (Breiman's garrote).
+
+    References
+    ----------
+    Breiman (1995), "Better subset regression using the nonnegative garrote".
     """
     y = np.clip(target / volatility, -TARGET_CLIP, TARGET_CLIP)
     known = np.isfinite(y)
@@ -50,7 +54,7 @@ def mix_weights(
     agreement = np.einsum("mti,ti->mt", f, y)  # by row
     size = np.sqrt(np.maximum(np.diag(gram), TINY))
     error = np.sqrt(overlap * (agreement**2).sum(1))
-    wanted = (agreement.sum(1) - CAUTION * error) / size
+    wanted = _shrunk(agreement.sum(1), error) / size
     correlation = gram / size[:, None] / size
     np.fill_diagonal(correlation, 1.0 + 1e-6)
     weight, limit = np.zeros(len(f)), LARGEST_WEIGHT * size
@@ -66,20 +70,7 @@ def mix_weights(
     return {k: w / excess if k in versions else w for k, w in weights.items()}
 
 
-def common_drift(target: np.ndarray, volatility: np.ndarray, overlap: int = 1) -> np.ndarray:
-    """Return one drift for all assets, ``(n_assets,)``, in units of each one's volatility, shrunk.
-
-    Assets drift by luck far more than they differ: only what all share may become an intercept,
-    and that only where its t-statistic, clustered by row, is well above one.
-    """
-    y = np.clip(target / volatility, -TARGET_CLIP, TARGET_CLIP)
-    known = np.isfinite(y)
-    if not known.any():
-        return np.zeros(y.shape[1])
-    together = np.where(known, y, 0.0).sum(1)
-    mean = together.sum() / known.sum()
-    error = np.sqrt(overlap * ((together - mean * known.sum(1)) ** 2).sum()) / known.sum()
-    kept = max(0.0, 1.0 - DRIFT_CAUTION * (error / mean) ** 2) if mean else 0.0
-    weight = np.where(known, 1.0 / volatility, 0.0).sum(0)
-    level = np.divide(known.sum(0), weight, out=np.zeros(y.shape[1]), where=weight > 0)
-    return kept * mean * level
+def _shrunk(agreement: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Return what is kept of each agreement; below 0 where it is no more than luck."""
+    luck = CAUTION * error
+    return agreement - luck * np.minimum(luck / np.maximum(agreement, TINY), 1.0)

@@ -7,9 +7,9 @@ import numpy as np
 
 from crossattn.tokens.channels import TokenIndex, TokenSeries
 from crossattn.tokens.content import ContentPart
+from crossattn.tokens.drift import Calendar
 from crossattn.tokens.linear_map import LinearMap, running_sum
 from crossattn.tokens.varying import VaryingPart
-from crossattn.tokens.volatility import Calendar
 
 CHUNK_CELLS = 20_000_000  # numbers of one array of coefficients held at a time
 
@@ -20,7 +20,8 @@ class Mixture:
 
     static: LinearMap  #: weighted sum of all static maps, over the whole horizon
     weights: dict[str, float]  #: of every part in the mix
-    drift: np.ndarray  #: (n_assets,): forecast without any token
+    drift: np.ndarray  #: (n_assets,): forecast without any token, on average over the calendar
+    calendar: Calendar  #: how that differs by hour and weekday
     centre: np.ndarray  #: (n_tokens,): mean of every token on training windows
     spread: np.ndarray  #: (n_tokens,): its standard deviation
     shape: tuple[int, int, int]  #: (n_assets, n_sources, n_lags)
@@ -28,15 +29,13 @@ class Mixture:
     bars_ahead: int  #: bars of the horizon over which next-bar coefficients are added up
     varying: VaryingPart | None = None  #: None where its weight is 0
     content: ContentPart | None = None  #: None where its weight is 0
-    #: of a volatility forecast, which is the exponential of what the tokens sum to
-    calendar: Calendar | None = None
+    is_log: bool = False  #: a volatility: the forecast is the exponential of what the tokens sum to
 
     def forecast(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
         """Return forecasts ``(n, n_assets)`` at some rows, also where an asset has no bar."""
-        out = self.drift + self.without_drift(series, rows)
-        if self.calendar is not None:
-            out = np.exp(out + self.calendar.at(series.hour[rows], series.weekday[rows]))
-        return out
+        out = self.drift + self.calendar.at(series.hour[rows], series.weekday[rows])
+        out = out + self.without_drift(series, rows)
+        return np.exp(out) if self.is_log else out
 
     def without_drift(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
         """Return what the tokens add to the forecasts at some rows, ``(n, n_assets)``."""
@@ -47,9 +46,10 @@ class Mixture:
             out += self.weights["content"] * self.content.forecast(series, rows)
         return out
 
-    def intercept(self) -> np.ndarray:
-        """Return the drift and what centring the tokens leaves, ``(n_assets,)``."""
-        return self.drift + self.static.offset + self.static.coefficient @ self.centre
+    def intercept(self, hour: np.ndarray, weekday: np.ndarray) -> np.ndarray:
+        """Return drift, calendar and what centring the tokens leaves, ``(n, n_assets)``."""
+        level = self.drift + self.static.offset + self.static.coefficient @ self.centre
+        return level + self.calendar.at(hour, weekday)
 
     def contribution_batches(
         self, series: TokenSeries, rows: np.ndarray, by_channel: bool, followers: np.ndarray | None

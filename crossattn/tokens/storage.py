@@ -14,13 +14,14 @@ from crossattn.attention.content import ContentHeads
 from crossattn.errors import DamagedFileError
 from crossattn.tokens.channels import Tokenizer
 from crossattn.tokens.content import ContentPart
+from crossattn.tokens.drift import Calendar
 from crossattn.tokens.history import UNIT, History
 from crossattn.tokens.linear_map import LinearMap
 from crossattn.tokens.mixture import Mixture
 from crossattn.tokens.regime import Regime
 from crossattn.tokens.tracking import Drift
 from crossattn.tokens.varying import VaryingPart
-from crossattn.tokens.volatility import Calendar, VolatilityTokenizer
+from crossattn.tokens.volatility import VolatilityTokenizer
 from crossattn.training.checkpoint import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -32,7 +33,7 @@ from crossattn.training.checkpoint import (
     write_tensors,
 )
 
-KIND = "forecaster, format 2"
+KIND = "forecaster, format 3"
 REGIME_ARRAYS = ("level", "pull", "stay", "hint")
 HISTORY_ARRAYS = ("ticks", "cells", "exogenous", "spacing", "smallest")
 HISTORY_NUMBERS = ("seen", "start", "tail", "common", "own")
@@ -54,7 +55,7 @@ def save_forecaster(forecaster, directory: Path, **extra) -> None:
         "centre": mixture.centre,
         "spread": mixture.spread,
         "drift": forecaster.drift_,
-        **(vars(mixture.calendar) if mixture.calendar else {}),
+        **vars(mixture.calendar),
         **{f"tokenizer.centre.{k}": v for k, v in tokenizer.centre.items()},
         **{f"tokenizer.spread.{k}": v for k, v in tokenizer.spread.items()},
     }
@@ -149,9 +150,7 @@ def _assembled(cls, content: dict, tensors: dict[str, torch.Tensor]):
 def _mixture_from(forecaster, content: dict, tensors: dict, arrays: dict) -> Mixture:
     matrix = tuple(arrays[f"static.{k}"] for k in ("data", "indices", "indptr"))
     shape = (len(forecaster.symbols_), len(arrays["centre"]))
-    parts = {}
-    if forecaster.target == "volatility":
-        parts["calendar"] = Calendar(arrays["hours"], arrays["weekdays"])
+    parts = {"is_log": forecaster.target == "volatility"}
     if content["parts"]["varying"] is not None:
         parts["varying"] = _varying_from_json(content["parts"]["varying"])
     if content["parts"]["content"] is not None:
@@ -163,6 +162,7 @@ def _mixture_from(forecaster, content: dict, tensors: dict, arrays: dict) -> Mix
         LinearMap(csr_array(matrix, shape=shape), arrays["static.offset"]),
         forecaster.weights_,
         forecaster.drift_,
+        Calendar(arrays["hours"], arrays["weekdays"]),
         arrays["centre"],
         arrays["spread"],
         (shape[0], len(forecaster.sources_), forecaster.max_lag + 1),

@@ -9,7 +9,7 @@ of volatility, so that a forecast is a product of what each token multiplies it 
 Built in chapter: Forecasting risk.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -17,6 +17,7 @@ from scipy.sparse import csr_array
 
 from crossattn.errors import InvalidInputError
 from crossattn.tokens.channels import RANGE, Channel, TokenIndex, Tokenizer, TokenSeries
+from crossattn.tokens.drift import CALENDAR_ROWS, Calendar
 from crossattn.tokens.linear_map import LinearMap
 from crossattn.tokens.memory import Memory
 from crossattn.tokens.mix import mix_weights
@@ -37,7 +38,7 @@ FIT_CELLS = 300_000  # most cells (rows times assets) of the shared fit
 LEAST_ROWS = 50
 RATIO_LIMIT = 12.0  # largest ratio of realised to forecast variance that the sparse fit reads
 LEVEL_ROWS = 30.0  # rows' worth of trust in the shared level, against an asset's own
-CALENDAR_ROWS, CALENDAR_CAUTION = 20, 6.0  # fewest independent rows of an hour; squared t
+CALENDAR_CAUTION = 6.0  # squared t
 
 
 class VolatilityTokenizer(Tokenizer):
@@ -108,19 +109,6 @@ class VolatilityTokenizer(Tokenizer):
         return dict(reversed(means.items()))
 
 
-@dataclass(frozen=True)
-class Calendar:
-    """Seasonality of log volatility: effects of hour and weekday (UTC) of a window's last close."""
-
-    hours: np.ndarray  #: (24,)
-    weekdays: np.ndarray  #: (7,)
-
-    def at(self, hour: np.ndarray, weekday: np.ndarray) -> np.ndarray:
-        """Return the seasonal effect, ``(n, 1)``."""
-        hour, weekday = (np.nan_to_num(np.asarray(x, float)).astype(int) for x in (hour, weekday))
-        return (self.hours[hour] + self.weekdays[weekday])[:, None]
-
-
 def fit_volatility(
     series: TokenSeries,
     data: CrossAttentionData,
@@ -151,7 +139,8 @@ def fit_volatility(
     level = own_levels(realised[both], log_variance)
     # from log variance to log volatility
     tokens = LinearMap(0.5 * tokens.coefficient, 0.5 * tokens.offset)
-    calendar = Calendar(0.5 * shared.calendar.hours, 0.5 * shared.calendar.weekdays)
+    hours, weekdays = shared.calendar.hours, shared.calendar.weekdays
+    calendar = Calendar(0.5 * hours, 0.5 * weekdays)
     return tokens, {"shared": 1.0, **weights}, 0.5 * level, calendar
 
 
@@ -243,7 +232,7 @@ class _SharedFit:
         x = np.concatenate(regressors, axis=1)  # (cells, 1 + C + C + E), float64
         spread = np.where(x.std(axis=0) > 1e-6, x.std(axis=0), np.inf)
         spread[0] = 1.0
-        self.calendar = Calendar(np.zeros(24), np.zeros(7))
+        self.calendar = Calendar(np.zeros((24, 1)), np.zeros((7, 1)))
         for _ in range(2):
             offset = (base + self.own[rows][:, :, self.usual] + self.calendar_at(rows))[known]
             ridge = penalty * self.ridge
@@ -279,7 +268,7 @@ class _SharedFit:
                 kept = 1.0 - CALENDAR_CAUTION * (error / value) ** 2 if value else 0.0
                 pattern[group] = max(0.0, kept) * value
             mean = mean * np.exp(-pattern[place])
-            found.append(pattern)
+            found.append(pattern[:, None])
         return Calendar(*found)
 
     def calendar_at(self, rows: np.ndarray | slice) -> np.ndarray:
