@@ -6,7 +6,7 @@ Built in chapter: The full model.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from crossattn.tokens.sparse import TARGET_CLIP
 
@@ -24,8 +24,7 @@ class Calendar:
 
     def at(self, hour: np.ndarray, weekday: np.ndarray) -> np.ndarray:
         """Return the seasonal effect, ``(n, n_assets)`` or ``(n, 1)``."""
-        hour, weekday = (np.nan_to_num(np.asarray(x, float)).astype(int) for x in (hour, weekday))
-        return self.hours[hour] + self.weekdays[weekday]
+        return self.hours[_known(hour)] + self.weekdays[_known(weekday)]
 
 
 def common_drift(target: np.ndarray, volatility: np.ndarray, overlap: int = 1) -> np.ndarray:
@@ -53,8 +52,8 @@ def calendar_drift(
     ----------
     target, volatility : ndarray of shape (n, n_assets)
         Returns, NaN where unknown, and what they are divided by.
-    hour, weekday : int ndarray of shape (n,)
-        Of each row's close, UTC.
+    hour, weekday : ndarray of shape (n,)
+        Of each row's close, UTC; NaN, of bars without times, counts as 0.
     overlap : int
         Rows over which one target extends.
 
@@ -71,11 +70,15 @@ def calendar_drift(
     y = np.clip(target / volatility, -TARGET_CLIP, TARGET_CLIP)
     usual = _usual_volatility(y, volatility)
     patterns = []
-    for place, size in ((hour, 24), (weekday, 7)):
+    for place, size in ((_known(hour), 24), (_known(weekday), 7)):
         pattern = _pattern(y, place, size, overlap)
         y = y - pattern[place]
         patterns.append(pattern * usual)
     return Calendar(*patterns)
+
+
+def _known(place: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(np.asarray(place, float)).astype(int)
 
 
 def _pattern(y: np.ndarray, place: np.ndarray, size: int, overlap: int) -> np.ndarray:
@@ -104,12 +107,12 @@ def _kept(score: np.ndarray, left: np.ndarray) -> np.ndarray:
     which the means are, move together.
     """
     square = np.maximum(score**2, 1e-12)
-    alone = 1.0 - chi2.isf(CALENDAR_LEVEL / square.size, 1) / square
+    alone = 1.0 - chdtri(1, CALENDAR_LEVEL / square.size) / square
     columns = np.nan_to_num(left)
     columns = columns / np.maximum(np.sqrt((columns**2).sum(0)), 1e-12)
     spread = max(np.square(columns.T @ columns).sum() / columns.shape[1], 1.0)
     freedom = (len(score) - 1) * columns.shape[1] / spread
-    together = 1.0 - spread * chi2.isf(CALENDAR_LEVEL, freedom) / square.sum()
+    together = 1.0 - spread * chdtri(freedom, CALENDAR_LEVEL) / square.sum()
     return np.maximum(alone, max(together, 0.0))
 
 

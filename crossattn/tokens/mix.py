@@ -11,7 +11,7 @@ from crossattn.tokens.descent import TINY
 from crossattn.tokens.sparse import TARGET_CLIP
 
 CAUTION = 2.0
-LARGEST_WEIGHT = 2.0
+LARGEST_WEIGHT = 1.5
 
 
 def mix_weights(
@@ -21,7 +21,7 @@ def mix_weights(
     overlap: int = 1,
     versions: Collection[str] = (),
 ) -> dict[str, float]:
-    """Return the weight of each forecast in the mix, 0 to 2.
+    """Return the weight of each forecast in the mix, 0 to 1.5.
 
     Parameters
     ----------
@@ -33,11 +33,11 @@ def mix_weights(
     overlap : int
         Rows over which one target extends: standard errors grow by its root.
     versions : collection of str
-        Forecasts that are versions of one another: their weights sum to 2 at most.
+        Forecasts that are versions of one another: their weights sum to 1.5 at most.
 
     Notes
     -----
-    Least squares with weights from 0 to 2, by coordinate descent, where each forecast's
+    Least squares with weights from 0 to 1.5, by coordinate descent, where each forecast's
     agreement with the target is first shrunk by its t-statistic (clustered by row, as assets move
     together), to ``1 - (2 / t)^2`` of itself: a forecast that validation cannot tell from luck gets
     no weight, and a clear one keeps nearly all of its own (Breiman's garrote).

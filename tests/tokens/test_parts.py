@@ -141,9 +141,9 @@ def test_mix_is_bounded_least_squares_where_nothing_is_doubted(monkeypatch, rng)
     weights = mix_weights(parts, target, np.ones((500, 3)))
     design = np.stack([p.ravel() for p in parts.values()], 1)
     clipped = np.clip(target, -6, 6).ravel()
-    expected = lsq_linear(design, clipped, (0, 2.0)).x
+    expected = lsq_linear(design, clipped, (0, 1.5)).x
     assert np.allclose(list(weights.values()), expected, atol=1e-4)
-    assert weights["b"] < 1e-6 and weights["c"] == pytest.approx(2.0)
+    assert weights["b"] < 1e-6 and weights["c"] == pytest.approx(1.5)
 
 
 def test_mix_gives_nothing_to_a_lucky_forecast(rng):
@@ -201,8 +201,8 @@ def test_versions_of_one_forecast_share_one_weight(rng):
     target = 4.0 * signal + rng.normal(size=signal.shape)
     alone = mix_weights(parts, target, np.ones_like(target))
     together = mix_weights(parts, target, np.ones_like(target), versions="ab")
-    assert sum(alone.values()) > 3.0
-    assert sum(together.values()) == pytest.approx(2.0)
+    assert sum(alone.values()) > 2.5
+    assert sum(together.values()) == pytest.approx(1.5)
 
 
 def test_a_sum_goes_on_from_the_state_that_an_earlier_row_left():
