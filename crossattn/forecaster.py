@@ -84,7 +84,8 @@ class CrossAttentionForecaster(FittedForecaster):
         Of every part in the mix.
     drift_ : ndarray of shape (n_assets,)
         Forecast where every token is 0: one drift for all assets, in units of each one's
-        volatility and shrunk by its standard error.
+        volatility and shrunk by its standard error. Where hours or weekdays differ beyond luck,
+        :meth:`intercept` has them too.
     features_, lookback_, horizon_
         Of the training data.
     minimum_tail_ : int
