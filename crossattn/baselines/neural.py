@@ -98,8 +98,8 @@ class NeuralBaseline(Baseline):
         self.mean_, self.spread_ = known_moments(train.panel[rows].astype(float))  # (N, F)
         known = np.isfinite(train.y)
         power = np.where(known, train.y, 0.0) ** 2
-        scale = np.sqrt(power.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
-        self.target_scale_ = np.where(scale > 0, scale, 1.0)
+        # of an asset without a known return 0, and so are its forecasts
+        self.target_scale_ = np.sqrt(power.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
 
     def _train(self, batches: "_Windows", later: "_Windows") -> None:
         generator = np.random.default_rng(self.seed)
@@ -276,12 +276,13 @@ class _Windows:
         panel = (data.panel[rows] - model.mean_) / model.spread_
         self.panel = torch.as_tensor(np.nan_to_num(panel), dtype=torch.float32, device=device)
         self.back = torch.arange(model.bars_ - 1, -1, -1, device=device)
-        targets = data.targets[rows] / model.target_scale_
+        usual = np.where(model.target_scale_ > 0, model.target_scale_, 1.0)
+        targets = data.targets[rows] / usual
         weights = np.isfinite(targets).astype(float)
         if model.volatility_weights:
             every_row = replace(data, ends=np.arange(len(data.panel)))
             scale = recent_volatility(every_row, slice(None), VOLATILITY_HALF_LIFE)[rows]
-            scale = scale * np.sqrt(model.horizon_) / model.target_scale_
+            scale = scale * np.sqrt(model.horizon_) / usual
             targets = np.clip(targets, -CLIP * scale, CLIP * scale)
             weights = weights / scale**2
         self.targets = torch.as_tensor(np.nan_to_num(targets), dtype=torch.float32, device=device)

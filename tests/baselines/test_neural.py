@@ -98,3 +98,12 @@ def test_attention_of_the_variate_transformer_sums_to_one(data):
 
 def test_refuses_a_width_of_zero(data, refuse_input):
     refuse_input(lambda: DLinear(width=0).fit(data), "width")
+
+
+def test_an_asset_that_lists_after_training_is_forecast_as_zero(data):
+    panel, targets = np.array(data.panel), np.array(data.targets)
+    train, val, test = data.split()
+    panel[: test.ends[0] - 5, 2], targets[: test.ends[0] - 5, 2] = np.nan, np.nan
+    train, val, test = (replace(part, panel=panel, targets=targets) for part in (train, val, test))
+    forecast = DLinear(epochs=2, device="cpu").fit(train, val).predict(test)
+    assert not forecast[:, 2].any() and forecast[:, [0, 1, 3]].all()
