@@ -133,20 +133,21 @@ def surrogate_null(
 
 
 def surrogate_part(part: CrossAttentionData, rng: np.random.Generator | None) -> CrossAttentionData:
-    """Rotate each asset of a part in time independently: its features and targets together.
+    """Rotate each source of a part in time independently: an asset's features and targets together.
 
     No value changes; ``lookback - 1`` windows are lost. Without ``rng`` nothing moves. Rotations
     differ by at least ``lookback + horizon`` rows (if the part is long enough), lest common moves
     become a lead.
     """
     rows = np.asarray(part.ends)
-    n_rows, n_assets = len(rows), len(part.symbols)
-    order = np.tile(np.arange(n_rows)[:, None], (1, n_assets))  # (n, N)
+    n_rows, n_assets, n_sources = len(rows), len(part.symbols), len(part.sources)
+    order = np.tile(np.arange(n_rows)[:, None], (1, n_sources))  # (n, S)
     if rng is not None:
         gap = part.lookback + part.horizon
-        order = (order + _rotations(n_rows, n_assets, gap, rng)) % n_rows
-    moved = rows[order]
-    assets = np.arange(n_assets)
+        order = (order + _rotations(n_rows, n_sources, gap, rng)) % n_rows
+    moved, outside = np.split(rows[order], [n_assets], axis=1)
+    assets, series = np.arange(n_assets), np.arange(n_sources - n_assets)
+    exogenous, volatilities = part.exogenous, part.bar_volatilities
     return replace(
         part,
         panel=np.ascontiguousarray(part.panel[moved, assets]),
@@ -157,6 +158,8 @@ def surrogate_part(part: CrossAttentionData, rng: np.random.Generator | None) ->
         clock=part.clock[rows],
         target_rows=np.searchsorted(rows, part.target_rows[rows]),
     )
+        exogenous=None if exogenous is None else exogenous[outside, series],
+        bar_volatilities=None if volatilities is None else volatilities[moved, assets],
 
 
 def _refit(make_model, parts, seed) -> pd.Series:
@@ -174,12 +177,12 @@ def _share_at_least(null: np.ndarray, real: np.ndarray) -> np.ndarray:
     return (1 + (null[None, :] >= real[:, None]).sum(axis=1)) / (1 + len(null))
 
 
-def _rotations(n_rows: int, n_assets: int, gap: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw one rotation per asset, in slots of a circle with a gap between neighbours."""
+def _rotations(n_rows: int, n_sources: int, gap: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw one rotation per source, in slots of a circle with a gap between neighbours."""
     # one slot each, the last `gap` rows of a slot left free; the whole circle is then turned
-    slot = n_rows // n_assets
-    within = rng.integers(max(slot - gap, 1), size=n_assets)
-    return rng.permutation(n_assets) * slot + within + rng.integers(n_rows)
+    slot = n_rows // n_sources
+    within = rng.integers(max(slot - gap, 1), size=n_sources)
+    return rng.permutation(n_sources) * slot + within + rng.integers(n_rows)
 
 
 def _check_parts(train, val, test) -> None:

@@ -7,6 +7,7 @@ from joblib import parallel_config
 from standin.windows import flat_bars
 
 from crossattn import (
+    CrossAttentionForecaster,
     align_panel,
     analyze_lead_lag_relationships,
     prepare_cross_attention_data,
@@ -106,6 +107,47 @@ def test_a_rotation_keeps_an_asset_and_what_belongs_to_it(planted):
 
 def test_no_two_assets_are_rotated_to_nearly_the_same_place(planted):
     part = planted[1]
+def test_exogenous_series_and_bar_volatilities_move_with_their_source():
+    market = simulate_market("null", n_assets=2, n_steps=900, seed=1)
+    table = pd.DataFrame({"x": np.arange(900.0), "z": -np.arange(900.0)}, market.panel.index)
+    data = prepare_cross_attention_data(
+        market.frames, 5, 1, exogenous=table, volatility_estimator="parkinson"
+    )
+    part, places = data.split()[1], []
+    moved, rows = surrogate_part(part, np.random.default_rng(0)), rows_of(part)
+    for tables in (["panel", "bar_volatilities"], ["exogenous"]):
+        for source in range(2):
+            for name in tables:
+                before, after = getattr(part, name)[rows, source], getattr(moved, name)[:, source]
+                shifts = [
+                    s for s in range(len(part)) if np.array_equal(np.roll(before, -s, 0), after)
+                ]
+                places.append(shifts[0])
+    assert places[0] == places[1] and places[2] == places[3]
+    assert len(set(places)) == 4, "no two sources together, exogenous ones neither"
+    same = surrogate_part(part, None)
+    np.testing.assert_array_equal(same.exogenous, part.exogenous[rows])
+
+
+@pytest.mark.parametrize("target", ["return", "volatility"])
+def test_an_exogenous_leader_is_found(target):
+    market = simulate_market("null", n_assets=2, n_steps=2000, seed=1)
+    following = np.append(market.returns[1:, 0], 0.0)
+    known = np.abs(following) if target == "volatility" else following
+    noisy = known / known.std() + np.random.default_rng(0).normal(size=2000)
+    table = pd.DataFrame({"x": noisy}, market.panel.index)
+    parts = prepare_cross_attention_data(market.frames, 5, 1, exogenous=table).split()
+
+    def forecaster():
+        parts = {"varying": False, "content": False, "progress": False}
+        return CrossAttentionForecaster(2, target=target, **parts)
+
+    null = surrogate_null(forecaster, *parts, n_surrogates=4, alpha=0.2)
+    first = null.edges.iloc[0]
+    assert (first["leader"], first["follower"], first["p_value"]) == ("x", "A00", 0.2)
+    assert null.statistics["x", "A00"].max() < 3
+
+
     n_rows, first = len(part), part.panel[rows_of(part)][:, :, 0]
     for seed in range(200):
         moved = surrogate_part(part, np.random.default_rng(seed)).panel[0, :, 0]
