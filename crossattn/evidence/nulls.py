@@ -14,13 +14,14 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_float, check_int, check_type
+from crossattn._validation import check_float, check_int, check_seed, check_type
 from crossattn.data.frame import Frame, Frames, check_frames, close_times
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import benjamini_hochberg
 from crossattn.evidence.leadlag import PairReport, analyze_lead_lag_relationships
 from crossattn.evidence.scores import correlation
 from crossattn.windows.dataset import CrossAttentionData, check_windows
+from crossattn.windows.variance import known_moments
 
 LEAST_LOOKBACKS = 3
 
@@ -116,7 +117,7 @@ def surrogate_null(
     check_int("n_surrogates", n_surrogates, at_least=max(least, 1))
     parts = (train, val, test)
     _check_parts(*parts)
-    seeds = [None, *np.random.SeedSequence(seed).spawn(n_surrogates)]
+    seeds = [None, *np.random.SeedSequence(check_seed("seed", seed)).spawn(n_surrogates)]
     tasks = (delayed(_refit)(make_model, parts, each) for each in seeds)
     real, *surrogates = Parallel(n_jobs=n_jobs)(tasks)
     nulls = pd.DataFrame([each.reindex(real.index) for each in surrogates])
@@ -157,9 +158,9 @@ def surrogate_part(part: CrossAttentionData, rng: np.random.Generator | None) ->
         closes=part.closes[moved, assets],
         clock=part.clock[rows],
         target_rows=np.searchsorted(rows, part.target_rows[rows]),
-    )
         exogenous=None if exogenous is None else exogenous[outside, series],
         bar_volatilities=None if volatilities is None else volatilities[moved, assets],
+    )
 
 
 def _refit(make_model, parts, seed) -> pd.Series:
@@ -207,7 +208,9 @@ def _check_parts(train, val, test) -> None:
 class ShuffleControl:
     """Skill with true labels beside skill with shuffled labels."""
 
-    score: float  #: correlation of forecast and return on the test part, fitted on true labels
+    #: correlation of forecast and return on the test part, fitted on true labels; each asset's
+    #: returns less their mean, which is the same however labels are shuffled
+    score: float
     #: (n_shuffles,): the same, fitted on shuffled labels: the skill of luck and leaks
     shuffled: np.ndarray
 
@@ -223,18 +226,29 @@ class ShuffleControl:
         return bool(self.shuffled.mean() > 3 * error and self.shuffled.mean() > 0.02)
 
 
-def shuffle_labels(data: CrossAttentionData, *, seed: int = 0) -> CrossAttentionData:
-    """Return the data with the rows of its windows' targets permuted, NaN outside of them."""
-    order = np.random.default_rng(seed).permutation(data.ends)
-    targets = np.full_like(data.targets, np.nan)
-    targets[data.ends] = data.targets[order]
-    return replace(data, targets=targets)
+def shuffle_labels(*parts: CrossAttentionData | None, seed: int = 0) -> tuple:
+    """Return the parts with the returns that follow their windows permuted, NaN outside of them.
+
+    Targets and next returns move together, by whole rows and within their part. Parts of one panel
+    share the permuted tables, as they share the true ones: a model may read both from either. None
+    stays None.
+    """
+    rng, tables = np.random.default_rng(seed), {}
+    for part in parts:
+        if part is not None:
+            order = rng.permutation(part.ends)
+            labels = {"targets": part.targets, "next_returns": part.next_returns}
+            nothing = {name: np.full_like(true, np.nan) for name, true in labels.items()}
+            shared = tables.setdefault(id(part.panel), nothing)
+            for name, true in labels.items():
+                shared[name][part.ends] = true[order]
+    return tuple(p if p is None else replace(p, **tables[id(p.panel)]) for p in parts)
 
 
 def label_shuffle(
     make_model: Callable[[], object],
     train: CrossAttentionData,
-    val: CrossAttentionData,
+    val: CrossAttentionData | None,
     test: CrossAttentionData,
     *,
     n_shuffles: int = 10,
@@ -244,24 +258,46 @@ def label_shuffle(
 
     Parameters
     ----------
-    make_model, train, val, test
+    make_model : callable
+        Returns a new, unfitted model with ``fit(train, val)`` that forecasts returns.
+    train, val, test : CrossAttentionData
         As in :func:`surrogate_null`.
     n_shuffles : int
         At least 2.
     seed : int
 
+    Raises
+    ------
+    InvalidInputError
+        An argument is wrong, or the model forecasts no returns. Volatility and covariance models
+        learn from the past of the features itself, which is a forecast whatever the labels.
+
     Notes
     -----
-    Skill that survives was not learned from the labels: the target is inside X, or the test part
-    was used before.
+    Shuffled are the targets and the next bar's returns of the windows; the features stay. Skill
+    that survives was not learned from these labels: the target is inside X, or the test part was
+    used before. A model that makes labels of its own, from closes or features, keeps its skill too.
     """
+    check_type("make_model", make_model, Callable, "callable")
+    for name, part in {"train": train, "val": val, "test": test}.items():
+        if part is not None or name != "val":
+            check_windows(name, part)
     check_int("n_shuffles", n_shuffles, at_least=2)
-    score = correlation(make_model().fit(train, val).predict(test), test.y)
-    shuffled = []
-    for start in range(seed, seed + 2 * n_shuffles, 2):
-        wrong = shuffle_labels(train, seed=start), shuffle_labels(val, seed=start + 1)
-        shuffled.append(correlation(make_model().fit(*wrong).predict(test), test.y))
-    return ShuffleControl(score, np.array(shuffled))
+    seed = check_seed("seed", seed)
+    score = _skill(make_model(), train, val, test)
+    wrong = (shuffle_labels(train, val, seed=seed + k) for k in range(n_shuffles))
+    return ShuffleControl(score, np.array([_skill(make_model(), *each, test) for each in wrong]))
+
+
+def _skill(model, train, val, test) -> float:
+    """Fit, and correlate forecasts with the test part's returns; refuse models of anything else."""
+    of_returns = not getattr(model, "_forecasts_volatility", False)
+    forecast = model.fit(train, val).predict(test) if of_returns else None
+    if np.shape(forecast) != test.y.shape:
+        raise InvalidInputError(
+            f"make_model must make a model that forecasts returns, got {type(model).__name__}"
+        )
+    return correlation(forecast, test.y - known_moments(test.y)[0])
 
 
 def reverse_time(frames: Frames) -> Frames:

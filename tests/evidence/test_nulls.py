@@ -13,7 +13,9 @@ from crossattn import (
     prepare_cross_attention_data,
     simulate_market,
 )
+from crossattn.baselines.covariance import CovarianceForecaster
 from crossattn.baselines.linear import VAR
+from crossattn.baselines.volatility import HAR
 from crossattn.evidence.nulls import (
     label_shuffle,
     reverse_time,
@@ -105,8 +107,6 @@ def test_a_rotation_keeps_an_asset_and_what_belongs_to_it(planted):
     assert len(moved) == len(part) - part.lookback + 1
 
 
-def test_no_two_assets_are_rotated_to_nearly_the_same_place(planted):
-    part = planted[1]
 def test_exogenous_series_and_bar_volatilities_move_with_their_source():
     market = simulate_market("null", n_assets=2, n_steps=900, seed=1)
     table = pd.DataFrame({"x": np.arange(900.0), "z": -np.arange(900.0)}, market.panel.index)
@@ -148,6 +148,8 @@ def test_an_exogenous_leader_is_found(target):
     assert null.statistics["x", "A00"].max() < 3
 
 
+def test_no_two_assets_are_rotated_to_nearly_the_same_place(planted):
+    part = planted[1]
     n_rows, first = len(part), part.panel[rows_of(part)][:, :, 0]
     for seed in range(200):
         moved = surrogate_part(part, np.random.default_rng(seed)).panel[0, :, 0]
@@ -211,6 +213,7 @@ def test_bad_arguments_are_named(planted, refuse):
     train, val, test = planted
     refuse(lambda: surrogate_null(ridge(), *planted), "make_model")
     refuse(lambda: surrogate_null(ridge, *planted, n_surrogates=18), "n_surrogates.*19")
+    refuse(lambda: surrogate_null(ridge, *planted, seed=-1), "seed")
     refuse(lambda: surrogate_null(ridge, train.panel, val, test), "train")
     refuse(lambda: surrogate_null(ridge, train, val[:14], test), "val.*15 windows")
     refuse(lambda: surrogate_null(ridge, test, val, train), "val must begin after")
@@ -221,13 +224,18 @@ def market():
     return simulate_market(n_assets=4, n_steps=6000, predictability=0.08, seed=0)
 
 
-def test_shuffle_moves_whole_rows_within_the_part(market):
-    train, _, _ = windows(market.frames).split()
-    wrong = shuffle_labels(train, seed=1)
-    assert sorted(map(tuple, wrong.y)) == sorted(map(tuple, np.asarray(train.y)))
-    assert (wrong.y != train.y).mean() > 0.99
-    assert np.isnan(wrong.targets[train.ends[-1] + 1 :]).all()
-    assert wrong.panel is train.panel
+@pytest.mark.parametrize("name", ["targets", "next_returns"])
+def test_shuffle_moves_whole_rows_within_each_part(market, name):
+    parts = prepare_cross_attention_data(market.frames, 8, 4, ["log_return"]).split()[:2]
+    wrong = shuffle_labels(*parts, seed=1)
+    for part, other in zip(parts, wrong, strict=True):
+        before, after = (getattr(each, name)[part.ends] for each in (part, other))
+        assert sorted(map(tuple, after)) == sorted(map(tuple, before))
+        assert (after != before).mean() > 0.99
+        assert np.isnan(getattr(other, name)[parts[1].ends[-1] + 1 :]).all()
+        assert other.panel is part.panel and other.closes is part.closes
+    assert getattr(wrong[0], name) is getattr(wrong[1], name), "either part may be read for both"
+    assert shuffle_labels(None) == (None,)
 
 
 def test_an_honest_model_loses_its_skill(market):
@@ -236,6 +244,40 @@ def test_an_honest_model_loses_its_skill(market):
     assert np.abs(control.shuffled).max() < 0.1
     assert not control.leaks
     assert control.p_value == pytest.approx(1 / 7)
+
+
+@pytest.mark.parametrize("horizon", [1, 4])
+def test_the_forecaster_loses_its_skill_and_what_forecasts_risk_is_refused(horizon, refuse):
+    market = simulate_market("static", n_assets=3, n_steps=1500, predictability=0.1, seed=1)
+    parts = prepare_cross_attention_data(market.frames, 8, horizon).split()
+
+    def forecaster(**options):
+        few = {"max_lag": 3, "n_models": 1, "epochs": 1, "progress": False}
+        return CrossAttentionForecaster(**few, **options)
+
+    control = label_shuffle(forecaster, *parts, n_shuffles=2)
+    assert control.score > 0.1
+    assert np.abs(control.shuffled).max() < 0.05
+    for make in (HAR, CovarianceForecaster, lambda: forecaster(target="volatility")):
+        refuse(lambda make=make: label_shuffle(make, *parts), "make_model .* returns, got [HC]")
+
+
+def test_a_mean_return_that_no_shuffle_changes_is_no_skill(market):
+    class Mean(VAR):
+        def fit(self, train, val=None):
+            self.mean = np.nanmean(train.y, axis=0)
+            return self
+
+        def predict(self, data):
+            return np.tile(self.mean, (len(data), 1))
+
+    drifting = {
+        symbol: frame.mul(np.exp(1e-4 * k * np.arange(len(frame))), axis=0)
+        for k, (symbol, frame) in enumerate(market.frames.items())
+    }
+    data = prepare_cross_attention_data(drifting, 8, 400, ["log_return"])
+    control = label_shuffle(Mean, *data.split(), n_shuffles=2)
+    assert control.score == control.shuffled.max() == 0 and not control.leaks
 
 
 def test_a_model_that_saw_the_test_part_keeps_its_skill(market, refuse):
@@ -252,6 +294,9 @@ def test_a_model_that_saw_the_test_part_keeps_its_skill(market, refuse):
     control = label_shuffle(Cheat, train, val, test, n_shuffles=3)
     assert control.leaks
     refuse(lambda: label_shuffle(Cheat, train, val, test, n_shuffles=1), "n_shuffles")
+    refuse(lambda: label_shuffle(Cheat, train, val, test, seed=-1), "seed")
+    refuse(lambda: label_shuffle(Cheat(), train, val, test), "make_model")
+    refuse(lambda: label_shuffle(Cheat, train, val.panel, test), "val")
 
 
 def test_reversed_bars_are_bars_with_returns_backwards(market):
