@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from crossattn._validation import check_array, check_int
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.inference import newey_west_lags, robust_mean_t
+from crossattn.evidence.inference import ROUNDING, mean_error, newey_west_lags
 from crossattn.figures import new_axes
 from crossattn.windows.dataset import CrossAttentionData, check_windows
 from crossattn.windows.spans import forward_returns
@@ -165,10 +165,12 @@ def _by_row(forecast: np.ndarray, returns: np.ndarray) -> pd.DataFrame:
     pair = [pd.DataFrame(np.where(known, x, np.nan)) for x in (forecast, returns)]
     enough = known.sum(axis=1) >= 3
     columns = {}
+    for x in pair:  # what differs by rounding alone does not vary
+        enough &= x.max(axis=1) - x.min(axis=1) > ROUNDING * x.abs().max(axis=1)
     for name, (a, b) in zip(METHODS, (pair, [x.rank(axis=1) for x in pair]), strict=True):
         a, b = (x.sub(x.mean(axis=1), axis=0) for x in (a, b))
         power = (a**2).sum(axis=1) * (b**2).sum(axis=1)
-        columns[name] = ((a * b).sum(axis=1) / np.sqrt(power.where(power > 0))).where(enough)
+        columns[name] = ((a * b).sum(axis=1) / np.sqrt(power)).where(enough)
     return pd.DataFrame({**columns, "n_assets": known.sum(axis=1)})
 
 
@@ -176,8 +178,8 @@ def _mean(values: pd.Series, horizon: int) -> dict[str, float]:
     """Mean of the known rows, its Newey-West error, t and their number."""
     values = values.dropna().to_numpy()
     n, mean = len(values), values.mean() if len(values) else np.nan
-    t = robust_mean_t(values, newey_west_lags(n, horizon)) if n > 1 else np.nan
-    error = mean / t if t else np.nan
+    error = mean_error(values, newey_west_lags(n, horizon)) if n > 1 else np.nan
+    t = mean / error if error else 0.0
     return {"mean": mean, "standard_error": error, "t": t, "n": float(n)}
 
 

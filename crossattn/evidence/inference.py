@@ -23,6 +23,7 @@ ROWS_PER_REGRESSOR = 20
 NEGLIGIBLE = 1e-6  # standard deviations of the target: a contribution that varies less is none
 FAINT = 0.05  # among many sources, one whose t could not exceed this if all of it were true is none
 DAY = 86_400
+ROUNDING = 1e-12  # relative difference of numbers that should be the same
 
 
 def contribution_scores(
@@ -302,12 +303,25 @@ def robust_regression(
     return RobustFit(coefficient[:-1] / spread, error, covariance, freedom)
 
 
-def robust_mean_t(values: ArrayLike, lags: int = 0) -> float:
-    """t statistic of the mean with Newey-West errors; 0 where nothing varies."""
+def mean_error(values: ArrayLike, lags: int = 0) -> float:
+    """Newey-West standard error of a mean: NaN where all values are the same but 0, which is 0."""
     values = np.asarray(values, float)
+    if is_constant(values):  # so few that none differs, or perfect: nothing to measure an error by
+        return np.nan if values.any() else 0.0
     centred = values - values.mean()
     variance = float(long_run_covariance(centred[:, None], lags)[0, 0])
-    return float(values.sum() / np.sqrt(variance)) if variance > 0 else 0.0
+    return float(np.sqrt(max(variance, 0.0)) / len(values))
+
+
+def robust_mean_t(values: ArrayLike, lags: int = 0) -> float:
+    """t statistic of the mean with the errors of :func:`mean_error`; 0 where all values are 0."""
+    error = mean_error(values, lags)
+    return float(np.mean(values) / error) if error else 0.0
+
+
+def is_constant(values: np.ndarray) -> bool:
+    """Whether all values are the same, but for rounding."""
+    return bool(np.ptp(values) <= ROUNDING * np.abs(values).max())
 
 
 def benjamini_hochberg(p_values: ArrayLike) -> np.ndarray:

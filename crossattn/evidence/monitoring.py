@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from crossattn._validation import check_same_shape
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.inference import newey_west_lags, robust_mean_t
+from crossattn.evidence.inference import mean_error, newey_west_lags
 from crossattn.windows.dataset import CrossAttentionData
 
 BINS = 10
@@ -162,8 +162,7 @@ def live_coefficient(
     value = error = np.nan
     if len(series) >= FEWEST_WINDOWS and np.any(series):
         value = float(series.mean())
-        t = robust_mean_t(series, newey_west_lags(len(series), horizon))
-        error = abs(value / t) if t else np.nan
+        error = mean_error(series, newey_west_lags(len(series), horizon))
     return LiveCoefficient(value, error, len(series), is_pooled)
 
 

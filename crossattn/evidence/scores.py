@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from crossattn._validation import check_array, check_arrays, check_choice, check_same_shape
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.inference import long_run_covariance, newey_west_lags
+from crossattn.evidence.inference import is_constant, long_run_covariance, newey_west_lags
 from crossattn.evidence.volatility import LEAST_ROWS, diebold_mariano
 
 
@@ -134,9 +134,9 @@ def _correlation_error(forecast: np.ndarray, actual: np.ndarray, horizon: int) -
     known = np.isfinite(forecast) & np.isfinite(actual)
     if known.any(axis=1).sum() < LEAST_ROWS:
         return float("nan")
-    a, b = (np.where(known, x - x[known].mean(), 0.0) for x in (forecast, actual))
-    if not (a.any() and b.any()):
+    if is_constant(forecast[known]) or is_constant(actual[known]):
         return float("nan")
+    a, b = (np.where(known, x - x[known].mean(), 0.0) for x in (forecast, actual))
     a, b = (x / np.sqrt((x**2).sum() / known.sum()) for x in (a, b))
     moved = a * b - (a * b).sum() / known.sum() / 2 * (a**2 + b**2)
     rows = moved.sum(axis=1, keepdims=True)

@@ -274,7 +274,8 @@ def score_quantiles(
         ]
         row = {"pinball": np.nanmean(losses[name])}
         row |= {level: np.nanmean(below[..., k]) for k, level in enumerate(levels)}
-        row["worst_p"] = min(1.0, len(levels) * min(test.p_value for test in tests))
+        least = pd.Series([test.p_value for test in tests]).min()  # NaN skipped
+        row["worst_p"] = np.minimum(1.0, len(levels) * least)
         rows[name] = row
     return score_table(rows, losses, reference, horizon, "gain", "t", "p_value")
 

@@ -23,7 +23,7 @@ from crossattn._validation import (
     check_same_shape,
 )
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.inference import long_run_covariance, newey_west_lags
+from crossattn.evidence.inference import long_run_covariance, mean_error, newey_west_lags
 from crossattn.windows.variance import above_zero, qlike
 
 LEAST_ROWS = 8
@@ -63,7 +63,8 @@ def diebold_mariano(
     -----
     Harvey, Leybourne and Newbold multiply t by ``((n + 1 - 2 h + h (h - 1) / n) / n)^(1/2)`` and
     take the t distribution of n - 1 degrees of freedom; as many lags leave ``1.5 n / (lags + 1)``
-    at most (Lazarus and others).
+    at most (Lazarus and others). Where all rows differ by the same, but not by 0, nothing measures
+    an error: t, p-value and interval are NaN.
 
     References
     ----------
@@ -92,10 +93,9 @@ def diebold_mariano(
         lags = min(n - 1, max(int(1.3 * np.sqrt(n)), 2 * (horizon - 1)))
     check_int("lags", lags, at_least=0)
     mean = float(difference.mean())
-    long_run = float(long_run_covariance((difference - mean)[:, None], lags)[0, 0])
     correction = np.sqrt((n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n)
-    error = np.sqrt(max(long_run, 0.0)) / n / correction
-    t = mean / error if error > 0 else 0.0
+    error = mean_error(difference, lags) / correction
+    t = mean / error if error else 0.0
     freedom = min(n - 1, 1.5 * n / (lags + 1))
     half = float(stats.t.ppf(0.975, freedom)) * error
     p_value = float(2 * stats.t.sf(abs(t), freedom))

@@ -8,6 +8,7 @@ from scipy import stats
 
 from crossattn import analyze_cross_section, prepare_cross_attention_data, simulate_market
 from crossattn.evidence.inference import newey_west_lags
+from crossattn.evidence.scores import score_forecasts
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,25 @@ def test_the_error_covers_on_overlapping_noise():
         forecast = pd.DataFrame(noise).rolling(20, min_periods=1).mean().to_numpy()
         missed.append(abs(analyze_cross_section(forecast, data).summary.loc["rank", "t"]) > 1.96)
     assert np.mean(missed) <= 0.2  # slow forecasts and few rows: t is a little too large
+
+
+def test_a_perfect_forecast_has_no_error(study):
+    _, data, _ = study
+    perfect = analyze_cross_section(data.y, data, n_quantiles=2).summary
+    np.testing.assert_allclose(perfect["mean"], 1)
+    assert perfect[["standard_error", "t"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("constant", [0.1, 1.1e-3])
+def test_a_row_that_does_not_vary_has_no_correlation(study, constant, refuse_input):
+    forecast, data, report = study
+    flat = np.where(np.arange(len(data))[:, None] % 2, forecast, constant)
+    ic = analyze_cross_section(flat, data).ic
+    assert ic.iloc[::2][["pearson", "rank"]].isna().all(axis=None)
+    pd.testing.assert_frame_equal(ic.iloc[1::2], report.ic.iloc[1::2])
+    same = np.full_like(forecast, constant)
+    refuse_input(lambda: analyze_cross_section(same, data), "forecasts differ")
+    assert np.isnan(score_forecasts({"flat": same}, data.y).loc["flat", "ic_error"])
 
 
 def test_refuses_by_name(study, refuse_input):

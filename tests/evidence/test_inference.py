@@ -79,6 +79,11 @@ def test_mean_t_equals_the_regression_on_a_constant():
     np.testing.assert_allclose(robust_mean_t(y, 3), theirs.tvalues[0], rtol=1e-10)
 
 
+@pytest.mark.parametrize(("value", "t"), [(0.1, np.nan), (-3.0, np.nan), (0.0, 0.0)])
+def test_the_mean_of_one_value_has_no_t(value, t):
+    np.testing.assert_equal(robust_mean_t(np.full(70, value), 2), t)
+
+
 def test_q_values_equal_statsmodels(refuse_input):
     p = np.random.default_rng(1).uniform(size=(4, 5)) ** 2
     expected = multipletests(p.ravel(), method="fdr_bh")[1]

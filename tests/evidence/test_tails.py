@@ -108,6 +108,10 @@ def test_quantiles_stand_side_by_side(rng):
     assert table.loc["flat", "t"] < -3 and table.loc["law", "worst_p"] > 0.05
     moved = score_quantiles({"high": law + 0.3 * volatility[..., None]}, actual, LEVELS)
     assert moved.loc["high", "worst_p"] < 0.001
+    never = score_quantiles({"a": np.full_like(law, -1e9)}, actual, LEVELS)
+    assert np.isnan(never.loc["a", "worst_p"]), "no return below: nothing measures an error"
+    law[..., 0] = -1e9
+    assert 0.05 < score_quantiles({"a": law}, actual, LEVELS).loc["a", "worst_p"] <= 1
 
 
 CELLS = np.full((20, 2), -1.0)

@@ -73,6 +73,15 @@ def test_diebold_mariano_averages_over_assets_and_skips_unknown_cells():
     assert diebold_mariano(loss, 0 * loss) == wanted
 
 
+@pytest.mark.parametrize(("loss", "rival"), [(2.0, 1.0), (0.3, 0.1)])
+def test_a_difference_that_never_varies_has_no_error(loss, rival):
+    test = diebold_mariano(np.full(50, loss), np.full(50, rival))
+    assert test.difference == pytest.approx(loss - rival)
+    assert np.isnan([test.t, test.p_value, *test.interval]).all()
+    equal = diebold_mariano(np.full(50, loss), np.full(50, loss))
+    assert (equal.t, equal.p_value, equal.interval) == (0, 1, (0, 0))
+
+
 def test_mincer_zarnowitz_is_statsmodels_weighted_regression_with_hac_errors(rng):
     forecast = np.exp(rng.normal(size=500) / 3)
     realised = np.abs(rng.normal(size=500)) * forecast * 1.2
