@@ -19,6 +19,7 @@ from crossattn._validation import (
     check_array,
     check_arrays,
     check_choice,
+    check_float,
     check_int,
     check_same_shape,
 )
@@ -66,6 +67,7 @@ def to_signals(
     ['up', 'neutral', 'down']
     """
     check_choice("output_type", output_type, ("regression", "classification", "portfolio"))
+    check_float("band", band, at_least=0)
     expected = (len(symbols), 3) if output_type == "classification" else (len(symbols),)
     values = check_array("predictions", predictions, expected)
     if output_type == "classification":
@@ -87,7 +89,11 @@ def to_signals(
 
 def up_probability(forecast: ArrayLike, volatility: ArrayLike) -> np.ndarray:
     """Probability of a positive return, from a forecast and its volatility, under normal noise."""
-    return stats.norm.cdf(np.asarray(forecast, float) / np.asarray(volatility, float))
+    forecast = check_array("forecast", forecast, None)
+    volatility = check_array("volatility", volatility, None)
+    if (volatility <= 0).any():
+        raise InvalidInputError(f"volatility must be above 0, got {volatility.min()}")
+    return stats.norm.cdf(forecast / volatility)
 
 
 def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10) -> pd.DataFrame:
@@ -98,7 +104,7 @@ def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10
     probability : array-like
         In [0, 1]; NaN cells are left out.
     happened : array-like
-        Whether the event happened: same shape; NaN cells are left out.
+        Whether the event happened, 0 or 1: same shape; NaN cells are left out.
     n_bins : int
         Bins of equal count.
 
@@ -130,6 +136,10 @@ def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10
         raise InvalidInputError(f"n_bins must be 1 to {len(p)}, the number of cells, got {n_bins}")
     if ((p < 0) | (p > 1)).any():
         raise InvalidInputError("probability must lie between 0 and 1")
+    if (odd := ~np.isin(happened, (0.0, 1.0))).any():
+        raise InvalidInputError(
+            f"happened must be 0 or 1, NaN where unknown, got {happened[odd][0]}"
+        )
     order = np.argsort(p, kind="stable")
     rows = []
     for cells in np.array_split(order, n_bins):
@@ -194,6 +204,7 @@ def calibration_error(
     >>> right.error < 2 * right.by_chance, sure.p_value < 0.001
     (True, True)
     """
+    check_int("horizon", horizon)
     reliability(probability, happened, n_bins=n_bins)  # checks all three
     p, happened = (np.atleast_1d(np.asarray(x, float)) for x in (probability, happened))
     if len(p) < LEAST_ROWS:
@@ -261,6 +272,11 @@ def score_classes(
     for name, p in odds.items():
         if (np.abs(p.sum(axis=2) - 1) > 1e-3).any():
             raise InvalidInputError(f"probabilities: {name!r} must add up to 1 in every row")
+        if (odd := (labels >= p.shape[2]) | (labels > np.floor(labels))).any():
+            raise InvalidInputError(
+                f"labels must be integers up to {p.shape[2] - 1}, as {name!r} has {p.shape[2]} "
+                f"classes, got {labels[odd][0]:g}"
+            )
     known = np.all([np.isfinite(p).all(axis=2) for p in odds.values()], axis=0) & (labels >= 0)
     label = np.where(known, labels, 0).astype(int)
     losses, rows = {}, {}

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_int
+from crossattn._validation import check_int, check_type
+from crossattn.data.frame import check_numbers
 from crossattn.errors import InvalidInputError
 
 
@@ -62,7 +63,8 @@ def connectedness(series: pd.DataFrame, lags: int = 2, horizon: int = 10) -> Con
     """
     check_int("lags", lags)
     check_int("horizon", horizon)
-    names, values = series.columns, series.dropna().to_numpy(dtype=float)
+    check_type("series", series, pd.DataFrame, "a DataFrame (time, asset)")
+    names, values = series.columns, check_numbers("series", series.dropna())
     n_rows, n = values.shape
     if n < 2 or n_rows - lags <= n * lags + 1:
         raise InvalidInputError(

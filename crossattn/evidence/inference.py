@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import signal, stats
 
-from crossattn._validation import check_array
+from crossattn._validation import check_array, check_int
 from crossattn.errors import InvalidInputError
 
 CLIP = 4.0  # bounds of returns and contributions, in their own standard deviations
@@ -252,7 +252,7 @@ def robust_regression(
     target : array-like of shape (n,)
         Finite numbers.
     regressors : array-like of shape (n, n_regressors)
-        More rows than coefficients.
+        Finite numbers; more rows than coefficients.
     lags : int
         Autocovariances counted, with the triangular (Bartlett) kernel; 0 is White's estimator.
     leverage : bool
@@ -276,8 +276,13 @@ def robust_regression(
     >>> float(robust_regression(2 * x + 1, x[:, None]).slope[0].round(6))
     2.0
     """
-    y, x = np.asarray(target, float), np.asarray(regressors, float)
+    y = check_array("target", target, (None,))
+    x = check_array("regressors", regressors, (len(y), None))
+    check_int("lags", lags, at_least=0)
     n_rows, n_slopes = x.shape
+    for name, values in (("target", y), ("regressors", x)):
+        if not np.isfinite(values).all():
+            raise InvalidInputError(f"{name} must be finite")
     if n_rows <= n_slopes + 1:
         raise InvalidInputError(f"{n_rows} rows cannot determine {n_slopes + 1} coefficients")
     spread = x.std(axis=0)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from crossattn._validation import check_same_shape
+from crossattn._validation import check_int, check_same_shape
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import mean_error, newey_west_lags
 from crossattn.windows.dataset import CrossAttentionData
@@ -147,6 +147,7 @@ def live_coefficient(
     >>> bool(abs(live.value - 0.3) < 3 * live.error)
     True
     """
+    check_int("horizon", horizon)
     forecasts, targets = check_same_shape(dims=(2,), forecasts=forecasts, targets=targets)
     known = np.isfinite(forecasts) & np.isfinite(targets)
     is_pooled = forecasts.shape[1] < CROSS_SECTION

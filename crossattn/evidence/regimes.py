@@ -8,7 +8,8 @@ Built in chapter: Regimes and walk-forward.
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_float, check_int
+from crossattn._validation import check_float, check_int, check_type
+from crossattn.data.frame import check_numbers
 from crossattn.errors import InvalidInputError, import_optional
 from crossattn.evidence._two_graphs import TwoGraphDetector, scale_by_volatility
 
@@ -127,8 +128,7 @@ def correlation_breakdown(
     >>> bool(alarms.iloc[-50:].all()), bool(alarms.iloc[:2000].any())
     (True, False)
     """
-    if not 0 < fast < slow:
-        raise InvalidInputError(f"fast must be above 0 and below slow, got {fast} and {slow}")
+    check_float("fast", fast, above=0, below=check_float("slow", slow, above=0))
     check_float("quantile", quantile, above=0, below=1)
     check_int("memory", memory)
     returns = _check(returns, slow, at_least=2)
@@ -196,8 +196,10 @@ def hindsight_change_points(score: pd.Series, *, penalty: float = 10.0) -> pd.Da
     Linear Computational Cost".
     """
     ruptures = import_optional("ruptures", "hindsight_change_points", "book")
-    values = np.asarray(score, float)
-    if values.ndim != 1 or len(values) < 2 * SHORTEST or not np.isfinite(values).all():
+    check_type("score", score, pd.Series, "a Series")
+    check_float("penalty", penalty, above=0)
+    values = check_numbers("score", score)
+    if len(values) < 2 * SHORTEST or not np.isfinite(values).all():
         raise InvalidInputError(
             f"score must be at least {2 * SHORTEST} finite numbers, got shape {values.shape}"
         )

@@ -8,7 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from crossattn._validation import check_array, check_arrays, check_choice, check_same_shape
+from crossattn._validation import (
+    check_array,
+    check_arrays,
+    check_choice,
+    check_int,
+    check_same_shape,
+)
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import is_constant, long_run_covariance, newey_west_lags
 from crossattn.evidence.volatility import LEAST_ROWS, diebold_mariano
@@ -90,6 +96,7 @@ def score_forecasts(
     [0.75, 0.0]
     """
     actual = check_array("actual", actual, None)
+    horizon = check_int("horizon", horizon)
     forecasts = check_arrays("forecasts", forecasts)
     if reference is not None:
         check_choice("reference", reference, tuple(forecasts))

@@ -46,3 +46,5 @@ def test_what_cannot_be_decomposed_is_refused(series, refuse_input):
     refuse_input(lambda: connectedness(series[:8]), "complete rows")
     refuse_input(lambda: connectedness(series, lags=0), "lags")
     refuse_input(lambda: connectedness(infinite), "finite")
+    refuse_input(lambda: connectedness(series.to_numpy()), "series must be a DataFrame")
+    refuse_input(lambda: connectedness(series.astype(str) + "x"), "series must be numbers")

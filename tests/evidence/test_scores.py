@@ -5,15 +5,21 @@ import pytest
 
 from crossattn.evidence import (
     benjamini_hochberg,
+    calibration_error,
     diebold_mariano,
+    live_coefficient,
     pinball_loss,
     reliability,
+    robust_regression,
+    score_classes,
     score_volatility,
     to_signals,
+    up_probability,
 )
 from crossattn.evidence.scores import correlation, score_forecasts
 
 WORDS = np.full((9, 3), "up")
+FLAT, THIRDS = np.zeros((50, 2)), np.full((50, 2, 3), 1 / 3)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +34,23 @@ WORDS = np.full((9, 3), "up")
         (lambda: pinball_loss(WORDS, 0.0, [0.5]), "quantiles must hold numbers"),
         (lambda: correlation(np.ones((3, 2)), np.ones((2, 3))), "shape"),
         (lambda: score_forecasts({"a": np.ones((3, 1))}, np.ones((3, 2))), "'a' and actual"),
+        (lambda: score_forecasts({"a": FLAT}, FLAT, horizon="x"), "horizon must be an integer"),
+        (lambda: live_coefficient(FLAT, FLAT, horizon="x"), "horizon must be an integer"),
+        (lambda: calibration_error(FLAT, FLAT, horizon="x"), "horizon must be an integer"),
+        (lambda: calibration_error(FLAT, FLAT, horizon=-5), "horizon must be an integer"),
+        (lambda: to_signals([0.1], ["A"], band="x"), "band must be"),
+        (lambda: up_probability(["a"], [0.1]), "forecast must hold numbers"),
+        (lambda: up_probability([0.1], ["a"]), "volatility must hold numbers"),
+        (lambda: up_probability([0.1], [0.0]), "volatility must be above 0"),
+        (lambda: reliability([0.1, 0.2], [1, 3], n_bins=1), "happened must be 0 or 1.* 3"),
+        (lambda: reliability([0.1, 0.2], [0.5, 1], n_bins=1), "happened must be 0 or 1.* 0.5"),
+        (lambda: score_classes({"a": THIRDS}, FLAT + 5), "labels must be .* up to 2.* got 5"),
+        (lambda: score_classes({"a": THIRDS}, FLAT + 0.5), "labels must be integers"),
+        (lambda: robust_regression(FLAT[:, 0], FLAT[:, 0]), "regressors must have shape"),
+        (lambda: robust_regression(FLAT[:9, 0], FLAT), "regressors must have shape"),
+        (lambda: robust_regression(FLAT[:, 0] * np.nan, FLAT), "target must be finite"),
+        (lambda: robust_regression(FLAT[:, 0], FLAT * np.nan), "regressors must be finite"),
+        (lambda: robust_regression(FLAT[:, 0], FLAT, lags="x"), "lags must be an integer"),
     ],
 )
 def test_what_holds_no_numbers_or_has_another_shape_is_refused(call, words, refuse_input):
