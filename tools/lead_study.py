@@ -35,9 +35,11 @@ def pulls(data, leader: str) -> pd.DataFrame:
     rows = {}
     for i, symbol in enumerate(data.symbols):
         if i != k:
-            alone = robust_regression(data.y[:, i], last[:, [k]], lags=24)
-            beside = robust_regression(data.y[:, i], last[:, [k, i]], lags=24)
-            r = np.corrcoef(data.y[:, i], last[:, k])[0, 1]
+            y, x = data.y[:, i], last[:, [k, i]]
+            known = np.isfinite(y) & np.isfinite(x).all(axis=1)
+            y, x = y[known], x[known]
+            alone, beside = (robust_regression(y, z, lags=24) for z in (x[:, :1], x))
+            r = np.corrcoef(y, x[:, 0])[0, 1]
             rows[symbol] = {"r": r, "t alone": alone.t[0], "t beside its own": beside.t[0]}
     return pd.DataFrame(rows).T
 
