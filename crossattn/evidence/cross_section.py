@@ -41,7 +41,8 @@ class CrossSectionReport:
         the horizon, NaN where fewer than three assets have both or one does not vary; ``n_assets``.
     summary : DataFrame
         Rows ``pearson`` and ``rank``: ``mean``, ``standard_error`` and ``t`` (Newey-West, beyond
-        the overlap of the returns), ``deviation`` of the rows, ``positive`` (share) and ``n``.
+        the overlap of the returns; NaN where all rows are the same), ``deviation`` of the rows,
+        ``positive`` (share) and ``n``.
     decay : DataFrame
         By horizon, in bars from the forecast on: ``pearson`` and ``rank`` (means), their
         ``pearson_error`` and ``rank_error``, and ``n``.

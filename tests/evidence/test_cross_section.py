@@ -96,14 +96,13 @@ def test_a_perfect_forecast_has_no_error(study):
     assert perfect[["standard_error", "t"]].isna().all(axis=None)
 
 
-@pytest.mark.parametrize("constant", [0.1, 1.1e-3])
-def test_a_row_that_does_not_vary_has_no_correlation(study, constant, refuse_input):
+def test_a_row_that_does_not_vary_has_no_correlation(study, refuse_input):
     forecast, data, report = study
-    flat = np.where(np.arange(len(data))[:, None] % 2, forecast, constant)
+    flat = np.where(np.arange(len(data))[:, None] % 2, forecast, 0.1)
     ic = analyze_cross_section(flat, data).ic
     assert ic.iloc[::2][["pearson", "rank"]].isna().all(axis=None)
     pd.testing.assert_frame_equal(ic.iloc[1::2], report.ic.iloc[1::2])
-    same = np.full_like(forecast, constant)
+    same = np.full_like(forecast, 0.1)
     refuse_input(lambda: analyze_cross_section(same, data), "forecasts differ")
     assert np.isnan(score_forecasts({"flat": same}, data.y).loc["flat", "ic_error"])
 
