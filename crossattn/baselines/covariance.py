@@ -189,13 +189,24 @@ class EWMACovariance(CovarianceBaseline):
         if self.half_life is not None:
             self.half_life_ = check_float("half_life", self.half_life, above=0)
             return
-        returns = log_returns(train)
+        returns = self._returns(train)
         rows, products = _next_products(train, returns)
         options = ((k, positive_definite(_means(returns, rows, k))) for k in HALF_LIVES)
         self.half_life_ = _most_likely(options, products)
 
     def _covariance(self, data):
-        return self.horizon_ * _means(log_returns(data), data.ends, self.half_life_)
+        return _over_horizon(data, _means(self._returns(data), data.ends, self.half_life_))
+
+    def _returns(self, data):
+        """Log returns; 0 in a row without a bar, which the next return spans.
+
+        Not where the horizon is a duration, in which each asset's own bars are counted.
+        """
+        returns = log_returns(data)
+        if data.duration is not None:
+            return returns
+        listed = np.maximum.accumulate(np.isfinite(returns), axis=0)
+        return np.where(listed, np.nan_to_num(returns), np.nan)
 
 
 @dataclass(eq=False, repr=False)
@@ -233,9 +244,14 @@ class WindowCovariance(CovarianceBaseline):
         from sklearn.covariance import LedoitWolf
 
         given = LedoitWolf(assume_centered=True) if self.estimator is None else self.estimator
-        model, returns = clone(given), np.nan_to_num(log_returns(data))
+        model, known = clone(given), np.isfinite(log_returns(data))
+        returns = np.nan_to_num(log_returns(data))
         newest = [slice(max(end + 1 - self.window, 0), end + 1) for end in data.ends]
-        return self.horizon_ * np.array([model.fit(returns[rows]).covariance_ for rows in newest])
+        found = np.array([model.fit(returns[rows]).covariance_ for rows in newest])
+        if data.duration is None:
+            return _over_horizon(data, found)
+        share = np.array([known[rows].mean(axis=0) for rows in newest])  # of rows with a bar
+        return _over_horizon(data, found, np.maximum(share, 1 / self.window))
 
 
 class DCC(CovarianceBaseline):
@@ -345,15 +361,18 @@ def _most_likely(options: Iterable[tuple[Any, np.ndarray]], products: np.ndarray
 
 
 def _means(returns: np.ndarray, rows: np.ndarray, half_life: float) -> np.ndarray:
-    """Exponential means of products since each asset's first bar, positive semi-definite.
-
-    A row without a bar counts as one without a move: the return that follows spans it.
-    """
-    listed = np.maximum.accumulate(np.isfinite(returns), axis=0)
-    returns = np.where(listed, np.nan_to_num(returns), np.nan)
+    """Exponential means of products over each asset's known rows, positive semi-definite."""
     sums, weights = exponential_products(returns, half_life, rows)
     own = np.sqrt(np.maximum(np.einsum("nii->ni", weights), 1e-12))
     return sums / (own[:, :, None] * own[:, None])
+
+
+def _over_horizon(
+    data: CrossAttentionData, covariance: np.ndarray, share: float | np.ndarray = 1.0
+) -> np.ndarray:
+    """Scale covariances of a row to the horizon; ``share`` (n, N) of the rows hold a bar."""
+    rows = data.bars_in_horizon / share
+    return np.sqrt(rows[:, :, None] * rows[:, None]) * covariance
 
 
 def _as_correlations(products: np.ndarray) -> np.ndarray:

@@ -101,7 +101,7 @@ class ExponentialVolatility(VolatilityBaseline):
 
     def _variance(self, data):
         recent = mean_variances(bar_variances(data), self.half_life_, exponential=True)
-        return self.horizon_ * recent[data.ends]
+        return data.bars_in_horizon * recent[data.ends]
 
 
 @dataclass(eq=False, repr=False)
@@ -134,6 +134,7 @@ class HAR(VolatilityBaseline):
         check_choice("fit_to", self.fit_to, ("variance", "log", "qlike"))
         check_bool("market", self.market)
         regressors, target = self._regressors(train), train.realised_volatility**2
+        bars = train.bars_in_horizon
         self.coefficient_, self.range_ = [], []
         for i, symbol in enumerate(self.symbols_):
             known = np.isfinite(target[:, i])
@@ -149,7 +150,7 @@ class HAR(VolatilityBaseline):
             calm = x[:, len(SPANS)].min()  # of the longest means
             calm = calm if self.fit_to == "variance" else np.exp(calm)
             self.coefficient_.append(beta)
-            self.range_.append((self.horizon_ * calm, y.max()))
+            self.range_.append((bars[known, i].min() * calm, y.max()))
         self.coefficient_, self.range_ = np.array(self.coefficient_), np.array(self.range_)
 
     def _variance(self, data):
@@ -274,9 +275,10 @@ class GARCH(VolatilityBaseline):
         constant, rise, fall, keep = self.coefficient_.T
         persistence = np.minimum(rise + fall / 2 + keep, 0.9999)
         usual = constant / (1 - persistence)
-        kept = (1 - persistence**self.horizon_) / (1 - persistence)
-        following = self.next_variances(data)
-        return self.level_ * (self.horizon_ * usual + (following - usual) * kept)[data.ends]
+        bars = data.bars_in_horizon
+        kept = (1 - persistence**bars) / (1 - persistence)
+        following = self.next_variances(data)[data.ends]
+        return self.level_ * (bars * usual + (following - usual) * kept)
 
     def next_variances(self, data) -> np.ndarray:
         """Return the variance of the bar that follows each row, ``(n_rows, n_assets)``."""

@@ -178,8 +178,10 @@ def _newest(run: runs.Run, args: argparse.Namespace) -> tuple | None:
             data = runs.load_windows(run, frames, args, include_latest=True)[-args.last :]
     except InvalidInputError:
         return None  # bars that differ from those of training: forecast from these bars alone
-    if needs_weights and not (data.is_steady and data.timestamps.equals(times)):
-        return None  # where hours differ, all bars tell how many of them a horizon holds
+    if needs_weights:  # where hours differ, all bars tell how many of them a horizon holds
+        steady = data.is_steady and np.allclose(data.bars_in_horizon, data.usual_horizon)
+        if not (steady and data.timestamps.equals(times)):
+            return None
     newest = []
     for symbol, frame in frames.items():
         closes = frame.index + pd.Timedelta(seconds=run.spacing.get(symbol, 0.0))

@@ -291,7 +291,8 @@ class CrossAttentionBacktest:
             elif kind == "distribution":
                 scores = allocation.quantile_scores(predictions, levels)
             else:
-                risk = (_known_risk(X, returns) * np.sqrt(_bars_ahead(X, horizon)))[decisions]
+                bars = getattr(X, "bars_in_horizon", horizon)
+                risk = (_known_risk(X, returns) * np.sqrt(bars))[decisions]
                 scores = allocation.forecast_scores(predictions, risk)
             scores = np.where(deciding, scores, np.nan)
             decided = pd.DataFrame(scores).ffill().to_numpy()  # by each asset's last decision
@@ -355,17 +356,6 @@ def scale_to_free_weight(weights: np.ndarray, held: np.ndarray) -> np.ndarray:
     return weights
 
 
-def _bars_ahead(X: np.ndarray | CrossAttentionData, horizon: int) -> int | np.ndarray:
-    """Bars of each asset in a horizon; where these differ, at its rate up to each row, (n, N)."""
-    if getattr(X, "is_steady", True):
-        return horizon
-    seen = np.cumsum(np.isfinite(X.closes), axis=0)
-    day = np.asarray((X.clock - X.clock[0]) / X.duration)[:, None]
-    began = np.where(seen > 0, day, np.inf).min(axis=0)
-    rate = (seen - 1) / np.maximum(day - began, 1)
-    return np.maximum(rate, 1)[X.ends]
-
-
 def _known_risk(X: np.ndarray | CrossAttentionData, returns: np.ndarray) -> np.ndarray:
     """Standard deviation of a bar's return known at each row of a run, (n, N)."""
     windows = X if isinstance(X, np.ndarray) else X.X
@@ -384,8 +374,8 @@ def _known_risk(X: np.ndarray | CrossAttentionData, returns: np.ndarray) -> np.n
 
 
 def _own_steps(X: CrossAttentionData) -> np.ndarray:
-    """Next-bar returns of every row (T, N); on mixed clocks into each asset's own next bar."""
-    if X.is_steady:
+    """Next-bar returns of every row (T, N); over a duration into each asset's own next bar."""
+    if X.duration is None:
         return X.next_returns
     closes = pd.DataFrame(X.closes).ffill().to_numpy()
     moved = np.full_like(closes, np.nan)

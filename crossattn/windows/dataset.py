@@ -182,6 +182,17 @@ class CrossAttentionData:
         return max(1, int(np.median(self.target_rows[known] - np.flatnonzero(known))))
 
     @property
+    def bars_in_horizon(self) -> np.ndarray:
+        """Bars of each asset in the horizon that follows each window (n, n_assets).
+
+        `horizon` itself where that is in bars. In a duration assets have different numbers, also by
+        the time of the week: those of the weeks before.
+        """
+        if self.duration is None:
+            return np.full((len(self), len(self.symbols)), self.horizon)
+        return spans.bars_within(self.closes, self.clock, self.duration, self.ends)
+
+    @property
     def exit_rows(self) -> np.ndarray:
         """Row of the close that ends the target of each row (n_rows, n_assets); -1: no target."""
         return spans.exit_rows(self.closes, self.target_rows, self.clock, self.duration)

@@ -16,6 +16,7 @@ from crossattn.errors import CrossAttentionWarning, InvalidInputError, first_nam
 if TYPE_CHECKING:
     from crossattn.windows.dataset import CrossAttentionData
 
+WEEK, WEEKS = pd.Timedelta("7D"), 4  # so many weeks tell an asset's hours of trading
 FEW_TARGETS = 0.2  # share of known targets below which a symbol is warned of
 
 
@@ -60,6 +61,35 @@ def exit_rows(
         last = last - (clock[last] > clock + duration)
     ends = newest[last]
     return np.where(present & over[:, None] & (ends > rows), ends, -1)
+
+
+def bars_within(
+    closes: np.ndarray, clock: pd.DatetimeIndex, duration: pd.Timedelta, rows: np.ndarray
+) -> np.ndarray:
+    """Return the bars to expect of each asset within a duration after some rows, ``(n, n_assets)``.
+
+    As many as it had from the same time of the week on, on average over its last four weeks, so
+    that no later row is read; in its first week at its rate so far. At least 1.
+    """
+    seen = np.cumsum(np.isfinite(closes), axis=0)
+    now = clock[rows]
+
+    def seen_at(moments: pd.DatetimeIndex) -> np.ndarray:
+        place = clock.searchsorted(moments, side="right")[:, None]
+        return np.where(place > 0, seen[place[:, 0] - 1], 0)
+
+    weeks, rest = divmod(duration, WEEK)
+    bars = counted = np.zeros((len(rows), closes.shape[1]))
+    for back in range(1, WEEKS + 1):
+        start = now - back * WEEK
+        before = seen_at(start)
+        a_week = seen_at(start + WEEK) - before
+        bars = bars + (before > 0) * (weeks * a_week + seen_at(start + rest) - before)
+        counted = counted + (before > 0)
+    day = np.asarray((clock - clock[0]) / duration)[:, None]
+    began = np.where(seen > 0, day, np.inf).min(axis=0)
+    so_far = (seen[rows] - 1) / np.maximum(day[rows] - began, 1)
+    return np.maximum(np.where(counted > 0, bars / np.maximum(counted, 1), so_far), 1)
 
 
 def forward_returns(closes: np.ndarray, horizon: int) -> np.ndarray:

@@ -5,9 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from arch import arch_model
+from standin.windows import coin_and_stock
 
 from crossattn import prepare_cross_attention_data, simulate_market
-from crossattn.baselines import GARCH, HAR, ExponentialVolatility, SpilloverVAR
+from crossattn.baselines import (
+    DCC,
+    GARCH,
+    HAR,
+    CovarianceForecaster,
+    EWMACovariance,
+    ExponentialVolatility,
+    SpilloverVAR,
+    WindowCovariance,
+)
 from crossattn.evidence import qlike
 
 MAKERS = {
@@ -18,6 +28,13 @@ MAKERS = {
     "var": SpilloverVAR,
     "garch": GARCH,
     "gjr": lambda: GARCH("gjr"),
+}
+
+COVARIANCES = {
+    "forecaster": CovarianceForecaster,
+    "risk metrics": EWMACovariance,
+    "window": lambda: WindowCovariance(window=500),
+    "dcc": DCC,
 }
 
 
@@ -82,6 +99,22 @@ def test_garch_forecasts_are_those_of_arch(kind, horizon):
     found = spec.fix(params).forecast(horizon=horizon, start=data.ends[800] - 1, reindex=False)
     wanted = np.sqrt(found.variance.sum(axis=1))[: len(data) - 800] / 100
     np.testing.assert_allclose(model.predict(data)[800:, 0], wanted, rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def mixed_clocks():
+    return prepare_cross_attention_data(coin_and_stock(2400), 24, "24h", ["log_return"]).split()
+
+
+@pytest.mark.parametrize("maker", [*MAKERS.values(), *COVARIANCES.values()])
+def test_the_level_is_that_of_each_assets_own_bars_in_a_duration(maker, mixed_clocks):
+    train, val, test = mixed_clocks
+    forecast = maker().fit(train, val).predict(test)
+    variance = forecast**2 if forecast.ndim == 2 else np.einsum("nii->ni", forecast)
+    known = np.isfinite(test.y)
+    for i in range(2):
+        realised = test.realised_volatility[known[:, i], i] ** 2
+        assert realised.mean() / variance[known[:, i], i].mean() == pytest.approx(1, abs=0.25)
 
 
 def test_exponential_half_life_is_the_best_on_training_windows(parts):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from standin.windows import flat_bars
+from standin.windows import coin_and_stock, flat_bars
 
 from crossattn import CrossAttentionBacktest, prepare_cross_attention_data
 
@@ -302,6 +302,15 @@ class Likes:
 
     def predict(self, data):
         return np.where(data.has_bar, 1.0, np.nan)
+
+
+def test_risk_is_over_the_bars_that_each_asset_has_in_the_horizon():
+    """A stock beside a coin has the risk of seven of its bars a day, not that of 24."""
+    data = prepare_cross_attention_data(coin_and_stock(2400), 48, "24h", ["log_return"])
+    backtest = CrossAttentionBacktest(lambda d: np.where(d.has_bar, 1e-4, np.nan))
+    weights = backtest.target_weights(data).to_numpy()
+    ratio = np.nanmean((data.realised_volatility * weights / 1e-4) ** 2, axis=0)
+    np.testing.assert_allclose(ratio, 1.0, atol=0.15)
 
 
 @pytest.mark.parametrize("stagger", [False, True])

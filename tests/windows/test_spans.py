@@ -106,6 +106,25 @@ def test_a_duration_on_an_hourly_clock_is_that_many_bars(scenario):
             assert [b.ends.tolist() for b in mine.train] == [b.ends.tolist() for b in theirs.train]
 
 
+def test_bars_in_a_duration_are_those_of_the_weeks_before(mixed):
+    data = prepare(mixed, lookback=2, horizon="24h", include_latest=True)
+    found = pd.DataFrame(data.bars_in_horizon, data.timestamps, list(data.symbols))
+    late = found.loc["2024-03-04":"2024-03-08 21:30"]  # from the second week on
+    assert (late["COIN"] == 24).all()
+    monday, friday = late["SPY"].loc["2024-03-04"], late["SPY"].loc["2024-03-08"]
+    assert (monday[pd.Timestamp("2024-03-04 16:30Z") :] == 7).all()
+    assert friday.loc[pd.Timestamp("2024-03-08 16:30Z") :].tolist()[:3:2] == [5, 4]
+    assert (found >= 1).all(axis=None)
+    longer = prepare(mixed, lookback=2, horizon="17D", include_latest=True)
+    longer = pd.DataFrame(longer.bars_in_horizon, longer.timestamps, list(longer.symbols))
+    friday = longer.loc[pd.Timestamp("2024-03-08 15:30Z")]
+    assert friday.tolist() == [17 * 24, 2 * 35 + 6 + 1, 2 * 40 + 1 + 7]
+    row = len(data) // 2
+    np.testing.assert_array_equal(data.until(int(data.ends[row])).bars_in_horizon, found[: row + 1])
+    in_bars = prepare(mixed, lookback=2, horizon=3, include_latest=True)
+    assert (in_bars.bars_in_horizon == 3).all()
+
+
 def test_an_outage_of_all_leaves_a_clock_steady(make_frames, mixed):
     frames = {s: f.drop(f.index[300:303]) for s, f in make_frames(600, 2).items()}
     data = prepare(frames, lookback=4, horizon="24h")
