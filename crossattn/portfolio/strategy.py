@@ -164,7 +164,8 @@ class CrossAttentionBacktest:
         returns, timestamps, symbols = _check_run(X, returns, timestamps)
         decisions, deciding = self._decision_rows(X, timestamps, returns.shape[1])
         targets = self._decide(X, returns, symbols, decisions, deciding)
-        targets = scale_to_free_weight(targets, np.zeros(targets.shape[1]))
+        if self.limits is None:  # limits count what waiting assets hold
+            targets = scale_to_free_weight(targets, np.zeros(targets.shape[1]))
         prices = (
             prices_of_data(X) if has_closes else prices_of_returns(returns, timestamps, symbols)
         )
@@ -350,7 +351,7 @@ def scale_to_free_weight(weights: np.ndarray, held: np.ndarray) -> np.ndarray:
     for row in range(len(weights)) if np.isnan(weights).any() else ():
         waits = np.isnan(weights[row])
         gross, free = np.nansum(np.abs(weights[row])), 1 - np.abs(held[waits]).sum()
-        if gross > max(free, 0):
+        if waits.any() and gross > max(free, 0):
             weights[row] *= max(free, 0) / gross
         held = np.where(waits, held, weights[row])
     return weights

@@ -6,6 +6,7 @@ import pytest
 from standin.windows import coin_and_stock, flat_bars
 
 from crossattn import CrossAttentionBacktest, prepare_cross_attention_data
+from crossattn.portfolio import Limits
 
 N, T, ROWS = 3, 6, 60
 
@@ -94,6 +95,17 @@ def test_late_returns_change_nothing_earlier():
     assert (before["capital"][:31] == after["capital"][:31]).all()
     assert (before.attrs["weights"][:31] == after.attrs["weights"][:31]).all(axis=None)
     assert (before["capital"][31:] != after["capital"][31:]).all()
+
+
+def test_a_missing_forecast_changes_no_decision_of_others_within_limits():
+    linear = {"invested": (1, 1.5, 1.5)}
+    options = {"rebalance_freq": 5, "transaction_cost": 0.0}
+    options["limits"] = Limits(max_gross=1.5, linear=linear)
+    missing = np.full((ROWS, N), 0.01)
+    missing[40, 0] = np.nan
+    full, found = (weights_of(Fixed(x), **options) for x in (np.full((ROWS, N), 0.01), missing))
+    np.testing.assert_array_equal(found[:40], full[:40])
+    np.testing.assert_allclose(np.delete(found[::5], 8, axis=0).sum(axis=1)[:-1], 1.5, atol=1e-5)
 
 
 def test_a_faint_forecast_is_not_scaled_up():
