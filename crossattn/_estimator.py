@@ -30,7 +30,7 @@ class ForecastEstimator:
         Of the training data; what forecasts volatility refuses data of another one.
     """
 
-    _forecasts_volatility = False
+    target = "return"  # or "volatility" or "covariance"
 
     def score(self, data: CrossAttentionData) -> float:
         """Return R² of the forecasts over all known targets of ``data``, pooled over assets."""
@@ -44,7 +44,7 @@ class ForecastEstimator:
 
     def _target_of(self, data: CrossAttentionData) -> np.ndarray:
         """Return what is forecast, ``(n, n_assets)``."""
-        return data.y
+        return data.realised_volatility if self.target == "volatility" else data.y
 
     def get_params(self, deep: bool = True) -> dict:
         """Return the constructor's arguments by name; ``deep`` changes nothing, as none nest."""
@@ -97,7 +97,7 @@ class ForecastEstimator:
         """Refuse data of another lookback, horizon or volatility estimator than training's."""
         check_spans(name, data, self.lookback_, self.horizon_, self.duration_)
         known = self.volatility_estimator_
-        if self._forecasts_volatility and data.volatility_estimator != known:
+        if self.target == "volatility" and data.volatility_estimator != known:
             raise InvalidInputError(
                 f"{name} must have the model's volatility_estimator={known!r}, got "
                 f"{data.volatility_estimator!r}"

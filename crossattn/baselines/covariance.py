@@ -45,6 +45,8 @@ class CovarianceBaseline(Baseline):
     Subclasses implement ``_fit(train, val)`` and ``_covariance(data)``, ``(n, N, N)``.
     """
 
+    target = "covariance"
+
     def predict(self, data: CrossAttentionData) -> np.ndarray:
         """Forecast the covariance of log returns over the horizon that follows every window.
 

@@ -45,10 +45,7 @@ class VolatilityBaseline(Baseline):
     horizon.
     """
 
-    _forecasts_volatility = True
-
-    def _target_of(self, data):
-        return data.realised_volatility
+    target = "volatility"
 
     def _predict(self, data):
         return np.sqrt(self._variance(data))

@@ -102,9 +102,9 @@ class CrossAttentionBacktest:
         stagger: bool = False,
     ) -> None:
         as_predictor(model)  # raises where it cannot predict
-        if getattr(model, "target", "return") == "volatility":
+        if (target := getattr(model, "target", "return")) in ("volatility", "covariance"):
             raise InvalidInputError(
-                "model forecasts volatility, which is no reason to buy or sell: give one that "
+                f"model forecasts {target}, which is no reason to buy or sell: give one that "
                 "forecasts returns"
             )
         self.model = model

@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 
 from crossattn._validation import check_int, check_type
+from crossattn.config import DEFAULT_QUANTILES
 from crossattn.errors import InvalidInputError
 from crossattn.figures import new_axes
+from crossattn.portfolio._predictor import as_predictor
 from crossattn.windows.splits import Fold, walk_forward_folds
 
 if TYPE_CHECKING:
@@ -42,6 +44,13 @@ class WalkForwardResult:
         the predictions are not one number an asset.
     fold : ndarray of int, shape (n_test,)
         Fold that predicted each window, -1 for none.
+    output_type : str or None
+    quantiles : tuple of float
+        What the models say that they predict, as :class:`crossattn.CrossAttentionBacktest` reads
+        it.
+    target : str
+        "volatility" where the folds are scored against ``realised_volatility``, "covariance"
+        where they are not, else "return".
 
     Notes
     -----
@@ -52,6 +61,9 @@ class WalkForwardResult:
     data: CrossAttentionData
     folds: pd.DataFrame
     fold: np.ndarray
+    output_type: str | None = None
+    quantiles: tuple[float, ...] = DEFAULT_QUANTILES
+    target: str = "return"
 
     @property
     def timestamps(self) -> pd.DatetimeIndex:
@@ -179,7 +191,7 @@ def walk_forward(
     from joblib import Parallel, delayed
 
     tasks = (delayed(_fit_and_predict)(part, make_model) for part in parts)
-    outcomes = Parallel(n_jobs=n_jobs)(tasks)
+    outcomes, kinds = zip(*Parallel(n_jobs=n_jobs)(tasks), strict=True)
     origin = data.timestamps.get_indexer([part[2].timestamps[0] for part in parts])
     stop = max(int(start) + len(part[2]) for start, part in zip(origin, parts, strict=True))
     tested = data[int(origin[0]) : stop]
@@ -188,12 +200,17 @@ def walk_forward(
     for k, (start, prediction) in enumerate(zip(origin - origin[0], outcomes, strict=True)):
         predictions[start : start + len(prediction)] = prediction
         number[start : start + len(prediction)] = k
-    rows = [_row_of_fold(*part, each) for part, each in zip(parts, outcomes, strict=True)]
+    kind = kinds[0]
+    rows = [
+        _row_of_fold(*part, each, kind["target"])
+        for part, each in zip(parts, outcomes, strict=True)
+    ]
     return WalkForwardResult(
         predictions=predictions,
         data=tested,
         folds=pd.DataFrame(rows).rename_axis("fold"),
         fold=number,
+        **kind,
     )
 
 
@@ -206,7 +223,8 @@ def _parts(fold: Fold, val_size: int) -> tuple:
     return train[: train.count_known_before(first_val)], train[first_val:], test
 
 
-def _fit_and_predict(part: tuple, make_model: Callable) -> np.ndarray:
+def _fit_and_predict(part: tuple, make_model: Callable) -> tuple[np.ndarray, dict[str, Any]]:
+    """Predictions of the test windows, and what the model says that they are."""
     train, val, test = part
     model = make_model()
     if not (hasattr(model, "fit") and hasattr(model, "predict")):
@@ -219,7 +237,12 @@ def _fit_and_predict(part: tuple, make_model: Callable) -> np.ndarray:
         raise InvalidInputError(
             f"make_model: predict must give a row a window, {len(test)}, got {prediction.shape}"
         )
-    return prediction
+    said = as_predictor(model)
+    return prediction, {
+        "output_type": said.output_type,
+        "quantiles": said.quantiles,
+        "target": getattr(model, "target", "return"),
+    }
 
 
 def _takes_validation(model: Any) -> bool:
@@ -230,9 +253,10 @@ def _takes_validation(model: Any) -> bool:
     return True
 
 
-def _row_of_fold(train, val, test, prediction: np.ndarray) -> dict[str, Any]:
+def _row_of_fold(train, val, test, prediction: np.ndarray, target: str) -> dict[str, Any]:
     last = val if val is not None else train
-    correlation, mse_ratio = _scores(prediction, np.asarray(test.y, dtype=float))
+    observed = test.realised_volatility if target == "volatility" else test.y
+    correlation, mse_ratio = _scores(prediction, np.asarray(observed, dtype=float))
     return {
         "train_start": train.timestamps[0],
         "train_end": last.timestamps[-1],
@@ -253,6 +277,6 @@ def _scores(prediction: np.ndarray, target: np.ndarray) -> tuple[float, float]:
     predicted, observed = prediction[known], target[known]
     if len(observed) < 3 or not observed.any():
         return np.nan, np.nan
-    varies = predicted.std() > 0 and observed.std() > 0
+    varies = np.ptp(predicted) > 0 and np.ptp(observed) > 0
     correlation = float(np.corrcoef(predicted, observed)[0, 1]) if varies else np.nan
     return correlation, float(((observed - predicted) ** 2).mean() / (observed**2).mean())

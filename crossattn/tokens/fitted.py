@@ -299,13 +299,6 @@ class FittedForecaster(ForecastEstimator):
         """
         return load_forecaster(cls, check_path("directory", directory))
 
-    @property
-    def _forecasts_volatility(self) -> bool:
-        return self.target == "volatility"
-
-    def _target_of(self, data: CrossAttentionData) -> np.ndarray:
-        return data.realised_volatility if self.target == "volatility" else data.y
-
     def _remember_history(self, data: CrossAttentionData, val: CrossAttentionData) -> None:
         """Keep the newest bars and the sums before them, from which ``update`` goes on."""
         last = len(data.panel) - 1

@@ -1,9 +1,11 @@
 """Walk-forward: nothing of a fold's test part, and no target that reaches into it, is learned."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from crossattn import CrossAttentionBacktest, prepare_cross_attention_data, walk_forward
+from crossattn.baselines import GARCH, HAR, CovarianceForecaster, EWMACovariance
 
 HORIZON = 3
 
@@ -116,6 +118,51 @@ def test_a_result_trades(data, refuse_input):
     part = result.data[10:20]
     np.testing.assert_array_equal(result.predict(part), result.predictions[10:20])
     refuse_input(lambda: result.predict(data[:5]), "no fold")
+
+
+class Says(LastReturn):
+    """Predicts ``made`` for every window, and declares what that is."""
+
+    def __init__(self, made, **said):
+        self.made = np.array(made)
+        self.__dict__ |= said
+
+    def predict(self, data):
+        return np.tile(self.made, (len(data), *[1] * self.made.ndim))
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ([0.25, 0.5], {"output_type": "portfolio"}),
+        (
+            [[-0.01, 0.01, 0.03], [-0.02, 0.01, 0.04]],
+            {"output_type": "distribution", "quantiles": (0.1, 0.5, 0.9)},
+        ),
+    ],
+)
+def test_a_result_trades_what_its_models_say_that_they_predict(data, made, said):
+    result = walk_forward(data, lambda: Says(made, **said), train_size=80, test_size=60)
+    runs = [CrossAttentionBacktest(m).run(result.data) for m in (result, Says(made, **said))]
+    pd.testing.assert_frame_equal(*(run.attrs["weights"] for run in runs))
+
+
+def test_volatility_models_are_scored_against_volatility_and_not_traded(make_frames, refuse_input):
+    data = prepare_cross_attention_data(make_frames(500, 2), lookback=5, horizon=HORIZON)
+    result = walk_forward(data, HAR, train_size=200, test_size=90)
+    tested = result.data[:90]
+    error = (result.predictions[:90] - tested.realised_volatility) ** 2
+    ratio = error.mean() / (tested.realised_volatility**2).mean()
+    assert result.folds["mse_ratio"].iloc[0] == pytest.approx(ratio)
+    for model in (result, HAR(), GARCH()):
+        refuse_input(lambda model=model: CrossAttentionBacktest(model), "forecasts volatility")
+    for model in (CovarianceForecaster(), EWMACovariance()):
+        refuse_input(lambda model=model: CrossAttentionBacktest(model), "forecasts covariance")
+
+
+def test_a_constant_forecast_has_no_correlation(data):
+    folds = walk_forward(data, lambda: Says([0.1, 0.1]), train_size=80, test_size=60).folds
+    assert folds["correlation"].isna().all() and folds["mse_ratio"].notna().all()
 
 
 def test_the_figure_shows_every_fold(data):
