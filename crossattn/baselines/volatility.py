@@ -9,6 +9,7 @@ Built in chapter: Forecasting risk.
 from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.signal import lfilter
 
 from crossattn._validation import check_bool, check_choice, check_float
@@ -231,6 +232,8 @@ class GARCH(VolatilityBaseline):
     coefficient_ : ndarray of shape (n_assets, 4)
         Constant (of squared returns), weight of the squared return, of a squared fall on top, and
         of the variance before.
+    start_ : ndarray of shape (n_assets,)
+        Mean squared return in training: the variance before an asset's first bar.
     level_ : ndarray of shape (n_assets,)
         Mean ratio of the target to the forecast variance in training; 1 where squared returns are
         the target.
@@ -251,11 +254,12 @@ class GARCH(VolatilityBaseline):
         check_choice("kind", self.kind, ("garch", "gjr"))
         arch_model = import_optional("arch", "GARCH", "data").arch_model
         rows = slice(int(train.ends[0]), int(train.ends[-1]) + 1)
-        coefficients = []
+        coefficients, start = [], []
         for symbol, path in zip(self.symbols_, log_returns(train)[rows].T, strict=True):
             path = path[np.isfinite(path)]
             check_enough(symbol, np.count_nonzero(path))
             scale = path.std()
+            start.append(np.mean(path**2))
             model = arch_model(
                 path / scale, mean="Zero", p=1, o=int(self.kind == "gjr"), q=1, rescale=False
             )
@@ -263,7 +267,8 @@ class GARCH(VolatilityBaseline):
             found["omega"] *= scale**2
             names = ("omega", "alpha[1]", "gamma[1]", "beta[1]")
             coefficients.append([found.get(name, 0.0) for name in names])
-        self.coefficient_, self.level_ = np.array(coefficients), np.ones(len(self.symbols_))
+        self.coefficient_, self.start_ = np.array(coefficients), np.array(start)
+        self.level_ = np.ones(len(self.symbols_))
         if train.volatility_estimator != "close":  # ranges and returns differ in level
             ratio = train.realised_volatility**2 / self._variance(train)
             self.level_ = np.nanmean(ratio, axis=0)
@@ -278,14 +283,16 @@ class GARCH(VolatilityBaseline):
         return self.level_ * (bars * usual + (following - usual) * kept)
 
     def next_variances(self, data) -> np.ndarray:
-        """Return the variance of the bar that follows each row, ``(n_rows, n_assets)``."""
+        """Return the variance of the bar that follows each row, ``(n_rows, n_assets)``.
+
+        A missing bar changes nothing.
+        """
         returns = log_returns(data)
-        constant, rise, fall, keep = self.coefficient_.T
-        usual = constant / (1 - np.minimum(rise + fall / 2 + keep, 0.9999))
-        # a missing bar brings no news: it counts as a return of the usual size
-        squares = np.where(np.isfinite(returns), returns**2, usual)
-        news = constant + squares * (rise + fall * np.where(np.isfinite(returns), returns < 0, 0.5))
-        following = np.empty_like(news)
-        for i, beta in enumerate(keep):
-            following[:, i], _ = lfilter([1.0], [1.0, -beta], news[:, i], zi=[beta * usual[i]])
-        return following
+        following = np.full(returns.shape, np.nan)
+        for i, (constant, rise, fall, keep) in enumerate(self.coefficient_):
+            known = np.isfinite(returns[:, i])
+            own = returns[known, i]
+            news = constant + own**2 * (rise + fall * (own < 0))
+            state = [keep * self.start_[i]]
+            following[known, i], _ = lfilter([1.0], [1.0, -keep], news, zi=state)
+        return pd.DataFrame(following).ffill().fillna(pd.Series(self.start_)).to_numpy()

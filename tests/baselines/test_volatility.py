@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from arch import arch_model
-from standin.windows import coin_and_stock
+from standin.windows import coin_and_stock, flat_bars
 
 from crossattn import prepare_cross_attention_data, simulate_market
 from crossattn.baselines import (
@@ -99,6 +101,23 @@ def test_garch_forecasts_are_those_of_arch(kind, horizon):
     found = spec.fix(params).forecast(horizon=horizon, start=data.ends[800] - 1, reindex=False)
     wanted = np.sqrt(found.variance.sum(axis=1))[: len(data) - 800] / 100
     np.testing.assert_allclose(model.predict(data)[800:, 0], wanted, rtol=1e-6)
+
+
+def test_garch_starts_from_the_variance_of_the_sample():
+    """Constant volatility: alpha 0 and beta near 1 fit as well as any, and say nothing of it."""
+    closes = np.exp(np.random.default_rng(0).normal(0, 0.01, (1500, 1)).cumsum(axis=0))
+    train, _, test = prepare_cross_attention_data(flat_bars(closes, ["A"]), 24, 1).split()
+    model = GARCH().fit(train)
+    assert model.coefficient_[0, 3] > 0.999 and model.coefficient_[0, 0] < 1e-9
+    np.testing.assert_allclose(model.predict(test).mean(), 0.01, rtol=0.2)
+
+
+def test_a_missing_bar_is_no_news_to_garch(parts):
+    model, data = GARCH().fit(parts[0]), parts[0]
+    panel = data.panel.copy()
+    panel[300:320, 1] = np.nan
+    following = model.next_variances(dataclasses.replace(data, panel=panel))
+    assert (following[300:320, 1] == following[299, 1]).all() and following[299, 1] > 0
 
 
 @pytest.fixture(scope="module")
