@@ -4,15 +4,19 @@ Built in chapter: Portfolio heads.
 """
 
 import contextlib
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from crossattn._validation import check_array, check_bool, check_float
+from crossattn._validation import check_array, check_bool, check_float, check_same_names
 from crossattn.errors import InvalidInputError, import_optional
 from crossattn.portfolio._inputs import check_covariance
 from crossattn.portfolio.limits import Limits
 
 SOLVER_ROUNDING = 1e-6
+# a weight is off by about the root of the gap
+SOLVER = {"solver": "CLARABEL", "tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12}
 
 
 def mean_variance_weights(
@@ -33,8 +37,9 @@ def mean_variance_weights(
 
     Parameters
     ----------
-    forecast : ndarray of shape (N,)
-        Simple return expected over the holding time.
+    forecast : ndarray or Series of shape (N,)
+        Simple return expected over the holding time. A Series, here and as ``held``, is matched by
+        symbol where ``covariance`` is a DataFrame.
     covariance : ndarray of shape (N, N)
         Of the returns over that time.
     held : ndarray of shape (N,), optional
@@ -65,12 +70,17 @@ def mean_variance_weights(
     >>> mean_variance_weights(forecast, covariance, risk_aversion=5.0).round(5)
     array([0.2, 0. ])
     """
-    forecast = check_array("forecast", forecast, (None,))
-    assets = len(forecast)
-    names = list(getattr(covariance, "columns", range(assets)))
+    columns = getattr(covariance, "columns", None)
+    forecast = _by_symbol("forecast", forecast, columns)
+    if not (assets := len(forecast)):
+        raise InvalidInputError("forecast must hold an asset or more, got none")
+    names = list(range(assets) if columns is None else columns)
     covariance = check_covariance(covariance, assets)
-    held = check_array("held", np.zeros(assets) if held is None else held, (assets,))
+    held = np.zeros(assets) if held is None else _by_symbol("held", held, columns)
+    held = check_array("held", held, (assets,))
     check_bool("allow_short", allow_short)
+    if limits is not None and (allow_short or max_position != 1.0):
+        raise InvalidInputError("limits hold allow_short and max_position: give them there")
     wrong = {
         "forecast and held must be finite": ~np.isfinite(forecast + held),
         "covariance must hold a variance above 0": np.diag(covariance) <= 0,
@@ -95,7 +105,7 @@ def mean_variance_weights(
         limits = Limits(max_position=max_position, allow_short=allow_short)
     kept = limits.constraints(weights, names)
     with contextlib.suppress(cvxpy.SolverError):
-        cvxpy.Problem(cvxpy.Maximize(scale * gain), kept).solve(solver="CLARABEL")
+        cvxpy.Problem(cvxpy.Maximize(scale * gain), kept).solve(**SOLVER)
     if weights.value is None:
         limits.check(names)
         raise InvalidInputError("forecast, covariance or costs are too extreme for the solver")
@@ -103,3 +113,11 @@ def mean_variance_weights(
     still = np.abs(found - held) < SOLVER_ROUNDING
     found = np.where(still, held, np.where(np.abs(found) < SOLVER_ROUNDING, 0.0, found))
     return np.clip(found, *limits.box(names))
+
+
+def _by_symbol(name: str, values: np.ndarray | pd.Series, symbols: Any) -> np.ndarray:
+    """Return numbers (N,): of a Series in the order of ``symbols``, where these are not None."""
+    if isinstance(values, pd.Series) and symbols is not None:
+        check_same_names(f"{name}: symbols", values.index, symbols)
+        values = values[list(symbols)]
+    return check_array(name, values, (None,))
