@@ -130,7 +130,10 @@ def class_scores(logits: np.ndarray) -> np.ndarray:
     >>> class_scores(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 50.0]])).round(6)
     array([0., 1.])
     """
-    probability = softmax(check_array("logits", logits, None), axis=-1)
+    logits = check_array("logits", logits, None)
+    if logits.shape[-1:] != (3,):
+        raise InvalidInputError(f"logits must have shape (..., N, 3), got {logits.shape}")
+    probability = softmax(logits, axis=-1)
     return probability[..., 2] - probability[..., 0]
 
 
@@ -219,6 +222,9 @@ def trailing_risk(returns: np.ndarray, half_life: float = 24.0, *, least: int = 
     >>> trailing_risk(np.full((4, 1), 0.01), least=2).ravel().round(4)
     array([ nan,  nan, 0.01, 0.01])
     """
+    returns = check_array("returns", returns, (None, None))
+    check_float("half_life", half_life, above=0)
+    check_int("least", least)
     known, moved = ~np.isnan(returns), np.nan_to_num(returns) != 0
     at_rest = np.cumsum(known & ~moved, axis=0)
     still = at_rest - np.maximum.accumulate(np.where(moved, at_rest, 0), axis=0)

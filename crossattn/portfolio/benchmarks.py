@@ -49,7 +49,7 @@ def equal_weight(prices: pd.DataFrame, *, every: int = 1) -> pd.DataFrame:
     array([[0.5, 0.5],
            [1. , 0. ]])
     """
-    complete = _complete(prices, every, 1)
+    _, complete = _checked(prices, every, 1)
     return _decisions(complete * 1.0, complete, every, 1)
 
 
@@ -75,7 +75,7 @@ def inverse_volatility(prices: pd.DataFrame, *, every: int = 1, window: int = 60
     >>> inverse_volatility(prices, window=2).round(3).to_numpy()
     array([[0.667, 0.333]])
     """
-    complete = _complete(prices, every, check_int("window", window) + 1)
+    prices, complete = _checked(prices, every, check_int("window", window) + 1)
     deviation = np.log(prices).diff().rolling(window).std()
     return _decisions(1.0 / deviation.where(deviation > 1e-12), complete, every, window + 1)
 
@@ -114,7 +114,7 @@ def momentum(
     check_int("window", window)
     if check_int("skip", skip, at_least=0) >= window:
         raise InvalidInputError(f"skip must be below window={window}, got {skip}")
-    complete = _complete(prices, every, window + 1)
+    prices, complete = _checked(prices, every, window + 1)
     risen = (prices.shift(skip) / prices.shift(window)).where(complete)
     rank, known = risen.rank(axis=1, method="first"), complete.sum(axis=1)
     third = (known // 3).clip(lower=1)
@@ -220,11 +220,11 @@ def plot_equity(results: Mapping[str, BacktestResult], *, exposure: bool = False
     return above
 
 
-def _complete(prices: pd.DataFrame, every: int, need: int) -> pd.DataFrame:
-    """Whether each of the last ``need`` rows, this one included, has a price; checks arguments."""
+def _checked(prices: pd.DataFrame, every: int, need: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Prices as floats, and whether the last ``need`` rows, this one included, all have one."""
     check_int("every", every)
-    check_prices(prices)
-    return prices.notna().rolling(need).sum() == need
+    prices = pd.DataFrame(check_prices(prices), prices.index, prices.columns)
+    return prices, prices.notna().rolling(need).sum() == need
 
 
 def _decisions(sizes: pd.DataFrame, complete: pd.DataFrame, every: int, need: int) -> pd.DataFrame:

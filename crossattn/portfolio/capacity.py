@@ -47,6 +47,8 @@ def break_even_cost(
     >>> round(break_even_cost(weights, prices), 5)  # 1.02 (1 - c) / (1 + c) = 1
     0.0099
     """
+    if "transaction_cost" in options:
+        raise InvalidInputError("transaction_cost is what is looked for: leave it out")
 
     def gain(cost: float) -> float:
         result = backtest_weights(weights, prices, transaction_cost=cost, **options)
@@ -79,8 +81,9 @@ def capacity_curve(
     periods_per_year : float, optional
         Inferred from the prices' index when None.
     **options
-        Of :func:`crossattn.backtest_weights`; ``costs`` is ``Costs(impact=1)`` by default, about
-        the square-root law's coefficient in most measurements.
+        Of :func:`crossattn.backtest_weights`, without ``initial_capital``; ``costs`` is
+        ``Costs(impact=1)`` by default, about the square-root law's coefficient in most
+        measurements.
 
     Returns
     -------
@@ -91,6 +94,8 @@ def capacity_curve(
     capitals = check_array("capitals", capitals, (None,))
     if not len(capitals):
         raise InvalidInputError("capitals must not be empty")
+    if "initial_capital" in options:
+        raise InvalidInputError("initial_capital is each of capitals: leave it out")
     options = {"costs": Costs(impact=1.0), "volume": volume} | options
     rows = {}
     for capital in capitals.tolist():

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.optimize import nnls
 
-from crossattn._validation import check_array, check_bool, check_float
+from crossattn._validation import check_array, check_bool, check_float, check_mapping
 from crossattn.data.frame import Frame, Frames, close_times
 from crossattn.data.panel import align_panel
 from crossattn.errors import InvalidInputError
@@ -60,6 +60,7 @@ def minimum_variance_weights(covariance: ArrayLike, *, allow_short: bool = False
         roots = np.linalg.cholesky(correlation)
         wanted = np.linalg.solve(roots, pull[..., None])[..., 0]
         found = np.array([nnls(r.T, v)[0] for r, v in zip(roots, wanted, strict=True)])
+        found = found.reshape(pull.shape)  # also without any row
     return _invested(found * pull, covariance)
 
 
@@ -203,6 +204,8 @@ def portfolio_bars(frames: Frames, weights: Mapping[str, float] | None = None) -
     [100.0, 100.96]
     """
     closes = align_panel(frames)["close"]
+    if not isinstance(weights, pd.Series | None):
+        check_mapping("weights", weights)
     weights = dict.fromkeys(closes, 1.0) if weights is None else dict(weights)
     if unknown := [symbol for symbol in weights if symbol not in closes]:
         raise InvalidInputError(f"weights must be of symbols of frames, got {unknown[0]!r}")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.signal import lfilter
 
-from crossattn._validation import check_float, check_int, check_same_shape
+from crossattn._validation import check_array, check_float, check_int, check_same_shape
 from crossattn.errors import InvalidInputError
 
 LEVELS = (0.01, 0.05)
@@ -106,7 +106,8 @@ def forecast_tail(
     if (volatility <= 0).any() or np.isinf(volatility).any():
         raise InvalidInputError("volatility must be finite and above 0, or NaN where unknown")
     returns = np.where(np.isfinite(returns), returns, np.nan)
-    levels = tuple(check_float("levels", float(q), above=0, below=0.5) for q in levels)
+    levels = check_array("levels", levels, (None,)).tolist()
+    levels = tuple(check_float("levels", q, above=0, below=0.5) for q in levels)
     if not levels or list(levels) != sorted(set(levels)):
         raise InvalidInputError(f"levels must rise, got {levels}")
     counts = {"horizon": horizon, "memory": memory, "refit": refit, "warm_up": warm_up}

@@ -104,6 +104,21 @@ def test_infinite_input_is_refused(allocate, refuse_input):
     refuse_input(lambda: allocate(np.array([-np.inf, 0.0])), "finite")
 
 
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: class_scores(np.zeros((3, 2))), "logits must have shape"),
+        (lambda: class_scores(0.5), "logits must have shape"),
+        (lambda: trailing_risk([0.1] * 5), "returns must have shape"),
+        (lambda: trailing_risk(np.zeros((20, 2)), -3), "half_life"),
+        (lambda: trailing_risk(np.zeros((20, 2)), least=0), "least"),
+    ],
+)
+def test_bad_input_is_refused_by_name(call, words, refuse_input):
+    refuse_input(call, words)
+    np.testing.assert_allclose(trailing_risk([[0.1]] * 5, least=2)[2:], 0.1)
+
+
 def test_a_price_that_stands_still_has_no_known_risk():
     """Measured as a small one, it would draw the whole account to a halted asset."""
     returns = np.random.default_rng(0).normal(0, 0.01, (600, 2))

@@ -1,5 +1,7 @@
 """Benchmark strategies, mean-variance weights, risk measures, attribution and capacity."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from crossattn import backtest_weights
 from crossattn.portfolio import (
     Costs,
+    Limits,
     break_even_cost,
     cap_weights,
     capacity_curve,
@@ -94,6 +97,34 @@ def test_mean_variance_by_hand():
     assert np.abs(greedy).max() <= 0.7
 
 
+def test_mean_variance_of_assets_that_are_forecast_0_is_0():
+    found = mean_variance_weights(np.array([0.02, 0.0]), np.diag([0.04, 0.01]))
+    np.testing.assert_allclose(found, [0.1, 0.0], atol=1e-6)
+
+
+def test_mean_variance_matches_series_by_symbol(refuse_input):
+    forecast, held = pd.Series({"B": 0.02, "A": 0.01}), pd.Series({"B": 0.3, "A": 0.0})
+    options = {"transaction_cost": 0.001}
+    wanted = mean_variance_weights(forecast[::-1].array, COVARIANCE, held[::-1].array, **options)
+    found = mean_variance_weights(forecast, COVARIANCE, held, **options)
+    np.testing.assert_array_equal(found, wanted)
+    words = "forecast: symbols must be A, B; 'A' differs"
+    refuse_input(lambda: mean_variance_weights(forecast.rename({"A": "C"}), COVARIANCE), words)
+
+
+def test_mean_variance_takes_limits_from_one_place(refuse_input):
+    for twice in ({"max_position": 0.1}, {"allow_short": True}):
+        call = functools.partial(mean_variance_weights, np.zeros(2), COVARIANCE, limits=Limits())
+        refuse_input(functools.partial(call, **twice), "limits hold allow_short and max_position")
+
+
+@pytest.mark.parametrize("kind", [object, str])
+def test_prices_of_other_types_count_as_numbers(kind):
+    prices = walk(80)
+    for made in (equal_weight, inverse_volatility, momentum):
+        pd.testing.assert_frame_equal(made(prices.astype(kind)), made(prices))
+
+
 def test_diversification_by_hand():
     covariance = np.diag([0.04, 0.04, 0.04])
     assert diversification_ratio(np.full(3, 1 / 3), covariance) == pytest.approx(np.sqrt(3))
@@ -177,6 +208,7 @@ def test_compare_puts_all_on_the_same_costs():
 @pytest.mark.parametrize(
     "call",
     [
+        lambda p: mean_variance_weights(np.array([]), np.zeros((0, 0))),
         lambda p: momentum(p, window=5, skip=6),
         lambda p: compare({}, p),
         lambda p: equal_weight(p.tz_localize(None)),
@@ -197,6 +229,14 @@ def test_compare_puts_all_on_the_same_costs():
 )
 def test_bad_input_is_refused(call, refuse_input):
     refuse_input(lambda: call(walk()), "must")
+
+
+def test_what_is_varied_cannot_be_given(refuse_input):
+    prices = walk(20)
+    given = equal_weight(prices), prices
+    refuse_input(lambda: break_even_cost(*given, transaction_cost=0.1), "transaction_cost is what")
+    capacity = functools.partial(capacity_curve, *given, [1.0], volume=prices)
+    refuse_input(lambda: capacity(initial_capital=5), "initial_capital is each of capitals")
 
 
 COVARIANCE = pd.DataFrame(np.diag([0.01, 0.02]), ["A", "B"], ["A", "B"])

@@ -96,6 +96,11 @@ def test_a_scaled_portfolio_has_the_target_or_the_most_gross_weight(covariances)
     np.testing.assert_array_equal(scale_to_volatility([0, np.nan], np.eye(2), 0.1), [0, np.nan])
 
 
+@pytest.mark.parametrize("weigh", [minimum_variance_weights, risk_parity_weights])
+def test_no_covariance_has_no_weights(weigh):
+    assert weigh(np.zeros((0, 3, 3))).shape == (0, 3)
+
+
 PATHS = {"A": [10.0, 11.0, np.nan, 12.1], "B": [5.0, 5.0, 6.0, 6.0], "C": [1.0, 2.0, 4.0, 8.0]}
 FRAMES = flat_bars(PATHS, list("ABC"), freq="D")
 
@@ -127,6 +132,7 @@ def test_bars_of_a_portfolio_by_hand():
         (lambda: scale_to_volatility([1.0], np.eye(2), 0.1), "weights must have shape"),
         (lambda: scale_to_volatility([0, 1.0], np.diag([1, np.nan]), 0.1), "unknown"),
         (lambda: scale_to_volatility([0, np.inf], np.eye(2), 0.1), "finite"),
+        (lambda: portfolio_bars(FRAMES, [1, 2, 3]), "weights must be a mapping"),
         (lambda: portfolio_bars(FRAMES, {"Z": 1.0}), "symbols of frames, got 'Z'"),
         (lambda: portfolio_bars(FRAMES, {"A": -1.0}), "weight of 'A'"),
         (lambda: portfolio_bars(FRAMES, {"A": 0}), "all be 0"),

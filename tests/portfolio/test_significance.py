@@ -110,6 +110,7 @@ BAR = {"periods_per_year": 1}
         (lambda r: sharpe_interval(r * 0, **BAR), "vary"),
         (lambda r: sharpe_interval(r, lags=-1, **BAR), "lags"),
         (lambda r: sharpe_interval(r, method="bootstrap", n_resamples=3, **BAR), "n_resamples"),
+        (lambda r: sharpe_interval(r, method="bootstrap", seed=-1, **BAR), "seed"),
         (lambda r: sharpe_interval(r), "periods_per_year"),
         (lambda r: deflated_sharpe(r, [], **BAR), "trials"),
         (lambda r: deflated_sharpe(r, [np.nan], **BAR), "trials"),

@@ -111,6 +111,7 @@ def test_unknown_cells_stay_unknown_and_harm_no_other():
     [
         ({"levels": (0.5,)}, "levels"),
         ({"levels": (0.05, 0.01)}, "levels"),
+        ({"levels": 0.05}, "levels"),
         ({"memory": 0}, "memory"),
         ({"step": -0.1}, "step"),
         ({"half_life": 0.0}, "half_life"),
