@@ -291,7 +291,7 @@ def label_shuffle(
 
 def _skill(model, train, val, test) -> float:
     """Fit, and correlate forecasts with the test part's returns; refuse models of anything else."""
-    of_returns = not getattr(model, "_forecasts_volatility", False)
+    of_returns = getattr(model, "target", "return") == "return"
     forecast = model.fit(train, val).predict(test) if of_returns else None
     if np.shape(forecast) != test.y.shape:
         raise InvalidInputError(
