@@ -76,7 +76,12 @@ class WalkForwardResult:
             raise InvalidInputError(
                 f"data must have the symbols {self.data.symbols}, got {data.symbols}"
             )
-        rows = self.timestamps.get_indexer(data.timestamps)
+        if data.panel is self.data.panel:  # also windows of arrays, which have no times
+            rows = pd.Index(self.data.ends).get_indexer(data.ends)
+        elif data.clock.hasnans or self.data.clock.hasnans:
+            raise InvalidInputError("data without times must be windows of what the folds tested")
+        else:
+            rows = self.timestamps.get_indexer(data.timestamps)
         if (rows < 0).any():
             first = data.timestamps[rows < 0][0]
             raise InvalidInputError(f"data holds windows that no fold predicted, first {first}")
@@ -192,7 +197,7 @@ def walk_forward(
 
     tasks = (delayed(_fit_and_predict)(part, make_model) for part in parts)
     outcomes, kinds = zip(*Parallel(n_jobs=n_jobs)(tasks), strict=True)
-    origin = data.timestamps.get_indexer([part[2].timestamps[0] for part in parts])
+    origin = np.searchsorted(data.ends, [part[2].ends[0] for part in parts])
     stop = max(int(start) + len(part[2]) for start, part in zip(origin, parts, strict=True))
     tested = data[int(origin[0]) : stop]
     shape = (len(tested), *outcomes[0].shape[1:])

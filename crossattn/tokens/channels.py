@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
+import pandas as pd
 
 from crossattn.errors import InvalidInputError
 from crossattn.tokens.memory import Memory
@@ -63,7 +64,7 @@ class TokenSeries:
     log_range: np.ndarray  #: (n_rows, n_assets): standardised, 0 where unknown
     #: (n_rows, n_assets): simple return of the next bar, NaN where unknown
     next_returns: np.ndarray
-    hour: np.ndarray  #: (n_rows,), int: of the row's close, UTC
+    hour: np.ndarray  #: (n_rows,), int: of the row's close, UTC; 0 where it is unknown
     weekday: np.ndarray  #: (n_rows,), int: the same
     memory: Memory  #: where the sums over earlier rows go on from, also those of the parts
 
@@ -129,8 +130,7 @@ class Tokenizer:
             volume,
             log_range,
             data.next_returns,
-            np.asarray(data.clock.hour),
-            np.asarray(data.clock.day_of_week),
+            *hour_and_weekday(data.clock),
             memory,
         )
 
@@ -176,6 +176,13 @@ class Tokenizer:
             decay = 0.5 ** (1.0 / half_life)
             channels.append(Channel("distance", "distance", values, (1,), decay=decay))
         return [channel for channel in channels if channel.lags]
+
+
+def hour_and_weekday(clock: pd.DatetimeIndex) -> tuple[np.ndarray, np.ndarray]:
+    """Return both of each time, ints: 0 where it is unknown, so that no part tells rows apart."""
+    unknown = clock.isna()
+    hour, weekday = (np.where(unknown, 0, part) for part in (clock.hour, clock.day_of_week))
+    return hour.astype(int), weekday.astype(int)
 
 
 def distance_from_mean(

@@ -24,7 +24,7 @@ class Calendar:
 
     def at(self, hour: np.ndarray, weekday: np.ndarray) -> np.ndarray:
         """Return the seasonal effect, ``(n, n_assets)`` or ``(n, 1)``."""
-        return self.hours[_known(hour)] + self.weekdays[_known(weekday)]
+        return self.hours[hour] + self.weekdays[weekday]
 
 
 def common_drift(target: np.ndarray, volatility: np.ndarray, overlap: int = 1) -> np.ndarray:
@@ -52,8 +52,8 @@ def calendar_drift(
     ----------
     target, volatility : ndarray of shape (n, n_assets)
         Returns, NaN where unknown, and what they are divided by.
-    hour, weekday : ndarray of shape (n,)
-        Of each row's close, UTC; NaN, of bars without times, counts as 0.
+    hour, weekday : ndarray of int, shape (n,)
+        Of each row's close, UTC.
     overlap : int
         Rows over which one target extends.
 
@@ -70,15 +70,11 @@ def calendar_drift(
     y = np.clip(target / volatility, -TARGET_CLIP, TARGET_CLIP)
     usual = _usual_volatility(y, volatility)
     patterns = []
-    for place, size in ((_known(hour), 24), (_known(weekday), 7)):
+    for place, size in ((hour, 24), (weekday, 7)):
         pattern = _pattern(y, place, size, overlap)
         y = y - pattern[place]
         patterns.append(pattern * usual)
     return Calendar(*patterns)
-
-
-def _known(place: np.ndarray) -> np.ndarray:
-    return np.nan_to_num(np.asarray(place, float)).astype(int)
 
 
 def _pattern(y: np.ndarray, place: np.ndarray, size: int, overlap: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import pandas as pd
 from crossattn._estimator import ForecastEstimator
 from crossattn._validation import check_bool, check_path, check_same_names
 from crossattn.errors import InvalidInputError
-from crossattn.tokens.channels import Tokenizer, TokenSeries
+from crossattn.tokens.channels import Tokenizer, TokenSeries, hour_and_weekday
 from crossattn.tokens.content import MOVE_BARS
 from crossattn.tokens.history import (
     LATE,
@@ -125,14 +125,7 @@ class FittedForecaster(ForecastEstimator):
         >>> bool(np.allclose(now, forecaster.predict(whole)[-1], atol=1e-9, rtol=0))
         True
         """
-        self._check_fitted()
-        if self.state_ is None:
-            raise InvalidInputError(
-                "update needs a forecaster that was fitted on windows with times, of bars or of "
-                "features by close time; give predict windows with at least "
-                f"minimum_tail_ = {self.minimum_tail_} bars instead"
-            )
-        self.state_, _, forecasts = self._go_on(self.state_.with_bars(frames, exogenous))
+        self.state_, _, forecasts = self._go_on(self._with_bars(frames, exogenous))
         return forecasts[-1]
 
     def newest(
@@ -145,8 +138,18 @@ class FittedForecaster(ForecastEstimator):
 
         There may be fewer than ``last``: the state reaches back some hundred bars.
         """
+        return self._go_on(self._with_bars(frames, exogenous), last)[1:]
+
+    def _with_bars(self, frames, exogenous) -> History:
+        """Return the history with new bars; a forecaster fitted on arrays has none."""
         self._check_fitted()
-        return self._go_on(self.state_.with_bars(frames, exogenous), last)[1:]
+        if self.state_ is None:
+            raise InvalidInputError(
+                "update and newest need a forecaster that was fitted on windows with times, of "
+                "bars or of features by close time; give predict windows with at least "
+                f"minimum_tail_ = {self.minimum_tail_} bars instead"
+            )
+        return self.state_.with_bars(frames, exogenous)
 
     def _go_on(
         self, history: History, last: int = 1
@@ -180,7 +183,7 @@ class FittedForecaster(ForecastEstimator):
         self._check_fitted()
         check_windows("data", data)
         data = self._aligned(data)
-        return self._mixture.intercept(data.timestamps.hour, data.timestamps.day_of_week)
+        return self._mixture.intercept(*hour_and_weekday(data.timestamps))
 
     def contributions(self, data: CrossAttentionData, by_channel: bool = False) -> np.ndarray:
         """Return what each token adds to each forecast: they and the intercept sum to it.

@@ -1,11 +1,14 @@
 """Walk-forward: nothing of a fold's test part, and no target that reaches into it, is learned."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from crossattn import CrossAttentionBacktest, prepare_cross_attention_data, walk_forward
 from crossattn.baselines import GARCH, HAR, CovarianceForecaster, EWMACovariance
+from crossattn.windows.dataset import CrossAttentionData
 
 HORIZON = 3
 
@@ -163,6 +166,16 @@ def test_volatility_models_are_scored_against_volatility_and_not_traded(make_fra
 def test_a_constant_forecast_has_no_correlation(data):
     folds = walk_forward(data, lambda: Says([0.1, 0.1]), train_size=80, test_size=60).folds
     assert folds["correlation"].isna().all() and folds["mse_ratio"].notna().all()
+
+
+def test_windows_without_times_walk_by_their_rows(data, refuse_input):
+    wrap = functools.partial(CrossAttentionData.from_arrays, features=data.features)
+    arrays, sizes = wrap(data.X, data.y), {"train_size": 80, "test_size": 60}
+    result = walk_forward(arrays, LastReturn, **sizes)
+    np.testing.assert_array_equal(result.predictions, arrays.X[-len(result.data) :, :, -1, 0])
+    np.testing.assert_array_equal(result.predict(arrays[100:110]), arrays.X[100:110, :, -1, 0])
+    refuse_input(lambda: result.predict(arrays[:5]), "no fold")
+    refuse_input(lambda: result.predict(wrap(data.X, data.y)), "without times")
 
 
 def test_the_figure_shows_every_fold(data):

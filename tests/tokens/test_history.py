@@ -271,12 +271,23 @@ def test_wrong_features_of_your_own_are_refused(own_case, refuse, change, words)
     refuse(lambda: copy.deepcopy(fitted).update({"A00": change(tables["A00"][1780:])}), words)
 
 
-def test_windows_without_times_and_a_lost_state_are_said(case, tmp_path, refuse_input):
-    forecaster = case[2]
-    data = prepared(first(case[0], 900))
+@pytest.mark.parametrize("target", ["return", "volatility"])
+def test_windows_without_times_have_no_calendar_and_no_update(target, refuse_input):
+    frames = simulate_market(n_assets=3, n_steps=400, seed=1).frames
+    data = prepare_cross_attention_data(frames, 6, 1)
     arrays = CrossAttentionData.from_arrays(data.X, data.y, features=data.features)
-    fitted = CrossAttentionForecaster(**QUICK, varying=False, content=False)
-    refuse_input(lambda: fitted.fit(arrays).update(bars(case[0], 900)), "update needs")
+    fitted = CrossAttentionForecaster(2, **QUICK, target=target).fit(arrays)
+    forecast = fitted.predict(arrays)
+    assert np.isfinite(forecast).all()
+    found = fitted.intercept(arrays) + fitted.contributions(arrays).sum((2, 3))
+    assert np.allclose(np.exp(found) if target == "volatility" else found, forecast)
+    assert not (fitted._mixture.calendar.hours.any() or fitted._mixture.calendar.weekdays.any())
+    for live in (fitted.update, fitted.newest):
+        refuse_input(lambda live=live: live(bars(frames, 399)), "update and newest need")
+
+
+def test_a_lost_state_is_said(case, tmp_path):
+    forecaster = case[2]
     forecaster.save(tmp_path)
     state = tmp_path / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-8] + b"\0" * 8)
