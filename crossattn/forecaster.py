@@ -26,7 +26,7 @@ from crossattn.tokens.mixture import Mixture
 from crossattn.tokens.sparse import TOKENS_PER_FOLLOWER, SparseRegressions, fit_ridge
 from crossattn.tokens.varying import VaryingPart
 from crossattn.tokens.volatility import VolatilityTokenizer, fit_volatility
-from crossattn.windows.dataset import CrossAttentionData, check_windows
+from crossattn.windows.dataset import CrossAttentionData, check_later, check_windows
 from crossattn.windows.splits import hold_out
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class CrossAttentionForecaster(FittedForecaster):
         check_windows("train", train)
         if val is None:
             train, val = hold_out(train, VALIDATION_SHARE)
-        check_windows("val", val)
+        check_later("val", val, "train", train)
         if train.lookback <= self.max_lag:
             raise InvalidInputError(
                 f"lookback must be above max_lag={self.max_lag}, got {train.lookback}"

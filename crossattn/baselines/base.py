@@ -6,7 +6,12 @@ import numpy as np
 
 from crossattn._estimator import ForecastEstimator
 from crossattn.errors import InvalidInputError
-from crossattn.windows.dataset import CrossAttentionData, check_windows, match_training
+from crossattn.windows.dataset import (
+    CrossAttentionData,
+    check_later,
+    check_windows,
+    match_training,
+)
 from crossattn.windows.lagged import RETURN_FEATURE
 
 
@@ -30,7 +35,7 @@ class Baseline(ForecastEstimator):
         check_windows("train", train)
         self._remember(train)
         if val is not None:
-            check_windows("val", val)
+            check_later("val", val, "train", train)
             val = self._as_fitted(val, "val")
         self._fit(train, val)
         return self

@@ -20,7 +20,7 @@ from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import benjamini_hochberg
 from crossattn.evidence.leadlag import PairReport, analyze_lead_lag_relationships
 from crossattn.evidence.scores import correlation
-from crossattn.windows.dataset import CrossAttentionData, check_windows
+from crossattn.windows.dataset import CrossAttentionData, check_later, check_windows
 from crossattn.windows.variance import known_moments
 
 LEAST_LOOKBACKS = 3
@@ -188,7 +188,7 @@ def _rotations(n_rows: int, n_sources: int, gap: int, rng: np.random.Generator) 
 
 def _check_parts(train, val, test) -> None:
     """Refuse parts that are out of time order or too short to be moved."""
-    latest = None
+    before = None
     for name, part in (("train", train), ("val", val), ("test", test)):
         if part is None and name == "val":
             continue
@@ -199,9 +199,9 @@ def _check_parts(train, val, test) -> None:
                 f"{name} must hold at least {least} windows ({LEAST_LOOKBACKS} lookbacks), "
                 f"got {len(part)}"
             )
-        if latest is not None and part.timestamps[0] <= latest:
-            raise InvalidInputError(f"{name} must begin after the part before it has ended")
-        latest = part.timestamps[-1]
+        if before is not None:
+            check_later(name, part, *before)
+        before = name, part
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from crossattn.model.batch import Batch, by_window
 from crossattn.model.heads import ClassHead, ReturnsHead
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.model.preprocessing import exponential_mean, root_mean_square
-from crossattn.windows.dataset import CrossAttentionData, match_training
+from crossattn.windows.dataset import CrossAttentionData, check_windows, match_training
 from crossattn.windows.spans import check_spans
 
 NOISE_FLOOR = 0.1
@@ -24,8 +24,7 @@ def as_data(
 ) -> CrossAttentionData:
     """Return data as it is, and a pair (X, y) wrapped, in the model's order of features."""
     if isinstance(data, CrossAttentionData):
-        if len(data) == 0:
-            raise InvalidInputError(f"{name} has no window")
+        check_windows(name, data)
         return data
     try:
         X, y = (np.asarray(array, dtype=np.float32) for array in data)

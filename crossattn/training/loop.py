@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from crossattn._io import progress
-from crossattn._validation import check_int, check_seed, check_type
+from crossattn._validation import check_int, check_seed
 from crossattn.config import TrainingConfig
 from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.figures import new_axes
@@ -24,7 +24,7 @@ from crossattn.training.checkpoint import CONFIG_FILE, save_models
 from crossattn.training.distributed import DistributedContext
 from crossattn.training.run_folder import RunFolder, fingerprint
 from crossattn.training.trainer import Trainer
-from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.dataset import CrossAttentionData, check_later
 from crossattn.windows.spans import check_spans
 
 
@@ -251,7 +251,7 @@ def _aligned(
 ) -> tuple[CrossAttentionData, CrossAttentionData]:
     """Return both parts in one order of symbols and features, the model given their names."""
     if isinstance(train_data, CrossAttentionData):
-        check_type("val_data", val_data, CrossAttentionData, "CrossAttentionData")
+        check_later("val_data", val_data, "train_data", train_data)
         if train_data.exogenous_names:
             warnings.warn(
                 f"train_data: a network reads no exogenous series: "

@@ -448,6 +448,29 @@ def check_windows(name: str, data: object) -> None:
         raise InvalidInputError(f"{name} holds no window")
 
 
+def check_later(
+    name: str, later: CrossAttentionData, before: str, earlier: CrossAttentionData
+) -> None:
+    """Refuse what are no windows, or windows that do not all end after those called ``before``.
+
+    Windows of arrays have no times: parts of the same ones are told apart by their rows, others
+    pass.
+    """
+    check_windows(before, earlier)
+    check_windows(name, later)
+    if not (later.clock.hasnans or earlier.clock.hasnans):
+        begin, end = later.timestamps[0], earlier.timestamps[-1]
+    elif later.panel is earlier.panel:
+        begin, end = int(later.ends[0]), int(earlier.ends[-1])
+    else:
+        return
+    if begin <= end:
+        raise InvalidInputError(
+            f"{name} must be later than {before}: {name}'s first window ends at {begin}, "
+            f"{before}'s last one at {end}"
+        )
+
+
 def match_training(
     name: str, data: CrossAttentionData, symbols: Sequence[str], features: Sequence[str]
 ) -> CrossAttentionData:

@@ -216,7 +216,7 @@ def test_bad_arguments_are_named(planted, refuse):
     refuse(lambda: surrogate_null(ridge, *planted, seed=-1), "seed")
     refuse(lambda: surrogate_null(ridge, train.panel, val, test), "train")
     refuse(lambda: surrogate_null(ridge, train, val[:14], test), "val.*15 windows")
-    refuse(lambda: surrogate_null(ridge, test, val, train), "val must begin after")
+    refuse(lambda: surrogate_null(ridge, test, val, train), "val must be later than train")
 
 
 @pytest.fixture(scope="module")

@@ -259,7 +259,7 @@ def test_nothing_known_is_an_error_and_constant_prices_are_not(parts, refuse_inp
 
 def test_one_window_trains_and_none_is_refused(parts, refuse_input):
     assert len(train((parts[0][:1], parts[1])).history) == 3
-    refuse_input(lambda: train((parts[0], parts[1][:0])), "val_data has no window")
+    refuse_input(lambda: train((parts[0], parts[1][:0])), "val_data holds no window")
 
 
 @pytest.mark.parametrize(

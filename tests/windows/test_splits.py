@@ -4,7 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossattn import prepare_cross_attention_data
+from crossattn import (
+    CrossAttentionForecaster,
+    CrossAttentionMultiAsset,
+    prepare_cross_attention_data,
+    train_cross_attention_model,
+)
+from crossattn.baselines.naive import Zero
+from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.splits import combinatorial_folds, fold_table, walk_forward_folds
 
 
@@ -108,3 +115,35 @@ def test_walk_forward_names_how_many_windows_it_needs(daily, refuse_input):
 )
 def test_combinatorial_folds_refuse_what_leaves_nothing(daily, options, message, refuse_input):
     refuse_input(lambda: combinatorial_folds(daily, **options), message)
+
+
+LEARNERS = {
+    "baseline": Zero().fit,
+    "forecaster": CrossAttentionForecaster(1, varying=False, content=False).fit,
+    "network": lambda train, val: train_cross_attention_model(
+        CrossAttentionMultiAsset(3, 1, features=["log_return"], max_lag=1),
+        *(train, val),
+        epochs=1,
+        progress=False,
+    ),
+}
+
+
+@pytest.mark.parametrize("learn", LEARNERS.values(), ids=LEARNERS)
+@pytest.mark.parametrize("timed", [True, False], ids=["times", "arrays"])
+def test_validation_that_is_not_later_than_training_is_refused(make_frames, learn, timed, refuse):
+    data = prepare_cross_attention_data(make_frames(90, 3, freq="D"), 4, 1, features=["log_return"])
+    X, y, *_ = data
+    data = data if timed else CrossAttentionData.from_arrays(X, y, features=data.features)
+    words = r"val\S* must be later than train.* first window ends at .*, train\S* last one at "
+    for train, val in ((data, data), (data[40:], data[:40]), (data[:50], data[49:])):
+        refuse(lambda train=train, val=val: learn(train, val), words)
+    learn(data[:50], data[50:])
+
+
+def test_separate_arrays_have_no_order(rng):
+    one, two = (
+        CrossAttentionData.from_arrays(rng.normal(size=(40, 2, 3, 1)), y, features=["log_return"])
+        for y in rng.normal(size=(2, 40, 2))
+    )
+    assert Zero().fit(one, two).fit(two, one).symbols_ == ("0", "1")
