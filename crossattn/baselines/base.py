@@ -12,6 +12,7 @@ from crossattn.windows.dataset import (
     check_windows,
     match_training,
 )
+from crossattn.windows.exogenous import warn_unread
 from crossattn.windows.lagged import RETURN_FEATURE
 
 
@@ -22,6 +23,8 @@ class Baseline(ForecastEstimator):
     and features of the training data, in their order.
     """
 
+    _warns_of_series = True  # exogenous ones, which no baseline reads
+
     def fit(self, train: CrossAttentionData, val: CrossAttentionData | None = None) -> Self:
         """Learn from ``train``; ``val`` chooses penalties or the epoch to stop at.
 
@@ -31,8 +34,15 @@ class Baseline(ForecastEstimator):
             Windows to learn from. NaN targets are skipped.
         val : CrossAttentionData, optional
             Later windows. Without it, what needs a choice takes the last fifth of ``train``.
+
+        Warns
+        -----
+        CrossAttentionWarning
+            Names exogenous series of the data, which a baseline does not read.
         """
         check_windows("train", train)
+        if self._warns_of_series:
+            warn_unread("train", type(self).__name__, train, stacklevel=2)
         self._remember(train)
         if val is not None:
             check_later("val", val, "train", train)

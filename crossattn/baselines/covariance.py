@@ -127,6 +127,8 @@ class CovarianceForecaster(CovarianceBaseline):
     (True, True)
     """
 
+    _warns_of_series = False  # the volatility model does, or reads them
+
     volatility: Any = None
     _: KW_ONLY
     half_life: float | None = None
@@ -278,6 +280,8 @@ class DCC(CovarianceBaseline):
     Engle (2002), "Dynamic conditional correlation". Pakel, Shephard, Sheppard and Engle (2021),
     "Fitting vast dimensional time-varying covariance models".
     """
+
+    _warns_of_series = False  # GARCH does
 
     def _fit(self, train, val):
         self.volatility_ = GARCH().fit(train)

@@ -260,6 +260,7 @@ def _write_class_scores(run_dir: Path, model, train, test) -> None:
 def _score_volatility(run_dir: Path, model, data, test) -> None:
     """Write QLIKE and other scores on the unseen bars, beside two models that read one asset."""
     seen = data[: data.count_known_before(len(data) - len(test))]
+    seen = seen.with_series(())  # which only the forecaster reads
     try:
         forecasts = {"forecaster": model.predict(test)}
         forecasts["exponential mean"] = baselines.ExponentialVolatility().fit(seen).predict(test)

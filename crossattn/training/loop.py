@@ -1,7 +1,6 @@
 """The training loop: scaling, schedule, early stopping, best weights, history, resume."""
 
 import contextlib
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor
 from crossattn._io import progress
 from crossattn._validation import check_int, check_seed
 from crossattn.config import TrainingConfig
-from crossattn.errors import CrossAttentionWarning, InvalidInputError
+from crossattn.errors import InvalidInputError
 from crossattn.figures import new_axes
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.runtime import on_device, select_device
@@ -25,6 +24,7 @@ from crossattn.training.distributed import DistributedContext
 from crossattn.training.run_folder import RunFolder, fingerprint
 from crossattn.training.trainer import Trainer
 from crossattn.windows.dataset import CrossAttentionData, check_later
+from crossattn.windows.exogenous import warn_unread
 from crossattn.windows.spans import check_spans
 
 
@@ -252,13 +252,7 @@ def _aligned(
     """Return both parts in one order of symbols and features, the model given their names."""
     if isinstance(train_data, CrossAttentionData):
         check_later("val_data", val_data, "train_data", train_data)
-        if train_data.exogenous_names:
-            warnings.warn(
-                f"train_data: a network reads no exogenous series: "
-                f"{', '.join(train_data.exogenous_names)} left out",
-                CrossAttentionWarning,
-                stacklevel=3,
-            )
+        warn_unread("train_data", "a network", train_data, stacklevel=3)
         names = model.resolve_features(train_data.features)
         train_data = train_data.select(features=names)
         val_data = val_data.select(symbols=train_data.symbols, features=names)

@@ -47,3 +47,14 @@ def check_exogenous(table: pd.DataFrame, symbols: Sequence[str]) -> pd.DataFrame
         if (column > LARGEST).any():
             raise InvalidInputError(f"exogenous: {name} must be within ±{LARGEST:g}: rescale it")
     return pd.DataFrame(values, index, list(names))
+
+
+def warn_unread(name: str, reader: str, data: CrossAttentionData, stacklevel: int) -> None:
+    """Warn of exogenous series in data for a model that reads none."""
+    if data.exogenous_names:
+        warnings.warn(
+            f"{name}: {reader} reads no exogenous series: "
+            f"{', '.join(data.exogenous_names)} left out",
+            CrossAttentionWarning,
+            stacklevel=stacklevel + 1,
+        )

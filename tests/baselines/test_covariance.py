@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ from crossattn.baselines import (
     ExponentialVolatility,
     WindowCovariance,
 )
+from crossattn.errors import CrossAttentionWarning
 from crossattn.windows.covariance import covariance_loss, positive_definite, realised_covariance
 
 MAKERS = {
@@ -233,3 +236,11 @@ def test_windows_without_closes_and_too_few_windows_are_refused(parts, refuse_in
     returns = np.random.default_rng(5).normal(size=(60, 2, 24, 1)) / 100
     data = type(parts[0]).from_arrays(returns, returns[:, :, -1, 0], features=["log_return"])
     refuse_input(lambda: realised_covariance(data), "made from bars")
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_exogenous_series_are_named_once(parts, make):
+    outside = {"exogenous": np.zeros((len(parts[0].panel), 1)), "exogenous_names": ("vix",)}
+    with pytest.warns(CrossAttentionWarning, match="reads no exogenous series: vix left") as caught:
+        make().fit(dataclasses.replace(parts[0], **outside))
+    assert len(caught) == 1
