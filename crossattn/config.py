@@ -8,7 +8,15 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from crossattn._validation import check_array, check_choice, check_float, check_int, check_seed
+from crossattn._validation import (
+    check_array,
+    check_bool,
+    check_choice,
+    check_float,
+    check_int,
+    check_seed,
+    check_type,
+)
 from crossattn.errors import InvalidInputError
 
 OUTPUT_TYPES = ("regression", "classification", "portfolio", "distribution")
@@ -24,6 +32,12 @@ DEFAULT_FEATURES = (
     "rsi",
     "macd",
 )
+
+
+def _put(config: object, check: Callable, *names: str, **bounds: float) -> None:
+    """Check settings of a frozen configuration, and keep them as plain numbers, ready for JSON."""
+    for name in names:
+        object.__setattr__(config, name, check(name, getattr(config, name), **bounds))
 
 
 @dataclass(frozen=True)
@@ -61,19 +75,19 @@ class TrainingConfig:
     accumulate: int = 1  #: batches whose gradients are added before each step of the optimiser
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "plateau_patience"):
-            check_int(name, getattr(self, name), at_least=1)
+        _put(self, check_int, "epochs", "batch_size", "accumulate", "plateau_patience")
         check_choice("schedule", self.schedule, ("cosine", "plateau"))
-        check_float("plateau_factor", self.plateau_factor, above=0.0, below=1.0)
-        for name in ("lr", "clip", "target_clip"):
-            check_float(name, getattr(self, name), above=0.0)
-        for name in ("weight_decay", "gain_penalty", "volatility_half_life"):
-            check_float(name, getattr(self, name), at_least=0.0)
-        for name in ("transaction_cost", "risk_aversion", "concentration"):
-            check_float(name, getattr(self, name), at_least=0.0)
-        for name in ("warmup", "penalty_from"):
-            check_float(name, getattr(self, name), at_least=0.0, below=1.0)
-        check_float("penalty_full", self.penalty_full, above=self.penalty_from)
+        _put(self, check_float, "plateau_factor", above=0.0, below=1.0)
+        _put(self, check_float, "lr", "clip", "target_clip", above=0.0)
+        names = ("weight_decay", "gain_penalty", "volatility_half_life")
+        names += ("transaction_cost", "risk_aversion", "concentration")
+        _put(self, check_float, *names, at_least=0.0)
+        _put(self, check_float, "warmup", "penalty_from", at_least=0.0, below=1.0)
+        _put(self, check_float, "penalty_full", above=self.penalty_from)
+        _put(self, check_bool, "next_bar")
+        check_type("lr_factors", self.lr_factors, Mapping, "a mapping")
+        factors = {k: check_float(f"lr_factors: {k!r}", x) for k, x in self.lr_factors.items()}
+        object.__setattr__(self, "lr_factors", factors)
 
     def with_options(self, **options) -> Self:
         """Return the recipe with the options that are not None in place of its own."""
@@ -129,18 +143,19 @@ class ModelConfig:
     seed: int | None = None  #: of the initial weights; None draws from torch's global generator
 
     def __post_init__(self) -> None:
-        least = {"n_assets": 2, "n_features": 1, "d_model": 1, "n_heads": 1, "n_layers": 1}
-        for name, low in {**least, "max_lag": 0}.items():
-            object.__setattr__(self, name, check_int(name, getattr(self, name), at_least=low))
-        check_float("dropout", self.dropout, at_least=0.0, below=1.0)
-        check_float("max_position", self.max_position, above=0.0)
+        _put(self, check_int, "n_assets", at_least=2)
+        _put(self, check_int, "n_features", "d_model", "n_heads", "n_layers")
+        _put(self, check_int, "max_lag", at_least=0)
+        _put(self, check_float, "dropout", at_least=0.0, below=1.0)
+        _put(self, check_float, "max_position", above=0.0)
+        _put(self, check_bool, "allow_short", "per_asset_embedding")
         check_choice("output_type", self.output_type, OUTPUT_TYPES)
         check_choice("preset", self.preset, PRESETS)
         check_choice("embedding", self.embedding, ("linear", "conv"))
         check_choice("cross", self.cross, CROSS_ATTENTIONS)
         for name in ("lookback", "horizon"):
             if getattr(self, name) is not None or (name, self.preset) == ("lookback", "inverted"):
-                check_int(name, getattr(self, name), at_least=1)
+                _put(self, check_int, name)
         names = self.symbols
         listed = isinstance(names, Collection) and len(names) == len(set(names)) == self.n_assets
         if names is not None and not listed:
@@ -166,7 +181,7 @@ class ModelConfig:
         if self.features is not None:
             object.__setattr__(self, "features", self._checked_features())
         if self.seed is not None:
-            check_seed("seed", self.seed)
+            _put(self, check_seed, "seed")
 
     def _checked_features(self) -> tuple[str, ...]:
         names = self.features

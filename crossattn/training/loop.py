@@ -166,10 +166,9 @@ def train_cross_attention_model(
     if not np.iterable(callbacks) or not all(hasattr(each, "on_start") for each in callbacks):
         raise InvalidInputError(f"callbacks must be a sequence of Callback, got {callbacks!r}")
     recipe = model.config.recipe.with_options(**options)
-    check_int("patience", patience)
-    check_seed("seed", seed)
+    patience, seed = check_int("patience", patience), check_seed("seed", seed)
     if checkpoint_every is not None:
-        check_int("checkpoint_every", checkpoint_every)
+        checkpoint_every = check_int("checkpoint_every", checkpoint_every)
     train, val = _aligned(model, train_data, val_data)
     horizon = train.horizon
     adds_up = recipe.next_bar and model.output_type == "regression" and horizon > 1

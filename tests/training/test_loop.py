@@ -148,6 +148,22 @@ def test_a_loss_may_be_any_function_of_forecast_and_known_targets(holed, loss):
     assert np.allclose(history, named, rtol=1e-5) == (loss is not torch.nn.functional.l1_loss)
 
 
+def test_numpy_scalars_are_plain_numbers_in_what_is_written(parts, tmp_path):
+    whole = {"seed": 1, "batch_size": 64, "patience": 5, "checkpoint_every": 9, "accumulate": 2}
+    real = {"lr": 0.25, "weight_decay": 0.125, "plateau_factor": 0.5}
+
+    def run(folder, integer, number, flag):
+        options = {name: integer(value) for name, value in whole.items()}
+        options |= {name: number(value) for name, value in real.items()}
+        options |= {"lr_factors": {"content_weight": number(2.0)}, "next_bar": flag(False)}
+        given = {"dropout": number(0.5), "seed": integer(2), "allow_short": flag(True)}
+        model = make(parts[0], horizon=integer(1), **given)
+        train(parts, integer(1), model, run_dir=tmp_path / folder, **options)
+        return [(tmp_path / folder / name).read_text() for name in ("config.json", "history.jsonl")]
+
+    assert run("plain", int, float, bool) == run("numpy", np.int64, np.float32, np.bool_)
+
+
 def test_exogenous_series_that_a_network_does_not_read_are_named(parts):
     outside = {"exogenous": np.zeros((len(parts[0].panel), 1)), "exogenous_names": ("vix",)}
     given = [dataclasses.replace(part, **outside) for part in parts]
