@@ -11,7 +11,7 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 from sklearn.linear_model import lasso_path
 
-from crossattn._validation import check_choice, check_int
+from crossattn._validation import check_bool, check_choice, check_int
 from crossattn.baselines.base import Baseline
 from crossattn.windows.lagged import lagged_log_returns, recent_volatility
 from crossattn.windows.splits import hold_out
@@ -100,6 +100,8 @@ class VAR(Baseline):
     def _fit(self, train, val):
         check_choice("penalty", self.penalty, PENALTIES)
         check_int("max_lag", self.max_lag, at_least=0)
+        for name in ("volatility_weights", "own_lags"):
+            check_bool(name, getattr(self, name))
         self._check_has_returns()
         if val is None and self.penalty != "none":
             train, val = hold_out(train)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from crossattn._io import progress
-from crossattn._validation import check_float, check_int
+from crossattn._validation import check_bool, check_float, check_int, check_seed
 from crossattn.baselines import networks
 from crossattn.baselines.base import Baseline
 from crossattn.baselines.linear import CLIP, VOLATILITY_HALF_LIFE
@@ -80,16 +80,20 @@ class NeuralBaseline(Baseline):
     progress: bool = False
 
     def _fit(self, train, val):
-        for name in ("width", "epochs", "patience", "batch_size"):
+        for name in ("epochs", "patience", "batch_size"):
             check_int(name, getattr(self, name))
+        width = check_int("width", self.width)
+        window = 16 if self.window is None else check_int("window", self.window)
         check_float("lr", self.lr, above=0)
+        check_bool("volatility_weights", self.volatility_weights)
+        seed = check_seed("seed", self.seed)
         if val is None:
             train, val = hold_out(train)
-        self.bars_ = min(self.window or 16, train.lookback)
+        self.bars_ = min(window, train.lookback)
         self._measure(train)
         with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            shape = (len(self.symbols_), len(self.features_), self.bars_, self.width)
+            torch.manual_seed(seed)
+            shape = (len(self.symbols_), len(self.features_), self.bars_, width)
             self.network_ = self.architecture(*shape).to(select_device(self.device))
             self._train(_Windows(self, train), _Windows(self, val))
 

@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from crossattn._validation import check_int
+from crossattn._validation import check_float, check_int, check_seed
 from crossattn.baselines.base import Baseline
 from crossattn.baselines.linear import CLIP, VOLATILITY_HALF_LIFE
 from crossattn.windows.lagged import lagged_log_returns, recent_volatility
@@ -57,7 +57,11 @@ class BoostedTrees(Baseline):
     seed: int = 0
 
     def _fit(self, train, val):
-        check_int("n_trees", self.n_trees)
+        check_int("max_lag", self.max_lag, at_least=0)
+        for name in ("n_trees", "max_depth"):
+            check_int(name, getattr(self, name))
+        check_float("learning_rate", self.learning_rate, above=0)
+        check_seed("seed", self.seed)
         if val is None:
             train, val = hold_out(train)
         fitted, chosen = self._scaled(train), self._scaled(val)
@@ -75,7 +79,7 @@ class BoostedTrees(Baseline):
             max_iter=self.n_trees,
             max_depth=self.max_depth,
             early_stopping=False,
-            random_state=self.seed,
+            random_state=self.seed % 2**32,  # the range of scikit-learn
         ).fit(x, y)
         if not len(y_val):
             return trees, self.n_trees

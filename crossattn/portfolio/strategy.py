@@ -117,7 +117,7 @@ class CrossAttentionBacktest:
         if limits is not None and (allow_short or max_position != 1.0):
             raise InvalidInputError("limits hold allow_short and max_position: give them there")
         self.limits = limits
-        self.stagger = bool(stagger)
+        self.stagger = check_bool("stagger", stagger)
         self.result_: BacktestResult | None = None
         self.benchmark_: BacktestResult | None = None
 

@@ -92,6 +92,8 @@ def test_the_honest_linear_baseline_recovers_planted_lags_where_ols_blurs_them()
 def test_refusals(data, refuse_input):
     refuse_input(lambda: VAR(penalty="elastic").fit(data), "penalty")
     refuse_input(lambda: VAR(max_lag=-1).fit(data), "max_lag")
+    refuse_input(lambda: VAR(volatility_weights="x").fit(data), "volatility_weights")
+    refuse_input(lambda: VAR(own_lags="x").fit(data), "own_lags")
     refuse_input(lambda: VAR(max_lag=10).fit(data), "below the lookback")
     refuse_input(lambda: VAR(penalty="lasso").fit(data[:2]), "too few")
 

@@ -96,10 +96,6 @@ def test_attention_of_the_variate_transformer_sums_to_one(data):
     np.testing.assert_allclose(maps.sum(axis=2), 1.0, atol=1e-5)
 
 
-def test_refuses_a_width_of_zero(data, refuse_input):
-    refuse_input(lambda: DLinear(width=0).fit(data), "width")
-
-
 def test_an_asset_that_lists_after_training_is_forecast_as_zero(data):
     panel, targets = np.array(data.panel), np.array(data.targets)
     train, val, test = data.split()
@@ -107,3 +103,15 @@ def test_an_asset_that_lists_after_training_is_forecast_as_zero(data):
     train, val, test = (replace(part, panel=panel, targets=targets) for part in (train, val, test))
     forecast = DLinear(epochs=2, device="cpu").fit(train, val).predict(test)
     assert not forecast[:, 2].any() and forecast[:, [0, 1, 3]].all()
+
+
+@pytest.mark.parametrize("name", ["width", "window", "seed", "volatility_weights"])
+@pytest.mark.parametrize("wrong", [-1, "x"])
+def test_wrong_parameters_are_named(data, name, wrong, refuse_input):
+    refuse_input(lambda: DLinear(**{name: wrong}).fit(data), f"{name} must be .* got {wrong!r}")
+
+
+def test_a_numpy_size_is_a_size(data):
+    given = {"width": np.int32(8), "window": np.int64(8), "seed": np.int64(3)}
+    model = MultiAssetRNN(**given, epochs=1, device="cpu").fit(data[:200])
+    assert model.network_.lstm.hidden_size == model.bars_ == 8

@@ -1,6 +1,7 @@
 """Boosted trees learn what a linear map cannot, and nothing that validation contradicts."""
 
 import numpy as np
+import pytest
 
 from crossattn.baselines import VAR, BoostedTrees
 from crossattn.windows.dataset import CrossAttentionData
@@ -27,3 +28,16 @@ def test_no_tree_is_used_where_validation_contradicts_training():
     train, _, test = planted(lambda z: z)
     _, val, _ = planted(lambda z: -z)
     assert not BoostedTrees(max_lag=1, n_trees=20).fit(train, val).predict(test)[:, 1].any()
+
+
+@pytest.mark.parametrize("name", ["max_lag", "n_trees", "max_depth", "learning_rate", "seed"])
+@pytest.mark.parametrize("wrong", [-1, "x"])
+def test_wrong_parameters_are_named(name, wrong, refuse_input):
+    train, *_ = planted(np.abs, n=3100)
+    words = f"{name} must be .* got {wrong!r}"
+    refuse_input(lambda: BoostedTrees(**{name: wrong}).fit(train), words)
+
+
+def test_a_large_seed_is_one():
+    train, val, test = planted(np.abs, n=3100)
+    assert np.isfinite(BoostedTrees(1, n_trees=2, seed=2**40).fit(train, val).predict(test)).all()

@@ -244,6 +244,7 @@ def test_torch_modules_trade(make_frames):
         ({"model": Fixed(np.zeros((ROWS, N)), "portrait")}, "output_type"),
         ({"model": Fixed(np.full((ROWS, N), np.inf))}, "predictions"),
         ({"limits": 0.5}, "limits must be Limits, got float"),
+        ({"stagger": "no"}, "stagger must be True or False, got .no."),
         ({"model": Fixed}, "model must be an object, got the class Fixed"),
         ({"model": lambda X: None}, "each of 3 windows, got shape \\(\\)"),
         ({"model": lambda X: np.full((len(X), N), 1e308)}, "predictions must be finite"),
