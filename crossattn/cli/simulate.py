@@ -5,12 +5,15 @@ import argparse
 import crossattn as ca
 from crossattn.cli._argtypes import folder, nonnegative_int, positive_int
 from crossattn.cli._console import echo
+from crossattn.data._tables import SUFFIXES
+from crossattn.data.file_names import symbol_to_stem
+from crossattn.errors import InvalidInputError, first_names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn simulate``."""
     add = parser.add_argument
-    add("--out", type=folder, required=True, metavar="DIR", help="one CSV a symbol")
+    add("--out", type=folder, required=True, metavar="DIR", help="one CSV a symbol, no others")
     add("--scenario", default="static", metavar="NAME", help="default: static")
     add("--assets", type=positive_int, default=10, metavar="N", help="default: 10")
     add("--steps", type=positive_int, default=20_000, metavar="N", help="default: 20000")
@@ -22,6 +25,13 @@ def run(args: argparse.Namespace) -> None:
     market = ca.simulate_market(
         args.scenario, n_assets=args.assets, n_steps=args.steps, seed=args.seed
     )
+    written = {f"{symbol_to_stem(symbol)}.csv" for symbol in market.frames}
+    bars = (path.name for path in args.out.glob("[!.]*") if path.suffix.lower() in SUFFIXES)
+    if others := sorted(set(bars) - written):
+        raise InvalidInputError(
+            f"--out {args.out} holds bars of another market ({first_names(others)}): "
+            "name an empty folder"
+        )
     ca.write_bars(market.frames, args.out)
     echo(f"wrote: {len(market.frames)} symbols x {args.steps} bars to {args.out}")
     details = market.edges.columns[5:]

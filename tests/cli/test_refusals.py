@@ -159,3 +159,11 @@ def test_a_defect_is_shown_as_one(demo_raises):
 
 def test_a_control_character_cannot_start_a_second_line(refused):
     refused(exit_code(["demo", "--seed", "1\nerror: forged\x1b[31m"]), "forged")
+
+
+def test_a_market_is_not_written_among_bars_of_another(tmp_path, refused):
+    words = ["simulate", "--out", str(tmp_path), "--steps", "300", "--assets"]
+    assert main([*words, "3"]) == main([*words, "5"]) == main([*words, "5", "--seed", "2"]) == 0
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    refused(main([*words, "3"]), "--out", "A03.csv, A04.csv")
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
