@@ -342,6 +342,18 @@ def test_an_exported_model_gives_the_same_answer_for_any_number_of_windows(outpu
         assert torch.equal(program.module()(more), model(more))
 
 
+@pytest.mark.parametrize("cross", ["lagged", "asset", "hierarchical", "routed"])
+def test_every_encoder_exports(cross):
+    labels = {"sectors": tuple("xxyy"), "markets": tuple("mmmm"), "seed": 0}
+    sizes = {"d_model": 8, "n_heads": 2, "n_layers": 1, "preset": "encoder"}
+    model = CrossAttentionMultiAsset(4, 3, cross=cross, **sizes, **labels).eval()
+    x = torch.randn(2, 4, 12, 3, generator=torch.Generator().manual_seed(0))
+    program = torch.export.export(model, (x,))
+    x[1, 2, 5:9] = torch.nan
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(x), model(x))
+
+
 @pytest.mark.filterwarnings("ignore")  # of the exporter's own making
 @pytest.mark.parametrize("name", ["lag", "encoder", "inverted"])
 def test_onnx_gives_the_same_answer(name, tmp_path):
