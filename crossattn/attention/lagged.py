@@ -44,10 +44,10 @@ def lag_windows(x: Tensor, n_lags: int, n_steps: int) -> Tensor:
     windows overlap.
     """
     x = x[:, max(0, x.shape[1] - n_steps - n_lags + 1) :]
-    missing = n_steps + n_lags - 1 - x.shape[1]
+    missing = max(n_steps, 1) + n_lags - 1 - x.shape[1]  # without a step, one window to cut off
     if missing > 0:
         x = torch.cat([x.new_zeros(x.shape[0], missing, *x.shape[2:]), x], 1)
-    return x.contiguous().unfold(1, n_lags, 1).movedim(-1, 2)
+    return x.contiguous().unfold(1, n_lags, 1)[:, :n_steps].movedim(-1, 2)
 
 
 class TemporalCrossAttention(HeadProjections):

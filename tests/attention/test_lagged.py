@@ -112,6 +112,16 @@ def test_masks_hide_pairs_and_missing_tokens():
     assert (attention[:, :, :, 1] == 0).all(), "fully masked rows are 0"
 
 
+@pytest.mark.parametrize("steps", [0, 4])
+@pytest.mark.parametrize("return_attention", [True, False])
+def test_queries_of_no_step_have_no_output(steps, return_attention):
+    layer, x = make_layer(n_assets=N), tokens(steps=4)
+    options = {"return_attention": return_attention}
+    output, attention = layer(x[:, :, :0], x[:, :, :steps], **options)
+    assert torch.equal(output, layer(x, x, **options)[0][:, :, :0])
+    assert attention is None or attention.shape[2] == 0
+
+
 def test_lag_windows_copy_nothing():
     x = torch.arange(2.0 * 9 * 3 * 4).view(2, 9, 3, 4)
     windows = lag_windows(x, 4, 6)
