@@ -158,6 +158,8 @@ def resolve_loss(loss: str | Callable[[Tensor, Tensor], Tensor], output_type: st
             if not isinstance(value, Tensor) or value.numel() != 1:
                 got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise InvalidInputError(f"loss must give a tensor of one number, got {got}")
+            if prediction.requires_grad and not value.requires_grad:
+                raise InvalidInputError("loss must depend on the prediction, got a constant")
             return value
 
         return own

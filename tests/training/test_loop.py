@@ -177,6 +177,12 @@ def test_a_loss_that_is_no_scalar_is_refused(parts, given, refuse_input):
     refuse_input(lambda: train(parts, loss=lambda forecast, target: given(forecast)), words)
 
 
+@pytest.mark.parametrize("given", [lambda x: torch.tensor(1.0), lambda x: x.detach().mean()])
+def test_a_loss_that_does_not_depend_on_the_forecast_is_refused(parts, given, refuse_input):
+    words = "loss must depend on the prediction"
+    refuse_input(lambda: train(parts, loss=lambda forecast, target: given(forecast)), words)
+
+
 @pytest.mark.parametrize("output_type", ["classification", "distribution", "portfolio"])
 def test_a_loss_of_ones_own_suits_every_output(parts, output_type):
     def loss(prediction, target):
