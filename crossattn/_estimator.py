@@ -47,23 +47,36 @@ class ForecastEstimator:
         return data.realised_volatility if self.target == "volatility" else data.y
 
     def get_params(self, deep: bool = True) -> dict:
-        """Return the constructor's arguments by name; ``deep`` changes nothing, as none nest."""
-        return {name: getattr(self, name) for name in self._defaults()}
+        """Return the constructor's arguments by name.
+
+        With ``deep`` also those of an argument that is an estimator, as ``argument__name``.
+        """
+        params = own = {name: getattr(self, name) for name in self._defaults()}
+        for name, value in own.items() if deep else ():
+            if _is_estimator(value):
+                inner = value.get_params(deep=True)
+                params = params | {f"{name}__{each}": x for each, x in inner.items()}
+        return params
 
     def set_params(self, **params) -> Self:
-        """Set arguments of the constructor by name; ``fit`` checks them."""
+        """Set arguments of the constructor by name, as ``get_params`` gives it; ``fit`` checks."""
         known = self._defaults()
-        for name, value in params.items():
-            if name not in known:
+        # estimators before what is set in them
+        for name, value in sorted(params.items(), key=lambda each: each[0].count("__")):
+            own, nested, inner = name.partition("__")
+            if own not in known or (nested and not _is_estimator(getattr(self, own))):
                 raise InvalidInputError(
                     f"{type(self).__name__} has no parameter {name!r}; it has {', '.join(known)}"
                 )
-            setattr(self, name, value)
+            if nested:
+                getattr(self, own).set_params(**{inner: value})
+            else:
+                setattr(self, name, value)
         return self
 
     def __repr__(self) -> str:
-        known = self._defaults()
-        given = sorted(k for k, v in self.get_params().items() if repr(v) != repr(known[k]))
+        known = self._defaults().items()
+        given = sorted(k for k, default in known if repr(getattr(self, k)) != repr(default))
         text = ", ".join(f"{name}={getattr(self, name)!r}" for name in given)
         return f"{type(self).__name__}({text})"
 
@@ -102,3 +115,7 @@ class ForecastEstimator:
                 f"{name} must have the model's volatility_estimator={known!r}, got "
                 f"{data.volatility_estimator!r}"
             )
+
+
+def _is_estimator(value: object) -> bool:
+    return hasattr(value, "get_params") and not isinstance(value, type)

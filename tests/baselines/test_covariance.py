@@ -7,12 +7,14 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.covariance import OAS, LedoitWolf
 from standin.windows import flat_bars
 
 from crossattn import prepare_cross_attention_data, simulate_market
 from crossattn.baselines import (
     DCC,
+    HAR,
     CovarianceForecaster,
     EWMACovariance,
     ExponentialVolatility,
@@ -244,3 +246,14 @@ def test_exogenous_series_are_named_once(parts, make):
     with pytest.warns(CrossAttentionWarning, match="reads no exogenous series: vix left") as caught:
         make().fit(dataclasses.replace(parts[0], **outside))
     assert len(caught) == 1
+
+
+def test_parameters_of_a_nested_estimator_have_its_name(refuse_input):
+    model = CovarianceForecaster(HAR()).set_params(volatility__market=True, half_life=9.0)
+    assert model.volatility.market and model.get_params()["volatility__market"]
+    assert repr(model) == "CovarianceForecaster(half_life=9.0, volatility=HAR(market=True))"
+    assert clone(model).get_params().keys() == model.get_params().keys()
+    assert model.set_params(volatility__fit_to="log", volatility=HAR()).volatility.fit_to == "log"
+    assert WindowCovariance(estimator=OAS()).get_params()["estimator__assume_centered"] is False
+    for wrong in ("volatility__colour", "half_life__market", "colour__market"):
+        refuse_input(lambda wrong=wrong: model.set_params(**{wrong: 1}), "has no parameter")
