@@ -127,9 +127,13 @@ def check_array(
     try:
         if np.iscomplexobj(value):
             raise TypeError("complex numbers")
+        if hasattr(value, "isna"):  # of pandas: what is missing may be NA, which is no number
+            value = value.to_numpy(dtype=dtype, na_value=np.nan)
         array = np.asarray(value, dtype=dtype)
     except (TypeError, ValueError):
-        raise InvalidInputError(f"{name} must hold numbers, got {value!r}") from None
+        got = repr(value)
+        got = type(value).__name__ if len(got) > 80 or "\n" in got else got
+        raise InvalidInputError(f"{name} must hold numbers, got {got}") from None
     if shape is None:
         return array
     fits = len(shape) == array.ndim

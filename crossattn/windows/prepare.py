@@ -9,7 +9,7 @@ import pandas as pd
 from crossattn._validation import check_bool, check_choice, check_int, check_same_names, check_type
 from crossattn.config import DEFAULT_FEATURES
 from crossattn.data.durations import check_span
-from crossattn.data.frame import Frames, check_times
+from crossattn.data.frame import Frames, check_numbers, check_times
 from crossattn.data.panel import as_panel
 from crossattn.errors import InvalidInputError
 from crossattn.features.build import check_ranges, feature_arrays, usable_features
@@ -199,13 +199,10 @@ def windows_of_features(
         raise InvalidInputError("features must hold every feature once for every symbol")
     windows = _cut_windows(clock, *spans, warm_up, include_latest)
     panel = np.empty((len(features), len(symbols), len(names)), dtype=np.float32)
-    try:
-        with np.errstate(over="ignore"):
-            cells = features.to_numpy()[:, columns].reshape(-1, len(names), len(symbols))
-            panel[:] = cells.transpose(0, 2, 1)
-        prices = closes[list(symbols)].to_numpy(np.float64, na_value=np.nan)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"features and closes must be numbers ({error})") from None
+    cells = check_numbers("features", features)[:, columns]
+    with np.errstate(over="ignore"):
+        panel[:] = cells.reshape(-1, len(names), len(symbols)).transpose(0, 2, 1)
+    prices = check_numbers("closes", closes[list(symbols)])
     if np.isinf(prices).any() or (prices <= 0).any():
         raise InvalidInputError("closes must be positive and finite; NaN where there is no bar")
     return _assemble(panel, windows, symbols, names, prices, clock)

@@ -1,6 +1,7 @@
 """Scores of forecasts against NumPy and by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from crossattn.evidence import (
@@ -55,6 +56,19 @@ FLAT, THIRDS = np.zeros((50, 2)), np.full((50, 2, 3), 1 / 3)
 )
 def test_what_holds_no_numbers_or_has_another_shape_is_refused(call, words, refuse_input):
     refuse_input(call, words)
+
+
+@pytest.mark.parametrize("kind", ["Float64", "float64[pyarrow]"])
+def test_missing_cells_of_nullable_tables_are_unknown(kind, rng, refuse_input):
+    forecast, actual = (pd.DataFrame(x) for x in rng.normal(size=(2, 60, 3)))
+    forecast.iloc[4, 1] = actual.iloc[7, 2] = np.nan
+    scores = score_forecasts({"a": forecast.astype(kind)}, actual.astype(kind))
+    pd.testing.assert_frame_equal(scores, score_forecasts({"a": forecast}, actual))
+    odds, happened = forecast[0].rank(pct=True), (actual[0] > 0) * 1.0
+    found = reliability(odds.astype(kind), happened.astype(kind), n_bins=4)
+    pd.testing.assert_frame_equal(found, reliability(odds, happened, n_bins=4))
+    wrong = forecast.astype(str) + "x"
+    refuse_input(lambda: score_forecasts({"a": wrong}, actual), "numbers, got DataFrame$")
 
 
 def test_correlation_is_numpys_over_the_known_cells(rng):

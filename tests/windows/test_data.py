@@ -302,6 +302,20 @@ def test_windows_of_features_are_those_of_the_bars(make_frames):
         assert back.timestamps.equals(whole.timestamps)
 
 
+@pytest.mark.parametrize("kind", ["Float64", "float64[pyarrow]", "object"])
+def test_missing_cells_of_any_table_are_unknown(make_frames, kind):
+    panel = align_panel(make_frames(60, 3))
+    tables = create_multi_asset_features(panel, NAMES), panel["close"].copy()
+    for table in tables:
+        table.iloc[30, 1] = np.nan
+    plain, given = (
+        windows_of_features(*each, lookback=6, horizon=4, warm_up=14)
+        for each in (tables, [table.astype(kind) for table in tables])
+    )
+    np.testing.assert_array_equal(given.panel, plain.panel)
+    np.testing.assert_array_equal(given.closes, plain.closes)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -314,7 +328,9 @@ def test_windows_of_features_are_those_of_the_bars(make_frames):
         (lambda f, c: (f[::-1], c[::-1]), "features: close_time must increase"),
         (lambda f, c: (f.tz_localize(None), c.tz_localize(None)), "close_time must be UTC"),
         (lambda f, c: (f.iloc[:, 1:], c), "every feature once for every symbol"),
-        (lambda f, c: (f.map(lambda v: "high"), c), "features and closes must be numbers"),
+        (lambda f, c: (f.map(lambda v: "high"), c), "features must be numbers"),
+        (lambda f, c: (f.astype("M8[ns]"), c), "features must be numbers"),
+        (lambda f, c: (f, c.astype(str) + "x"), "closes must be numbers"),
         (lambda f, c: (f, c * 0), "closes must be positive and finite"),
         (lambda f, c: (f, c * np.inf), "closes must be positive and finite"),
     ],
