@@ -16,7 +16,7 @@ from crossattn.data import _panel_faults as panel
 from crossattn.data import _price_faults as prices
 from crossattn.data import _series as series
 from crossattn.data._series import Fault, Series, shown
-from crossattn.data.frame import Frames, check_frames
+from crossattn.data.frame import Frames, Tables, check_frames
 from crossattn.errors import InvalidInputError
 
 MOST_ALIKE = 5  # findings of one kind and asset
@@ -103,7 +103,7 @@ class BarsReport:
         return f"<p>{html.escape(repr(self))}</p>{findings}{self.coverage.to_html()}"
 
 
-def check_bars(frames: Frames) -> BarsReport:
+def check_bars(frames: Tables) -> BarsReport:
     """Check bars for faults that train silently: clocks, gaps, splits, misprints, duplicates.
 
     Parameters
@@ -164,7 +164,7 @@ def _largest(faults: Iterable[Fault]) -> list[Fault]:
     return kept
 
 
-def _checked(frames: Frames) -> Frames:
+def _checked(frames: Tables) -> Frames:
     """Return the frames in canonical form; one error names all that are no bars."""
     if not isinstance(frames, Mapping) or not frames:
         return check_frames(frames)  # which refuses it

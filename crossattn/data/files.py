@@ -25,6 +25,7 @@ from crossattn.data.frame import (
     PRICE_COLUMNS,
     Frame,
     Frames,
+    Tables,
     check_frame,
     check_frames,
 )
@@ -33,7 +34,7 @@ from crossattn.errors import CrossAttentionWarning, InvalidInputError, first_nam
 PACKED = (".zip", ".gz", ".bz2", ".xz", ".zst", ".7z")
 
 
-def write_bars(frames: Mapping[str, Frame], directory: str | os.PathLike) -> list[Path]:
+def write_bars(frames: Tables, directory: str | os.PathLike) -> list[Path]:
     """Write one ``<symbol>.csv`` per symbol, each atomically.
 
     Parameters

@@ -8,6 +8,7 @@ Built in chapter: Data and clocks.
 
 from collections.abc import Mapping
 from numbers import Real
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,17 @@ from crossattn.errors import InvalidInputError
 Frame = pd.DataFrame
 Frames = dict[str, pd.DataFrame]
 
+
+class ArrowTable(Protocol):
+    """A table that is handed over as Arrow's C stream, such as a DataFrame of polars."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None, /) -> object: ...
+
+
+# what is turned into frames
+Table: TypeAlias = pd.DataFrame | ArrowTable
+Tables: TypeAlias = Mapping[str, Table]
+
 PRICE_COLUMNS = ("open", "high", "low", "close")
 FRAME_COLUMNS = (*PRICE_COLUMNS, "volume")
 OPTIONAL_COLUMNS = ("close_time", "turnover")
@@ -29,7 +41,7 @@ TIME_UNIT = pd.DatetimeIndex(["2024-01-01"]).unit
 _YEARS = pd.DatetimeIndex(["1678-01-01", "2262-01-01"]).asi8  # what nanoseconds can count
 
 
-def check_frame(frame: Frame, symbol: str = "frame") -> Frame:
+def check_frame(frame: Table, symbol: str = "frame") -> Frame:
     """Validate the bars of one symbol and return them in canonical form.
 
     Every entry point that takes bars calls this: afterwards the index is UTC and strictly
@@ -147,7 +159,7 @@ def index_by_time(frame: Frame) -> Frame:
     return frame.set_index(times[0]) if len(times) == 1 else frame
 
 
-def check_frames(frames: Mapping[str, Frame]) -> Frames:
+def check_frames(frames: Tables) -> Frames:
     """Validate the bars of several symbols and return them in canonical form, in the given order.
 
     Parameters

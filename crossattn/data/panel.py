@@ -16,7 +16,7 @@ from crossattn.data.frame import (
     FRAME_COLUMNS,
     PRICE_COLUMNS,
     TIME_UNIT,
-    Frames,
+    Tables,
     absorb_rounding,
     check_frames,
     check_times,
@@ -31,7 +31,7 @@ PANEL_LEVELS = ["field", "symbol"]
 ALIGNMENTS = ("outer", "inner", "common")  # the last two are the same
 
 
-def align_panel(frames: Frames, *, how: str = "outer") -> Panel:
+def align_panel(frames: Tables, *, how: str = "outer") -> Panel:
     """Align the bars of many symbols on one clock, each in the row of the moment it is known.
 
     Parameters
@@ -97,7 +97,7 @@ def align_panel(frames: Frames, *, how: str = "outer") -> Panel:
     return panel
 
 
-def as_panel(data: Frames | Panel, *, how: str = "outer") -> Panel:
+def as_panel(data: Tables | Panel, *, how: str = "outer") -> Panel:
     """Return ``data`` as a Panel: frames are aligned, a Panel is checked.
 
     Parameters

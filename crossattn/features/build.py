@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn.config import DEFAULT_FEATURES
-from crossattn.data.frame import Frames
+from crossattn.data.frame import Tables
 from crossattn.data.panel import as_panel
 from crossattn.errors import CrossAttentionWarning, InvalidInputError, first_names
 from crossattn.features.registry import FEATURES, resolve_features
@@ -17,7 +17,7 @@ MOST_FLAT = 0.5  # share of bars without a range, from which a symbol has none
 
 
 def create_multi_asset_features(
-    data: Frames | pd.DataFrame, features: Sequence[str] = DEFAULT_FEATURES
+    data: Tables | pd.DataFrame, features: Sequence[str] = DEFAULT_FEATURES
 ) -> pd.DataFrame:
     """Compute causal features of every asset on one clock.
 

@@ -5,6 +5,7 @@ Built in chapter: Backtesting.
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from crossattn._validation import check_array, check_type
 from crossattn.data.frame import check_numbers, check_times
@@ -65,7 +66,7 @@ def check_weights(
     return targets, rows
 
 
-def check_covariance(covariance: np.ndarray | pd.DataFrame, n_assets: int) -> np.ndarray:
+def check_covariance(covariance: ArrayLike, n_assets: int) -> np.ndarray:
     """Return a covariance matrix (N, N), or raise naming the asset that lacks one."""
     matrix = check_array("covariance", covariance, (n_assets, n_assets))
     names = getattr(covariance, "columns", range(n_assets))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from crossattn._validation import check_array, check_bool, check_float, check_same_names
 from crossattn.errors import InvalidInputError, import_optional
@@ -20,9 +21,9 @@ SOLVER = {"solver": "CLARABEL", "tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12}
 
 
 def mean_variance_weights(
-    forecast: np.ndarray,
-    covariance: np.ndarray,
-    held: np.ndarray | None = None,
+    forecast: ArrayLike,
+    covariance: ArrayLike,
+    held: ArrayLike | None = None,
     *,
     risk_aversion: float = 5.0,
     transaction_cost: float = 0.0,
@@ -37,12 +38,12 @@ def mean_variance_weights(
 
     Parameters
     ----------
-    forecast : ndarray or Series of shape (N,)
+    forecast : array-like of shape (N,)
         Simple return expected over the holding time. A Series, here and as ``held``, is matched by
         symbol where ``covariance`` is a DataFrame.
-    covariance : ndarray of shape (N, N)
+    covariance : array-like of shape (N, N)
         Of the returns over that time.
-    held : ndarray of shape (N,), optional
+    held : array-like of shape (N,), optional
         Weights held now; None: nothing.
     risk_aversion : float
         Positive; 1 is the growth-optimal (Kelly) portfolio of small returns.

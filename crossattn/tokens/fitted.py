@@ -1,6 +1,6 @@
 """A fitted forecaster at work: predict, update bar by bar, split into contributions, save, load."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -10,6 +10,7 @@ import pandas as pd
 
 from crossattn._estimator import ForecastEstimator
 from crossattn._validation import check_bool, check_path, check_same_names
+from crossattn.data.frame import Table, Tables
 from crossattn.errors import InvalidInputError
 from crossattn.tokens.channels import Tokenizer, TokenSeries, hour_and_weekday
 from crossattn.tokens.content import MOVE_BARS
@@ -72,9 +73,7 @@ class FittedForecaster(ForecastEstimator):
         known = np.isfinite(data.panel[data.ends]).any(axis=2)
         return np.where(data.has_bar & known, out, np.nan)
 
-    def update(
-        self, frames: Mapping[str, pd.DataFrame], exogenous: pd.DataFrame | None = None
-    ) -> np.ndarray:
+    def update(self, frames: Tables, exogenous: Table | None = None) -> np.ndarray:
         """Read new bars and forecast from the newest one: ``predict`` bar by bar, in milliseconds.
 
         Goes on from the last bar of the windows that were fitted on, then from that of the last
@@ -130,8 +129,8 @@ class FittedForecaster(ForecastEstimator):
 
     def newest(
         self,
-        frames: Mapping[str, pd.DataFrame],
-        exogenous: pd.DataFrame | None = None,
+        frames: Tables,
+        exogenous: Table | None = None,
         last: int = 1,
     ) -> tuple[pd.DatetimeIndex, np.ndarray]:
         """Return the last closes and the forecasts at them, as ``update`` would; keep no state.

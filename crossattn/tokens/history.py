@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn._validation import check_type
-from crossattn.data.frame import FRAME_COLUMNS, check_frame, check_times
+from crossattn.data.frame import FRAME_COLUMNS, Table, Tables, check_frame, check_times
 from crossattn.data.panel import as_panel
 from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.features.build import feature_arrays
@@ -132,7 +132,7 @@ class History:
         moves = self.next_start > self.start
         return Memory(self.sums, self.next_start - self.start - 1 if moves else None, lags)
 
-    def with_bars(self, frames: Mapping[str, pd.DataFrame], exogenous: pd.DataFrame | None) -> Self:
+    def with_bars(self, frames: Tables, exogenous: Table | None) -> Self:
         """Return the history with bars that are new, read up to the newest bar given."""
         ticks, owner, values = self._read(frames)
         oldest, is_bar = self.ticks[self.start], np.isfinite(values).any(1)

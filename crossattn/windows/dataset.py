@@ -17,7 +17,7 @@ from crossattn._validation import (
     check_same_names,
     check_type,
 )
-from crossattn.data.frame import Frames
+from crossattn.data.frame import Tables
 from crossattn.errors import InvalidInputError
 from crossattn.windows import spans
 
@@ -63,7 +63,7 @@ class CrossAttentionData:
     exogenous : ndarray of shape (n_rows, n_series) or None
         Series that may lead and are never forecast: the newest value known at each row.
     exogenous_names : tuple of str
-    bars : Frames or Panel or None
+    bars : dict of str to DataFrame, or Panel, or None
         What the features were computed from, as it was given: a forecaster that is updated bar by
         bar starts from its newest rows.
     volatility_estimator : str
@@ -86,7 +86,7 @@ class CrossAttentionData:
     duration: pd.Timedelta | None = None
     exogenous: np.ndarray | None = None
     exogenous_names: tuple[str, ...] = ()
-    bars: Frames | pd.DataFrame | None = None
+    bars: Tables | pd.DataFrame | None = None
     volatility_estimator: str = "close"
     bar_volatilities: np.ndarray | None = None
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from crossattn.data.frame import check_numbers, check_times, index_by_time, to_pandas
+from crossattn.data.frame import Table, check_numbers, check_times, index_by_time, to_pandas
 from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.windows.dataset import CrossAttentionData, frozen
 
@@ -15,7 +15,7 @@ LARGEST = 1e100  # whose square is still a number
 
 
 def with_exogenous(
-    data: CrossAttentionData, table: pd.DataFrame, include_latest: bool
+    data: CrossAttentionData, table: Table, include_latest: bool
 ) -> CrossAttentionData:
     """Return the data with the newest row of ``table`` that is known at each close."""
     series = check_exogenous(table, data.symbols).reindex(data.clock, method="ffill")
@@ -32,7 +32,7 @@ def with_exogenous(
     return replace(data, exogenous=frozen(values), exogenous_names=names)
 
 
-def check_exogenous(table: pd.DataFrame, symbols: Sequence[str]) -> pd.DataFrame:
+def check_exogenous(table: Table, symbols: Sequence[str]) -> pd.DataFrame:
     """Return exogenous series as floats by the time (UTC) at which each row is known."""
     table = index_by_time(to_pandas(table, "exogenous"))
     index = check_times(table.index, "exogenous", "time")

@@ -9,7 +9,7 @@ import pandas as pd
 from crossattn._validation import check_bool, check_choice, check_int, check_same_names, check_type
 from crossattn.config import DEFAULT_FEATURES
 from crossattn.data.durations import check_span
-from crossattn.data.frame import Frames, check_numbers, check_times
+from crossattn.data.frame import Table, Tables, check_numbers, check_times
 from crossattn.data.panel import as_panel
 from crossattn.errors import InvalidInputError
 from crossattn.features.build import check_ranges, feature_arrays, usable_features
@@ -30,12 +30,12 @@ VOLATILITY_ESTIMATORS = ("close", "parkinson", "garman_klass")  # the others are
 
 
 def prepare_cross_attention_data(
-    data: Frames | pd.DataFrame,
+    data: Tables | pd.DataFrame,
     lookback: int | str | pd.Timedelta = 168,
     horizon: int | str | pd.Timedelta = 24,
     features: Sequence[str] = DEFAULT_FEATURES,
     *,
-    exogenous: pd.DataFrame | None = None,
+    exogenous: Table | None = None,
     how: str = "outer",
     include_latest: bool = False,
     volatility_estimator: str = "close",
