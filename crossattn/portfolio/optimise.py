@@ -116,7 +116,7 @@ def mean_variance_weights(
     return np.clip(found, *limits.box(names))
 
 
-def _by_symbol(name: str, values: np.ndarray | pd.Series, symbols: Any) -> np.ndarray:
+def _by_symbol(name: str, values: ArrayLike, symbols: Any) -> np.ndarray:
     """Return numbers (N,): of a Series in the order of ``symbols``, where these are not None."""
     if isinstance(values, pd.Series) and symbols is not None:
         check_same_names(f"{name}: symbols", values.index, symbols)
