@@ -35,6 +35,20 @@ def comparisons(root: Path) -> list[str]:
     return table(header, body, words=2)
 
 
+def foreign(root: Path) -> list[str]:
+    """Return a row a market that the forecaster was not built for: fidelity and skill by model."""
+    body, models = [], ("forecaster", "weighted lasso", "boosted trees")
+    for name, row in kept(root)["foreign"].items():
+        best = max(row[f"{model}, skill"] for model in models)
+        cells = []
+        for model in models:
+            fidelity, skill = (row[f"{model}, {score}"] for score in ("fidelity", "skill"))
+            text = f"{fidelity:.2f}; {skill:.2f}" if fidelity else f"–; {skill:.3f}"
+            cells.append(f"**{text}**" if skill == best else text)
+        body.append([name, *cells, f"{row['edges']:.1f}"])
+    return table(["Market", *(model.capitalize() for model in models), "Edges named"], body)
+
+
 def start_up(root: Path) -> list[str]:
     """Return CPU-seconds of imports and of commands from start to finish."""
     held = kept(root)["start_up"]
@@ -143,6 +157,7 @@ class Speed(FromResults):
         "start-up": start_up,
         "exponents": exponents,
         "curves": curves,
+        "foreign": foreign,
         "many-assets": many_assets,
         "utilisation": utilisation,
     }

@@ -22,7 +22,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def keep(request):
     """Keep figures by name: ``keep("comparisons", name, {...})`` or ``keep("curves", ...)``."""
 

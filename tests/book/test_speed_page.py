@@ -27,6 +27,18 @@ def test_ratios_and_aims_of_the_speed_page_equal_the_file():
         assert met == (ratio >= row["asked"] if row["asked"] else None)
 
 
+def test_every_foreign_market_is_shown_with_its_best_model_in_bold():
+    held = json.loads((ROOT / speed_page.FILE).read_text())["foreign"]
+    shown = table(speed_page.foreign(ROOT))
+    assert len(shown) == len(held) > 20
+    for name, row in held.items():
+        skills = {key.split(",")[0].capitalize(): x for key, x in row.items() if "skill" in key}
+        for model, skill in skills.items():
+            text = shown[name][model]
+            assert text.startswith("**") == (skill == max(skills.values()))
+            assert float(text.strip("*").split("; ")[1]) == pytest.approx(skill, abs=5.1e-3)
+
+
 def test_exponents_of_the_speed_page_are_slopes_of_the_file():
     rows = json.loads((ROOT / speed_page.FILE).read_text())["curves"]
     shown = table(speed_page.exponents(ROOT))
