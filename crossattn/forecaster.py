@@ -261,7 +261,8 @@ class CrossAttentionForecaster(FittedForecaster):
         following, volatility = series.next_returns, series.volatility
         drift, calendar = _fit_drift(series, following, volatility, train)
         expected = drift + calendar.at(series.hour[val], series.weekday[val])
-        weights = mix_weights(held_out, following[val] - expected, volatility[val], 1, first)
+        left = following[val] - expected
+        weights = mix_weights(held_out, left, volatility[val], 1, first, ("content",))
         moving = {name: part for name, part in fitted.items() if weights.get(name)}
         first, final = (
             {k: m.ahead(index, common["bars_ahead"], common["centre"]) for k, m in maps.items()}

@@ -11,6 +11,7 @@ from crossattn.tokens.descent import TINY
 from crossattn.tokens.sparse import TARGET_CLIP
 
 CAUTION = 2.0
+MORE_CAUTION = 2.5  # with what was stopped by the rows that it is weighed on
 LARGEST_WEIGHT = 1.5
 
 
@@ -20,6 +21,7 @@ def mix_weights(
     volatility: np.ndarray,
     overlap: int = 1,
     versions: Collection[str] = (),
+    stopped_early: Collection[str] = (),
 ) -> dict[str, float]:
     """Return the weight of each forecast in the mix, 0 to 1.5.
 
@@ -34,6 +36,9 @@ def mix_weights(
         Rows over which one target extends: standard errors grow by its root.
     versions : collection of str
         Forecasts that are versions of one another: their weights sum to 1.5 at most.
+    stopped_early : collection of str
+        Forecasts of parts whose training these same rows ended, which flatter them: 2.5 in place of
+        2 below.
 
     Notes
     -----
@@ -54,7 +59,8 @@ def mix_weights(
     agreement = np.einsum("mti,ti->mt", f, y)  # by row
     size = np.sqrt(np.maximum(np.diag(gram), TINY))
     error = np.sqrt(overlap * (agreement**2).sum(1))
-    wanted = _shrunk(agreement.sum(1), error) / size
+    caution = np.array([MORE_CAUTION if name in stopped_early else CAUTION for name in forecasts])
+    wanted = _shrunk(agreement.sum(1), caution * error) / size
     correlation = gram / size[:, None] / size
     np.fill_diagonal(correlation, 1.0 + 1e-6)
     weight, limit = np.zeros(len(f)), LARGEST_WEIGHT * size
@@ -70,7 +76,6 @@ def mix_weights(
     return {k: w / excess if k in versions else w for k, w in weights.items()}
 
 
-def _shrunk(agreement: np.ndarray, error: np.ndarray) -> np.ndarray:
+def _shrunk(agreement: np.ndarray, luck: np.ndarray) -> np.ndarray:
     """Return what is kept of each agreement; below 0 where it is no more than luck."""
-    luck = CAUTION * error
     return agreement - luck * np.minimum(luck / np.maximum(agreement, TINY), 1.0)

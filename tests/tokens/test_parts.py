@@ -152,13 +152,15 @@ def test_mix_gives_nothing_to_a_lucky_forecast(rng):
     assert np.mean(kept) < 0.1
 
 
-def test_mix_keeps_of_a_forecast_what_its_t_statistic_leaves(rng):
+@pytest.mark.parametrize(("stopped", "caution"), [((), 2.0), (("a",), 2.5)])
+def test_mix_keeps_of_a_forecast_what_its_t_statistic_leaves(rng, stopped, caution):
     forecast = rng.normal(size=(2000, 1))
     target = 0.2 * forecast + rng.normal(size=(2000, 1))
     agreement = forecast * np.clip(target, -6, 6)
     t = agreement.sum() / np.sqrt((agreement**2).sum())
-    expected = (1 - (2 / t) ** 2) * agreement.sum() / (forecast**2).sum()
-    assert t > 5 and mix_weights({"a": forecast}, target, 1.0)["a"] == pytest.approx(expected)
+    expected = (1 - (caution / t) ** 2) * agreement.sum() / (forecast**2).sum()
+    found = mix_weights({"a": forecast}, target, 1.0, stopped_early=stopped)
+    assert t > 5 and found["a"] == pytest.approx(expected)
 
 
 def test_content_heads_equal_one_joint_softmax():
