@@ -60,6 +60,7 @@ def test_other_bounds_and_kinds(refuse):
     refuse(lambda: check_bool("flag", 1), "flag must be True or False, got 1")
     refuse(lambda: check_seed("seed", 2**63), "seed must be below")
     refuse(lambda: check_seed("seed", -1), "seed must be .*got -1")
+    refuse(lambda: check_int("n", 2**63), "n must be at most 9223372036854775807, got")
 
 
 def test_axes_and_names_that_differ_are_shown(refuse):
