@@ -12,7 +12,7 @@ import pandas as pd
 from crossattn.data.frame import PRICE_COLUMNS, Frame, Frames, close_times, modal_spacing
 from crossattn.data.panel import Panel, symbols_of
 
-FrameChange = Callable[[Frame, np.ndarray, np.random.Generator], Frame]
+FrameChange = Callable[[Frame, pd.Timestamp, np.random.Generator], Frame]
 
 
 def frames_of(panel: Panel) -> Frames:
@@ -34,37 +34,12 @@ def known_times(frames: Frames) -> pd.DatetimeIndex:
     return reduce(pd.Index.union, (close_times(frame) for frame in frames.values()))
 
 
-def perturb(frames: Frames, after: pd.Timestamp, generator: np.random.Generator) -> Frames:
-    """Move every price and volume known after ``after`` by a few per cent, bar by bar."""
-    return _change(frames, after, generator, partial(_rescale, prices=0.03, volumes=0.3))
-
-
-def shuffle(frames: Frames, after: pd.Timestamp, generator: np.random.Generator) -> Frames:
-    """Permute the bars known after ``after`` in time."""
-    return _change(frames, after, generator, _shuffle_frame)
-
-
-def poison(frames: Frames, after: pd.Timestamp, generator: np.random.Generator) -> Frames:
-    """Make the bars known after ``after`` absurd: prices and volumes off by up to a thousand."""
-    return _change(frames, after, generator, partial(_rescale, prices=3.0, volumes=3.0))
-
-
-def delete(frames: Frames, after: pd.Timestamp, generator: np.random.Generator) -> Frames:
-    """Drop every bar known after ``after``, and symbols that have no other bar."""
-    kept = {symbol: frame[close_times(frame) <= after].copy() for symbol, frame in frames.items()}
-    return {symbol: frame for symbol, frame in kept.items() if len(frame)}
-
-
-def extend(frames: Frames, after: pd.Timestamp, generator: np.random.Generator) -> Frames:
-    """Add invented bars, all known later than ``after``, as a longer download would."""
-    longer = {}
-    for symbol, frame in frames.items():
-        extended = pd.concat([frame, _future_rows(frame, generator)])
-        extended.attrs = dict(frame.attrs)
-        later = np.asarray(close_times(extended) > after)  # a symbol may have ended before others
-        later[: len(frame)] = True
-        longer[symbol] = extended[later]
-    return longer
+def change_future(
+    frames: Frames, kind: str, after: pd.Timestamp, generator: np.random.Generator
+) -> Frames:
+    """Change what is known after ``after`` as CHANGES has it; symbols without a bar are dropped."""
+    changed = {name: CHANGES[kind](frame, after, generator) for name, frame in frames.items()}
+    return {symbol: frame for symbol, frame in changed.items() if len(frame)}
 
 
 def punch_holes(frames: Frames, moments: pd.DatetimeIndex) -> Frames:
@@ -75,20 +50,11 @@ def punch_holes(frames: Frames, moments: pd.DatetimeIndex) -> Frames:
     }
 
 
-def _change(
-    frames: Frames, after: pd.Timestamp, generator: np.random.Generator, change: FrameChange
-) -> Frames:
-    return {
-        symbol: change(frame, np.asarray(close_times(frame) > after), generator)
-        for symbol, frame in frames.items()
-    }
-
-
 def _rescale(
-    frame: Frame, later: np.ndarray, generator: np.random.Generator, prices: float, volumes: float
+    frame: Frame, after: pd.Timestamp, generator: np.random.Generator, prices: float, volumes: float
 ) -> Frame:
     """Multiply later bars by log-normal factors, open and close apart, high and low to match."""
-    changed = frame.copy()
+    changed, later = frame.copy(), _known_after(frame, after)
     count = int(later.sum())
     bar = generator.normal(0.0, prices, count)  # common to all prices of a bar
     factor = {name: np.exp(bar) for name in ("high", "low")}
@@ -108,16 +74,25 @@ def _rescale(
     return changed
 
 
-def _shuffle_frame(frame: Frame, later: np.ndarray, generator: np.random.Generator) -> Frame:
-    changed = frame.copy()
+def _shuffle(frame: Frame, after: pd.Timestamp, generator: np.random.Generator) -> Frame:
+    """Permute the later bars in time."""
+    changed, later = frame.copy(), _known_after(frame, after)
     order = generator.permutation(np.flatnonzero(later))
     for name in changed.columns.difference(["close_time"]):
         changed.loc[later, name] = frame[name].to_numpy()[order]
     return changed
 
 
-def _future_rows(frame: Frame, generator: np.random.Generator) -> Frame:
-    """Repeat the newest rows with a random drift, at the times that would follow."""
+def _delete(frame: Frame, after: pd.Timestamp, generator: np.random.Generator) -> Frame:
+    """Drop every later bar."""
+    return frame[~_known_after(frame, after)].copy()
+
+
+def _extend(frame: Frame, after: pd.Timestamp, generator: np.random.Generator) -> Frame:
+    """Add invented bars, all known later than ``after``, as a longer download would.
+
+    They are the newest rows with a random drift, at the times that would follow.
+    """
     count = min(len(frame), 50)
     rows = frame.iloc[-count:].copy()
     steps = modal_spacing(frame.index) * np.arange(1, count + 1)
@@ -127,4 +102,20 @@ def _future_rows(frame: Frame, generator: np.random.Generator) -> Frame:
         rows[name] = rows[name].to_numpy(float) * drift
     if "close_time" in rows.columns:
         rows["close_time"] = rows.index + (frame["close_time"].iloc[-1] - frame.index[-1])
-    return rows.rename_axis(frame.index.name)
+    rows = rows[_known_after(rows, after)]  # a symbol may have ended before others
+    return pd.concat([frame, rows.rename_axis(frame.index.name)])
+
+
+def _known_after(frame: Frame, after: pd.Timestamp) -> np.ndarray:
+    return np.asarray(close_times(frame) > after)
+
+
+CHANGES: dict[str, FrameChange] = {
+    # every price and volume by a few per cent, bar by bar
+    "perturb": partial(_rescale, prices=0.03, volumes=0.3),
+    "shuffle": _shuffle,
+    # absurd: prices and volumes off by up to a thousand
+    "poison": partial(_rescale, prices=3.0, volumes=3.0),
+    "delete": _delete,
+    "extend": _extend,
+}

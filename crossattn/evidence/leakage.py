@@ -26,7 +26,7 @@ from crossattn.figures import PALETTE, new_axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-CHECKS = ("perturb", "shuffle", "poison", "delete", "extend", "gaps")
+CHECKS = (*perturbations.CHANGES, "gaps")
 _FINDING = ["column", "first_moved", "last_moved", "n_moved", "largest_change", "usual_size"]
 # Of the column's usual size over all of its rows. Sums in float32 are rounded differently in
 # batches of another length: by some units in the last place (1.2e-7) of what is summed.
@@ -181,34 +181,29 @@ def audit_leakage(
     known = perturbations.known_times(frames)
     last = known[-1]
     moments = _choose_cuts(cuts, reference, last)
-    outcomes: list[dict] = []
-    violations: list[dict] = []
+    outcomes: list[tuple] = []
+    violations: list[tuple] = []
 
-    def change_future(check: str, cut: pd.Timestamp) -> list[dict]:
-        changed = getattr(perturbations, check)(frames, cut, generator)
-        return _compare(reference, output_of(changed), cut)
-
-    def change_after_gap(cut: pd.Timestamp) -> list[dict]:
-        at = known[known <= cut][-1:]
-        holed = perturbations.punch_holes(frames, at)
-        changed = perturbations.perturb(holed, at[-1], generator)
-        return _compare(output_of(holed), output_of(changed), at[-1])
-
-    def examine(check: str, cut: pd.Timestamp) -> None:
-        row = {"check": check, "cut": cut, "outcome": "same", "reason": ""}
-        try:
-            moved = change_after_gap(cut) if check == "gaps" else change_future(check, cut)
-        except Exception as error:  # untrusted code: any failure is an outcome
-            row |= {"outcome": "not run", "reason": f"{type(error).__name__}: {error}"[:200]}
-        else:
-            violations.extend({"check": check, "cut": cut, **finding} for finding in moved)
-            row["outcome"] = "moved" if moved else "same"
-        outcomes.append(row)
+    def moved_by(check: str, cut: pd.Timestamp) -> list[tuple]:
+        past, bars, kind = reference, frames, check
+        if check == "gaps":
+            at = known[known <= cut][-1:]
+            bars, cut, kind = perturbations.punch_holes(frames, at), at[-1], "perturb"
+            past = output_of(bars)
+        changed = perturbations.change_future(bars, kind, cut, generator)
+        return _compare(past, output_of(changed), cut)
 
     cuts_of = {"extend": [last], "gaps": moments[:: max(len(moments) // 3, 1)][:3]}
     for check in checks:
         for cut in cuts_of.get(check, moments):
-            examine(check, cut)
+            try:
+                moved = moved_by(check, cut)
+            except Exception as error:  # untrusted code: any failure is an outcome
+                reason = f"{type(error).__name__}: {error}"[:200]
+                outcomes.append((check, cut, "not run", reason))
+            else:
+                outcomes.append((check, cut, "moved" if moved else "same", ""))
+                violations += [(check, cut, *finding) for finding in moved]
     return LeakageReport(
         violations=pd.DataFrame(violations, columns=["check", "cut", *_FINDING]),
         checks=pd.DataFrame(outcomes, columns=["check", "cut", "outcome", "reason"]),
@@ -260,7 +255,7 @@ def _choose_cuts(cuts, reference: pd.DataFrame, last: pd.Timestamp) -> list[pd.T
 
 def _compare(
     past: pd.DataFrame, changed: pd.DataFrame, cut: pd.Timestamp, tolerance: float = TOLERANCE
-) -> list[dict]:
+) -> list[tuple]:
     """Compare rows dated at or before ``cut``; missing rows and columns count as NaN."""
     usual = {name: _usual_size(past[name]) for name in past}
     past, changed = past[past.index <= cut].align(changed[changed.index <= cut])
@@ -270,8 +265,8 @@ def _compare(
         change = _change_of(past[column], changed[column], tolerance, size)
         if change.any():
             where = rows[change > 0]
-            found = (column, where[0], where[-1], len(where), float(change.max()), size)
-            findings.append(dict(zip(_FINDING, found, strict=True)))
+            largest = float(change.max())
+            findings.append((column, where[0], where[-1], len(where), largest, size))
     return findings
 
 
