@@ -21,6 +21,7 @@ from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training.checkpoint import (
     CONFIG_FILE,
     MODEL_FILE,
+    must_fit,
     read_checksummed_json,
     read_tensors,
     write_checksummed_json,
@@ -103,11 +104,7 @@ class RunFolder:
 
     def claim(self, mark: dict) -> None:
         """Write what the run is made of, before anything is finished."""
-        if (self.path / POINTER).exists():
-            self._check_mark(read_checksummed_json(self.path / POINTER), mark)
-            self._clear_parts()
-        elif self.writes:
-            self._clear_parts(FIRST_WRITTEN)
+        if self._pointer(mark) is None and self.writes:
             write_checksummed_json(self.path / POINTER, {"run": mark})
 
     def write_history(self, entries: Sequence[dict]) -> None:
@@ -129,37 +126,39 @@ class RunFolder:
 
     def restore(self, mark: dict) -> tuple[Progress, dict[str, torch.Tensor]] | None:
         """Return the last checkpoint, None where there is none."""
-        if self.path is None or not (self.path / POINTER).exists():
-            self._clear_parts(FIRST_WRITTEN)
+        pointer = None if self.path is None else self._pointer(mark)
+        if pointer is None:
             return None
-        pointer = read_checksummed_json(self.path / POINTER)
-        self._check_mark(pointer, mark)
-        try:
+        with must_fit(f"{self.path / POINTER} is not a checkpoint"):
             progress = Progress(**pointer["progress"])
-            name, digest = pointer["file"], pointer["sha256"]
-        except (KeyError, TypeError):
-            raise DamagedFileError(f"{self.path / POINTER} is not a checkpoint") from None
-        name = Path(name).name
+            name, digest = Path(pointer["file"]).name, pointer["sha256"]
         tensors = read_tensors(self.path / name, digest)
-        self._clear_parts()
         if self.writes:
             self._reconcile(progress, name)
         return progress, tensors
 
-    def _check_mark(self, pointer: dict, mark: dict) -> None:
+    def _pointer(self, mark: dict) -> dict | None:
+        """Return the pointer to the last checkpoint of this run, None where there is none."""
+        path = self.path / POINTER
+        if not path.exists():
+            self._clear_parts(FIRST_WRITTEN)
+            return None
+        pointer = read_checksummed_json(path)
         run = pointer.get("run")
         if not isinstance(run, dict):
-            raise DamagedFileError(f"{self.path / POINTER} is not a checkpoint")
+            raise DamagedFileError(f"{path} is not a checkpoint")
         changed = [key for key in mark if run.get(key) != mark[key]]
         if changed:
             raise InvalidInputError(
                 f"run_dir {self.path} holds a run with another {changed[0]}: "
                 "resume it with the settings and data it was started with"
             )
+        self._clear_parts(".*.part")
+        return pointer
 
-    def _clear_parts(self, names: str = ".*.part") -> None:
+    def _clear_parts(self, names: str) -> None:
         """Drop the temporary files that a kill left behind."""
-        if self.writes and self.path is not None:
+        if self.writes:
             with contextlib.suppress(OSError):
                 for part in self.path.rglob(names):
                     part.unlink(missing_ok=True)
