@@ -27,22 +27,32 @@ def check_dropout(dropout: float) -> float:
     return check_float("dropout", dropout, at_least=0.0, below=1.0)
 
 
-def check_tokens(name: str, tokens: Tensor, d_model: int) -> None:
+def check_tokens(name: str, tokens: Tensor, d_model: int, n_assets: int | None = None) -> None:
     """Refuse what is not a floating-point tensor of shape (B, N, T, d_model)."""
     if not isinstance(tokens, Tensor) or not tokens.is_floating_point():
         raise InvalidInputError(f"{name} must be a floating-point tensor, got {_kind(tokens)}")
     check_shape(name, tokens, "batch", "assets", "time", d_model)
+    if n_assets not in (None, tokens.shape[1]):
+        raise InvalidInputError(
+            f"{name} must have n_assets={n_assets} assets, got {tokens.shape[1]}"
+        )
 
 
 def check_token_pair(
-    x_query: Tensor, x_key_value: Tensor, d_model: int, *, longer_keys: bool = False
+    x_query: Tensor,
+    x_key_value: Tensor,
+    d_model: int,
+    n_assets: int | None = None,
+    *,
+    longer_keys: bool = False,
 ) -> None:
     """Refuse tokens of queries and keys that do not share batch and time.
 
-    With ``longer_keys`` the keys may have steps before the first query's.
+    With ``n_assets`` both must be of so many assets; with ``longer_keys`` the keys may have steps
+    before the first query's.
     """
-    check_tokens("x_query", x_query, d_model)
-    check_tokens("x_key_value", x_key_value, d_model)
+    check_tokens("x_query", x_query, d_model, n_assets)
+    check_tokens("x_key_value", x_key_value, d_model, n_assets)
     extra_steps = x_key_value.shape[2] - x_query.shape[2]
     if len(x_key_value) != len(x_query) or extra_steps < 0 or (extra_steps and not longer_keys):
         wanted = "at least its steps" if longer_keys else "its time"

@@ -1,6 +1,7 @@
 """Hierarchical cross-attention: each asset attends to assets, to sectors and to markets."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -83,15 +84,10 @@ class HierarchicalCrossAttention(nn.Module):
             )
         self.register_buffer("sector_of", sector_of, persistent=False)
         self.register_buffer("market_of", market_of, persistent=False)
-        self.asset_attention = MultiHeadCrossAttention(
-            d_model, n_heads, 0.0, n_assets=n_assets, exclude_self=exclude_self
-        )
-        self.sector_attention = MultiHeadCrossAttention(
-            d_model, n_heads, 0.0, n_assets=len(self.sectors)
-        )
-        self.market_attention = MultiHeadCrossAttention(
-            d_model, n_heads, 0.0, n_assets=len(self.markets)
-        )
+        attention_of = partial(MultiHeadCrossAttention, d_model, n_heads, 0.0)
+        self.asset_attention = attention_of(n_assets=n_assets, exclude_self=exclude_self)
+        self.sector_attention = attention_of(n_assets=len(self.sectors))
+        self.market_attention = attention_of(n_assets=len(self.markets))
         self.combination = nn.Linear(3 * d_model, d_model, bias=False)
         self.dropout = nn.Dropout(check_dropout(dropout))
 

@@ -222,18 +222,11 @@ class TemporalCrossAttention(HeadProjections):
         return allowed.expand(-1, -1, -1, -1, -1, n_keys).flatten(-2)
 
     def _check(self, x_query, x_key_value, key_mask, state) -> None:
-        check_token_pair(x_query, x_key_value, self.d_model, longer_keys=True)
-        batch, n_queries, n_steps, _ = x_query.shape
-        n_keys = x_key_value.shape[1]
-        if self.n_assets is not None and (n_queries, n_keys) != (self.n_assets, self.n_assets):
-            raise InvalidInputError(
-                f"n_assets={self.n_assets} assets have embeddings, "
-                f"got {n_queries} query assets and {n_keys} sources"
-            )
+        check_token_pair(x_query, x_key_value, self.d_model, self.n_assets, longer_keys=True)
         check_mask(key_mask, "key_mask")
         if key_mask is not None:
             check_shape("key_mask", key_mask, *x_key_value.shape[:3])
-        wanted = (batch, n_steps, self.n_states) if self.n_states else None
+        wanted = (len(x_query), x_query.shape[2], self.n_states) if self.n_states else None
         got = None if state is None else tuple(state.shape)
         if got != wanted:
             raise InvalidInputError(f"state must have shape {wanted}, got {got}")

@@ -10,7 +10,6 @@ from crossattn.attention._checks import check_token_pair
 from crossattn.attention._projections import HeadProjections
 from crossattn.attention.functional import masked_softmax
 from crossattn.attention.masks import token_mask, zero_missing
-from crossattn.errors import InvalidInputError
 
 
 class RoutedCrossAttention(HeadProjections):
@@ -103,7 +102,7 @@ class RoutedCrossAttention(HeadProjections):
         attention : Tensor of shape (B, H, T, Nq, Nk) or None
             Rows sum to 1, or to 0 where the query or every key is missing.
         """
-        self._check(x_query, x_key_value)
+        check_token_pair(x_query, x_key_value, self.d_model, self.n_assets)
         queries = token_mask(query_mask, x_query.shape[:3], "query_mask")  # (B, T, 1, Nq)
         keys = token_mask(key_mask, x_key_value.shape[:3], "key_mask")  # (B, T, 1, Nk)
         x_query = zero_missing(x_query, query_mask).transpose(1, 2)  # (B, T, Nq, D)
@@ -124,11 +123,3 @@ class RoutedCrossAttention(HeadProjections):
         if not return_attention:
             return output, None
         return output, (from_router @ to_router).transpose(1, 2)  # (B, H, T, Nq, Nk)
-
-    def _check(self, x_query: Tensor, x_key_value: Tensor) -> None:
-        check_token_pair(x_query, x_key_value, self.d_model)
-        for name, tokens in [("x_query", x_query), ("x_key_value", x_key_value)]:
-            if self.n_assets not in (None, tokens.shape[1]):
-                raise InvalidInputError(
-                    f"{name} must have n_assets={self.n_assets} assets, got {tokens.shape[1]}"
-                )

@@ -110,16 +110,15 @@ def close(value: np.ndarray, expected: ArrayLike) -> bool:
 
 
 def require_close(
-    value: np.ndarray,
-    expected: ArrayLike,
-    name: str,
-    slips: Mapping[str, ArrayLike] | None = None,
+    value, expected: ArrayLike, name: str, slips: Mapping[str, ArrayLike] | None = None
 ) -> None:
     """Fail the stage unless ``value`` is ``expected``, naming the slip that explains it.
 
-    ``slips`` holds each known wrong answer under the message that teaches; the tolerance is
-    relative to the largest expected number, and at least to 1.
+    ``value`` may be a tensor, table or list. ``slips`` holds each known wrong answer under the
+    message that teaches; the tolerance is relative to the largest expected number, and at least
+    to 1.
     """
+    value = as_array(value, name)
     if close(value, expected):
         return
     for message, wrong in (slips or {}).items():

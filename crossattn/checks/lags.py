@@ -137,7 +137,7 @@ def check_sector_means(fn: Callable) -> Iterator[str]:
     sums = np.stack([x[sector == s].sum(axis=0) for s in range(3)])
 
     yield "means by sector"
-    result = as_array(fn(torch.tensor(x), torch.tensor(sector)), "sector means")
+    result = fn(torch.tensor(x), torch.tensor(sector))
     slips = {
         "these are sums: a sector of three would weigh three times as much": sums,
         "every sector has the mean of all assets": np.repeat(x.mean(0)[None], 3, axis=0),

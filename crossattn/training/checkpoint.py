@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from operator import methodcaller
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 MAX_JSON_BYTES = 16 * 2**20
 MAX_TENSOR_BYTES = 8 * 2**30
+_plain = methodcaller("tolist")  # a NumPy array or number as JSON can hold it
 
 
 def write_checksummed_json(path: Path, content: Mapping) -> None:
@@ -172,11 +174,6 @@ def _assembled(
         if stored != (list(known) if isinstance(known, tuple) else known):
             raise InvalidInputError(f"{name} is {stored!r} here and {known!r} in the model")
     return model.eval()
-
-
-def _plain(value):
-    """Return a NumPy array or number as JSON can hold it."""
-    return value.tolist()
 
 
 def _digest_of(content: Mapping) -> str:
