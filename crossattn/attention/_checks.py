@@ -16,9 +16,7 @@ def check_sizes(**sizes: int) -> None:
 def check_heads(d_model: int, n_heads: int) -> int:
     """Return the width of one head, or refuse a width that the heads do not divide."""
     if check_int("d_model", d_model) % check_int("n_heads", n_heads):
-        raise InvalidInputError(
-            f"d_model must be a multiple of n_heads, got d_model={d_model} and n_heads={n_heads}"
-        )
+        raise InvalidInputError(f"d_model must be a multiple of n_heads={n_heads}, got {d_model}")
     return d_model // n_heads
 
 
@@ -33,9 +31,7 @@ def check_tokens(name: str, tokens: Tensor, d_model: int, n_assets: int | None =
         raise InvalidInputError(f"{name} must be a floating-point tensor, got {_kind(tokens)}")
     check_shape(name, tokens, "batch", "assets", "time", d_model)
     if n_assets not in (None, tokens.shape[1]):
-        raise InvalidInputError(
-            f"{name} must have n_assets={n_assets} assets, got {tokens.shape[1]}"
-        )
+        raise InvalidInputError(f"{name} must have {n_assets=} assets, got {tokens.shape[1]}")
 
 
 def check_token_pair(
@@ -65,9 +61,7 @@ def check_token_pair(
 def check_mask(mask: Tensor | None, name: str = "mask") -> None:
     """Refuse what is neither None nor a boolean tensor."""
     if mask is not None and (not isinstance(mask, Tensor) or mask.dtype != torch.bool):
-        raise InvalidInputError(
-            f"{name} must be a boolean tensor, True where a query may attend, got {_kind(mask)}"
-        )
+        raise InvalidInputError(f"{name} must be a boolean tensor (True allows), got {_kind(mask)}")
 
 
 def check_asset_numbers(

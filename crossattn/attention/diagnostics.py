@@ -94,8 +94,7 @@ def collapse_meter(attention: Tensor) -> Collapse:
     """
     if attention.dim() < 3:
         raise InvalidInputError(
-            "attention must have axes for heads, queries and keys, "
-            f"got shape {tuple(attention.shape)}"
+            f"attention must have axes (heads, queries, keys), got shape {tuple(attention.shape)}"
         )
     if not attention.isfinite().all():
         raise InvalidInputError("attention must be finite, got NaN or infinite entries")

@@ -164,9 +164,7 @@ def _group_positions(mapping: Labels, name: str) -> tuple[list[Hashable], Tensor
             )
         mapping = [mapping[position] for position in range(len(mapping))]
     if isinstance(mapping, str) or not isinstance(mapping, Sequence) or not len(mapping):
-        raise InvalidInputError(
-            f"{name} must give a label for each asset position, got {mapping!r}"
-        )
+        raise InvalidInputError(f"{name} must give a label for each position, got {mapping!r}")
     labels = sorted(set(mapping), key=str)
     return labels, torch.tensor([labels.index(label) for label in mapping])
 

@@ -105,11 +105,9 @@ class LearnedPositions(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return tokens (..., T, D) with the vector of each step's age added."""
         _check_width(x, self.by_age.shape[1])
-        n_steps = x.shape[-2]
-        if n_steps > len(self.by_age):
-            raise InvalidInputError(
-                f"x must have at most max_steps={len(self.by_age)} steps, got {n_steps}"
-            )
+        n_steps, max_steps = x.shape[-2], len(self.by_age)
+        if n_steps > max_steps:
+            raise InvalidInputError(f"x must have at most {max_steps=} steps, got {n_steps}")
         return x + self.by_age[:n_steps].flip(0)
 
 

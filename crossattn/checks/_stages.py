@@ -87,9 +87,7 @@ def as_array(value, name: str) -> np.ndarray:
     try:
         return np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
-        raise CheckFailedError(
-            f"{name} must be an array of numbers, got {type(value).__name__}"
-        ) from None
+        raise CheckFailedError(f"{name} must be numbers, got {type(value).__name__}") from None
 
 
 def require_shape(value: np.ndarray, shape: tuple[int, ...], name: str, meaning: str) -> None:

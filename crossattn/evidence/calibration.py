@@ -137,9 +137,7 @@ def reliability(probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10
     if ((p < 0) | (p > 1)).any():
         raise InvalidInputError("probability must lie between 0 and 1")
     if (odd := ~np.isin(happened, (0.0, 1.0))).any():
-        raise InvalidInputError(
-            f"happened must be 0 or 1, NaN where unknown, got {happened[odd][0]}"
-        )
+        raise InvalidInputError(f"happened must be 0 or 1, or NaN, got {happened[odd][0]}")
     order = np.argsort(p, kind="stable")
     rows = []
     for cells in np.array_split(order, n_bins):
@@ -274,8 +272,7 @@ def score_classes(
             raise InvalidInputError(f"probabilities: {name!r} must add up to 1 in every row")
         if (odd := (labels >= p.shape[2]) | (labels > np.floor(labels))).any():
             raise InvalidInputError(
-                f"labels must be integers up to {p.shape[2] - 1}, as {name!r} has {p.shape[2]} "
-                f"classes, got {labels[odd][0]:g}"
+                f"labels must be integers up to {p.shape[2] - 1}, got {labels[odd][0]:g}"
             )
     known = np.all([np.isfinite(p).all(axis=2) for p in odds.values()], axis=0) & (labels >= 0)
     label = np.where(known, labels, 0).astype(int)

@@ -3,6 +3,7 @@
 Built in chapter: Who really leads?
 """
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -13,12 +14,7 @@ from crossattn._validation import check_float, check_int
 from crossattn.data.durations import check_span
 from crossattn.data.frame import Frames, check_frames, close_times, modal_spacing
 from crossattn.errors import InvalidInputError, import_optional
-from crossattn.evidence.inference import (
-    RobustFit,
-    newey_west_lags,
-    robust_mean_t,
-    robust_regression,
-)
+from crossattn.evidence.inference import newey_west_lags, robust_mean_t, robust_regression
 from crossattn.evidence.leadlag import LeadLagReport, make_report
 from crossattn.windows.dataset import CrossAttentionData, check_windows
 from crossattn.windows.lagged import lagged_log_returns
@@ -89,9 +85,7 @@ def granger(
     lags, target = _lags_and_target(data, max_lag, alpha)
     n, n_assets, n_lags = lags.shape
     if n < 10 * n_assets * n_lags:
-        raise InvalidInputError(
-            f"data: {n} windows are too few for {n_assets * n_lags} coefficients an asset"
-        )
+        raise InvalidInputError(f"data: {n} windows are too few for {n_assets * n_lags} regressors")
     p = np.ones((n_assets, n_assets))
     best = np.zeros((n_assets, n_assets), int)
     effect = np.zeros((n_assets, n_assets))
@@ -107,7 +101,7 @@ def granger(
             noise = residual @ residual / (len(y) - x.shape[1] - 1)
             covariance = noise * np.linalg.pinv(centred.T @ centred, hermitian=True)
             error, freedom = np.sqrt(np.diag(covariance)), np.full(x.shape[1], np.inf)
-            fit = RobustFit(fit.slope, error, covariance, freedom)
+            fit = replace(fit, error=error, covariance=covariance, freedom=freedom)
         for j in range(n_assets):
             block = np.arange(j * n_lags, (j + 1) * n_lags)
             if j == i or not x[:, block].any():
@@ -225,9 +219,7 @@ def hayashi_yoshida(
     for symbol, frame in frames.items():
         close = frame["close"].set_axis(close_times(frame)).dropna()
         if len(close) < 5 * n_blocks:
-            raise InvalidInputError(
-                f"{symbol}: {len(close)} bars are too few for {n_blocks} blocks"
-            )
+            raise InvalidInputError(f"{symbol}: {len(close)} bars are too few for {n_blocks=}")
         spacings.append(modal_spacing(close.index))
         quotes.append((close.index.as_unit("ns").asi8, np.log(close.to_numpy())))
     span = check_span("step", 1 if step is None else step)

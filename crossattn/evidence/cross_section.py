@@ -140,9 +140,7 @@ def analyze_cross_section(
         horizons = [2**k for k in range(int(np.log2(2 * data.horizon)) + 1)]
     ic = _by_row(forecast, data.y).set_index(data.timestamps)
     if ic["pearson"].isna().all():
-        raise InvalidInputError(
-            "forecast: no row has three assets with a known return whose forecasts differ"
-        )
+        raise InvalidInputError("forecast: no row has three known assets whose forecasts differ")
     summary = pd.DataFrame({name: _mean(ic[name], data.horizon) for name in METHODS}).T
     summary["deviation"] = ic[list(METHODS)].std()
     summary["positive"] = (ic[list(METHODS)] > 0).sum() / summary["n"]

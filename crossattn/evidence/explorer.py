@@ -120,9 +120,7 @@ def _thinned(maps: AttentionMaps) -> tuple[np.ndarray, list[str]]:
             values = shrink(values)
     count = min(len(values), MAX_WINDOWS, limit // values[0].size)
     if not count:
-        raise InvalidInputError(
-            f"maps: {len(maps.symbols)} assets are too many for one page; show fewer"
-        )
+        raise InvalidInputError(f"maps: {len(maps.symbols)} assets are too many for one page")
     rows = np.linspace(0, len(values) - 1, count).round().astype(int)
     dated = isinstance(maps.timestamps, pd.DatetimeIndex)
     times = maps.timestamps[rows]

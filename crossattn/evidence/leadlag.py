@@ -403,7 +403,5 @@ def _chosen(symbols: Sequence[str] | None, known, exogenous) -> tuple[str, ...] 
         return None
     chosen = tuple(dict.fromkeys(check_names("symbols", symbols)))
     if len(chosen) < 2 or not set(chosen) <= {*known, *exogenous} or set(chosen) <= {*exogenous}:
-        raise InvalidInputError(
-            f"symbols must be two or more of {[*known, *exogenous]}, got {list(symbols)}"
-        )
+        raise InvalidInputError(f"symbols must be two or more of {known + exogenous}, got {chosen}")
     return chosen

@@ -219,10 +219,7 @@ def _dated(output) -> pd.DataFrame:
         rest = list(range(1, output.index.nlevels))
         output = output.unstack(rest)  # noqa: PD010 - the levels are dates and names, not columns
     if not isinstance(output.index, pd.DatetimeIndex) or output.index.tz is None:
-        raise InvalidInputError(
-            "pipeline must date its rows: its index must hold UTC times, "
-            f"got {type(output.index).__name__}"
-        )
+        raise InvalidInputError(f"pipeline must date its rows in UTC, got {output.index.dtype}")
     if not len(output):
         raise InvalidInputError("pipeline returned no rows")
     table = output.copy()
@@ -239,9 +236,7 @@ def _choose_cuts(cuts, reference: pd.DataFrame, last: pd.Timestamp) -> list[pd.T
         except (TypeError, ValueError):
             moments = []
         if not moments or not all(moment.tz and moment < last for moment in moments):
-            raise InvalidInputError(
-                f"cuts must be a number or UTC times before the last close ({last}), got {cuts!r}"
-            )
+            raise InvalidInputError(f"cuts must be a number or times before {last}, got {cuts!r}")
         return moments
     cuts = check_int("cuts", cuts)
     dates = reference.index

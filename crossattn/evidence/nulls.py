@@ -195,10 +195,7 @@ def _check_parts(train, val, test) -> None:
         check_windows(name, part)
         least = LEAST_LOOKBACKS * part.lookback
         if len(part) < least:
-            raise InvalidInputError(
-                f"{name} must hold at least {least} windows ({LEAST_LOOKBACKS} lookbacks), "
-                f"got {len(part)}"
-            )
+            raise InvalidInputError(f"{name} must hold at least {least} windows, got {len(part)}")
         if before is not None:
             check_later(name, part, *before)
         before = name, part
@@ -294,9 +291,7 @@ def _skill(model, train, val, test) -> float:
     of_returns = getattr(model, "target", "return") == "return"
     forecast = model.fit(train, val).predict(test) if of_returns else None
     if np.shape(forecast) != test.y.shape:
-        raise InvalidInputError(
-            f"make_model must make a model that forecasts returns, got {type(model).__name__}"
-        )
+        raise InvalidInputError(f"make_model must forecast returns, got {type(model).__name__}")
     return correlation(forecast, test.y - known_moments(test.y)[0])
 
 

@@ -85,7 +85,7 @@ def correlation_level(returns: pd.DataFrame, *, half_life: float = 96.0) -> pd.S
     >>> bool(correlation_level(together).iloc[-1] > 0.9)
     True
     """
-    correlation = _correlations(_check(returns, half_life, at_least=2), half_life)
+    correlation = _correlations(_check(returns, half_life, least=2), half_life)
     n_assets = correlation.shape[-1]
     total = correlation.sum(axis=(1, 2)) - n_assets
     level = total / (n_assets * (n_assets - 1))
@@ -131,7 +131,7 @@ def correlation_breakdown(
     check_float("fast", fast, above=0, below=check_float("slow", slow, above=0))
     check_float("quantile", quantile, above=0, below=1)
     check_int("memory", memory)
-    returns = _check(returns, slow, at_least=2)
+    returns = _check(returns, slow, least=2)
     gap = _correlations(returns, fast) - _correlations(returns, slow)  # (T, N, N)
     off = ~np.eye(gap.shape[-1], dtype=bool)
     distance = pd.Series(np.sqrt((gap[:, off] ** 2).mean(axis=1)), index=returns.index)
@@ -224,12 +224,10 @@ def _weighted_mean(products: np.ndarray, half_life: float) -> np.ndarray:
     return mean.to_numpy().reshape(products.shape)
 
 
-def _check(returns: pd.DataFrame, half_life: float, at_least: int = 1) -> pd.DataFrame:
-    if not isinstance(returns, pd.DataFrame) or returns.shape[1] < at_least or not len(returns):
-        raise InvalidInputError(
-            f"returns must be a DataFrame (time, asset) of at least {at_least} assets, "
-            f"got {type(returns).__name__} of shape {np.shape(returns)}"
-        )
+def _check(returns: pd.DataFrame, half_life: float, least: int = 1) -> pd.DataFrame:
+    check_type("returns", returns, pd.DataFrame, "a DataFrame (time, asset)")
+    if returns.shape[1] < least or not len(returns):
+        raise InvalidInputError(f"returns must have at least {least} assets, got {returns.shape}")
     check_float("half_life", half_life, above=0)
     try:
         values = returns.astype(float)

@@ -8,16 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from crossattn._validation import (
-    check_array,
-    check_arrays,
-    check_choice,
-    check_int,
-    check_same_shape,
-)
+from crossattn._validation import check_array, check_arrays, check_int, check_same_shape
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import is_constant, long_run_covariance, newey_west_lags
-from crossattn.evidence.volatility import LEAST_ROWS, diebold_mariano
+from crossattn.evidence.volatility import LEAST_ROWS, check_reference, diebold_mariano
 
 
 def correlation(forecast: ArrayLike, actual: ArrayLike) -> float:
@@ -99,7 +93,7 @@ def score_forecasts(
     horizon = check_int("horizon", horizon)
     forecasts = check_arrays("forecasts", forecasts)
     if reference is not None:
-        check_choice("reference", reference, tuple(forecasts))
+        check_reference(reference, forecasts)
     for name, forecast in forecasts.items():
         if forecast.shape != actual.shape or actual.ndim != 2:
             raise InvalidInputError(

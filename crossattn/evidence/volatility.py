@@ -85,10 +85,9 @@ def diebold_mariano(
     total, count = np.where(known, first - second, 0.0).sum(axis=1), known.sum(axis=1)
     difference = total[count > 0] / count[count > 0]
     n = len(difference)
-    if n < max(LEAST_ROWS, horizon + 1):
-        raise InvalidInputError(
-            f"at least {max(LEAST_ROWS, horizon + 1)} rows must have both losses, got {n}"
-        )
+    least = max(LEAST_ROWS, horizon + 1)
+    if n < least:
+        raise InvalidInputError(f"at least {least} rows must have both losses, got {n}")
     if lags is None:
         lags = min(n - 1, max(int(1.3 * np.sqrt(n)), 2 * (horizon - 1)))
     check_int("lags", lags, at_least=0)

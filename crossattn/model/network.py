@@ -235,11 +235,8 @@ class CrossAttentionMultiAsset(nn.Module):
 
     def check_lookback(self, lookback: int) -> None:
         """Refuse windows that are too short for the lags, or another length than the model's."""
-        if self.config.preset == "lag" and lookback <= self.config.max_lag:
-            raise InvalidInputError(
-                f"lookback must be above max_lag={self.config.max_lag}, got {lookback}"
-            )
-        if self.config.preset == "inverted" and lookback != self.config.lookback:
-            raise InvalidInputError(
-                f"lookback must be the model's {self.config.lookback}, got {lookback}"
-            )
+        preset, max_lag, own = self.config.preset, self.config.max_lag, self.config.lookback
+        if preset == "lag" and lookback <= max_lag:
+            raise InvalidInputError(f"lookback must be above {max_lag=}, got {lookback}")
+        if preset == "inverted" and lookback != own:
+            raise InvalidInputError(f"lookback must be the model's {own}, got {lookback}")

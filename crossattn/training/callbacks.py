@@ -78,8 +78,7 @@ class TensorBoard(Callback):
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise MissingDependencyError(
-                "tensorboard=True needs the package tensorboard: "
-                "pip install 'crossattn[tensorboard]'"
+                "tensorboard=True needs tensorboard: pip install 'crossattn[tensorboard]'"
             ) from None
         self._open, self._path = SummaryWriter, folder.path
 

@@ -140,8 +140,7 @@ def load_models(directory: str | Path) -> tuple[list[CrossAttentionMultiAsset], 
     content = read_checksummed_json(directory / CONFIG_FILE)
     if content.get("format") != FORMAT:
         raise DamagedFileError(
-            f"{directory / CONFIG_FILE} has format {content.get('format')!r}; "
-            f"this version reads format {FORMAT}"
+            f"{directory / CONFIG_FILE} has format {content.get('format')!r}, not {FORMAT}"
         )
     with must_fit(f"{directory} holds no model that fits"):
         tensors = read_tensors(directory / MODEL_FILE, content["model_sha256"])

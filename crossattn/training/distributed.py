@@ -69,8 +69,7 @@ class DistributedContext:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
         if here > torch.cuda.device_count():
             raise InvalidInputError(
-                f"device 'cuda' needs a GPU for each of the {here} processes of this machine, got "
-                f"{torch.cuda.device_count()}: start fewer, or use device='cpu'"
+                f"device 'cuda' needs {here} GPUs, one each, got {torch.cuda.device_count()}"
             )
 
     def shard(self, rows: Tensor) -> Tensor:

@@ -92,15 +92,12 @@ class RunFolder:
             raise InvalidInputError(f"run_dir must be a folder, got the file {self.path}")
         if not resume and any((self.path / name).exists() for name in RUN_FILES):
             raise InvalidInputError(
-                f"run_dir {self.path} holds a run: resume it (resume=True, --resume) "
-                "or choose another folder"
+                f"run_dir {self.path} holds a run: resume it (resume=True, --resume) or use another"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InvalidInputError(
-                f"run_dir {self.path} cannot be made: {error.strerror}"
-            ) from None
+            raise InvalidInputError(f"run_dir {self.path}: {error.strerror}") from None
 
     def claim(self, mark: dict) -> None:
         """Write what the run is made of, before anything is finished."""
@@ -149,10 +146,7 @@ class RunFolder:
             raise DamagedFileError(f"{path} is not a checkpoint")
         changed = [key for key in mark if run.get(key) != mark[key]]
         if changed:
-            raise InvalidInputError(
-                f"run_dir {self.path} holds a run with another {changed[0]}: "
-                "resume it with the settings and data it was started with"
-            )
+            raise InvalidInputError(f"run_dir {self.path} holds a run with another {changed[0]}")
         self._clear_parts(".*.part")
         return pointer
 
