@@ -95,10 +95,8 @@ class TwoGraphDetector:
             raise InvalidInputError(
                 f"returns: {len(target)} usable rows cannot fit {past.shape[1]} lagged returns"
             )
-        fits = [
-            self._expectation_maximisation(target, past, self._first_guess(target, past, start))
-            for start in range(self.n_starts)
-        ]
+        guesses = (self._first_guess(target, past, start) for start in range(self.n_starts))
+        fits = [self._expectation_maximisation(target, past, guess) for guess in guesses]
         _, coefficients, self.noise_ = max(fits, key=lambda fit: fit[0])
         self._coefficients = coefficients  # (2, K, N)
         shape = (2, self.max_lag, len(self.symbols_), len(self.symbols_))
@@ -143,10 +141,8 @@ class TwoGraphDetector:
         block = round(2.0 ** (start - 1) / (1 - self.persistence))
         n_blocks = max(2, len(target) // block)
         block_of = np.arange(len(target)) * n_blocks // len(target)
-        graphs = [
-            self._regress(target[block_of == k], past[block_of == k], 1.0).ravel()
-            for k in range(n_blocks)
-        ]
+        blocks = [block_of == k for k in range(n_blocks)]
+        graphs = [self._regress(target[rows], past[rows], 1.0).ravel() for rows in blocks]
         group = KMeans(2, n_init=10, random_state=self.seed).fit_predict(np.stack(graphs))
         second = 0.1 + 0.8 * group[block_of]  # not 0 or 1: the first guess may be wrong
         return np.stack([1 - second, second], axis=1)

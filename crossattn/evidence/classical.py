@@ -19,6 +19,8 @@ from crossattn.evidence.leadlag import LeadLagReport, make_report
 from crossattn.windows.dataset import CrossAttentionData, check_windows
 from crossattn.windows.lagged import lagged_log_returns
 
+Quotes = tuple[np.ndarray, np.ndarray]  # times in nanoseconds, logs of prices
+
 
 def lagged_correlation(
     data: CrossAttentionData, *, max_lag: int = 7, alpha: float = 0.05, robust: bool = True
@@ -148,11 +150,8 @@ def pcmci(data: CrossAttentionData, *, max_lag: int = 7, alpha: float = 0.05) ->
     lags, _ = _lags_and_target(data, max_lag, alpha)
     n_lags, missing = lags.shape[2], -1e9
     returns = np.nan_to_num(lags[:, :, 0], nan=missing)
-    search = PCMCI(
-        DataFrame(returns, missing_flag=missing, remove_missing_upto_maxlag=True),
-        RobustParCorr(),
-        verbosity=0,
-    )
+    table = DataFrame(returns, missing_flag=missing, remove_missing_upto_maxlag=True)
+    search = PCMCI(table, RobustParCorr(), verbosity=0)
     found = search.run_pcmci(tau_min=1, tau_max=n_lags, pc_alpha=0.2)
     p = found["p_matrix"][:, :, 1:].transpose(1, 0, 2)  # (follower, leader, lag)
     best = p.argmin(axis=2)
@@ -244,10 +243,7 @@ def hayashi_yoshida(
 
 
 def _shifted_covariance(
-    leader: tuple[np.ndarray, np.ndarray],
-    follower: tuple[np.ndarray, np.ndarray],
-    shifts: np.ndarray,
-    edges: np.ndarray,
+    leader: Quotes, follower: Quotes, shifts: np.ndarray, edges: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """Covariance by shift and block, net of real overlap, and the scale that makes correlations."""
     (leader_times, leader_logs), (times, logs) = leader, follower

@@ -69,10 +69,8 @@ class CrossSectionReport:
         )
 
     def _repr_html_(self) -> str:
-        tables = "".join(
-            table.to_html(float_format="{:.4g}".format)
-            for table in (self.summary, self.decay, self.quantiles)
-        )
+        shown = (self.summary, self.decay, self.quantiles)
+        tables = "".join(table.to_html(float_format="{:.4g}".format) for table in shown)
         return f"<p><strong>{escape(repr(self))}</strong></p>{tables}"
 
     def plot(self, ax: Axes | None = None) -> Axes:

@@ -87,8 +87,5 @@ def connectedness(series: pd.DataFrame, lags: int = 2, horizon: int = 10) -> Con
     apart = shares - np.diag(np.diag(shares))
     received, sent = apart.sum(axis=1), apart.sum(axis=0)
     columns = {"from_others": received, "to_others": sent, "net": sent - received}
-    return Connectedness(
-        pd.DataFrame(shares, names, names),
-        pd.DataFrame(columns, index=names),
-        float(received.mean()),
-    )
+    table, directional = pd.DataFrame(shares, names, names), pd.DataFrame(columns, index=names)
+    return Connectedness(table, directional, float(received.mean()))

@@ -70,9 +70,8 @@ class FaithfulnessReport:
         return "; ".join(lines)
 
     def _repr_html_(self) -> str:
-        return f"<p><strong>{escape(str(self))}</strong></p>" + self.tests.to_html(
-            index=False, float_format="{:.3f}".format
-        )
+        table = self.tests.to_html(index=False, float_format="{:.3f}".format)
+        return f"<p><strong>{escape(str(self))}</strong></p>{table}"
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw every statistic beside its threshold."""

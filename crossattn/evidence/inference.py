@@ -221,9 +221,8 @@ class RobustFit:
     @property
     def t(self) -> np.ndarray:
         """Slope over error, 0 where the error is 0."""
-        return np.divide(
-            self.slope, self.error, out=np.zeros_like(self.slope), where=self.error > 0
-        )
+        nothing = np.zeros_like(self.slope)
+        return np.divide(self.slope, self.error, out=nothing, where=self.error > 0)
 
     def wald(self, columns: ArrayLike) -> float:
         """Return the p-value of "these slopes are all zero": an F test, or chi-squared."""

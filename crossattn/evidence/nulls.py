@@ -125,9 +125,8 @@ def surrogate_null(
     largest = statistics.to_numpy().max(axis=1)
     edges = real.rename("statistic").reset_index()
     edges["p_value"] = _share_at_least(largest, real.to_numpy())
-    edges["q_value"] = benjamini_hochberg(
-        _share_at_least(statistics.to_numpy().ravel(), real.to_numpy())
-    )
+    pooled = _share_at_least(statistics.to_numpy().ravel(), real.to_numpy())
+    edges["q_value"] = benjamini_hochberg(pooled)
     edges["significant"] = edges["p_value"] <= alpha
     edges = edges.sort_values("statistic", ascending=False, kind="stable", ignore_index=True)
     return SurrogateNull(edges, statistics, alpha)

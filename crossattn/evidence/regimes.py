@@ -136,9 +136,8 @@ def correlation_breakdown(
     off = ~np.eye(gap.shape[-1], dtype=bool)
     distance = pd.Series(np.sqrt((gap[:, off] ** 2).mean(axis=1)), index=returns.index)
     threshold = distance.shift(1).rolling(memory, min_periods=memory).quantile(quantile)
-    return pd.DataFrame(
-        {"distance": distance, "threshold": threshold, "alarm": distance > threshold}
-    )
+    table = {"distance": distance, "threshold": threshold, "alarm": distance > threshold}
+    return pd.DataFrame(table)
 
 
 def refit_times(alarms: pd.Series, *, at_least: int = 500) -> pd.DatetimeIndex:

@@ -60,31 +60,21 @@ def spillover_scores(
     for k, follower in enumerate(measured.symbols):
         i = data.symbols.index(follower)
         known = np.isfinite(forecast[:, i]) & np.isfinite(realised[:, i])
-        row = _scores(
-            (realised[known, i] / forecast[known, i]) ** 2,
-            measured.total[known, k].astype(float),
-            logs[known],
-            variances[known] / forecast[known, i, None, None] ** 2,
-            i,
-            data.horizon,
-        )
+        ratio = (realised[known, i] / forecast[known, i]) ** 2
+        relative = variances[known] / forecast[known, i, None, None] ** 2
+        parts = measured.total[known, k].astype(float)
+        row = _scores(ratio, parts, logs[known], relative, i, data.horizon)
         row["effect"] = measured.response[k] * row["slope"]
         rows.append(row | {"lag": measured.lag[k], "channel": measured.channel[k]})
     return measured.sources, pd.DataFrame(rows)
 
 
-def _scores(
-    ratio: np.ndarray,
-    parts: np.ndarray,
-    logs: np.ndarray,
-    variances: np.ndarray,
-    follower: int,
-    horizon: int,
-) -> dict[str, np.ndarray]:
+def _scores(ratio, parts, logs, variances, follower: int, horizon: int) -> dict[str, np.ndarray]:
     """Score test of each column of ``parts``, contributions to a follower's log volatility.
 
-    ``logs`` (n, n_assets, K) are exponential log variances; ``variances`` (n, n_assets, K + L) are
-    these and the newest squared returns, over the forecast variance.
+    Arrays: ``ratio`` (n,) of realised to forecast variance; ``parts`` (n, n_sources); ``logs``
+    (n, n_assets, K), exponential log variances; ``variances`` (n, n_assets, K + L), these and the
+    newest squared returns, over the forecast variance.
     """
     n_assets, n_means = logs.shape[1:]
     exponential = variances[:, :, :n_means]

@@ -101,9 +101,10 @@ class Prices:
         moves = (stops >= 0) & np.isfinite(closes[starts]) & np.isfinite(closes[stops])
         moving = moves[:, None] & (np.nan_to_num(parts) != 0)
         share = (moving & live[starts, None]).sum(axis=0) / np.maximum(moving.sum(axis=0), 1)
+        empty = np.full(parts.shape[1], np.nan)
+        found = {"tradable_share": share, "p_tradable": empty, "slope_tradable": empty}
         if not test:
-            empty = np.full(parts.shape[1], np.nan)
-            return {"tradable_share": share, "p_tradable": empty, "slope_tradable": empty}
+            return found
         opens = self.opens(asset)
         ends = np.where(live[starts], stops, -1)
         if opens is not None:  # a row for each open, a row for each close
@@ -113,11 +114,7 @@ class Prices:
             starts, clock = 2 * following, np.repeat(clock, 2)
             closes = np.where(np.isfinite(closes), [opens, closes], np.nan).T.ravel()
         row = contribution_scores(closes, starts, ends, clock, parts)
-        return {
-            "tradable_share": share,
-            "p_tradable": row["p_value"],
-            "slope_tradable": row["slope"],
-        }
+        return found | {"p_tradable": row["p_value"], "slope_tradable": row["slope"]}
 
     @cached_property
     def _returns(self) -> np.ndarray:

@@ -149,9 +149,8 @@ def mincer_zarnowitz(forecast: ArrayLike, realised: ArrayLike, horizon: int = 1)
     away = beta - [0.0, 1.0]
     wald = float(away @ np.linalg.pinv(covariance, hermitian=True) @ away)
     errors = np.sqrt(np.diag(covariance))
-    return MincerZarnowitz(
-        *map(float, beta), *map(float, errors), p_value=float(stats.chi2.sf(wald, 2))
-    )
+    p_value = float(stats.chi2.sf(wald, 2))
+    return MincerZarnowitz(*map(float, beta), *map(float, errors), p_value)
 
 
 @dataclass(frozen=True)

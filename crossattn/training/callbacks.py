@@ -80,13 +80,11 @@ class TensorBoard(Callback):
             raise MissingDependencyError(
                 "tensorboard=True needs tensorboard: pip install 'crossattn[tensorboard]'"
             ) from None
-        self._open, self._path = SummaryWriter, folder.path
+        self._open, self._folder = SummaryWriter, str(folder.path / TENSORBOARD_FOLDER)
 
     def on_start(self, trainer: Trainer) -> None:
         # what a killed run wrote of this epoch and later ones is hidden: each shows once
-        self._writer = self._open(
-            str(self._path / TENSORBOARD_FOLDER), purge_step=trainer.progress.epoch
-        )
+        self._writer = self._open(self._folder, purge_step=trainer.progress.epoch)
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         entry = trainer.progress.history[-1]

@@ -56,9 +56,8 @@ def read_checksummed_json(path: Path) -> dict:
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
     """Write tensors as safetensors, sorted by name, and return the file's SHA-256."""
-    data = save(
-        {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
-    )
+    plain = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
+    data = save(plain)
     write_file(path, data)
     return hashlib.sha256(data).hexdigest()
 

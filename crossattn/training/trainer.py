@@ -100,9 +100,8 @@ class Trainer:
                 f"the training loss became {value} in epoch {state.epoch}: lower lr, got "
                 f"{recipe.lr}, or look for extreme values in train_data"
             )
-        penalty = recipe.gain_penalty * penalty_share(
-            self.share, recipe.penalty_from, recipe.penalty_full
-        )
+        share = penalty_share(self.share, recipe.penalty_from, recipe.penalty_full)
+        penalty = recipe.gain_penalty * share
         if penalty and hasattr(self.model.body, "gains"):
             gains = self.model.body.gains()
             # every process adds its part, so that their sum is the penalty
@@ -158,9 +157,8 @@ class Trainer:
         self.model.load_state_dict(under("model.", tensors))
         self.best = under("best.", tensors)
         device = self.train.target.device
-        self.train = replace(
-            self.train, **{k: t.to(device) for k, t in under("batch.", tensors).items()}
-        )
+        inputs = {name: t.to(device) for name, t in under("batch.", tensors).items()}
+        self.train = replace(self.train, **inputs)
         optimizer = self.optimizer.state_dict()
         for name, tensor in under("optimizer.", tensors).items():
             number, _, field = name.partition(".")
