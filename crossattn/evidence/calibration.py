@@ -280,10 +280,9 @@ def score_classes(
     for name, p in odds.items():
         chosen = np.take_along_axis(p, label[..., None], axis=2)[..., 0]
         losses[name] = np.where(known, -np.log(np.maximum(chosen, np.finfo(float).tiny)), np.nan)
+        shared = np.where(known[..., None], p, np.nan)
         parts = [
-            calibration_error(
-                np.where(known, p[..., k], np.nan), label == k, n_bins=n_bins, horizon=horizon
-            )
+            calibration_error(shared[..., k], label == k, n_bins=n_bins, horizon=horizon)
             for k in range(p.shape[2])
         ]
         rows[name] = {

@@ -286,15 +286,9 @@ def _at(values: np.ndarray, best: np.ndarray) -> np.ndarray:
 
 
 def _report(symbols, n_windows: int, best, effect, p_value, alpha, method) -> LeadLagReport:
-    return make_report(
-        tuple(symbols),
-        lag=best + 1,
-        effect=effect,
-        p_value=np.minimum(p_value, 1.0),
-        alpha=alpha,
-        method=method,
-        n_windows=n_windows,
-    )
+    matrices = {"lag": best + 1, "effect": effect, "p_value": np.minimum(p_value, 1.0)}
+    about = {"alpha": alpha, "method": method, "n_windows": n_windows}
+    return make_report(tuple(symbols), **matrices, **about)
 
 
 def _standard(values: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ import base64
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 
 import numpy as np
@@ -128,7 +127,6 @@ def _thinned(maps: AttentionMaps) -> tuple[np.ndarray, list[str]]:
     return values[rows], list(times)
 
 
-@cache
 def _text_of(name: str) -> str:
     return files("crossattn.evidence").joinpath(name).read_text(encoding="utf-8")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_int, check_names, check_type
+from crossattn._validation import check_choice, check_int, check_names, check_type
 from crossattn.data.frame import Frames, check_frames
 from crossattn.data.panel import Panel, check_panel
 from crossattn.errors import CrossAttentionError, InvalidInputError
@@ -156,9 +156,8 @@ def audit_leakage(
     if not callable(pipeline):
         raise InvalidInputError(f"pipeline must be callable, got {pipeline!r}")
     checks = check_names("checks", checks)
-    unknown = [check for check in checks if check not in CHECKS]
-    if unknown:
-        raise InvalidInputError(f"checks must be of {CHECKS}, got {list(checks)}")
+    for check in checks:
+        check_choice("checks", check, CHECKS)
     panel = check_panel(data) if isinstance(data, pd.DataFrame) else None
     frames = check_frames(data) if panel is None else perturbations.frames_of(panel)
 

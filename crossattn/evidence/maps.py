@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from crossattn._validation import check_array, check_int, check_names, check_path
+from crossattn._validation import check_array, check_choice, check_int, check_names, check_path
 from crossattn.errors import InvalidInputError
 from crossattn.evidence._models import attention_of, forecasts_of, symbols_of
 from crossattn.evidence.calibration import SIGNALS
@@ -76,9 +76,7 @@ class AttentionMaps:
 
     def through_time(self, follower: str) -> pd.DataFrame:
         """Return one follower's attention to each source through time: one row per window."""
-        if follower not in self.symbols:
-            raise InvalidInputError(f"follower must be one of {self.symbols}, got {follower!r}")
-        i = self.symbols.index(follower)
+        i = self.symbols.index(check_choice("follower", follower, self.symbols))
         values = self.values[:, :, i].mean(axis=1).sum(axis=-1)  # (n, S)
         return pd.DataFrame(values, self.timestamps, self._axes()[1])
 

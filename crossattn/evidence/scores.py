@@ -133,9 +133,8 @@ def _tested(loss: np.ndarray, rival: np.ndarray, horizon: int) -> tuple[float, f
 def _correlation_error(forecast: np.ndarray, actual: np.ndarray, horizon: int) -> float:
     """Standard error of a pooled correlation: the delta method, with rows that may depend."""
     known = np.isfinite(forecast) & np.isfinite(actual)
-    if known.any(axis=1).sum() < LEAST_ROWS:
-        return float("nan")
-    if is_constant(forecast[known]) or is_constant(actual[known]):
+    too_few = known.any(axis=1).sum() < LEAST_ROWS
+    if too_few or is_constant(forecast[known]) or is_constant(actual[known]):
         return float("nan")
     a, b = (np.where(known, x - x[known].mean(), 0.0) for x in (forecast, actual))
     a, b = (x / np.sqrt((x**2).sum() / known.sum()) for x in (a, b))

@@ -260,9 +260,7 @@ def score_quantiles(
     actual, levels = check_array("actual", actual, None), check_array("levels", levels, (None,))
     unit = 1.0 if volatility is None else check_array("volatility", volatility, actual.shape)
     quantiles = check_arrays("forecasts", forecasts)
-    losses = {
-        name: pinball_loss(q, actual, levels).mean(axis=-1) / unit for name, q in quantiles.items()
-    }
+    losses = {k: pinball_loss(q, actual, levels).mean(axis=-1) / unit for k, q in quantiles.items()}
     known = np.all([np.isfinite(loss) for loss in losses.values()], axis=0)
     losses = {name: np.where(known, loss, np.nan) for name, loss in losses.items()}
     rows = {}

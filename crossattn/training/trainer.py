@@ -123,9 +123,8 @@ class Trainer:
         entry = {"epoch": state.epoch, "train_loss": state.loss_sum / len(self.train)}
         rate = self.recipe.lr * self.rate_share
         state.history.append(entry | {"val_loss": val_loss, "lr": rate})
-        if math.isfinite(val_loss) and (
-            state.best_val_loss is None or val_loss < state.best_val_loss
-        ):
+        best = math.inf if state.best_val_loss is None else state.best_val_loss
+        if math.isfinite(val_loss) and val_loss < best:
             state.best_val_loss, state.best_epoch = val_loss, state.epoch
             self.best = _copied(self.model.state_dict())
         state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, 0.0
