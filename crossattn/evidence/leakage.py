@@ -235,7 +235,9 @@ def _choose_cuts(cuts, reference: pd.DataFrame, last: pd.Timestamp) -> list[pd.T
         except (TypeError, ValueError):
             moments = []
         if not moments or not all(moment.tz and moment < last for moment in moments):
-            raise InvalidInputError(f"cuts must be a number or times before {last}, got {cuts!r}")
+            raise InvalidInputError(
+                f"cuts must be a number or UTC times before {last}, got {cuts!r}"
+            )
         return moments
     cuts = check_int("cuts", cuts)
     dates = reference.index
