@@ -39,8 +39,13 @@ def generate(into: Path) -> dict[str, bytes]:
     course = Course(into, ASSIGNMENTS / "nbgrader_config.py")
     for folder in sorted((into / "source").iterdir()):
         course.release(folder.name)
-    files = sorted((into / "release").glob("*/*.ipynb"))
-    return {path.relative_to(into / "release").as_posix(): path.read_bytes() for path in files}
+    return contents(into / "release")
+
+
+def contents(release: Path) -> dict[str, bytes]:
+    """Return the notebooks of a folder of releases by relative path."""
+    files = sorted(release.glob("*/*.ipynb"))
+    return {path.relative_to(release).as_posix(): path.read_bytes() for path in files}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,11 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     release = ASSIGNMENTS / "release"
     if options.check:
-        there = {p.relative_to(release).as_posix(): p for p in release.glob("*/*.ipynb")}
-        names = made.keys() | there.keys()
-        wrong = [
-            n for n in names if n not in made or n not in there or there[n].read_bytes() != made[n]
-        ]
+        there = contents(release)
+        wrong = {n for n in made.keys() | there.keys() if made.get(n) != there.get(n)}
         for name in sorted(wrong):
             print(f"release/{name} is not what its source generates: run make assignments")
         return 1 if wrong else 0
