@@ -1,23 +1,19 @@
 """Render the whole book into ``_build/html``: every notebook executed, no warning, no dead link."""
 
-import os
 import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-BIN = Path(sys.executable).parent
+from notebooks import ROOT, environment
+
 KERNEL_NOISE = "[IPKernelApp] WARNING | Kernel is running over TCP"  # on loopback, once a kernel
 
 
 def run(*command: str) -> int:
     """Run one step from the repository's root and return its exit code."""
-    path = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
-    environment = {**os.environ, "PATH": path, "TQDM_DISABLE": "1"}  # no bars on pages
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True
     )
     for line in process.stderr:
         if KERNEL_NOISE not in line:
@@ -37,7 +33,7 @@ def main() -> int:
             print(f"the book was not built: '{' '.join(step)}' failed", file=sys.stderr)
             return code
     seconds = time.monotonic() - started
-    print(f"the book is in {Path('_build/html/index.html')} ({seconds:.0f} s)")
+    print(f"the book is in _build/html/index.html ({seconds:.0f} s)")
     return 0
 
 

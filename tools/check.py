@@ -7,13 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-BIN = Path(sys.executable).parent
-sys.path.insert(0, str(ROOT / "tools"))
-
-from notebooks import executed_notebooks  # noqa: E402
+from notebooks import ROOT, environment, executed_notebooks
 
 WORKERS = str(max(1, min(4, os.cpu_count() or 1)))
 PYTEST = ["python", "-m", "pytest", "-q", "-n", WORKERS, "--dist", "loadfile"]
@@ -33,9 +28,7 @@ STEPS = {
 
 def run(command: list[str]) -> bool:
     """Run one step from the repository's root; True where it passed."""
-    path = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
+    return subprocess.run(command, cwd=ROOT, env=environment(OMP_NUM_THREADS="1")).returncode == 0
 
 
 def main(names: list[str]) -> int:

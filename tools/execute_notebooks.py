@@ -16,7 +16,7 @@ import nbformat
 import pytest
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
-from notebooks import ROOT, chapters
+from notebooks import ROOT, chapters, environment
 
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 from offline import cache_path
@@ -62,13 +62,12 @@ def is_cached(cache, path: Path) -> bool:
 def execute(cache, paths: list[Path]) -> int:
     """Execute notebooks, each in its folder; cache those that pass; return pytest's exit code."""
     with TemporaryDirectory() as folder:
-        places = [str(ROOT / "tools"), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | {FOLDER: folder, "PYTHONPATH": os.pathsep.join(places)}
-        environment["OMP_NUM_THREADS"] = "1"  # notebooks run side by side
+        # notebooks run side by side, each on one thread
+        variables = environment(ROOT / "tools", OMP_NUM_THREADS="1") | {FOLDER: folder}
         workers = str(min(os.cpu_count() or 1, len(paths)))
         command = [sys.executable, *PYTEST, *NBVAL, "-p", "execute_notebooks", "-n", workers]
         command += ["--dist", "loadfile", *map(str, paths)]
-        code = subprocess.run(command, cwd=ROOT, env=environment).returncode
+        code = subprocess.run(command, cwd=ROOT, env=variables).returncode
         for path in paths:
             if (kept := Path(folder, kept_name(path))).exists():
                 notebook = nbformat.read(kept, as_version=4)

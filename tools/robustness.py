@@ -17,10 +17,11 @@ import os
 import subprocess
 import sys
 import traceback
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from notebooks import ROOT, chapters
+from notebooks import ROOT, chapters, code_cells, environment
 
 RECORD = "_record_claim"  # in the namespace of the cells: no name of theirs
 STEP = 1000  # between the seeds of two shifts: chapters count their own seeds in ones
@@ -70,14 +71,9 @@ def run_cells(path: Path) -> dict:
 
     namespace = sys.modules["__main__"].__dict__
     namespace |= {RECORD: record, "display": lambda *things: None}
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    trees = [
-        (k, ast.parse("".join(cell["source"])))
-        for k, cell in enumerate(cells)
-        if cell["cell_type"] == "code"
-    ]
-    trees = [(k, Recorder(claims, k).visit(tree)) for k, tree in trees]
-    for k, tree in trees:
+    # all before the first is run: cells share this module's names and may change them
+    trees = {k: Recorder(claims, k).visit(ast.parse(code)) for k, code in code_cells(path).items()}
+    for k, tree in trees.items():
         try:
             exec(compile(tree, f"{path.name}, cell {k}", "exec"), namespace)
         except Exception as error:  # whatever a chapter raises is a result
@@ -88,9 +84,8 @@ def run_cells(path: Path) -> dict:
 
 def code_digest(path: Path) -> str:
     """Return a digest of a notebook's code, by which a row is known to be older than it."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    return hashlib.sha256(json.dumps(code).encode()).hexdigest()[:16]
+    code = json.dumps(list(code_cells(path).values()))
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 
 def write_json(path: Path, results: dict) -> None:
@@ -101,17 +96,15 @@ def write_json(path: Path, results: dict) -> None:
 
 def execute(path: Path, shift: int) -> dict:
     """Execute a notebook in a process of its own whose seeds are shifted."""
-    search = [str(ROOT / "tools" / "seed_shift"), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {
-        "SEED_SHIFT": str(shift * STEP),
-        "PYTHONPATH": os.pathsep.join(filter(None, search)),
-        "MPLBACKEND": "Agg",
-        "TQDM_DISABLE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
+    variables = environment(
+        ROOT / "tools" / "seed_shift",
+        SEED_SHIFT=str(shift * STEP),
+        MPLBACKEND="Agg",
+        OMP_NUM_THREADS="1",
+    )
     command = [sys.executable, str(Path(__file__).resolve()), "--worker", str(path)]
     done = subprocess.run(
-        command, cwd=path.parent, env=environment, capture_output=True, text=True, timeout=TIMEOUT
+        command, cwd=path.parent, env=variables, capture_output=True, text=True, timeout=TIMEOUT
     )
     try:
         return json.loads(done.stdout.splitlines()[-1])
@@ -124,32 +117,22 @@ def summary(runs: list[dict]) -> dict:
 
     An assert fails where it is false once, or where it was not reached since a cell raised.
     """
-    failed: dict[str, list[int]] = {}
     reached = {key for run in runs for key, claim in run["claims"].items() if claim["times"]}
+    failed: dict[tuple, list[int]] = defaultdict(list)  # by cell, text and place
+    held = [len(reached)] * len(runs)
     for shift, run in enumerate(runs, 1):
         for key in reached:
             claim = run["claims"][key]
             if claim["failures"] or (not claim["times"] and run["raised"]):
-                failed.setdefault(key, []).append(shift)
-    held = [
-        len(reached) - sum(shift in shifts for shifts in failed.values())
-        for shift in range(1, len(runs) + 1)
-    ]
-    claims = runs[0]["claims"]
-    entries = [
-        {"cell": claims[key]["cell"], "assert": claims[key]["assert"], "shifts": shifts}
-        for key, shifts in failed.items()
-    ]
-    errors: dict[tuple, list[int]] = {}
-    for shift, run in enumerate(runs, 1):
+                failed[claim["cell"], claim["assert"], key].append(shift)
+                held[shift - 1] -= 1
         for cell, error in run["raised"].items():
-            errors.setdefault((int(cell), f"raises {error}"), []).append(shift)
-    entries += [{"cell": c, "assert": e, "shifts": shifts} for (c, e), shifts in errors.items()]
-    return {
-        "asserts": len(reached),
-        "held": held,
-        "failed": sorted(entries, key=lambda entry: (entry["cell"], entry["assert"])),
-    }
+            failed[int(cell), f"raises {error}", ""].append(shift)
+    entries = [
+        {"cell": cell, "assert": text, "shifts": shifts}
+        for (cell, text, _), shifts in sorted(failed.items())
+    ]
+    return {"asserts": len(reached), "held": held, "failed": entries}
 
 
 def study(paths: list[Path], n_shifts: int) -> dict[str, dict]:

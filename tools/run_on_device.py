@@ -9,7 +9,6 @@ own dependencies. Usage::
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -17,7 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from notebooks import ROOT, code_cells, environment
+
 LIMIT = 600  # seconds a chapter; the book's own ceiling is 90 on one core
 
 
@@ -32,12 +32,10 @@ def device_name() -> str:
 
 def run(command: list[str], **options) -> tuple[int, str]:
     """Run a command from the root, the package on its path; return exit code and output."""
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    environment = {**os.environ, "PYTHONPATH": paths, "MPLBACKEND": "Agg", "TQDM_DISABLE": "1"}
     try:
         done = subprocess.run(
             command,
-            env=environment,
+            env=environment(ROOT, MPLBACKEND="Agg"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -47,12 +45,6 @@ def run(command: list[str], **options) -> tuple[int, str]:
     except subprocess.TimeoutExpired:
         return 124, f"longer than {LIMIT} s"
     return done.returncode, done.stdout
-
-
-def as_script(notebook: Path) -> str:
-    """Return the code cells of a notebook, in order, as one script."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code") + "\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     for notebook in notebooks:
         with tempfile.TemporaryDirectory() as folder:
             script = Path(folder) / f"{notebook.stem}.py"
-            script.write_text(as_script(notebook), encoding="utf-8")
+            script.write_text("\n\n".join(code_cells(notebook).values()) + "\n", encoding="utf-8")
             started = time.monotonic()
             code, output = run([sys.executable, str(script)], cwd=folder)
             seconds = round(time.monotonic() - started, 1)
