@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import posixpath
+import sys
 from pathlib import Path
 
 import yaml
@@ -19,15 +20,13 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+sys.path.append(str(Path(__file__).parents[2] / "tools"))
+from notebooks import toc_files
 
-def listed_files(toc: dict | list) -> set[str]:
-    """Return every file of a table of contents, without suffix."""
-    if isinstance(toc, list):
-        return set().union(*map(listed_files, toc)) if toc else set()
-    if not isinstance(toc, dict):
-        return set()
-    own = {Path(toc["file"]).with_suffix("").as_posix()} if "file" in toc else set()
-    return own.union(*(listed_files(value) for value in toc.values()))
+
+def listed_files(toc: dict) -> set[str]:
+    """Return every file in the parts of a table of contents, without suffix."""
+    return {Path(name).with_suffix("").as_posix() for name in toc_files(toc["parts"])}
 
 
 @functools.cache

@@ -10,11 +10,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 from textwrap import shorten
+from typing import ClassVar
 
-from docutils import nodes
-from docutils.statemachine import StringList
+from drawn import FromResults
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
 
 sys.path.append(str(Path(__file__).parents[2] / "tools"))
 from notebooks import chapters
@@ -65,16 +64,11 @@ def markdown(root: Path) -> list[str]:
     return [*table, "", *(failing or ["No assert failed at any shift."])]
 
 
-class Robustness(SphinxDirective):
+class Robustness(FromResults):
     """The table of the study and what failed in it."""
 
-    def run(self) -> list[nodes.Node]:
-        """Return the parsed table and list."""
-        root = Path(self.env.srcdir)
-        self.env.note_dependency(str(root / "book" / "robustness.json"))
-        page = nodes.container()
-        self.state.nested_parse(StringList(markdown(root), "robustness"), 0, page)
-        return page.children
+    sources = "book/robustness.json"
+    blocks: ClassVar = {"claims": markdown}
 
 
 def setup(app: Sphinx) -> dict:
