@@ -105,32 +105,14 @@ def weights_of(forecaster, train, val) -> dict:
     content = forecaster._mixture.content
     if content is None:  # not in the mix: what it attends to is shown all the same
         content = ContentPart.fit(
-            series,
-            train.ends,
-            val.ends,
-            n_members=1,
-            n_lags=MAX_LAG + 1,
-            seed=0,
-            device="cpu",
+            series, train.ends, val.ends, n_members=1, n_lags=MAX_LAG + 1, seed=0, device="cpu"
         )
-    tokens = []
-    for i in range(len(forecaster.symbols_)):
-        used, beta = forecaster._mixture.static.row(i)
-        decays = [index.channels[k].decay for k in index.channel[used]]
-        rows = zip(used, decays, beta, strict=True)
-        tokens.append(
-            [
-                [
-                    index.channels[index.channel[k]].name,
-                    int(index.source[k]),
-                    int(index.lag[k]),
-                    float(decay),
-                    float(b),
-                    float(forecaster._mixture.centre[k]),
-                ]
-                for k, decay, b in rows
-            ]
-        )
+    tokens = [[] for _ in forecaster.symbols_]
+    for i, row in enumerate(tokens):
+        for k, beta in zip(*forecaster._mixture.static.row(i), strict=True):
+            channel, centre = index.channels[index.channel[k]], forecaster._mixture.centre[k]
+            numbers = map(float, (channel.decay, beta, centre))
+            row.append([channel.name, int(index.source[k]), int(index.lag[k]), *numbers])
     heads = {
         name: value.detach().double().numpy().tolist()
         for name, value in content.heads.named_parameters()

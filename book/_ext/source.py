@@ -27,15 +27,12 @@ def without_docstrings(source: str) -> str:
     """Cut every docstring to its first line."""
     lines, tree = source.splitlines(), ast.parse(source)
     for node in sorted(ast.walk(tree), key=lambda n: -getattr(n, "lineno", 0)):
-        if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
-            continue
-        if ast.get_docstring(node) is None:
-            continue
-        place = node.body[0]
-        opening = lines[place.lineno - 1]
-        quotes = opening.lstrip().lstrip("r")[:3]
-        if place.end_lineno > place.lineno:
-            lines[place.lineno - 1 : place.end_lineno] = [opening.rstrip() + quotes]
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node):
+            place = node.body[0]
+            opening = lines[place.lineno - 1]
+            quotes = opening.lstrip().lstrip("r")[:3]
+            if place.end_lineno > place.lineno:
+                lines[place.lineno - 1 : place.end_lineno] = [opening.rstrip() + quotes]
     return "\n".join(lines)
 
 
