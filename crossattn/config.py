@@ -156,19 +156,11 @@ class ModelConfig:
         for name in ("lookback", "horizon"):
             if getattr(self, name) is not None or (name, self.preset) == ("lookback", "inverted"):
                 _put(self, check_int, name)
-        names = self.symbols
-        listed = isinstance(names, Collection) and len(names) == len(set(names)) == self.n_assets
-        if names is not None and not listed:
-            raise InvalidInputError(
-                f"symbols must be {self.n_assets} different names, got {names!r}"
-            )
+        if self.symbols is not None:
+            self._check_labels("symbols", self.n_assets)
         if self.preset == "encoder" and self.cross == "hierarchical":
-            for name in ("sectors", "markets"):
-                labels = getattr(self, name)
-                if not isinstance(labels, Collection) or len(labels) != self.n_assets:
-                    raise InvalidInputError(
-                        f"{name} must hold {self.n_assets} labels, got {labels!r}"
-                    )
+            self._check_labels("sectors", self.n_assets, distinct=False)
+            self._check_labels("markets", self.n_assets, distinct=False)
         if self.d_model % self.n_heads:
             raise InvalidInputError(
                 f"d_model must be a multiple of n_heads, got {self.d_model} and {self.n_heads}"
@@ -179,18 +171,17 @@ class ModelConfig:
             raise InvalidInputError(f"quantiles must rise inside (0, 1), got {self.quantiles!r}")
         object.__setattr__(self, "quantiles", quantiles)
         if self.features is not None:
-            object.__setattr__(self, "features", self._checked_features())
+            self._check_labels("features", self.n_features)
+            object.__setattr__(self, "features", tuple(map(str, self.features)))
         if self.seed is not None:
             _put(self, check_seed, "seed")
 
-    def _checked_features(self) -> tuple[str, ...]:
-        names = self.features
-        is_list = isinstance(names, Collection) and not isinstance(names, str)
-        if not is_list or len(set(names)) != len(names):
-            raise InvalidInputError(f"features must be distinct names, got {names!r}")
-        if len(names) != self.n_features:
-            raise InvalidInputError(f"features must name {self.n_features} channels, got {names!r}")
-        return tuple(str(name) for name in names)
+    def _check_labels(self, name: str, count: int, distinct: bool = True) -> None:
+        labels = getattr(self, name)
+        listed = isinstance(labels, Collection) and not isinstance(labels, str)
+        if not listed or len(labels) != count or (distinct and len(set(labels)) < count):
+            kind = "different names" if distinct else "labels"
+            raise InvalidInputError(f"{name} must be {count} {kind}, got {labels!r}")
 
     @property
     def channels(self) -> tuple[str, ...]:
