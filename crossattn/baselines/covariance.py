@@ -248,13 +248,13 @@ class WindowCovariance(CovarianceBaseline):
         from sklearn.covariance import LedoitWolf
 
         given = LedoitWolf(assume_centered=True) if self.estimator is None else self.estimator
-        model, known = clone(given), np.isfinite(log_returns(data))
-        returns = np.nan_to_num(log_returns(data))
+        model, returns = clone(given), log_returns(data)
+        # a horizon in bars counts every row, a duration each asset's own bars
+        counted = np.isfinite(returns) | (data.duration is None)
+        returns = np.nan_to_num(returns)
         newest = [slice(max(end + 1 - self.window, 0), end + 1) for end in data.ends]
         found = np.array([model.fit(returns[rows]).covariance_ for rows in newest])
-        if data.duration is None:
-            return _over_horizon(data, found)
-        share = np.array([known[rows].mean(axis=0) for rows in newest])  # of rows with a bar
+        share = np.array([counted[rows].mean(axis=0) for rows in newest])
         return _over_horizon(data, found, np.maximum(share, 1 / self.window))
 
 
