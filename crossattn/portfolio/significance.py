@@ -13,8 +13,6 @@ from crossattn._validation import check_array, check_choice, check_float, check_
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio.metrics import check_periods, check_returns
 
-EULER = 0.5772156649015329
-
 
 @dataclass(frozen=True)
 class SharpeInterval:
@@ -170,7 +168,7 @@ def expected_best_sharpe(n_trials: int, deviation: float) -> float:
     if check_int("n_trials", n_trials) == 1:
         return 0.0
     first, second = ndtri(1 - 1 / n_trials), ndtri(1 - 1 / (n_trials * np.e))
-    return float(deviation * ((1 - EULER) * first + EULER * second))
+    return float(deviation * ((1 - np.euler_gamma) * first + np.euler_gamma * second))
 
 
 def deflated_sharpe(
