@@ -42,6 +42,11 @@ class Finding:
     remedy: str = ""
 
 
+def _judged(what: str, is_fine: bool, otherwise: str, remedy: str) -> Finding:
+    """Return a finding that is ok, or in the state ``otherwise`` with what to do about it."""
+    return Finding(what, "ok") if is_fine else Finding(what, otherwise, remedy)
+
+
 def _version(text: str) -> tuple[int, ...]:
     parts = text.split("+")[0].split(".")
     return tuple(int(part) for part in parts if part.isdigit())
@@ -49,11 +54,9 @@ def _version(text: str) -> tuple[int, ...]:
 
 def check_python() -> Finding:
     """Check the version of Python."""
-    version = platform.python_version()
-    if sys.version_info >= OLDEST:
-        return Finding(f"Python {version}", "ok")
-    wanted = ".".join(map(str, OLDEST))
-    return Finding(f"Python {version}", "missing", f"install Python {wanted} or newer")
+    remedy = f"install Python {'.'.join(map(str, OLDEST))} or newer"
+    is_fine = sys.version_info >= OLDEST
+    return _judged(f"Python {platform.python_version()}", is_fine, "missing", remedy)
 
 
 def check_package(name: str, oldest: str = "0", extra: str = "") -> Finding:
@@ -75,14 +78,13 @@ def check_machine() -> list[Finding]:
     """Check memory and disk, and name the device that models will use."""
     findings = []
     free = shutil.disk_usage(Path.cwd()).free / 2**30
-    state = "ok" if free >= DISK_GB else "missing"
-    remedy = "" if state == "ok" else f"free {DISK_GB} GB: the book and its cache need them"
-    findings.append(Finding(f"{free:.0f} GB of disk free", state, remedy))
+    remedy = f"free {DISK_GB} GB: the book and its cache need them"
+    findings.append(_judged(f"{free:.0f} GB of disk free", free >= DISK_GB, "missing", remedy))
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-        state = "ok" if memory >= MEMORY_GB else "optional"
-        remedy = "" if state == "ok" else "set CROSSATTN_SIZE=0.3 for smaller samples"
-        findings.append(Finding(f"{memory:.0f} GB of memory", state, remedy))
+        remedy = "set CROSSATTN_SIZE=0.3 for smaller samples"
+        what, is_fine = f"{memory:.0f} GB of memory", memory >= MEMORY_GB
+        findings.append(_judged(what, is_fine, "optional", remedy))
     if importlib.util.find_spec("torch"):
         import torch
 

@@ -9,7 +9,6 @@ import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 LOADED = {"script", "img", "iframe", "source", "video", "audio", "embed", "object", "track", "link"}
@@ -17,20 +16,13 @@ NOT_LOADED = {"canonical", "next", "prev", "search", "index", "author", "copyrig
 STYLE_URL = re.compile(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)")
 
 
-class Link(NamedTuple):
-    """One address in a page, and whether the browser loads it by itself."""
-
-    address: str
-    loaded: bool
-
-
 class Page(HTMLParser):
-    """The anchors and links of one page."""
+    """The anchors of one page and its links: addresses, and whether a browser loads them itself."""
 
     def __init__(self, path: Path):
         super().__init__()
         self.anchors: set[str] = set()
-        self.links: list[Link] = []
+        self.links: list[tuple[str, bool]] = []
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attributes: list) -> None:
@@ -42,7 +34,7 @@ class Page(HTMLParser):
         addresses = [values[key] for key in ("href", "src", "poster", "data") if key in values]
         if "srcset" in values:
             addresses += [choice.split()[0] for choice in values["srcset"].split(",")]
-        self.links += [Link(address, loaded) for address in addresses]
+        self.links += [(address, loaded) for address in addresses]
 
 
 def is_elsewhere(address: str) -> bool:

@@ -23,8 +23,8 @@ import zmq.asyncio
 from jupyter_client.manager import AsyncKernelManager
 
 import crossattn
+from crossattn._validation import check_int
 from crossattn.checks.students import STUDENT_VARIABLE
-from crossattn.errors import InvalidInputError
 
 GRADER = Path(__file__).resolve().parent
 SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
@@ -70,8 +70,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidInputError(f"{name} must be a positive integer, got {value!r}")
+            check_int(name, value)
 
 
 @functools.cache
