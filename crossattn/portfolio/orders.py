@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn._validation import check_float, check_type
+from crossattn.data.frame import check_numbers
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio._account import AFTER_COST, TRADE, BacktestInputs, trade_to_targets
 from crossattn.portfolio.strategy import scale_to_free_weight
@@ -107,10 +108,7 @@ def _by_symbol(name: str, given: pd.Series, weights: pd.Series) -> np.ndarray:
     if len(unknown):
         known = ", ".join(map(str, weights.index))
         raise InvalidInputError(f"{name} hold {unknown[0]!r}, which has no weight ({known})")
-    try:
-        values = given.reindex(weights.index).to_numpy(float)
-    except (TypeError, ValueError):
-        raise InvalidInputError(f"{name} must be numbers") from None
+    values = check_numbers(name, given.reindex(weights.index))
     if np.isinf(values).any():
         raise InvalidInputError(f"{name} must be finite, got an infinite one")
     return values
