@@ -213,7 +213,6 @@ class ModelConfig:
 
 def _refuse_unknown(kind: str, given: Mapping, config: object) -> None:
     """Refuse names that are no fields of a configuration."""
-    known = {field.name for field in dataclasses.fields(config)}
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise InvalidInputError(f"unknown {kind} {unknown[0]!r}; known: {', '.join(sorted(known))}")
+    known = [field.name for field in dataclasses.fields(config)]
+    for name in given:
+        check_choice(kind, name, known)
