@@ -17,6 +17,7 @@ from crossattn.baselines.networks import VariateTransformer
 from crossattn.errors import InvalidInputError
 from crossattn.runtime import select_device
 
+PART = 256  # windows that are forecast at a time
 Forecaster = Callable[[np.ndarray], np.ndarray]
 Fit = Callable[[np.ndarray, np.ndarray, int, int], Forecaster]
 
@@ -226,10 +227,10 @@ def _pairs(values: np.ndarray, lookback: int, horizon: int) -> tuple[np.ndarray,
     return windows[:, :lookback], windows[:, lookback:]
 
 
-def _mean_squared_error(forecast: Forecaster, past, future, part: int = 256) -> float:
+def _mean_squared_error(forecast: Forecaster, past, future) -> float:
     total = 0.0
-    for start in range(0, len(past), part):
-        rows = slice(start, start + part)
+    for start in range(0, len(past), PART):
+        rows = slice(start, start + PART)
         total += float(((forecast(past[rows]) - future[rows]) ** 2).sum())
     return total / future.size
 
@@ -241,4 +242,4 @@ def _tensors(arrays, device) -> tuple[torch.Tensor, ...]:
 @torch.no_grad()
 def _in_parts(model: nn.Module, past: torch.Tensor) -> torch.Tensor:
     model.eval()
-    return torch.cat([model(part) for part in past.split(256)])
+    return torch.cat([model(part) for part in past.split(PART)])
