@@ -14,13 +14,13 @@ ROWS = YEARS * 525_960  # minutes of 365.25 days
 FEATURES, TOKENS, SURVIVORS = 7, 77, 250  # a source's; a source's; a follower's after screening
 WORKERS, CORES = 128, 32
 MEMORY, LINK = 256e9, 1.25e9  # bytes a worker, bytes a second (10 Gbit/s)
-CURVES = {"assets": "fit, by assets", "bars": "fit, by bars"}
+CURVES = ("fit, by assets", "fit, by bars")
 
 
 def quantities(held: dict) -> dict[str, tuple[str, float, str]]:
     """Return each quantity's formula, value and unit; later ones are made of earlier ones."""
     encoder = next(iter(held["utilisation"].values()))
-    by_assets, by_bars = (held["curves"][name] for name in CURVES.values())
+    by_assets, by_bars = (held["curves"][name] for name in CURVES)
     n, seconds = by_assets["sizes"][-1], by_assets["seconds"][-1]
     t = next(int(w.replace(",", "")) for w in by_assets["fixed"].split() if w[0].isdigit())
     peak = encoder["peak"]
@@ -59,7 +59,7 @@ def constants(root: Path) -> list[str]:
     """Return the symbols of the formulas: chosen, of the package, and measured."""
     held = kept(root)
     encoder = next(iter(held["utilisation"].values()))
-    by_assets, by_bars = (held["curves"][name] for name in CURVES.values())
+    by_assets, by_bars = (held["curves"][name] for name in CURVES)
     rows = [
         ["N, R", f"{ASSETS:,} assets, {ROWS:,} minutes ({YEARS} years, around the clock)", "chosen"],
         ["W, c, G", f"{WORKERS} workers, {CORES} cores and {MEMORY / 1e9:.0f} GB each", "chosen"],
@@ -84,17 +84,6 @@ def plan(root: Path) -> list[str]:
     return table(["Quantity", "Formula", "Value"], rows, words=2)
 
 
-def measured(root: Path) -> list[str]:
-    """Return a row a fit that was measured at size."""
-    rows = []
-    for name, row in kept(root).get("size", {}).items():
-        times = [f"{row[step]:,.0f}" for step in ("fit", "lead_lag")]
-        found = f"{row['right']} of {row['named']} right, {row['planted']} planted"
-        rows.append([name, *times, f"{row['gigabytes']:.1f}", f"{row['fidelity']:.3f}", found])
-    header = ["Market", "Fit, CPU-s", "Test, CPU-s", "Peak, GB", "Fidelity", "Leaders named"]
-    return table(header, rows)
-
-
 def _amount(value: float, unit: str) -> str:
     if unit == "bytes":
         return f"{value / 1e12:,.2f} TB" if value >= 1e12 else f"{value / 1e9:,.1f} GB"
@@ -109,7 +98,7 @@ class Size(FromResults):
     """One block of the page."""
 
     sources = FILE.as_posix()
-    blocks: ClassVar = {"constants": constants, "plan": plan, "measured": measured}
+    blocks: ClassVar = {"constants": constants, "plan": plan}
 
 
 def setup(app: Sphinx) -> dict:
