@@ -8,14 +8,16 @@ sphinx-revealjs, so a page loads nothing from elsewhere.
 
 import argparse
 import os
-import shutil
 import sys
 from importlib.resources import files
 from pathlib import Path
 
 from bs4 import BeautifulSoup, Tag
+from notebooks import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+from offline import copy_parts
+
 BOOK = ROOT / "_build" / "html"
 REVEAL = ["dist/reveal.js", "dist/reveal.css", "dist/theme/white.css", "dist/theme/fonts"]
 REVEAL += ["plugin/notes", "LICENSE"]
@@ -110,13 +112,7 @@ def to_slides(page: Path, out: Path) -> str:
 def copy_reveal(out: Path) -> None:
     """Copy the parts of reveal.js that slides use into a folder."""
     source = files("sphinx_revealjs") / "_static" / "revealjs"
-    for part in REVEAL:
-        place, target = Path(str(source / part)), out / "reveal" / part
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if place.is_dir():
-            shutil.copytree(place, target, dirs_exist_ok=True)
-        else:
-            shutil.copy2(place, target)
+    copy_parts(Path(str(source)), out / "reveal", REVEAL)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -35,8 +35,12 @@ def keep_mathjax(app: Sphinx, error: Exception | None) -> None:
         return
     spec = importlib.util.find_spec("sphinx-mathjax-offline")
     source = Path(spec.origin).parent / "static" / "mathjax"
-    target = Path(app.outdir) / "_static" / "mathjax"
-    for part in MATHJAX_PARTS:
+    copy_parts(source, Path(app.outdir) / "_static" / "mathjax", MATHJAX_PARTS)
+
+
+def copy_parts(source: Path, target: Path, parts: list[str]) -> None:
+    """Copy files and folders of one folder to the same places in another."""
+    for part in parts:
         (target / part).parent.mkdir(parents=True, exist_ok=True)
         if (source / part).is_dir():
             shutil.copytree(source / part, target / part, dirs_exist_ok=True)
