@@ -16,6 +16,7 @@ from torch import nn
 from crossattn.baselines.networks import VariateTransformer
 from crossattn.errors import InvalidInputError
 from crossattn.runtime import select_device
+from crossattn.windows.variance import known_moments
 
 PART = 256  # windows that are forecast at a time
 Forecaster = Callable[[np.ndarray], np.ndarray]
@@ -193,8 +194,8 @@ def long_horizon_errors(
             f"prices: {len(values)} rows are too few for lookback {lookback} and horizon "
             f"{max(horizons)}"
         )
-    deviation = values[:first].std(axis=0)
-    scaled = (values - values[:first].mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    mean, deviation = known_moments(values[:first])
+    scaled = (values - mean) / deviation
     train, val = scaled[:first], scaled[first:last]
     rows = {}
     for horizon in horizons:

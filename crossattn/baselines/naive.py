@@ -51,7 +51,7 @@ class OwnLagAR(Baseline):
         check_int("max_lag", self.max_lag, at_least=0)
         self._check_has_returns()
         lags = lagged_log_returns(train, self.max_lag + 1)
-        targets = np.asarray(train.y)
+        targets = train.y
         self.coefficient_ = np.zeros(lags.shape[1:])  # (N, L)
         self.intercept_ = np.zeros(len(self.symbols_))
         for asset in range(len(self.symbols_)):

@@ -100,10 +100,8 @@ class NeuralBaseline(Baseline):
     def _measure(self, train) -> None:
         rows = slice(train.ends[0] - train.lookback + 1, train.ends[-1] + 1)
         self.mean_, self.spread_ = known_moments(train.panel[rows].astype(float))  # (N, F)
-        known = np.isfinite(train.y)
-        power = np.where(known, train.y, 0.0) ** 2
         # of an asset without a known return 0, and so are its forecasts
-        self.target_scale_ = np.sqrt(power.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+        self.target_scale_ = np.sqrt(known_moments(train.y**2)[0])
 
     def _train(self, batches: "_Windows", later: "_Windows") -> None:
         generator = np.random.default_rng(self.seed)

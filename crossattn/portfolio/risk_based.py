@@ -214,7 +214,7 @@ def portfolio_bars(frames: Frames, weights: Mapping[str, float] | None = None) -
     if held.empty:
         raise InvalidInputError("weights must not all be 0")
     closes = closes[held.index].dropna(how="all")
-    returns = (closes / closes.ffill().shift() - 1).where(closes.notna())
+    returns = closes / closes.ffill().shift() - 1
     known = returns.notna().astype(float) @ held
     moves = (returns.fillna(0.0) @ held) / known.where(known > 0, 1.0)
     close = (100.0 * (1 + moves).cumprod()).to_numpy()

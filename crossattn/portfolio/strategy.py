@@ -378,7 +378,5 @@ def _own_steps(X: CrossAttentionData) -> np.ndarray:
     """Next-bar returns of every row (T, N); over a duration into each asset's own next bar."""
     if X.duration is None:
         return X.next_returns
-    closes = pd.DataFrame(X.closes).ffill().to_numpy()
-    moved = np.full_like(closes, np.nan)
-    moved[:-1] = np.where(np.isfinite(X.closes[1:]), closes[1:] / closes[:-1] - 1, np.nan)
-    return moved
+    closes = pd.DataFrame(X.closes)
+    return (closes / closes.ffill().shift() - 1).shift(-1).to_numpy()
