@@ -5,7 +5,6 @@ from typing import Self
 import numpy as np
 
 from crossattn._estimator import ForecastEstimator
-from crossattn.errors import InvalidInputError
 from crossattn.windows.dataset import (
     CrossAttentionData,
     check_later,
@@ -13,7 +12,6 @@ from crossattn.windows.dataset import (
     match_training,
 )
 from crossattn.windows.exogenous import warn_unread
-from crossattn.windows.lagged import RETURN_FEATURE
 
 
 class Baseline(ForecastEstimator):
@@ -81,10 +79,3 @@ class Baseline(ForecastEstimator):
     def _places(self, data: CrossAttentionData) -> list[int]:
         """Where each symbol of ``data`` stands in the order of the training data."""
         return [self.symbols_.index(symbol) for symbol in data.symbols]
-
-    def _check_has_returns(self) -> None:
-        if RETURN_FEATURE not in self.features_:
-            raise InvalidInputError(
-                f"{type(self).__name__} needs the feature {RETURN_FEATURE!r}, "
-                f"got features {list(self.features_)}"
-            )

@@ -102,7 +102,6 @@ class VAR(Baseline):
         check_int("max_lag", self.max_lag, at_least=0)
         for name in ("volatility_weights", "own_lags"):
             check_bool(name, getattr(self, name))
-        self._check_has_returns()
         if val is None and self.penalty != "none":
             train, val = hold_out(train)
         problems = [_LeastSquares(*rows) for rows in self._rows(train)]

@@ -30,7 +30,6 @@ class LastValue(Baseline):
     """
 
     def _predict(self, data):
-        self._check_has_returns()
         n_bars = min(self.horizon_, data.lookback)
         return np.expm1(lagged_log_returns(data, n_bars).sum(axis=2))
 
@@ -49,7 +48,6 @@ class OwnLagAR(Baseline):
 
     def _fit(self, train, val):
         check_int("max_lag", self.max_lag, at_least=0)
-        self._check_has_returns()
         lags = lagged_log_returns(train, self.max_lag + 1)
         targets = train.y
         self.coefficient_ = np.zeros(lags.shape[1:])  # (N, L)
