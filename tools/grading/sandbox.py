@@ -26,7 +26,7 @@ import crossattn
 from crossattn._validation import check_int
 from crossattn.checks.students import STUDENT_VARIABLE
 
-GRADER = Path(__file__).resolve().parent
+GRADER, PACKAGE = (Path(file).resolve().parent for file in (__file__, crossattn.__file__))
 SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
 MESSAGE_BYTES = 4 * 2**20
 SCRATCH_BYTES = 64 * 2**20
@@ -122,7 +122,6 @@ def sandbox_command(folder: str, student: str) -> list[str]:
     submissions, home folders. What is written to ``/tmp`` and ``/dev/shm`` lies in memory, within
     bounds, and is forgotten.
     """
-    package = Path(crossattn.__file__).resolve().parent
     site = [path for path in map(Path, sys.path) if path.name == "site-packages" and path.is_dir()]
     visible = [*map(Path, SYSTEM), Path(sys.prefix), Path(sys.base_prefix), *site]
     command = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent"]
@@ -131,7 +130,7 @@ def sandbox_command(folder: str, student: str) -> list[str]:
         command += ["--size", str(SCRATCH_BYTES), "--tmpfs", scratch]
     for path in dict.fromkeys(visible):
         command += ["--ro-bind-try", str(path), str(path)]
-    for code in (package, GRADER):
+    for code in (PACKAGE, GRADER):
         command += ["--ro-bind", str(code), str(code)]
     command += ["--bind", folder, folder]
     for name, value in environment("/tmp", student).items():
@@ -142,10 +141,9 @@ def sandbox_command(folder: str, student: str) -> list[str]:
 
 def environment(home: str, student: str) -> dict[str, str]:
     """Return the environment of a submission: no secret of the caller's, one thread, no display."""
-    package = Path(crossattn.__file__).resolve().parent
     return {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"]),
-        "PYTHONPATH": os.pathsep.join([str(package.parent), str(GRADER.parent)]),
+        "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), str(GRADER.parent)]),
         "HOME": home,
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": "1",
