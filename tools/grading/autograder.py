@@ -72,7 +72,7 @@ class Course:
             reason = " ".join("".join(self.complaints[:1]).split())
             raise InvalidInputError(f"{assignment} cannot be converted: {reason[:200]}") from None
 
-    def release(self, assignment: str) -> Path:
+    def release(self, assignment: str) -> None:
         """Generate the release of one assignment and enter it into the gradebook.
 
         Raises
@@ -84,7 +84,6 @@ class Course:
             coursedir=self._directory(assignment), config=self.config, force=True, log=self.log
         )
         self._convert(converter, assignment)
-        return self.root / "release" / assignment
 
     def autograde(
         self, assignment: str, student: str, limits: Limits, *, isolated: bool = True
