@@ -97,12 +97,10 @@ def export_market(scenario: str) -> dict:
 
 def weights_of(forecaster, train, val) -> dict:
     """Return the weights of a forecaster's static and content parts."""
-    from crossattn.tokens.channels import TokenIndex
     from crossattn.tokens.content import ContentPart
 
     series = forecaster._tokenizer.series(val)
-    index = TokenIndex(series.channels)
-    content = forecaster._mixture.content
+    index, content = series.index, forecaster._mixture.content
     if content is None:  # not in the mix: what it attends to is shown all the same
         content = ContentPart.fit(
             series, train.ends, val.ends, n_members=1, n_lags=MAX_LAG + 1, seed=0, device="cpu"
