@@ -8,8 +8,10 @@ from __future__ import annotations
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
+from torch.nn.functional import conv1d
 
 OWN_LIMIT = 4.0
+SCORE_LIMIT = 80.0  # of a token, whose exponential single precision holds
 
 
 class ContentHeads(nn.Module):
@@ -27,8 +29,8 @@ class ContentHeads(nn.Module):
 
     Notes
     -----
-    The softmax factors into one over the lags of a source and one over sources: N·L a row, not
-    N²·L.
+    The softmax factors into one over the lags of a source and one over sources, and a score is the
+    sum of a token's and a lag's: one exponential a token serves all rows that read it.
     """
 
     def __init__(self, n_members: int, n_sources: int, n_channels: int, n_lags: int):
@@ -46,8 +48,8 @@ class ContentHeads(nn.Module):
         """Lags that are attended to."""
         return self.lag_bias.shape[1]
 
-    def scores(self, content: Tensor) -> tuple[Tensor, Tensor]:
-        """Return score of each source ``(M, B, N)`` and attention to its lags.
+    def masses(self, content: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the softmax before it is normalised, over tokens, sources and followers.
 
         Parameters
         ----------
@@ -56,32 +58,34 @@ class ContentHeads(nn.Module):
 
         Returns
         -------
-        source_score : Tensor of shape (M, B, N)
-        lag_attention : Tensor of shape (M, N, B, L)
-            Sums to 1 over lags, oldest first.
+        token : Tensor of shape (N, M, L - 1 + B)
+            Mass of each token, before that of its lag, which is ``exp(lag_bias)``.
+        source : Tensor of shape (N, M, B)
+            Mass of each source per mass of its tokens.
+        total : Tensor of shape (N, M, B)
+            Mass of all sources, as each follower sees them.
         """
         both = torch.cat([self.token_weight, self.source_weight])
-        token, now = torch.einsum("mc,cnt->mnt", both, content).chunk(2)  # (M, N, L - 1 + B) each
-        windows = token.unfold(-1, self.n_lags, 1)  # (M, N, B, L)
-        windows = windows + self.lag_bias.flip(-1)[:, None, None]
-        total = windows.logsumexp(-1)  # (M, N, B)
-        source_score = (total + now[..., self.n_lags - 1 :]).mT  # (M, B, N)
-        return source_score, (windows - total[..., None]).exp()
+        token, now = torch.einsum("mc,cnt->nmt", both, content).chunk(2, 1)
+        token = token.clamp(-SCORE_LIMIT, SCORE_LIMIT).exp()  # (N, M, L - 1 + B)
+        over_lags = self.over_lags(token)  # (N, M, B)
+        score = over_lags.log() + now[..., self.n_lags - 1 :]
+        mass = (score - score.amax(0)).exp()
+        own = self.own_bias.clamp(-OWN_LIMIT, OWN_LIMIT).exp()[:, None]
+        return token, mass / over_lags, mass.sum(0) + (own - 1.0) * mass
 
-    def masses(self, source_score: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each source's mass ``(M, B, N)`` and each follower's total ``(M, B, N)``."""
-        mass = (source_score - source_score.amax(-1, keepdim=True)).exp()
-        own = self.own_bias.clamp(-OWN_LIMIT, OWN_LIMIT).exp()[:, None, None]
-        return mass, mass.sum(-1, keepdim=True) + (own - 1.0) * mass
+    def over_lags(self, values: Tensor) -> Tensor:
+        """Add up ``(..., M, L - 1 + B)`` over the lags of each step, by their mass: (..., M, B)."""
+        kernel = self.lag_bias.flip(-1).exp()[:, None]  # (M, 1, L), oldest first
+        return conv1d(values, kernel, groups=len(kernel))
 
     def forward(self, returns: Tensor, content: Tensor) -> Tensor:
         """Return forecasts ``(M, B, N)`` of the next step from ``returns`` (N, L - 1 + B)."""
-        source_score, lag_attention = self.scores(content)
-        mass, total = self.masses(source_score)
-        values = (lag_attention * returns.unfold(-1, self.n_lags, 1)).sum(-1)  # (M, N, B)
-        values = mass * (values * self.source_scale.exp()[..., None]).mT  # (M, B, N)
-        others = values.sum(-1, keepdim=True) - values  # all sources but the follower itself
-        return self.gain[:, None] * others / total
+        token, source, total = self.masses(content)
+        values = self.over_lags(token * returns[:, None])  # (N, M, B)
+        values = source * values * self.source_scale.exp().T[..., None]
+        others = values.sum(0) - values  # all sources but the follower itself
+        return (self.gain.T[..., None] * others / total).permute(1, 2, 0)
 
     def coefficients(self, content: Tensor, followers: ArrayLike | slice = slice(None)) -> Tensor:
         """Return what one unit of each token adds to each forecast, ``(M, B, F, N, L)``.
@@ -89,11 +93,10 @@ class ContentHeads(nn.Module):
         Axes are follower, leader and lag, newest first; times the returns they sum to the forecast.
         ``followers`` are positions of those wanted, all by default.
         """
-        source_score, lag_attention = self.scores(content)
-        mass, total = self.masses(source_score)
-        follower = (self.gain[:, None] / total)[..., followers]  # (M, B, F)
-        leader = mass * self.source_scale.exp()[:, None]  # (M, B, N)
-        other = 1.0 - torch.eye(mass.shape[-1], device=mass.device)[followers]
-        pair = follower[..., None] * leader[:, :, None] * other  # (M, B, F, N)
-        lags = lag_attention.transpose(1, 2).flip(-1)  # (M, B, N, L)
-        return pair[..., None] * lags[:, :, None]
+        token, source, total = self.masses(content)
+        follower = self.gain.T[followers, :, None] / total[followers]  # (F, M, B)
+        leader = source * self.source_scale.exp().T[..., None]  # (N, M, B)
+        other = 1.0 - torch.eye(len(source), device=source.device)[followers]
+        pair = torch.einsum("fmb,nmb,fn->mbfn", follower, leader, other)
+        lags = token.unfold(-1, self.n_lags, 1).flip(-1) * self.lag_bias.exp()[:, None]
+        return pair[..., None] * lags.permute(1, 2, 0, 3)[:, :, None]  # lags: (N, M, B, L)

@@ -252,11 +252,11 @@ class TokenIndex:
 
     def values(self, rows: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """Return the values ``(n, K)`` of some tokens for forecasts made at some rows, float32."""
-        out = np.empty((len(rows), len(tokens)), np.float32)
+        out = np.empty((len(tokens), len(rows)), np.float32)
         pairs = self.channel[tokens] * (1 << 32) + self.lag[tokens]
         for pair in np.unique(pairs):
             here = np.flatnonzero(pairs == pair)
             channel, lag = divmod(int(pair), 1 << 32)
-            series = self.channels[channel].values
-            out[:, here] = series[np.ix_(rows - lag + 1, self.source[tokens[here]])]
-        return out
+            at_rows = self.channels[channel].values.take(rows - lag + 1, 0)  # (n, S)
+            out[here] = at_rows.T[self.source[tokens[here]]]
+        return out.T

@@ -1,7 +1,7 @@
 """Content part of the forecaster: attend to the source that volume, range or a move marks."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from torch.optim.adam import adam
 
 from crossattn.attention.content import ContentHeads
 from crossattn.tokens.channels import TokenSeries
@@ -49,6 +50,27 @@ def content_channels(series: TokenSeries, scale: np.ndarray) -> np.ndarray:
     channels += [running_sum(returns, k) / math.sqrt(k) for k in RISE_BARS]
     channels += [running_sum(x, k) / k for k in RECENT_BARS for x in (volume, log_range)]
     return np.stack(channels)
+
+
+class _Adam:
+    """Adam with a learning rate per parameter, as :class:`torch.optim.Adam`.
+
+    Making one of those imports the compiler of torch, which takes as long as the fit.
+    """
+
+    def __init__(self, rates: Iterable[tuple[Tensor, float]]):
+        self.state = [
+            (p, rate, torch.zeros_like(p), torch.zeros_like(p), torch.zeros((), device=p.device))
+            for p, rate in rates
+        ]
+
+    @torch.no_grad()
+    def step(self, share: float) -> None:
+        """Follow the gradients, at a share of each learning rate."""
+        settings = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
+        settings |= {"amsgrad": False, "maximize": False, "fused": True}
+        for p, rate, mean, square, count in self.state:
+            adam([p], [p.grad], [mean], [square], [], [count], lr=rate * share, **settings)
 
 
 @dataclass
@@ -100,14 +122,10 @@ class ContentPart:
             error = (target[rows] - forecast).square() * known[rows]
             return error.sum((1, 2)) / known[rows].sum().clamp_min(1)
 
-        groups = [{"params": [p], "lr": LEARNING_RATES[k]} for k, p in heads.named_parameters()]
-        optimizer = torch.optim.Adam(groups, fused=True)
+        optimizer = _Adam((p, LEARNING_RATES[name]) for name, p in heads.named_parameters())
         first, stop = max(int(train[0]), heads.n_lags - 1), int(train[-1]) + 1
         batch = max(1, min(BATCH, (stop - first) // 4))
-        total = epochs * max(1, (stop - first) // batch)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: one_cycle(min(step / total, 1.0), WARMUP)
-        )
+        step, total = 0, epochs * max(1, (stop - first) // batch)
         generator = np.random.default_rng(seed)
         best_loss = np.full(len(heads.gain), np.inf)
         best = {name: t.detach().clone() for name, t in heads.state_dict().items()}
@@ -116,10 +134,10 @@ class ContentPart:
             for start in generator.permutation(starts):
                 loss = losses(slice(int(start), int(start) + batch)).sum()
                 sizes = heads.token_weight.abs().sum() + heads.source_weight.abs().sum()
-                optimizer.zero_grad()
+                heads.zero_grad()
                 (loss + WEIGHT_PENALTY * sizes).backward()
-                optimizer.step()
-                schedule.step()
+                optimizer.step(one_cycle(min(step / total, 1.0), WARMUP))
+                step += 1
             val_loss = self._evaluate(losses, val)
             for member in np.flatnonzero(val_loss < best_loss):
                 best_loss[member] = val_loss[member]

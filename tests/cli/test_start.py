@@ -11,6 +11,11 @@ import crossattn
 import crossattn.evidence
 
 SLOW = ("sklearn", "scipy.stats", "scipy.signal", "scipy.optimize", "matplotlib", "numba")
+FIT = """
+import crossattn as ca
+data = ca.prepare_cross_attention_data(ca.simulate_market(n_assets=2, n_steps=300).frames, 8, 1)
+ca.CrossAttentionForecaster(max_lag=3, n_models=1, epochs=1, progress=False).fit(*data.split()[:2])
+"""
 HEAVY = ("torch", "pandas", "matplotlib", "scipy", "sklearn", "numba")
 
 
@@ -22,8 +27,9 @@ HEAVY = ("torch", "pandas", "matplotlib", "scipy", "sklearn", "numba")
         ("from crossattn.cli import build_parser; build_parser('')", HEAVY),
         ("from crossattn.cli import build_parser; build_parser()", ("torch", *SLOW)),
         ("import crossattn.forecaster, crossattn.tokens.storage, crossattn.portfolio.orders", SLOW),
+        (FIT, ("torch._dynamo", "matplotlib")),
     ],
-    ids=["package", "evidence", "commands", "options", "forecasts and orders"],
+    ids=["package", "evidence", "commands", "options", "forecasts and orders", "a fit"],
 )
 def test_nothing_is_imported_that_is_not_used(code, unused):
     program = f"{code}\nimport sys; print(*[m for m in {unused} if m in sys.modules])"
