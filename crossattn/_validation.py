@@ -95,6 +95,25 @@ def check_same_names(name: str, given: Collection, known: Collection) -> None:
         raise InvalidInputError(f"{name} must be {', '.join(shown) or 'none'}; {odd[0]!r} differs")
 
 
+def symbols_of(value: object) -> list | None:
+    """Return the labels of a Series, or of a DataFrame's columns; None where there are none."""
+    if not hasattr(value, "iloc"):  # of pandas
+        return None
+    labels = list(getattr(value, "columns", value.index))
+    return None if labels == list(range(len(labels))) else labels
+
+
+def in_order(name: str, value: object, symbols: Collection | None) -> object:
+    """Return a Series or DataFrame with its symbols in this order, or refuse other symbols.
+
+    What has no labels goes by position, also where ``symbols`` is None.
+    """
+    if symbols is None or (labels := symbols_of(value)) is None:
+        return value
+    check_same_names(f"{name}: symbols", labels, symbols)
+    return value[list(symbols)]
+
+
 def check_mapping(name: str, value: object) -> Mapping:
     """Return ``value``, or refuse what is no mapping with at least one name."""
     if not isinstance(value, Mapping) or not value:
@@ -144,8 +163,12 @@ def check_array(
 
 
 def check_same_shape(*, dims: Collection[int] = (), **given: object) -> list[np.ndarray]:
-    """Return arrays of floats, or refuse other shapes than one, with so many axes if given."""
-    arrays = [check_array(name, x, None) for name, x in given.items()]
+    """Return arrays of floats, or refuse other shapes than one, with so many axes if given.
+
+    Columns of a DataFrame are put in the order of the last one's.
+    """
+    symbols = symbols_of(list(given.values())[-1])
+    arrays = [check_array(name, in_order(name, x, symbols), None) for name, x in given.items()]
     shapes = [array.shape for array in arrays]
     if len(set(shapes)) > 1 or arrays[0].ndim not in (dims or (arrays[0].ndim,)):
         names, got = (" and ".join(map(str, each)) for each in (given, shapes))

@@ -234,8 +234,10 @@ def leaderboard(table: pd.DataFrame, score: str = "fidelity") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row per model: ``mean`` over scenarios, then for each scenario the mean over seeds, with
-        its 95 % interval (t over seeds) as text where there are two seeds or more.
+        A row per model: ``mean`` over its scenarios, NaN where it failed on one; ``scenarios``, of
+        how many it has the score, as means over others do not compare; then for each scenario the
+        mean over seeds, with its 95 % interval (t over seeds) as text where there are two seeds or
+        more.
     """
     check_choice("score", score, SCORES)
     cells = table.groupby(["model", "scenario"], sort=False)[score].agg(["mean", "sem", "count"])
@@ -244,7 +246,10 @@ def leaderboard(table: pd.DataFrame, score: str = "fidelity") -> pd.DataFrame:
     cells = cells.reset_index()
     board = cells.pivot_table("text", "model", "scenario", aggfunc="first")
     board = board.reindex(columns=table["scenario"].unique())
-    board.insert(0, "mean", cells.groupby("model")["mean"].mean())
+    means = cells.groupby("model")["mean"]
+    failed = table.groupby("model")["error"].agg(lambda errors: (errors != "").any())
+    board.insert(0, "mean", means.mean().where(~failed))
+    board.insert(1, "scenarios", means.count())
     return board.sort_values("mean", ascending=SCORES[score] is False, na_position="last")
 
 

@@ -66,6 +66,17 @@ def test_the_oracle_scores_best_and_a_failure_is_a_row():
     assert leaderboard(table, "false_discovery").index[0] in ("oracle", "zero")
 
 
+def test_a_model_that_failed_on_a_market_has_no_mean():
+    rows = [("whole", "easy", 0.9), ("whole", "hard", 0.5), ("failed", "easy", 0.95)]
+    rows += [("failed", "hard", np.nan), ("half", "easy", 0.8)]
+    table = pd.DataFrame(rows, columns=["model", "scenario", "fidelity"])
+    table["error"] = np.where(table["fidelity"].isna(), "too few windows", "")
+    board = leaderboard(table)
+    assert board.index.tolist() == ["half", "whole", "failed"]
+    np.testing.assert_allclose(board["mean"], [0.8, 0.7, np.nan])
+    assert board["scenarios"].tolist() == [1, 2, 1]
+
+
 def test_edge_scores_by_hand():
     """Planted: A to B at lag 2, C to A at lag 1. Named: A to B at lag 3, B to C."""
     p, lag = np.full((3, 3), 0.9), np.ones((3, 3), int)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from crossattn._validation import check_array, check_int
+from crossattn._validation import check_array, check_int, in_order
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import ROUNDING, mean_error, newey_west_lags
 from crossattn.figures import new_axes
@@ -132,6 +132,7 @@ def analyze_cross_section(
     True
     """
     check_windows("data", data)
+    forecast = in_order("forecast", forecast, data.symbols)
     forecast = check_array("forecast", forecast, data.y.shape)
     n_quantiles = check_int("n_quantiles", n_quantiles, at_least=2)
     if horizons is None:

@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from crossattn._validation import check_array, check_arrays, check_int, check_same_shape
+from crossattn._validation import (
+    check_array,
+    check_arrays,
+    check_int,
+    check_mapping,
+    check_same_shape,
+    in_order,
+    symbols_of,
+)
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import is_constant, long_run_covariance, newey_west_lags
 from crossattn.evidence.volatility import LEAST_ROWS, check_reference, diebold_mariano
@@ -59,7 +67,8 @@ def score_forecasts(
     forecasts : mapping of str to array-like of shape (n, N)
         Returns over the horizon, as fractions, each known before its window's target.
     actual : array-like of shape (n, N)
-        Realised returns, NaN where unknown.
+        Realised returns, NaN where unknown. Columns of other DataFrames are put in the order of
+        this one's.
     oracle : array-like of shape (n, N), optional
         The true conditional mean, on simulated markets.
     horizon : int
@@ -89,9 +98,13 @@ def score_forecasts(
     >>> score_forecasts({"half": actual / 2, "zero": 0 * actual}, actual)["r_squared"].tolist()
     [0.75, 0.0]
     """
+    symbols = symbols_of(actual)
+    oracle = None if oracle is None else in_order("oracle", oracle, symbols)
+    check_mapping("forecasts", forecasts)
+    forecasts = {k: in_order(f"forecasts: {k!r}", f, symbols) for k, f in forecasts.items()}
+    forecasts = check_arrays("forecasts", forecasts)
     actual = check_array("actual", actual, None)
     horizon = check_int("horizon", horizon)
-    forecasts = check_arrays("forecasts", forecasts)
     if reference is not None:
         check_reference(reference, forecasts)
     for name, forecast in forecasts.items():

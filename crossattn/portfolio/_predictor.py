@@ -69,11 +69,12 @@ def as_predictor(model: Any) -> Predictor:
         values = (getattr(*at, None) for at in ((model, f"{name}_"), (model, name), (config, name)))
         return next((value for value in values if value is not None), None)
 
+    quantiles = setting("quantiles")
     return Predictor(
         predict=predict,
         symbols=setting("symbols"),
         output_type=setting("output_type"),
-        quantiles=tuple(setting("quantiles") or DEFAULT_QUANTILES),
+        quantiles=DEFAULT_QUANTILES if quantiles is None else tuple(quantiles),
         horizon=setting("horizon"),
     )
 
@@ -87,13 +88,15 @@ def _predict_of_module(module: Any) -> Callable[[Any], np.ndarray]:
 
     def predict_others(windows: np.ndarray | CrossAttentionData) -> np.ndarray:
         X = windows if isinstance(windows, np.ndarray) else windows.X
+        like, trains = next(module.parameters(), torch.empty(0)), module.training
         module.eval()
         with torch.no_grad():
             batches = [
-                module(torch.from_numpy(np.array(X[start : start + 256], dtype=np.float32)))
+                module(torch.from_numpy(np.array(X[start : start + 256])).to(like)).double().cpu()
                 for start in range(0, len(X), 256)
             ]
-        return torch.cat(batches).cpu().numpy()
+        module.train(trains)
+        return torch.cat(batches).numpy()
 
     ours = isinstance(module, CrossAttentionMultiAsset)
     return (lambda windows: predict(module, windows)) if ours else predict_others

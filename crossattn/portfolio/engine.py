@@ -76,7 +76,8 @@ def backtest_weights(
         unknown, a target waits.
     delistings : mapping of symbol to time, optional
         From the first row at or after that time, the position is paid out in cash at the last
-        price times ``1 + delisting_return``, without a fee, and the asset is not traded any more.
+        price up to that time, times ``1 + delisting_return``, without a fee, and the asset is not
+        traded any more.
     delisting_return : float
         At least -1; for example -0.3 where a bankruptcy leaves 70 % of the last price.
 
@@ -114,8 +115,7 @@ def backtest_weights(
     targets, rows = check_weights(weights, prices)
     costs = costs if costs is not None else Costs()
     check_type("costs", costs, Costs, "Costs")
-    delistings = {} if delistings is None else delistings
-    check_type("delistings", delistings, Mapping | pd.Series, "a mapping")
+    delistings = check_delistings(delistings)
     rate = _check_rate(transaction_cost, targets, costs, sizing)
     capital = check_float("initial_capital", initial_capital, above=0)
 
@@ -203,6 +203,20 @@ def _decision_at(rows: np.ndarray, execution_lag: int, n_rows: int) -> np.ndarra
     return decision_at
 
 
+def check_delistings(delistings: Mapping | pd.Series | None) -> dict[str, pd.Timestamp]:
+    """Return the time of each delisting, or refuse what has no time zone."""
+    check_type("delistings", delistings, Mapping | pd.Series | None, "a mapping")
+    times = {}
+    for symbol, time in () if delistings is None else delistings.items():
+        try:
+            times[symbol] = pd.Timestamp(time)
+        except (TypeError, ValueError):
+            times[symbol] = pd.NaT
+        if times[symbol] is pd.NaT or times[symbol].tz is None:
+            raise InvalidInputError(f"delistings must have UTC times, got {time!r} for {symbol!r}")
+    return times
+
+
 def _delist(
     prices: pd.DataFrame,
     marks: np.ndarray,
@@ -213,18 +227,13 @@ def _delist(
     """Row at which each asset is paid out, (N,), T for never; changes ``marks``, ``tradable``."""
     factor = 1 + check_float("delisting_return", delisting_return, at_least=-1)
     delisted_at = np.full(prices.shape[1], len(prices), dtype=np.int64)
-    for symbol, time in delistings.items():
+    for symbol, when in delistings.items():
         if symbol not in prices.columns:
             raise InvalidInputError(f"delistings must be for symbols of prices, got {symbol!r}")
-        try:
-            when = pd.Timestamp(time)
-        except (TypeError, ValueError):
-            when = pd.NaT
-        if when is pd.NaT or when.tz is None:
-            raise InvalidInputError(f"delistings must have UTC times, got {time!r} for {symbol!r}")
         column, row = prices.columns.get_loc(symbol), prices.index.searchsorted(when)
         if row < len(prices):
             delisted_at[column] = row
-            marks[row:, column] = marks[max(row - 1, 0), column] * factor
+            last = prices.index.searchsorted(when, side="right") - 1
+            marks[row:, column] = marks[max(last, 0), column] * factor
             tradable[row:, column] = False
     return delisted_at

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from crossattn._validation import check_array, check_bool, check_float, check_mapping
+from crossattn._validation import check_array, check_bool, check_float, check_mapping, in_order
 from crossattn.errors import InvalidInputError, import_optional
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ class Limits:
         ----------
         weights : array-like of shape (M, N)
             A row a decision, in time order. NaN: no order, so that the asset counts with the weight
-            of the row before, 0 at first.
+            of the row before, 0 at first. Columns of a DataFrame are put in the order of
+            ``symbols``.
         symbols : sequence of str
             Names of the columns.
 
@@ -115,6 +116,7 @@ class Limits:
         MissingDependencyError
             cvxpy is not installed (``pip install "crossattn[data]"`` brings it with skfolio).
         """
+        weights = in_order("weights", weights, symbols)
         weights = check_array("weights", weights, (None, len(symbols))).copy()
         rows, held = self._rows(symbols), np.zeros(len(symbols))
         solve = None

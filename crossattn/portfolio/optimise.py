@@ -4,13 +4,11 @@ Built in chapter: Portfolio heads.
 """
 
 import contextlib
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
-from crossattn._validation import check_array, check_bool, check_float, check_same_names
+from crossattn._validation import check_array, check_bool, check_float, in_order, symbols_of
 from crossattn.errors import InvalidInputError, import_optional
 from crossattn.portfolio._inputs import check_covariance
 from crossattn.portfolio.limits import Limits
@@ -71,13 +69,13 @@ def mean_variance_weights(
     >>> mean_variance_weights(forecast, covariance, risk_aversion=5.0).round(5)
     array([0.2, 0. ])
     """
-    columns = getattr(covariance, "columns", None)
-    forecast = _by_symbol("forecast", forecast, columns)
+    columns = symbols_of(covariance)
+    forecast = check_array("forecast", in_order("forecast", forecast, columns), (None,))
     if not (assets := len(forecast)):
         raise InvalidInputError("forecast must hold an asset or more, got none")
     names = list(range(assets) if columns is None else columns)
     covariance = check_covariance(covariance, assets)
-    held = np.zeros(assets) if held is None else _by_symbol("held", held, columns)
+    held = np.zeros(assets) if held is None else in_order("held", held, columns)
     held = check_array("held", held, (assets,))
     check_bool("allow_short", allow_short)
     if limits is not None and (allow_short or max_position != 1.0):
@@ -114,11 +112,3 @@ def mean_variance_weights(
     still = np.abs(found - held) < SOLVER_ROUNDING
     found = np.where(still, held, np.where(np.abs(found) < SOLVER_ROUNDING, 0.0, found))
     return np.clip(found, *limits.box(names))
-
-
-def _by_symbol(name: str, values: ArrayLike, symbols: Any) -> np.ndarray:
-    """Return numbers (N,): of a Series in the order of ``symbols``, where these are not None."""
-    if isinstance(values, pd.Series) and symbols is not None:
-        check_same_names(f"{name}: symbols", values.index, symbols)
-        values = values[list(symbols)]
-    return check_array(name, values, (None,))

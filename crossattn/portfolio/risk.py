@@ -5,19 +5,20 @@ Built in chapter: From paper to practice.
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from crossattn._validation import check_array, check_float, check_type
+from crossattn._validation import check_array, check_float, check_type, in_order, symbols_of
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio._inputs import check_covariance
 
 
-def diversification_ratio(weights: np.ndarray, covariance: np.ndarray) -> float:
+def diversification_ratio(weights: ArrayLike, covariance: ArrayLike) -> float:
     """Diversification ratio: weighted volatility of the assets over that of the portfolio.
 
     Parameters
     ----------
-    weights : ndarray of shape (N,)
-        Fractions of the account.
+    weights : array-like of shape (N,)
+        Fractions of the account; a Series is put in the order of the covariance's columns.
     covariance : ndarray of shape (N, N)
         Of the assets' returns.
 
@@ -42,12 +43,13 @@ def diversification_ratio(weights: np.ndarray, covariance: np.ndarray) -> float:
     return float(alone / together) if together > 0 else 1.0
 
 
-def effective_number_of_bets(weights: np.ndarray, covariance: np.ndarray) -> float:
+def effective_number_of_bets(weights: ArrayLike, covariance: ArrayLike) -> float:
     """Effective number of bets: uncorrelated ones that the portfolio's variance amounts to.
 
     Parameters
     ----------
-    weights : ndarray of shape (N,)
+    weights : array-like of shape (N,)
+        A Series is put in the order of the covariance's columns.
     covariance : ndarray of shape (N, N)
 
     Returns
@@ -82,14 +84,14 @@ def effective_number_of_bets(weights: np.ndarray, covariance: np.ndarray) -> flo
 
 
 def risk_by_asset(
-    weights: np.ndarray, returns: pd.DataFrame, *, level: float = 0.95
+    weights: ArrayLike, returns: pd.DataFrame, *, level: float = 0.95
 ) -> pd.DataFrame:
     """Risk contributions by asset: shares of volatility and of expected shortfall.
 
     Parameters
     ----------
-    weights : ndarray of shape (N,)
-        Fractions of the account, in the order of the columns.
+    weights : array-like of shape (N,)
+        Fractions of the account, in the order of the columns; a Series is put in it.
     returns : DataFrame of shape (T, N)
         Simple returns of the assets; rows with a NaN are left out.
     level : float
@@ -115,6 +117,7 @@ def risk_by_asset(
     True
     """
     check_type("returns", returns, pd.DataFrame, "a DataFrame")
+    weights = in_order("weights", weights, symbols_of(returns))
     weights = check_array("weights", weights, (returns.shape[1],))
     moves = check_array("returns", returns.dropna(), (None, None))
     if len(moves) < 2:
@@ -146,8 +149,8 @@ def risk_by_asset(
     )
 
 
-def _checked(weights: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    weights = check_array("weights", weights, (None,))
+def _checked(weights: ArrayLike, covariance: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    weights = check_array("weights", in_order("weights", weights, symbols_of(covariance)), (None,))
     if not np.isfinite(weights).all():
         raise InvalidInputError("weights must be one finite number per asset")
     return weights, check_covariance(covariance, len(weights))

@@ -13,8 +13,15 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.optimize import nnls
 
-from crossattn._validation import check_array, check_bool, check_float, check_mapping
-from crossattn.data.frame import Frame, Frames, close_times
+from crossattn._validation import (
+    check_array,
+    check_bool,
+    check_float,
+    check_mapping,
+    in_order,
+    symbols_of,
+)
+from crossattn.data.frame import Frame, Tables, check_frames, close_times
 from crossattn.data.panel import align_panel
 from crossattn.errors import InvalidInputError
 
@@ -77,6 +84,11 @@ def risk_parity_weights(covariance: ArrayLike) -> np.ndarray:
     ndarray of shape (N,) or (M, N)
         Above 0, sum to 1; 0 for assets unknown.
 
+    Raises
+    ------
+    InvalidInputError
+        The covariance is no covariance, or so nearly singular that the search does not end.
+
     Notes
     -----
     The minimum of ``w'Cw / 2 - sum log w``, one asset at a time until nothing moves.
@@ -105,6 +117,8 @@ def risk_parity_weights(covariance: ArrayLike) -> np.ndarray:
         found = found - step / np.where(decrement > 0.25, 1 + decrement, 1.0)
         if decrement.max(initial=0.0) < TOLERANCE:
             break
+    else:
+        raise InvalidInputError("covariance is too nearly singular for risk parity")
     return _invested(found * known / deviation, covariance)
 
 
@@ -138,7 +152,8 @@ def scale_to_volatility(
     Parameters
     ----------
     weights : array-like of shape (N,) or (M, N)
-        A portfolio a decision; NaN: as it is, which is counted as 0.
+        A portfolio a decision; NaN: as it is, which is counted as 0. A Series is put in the order
+        of the covariance's columns.
     covariance : array-like of shape (N, N) or (M, N, N)
         Of the span that the decision is held for, as in :func:`minimum_variance_weights`.
     target : float
@@ -163,6 +178,7 @@ def scale_to_volatility(
     check_float("target", target, above=0)
     check_float("max_gross", max_gross, above=0)
     correlation, deviation, known = _checked(covariance)
+    weights = in_order("weights", weights, symbols_of(covariance))
     wanted = check_array("weights", weights, np.shape(covariance)[:-1])
     held = np.reshape(np.where(np.isnan(wanted), 0.0, wanted), known.shape)
     if not np.isfinite(held).all() or (held[~known] != 0).any():
@@ -177,7 +193,7 @@ def scale_to_volatility(
     return wanted * np.reshape(factor, (*wanted.shape[:-1], 1))
 
 
-def portfolio_bars(frames: Frames, weights: Mapping[str, float] | None = None) -> Frame:
+def portfolio_bars(frames: Tables, weights: Mapping[str, float] | None = None) -> Frame:
     """Bars of a portfolio that is rebalanced every bar: an index of its assets, closes only.
 
     Put beside the assets' own bars, its volatility is forecast like theirs: a covariance needs a
@@ -203,6 +219,7 @@ def portfolio_bars(frames: Frames, weights: Mapping[str, float] | None = None) -
     >>> portfolio_bars(frames, {"JPM": 0.5, "KO": 0.5})["close"].round(2).tolist()[:2]
     [100.0, 100.96]
     """
+    frames = check_frames(frames)
     closes = align_panel(frames)["close"]
     if not isinstance(weights, pd.Series | None):
         check_mapping("weights", weights)

@@ -3,6 +3,8 @@
 Built in chapter: Backtesting.
 """
 
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +13,17 @@ import pandas as pd
 from crossattn._validation import check_array, check_bool, check_float, check_same_names, check_type
 from crossattn.data.durations import check_span
 from crossattn.data.frame import check_times
-from crossattn.errors import InvalidInputError
+from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.portfolio import allocation
 from crossattn.portfolio._inputs import prices_of_data, prices_of_returns
 from crossattn.portfolio._predictor import as_predictor
-from crossattn.portfolio.engine import BacktestResult, backtest_weights
+from crossattn.portfolio.engine import BacktestResult, backtest_weights, check_delistings
 from crossattn.portfolio.limits import Limits
 from crossattn.portfolio.metrics import compute_metrics
 from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.lagged import RETURN_FEATURE
+
+ENDED = 2  # times the longest earlier span without a bar
 
 
 class CrossAttentionBacktest:
@@ -50,6 +54,10 @@ class CrossAttentionBacktest:
     stagger : bool
         Where the model's horizon is longer than ``rebalance_freq``, hold the overlapping decisions
         as sleeves (see :func:`crossattn.portfolio.allocation.staggered`).
+    delistings : mapping of symbol to time, optional
+        As in :func:`.backtest_weights`: the position is paid out, and its part of the account is
+        free for others. An asset without a further bar is otherwise held at its last price, which
+        a warning says.
 
     Attributes
     ----------
@@ -100,6 +108,7 @@ class CrossAttentionBacktest:
         max_position: float = 1.0,
         limits: Limits | None = None,
         stagger: bool = False,
+        delistings: Mapping[str, pd.Timestamp] | None = None,
     ) -> None:
         as_predictor(model)  # raises where it cannot predict
         if (target := getattr(model, "target", "return")) in ("volatility", "covariance"):
@@ -118,6 +127,7 @@ class CrossAttentionBacktest:
             raise InvalidInputError("limits hold allow_short and max_position: give them there")
         self.limits = limits
         self.stagger = check_bool("stagger", stagger)
+        self.delistings = check_delistings(delistings)
         self.result_: BacktestResult | None = None
         self.benchmark_: BacktestResult | None = None
 
@@ -163,20 +173,22 @@ class CrossAttentionBacktest:
         has_closes = returns is None and hasattr(X, "closes")
         returns, timestamps, symbols = _check_run(X, returns, timestamps)
         decisions, deciding = self._decision_rows(X, timestamps, returns.shape[1])
-        targets = self._decide(X, returns, symbols, decisions, deciding)
+        targets = self._decide(X, returns, symbols, timestamps[decisions], decisions, deciding)
         if self.limits is None:  # limits count what waiting assets hold
             targets = scale_to_free_weight(targets, np.zeros(targets.shape[1]))
         prices = (
             prices_of_data(X) if has_closes else prices_of_returns(returns, timestamps, symbols)
         )
         known = prices.notna()
-        listed = known.cummax()  # so far: what has not begun trading gets no share
+        # so far: what has not begun trading, or has ended, gets no share
+        listed = known.cummax() & ~self._delisted(prices.index, symbols)
         equal = listed.div(listed.sum(axis=1).clip(lower=1), axis=0).where(known)
         never = ~known.to_numpy().any(axis=0)  # no price at all: marked, never traded
         targets[:, never], prices.iloc[0, never] = np.nan, 1.0
         self.result_ = result = self._trade(
             pd.DataFrame(targets, timestamps[decisions], symbols), prices
         )
+        _warn_of_ended(known, result.positions.iloc[-1] != 0)
         self.benchmark_ = self._trade(equal.iloc[decisions].where(deciding), prices)
         # the series are called "return", "cost" and "turnover"
         columns = [result.equity.rename("capital"), result.returns, result.costs, result.turnover]
@@ -213,7 +225,8 @@ class CrossAttentionBacktest:
             raise InvalidInputError("data must be windows of bars, with closes and times")
         rows = np.arange(len(data))
         deciding = np.ones((len(data), len(data.symbols)), dtype=bool)
-        targets = self._decide(data, data.bar_returns, data.symbols, rows, deciding)
+        times = data.timestamps
+        targets = self._decide(data, data.bar_returns, data.symbols, times, rows, deciding)
         return pd.DataFrame(targets, data.timestamps, list(data.symbols))
 
     def _trade(self, weights: pd.DataFrame, prices: pd.DataFrame) -> BacktestResult:
@@ -222,7 +235,14 @@ class CrossAttentionBacktest:
             prices,
             transaction_cost=self.transaction_cost,
             initial_capital=self.initial_capital,
+            delistings=self.delistings,
         )
+
+    def _delisted(self, times: pd.DatetimeIndex, symbols: Sequence[str]) -> np.ndarray:
+        """Which assets are delisted at each time (M, N)."""
+        never = pd.Timestamp.max.tz_localize("UTC")
+        ends = [self.delistings.get(symbol, never) for symbol in symbols]
+        return np.stack([times >= end for end in ends], axis=1)
 
     def compute_metrics(
         self, results: pd.DataFrame, periods_per_year: float | None = None
@@ -269,7 +289,9 @@ class CrossAttentionBacktest:
         rows = np.flatnonzero(begins.any(axis=1))
         return rows, begins[rows]
 
-    def _decide(self, X, returns: np.ndarray, symbols, decisions, deciding) -> np.ndarray:
+    def _decide(
+        self, X, returns: np.ndarray, symbols, times: pd.DatetimeIndex, decisions, deciding
+    ) -> np.ndarray:
         """Target weights at the decision rows, (M, N); NaN where an asset does not decide."""
         predictor = as_predictor(self.model)
         predictions = predictor.predict_rows(X, decisions)
@@ -297,6 +319,7 @@ class CrossAttentionBacktest:
                 scores = allocation.forecast_scores(predictions, risk)
             scores = np.where(deciding, scores, np.nan)
             decided = pd.DataFrame(scores).ffill().to_numpy()  # by each asset's last decision
+            decided = np.where(self._delisted(times, symbols), 0.0, decided)
             weights = allocation.weights_from_scores(decided, **limits)
             weights[np.isnan(scores)] = np.nan
         between = self.rebalance_freq
@@ -306,6 +329,20 @@ class CrossAttentionBacktest:
             sleeves = allocation.staggered(weights, int(-(-horizon // between)))
             weights = np.where(np.isnan(weights), np.nan, sleeves)  # no forecast, no order
         return weights if self.limits is None else self.limits.nearest(weights, list(symbols))
+
+
+def _warn_of_ended(known: pd.DataFrame, held: pd.Series) -> None:
+    """Warn of assets held to the last row though their bars end twice as long before as ever."""
+    for symbol in known.columns[held]:
+        bars = np.flatnonzero(known[symbol])
+        silent = len(known) - 1 - bars[-1]
+        if silent > ENDED * np.diff(bars).max(initial=1):
+            warnings.warn(
+                f"{symbol} has no bar after {known.index[bars[-1]]} and is held at its last price "
+                "to the end: name it in delistings where it has ended",
+                CrossAttentionWarning,
+                stacklevel=3,
+            )
 
 
 def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd.Index]:

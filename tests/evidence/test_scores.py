@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crossattn.errors import InvalidInputError
 from crossattn.evidence import (
     benjamini_hochberg,
     calibration_error,
@@ -69,6 +70,17 @@ def test_missing_cells_of_nullable_tables_are_unknown(kind, rng, refuse_input):
     pd.testing.assert_frame_equal(found, reliability(odds, happened, n_bins=4))
     wrong = forecast.astype(str) + "x"
     refuse_input(lambda: score_forecasts({"a": wrong}, actual), "numbers, got DataFrame$")
+
+
+def test_columns_go_by_symbol(rng):
+    actual = pd.DataFrame(rng.normal(0, 0.01, (20, 3)), columns=list("ABC"))
+    turned, volatility = actual[list("CAB")], actual.abs() + 1e-3
+    scores = score_forecasts({"perfect": turned}, actual, oracle=turned)
+    assert (scores[["r_squared", "information_coefficient", "fidelity"]] == 1).all(axis=None)
+    assert correlation(turned, actual) == 1
+    assert score_volatility({"perfect": volatility[list("CAB")]}, volatility)["qlike"].item() == 0
+    with pytest.raises(InvalidInputError, match="symbols must be A, B, C"):
+        score_forecasts({"wrong": actual.set_axis(list("ABD"), axis=1)}, actual)
 
 
 def test_correlation_is_numpys_over_the_known_cells(rng):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from crossattn import backtest_weights
+from crossattn.errors import InvalidInputError
 from crossattn.portfolio import (
     Costs,
     Limits,
@@ -23,6 +24,7 @@ from crossattn.portfolio import (
     plot_equity,
     probabilistic_sharpe,
     risk_by_asset,
+    scale_to_volatility,
 )
 
 
@@ -55,6 +57,27 @@ def test_benchmarks_do_not_depend_on_the_future(name):
     shuffled = BENCHMARKS[name](prices[list("CADB")])[list("ABCD")]
     np.testing.assert_allclose(shuffled, weights, atol=1e-4)
     backtest_weights(weights, prices)
+
+
+BY_SYMBOL = {
+    "diversification ratio": lambda w, r: diversification_ratio(w, r.cov()),
+    "bets": lambda w, r: effective_number_of_bets(w, r.cov()),
+    "risk by asset": lambda w, r: risk_by_asset(w, r)["volatility_share"],
+    "volatility target": lambda w, r: scale_to_volatility(w, r.cov(), 0.01),
+    "limits": lambda w, r: Limits(max_position={"C": 0.05}).nearest(
+        pd.DataFrame([w]) if isinstance(w, pd.Series) else [w], list(r)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BY_SYMBOL)
+def test_labelled_weights_go_by_symbol(name):
+    returns = walk(scales=(0.01, 0.02, 0.04)).pct_change().dropna()
+    weights = pd.Series({"C": 0.7, "B": 0.2, "A": 0.1})
+    turned = BY_SYMBOL[name](weights, returns)
+    np.testing.assert_allclose(turned, BY_SYMBOL[name](np.array([0.1, 0.2, 0.7]), returns))
+    with pytest.raises(InvalidInputError, match="symbols must be A, B, C"):
+        BY_SYMBOL[name](weights.rename({"A": "D"}), returns)
 
 
 def test_inverse_volatility_by_hand():

@@ -84,6 +84,13 @@ def test_a_delisted_position_is_paid_out(last):
     assert result.positions["A"].iloc[-1] == 0
 
 
+def test_a_delisting_at_the_last_bar_pays_that_bar():
+    prices = table([[10.0, 5.0], [12.0, 5.0], [4.0, 5.0], [np.nan, 5.0]])
+    gone = {"A": prices["A"].last_valid_index()}
+    result = run(prices, [0], [[0.5, 0.0]], delistings=gone)
+    assert result.equity.tolist() == pytest.approx([100_000.0, 110_000.0, 70_000.0, 70_000.0])
+
+
 def test_the_band_leaves_small_differences_alone():
     prices = table([[10.0, 10.0], [11.0, 10.0], [20.0, 10.0]])
     result = run(prices, [0, 1, 2], [[0.5, 0.5]] * 3, no_trade_band=0.1)

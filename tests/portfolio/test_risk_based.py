@@ -113,6 +113,8 @@ def test_bars_of_a_portfolio_by_hand():
     assert (bars.index == FRAMES["B"].index).all()
     beside = {"B": FRAMES["B"], "P": bars}
     assert prepare_cross_attention_data(beside, 1, 1, ["log_return"]).symbols == ("B", "P")
+    in_columns = {symbol: frame.reset_index() for symbol, frame in FRAMES.items()}
+    pd.testing.assert_frame_equal(portfolio_bars(in_columns, {"A": 3.0, "B": 1.0}), bars)
     even = portfolio_bars(FRAMES)["close"].iloc[1] / 100
     assert even == pytest.approx(1 + (0.1 + 0.0 + 1.0) / 3)
 

@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from standin.windows import coin_and_stock, flat_bars
 
 from crossattn import CrossAttentionBacktest, prepare_cross_attention_data
+from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.portfolio import Limits
 
 N, T, ROWS = 3, 6, 60
@@ -33,6 +35,42 @@ def windows(n=ROWS, seed=0):
 def weights_of(model, **options):
     """Weights after each row's trades, (n + 1, N)."""
     return CrossAttentionBacktest(model, **options).run(*windows()).attrs["weights"].to_numpy()
+
+
+def with_an_end(**options):
+    """Equal forecasts for three assets, of which A02 has no bar after the thirtieth."""
+    moves = np.random.default_rng(0).normal(0, 0.01, (ROWS, N))
+    closes = np.exp(moves.cumsum(axis=0))
+    closes[30:, 2] = np.nan
+    frames = flat_bars(closes, ["A00", "A01", "A02"])
+    data = prepare_cross_attention_data(frames, T, 1, features=["log_return"])
+    forecast = np.where(data.has_bar, 0.01, np.nan)
+    backtest = CrossAttentionBacktest(lambda data: forecast, 1e3, 0.0, 1, **options)
+    return data, backtest.run(data).attrs["weights"]
+
+
+def test_an_asset_that_ends_is_named_and_its_delisting_frees_its_part():
+    with pytest.warns(CrossAttentionWarning, match="A02 has no bar after"):
+        data, held = with_an_end()
+    assert held["A02"].iloc[-1] > 0.3
+    _, freed = with_an_end(delistings={"A02": data.clock[29]})
+    assert freed["A02"].iloc[-1] == 0 and freed.iloc[-2].sum() == pytest.approx(1.0)
+    with pytest.raises(InvalidInputError, match="UTC"):
+        CrossAttentionBacktest(lambda data: data, delistings={"A02": "2024-01-01"})
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_a_module_is_asked_in_its_own_precision_and_left_as_it_was(dtype):
+    module = torch.nn.Sequential(torch.nn.Flatten(2), torch.nn.Linear(2 * T, 1), torch.nn.Flatten())
+    module = module.to(getattr(torch, dtype)).train()
+    assert np.isfinite(weights_of(module)).all() and module.training
+
+
+def test_quantiles_may_be_an_array():
+    table = np.sort(np.random.default_rng(0).normal(0, 0.01, (ROWS, N, 3)), axis=2)
+    models = [Fixed(table, "distribution") for _ in range(2)]
+    models[0].quantiles, models[1].quantiles = np.array([0.1, 0.5, 0.9]), (0.1, 0.5, 0.9)
+    np.testing.assert_array_equal(*(weights_of(model) for model in models))
 
 
 def test_a_row_is_marked_then_trades_then_earns_the_next_bar():
