@@ -13,15 +13,20 @@ from standin.exports import (
     DAYS,
     EPOCH,
     HEADER,
+    HISTDATA,
     MT4,
     MT5,
     NEW_YORK,
     NINE,
     PRICES,
     TEN,
+    THOUSANDS,
     UTC,
     VALUES,
+    hours,
+    metatrader,
     priced,
+    put,
     semicolons,
     table,
     times,
@@ -36,7 +41,7 @@ BINANCE = (
 )
 DUKASCOPY = "Gmt time,Open,High,Low,Close,Volume"
 TRADING_VIEW = "time,open,high,low,close,Volume"
-YAHOO = "Date,Open,High,Low,Close,Adj Close,Volume\n"
+YAHOO = "Date,Open,High,Low,Close,Adj Close,Volume"
 NASDAQ = "Date,Close/Last,Volume,Open,High,Low\n" + "".join(
     f'{day},$2.00,"1,000",$1.50,$2.50,$1.00\n' for day in ("01/31/2024", "01/30/2024")
 )
@@ -48,12 +53,8 @@ INVESTING = '"Date","Price","Open","High","Low","Vol.","Change %"\n' + "".join(
 
 def klines(unit: int, *, header: str | None = None) -> str:
     """Return Binance's twelve columns, epochs in 1/unit seconds, closes a tick early."""
-    rest = "20.0,5,1.0,2.0,0"
-    rows = [
-        f"{start * unit},{PRICES},{(start + 3600) * unit - 1},{rest}"
-        for start in (EPOCH, EPOCH + 3600)
-    ]
-    return "\n".join([header, *rows] if header else rows) + "\n"
+    first, second = (f"{e * unit},{PRICES},{(e + 3600) * unit - 1}" for e in (EPOCH, EPOCH + 3600))
+    return table(header, first, second, prices="20.0,5,1.0,2.0,0")
 
 
 # files that are read to the two bars as they are
@@ -109,9 +110,7 @@ PLAIN: dict[str, str | bytes] = {
     "compact with T": times("20240131T090000Z", "20240131T100000Z"),
     "slashes, year first": times("2024/01/31 09:00Z", "2024/01/31 10:00Z"),
     "no leading zeros": times("2024-1-31 9:00Z", "2024-1-31 10:00Z"),
-    "dots, day first": times(
-        "31.01.2024 09:00:00.000 GMT+0000", "31.01.2024 10:00:00.000 GMT+0000"
-    ),
+    "dots, day first": hours("31.01.2024 {}:00:00.000 GMT+0000"),
     "Dukascopy": table(DUKASCOPY, "31.01.2024 09:00:00.000", "31.01.2024 10:00:00.000"),
     "named months": times("31 Jan 2024 09:00Z", "31 Jan 2024 10:00Z"),
     "named months first": times('"Jan 31, 2024 09:00Z"', '"Jan 31, 2024 10:00Z"'),
@@ -130,9 +129,7 @@ PLAIN: dict[str, str | bytes] = {
     ),
     "Kraken": f"{EPOCH},{PRICES},7\n{EPOCH + 3600},{PRICES},8\n",
     "TradingView, seconds": table(TRADING_VIEW, str(EPOCH), str(EPOCH + 3600)),
-    "TradingView, ISO": table(
-        TRADING_VIEW, "2024-01-31T04:00:00-05:00", "2024-01-31T05:00:00-05:00"
-    ),
+    "TradingView": table(TRADING_VIEW, "2024-01-31T04:00:00-05:00", "2024-01-31T05:00:00-05:00"),
     "CryptoDataDownload": "https://www.CryptoDataDownload.com\n"
     + "unix,date,symbol,open,high,low,close,Volume BTC,Volume USD\n"
     + "".join(f"{e},2024-01-31,BTC/USD,{PRICES},20\n" for e in (EPOCH + 3600, EPOCH)),
@@ -147,17 +144,15 @@ DATED = {
     "dates without dashes": times("20240130", "20240131"),
     "American dates": times("01/30/2024", "01/31/2024"),
     "European dates": times("30/01/2024", "31/01/2024"),
-    "MetaTrader 5, days": MT5.replace("\t<TIME>", "")
-    .replace("01.31\t09:00:00", "01.30")
-    .replace("\t10:00:00", ""),
-    "MetaTrader 4, days": MT4.replace("01.31,09", "01.30,09")
-    .replace("09:00", "00:00")
-    .replace("10:00", "00:00"),
-    "Yahoo": YAHOO
-    + "".join(f"{d},1.5,2.5,1.0,2.0,1.9,10.5\n" for d in ("2024-01-30", "2024-01-31")),
-    "Yahoo with a null row": YAHOO
-    + "2024-01-30,1.5,2.5,1,2,2,10.5\n2024-01-30,null,null,null,null,null,null\n"
-    + "2024-01-31,1.5,2.5,1,2,2,10.5\n",
+    "MetaTrader 5, days": metatrader("<DATE>", "2024.01.30", "2024.01.31"),
+    "MetaTrader 4, days": table(None, "2024.01.30,00:00", "2024.01.31,00:00"),
+    "Yahoo": table(YAHOO, "2024-01-30", "2024-01-31", prices="1.5,2.5,1.0,2.0,1.9,10.5"),
+    "Yahoo with a null row": table(
+        YAHOO,
+        "2024-01-30",
+        "2024-01-30,null,null,null,null,null,null\n2024-01-31",
+        prices="1.5,2.5,1,2,2,10.5",
+    ),
     "yfinance": "Price,Close,High,Low,Open,Volume\nTicker,AAPL,AAPL,AAPL,AAPL,AAPL\nDate,,,,,\n"
     "2024-01-30,2.0,2.5,1.0,1.5,10.5\n2024-01-31,2.0,2.5,1.0,1.5,10.5\n",
     "stooq": table("Date,Open,High,Low,Close,Volume", "2024-01-30", "2024-01-31"),
@@ -175,32 +170,19 @@ def case(text, first=NINE, spacing="1h", *, values=VALUES, **options):
 READ = {name: case(text) for name, text in PLAIN.items()}
 READ |= {name: case(text, DAYS[0], "1D") for name, text in DATED.items()}
 READ |= {
-    "half a rounding error": case(
-        priced("1.5,1.9999999999,1.0,2.0,10.5"), values=[1.5, 2.0, 1.0, 2.0, 10.5]
-    ),
+    "a rounding error": case(priced("1.5,1.9999999999,1.0,2.0,10.5"), values=[1.5, 2, 1, 2, 10.5]),
     "null volume": case(priced("1.5,2.5,1.0,2.0,NaN"), values=[1.5, 2.5, 1.0, 2.0, np.nan]),
     "morning and evening": case(times("01/31/2024 09:00 AM", "01/31/2024 10:00 AM"), **UTC),
-    "noon": case(
-        times("01/31/2024 12:00 AM", "01/31/2024 12:00 PM"), "2024-01-31T00Z", "12h", **UTC
-    ),
+    "noon": case(times("01/31/2024 12:00 AM", "01/31/2024 12:00 PM"), DAYS[1], "12h", **UTC),
     "before 1990": case(times("-3600", f"{EPOCH}"), "1969-12-31T23:00Z", f"{EPOCH + 3600}s"),
     "small epochs": case(times("3600", "7200"), "1970-01-01T01Z", unit="s"),
     "naive, New York": case(times("2024-01-31 04:00", "2024-01-31 05:00"), **NEW_YORK),
-    "naive, summer": case(
-        times("2024-07-01 04:00", "2024-07-01 05:00"), "2024-07-01T08Z", **NEW_YORK
+    "in summer": case(times("2024-07-01 04:00", "2024-07-01 05:00"), "2024-07-01T08Z", **NEW_YORK),
+    "an hour that comes twice": case(hours("2024-11-03 01:00"), "2024-11-03T05Z", **NEW_YORK),
+    "a format told": case(
+        hours("01-02-2024 {}h"), "2024-02-01T09Z", date_format="%d-%m-%Y %HH", **UTC
     ),
-    "an hour that comes twice": case(
-        times("2024-11-03 01:00", "2024-11-03 01:00"), "2024-11-03T05Z", **NEW_YORK
-    ),
-    "own date format": case(
-        times("01-02-2024 09h", "01-02-2024 10h"),
-        "2024-02-01T09Z",
-        date_format="%d-%m-%Y %HH",
-        **UTC,
-    ),
-    "dates of New York": case(
-        times("2024-01-30", "2024-01-31"), "2024-01-30T05Z", "1D", **NEW_YORK
-    ),
+    "New York's dates": case(times("2024-01-30", "2024-01-31"), "2024-01-30T05Z", "1D", **NEW_YORK),
     "ambiguous dates, told": case(
         times("01/02/2024", "02/02/2024"), "2024-02-01T00Z", "1D", date_format="%d/%m/%Y"
     ),
@@ -209,24 +191,14 @@ READ |= {
     "MetaTrader 4": case(MT4, **UTC),
     "Alpha Vantage by the minute": case(ALPHA_VANTAGE, **NEW_YORK),
     "Nasdaq": case(NASDAQ, DAYS[0], "1D", values=[1.5, 2.5, 1.0, 2.0, 1000.0]),
-    "Investing": case(
-        INVESTING, DAYS[0], "1D", values=[41500.5, 43000.0, 41000.0, 42000.5, 1050.0]
-    ),
-    "HistData": case(
-        table(None, "20240131 090000", "20240131 100000", ";"), columns=HEADER.split(","), **UTC
-    ),
+    "Investing": case(INVESTING, DAYS[0], "1D", values=[41500.5, 43000, 41000, 42000.5, 1050]),
+    "HistData": case(HISTDATA, columns=HEADER.split(","), **UTC),
     "German numbers": case(
         semicolons("1.500,5;2.500,5;1.000,0;2.000,0;10"),
         values=[1500.5, 2500.5, 1000.0, 2000.0, 10.0],
     ),
-    "thousands, told": case(
-        semicolons("1,500;2,500;1,000;2,000;10"),
-        values=[1500.0, 2500.0, 1000.0, 2000.0, 10.0],
-        decimal=".",
-    ),
-    "decimals, told": case(
-        semicolons("1,500;2,500;1,000;2,000;10"), values=[1.5, 2.5, 1.0, 2.0, 10.0], decimal=","
-    ),
+    "thousands, told": case(THOUSANDS, values=[1500, 2500, 1000, 2000, 10], decimal="."),
+    "decimals, told": case(THOUSANDS, values=[1.5, 2.5, 1, 2, 10], decimal=","),
     "no volume, told": case(
         f"time,open,high,low,close\n{NINE},1.5,2.5,1,2\n{TEN},1.5,2.5,1,2\n",
         values=[1.5, 2.5, 1.0, 2.0, np.nan],
@@ -242,8 +214,7 @@ READ |= {
 @pytest.mark.parametrize("name", READ)
 def test_a_foreign_file_is_read_to_its_values(tmp_path, name):
     text, known, values, options = READ[name]
-    content = text if isinstance(text, bytes) else text.encode()
-    (tmp_path / "AAA.csv").write_bytes(content)
+    put(text, tmp_path / "AAA.csv")
     frame = read_bars(tmp_path, **options)["AAA"]
     assert frame.index.equals(known)
     for row in frame[["open", "high", "low", "close", "volume"]].to_numpy():

@@ -14,13 +14,18 @@ DAYS = ("2024-01-30T00:00Z", "2024-01-31T00:00Z")
 
 
 def table(header: str | None, first: str, second: str, sep: str = ",", prices: str = PRICES) -> str:
-    """Return a header and two rows: a time each, then the same prices."""
-    rows = [f"{time}{sep}{prices.replace(',', sep)}" for time in (first, second)]
-    return "\n".join([header, *rows] if header else rows) + "\n"
+    """Return a header, if any, and two rows: a time each, then the same prices."""
+    rows = [f"{time}{sep}{prices.replace(',', sep)}\n" for time in (first, second)]
+    return (f"{header}\n" if header else "") + "".join(rows)
 
 
 def times(first: str, second: str) -> str:
     return table(HEADER, first, second)
+
+
+def hours(pattern: str) -> str:
+    """Return the bars of 9 and 10 o'clock, whose times are a pattern with the hours filled in."""
+    return times(pattern.format("09"), pattern.format("10"))
 
 
 def priced(prices: str) -> str:
@@ -28,19 +33,27 @@ def priced(prices: str) -> str:
 
 
 def semicolons(prices: str) -> str:
-    return HEADER.replace(",", ";") + f"\n{NINE};{prices}\n{TEN};{prices}\n"
+    return f"{HEADER.replace(',', ';')}\n{NINE};{prices}\n{TEN};{prices}\n"
 
 
 def write(table: pd.DataFrame, path, **columns) -> None:
     getattr(table.assign(**columns), f"to_{path.suffix[1:]}")(path)
 
 
-MT5 = "<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>\n" + "".join(
-    f"2024.01.31\t{hour}:00:00\t1.5\t2.5\t1.0\t2.0\t10.5\t0\t3\n" for hour in ("09", "10")
-)
-MT4 = f"2024.01.31,09:00,{PRICES}\n2024.01.31,10:00,{PRICES}\n"
+def put(text: str | bytes, path) -> None:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+def metatrader(names: str, first: str, second: str) -> str:
+    """Return bars as MetaTrader 5 exports them, with these columns for their times."""
+    header = f"{names}\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>"
+    return table(header, first, second, "\t", f"{PRICES},0,3")
+
+
+MT5 = metatrader("<DATE>\t<TIME>", "2024.01.31\t09:00:00", "2024.01.31\t10:00:00")
+MT4 = table(None, "2024.01.31,09:00", "2024.01.31,10:00")
 UTC = {"time_zone": "UTC"}
 NEW_YORK = {"time_zone": "America/New_York"}
-ALPHA_VANTAGE = table(
-    "timestamp,open,high,low,close,volume", "2024-01-31 05:00:00", "2024-01-31 04:00:00"
-)
+ALPHA_VANTAGE = times("2024-01-31 05:00:00", "2024-01-31 04:00:00").replace("time", "timestamp")
+HISTDATA = table(None, "20240131 090000", "20240131 100000", ";")
+THOUSANDS = semicolons("1,500;2,500;1,000;2,000;10")
