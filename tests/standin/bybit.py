@@ -25,7 +25,9 @@ from standin.loopback import Loopback, send_plain
 UTC = dt.UTC
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=UTC)
 MINUTES = ("1", "3", "5", "15", "30", "60", "120", "240", "360", "720")
-INTERVALS = (*MINUTES, "D", "W", "M")
+DAYS = {"D": 1, "W": 7, "M": 32}  # enough of them to reach the next candle
+DAY_MS = 86_400_000
+INTERVALS = (*MINUTES, *DAYS)
 CATEGORIES = ("spot", "linear", "inverse")
 
 
@@ -36,48 +38,33 @@ def to_ms(text: str) -> int:
 
 def floor(interval: str, ms: int) -> int:
     """Return the open of the candle that holds ``ms``."""
+    if interval not in DAYS:
+        return ms - ms % (int(interval) * 60_000)
     moment = EPOCH + dt.timedelta(milliseconds=ms)
-    midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-    if interval == "M":
-        opened = midnight.replace(day=1)
-    elif interval == "W":
-        opened = midnight - dt.timedelta(days=moment.weekday())
-    elif interval == "D":
-        opened = midnight
-    else:
-        step = int(interval) * 60_000
-        return ms - ms % step
-    return round((opened - EPOCH).total_seconds() * 1000)
+    days_in = {"D": 0, "W": moment.weekday(), "M": moment.day - 1}[interval]
+    return ms - ms % DAY_MS - days_in * DAY_MS
 
 
 def following(interval: str, open_ms: int) -> int:
     """Return the open of the next candle, which is the close of this one."""
-    if interval == "M":
-        return floor("M", open_ms + 32 * 86_400_000)
-    days = {"D": 1, "W": 7}
-    minutes = 1440 * days[interval] if interval in days else int(interval)
-    return open_ms + minutes * 60_000
+    if interval in DAYS:
+        return floor(interval, open_ms + DAYS[interval] * DAY_MS)
+    return open_ms + int(interval) * 60_000
 
 
 def opens(interval: str, first_ms: int, last_ms: int) -> list[int]:
     """Return every open in ``first_ms``..``last_ms``, both included."""
-    at = floor(interval, first_ms)
-    if at < first_ms:
-        at = following(interval, at)
-    found = []
+    at, found = floor(interval, first_ms), []
     while at <= last_ms:
-        found.append(at)
+        if at >= first_ms:
+            found.append(at)
         at = following(interval, at)
     return found
 
 
-def candle(category: str, symbol: str, interval: str, open_ms: int) -> list[str]:
-    """Return the one true row of a candle: start, open, high, low, close, volume, turnover."""
-    return list(_cells(category, symbol, interval, open_ms))
-
-
 @lru_cache(2**16)
-def _cells(category: str, symbol: str, interval: str, open_ms: int) -> tuple[str, ...]:
+def candle(category: str, symbol: str, interval: str, open_ms: int) -> tuple[str, ...]:
+    """Return the one true row of a candle: start, open, high, low, close, volume, turnover."""
     name = f"{category}/{symbol}/{interval}/{open_ms}".encode()
     a, b, c, d, volume, turnover = struct.unpack("<4H2I", hashlib.md5(name).digest())
     middle = 500_000 + int(60_000 * math.sin(open_ms / 5e9)) + a % 500
@@ -100,6 +87,11 @@ class Ask:
     number: int
 
 
+def send_whole(handler: BaseHTTPRequestHandler, answer: Answer) -> None:
+    limits = {"X-Bapi-Limit": "600", "X-Bapi-Limit-Status": "599"}
+    send_plain(handler, answer.status, answer.payload(), **limits | answer.headers)
+
+
 @dataclass
 class Answer:
     """The response that the server is about to send; a fault changes it."""
@@ -108,7 +100,7 @@ class Answer:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
-    send: Callable[[BaseHTTPRequestHandler, Answer], None] | None = None
+    send: Callable[[BaseHTTPRequestHandler, Answer], None] = send_whole
 
     @property
     def rows(self) -> list:
@@ -168,19 +160,16 @@ class BybitStandIn(Loopback):
     def respond(self, handler: BaseHTTPRequestHandler) -> None:
         parts = urlsplit(handler.path)
         self.paths.append(parts.path)
-        if self.delay_s:
-            self.closing.wait(self.delay_s)
+        self.closing.wait(self.delay_s)
         if parts.path != "/v5/market/kline":
             answer = Answer({"retCode": 404, "retMsg": "no such path"}, status=404)
         else:
             answer = self.answer(dict(parse_qsl(parts.query)))
-        if answer.send is not None:
-            answer.send(handler, answer)
-        else:
-            limits = {"X-Bapi-Limit": "600", "X-Bapi-Limit-Status": "599"}
-            send_plain(handler, answer.status, answer.payload(), **limits | answer.headers)
+        answer.send(handler, answer)
 
-    def truth(self, symbol, interval, first_ms, last_ms, category="linear") -> list[list[str]]:
+    def truth(
+        self, symbol, interval, first_ms, last_ms, category="linear"
+    ) -> list[tuple[str, ...]]:
         """Return the rows that exist and have closed by now, oldest first."""
         listed, delisted = self.symbols[symbol]
         return [
@@ -209,32 +198,30 @@ class BybitStandIn(Loopback):
 
     def _faithful(self, ask: Ask) -> dict:
         known = ask.category in CATEGORIES and ask.interval in INTERVALS
-        code, message, result = 10001, "params error: Symbol Is Invalid", {}
+        about = {"retCode": 10001, "retMsg": "params error: Symbol Is Invalid", "result": {}}
         if known and ask.symbol in self.symbols and 1 <= ask.limit <= 1000:
-            code, message = 0, "OK"
             result = {"symbol": ask.symbol, "category": ask.category, "list": self._rows(ask)}
-        about = {"retCode": code, "retMsg": message, "result": result}
+            about = {"retCode": 0, "retMsg": "OK", "result": result}
         return {**about, "retExtInfo": {}, "time": self.now_ms}
 
-    def _rows(self, ask: Ask) -> list[list[str]]:
+    def _rows(self, ask: Ask) -> list[tuple[str, ...]]:
         """Return the rows of a page, newest first, the open candle included."""
         listed, delisted = self.symbols[ask.symbol]
         step = following(ask.interval, floor(ask.interval, listed)) - floor(ask.interval, listed)
         margin = int(1.1 * step * (ask.limit + len(self.holes) + 2))
         newest = min(self.now_ms, delisted - 1)
-        last = newest if ask.end is None else min(ask.end, newest)
-        start = last - margin if ask.start is None else ask.start
-        if start < listed and self.before_listing == "empty" and ask.start is not None:
-            return []
-        if start < listed and self.before_listing == "first" and ask.start is not None:
-            last = min(newest, listed + margin)
-            return self._candles(ask, listed, last)[: ask.limit][::-1]
-        first = max(start, listed)
-        if self.wide == "newest" or ask.start is None:
+        first, last = max(ask.start or 0, listed), newest if ask.end is None else ask.end
+        from_first = self.wide == "oldest" and ask.start is not None
+        if ask.start is not None and ask.start < listed:
+            if self.before_listing == "empty":
+                return []
+            if self.before_listing == "first":
+                from_first, last = True, newest
+        if from_first:
+            last = min(last, newest, first + margin)
+        else:
+            last = min(last, newest)
             first = max(first, last - margin)
-            return self._candles(ask, first, last)[-ask.limit :][::-1]
-        return self._candles(ask, first, min(last, first + margin))[: ask.limit][::-1]
-
-    def _candles(self, ask: Ask, first: int, last: int) -> list[list[str]]:
-        times = (at for at in opens(ask.interval, first, last) if at not in self.holes)
-        return [candle(ask.category, ask.symbol, ask.interval, at) for at in times]
+        times = [at for at in opens(ask.interval, first, last) if at not in self.holes]
+        times = times[: ask.limit] if from_first else times[-ask.limit :]
+        return [candle(ask.category, ask.symbol, ask.interval, at) for at in reversed(times)]

@@ -21,6 +21,10 @@ UTC = dt.UTC
 NEW_YORK = ZoneInfo("America/New_York")
 HOLIDAYS = {dt.date(2023, 11, 23), dt.date(2023, 12, 25), dt.date(2024, 1, 1), dt.date(2024, 3, 29)}
 HALF_DAYS = {dt.date(2023, 11, 24)}
+# what Yahoo says of every symbol
+CLOCK = {"timezone": "X", "gmtoffset": 0}
+TIMES = {"firstTradeDate": 345_479_400, "regularMarketTime": 1_700_000_000, "range": ""}
+META = {"currency": "USD", "priceHint": 2, "validRanges": ["1d", "5d", "1mo", "max"], **TIMES}
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,17 @@ LISTINGS = {
 }
 
 
+def days_between(first: dt.date, last: dt.date) -> list[dt.date]:
+    return [first + dt.timedelta(days=number) for number in range((last - first).days + 1)]
+
+
 def sessions(first: dt.date, last: dt.date) -> list[tuple[dt.datetime, dt.datetime]]:
     """Return open and close of New York's sessions, both in exchange time."""
     found = []
-    for number in range((last - first).days + 1):
-        day = first + dt.timedelta(days=number)
+    for day in days_between(first, last):
         if day.weekday() < 5 and day not in HOLIDAYS:
-            hour = 13 if day in HALF_DAYS else 16
-            begin = dt.datetime.combine(day, dt.time(9, 30), NEW_YORK)
-            found.append((begin, dt.datetime.combine(day, dt.time(hour), NEW_YORK)))
+            clock = dt.time(9, 30), dt.time(13 if day in HALF_DAYS else 16)
+            found.append(tuple(dt.datetime.combine(day, time, NEW_YORK) for time in clock))
     return found
 
 
@@ -58,18 +64,15 @@ def opens(symbol: str, interval: str, first: int, last: int) -> list[int]:
     listing = LISTINGS[symbol]
     step = {"1h": 3600, "60m": 3600, "15m": 900, "1d": 86400}[interval]
     zone = ZoneInfo(listing.zone)
-    days = (dt.datetime.fromtimestamp(t, zone).date() for t in (first - 86400, last + 86400))
-    begin, end = days
+    days = [dt.datetime.fromtimestamp(t, zone).date() for t in (first - 86400, last + 86400)]
     if listing.kind in ("EQUITY", "INDEX"):
         stamps = []
-        for opened, closed in sessions(begin, end):
+        for opened, closed in sessions(*days):
             at = int(opened.timestamp())
             stamps += [at] if interval == "1d" else range(at, int(closed.timestamp()), step)
     elif interval == "1d":
-        stamps = [
-            int(dt.datetime.combine(begin + dt.timedelta(days=n), dt.time(0), zone).timestamp())
-            for n in range((end - begin).days + 1)
-        ]
+        midnights = (dt.datetime.combine(day, dt.time(0), zone) for day in days_between(*days))
+        stamps = [int(midnight.timestamp()) for midnight in midnights]
     else:
         stamps = list(range(first - first % step, last + step, step))
     return [stamp for stamp in stamps if first <= stamp < last]
@@ -130,27 +133,13 @@ class YahooStandIn(Loopback):
             quote["volume"] = [0] * len(rows)
         zone = ZoneInfo(listing.zone)
         days = (dt.datetime.fromtimestamp(t, zone).date() for t in (first, last))
-        meta = {
-            "currency": "USD",
-            "symbol": symbol,
-            "exchangeName": listing.exchange,
-            "instrumentType": listing.kind,
-            "firstTradeDate": 345479400,
-            "regularMarketTime": 1_700_000_000,
-            "gmtoffset": 0,
-            "timezone": "X",
-            "exchangeTimezoneName": listing.zone,
-            "priceHint": 2,
-            "dataGranularity": interval,
-            "range": "",
-            "validRanges": ["1d", "5d", "1mo", "max"],
-        }
         spans = [(first - 86400, last + 86400)]
         if listing.kind in ("EQUITY", "INDEX"):
             spans = [(int(a.timestamp()), int(b.timestamp())) for a, b in sessions(*days)]
-        meta["tradingPeriods"] = [
-            [{"timezone": "X", "gmtoffset": 0, "start": start, "end": end}] for start, end in spans
-        ]
+        kind = {"instrumentType": listing.kind, "dataGranularity": interval}
+        place = {"exchangeName": listing.exchange, "exchangeTimezoneName": listing.zone}
+        periods = [[CLOCK | {"start": start, "end": end}] for start, end in spans]
+        meta = META | CLOCK | kind | place | {"symbol": symbol, "tradingPeriods": periods}
         indicators = {"quote": [quote]}
         if interval == "1d":
             indicators["adjclose"] = [{"adjclose": [c * self.adjust for c in quote["close"]]}]

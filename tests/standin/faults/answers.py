@@ -70,9 +70,7 @@ for _number in (408, 500, 501, 502, 503, 504, 507, 520, 521, 524, 599):
     statuses("server error", f"HTTP {_number}", _number, b"<html>trouble</html>")
 for _number in (204, 205):
     statuses("server error", f"HTTP {_number} instead of 200", _number)
-statuses(
-    "server error", "503, back in an hour", 503, b"maintenance", once=REFUSED, Retry_After="3600"
-)
+statuses("server error", "503, back in an hour", 503, b"closed", once=REFUSED, Retry_After="3600")
 for _number in (206, 503):
 
     @fault("server error", f"HTTP {_number} with a good page in its body")
@@ -80,14 +78,9 @@ for _number in (206, 503):
         answer.status = number
 
 
-for _number, _text in (
-    (10000, "Server Timeout"),
-    (10016, "Server error"),
-    (10019, "restarting"),
-    (-1, "something \x1b[31mred\nand broken"),
-    (99999, "unknown"),
-    (10**30, "unknown"),
-):
+_BROKEN = {-1: "something \x1b[31mred\nand broken", 99999: "unknown", 10**30: "unknown"}
+_BUSY = {10000: "Server Timeout", 10016: "Server error", 10019: "restarting"}
+for _number, _text in (_BUSY | _BROKEN).items():
     codes("return code", f"{_number!r}, {_text!r}", _number, _text)
 codes("return code", "a failure whose message is no text", 10016, {"nested": ["text"]})
 

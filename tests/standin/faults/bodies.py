@@ -18,9 +18,7 @@ _RESHAPED = {
     "JSON cut in the middle": lambda body: body[: len(body) // 2],
     "JSON with its last brace missing": lambda body: body[:-1],
     "JSON followed by another answer": lambda body: body + body,
-    "JSON with NaN as the server's time": lambda body: (
-        body[: body.rindex(b'"time": ')] + b'"time": NaN}'
-    ),
+    "JSON with NaN as its time": lambda body: body[: body.rindex(b'"time": ')] + b'"time": NaN}',
     "JSON wrapped as a script": lambda body: b"callback(" + body + b")",
     "JSON behind a byte-order mark": lambda body: b"\xef\xbb\xbf" + body,
     "JSON in UTF-16": lambda body: body.decode().encode("utf-16"),

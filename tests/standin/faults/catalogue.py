@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from standin.bybit import Answer, Ask, BybitStandIn
+from standin.bybit import Answer, Ask, BybitStandIn, candle
 
 HOUR = 3_600_000
 EXACT, REFUSED, GAP, NAMED = "exact", "refused", "gap", "named"
@@ -33,6 +33,11 @@ class Fault:
 
 
 FAULTS: list[Fault] = []
+
+
+def false_candle(start: str, seed: object = 0) -> list[str]:
+    """Return a candle of possible values that are not the true ones."""
+    return [start, *candle("spot", "OTHER", "60", seed)[1:]]
 
 
 def fault(kind: str, name: str, *, once: str | None = EXACT, always: str | None = REFUSED):

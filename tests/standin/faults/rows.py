@@ -1,27 +1,21 @@
 """Faults of a single candle, or of all of them."""
 
-from standin.bybit import candle
-from standin.faults.catalogue import EXACT, GAP, HOUR, REFUSED, fault
+from standin.faults.catalogue import EXACT, GAP, HOUR, REFUSED, false_candle, fault
 
 
-def row(name: str, *, once: str | None = EXACT, always: str | None = GAP):
-    """Enter a fault of one candle, the server's victim; the function returns what stands there."""
+def row(name: str, *changes, always: str = GAP):
+    """Enter a fault of one candle, the server's victim: what each change returns stands there."""
 
-    def enter(change):
-        @fault("row", name, once=once, always=always)
-        def act(server, ask, answer):
-            if answer.envelope["retCode"] == 0:
-                rows = []
-                for old in answer.rows:
-                    rows += change(list(old)) if int(old[0]) == server.victim_ms else [old]
-                answer.rows = rows
-
-        return change
-
-    return enter
+    @fault("row", name, always=always)
+    def act(server, ask, answer):
+        if answer.envelope["retCode"] == 0:
+            victim, rows = str(server.victim_ms), []
+            for old in answer.rows:
+                rows += [change(list(old)) for change in changes] if old[0] == victim else [old]
+            answer.rows = rows
 
 
-_OPEN, _HIGH, _LOW, _CLOSE, _VOLUME, _TURNOVER = range(1, 7)
+_OPEN, _HIGH, _LOW, _CLOSE = range(1, 5)
 _CELLS = {
     "empty text": "",
     "space": " ",
@@ -51,14 +45,13 @@ _CELLS = {
     "a number, not a text": 5123.1,
 }
 for _name, _cell in _CELLS.items():
-    row(f"a close that is {_name}")(lambda it, cell=_cell: [_with(it, close=cell)])
+    row(f"a close that is {_name}", lambda it, cell=_cell: _with(it, close=cell))
 
 
-def _scaled(it, factor, *columns, digits=2):
+def _scaled(it, factor, *columns):
+    """Return a row with some of its prices multiplied, or all of them."""
     columns = columns or range(_OPEN, _CLOSE + 1)
-    return [
-        f"{float(cell) * factor:.{digits}f}" if i in columns else cell for i, cell in enumerate(it)
-    ]
+    return [f"{float(cell) * factor:.6f}" if i in columns else cell for i, cell in enumerate(it)]
 
 
 def _with(it, **cells):
@@ -72,48 +65,51 @@ def _moved(it, column, cents):
 
 
 _ROWS = {
-    "a candle a million times too high": lambda it: [_scaled(it, 1e6)],
-    "a candle thirty times too high": lambda it: [_scaled(it, 30)],
-    "a candle a million times too low": lambda it: [_scaled(it, 1e-6, digits=6)],
-    "a high a million times too high": lambda it: [_scaled(it, 1e6, _HIGH)],
-    "a low a million times too low": lambda it: [_scaled(it, 1e-6, _LOW, digits=6)],
-    "a high below its low": lambda it: [_with(it, high="4000.00", low="4500.00")],
-    "high and low exchanged": lambda it: [
-        _with(it, high=_moved(it, _LOW, -100), low=_moved(it, _HIGH, 100))
-    ],
-    "a close above its high": lambda it: [_with(it, close=_moved(it, _HIGH, 1))],
-    "an open below its low": lambda it: [_with(it, open=_moved(it, _LOW, -1))],
-    "a negative volume": lambda it: [_with(it, volume="-1")],
-    "an infinite volume": lambda it: [_with(it, volume="inf")],
-    "an absurd volume": lambda it: [_with(it, volume="1e29")],
-    "an empty turnover": lambda it: [_with(it, turnover="")],
-    "a missing column": lambda it: [it[:-1]],
-    "no column at all": lambda it: [[]],
-    "null instead of a row": lambda it: [None],
-    "an object instead of a row": lambda it: [dict(enumerate(it))],
-    "a text instead of a row": lambda it: [",".join(it)],
-    "a start one second off the grid": lambda it: [_with(it, start=str(int(it[0]) + 1000))],
-    "a start half an interval off the grid": lambda it: [
-        _with(it, start=str(int(it[0]) + HOUR // 2))
-    ],
-    "a start in seconds": lambda it: [_with(it, start=str(int(it[0]) // 1000))],
-    "a start that is a number, not a text": lambda it: [_with(it, start=int(it[0]))],
-    "a start that is a date": lambda it: [_with(it, start="2024-01-01")],
-    "a start that is empty": lambda it: [_with(it, start="")],
-    "a negative start": lambda it: [_with(it, start="-" + it[0])],
-    "a start of thirty digits": lambda it: [_with(it, start="1" * 30)],
-    "two candles that contradict each other": lambda it: [
-        it,
-        [it[0], *candle("spot", "OTHER", "60", int(it[0]))[1:]],
-    ],
+    "a candle a million times too high": lambda it: _scaled(it, 1e6),
+    "a candle thirty times too high": lambda it: _scaled(it, 30),
+    "a candle a million times too low": lambda it: _scaled(it, 1e-6),
+    "a high a million times too high": lambda it: _scaled(it, 1e6, _HIGH),
+    "a low a million times too low": lambda it: _scaled(it, 1e-6, _LOW),
+    "a high below its low": lambda it: _with(it, high="4000.00", low="4500.00"),
+    "high and low exchanged": lambda it: _with(
+        it, high=_moved(it, _LOW, -100), low=_moved(it, _HIGH, 100)
+    ),
+    "a close above its high": lambda it: _with(it, close=_moved(it, _HIGH, 1)),
+    "an open below its low": lambda it: _with(it, open=_moved(it, _LOW, -1)),
+    "a negative volume": lambda it: _with(it, volume="-1"),
+    "an infinite volume": lambda it: _with(it, volume="inf"),
+    "an absurd volume": lambda it: _with(it, volume="1e29"),
+    "an empty turnover": lambda it: _with(it, turnover=""),
+    "a missing column": lambda it: it[:-1],
+    "no column at all": lambda it: [],
+    "null instead of a row": lambda it: None,
+    "an object instead of a row": lambda it: dict(enumerate(it)),
+    "a text instead of a row": lambda it: ",".join(it),
+    "a start one second off the grid": lambda it: _with(it, start=str(int(it[0]) + 1000)),
+    "a start half an hour off the grid": lambda it: _with(it, start=str(int(it[0]) + HOUR // 2)),
+    "a start in seconds": lambda it: _with(it, start=str(int(it[0]) // 1000)),
+    "a start that is a number, not a text": lambda it: _with(it, start=int(it[0])),
+    "a start that is a date": lambda it: _with(it, start="2024-01-01"),
+    "a start that is empty": lambda it: _with(it, start=""),
+    "a negative start": lambda it: _with(it, start="-" + it[0]),
+    "a start of thirty digits": lambda it: _with(it, start="1" * 30),
 }
 for _name, _change in _ROWS.items():
-    row(_name)(_change)
+    row(_name, _change)
 
-row("added columns of any kind", always=EXACT)(lambda it: [[*it, "1", None, {"new": [1]}]])
-row("a start one millisecond off the grid, beside the true candle", always=EXACT)(
-    lambda it: [it, _with(it, start=str(int(it[0]) + 1))]
+
+def _same(it):
+    return it
+
+
+row("two candles that contradict each other", _same, lambda it: false_candle(it[0], int(it[0])))
+row(
+    "a start one millisecond off the grid, beside the true candle",
+    _same,
+    lambda it: _with(it, start=str(int(it[0]) + 1)),
+    always=EXACT,
 )
+row("added columns of any kind", lambda it: [*it, "1", None, {"new": [1]}], always=EXACT)
 
 _ALL_ROWS = {
     "exchanged high and low": lambda r: [r[0], r[1], r[3], r[2], *r[4:]],

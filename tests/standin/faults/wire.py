@@ -77,16 +77,19 @@ def _chunked(data: bytes) -> bytes:
 
 
 _CLOSE, _CHUNKS = b"Connection: close", b"Transfer-Encoding: chunked"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def _first_chunk(size: bytes, body: bytes) -> bytes:
+    return _head(None, _CHUNKS) + size + b"\r\n" + body[:900]
+
+
 # what is sent instead of the answer
 _SENT = {
     "body shorter than announced": lambda body: _head(len(body) + 50) + body,
     "body cut in the middle, closed cleanly": lambda body: _head(None, _CLOSE) + _cut(body),
-    "chunked body that ends in the middle of a chunk": lambda body: (
-        _head(None, _CHUNKS) + b"ffff\r\n" + body[:900]
-    ),
-    "chunked body with a chunk size that is no number": lambda body: (
-        _head(None, _CHUNKS) + b"zz\r\n" + body[:900]
-    ),
+    "chunked body that ends in the middle of a chunk": lambda body: _first_chunk(b"ffff", body),
+    "chunked body with a chunk size that is no number": lambda body: _first_chunk(b"zz", body),
     "a header line of a megabyte": lambda body: _head(0, b"X-Filler: " + b"a" * 2**20),
     "two Content-Lengths that differ": lambda body: _head(len(body), b"Content-Length: 7") + body,
     "a status line that is none": lambda body: _head(2, first=b"ICY 200 fine") + b"{}",
@@ -95,9 +98,7 @@ _SENT = {
 _HARMLESS = {
     "a chunked body, well formed": lambda body: _head(None, _CHUNKS) + _chunked(body),
     "a negative Content-Length, harmless": lambda body: _head(-5, _CLOSE) + body,
-    "100 Continue before the answer": lambda body: (
-        b"HTTP/1.1 100 Continue\r\n\r\n" + _head(len(body)) + body
-    ),
+    "100 Continue before the answer": lambda body: _CONTINUE + _head(len(body)) + body,
 }
 for _name, _make in (_SENT | _HARMLESS).items():
 
@@ -162,10 +163,7 @@ _PACKED = {
     "deflate, well formed": ("deflate", zlib.compress),
     "gzip that is cut": ("gzip", lambda body: gzip.compress(body)[:-20]),
     "gzip with a flipped byte": ("gzip", lambda body: _flipped(gzip.compress(body))),
-    "gzip followed by a second member": (
-        "gzip",
-        lambda body: gzip.compress(body) + gzip.compress(b"{}"),
-    ),
+    "gzip and a second member": ("gzip", lambda body: gzip.compress(body) + gzip.compress(b"{}")),
     "gzip in name only": ("gzip", lambda body: body),
     "a gzip bomb of 64 MB": ("gzip", lambda body: _bomb()),
     "a gzip bomb inside a gzip": ("gzip, gzip", lambda body: gzip.compress(_bomb())),
