@@ -79,11 +79,9 @@ def test_a_file_of_arrow_that_is_unclear_is_refused(tmp_path, columns, words, re
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "feather"])
-@pytest.mark.parametrize(
-    "content", [b"hello", b"PAR1", b"PAR1" * 9, b"ARROW1\0\0" * 9, b"\x80\x04."]
-)
-def test_what_is_no_file_of_arrow_is_refused(tmp_path, suffix, content, refuse):
-    (tmp_path / f"AAA.{suffix}").write_bytes(content)
+@pytest.mark.parametrize("data", [b"hello", b"PAR1", b"PAR1" * 9, b"ARROW1\0\0" * 9, b"\x80\x04."])
+def test_what_is_no_file_of_arrow_is_refused(tmp_path, suffix, data, refuse):
+    (tmp_path / f"AAA.{suffix}").write_bytes(data)
     refuse(lambda: read_bars(tmp_path), f"is not a readable {suffix.title()} file")
 
 

@@ -114,12 +114,12 @@ class NoNetwork:
         raise AssertionError(f"the session was asked for {name!r}")
 
 
-def klines(symbol="BTCUSDT", **options):
-    return BybitDataLoader(session=NoNetwork()).fetch_klines(symbol, **options)
-
-
 def loader(**options):
     return BybitDataLoader(session=NoNetwork(), **options)
+
+
+def klines(symbol="BTCUSDT", **options):
+    return loader().fetch_klines(symbol, **options)
 
 
 def stocks(symbols=("AAPL",), start="2024-01-01", end="2024-02-01", interval="1h"):
@@ -167,19 +167,16 @@ CASES = {
     "start": (lambda: klines(start="soon"), "start must be an ISO 8601"),
     "start missing": (lambda: klines(start=pd.NaT), "start must be"),
     "start before 1970": (lambda: klines(start="1969-12-31"), "start must lie in"),
-    "start long before 1970": (
-        lambda: klines(start=pd.Timestamp("1960-01-01")),
-        "1970 to 2200, got 1960-01-01T00:00:00",
+    "start in 1960": (
+        lambda: klines(start=pd.Timestamp("1960")),
+        "to 2200, got 1960-01-01T00:00:00",
     ),
     "end a list": (lambda: klines(end=[2024]), "end must be"),
     "start after end": (
         lambda: klines(start=pd.Timestamp("2024-02-01"), end="2024-01-01"),
         "start must not be.*got 2024-02-01T00:00:00Z and 2024-01-01T00:00:00Z",
     ),
-    "no bar between": (
-        lambda: klines(start="2024-01-01T00:10", end="2024-01-01T00:20"),
-        "no bar of interval 60",
-    ),
+    "no bar": (lambda: klines(start="2024-01-01T00:10", end="2024-01-01T00:20"), "no bar of int"),
     "limit": (lambda: klines(limit=10.5), "limit must be .*got 10.5"),
     "stock symbols": (lambda: stocks("AAPL"), "symbols must be a list"),
     "stock start": (lambda: stocks(start="soon"), "start must be"),
@@ -193,11 +190,10 @@ def test_bad_input_is_refused_by_name(case, refuse):
     refuse(*CASES[case])
 
 
-@pytest.mark.parametrize(
-    "entry", [align_panel, create_multi_asset_features, prepare_cross_attention_data]
-)
-@pytest.mark.parametrize(
-    ("bad", "words"), [(lambda: bars() * 0, "BAD: open must be pos"), (list, "BAD: bars must be")]
-)
-def test_every_entry_point_refuses_bad_bars_by_symbol(entry, bad, words, refuse):
-    refuse(lambda: entry({"GOOD": bars(), "BAD": bad()}), words)
+ENTRIES = (align_panel, create_multi_asset_features, prepare_cross_attention_data)
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_every_entry_point_refuses_bad_bars_by_symbol(entry, refuse):
+    for bad, words in ((bars() * 0, "BAD: open must be pos"), ([], "BAD: bars must be")):
+        refuse(lambda bad=bad: entry({"GOOD": bars(), "BAD": bad}), words)
