@@ -1,13 +1,13 @@
 """Windows, targets and masks against slow loops; what is shared, what is refused."""
 
-import functools
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from crossattn import align_panel, create_multi_asset_features, prepare_cross_attention_data
+from crossattn import align_panel, create_multi_asset_features
+from crossattn import prepare_cross_attention_data as prepare
 from crossattn.errors import CrossAttentionWarning
 from crossattn.features import warm_up_of
 from crossattn.windows.dataset import CrossAttentionData
@@ -18,7 +18,7 @@ NAMES = ["log_return", "rsi", "range"]
 
 @pytest.fixture
 def data(make_frames):
-    return prepare_cross_attention_data(make_frames(150, 4), lookback=11, horizon=5, features=NAMES)
+    return prepare(make_frames(150, 4), lookback=11, horizon=5, features=NAMES)
 
 
 def slow_windows(frames, lookback, horizon, names):
@@ -39,7 +39,7 @@ def slow_windows(frames, lookback, horizon, names):
 def test_windows_equal_a_slow_loop_on_ragged_bars(ragged_frames):
     frames = {symbol: frame.iloc[:110] for symbol, frame in ragged_frames.items()}
     X, y, next_bar, times = slow_windows(frames, lookback=7, horizon=3, names=NAMES)
-    data = prepare_cross_attention_data(frames, lookback=7, horizon=3, features=NAMES)
+    data = prepare(frames, lookback=7, horizon=3, features=NAMES)
     assert data.X.shape == X.shape == (len(times), 4, 7, 3)
     np.testing.assert_array_equal(data.X, X)
     np.testing.assert_allclose(data.y, y, rtol=1e-12)
@@ -66,7 +66,7 @@ def variance_of_bar(estimator, before, bar):
 def test_realised_volatility_equals_a_slow_loop_on_ragged_bars(ragged_frames, horizon, estimator):
     frames = {symbol: frame.iloc[:110] for symbol, frame in ragged_frames.items()}
     options = {"features": NAMES, "include_latest": True, "volatility_estimator": estimator}
-    data = prepare_cross_attention_data(frames, 7, horizon, **options)
+    data = prepare(frames, 7, horizon, **options)
     panel = align_panel(frames)
     wanted = np.full(data.y.shape, np.nan)
     for i, symbol in enumerate(frames):
@@ -86,9 +86,7 @@ def test_realised_volatility_equals_a_slow_loop_on_ragged_bars(ragged_frames, ho
 
 
 def with_volatility(frames, estimator):
-    return prepare_cross_attention_data(
-        frames, 4, 1, ["log_return"], volatility_estimator=estimator
-    )
+    return prepare(frames, 4, 1, ["log_return"], volatility_estimator=estimator)
 
 
 @pytest.mark.parametrize("estimator", VOLATILITY_ESTIMATORS[1:])
@@ -101,10 +99,8 @@ def test_ranges_measure_what_squared_returns_do_with_less_noise(estimator):
     times = pd.date_range("2020-01-01", periods=3000, freq="D", tz="UTC")
     prices = {"open": path[:, 0], "high": path.max(1), "low": path.min(1), "close": path[:, -1]}
     frame = pd.DataFrame({**prices, "volume": 1.0}, pd.Index(times, name="time"))
-    of_returns, of_ranges = (
-        with_volatility({"A": frame}, name).realised_volatility ** 2
-        for name in ("close", estimator)
-    )
+    both = (with_volatility({"A": frame}, name) for name in ("close", estimator))
+    of_returns, of_ranges = (data.realised_volatility**2 for data in both)
     assert of_ranges.mean() == pytest.approx(of_returns.mean(), rel=0.1)
     assert of_ranges.var() < 0.7 * of_returns.var()
 
@@ -126,16 +122,15 @@ def lose_a_high(frame):
         (lambda frame: frame.assign(high=frame["low"] * 0.9), "S1: high must be at least low"),
     ],
 )
-def test_bars_without_ranges_are_refused_by_name(make_frames, refuse, fault, words):
+def test_bars_without_ranges_and_unknown_estimators_are_refused_by_name(
+    make_frames, refuse, fault, words
+):
     frames = make_frames(60, 2)
     frames["S1"] = fault(frames["S1"])
     for estimator in VOLATILITY_ESTIMATORS[1:]:
         refuse(lambda name=estimator: with_volatility(frames, name), words)
-
-
-def test_an_unknown_volatility_estimator_is_refused_by_name(make_frames, refuse):
     words = "volatility_estimator must be one of .*'yang_zhang'"
-    refuse(lambda: with_volatility(make_frames(60, 2), "yang_zhang"), words)
+    refuse(lambda: with_volatility(frames, "yang_zhang"), words)
 
 
 def test_realised_volatility_of_arrays_is_the_size_of_their_log_return():
@@ -156,7 +151,7 @@ def test_iterates_over_its_four_parts(data):
 
 
 def test_the_newest_windows_come_when_asked_for_and_have_no_target_yet(make_frames, data):
-    latest = prepare_cross_attention_data(make_frames(150, 4), 11, 5, NAMES, include_latest=True)
+    latest = prepare(make_frames(150, 4), 11, 5, NAMES, include_latest=True)
     assert len(latest) == len(data) + 5
     assert np.isnan(latest.y[-5:]).all() and np.isfinite(latest.y[:-5]).all()
     assert np.isfinite(latest.bar_returns[:-1]).all() and np.isnan(latest.bar_returns[-1]).all()
@@ -184,7 +179,7 @@ def test_step_targets_give_every_bar_of_a_window_its_target(data):
     assert data[:0].step_targets.shape == (0, 4, 11)
 
 
-def test_slices_share_the_panel_and_agree_with_the_whole(data):
+def test_slices_share_the_panel_and_agree_with_the_whole_or_are_empty(data):
     part = data[20:33]
     assert len(part) == 13 and part.panel is data.panel
     for name in ("X", "y", "mask", "bar_returns"):
@@ -192,9 +187,6 @@ def test_slices_share_the_panel_and_agree_with_the_whole(data):
     assert part.timestamps.equals(data.timestamps[20:33])
     np.testing.assert_array_equal(data[-4:].X, data.X[-4:])
     np.testing.assert_array_equal(part[2:5].X, data.X[22:25])
-
-
-def test_an_empty_slice_has_empty_arrays(data):
     empty = data[5:5]
     assert len(empty) == 0 and empty.X.shape == (0, 4, 11, 3) and empty.y.shape == (0, 4)
     assert empty.mask.shape == (0, 4, 11) and len(empty.timestamps) == 0
@@ -216,7 +208,7 @@ def test_a_target_whose_end_is_missing_is_nan_and_the_row_stays(make_frames):
     frames = make_frames(80, 2)
     gone = frames["S1"].index[60]
     frames["S1"] = frames["S1"].drop(gone)
-    data = prepare_cross_attention_data(frames, lookback=4, horizon=3, features=["log_return"])
+    data = prepare(frames, lookback=4, horizon=3, features=["log_return"])
     unknown = data.clock[np.isnan(data.targets[:, 1])]
     # the row without a bar, the one whose target ends there, the last three of the data
     assert list(unknown) == [data.clock[57], data.clock[60], *data.clock[-3:]]
@@ -235,13 +227,13 @@ def test_split_is_in_time_order_and_purged_by_the_horizon(data):
     assert train.panel is test.panel is data.panel
 
 
+NO_SHARES = (0.0, 1.0, -0.2, "most", True, np.nan)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        *(
-            (lambda d, key=key: d[key], "data takes slices")
-            for key in (3, "S0", [1, 2], np.ones(2))
-        ),
+        *((lambda d, k=k: d[k], "data takes slices") for k in (3, "S0", [1, 2], np.ones(2))),
         (lambda d: d[::2], "data's slices .*step 2"),
         (lambda d: d["a":"b"], "data's slices"),
         (lambda d: d.select(symbols=["S9"]), "symbols: no 'S9' in the data"),
@@ -250,10 +242,7 @@ def test_split_is_in_time_order_and_purged_by_the_horizon(data):
         (lambda d: d.select(symbols=3), "symbols"),
         (lambda d: d.select(features=["macd"]), "features: no 'macd' in the data"),
         (lambda d: d.select(features=[None]), "features must be a sequence of names"),
-        *(
-            (lambda d, share=share: d.split(train=share), "train must be a finite number")
-            for share in (0.0, 1.0, -0.2, "most", True, float("nan"))
-        ),
+        *((lambda d, k=k: d.split(train=k), "train must be a finite number") for k in NO_SHARES),
         (lambda d: d.split(val=0), "val must be a finite number"),
         (lambda d: d.split(train=0.7, val=0.3), "train \\+ val must be .* below 1"),
         (lambda d: d.split(train=0.9, val=0.04), "too few to split .*the val part would be empty"),
@@ -264,35 +253,24 @@ def test_parts_that_are_not_there_are_refused(data, refuse_input, call, words):
     refuse_input(lambda: call(data), words)
 
 
-@pytest.mark.parametrize(
-    ("lookback", "horizon", "words"),
-    [
-        (3, 60, "horizon must be shorter than the data \\(60 rows"),
-        (28, 10, "60 rows are too few .* at least 71 are needed"),
-    ],
-)
-def test_spans_longer_than_the_data_are_refused(
-    make_frames, refuse_input, lookback, horizon, words
-):
+def test_spans_longer_than_the_data_are_refused(make_frames, refuse_input):
     frames = make_frames(60, 2)
-    refuse_input(lambda: prepare_cross_attention_data(frames, lookback, horizon), words)
-
-
-def test_the_rows_that_are_needed_are_enough(make_frames):
-    assert len(prepare_cross_attention_data(make_frames(71, 2), lookback=28, horizon=10)) == 1
+    refuse_input(lambda: prepare(frames, 3, 60), "horizon must be shorter than .* \\(60 rows")
+    refuse_input(lambda: prepare(frames, 28, 10), "60 rows are too few .* at least 71 are needed")
+    assert len(prepare(make_frames(71, 2), 28, 10)) == 1
 
 
 def test_prices_from_the_edge_of_float64_do_not_become_infinite_windows(make_frames):
     frames = make_frames(80, 1)
     frames["S0"].iloc[60:70, :4] *= 1e300
-    data = prepare_cross_attention_data(frames, lookback=3, horizon=2)
+    data = prepare(frames, lookback=3, horizon=2)
     assert not np.isinf(data.X).any() and not np.isinf(data.y).any()
 
 
 def test_windows_of_features_are_those_of_the_bars(make_frames):
     panel = align_panel(make_frames(120, 3))
     features = create_multi_asset_features(panel, NAMES)
-    whole = prepare_cross_attention_data(panel, lookback=6, horizon=4, features=NAMES)
+    whole = prepare(panel, lookback=6, horizon=4, features=NAMES)
     for order in (np.arange(9), np.random.default_rng(0).permutation(9)):
         given = features.iloc[:, order], panel["close"]
         ours = windows_of_features(*given, lookback=6, horizon=4, warm_up=warm_up_of(NAMES))
@@ -317,7 +295,7 @@ def test_missing_cells_of_any_table_are_unknown(make_frames, kind):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "words"),
     [
         (lambda f, c: (f.to_numpy(), c), "features must be a DataFrame, got ndarray"),
         (lambda f, c: (f, c.to_numpy()), "closes must be a DataFrame, got ndarray"),
@@ -335,12 +313,10 @@ def test_missing_cells_of_any_table_are_unknown(make_frames, kind):
         (lambda f, c: (f, c * np.inf), "closes must be positive and finite"),
     ],
 )
-def test_windows_of_features_refuse_tables_that_disagree(
-    make_frames, refuse_input, change, message
-):
+def test_windows_of_features_refuse_tables_that_disagree(make_frames, refuse_input, change, words):
     panel = align_panel(make_frames(60, 3))
     tables = change(create_multi_asset_features(panel, NAMES), panel["close"])
-    refuse_input(lambda: windows_of_features(*tables, lookback=6, horizon=4, warm_up=14), message)
+    refuse_input(lambda: windows_of_features(*tables, lookback=6, horizon=4, warm_up=14), words)
 
 
 DAYS = pd.date_range("2024-01-01", periods=5, freq="D", tz="UTC")
@@ -353,7 +329,7 @@ DAYS = pd.date_range("2024-01-01", periods=5, freq="D", tz="UTC")
 def test_series_that_cannot_teach_anything_are_named(make_frames, values, words):
     table = pd.DataFrame({"vix": values, "rate": np.arange(5.0)}, DAYS)
     with pytest.warns(CrossAttentionWarning, match=words) as told:
-        prepare_cross_attention_data(make_frames(120, 2), 8, 1, ["log_return"], exogenous=table)
+        prepare(make_frames(120, 2), 8, 1, ["log_return"], exogenous=table)
     assert len(told) == 1
 
 
@@ -368,5 +344,4 @@ def test_series_that_cannot_teach_anything_are_named(make_frames, values, words)
 )
 def test_series_that_cannot_be_read_are_refused(make_frames, refuse_input, table, words):
     bars, series = make_frames(120, 2), pd.DataFrame(table, DAYS)
-    prepare = functools.partial(prepare_cross_attention_data, exogenous=series)
-    refuse_input(lambda: prepare(bars, 8, 1, ["log_return"]), words)
+    refuse_input(lambda: prepare(bars, 8, 1, ["log_return"], exogenous=series), words)

@@ -14,12 +14,11 @@ from crossattn.windows.splits import combinatorial_folds, walk_forward_folds
 DAY = pd.Timedelta("24h")
 
 
-def bars(opens, seed=0, spacing="1h"):
-    """Random closes at the given opens, a bar each."""
+def bars(opens, seed=0):
+    """Random closes at the given opens, a bar of an hour each."""
     closes = 100 * np.exp(np.random.default_rng(seed).normal(0, 0.01, len(opens)).cumsum())
-    known = opens + pd.Timedelta(spacing)
     columns = {**dict.fromkeys(("open", "high", "low", "close"), closes), "volume": 1.0}
-    return pd.DataFrame(columns | {"close_time": known}, index=opens)
+    return pd.DataFrame(columns | {"close_time": opens + pd.Timedelta("1h")}, index=opens)
 
 
 def session(zone, first_hour, n_bars, start="2024-02-26", end="2024-04-05"):
@@ -162,8 +161,9 @@ def test_bars_after_the_horizon_change_nothing(mixed, cut):
     assert np.isnan(known.y[known.timestamps + DAY > moment]).all()
 
 
-def test_parts_are_purged_by_time(mixed):
+def test_parts_are_purged_by_time(mixed, refuse_input):
     data = prepare(mixed, lookback=10, horizon="24h")
+    refuse_input(data[:0].split, "too few to split")
     folds = walk_forward_folds(data, train_size=200, test_size=40)
     pairs = [*itertools.pairwise(data.split()), *((f.train[0], f.test[0]) for f in folds)]
     for before, after in pairs:
@@ -175,18 +175,14 @@ def test_parts_are_purged_by_time(mixed):
             assert not near.any()
 
 
-def test_no_window_is_too_few_to_split(mixed, refuse_input):
-    refuse_input(prepare(mixed, lookback=10, horizon="24h")[:0].split, "too few to split")
-
-
 def test_coverage_counts_bars_targets_and_spans(mixed):
-    coverage = prepare(mixed, lookback=10, horizon="24h").coverage
+    data = prepare(mixed, lookback=10, horizon="24h")
+    coverage = data.coverage
     assert coverage.index.tolist() == ["COIN", "SPY", "DAX"]
     assert (coverage["spacing"] == pd.Timedelta("1h")).all()
     assert (coverage["span_max"] == DAY).all() and (coverage["span_median"] == DAY).all()
     assert coverage["span_min"].tolist() == [DAY, pd.Timedelta("1h"), pd.Timedelta("1h")]
-    shares = coverage["known_targets"] / len(prepare(mixed, lookback=10, horizon="24h"))
-    np.testing.assert_allclose(coverage["known_share"], shares)
+    np.testing.assert_allclose(coverage["known_share"], coverage["known_targets"] / len(data))
     # a Friday's last bar has no target; five Fridays, the first of them within the data
     lost = coverage["bars"] - coverage["known_targets"]
     assert lost["COIN"] == 0 and lost["SPY"] == lost["DAX"] == 5

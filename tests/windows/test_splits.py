@@ -22,8 +22,8 @@ def daily(make_frames):
     return prepare_cross_attention_data(frames, lookback=4, horizon=3, features=["log_return"])
 
 
-def days(data) -> tuple[str, str]:
-    return data.timestamps[0].strftime("%m-%d"), data.timestamps[-1].strftime("%m-%d")
+def days(data) -> str:
+    return "..".join(data.timestamps[[0, -1]].strftime("%m-%d"))
 
 
 def positions(blocks, data) -> list[int]:
@@ -31,33 +31,26 @@ def positions(blocks, data) -> list[int]:
 
 
 SHORT = {"train_size": 10, "test_size": 6}
+TESTS = "01-20..01-25 01-26..01-31 02-01..02-06 02-07..02-07"
 
 
 @pytest.mark.parametrize(
     ("options", "trains", "tests"),
     [
+        ({}, "01-06..01-15 01-12..01-21 01-18..01-27 01-24..02-02", TESTS),
+        ({"expanding": True}, "01-06..01-15 01-06..01-21 01-06..01-27 01-06..02-02", TESTS),
         (
-            {"embargo": 1},
-            [("01-06", "01-15"), ("01-12", "01-21"), ("01-18", "01-27"), ("01-24", "02-02")],
-            [("01-20", "01-25"), ("01-26", "01-31"), ("02-01", "02-06"), ("02-07", "02-07")],
-        ),
-        (
-            {"embargo": 1, "expanding": True},
-            [("01-06", "01-15"), ("01-06", "01-21"), ("01-06", "01-27"), ("01-06", "02-02")],
-            [("01-20", "01-25"), ("01-26", "01-31"), ("02-01", "02-06"), ("02-07", "02-07")],
-        ),
-        (
-            {"step": 9},
-            [("01-06", "01-15"), ("01-15", "01-24"), ("01-24", "02-02")],
-            [("01-19", "01-24"), ("01-28", "02-02"), ("02-06", "02-07")],
+            {"embargo": 0, "step": 9},
+            "01-06..01-15 01-15..01-24 01-24..02-02",
+            "01-19..01-24 01-28..02-02 02-06..02-07",
         ),
     ],
     ids=["rolling", "expanding", "step"],
 )
 def test_walk_forward_has_exact_dates(daily, options, trains, tests):
-    folds = walk_forward_folds(daily, **SHORT, **options)
-    assert [days(fold.train[0]) for fold in folds] == trains
-    assert [days(fold.test[0]) for fold in folds] == tests
+    folds = walk_forward_folds(daily, **SHORT, **{"embargo": 1} | options)
+    assert [days(fold.train[0]) for fold in folds] == trains.split()
+    assert [days(fold.test[0]) for fold in folds] == tests.split()
 
 
 def test_combinatorial_folds_equal_skfolio(daily):
@@ -70,9 +63,7 @@ def test_combinatorial_folds_equal_skfolio(daily):
     for fold, (train, tests) in zip(folds, theirs, strict=True):
         assert positions(fold.train, daily) == train.tolist()
         assert positions(fold.test, daily) == sorted(np.concatenate(tests).tolist())
-
-
-def test_an_embargo_of_zero_leaves_only_the_purge(daily):
+    # an embargo of zero leaves only the purge
     (fold, *_) = combinatorial_folds(daily, n_blocks=3, n_test_blocks=1, embargo=0)
     assert positions(fold.test, daily) == list(range(11))
     assert positions(fold.train, daily) == list(range(14, 33))
@@ -96,9 +87,8 @@ def test_walk_forward_refuses_wrong_sizes(daily, name, wrong, refuse_input):
 
 
 def test_walk_forward_names_how_many_windows_it_needs(daily, refuse_input):
-    sizes = {"train_size": 30, "test_size": 5, "embargo": 2}
     words = "33 windows are too few .* 36 are needed"
-    refuse_input(lambda: walk_forward_folds(daily, **sizes), words)
+    refuse_input(lambda: walk_forward_folds(daily, train_size=30, test_size=5, embargo=2), words)
     assert len(walk_forward_folds(daily, train_size=29, test_size=5)) == 1
 
 
