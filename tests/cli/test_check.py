@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from standin.commands import train_words
+from standin.commands import simulate, train_words
 
 from crossattn import simulate_market
 from crossattn.cli import main
@@ -43,23 +43,28 @@ def run_dir(request, bars, tmp_path_factory):
     return folder / "run"
 
 
-def lines_of(capsys):
-    return capsys.readouterr().out.splitlines()
+@pytest.fixture
+def check(capsys):
+    """Give a way to check bars, which must succeed: it returns the lines on standard output."""
+
+    def run_check(bars, *words):
+        capsys.readouterr()
+        assert main(["check", "--data", str(bars), *map(str, words)]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    return run_check
 
 
-def test_one_line_a_finding_and_exit_0(bars, capsys):
-    assert main(["check", "--data", str(bars)]) == 0
-    split, misprint, end = sorted(lines_of(capsys), key=lambda line: line[0] != "A")
+def test_one_line_a_finding_and_exit_0(bars, check):
+    split, misprint, end = sorted(check(bars), key=lambda line: line[0] != "A")
     assert split.startswith("A01: looks like a 10:1 split at 2022-01-26 00:00")
     assert misprint.startswith("<b>A</b>\\n=1+1: close at 2022-02-07 12:00 is 99")
     assert end == "checked: 4 assets, 6000 bars, 2 findings"
 
 
-def test_sound_bars_have_no_findings(tmp_path, capsys):
-    assert main(["simulate", "--out", str(tmp_path), "--assets", "3", "--steps", "600"]) == 0
-    capsys.readouterr()
-    assert main(["check", "--data", str(tmp_path)]) == 0
-    assert lines_of(capsys) == ["checked: 3 assets, 1800 bars, no findings"]
+def test_sound_bars_have_no_findings(tmp_path, check):
+    simulate(tmp_path, "--assets", "3", "--steps", "600")
+    assert check(tmp_path) == ["checked: 3 assets, 1800 bars, no findings"]
 
 
 def test_every_unreadable_file_is_named(bars, tmp_path, capsys):
@@ -74,40 +79,38 @@ def test_every_unreadable_file_is_named(bars, tmp_path, capsys):
     assert main(["check", "--data", str(tmp_path / "none")]) == 2
 
 
-def test_train_prints_and_keeps_the_findings(bars, run_dir, tmp_path, capsys):
+def test_train_prints_and_keeps_the_findings(run_dir, tmp_path):
     findings = pd.read_csv(run_dir / "findings.csv")
     assert set(findings["symbol"]) == {"A01", HOSTILE}
     coverage = pd.read_csv(run_dir / "bars_coverage.csv", index_col="symbol")
     assert (coverage["bars"] == 1500).all()
     page = tmp_path / "report.html"
-    assert main(["report", "--run", str(run_dir), "--out", str(page)]) == 0
+    report = ["report", "--run", str(run_dir), "--out", str(page)]
+    assert main(report) == 0
     text = page.read_text()
     assert "looks like a 10:1 split" in text and "<b>A</b>" not in text and "Coverage" in text
     (run_dir / "findings.csv").write_text("broken")
-    assert main(["report", "--run", str(run_dir), "--out", str(page)]) == 2
+    assert main(report) == 2
     findings.to_csv(run_dir / "findings.csv", index=False)
 
 
-def test_a_run_is_checked_on_later_bars(bars, run_dir, capsys):
-    assert main(["check", "--data", str(bars), "--run", str(run_dir)]) == 0
-    said = lines_of(capsys)
+def test_a_run_is_checked_on_later_bars(bars, run_dir, check):
+    said = check(bars, "--run", run_dir)
     assert any(line.startswith("drift: 0 of ") for line in said), said
     live = said[-1].removeprefix("live: information coefficient ").split()
     value, error, n_windows = float(live[0]), float(live[2]), int(live[3].strip("("))
     assert abs(value) < 6 * error and 400 < n_windows < 500
 
 
-def test_a_run_is_checked_against_bars_of_another_source(bars, run_dir, tmp_path, capsys):
+def test_a_run_is_checked_against_bars_of_another_source_and_no_later_ones(
+    run_dir, tmp_path, check
+):
     frames = sound_frames()
     late = frames["A02"].iloc[1050:]
     wide = late["close"] * np.exp(np.abs(np.random.default_rng(0).normal(0, 0.5, len(late))))
     frames["A02"].loc[late.index, "high"] = np.maximum(late["high"], wide)
     write_bars(frames, tmp_path)
-    assert main(["check", "--data", str(tmp_path), "--run", str(run_dir)]) == 0
-    assert any(line.startswith("drift: range of A02: index ") for line in lines_of(capsys))
-
-
-def test_a_run_without_later_bars_is_said_to_have_none(bars, run_dir, tmp_path, capsys):
-    write_bars({symbol: frame.iloc[:700] for symbol, frame in sound_frames().items()}, tmp_path)
-    assert main(["check", "--data", str(tmp_path), "--run", str(run_dir)]) == 0
-    assert lines_of(capsys)[-1].startswith("live: no bars later than training")
+    said = check(tmp_path, "--run", run_dir)
+    assert any(line.startswith("drift: range of A02: index ") for line in said)
+    write_bars({symbol: frame[:700] for symbol, frame in sound_frames().items()}, tmp_path)
+    assert check(tmp_path, "--run", run_dir)[-1].startswith("live: no bars later than training")

@@ -23,16 +23,11 @@ def command(words, *, stdout, stderr=subprocess.PIPE, **environment):
     os.close(read)
     streams = {UNREAD: write, CLOSED: None}
     closed = [number for number, how in ((1, stdout), (2, stderr)) if how == CLOSED]
+    options = {"stdout": streams.get(stdout, stdout), "stderr": streams.get(stderr, stderr)}
+    options["preexec_fn"] = lambda: [os.close(number) for number in closed]
+    program = [sys.executable, "-m", "crossattn", *words]
     try:
-        return subprocess.run(
-            [sys.executable, "-m", "crossattn", *words],
-            stdout=streams.get(stdout, stdout),
-            stderr=streams.get(stderr, stderr),
-            preexec_fn=lambda: [os.close(number) for number in closed],
-            env={**os.environ, **environment},
-            text=True,
-            check=False,
-        )
+        return subprocess.run(program, **options, env=os.environ | environment, text=True)
     finally:
         os.close(write)
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from standin.commands import copy_run, read_closes, run, train_words
+from standin.commands import copy_run, predicted, read_closes, run, simulate, train_words
 
 from crossattn import align_panel, simulate_market
 from crossattn.cli import main
@@ -37,10 +37,8 @@ def walked(work, tmp_path_factory):
 
 def test_walk_forward_refits_and_writes_its_folds(walked):
     work, told = walked
-    folds = pd.read_csv(work / "run" / "folds.csv")
-    assert len(folds) == 5
-    train_end, test_start = (pd.to_datetime(folds[c]) for c in ("train_end", "test_start"))
-    assert (train_end < test_start).all()
+    folds = pd.read_csv(work / "run" / "folds.csv", parse_dates=["train_end", "test_start"])
+    assert len(folds) == 5 and (folds["train_end"] < folds["test_start"]).all()
     forecasts = pd.read_csv(work / "run" / "walk_forward.csv", index_col="close_time")
     assert list(forecasts) == sorted(read_bars(work / "bars"))
     assert np.isfinite(forecasts.to_numpy()).all()
@@ -92,21 +90,13 @@ class TestNetwork:
         assert config["models"][0]["d_model"] == 8 and "scaler" in config
         assert len((network / "run" / "history.jsonl").read_text().splitlines()) == 3
 
-    @pytest.mark.parametrize("command", ["predict", "backtest", "leadlag", "verify", "report"])
-    def test_every_command_reads_it(self, network, tmp_path, command):
-        out = ["--out", str(tmp_path / "out")] if command != "verify" else []
-        assert run(network, command, *out) == 0
-
     @pytest.mark.parametrize(
-        ("words", "more"),
-        [
-            (("--d-model", "8"), ("--n-models", "2")),
-            (("--output-type", "portfolio"), ("--exogenous", "none.csv")),
-        ],
+        "words", ["--d-model 8 --n-models 2", "--output-type portfolio --exogenous none.csv"]
     )
-    def test_options_of_the_forecaster_are_refused_by_name(self, linked, refused, words, more):
-        code = main(train_words(linked, *words, *more))
-        refused(code, f"error: {more[0]} is of the forecaster, but {words[0]}")
+    def test_options_of_the_forecaster_are_refused_by_name(self, linked, refused, words):
+        network, _, of_forecaster, _ = words.split()
+        code = main(train_words(linked, *words.split()))
+        refused(code, f"error: {of_forecaster} is of the forecaster, but {network}")
         assert not (linked / "run").exists()
 
     def test_a_forecaster_is_not_resumed_as_a_network(self, network, refused):
@@ -116,16 +106,14 @@ class TestNetwork:
 @pytest.fixture(scope="module")
 def spread(tmp_path_factory):
     folder = tmp_path_factory.mktemp("volatility")
-    words = ["simulate", "--scenario", "spillover", "--assets", "4", "--steps", "6000"]
-    assert main([*words, "--seed", "2", "--out", str(folder / "bars")]) == 0
+    simulate(folder / "bars", "--scenario", "spillover", "--steps", "6000", "--seed", "2")
     assert main(train_words(folder, "--target", "volatility")) == 0
     return folder
 
 
 class TestVolatility:
     def test_forecasts_are_volatilities(self, spread, tmp_path):
-        assert run(spread, "predict", "--out", str(tmp_path / "forecast.csv")) == 0
-        table = pd.read_csv(tmp_path / "forecast.csv", index_col=0)
+        table = predicted(spread, tmp_path)
         assert (table.to_numpy() > 0).all() and 0.003 < table.median().median() < 0.012
 
     def test_leadlag_names_the_hub_and_the_report_shows_it(self, spread, tmp_path, capsys):
@@ -138,8 +126,7 @@ class TestVolatility:
         assert "log volatility" in page and hub in page
         assert "Volatility on unseen bars" in page and "exponential mean" in page
         scores = pd.read_csv(spread / "run" / "volatility.csv", index_col=0)
-        assert run(spread, "predict", "--out", str(tmp_path / "f.csv")) == 0
-        table = pd.read_csv(tmp_path / "f.csv", index_col=0, parse_dates=True)
+        table = predicted(spread, tmp_path)
         closes = align_panel(read_bars(spread / "bars"))["close"]
         realised = np.log(closes).diff().shift(-1).abs().loc[table.index]
         ratio = (realised / table) ** 2
@@ -174,19 +161,12 @@ class TestExogenous:
     def test_the_series_is_in_the_run_and_improves_the_forecast(self, survey, tmp_path):
         config = json.loads((survey / "run" / "config.json").read_text())
         assert config["sources"][-2:] == ["survey", "idle"]
-        out = tmp_path / "x.csv"
-        assert run(survey, "predict", "--exogenous", survey / "x.csv", "--out", out) == 0
-        table = pd.read_csv(out, index_col="close_time", parse_dates=True)
+        table = predicted(survey, tmp_path, "--exogenous", survey / "x.csv")
         following = read_closes(survey / "bars").pct_change().shift(-1)
         following.index += pd.Timedelta(hours=1)
         late = table.index[-800:-1]
         together = table.loc[late].mean(axis=1), following.loc[late].mean(axis=1)
         assert np.corrcoef(*together)[0, 1] > 0.4
-
-    @pytest.mark.parametrize("command", ["leadlag", "backtest", "verify"])
-    def test_every_command_takes_it(self, survey, tmp_path, command):
-        out = ["--out", str(tmp_path / "out")] if command != "verify" else []
-        assert run(survey, command, "--exogenous", str(survey / "x.csv"), *out) == 0
 
     def test_it_is_asked_for_by_name(self, work, survey, tmp_path, refused):
         out = ["--out", tmp_path / "out"]
@@ -208,3 +188,13 @@ class TestExogenous:
         (tmp_path / "x.csv").write_text(text)
         words = ["--exogenous", tmp_path / "x.csv", "--out", tmp_path / "out"]
         refused(run(survey, "predict", *words), reason)
+
+
+@pytest.mark.parametrize("command", ["predict", "backtest", "leadlag", "verify", "report"])
+@pytest.mark.parametrize("kind", ["network", "survey"])
+def test_every_command_reads_it(kind, command, request, tmp_path):
+    folder = request.getfixturevalue(kind)
+    words = ["--out", tmp_path / "out"] if command != "verify" else []
+    if kind == "survey" and command != "report":
+        words += ["--exogenous", folder / "x.csv"]
+    assert run(folder, command, *words) == 0

@@ -41,8 +41,7 @@ def table(desk, name, **options):
 
 def cut_at(desk, time, without=None):
     """Write the bars known at a close, for one symbol all but the newest; return the folder."""
-    spacing = pd.Timedelta("1h")
-    known = {name: frame[frame.index + spacing <= time] for name, frame in desk.frames.items()}
+    known = {name: frame[frame.index < time] for name, frame in desk.frames.items()}
     if without is not None:
         known[without] = known[without][:-1]
     write_bars(known, desk.folder / "cut")
@@ -103,11 +102,7 @@ def test_holdings_beyond_the_account_are_said(desk, capsys):
         ("symbol,shares\nA,1\n", ["--weights", "w.csv"], "--holdings is for --orders"),
         ("symbol,share\nA,1\n", None, "must be symbol,shares; it is 'symbol,share'"),
         ("symbol,shares\nA,1\nZ,2\n", None, "line 3: must hold one of the run's symbols (A, B, C)"),
-        (
-            "symbol,shares\nA,1\nA,2\n",
-            None,
-            "line 3: must hold a symbol that no line before it names",
-        ),
+        ("symbol,shares\nA,1\nA,2\n", None, "line 3: must hold a symbol that no line before it"),
         ("symbol,shares\nA\n", None, "line 2: must hold one of"),
         ("symbol,shares\nA,lots\n", None, "finite number of shares, got ['A', 'lots']"),
         ("symbol,shares\nA,1e999\n", None, "line 2: must hold a symbol and a finite number"),

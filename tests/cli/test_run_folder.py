@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from standin.commands import copy_run, files_of, run, train_words
+from standin.commands import copy_run, files_of, run, simulate, train_words
 from standin.processes import kill_until_done
 
 from crossattn.cli import main
@@ -34,7 +34,7 @@ def test_a_finished_run_is_refused_and_resumed_unchanged(work, refused):
 
 
 def test_resume_with_other_bars_is_refused(work, tmp_path, refused):
-    assert main(["simulate", "--out", str(tmp_path), "--assets", "4", "--steps", "1400"]) == 0
+    simulate(tmp_path, "--steps", "1400")
     words = train_words(work, "--resume")
     words[words.index("--data") + 1] = str(tmp_path)
     refused(main(words))
@@ -59,6 +59,11 @@ def test_a_run_folder_may_have_any_name(work, tmp_path, monkeypatch):
     assert "<title>Run \\udcff</title>" in (folder / "page.html").read_text(encoding="utf-8")
 
 
+def flipped(data):
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -67,7 +72,7 @@ def test_a_run_folder_may_have_any_name(work, tmp_path, monkeypatch):
         ("bars.json", lambda data: b'{"seen_until": "2022-01-01"}'),
         ("bars.json", lambda data: b"[" * 100_000),
         ("figures/attention.png", lambda data: data[:-20]),
-        ("figures/leaders.png", lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:]),
+        ("figures/leaders.png", flipped),
         ("figures/loss.png", lambda data: b""),
         ("lead_lag.csv", lambda data: data[:20]),
         ("attention.json", lambda data: b""),
@@ -104,7 +109,5 @@ def test_a_run_stopped_between_two_files_is_finished(work, tmp_path, missing, re
 
 def test_a_damaged_run_is_refused(work, tmp_path, refused):
     weights = copy_run(work, tmp_path) / "run" / "model.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[len(data) // 2] ^= 1
-    weights.write_bytes(data)
+    weights.write_bytes(flipped(weights.read_bytes()))
     refused(run(tmp_path, "predict", "--out", tmp_path / "x.csv"))

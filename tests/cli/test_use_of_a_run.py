@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from standin.commands import read_closes, run
+from standin.commands import predicted, read_closes, run, simulate
 
 from crossattn import backtest_weights
 from crossattn.cli import main
@@ -16,10 +16,7 @@ from crossattn.data.files import read_bars, write_bars
 
 
 def test_predict_gives_every_window_the_newest_included(work, tmp_path):
-    out = tmp_path / "forecast.csv"
-    assert run(work, "predict", "--out", out) == 0
-    table = pd.read_csv(out, index_col="close_time", parse_dates=True)
-    frames = read_bars(work / "bars")
+    table, frames = predicted(work, tmp_path), read_bars(work / "bars")
     assert list(table.columns) == sorted(frames)
     last_open = next(iter(frames.values())).index[-1]
     assert table.index[-1] == last_open + pd.Timedelta(hours=1)
@@ -29,9 +26,7 @@ def test_predict_gives_every_window_the_newest_included(work, tmp_path):
 def test_predict_does_not_depend_on_later_bars(work, tmp_path):
     frames = read_bars(work / "bars")
     write_bars({symbol: frame.iloc[:-100] for symbol, frame in frames.items()}, tmp_path / "cut")
-    assert run(work, "predict", "--out", tmp_path / "all.csv") == 0
-    assert run(work, "predict", "--out", tmp_path / "cut.csv", bars=tmp_path / "cut") == 0
-    whole, cut = (pd.read_csv(tmp_path / name, index_col=0) for name in ("all.csv", "cut.csv"))
+    whole, cut = (predicted(work, tmp_path, bars=bars) for bars in (None, tmp_path / "cut"))
     assert len(whole) == len(cut) + 100
     np.testing.assert_allclose(whole.loc[cut.index], cut, rtol=1e-4, atol=1e-9)
 
@@ -115,8 +110,8 @@ def test_a_saved_forecaster_forecasts_without_a_run(work, tmp_path):
     CrossAttentionForecaster.load(work / "run").save(tmp_path / "saved")
     words = ["predict", "--run", str(tmp_path / "saved"), "--data", str(work / "bars")]
     assert main([*words, "--out", str(tmp_path / "saved.csv")]) == 0
-    assert run(work, "predict", "--out", tmp_path / "run.csv") == 0
-    assert (tmp_path / "saved.csv").read_bytes() == (tmp_path / "run.csv").read_bytes()
+    predicted(work, tmp_path)
+    assert (tmp_path / "saved.csv").read_bytes() == (tmp_path / "forecasts.csv").read_bytes()
 
 
 def test_a_symbol_without_a_bar_has_an_empty_cell_and_no_order(work, tmp_path):
@@ -124,11 +119,9 @@ def test_a_symbol_without_a_bar_has_an_empty_cell_and_no_order(work, tmp_path):
     symbol = next(iter(frames))
     closed = slice(-700, -640)  # out of sample
     gone = frames[symbol].index[closed]
-    write_bars({**frames, symbol: frames[symbol].drop(gone)}, tmp_path / "bars")
     bars = tmp_path / "bars"
-    assert run(work, "predict", "--out", tmp_path / "x.csv", bars=bars) == 0
-    table = pd.read_csv(tmp_path / "x.csv", index_col="close_time", parse_dates=True)
-    empty = table.loc[gone + pd.Timedelta(hours=1)].isna()
+    write_bars({**frames, symbol: frames[symbol].drop(gone)}, bars)
+    empty = predicted(work, tmp_path, bars=bars).loc[gone + pd.Timedelta(hours=1)].isna()
     assert empty[symbol].all() and not empty.drop(columns=symbol).any(axis=None)
     assert run(work, "backtest", "--out", tmp_path / "bt", "--rebalance-freq", 1, bars=bars) == 0
     trades = pd.read_csv(tmp_path / "bt" / "trades.csv", parse_dates=["time"])
@@ -137,13 +130,12 @@ def test_a_symbol_without_a_bar_has_an_empty_cell_and_no_order(work, tmp_path):
 
 
 def test_durations_on_mixed_sessions(tmp_path, capsys, refused):
-    words = ["simulate", "--assets", "3", "--steps", "1500", "--seed", "3"]
-    assert main([*words, "--out", str(tmp_path / "bars")]) == 0
+    simulate(tmp_path / "bars", "--assets", "3", "--steps", "1500", "--seed", "3")
     frames = read_bars(tmp_path / "bars")
     *coins, stock = frames
     index = frames[stock].index
-    frames[stock] = frames[stock][(index.hour >= 13) & (index.hour < 20) & (index.day_of_week < 5)]
-    frames[stock] = frames[stock].set_index(frames[stock].index + pd.Timedelta("30min"))
+    open_hours = (index.hour >= 13) & (index.hour < 20) & (index.day_of_week < 5)
+    frames[stock] = frames[stock][open_hours].shift(freq="30min")
     write_bars(frames, tmp_path / "bars")
     words = ["train", "--data", str(tmp_path / "bars"), "--run", str(tmp_path / "run")]
     words += ["--epochs", "1", "--n-models", "1", "--lookback", "2d"]
@@ -155,9 +147,7 @@ def test_durations_on_mixed_sessions(tmp_path, capsys, refused):
     assert f"known targets, of the symbol's bars: {stock} 9" in printed
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["duration"] == "1 days 00:00:00" and config["lookback"] == 48 + 2 * 7
-    out = tmp_path / "forecasts.csv"
-    assert run(tmp_path, "predict", "--out", out) == 0
-    forecasts = pd.read_csv(out, index_col="close_time", parse_dates=True)
+    forecasts = predicted(tmp_path, tmp_path)
     closed = forecasts.index.minute == 0
     assert forecasts[stock].notna().tolist() == (~closed).tolist()
     assert forecasts[coins].notna().all(axis=1).tolist() == closed.tolist()
@@ -174,6 +164,5 @@ def test_forecasts_are_dated_to_the_fraction_of_a_second(work, tmp_path):
     for frame in frames.values():
         frame["close_time"] = frame.index + pd.Timedelta(hours=1) - pd.Timedelta(1, "ms")
     write_bars(frames, tmp_path / "bars")
-    assert run(work, "predict", "--out", tmp_path / "x.csv", bars=tmp_path / "bars") == 0
-    times = pd.to_datetime(pd.read_csv(tmp_path / "x.csv")["close_time"])
-    assert times.iloc[-1] == next(iter(frames.values()))["close_time"].iloc[-1]
+    times = predicted(work, tmp_path, bars=tmp_path / "bars").index
+    assert times[-1] == next(iter(frames.values()))["close_time"].iloc[-1]

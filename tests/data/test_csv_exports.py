@@ -8,26 +8,17 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from standin import exports
 from standin.exports import (
-    ALPHA_VANTAGE,
     DAYS,
     EPOCH,
     HEADER,
-    HISTDATA,
-    MT4,
-    MT5,
     NEW_YORK,
     NINE,
     PRICES,
     TEN,
-    THOUSANDS,
     UTC,
-    VALUES,
-    hours,
-    metatrader,
     priced,
-    put,
-    semicolons,
     table,
     times,
 )
@@ -69,9 +60,9 @@ PLAIN: dict[str, str | bytes] = {
     "short names": table("timestamp,o,h,l,c,v", NINE, TEN),
     "quoted": table(",".join(f'"{n}"' for n in HEADER.split(",")), f'"{NINE}"', f'"{TEN}"'),
     "semicolons": table(HEADER.replace(",", ";"), NINE, TEN, ";"),
-    "semicolons, decimal commas": semicolons("1,5;2,5;1,0;2,0;10,5"),
+    "semicolons, decimal commas": exports.semicolons("1,5;2,5;1,0;2,0;10,5"),
     "tabs": table(HEADER.replace(",", "\t"), NINE, TEN, "\t"),
-    "tabs, decimal commas": semicolons("1,5;2,5;1,0;2,0;10,5").replace(";", "\t"),
+    "tabs, decimal commas": exports.semicolons("1,5;2,5;1,0;2,0;10,5").replace(";", "\t"),
     "bars between columns": table(HEADER.replace(",", "|"), NINE, TEN, "|"),
     "Excel's own first line": "sep=;\n" + table(HEADER.replace(",", ";"), NINE, TEN, ";"),
     "byte-order mark": "\ufeff" + times(NINE, TEN),
@@ -110,7 +101,7 @@ PLAIN: dict[str, str | bytes] = {
     "compact with T": times("20240131T090000Z", "20240131T100000Z"),
     "slashes, year first": times("2024/01/31 09:00Z", "2024/01/31 10:00Z"),
     "no leading zeros": times("2024-1-31 9:00Z", "2024-1-31 10:00Z"),
-    "dots, day first": hours("31.01.2024 {}:00:00.000 GMT+0000"),
+    "dots, day first": exports.hours("31.01.2024 {}:00:00.000 GMT+0000"),
     "Dukascopy": table(DUKASCOPY, "31.01.2024 09:00:00.000", "31.01.2024 10:00:00.000"),
     "named months": times("31 Jan 2024 09:00Z", "31 Jan 2024 10:00Z"),
     "named months first": times('"Jan 31, 2024 09:00Z"', '"Jan 31, 2024 10:00Z"'),
@@ -144,7 +135,7 @@ DATED = {
     "dates without dashes": times("20240130", "20240131"),
     "American dates": times("01/30/2024", "01/31/2024"),
     "European dates": times("30/01/2024", "31/01/2024"),
-    "MetaTrader 5, days": metatrader("<DATE>", "2024.01.30", "2024.01.31"),
+    "MetaTrader 5, days": exports.metatrader("<DATE>", "2024.01.30", "2024.01.31"),
     "MetaTrader 4, days": table(None, "2024.01.30,00:00", "2024.01.31,00:00"),
     "Yahoo": table(YAHOO, "2024-01-30", "2024-01-31", prices="1.5,2.5,1.0,2.0,1.9,10.5"),
     "Yahoo with a null row": table(
@@ -162,7 +153,7 @@ DATED = {
 }
 
 
-def case(text, first=NINE, spacing="1h", *, values=VALUES, **options):
+def case(text, first=NINE, spacing="1h", *, values=exports.VALUES, **options):
     """Return a text, when its two bars open, their values, and the options of ``read_bars``."""
     return text, pd.date_range(first, periods=2, freq=spacing), values, options
 
@@ -178,27 +169,27 @@ READ |= {
     "small epochs": case(times("3600", "7200"), "1970-01-01T01Z", unit="s"),
     "naive, New York": case(times("2024-01-31 04:00", "2024-01-31 05:00"), **NEW_YORK),
     "in summer": case(times("2024-07-01 04:00", "2024-07-01 05:00"), "2024-07-01T08Z", **NEW_YORK),
-    "an hour that comes twice": case(hours("2024-11-03 01:00"), "2024-11-03T05Z", **NEW_YORK),
-    "a format told": case(
-        hours("01-02-2024 {}h"), "2024-02-01T09Z", date_format="%d-%m-%Y %HH", **UTC
+    "an hour twice": case(exports.hours("2024-11-03 01:00"), "2024-11-03T05Z", **NEW_YORK),
+    "a format": case(
+        exports.hours("01-02-2024 {}h"), "2024-02-01T09Z", date_format="%d-%m-%Y %HH", **UTC
     ),
     "New York's dates": case(times("2024-01-30", "2024-01-31"), "2024-01-30T05Z", "1D", **NEW_YORK),
     "ambiguous dates, told": case(
         times("01/02/2024", "02/02/2024"), "2024-02-01T00Z", "1D", date_format="%d/%m/%Y"
     ),
-    "MetaTrader 5": case(MT5, **UTC),
-    "MetaTrader 5, UTF-16": case(MT5.encode("utf-16"), **UTC),
-    "MetaTrader 4": case(MT4, **UTC),
-    "Alpha Vantage by the minute": case(ALPHA_VANTAGE, **NEW_YORK),
+    "MetaTrader 5": case(exports.MT5, **UTC),
+    "MetaTrader 5, UTF-16": case(exports.MT5.encode("utf-16"), **UTC),
+    "MetaTrader 4": case(exports.MT4, **UTC),
+    "Alpha Vantage by the minute": case(exports.ALPHA_VANTAGE, **NEW_YORK),
     "Nasdaq": case(NASDAQ, DAYS[0], "1D", values=[1.5, 2.5, 1.0, 2.0, 1000.0]),
     "Investing": case(INVESTING, DAYS[0], "1D", values=[41500.5, 43000, 41000, 42000.5, 1050]),
-    "HistData": case(HISTDATA, columns=HEADER.split(","), **UTC),
+    "HistData": case(exports.HISTDATA, columns=HEADER.split(","), **UTC),
     "German numbers": case(
-        semicolons("1.500,5;2.500,5;1.000,0;2.000,0;10"),
+        exports.semicolons("1.500,5;2.500,5;1.000,0;2.000,0;10"),
         values=[1500.5, 2500.5, 1000.0, 2000.0, 10.0],
     ),
-    "thousands, told": case(THOUSANDS, values=[1500, 2500, 1000, 2000, 10], decimal="."),
-    "decimals, told": case(THOUSANDS, values=[1.5, 2.5, 1, 2, 10], decimal=","),
+    "thousands, told": case(exports.THOUSANDS, values=[1500, 2500, 1000, 2000, 10], decimal="."),
+    "decimals, told": case(exports.THOUSANDS, values=[1.5, 2.5, 1, 2, 10], decimal=","),
     "no volume, told": case(
         f"time,open,high,low,close\n{NINE},1.5,2.5,1,2\n{TEN},1.5,2.5,1,2\n",
         values=[1.5, 2.5, 1.0, 2.0, np.nan],
@@ -214,7 +205,7 @@ READ |= {
 @pytest.mark.parametrize("name", READ)
 def test_a_foreign_file_is_read_to_its_values(tmp_path, name):
     text, known, values, options = READ[name]
-    put(text, tmp_path / "AAA.csv")
+    exports.put(text, tmp_path / "AAA.csv")
     frame = read_bars(tmp_path, **options)["AAA"]
     assert frame.index.equals(known)
     for row in frame[["open", "high", "low", "close", "volume"]].to_numpy():

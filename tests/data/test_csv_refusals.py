@@ -1,25 +1,8 @@
 """CSV files that could mean two things are refused in one line that says what to do."""
 
 import pytest
-from standin.exports import (
-    ALPHA_VANTAGE,
-    EPOCH,
-    HEADER,
-    HISTDATA,
-    MT4,
-    MT5,
-    NEW_YORK,
-    NINE,
-    PRICES,
-    TEN,
-    THOUSANDS,
-    UTC,
-    priced,
-    put,
-    semicolons,
-    table,
-    times,
-)
+from standin import exports
+from standin.exports import EPOCH, HEADER, NEW_YORK, NINE, PRICES, TEN, UTC, priced, table, times
 
 from crossattn.data import read_bars
 
@@ -104,11 +87,11 @@ HEADERS = {
 ADJUSTED = HEADER.replace("close", "Adj Close")
 # name: (text of the file, words of the message)
 TEXTS = {
-    "MetaTrader's server time": (MT5, "line 2: .*time_zone=.*'2024.01.31 09:00:00'"),
-    "MetaTrader 4's": (MT4, "line 1: .*time_zone="),
-    "Alpha Vantage by the minute": (ALPHA_VANTAGE, "line 2: .*time_zone="),
+    "MetaTrader's server time": (exports.MT5, "line 2: .*time_zone=.*'2024.01.31 09:00:00'"),
+    "MetaTrader 4's": (exports.MT4, "line 1: .*time_zone="),
+    "Alpha Vantage by the minute": (exports.ALPHA_VANTAGE, "line 2: .*time_zone="),
     "unsorted": (times("2024-01-02", "2024-01-01") + f"2024-01-05,{PRICES}\n", "is earlier"),
-    "HistData": (HISTDATA, "first line is '20240131 090000;1.5"),
+    "HistData": (exports.HISTDATA, "first line is '20240131 090000;1.5"),
     "six columns": (table(None, f"{EPOCH}", f"{EPOCH + 3600}"), "header lacks .*columns="),
     "eight columns": (f"{EPOCH},{PRICES},7,8\n" * 2, "header lacks"),
     "no close": (table(ADJUSTED, NINE, TEN), "lacks close.*columns={'close'"),
@@ -122,10 +105,7 @@ TEXTS = {
     "commas alone": (",,,\n,,,\n", "no bars"),
     "blank": ("\n \n", "empty file"),
     "cut within a row": (times(NINE, TEN)[:-10], "line 3: the row ends after 4 of 6 fields"),
-    "cut within a number": (
-        (times(NINE, TEN) + table(None, NINE, TEN))[:-3],
-        "line 5: .*was the file cut",
-    ),
+    "cut within a number": (times(NINE, TEN) + table(None, NINE, TEN)[:-3], "line 5: .*file cut"),
     "cut within decimals": (
         f"{HEADER}\n{NINE},1,2,1,2,0.123456789012\n{TEN},1,2,1,2,0.12345678903\n"
         "2024-01-31T11:00:00Z,1,2,1,2,0.12",
@@ -137,8 +117,8 @@ TEXTS = {
     "a zero byte": (times(NINE, TEN) + "\0", "not a text"),
     "Latin-1": (times(NINE, TEN).replace("time", "zeit\u00e9").encode("latin-1"), "not a UTF-8"),
     "an archive": (b"PK\x03\x04\xff\xfe", "not a UTF-8"),
-    "thousands or decimals": (THOUSANDS, "'1,500' may be .*decimal="),
-    "comma and point": (semicolons("1,5;2.5;1,0;2,0;10"), "line 2: high must be a number.*'2.5'"),
+    "thousands or decimals": (exports.THOUSANDS, "'1,500' may be .*decimal="),
+    "a point": (exports.semicolons("1,5;2.5;1,0;2,0;10"), "line 2: high must be a number.*'2.5'"),
     "quoted commas": (priced('1.5,2.5,1.0,"2,05",10.5'), "line 2: open must be a number.*'1.5'"),
     "many symbols": (
         f"{HEADER},symbol\n{NINE},{PRICES},A\n{NINE},{PRICES},B\n",
@@ -158,5 +138,5 @@ REFUSED |= {n: (table(h, NINE, TEN, prices=p), words) for n, (h, p, words) in HE
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_file_that_is_unclear_is_refused_in_one_line(tmp_path, case, refuse):
     text, words, options = (*REFUSED[case], {})[:3]
-    put(text, tmp_path / "AAA.csv")
+    exports.put(text, tmp_path / "AAA.csv")
     refuse(lambda: read_bars(tmp_path, **options), words)

@@ -106,10 +106,7 @@ def test_tokyo_is_known_before_london_before_new_york_on_the_same_day():
 @settings(max_examples=25)
 @given(st.data())
 def test_the_future_changes_no_row_of_the_past(data):
-    frames = {
-        symbol: hourly(30, seed).iloc[data.draw(st.integers(0, 9)) :]
-        for seed, symbol in enumerate("ABC")
-    }
+    frames = {s: hourly(30, seed)[data.draw(st.integers(0, 9)) :] for seed, s in enumerate("ABC")}
     panel = align_panel(frames)
     cut = panel.index[data.draw(st.integers(12, len(panel) - 1))]
     changed = {}

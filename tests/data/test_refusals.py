@@ -7,26 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossattn import (
-    BybitDataLoader,
-    CrossAttentionData,
-    align_panel,
-    audit_leakage,
-    create_multi_asset_features,
-    fetch_stock_data,
-    prepare_cross_attention_data,
-    read_bars,
-    simulate_market,
-)
-from crossattn._validation import (
-    check_bool,
-    check_choice,
-    check_float,
-    check_int,
-    check_same_names,
-    check_seed,
-    check_shape,
-)
+import crossattn as ca
+from crossattn import _validation
+from crossattn._validation import check_choice, check_float, check_int, check_same_names
 from crossattn.runtime import select_device
 from crossattn.sources.calendar import date_by_sessions
 from crossattn.windows.prepare import windows_of_features
@@ -57,17 +40,17 @@ def test_other_bounds_and_kinds(refuse):
     assert check_float("x", 1, at_least=1, at_most=1) == 1.0
     refuse(lambda: check_float("x", 2.0, at_most=1), "at most 1, got 2.0")
     refuse(lambda: check_float("x", -INF), "x must be a finite number, got -inf")
-    refuse(lambda: check_bool("flag", 1), "flag must be True or False, got 1")
-    refuse(lambda: check_seed("seed", 2**63), "seed must be below")
-    refuse(lambda: check_seed("seed", -1), "seed must be .*got -1")
+    refuse(lambda: _validation.check_bool("flag", 1), "flag must be True or False, got 1")
+    refuse(lambda: _validation.check_seed("seed", 2**63), "seed must be below")
+    refuse(lambda: _validation.check_seed("seed", -1), "seed must be .*got -1")
     refuse(lambda: check_int("n", 2**63), "n must be at most 9223372036854775807, got")
 
 
 def test_axes_and_names_that_differ_are_shown(refuse):
-    check_shape("x", np.zeros((2, 3)), "rows", 3)
+    _validation.check_shape("x", np.zeros((2, 3)), "rows", 3)
     for shape in ((2, 4), (2,), (2, 3, 1)):
         words = rf"x must have shape \(rows, 3\), got \({shape[0]}"
-        refuse(lambda shape=shape: check_shape("x", np.zeros(shape), "rows", 3), words)
+        refuse(lambda shape=shape: _validation.check_shape("x", np.zeros(shape), "rows", 3), words)
     check_same_names("symbols", ["B", "A"], ("A", "B"))
     refuse(lambda: check_same_names("symbols", "A", "AB"), "symbols must be A, B; 'B' differs")
     refuse(lambda: check_same_names("symbols", ["A"], []), "symbols must be none; 'A' differs")
@@ -76,27 +59,27 @@ def test_axes_and_names_that_differ_are_shown(refuse):
 
 
 def bars(n: int = 60) -> pd.DataFrame:
-    return simulate_market("null", n_assets=2, n_steps=n).frames["A00"]
+    return ca.simulate_market("null", n_assets=2, n_steps=n).frames["A00"]
 
 
 def panel() -> pd.DataFrame:
-    return align_panel({"A": bars(), "B": bars() * 2})
+    return ca.align_panel({"A": bars(), "B": bars() * 2})
 
 
 def features(panel):
-    return create_multi_asset_features(panel, ["log_return"])
+    return ca.create_multi_asset_features(panel, ["log_return"])
 
 
 def windows(horizon=2):
     frames = {"A": bars(), "B": bars() * 3}
-    return prepare_cross_attention_data(frames, 4, horizon, ["log_return"])
+    return ca.prepare_cross_attention_data(frames, 4, horizon, ["log_return"])
 
 
 ONES = np.ones((3, 2, 4, 1))
 
 
 def arrays(X=ONES, features=("a",)):
-    return CrossAttentionData.from_arrays(X, ONES[:, :, 0, 0], features=features)
+    return ca.CrossAttentionData.from_arrays(X, ONES[:, :, 0, 0], features=features)
 
 
 def folds(data=None, **options):
@@ -115,7 +98,7 @@ class NoNetwork:
 
 
 def loader(**options):
-    return BybitDataLoader(session=NoNetwork(), **options)
+    return ca.BybitDataLoader(session=NoNetwork(), **options)
 
 
 def klines(symbol="BTCUSDT", **options):
@@ -123,7 +106,7 @@ def klines(symbol="BTCUSDT", **options):
 
 
 def stocks(symbols=("AAPL",), start="2024-01-01", end="2024-02-01", interval="1h"):
-    return fetch_stock_data(symbols, start, end, interval, session=NoNetwork())
+    return ca.fetch_stock_data(symbols, start, end, interval, session=NoNetwork())
 
 
 CASES = {
@@ -132,19 +115,19 @@ CASES = {
         for symbol in ("BTC/USDT", "BTC-USDT", "btc_usdt", "BTC/USDT:USDT", "BTCUSDT.P")
     },
     "data a text": (lambda: features("BTC"), "data must be"),
-    "data empty": (lambda: prepare_cross_attention_data({}), "frames must hold"),
+    "data empty": (lambda: ca.prepare_cross_attention_data({}), "frames must hold"),
     "own warm-up": (
         lambda: windows_of_features(features(panel()), panel()["close"], 4, 2, warm_up=-1),
         "warm_up must be .*got -1",
     ),
     "names of arrays": (lambda: arrays(features=3), "features must be a sequence of names, got 3"),
     "arrays of texts": (lambda: arrays("x"), "X must hold numbers, got 'x'"),
-    "folder": (lambda: read_bars(3), "directory must be a path, got 3"),
-    "folder with a zero byte": (lambda: read_bars("a\0b"), "directory must be a path"),
-    "a panel as a frame": (lambda: align_panel({"A": panel()}), "A: columns must be names"),
+    "folder": (lambda: ca.read_bars(3), "directory must be a path, got 3"),
+    "folder with a zero byte": (lambda: ca.read_bars("a\0b"), "directory must be a path"),
+    "a panel as a frame": (lambda: ca.align_panel({"A": panel()}), "A: columns must be names"),
     "horizon beyond counting": (lambda: windows(horizon=10**30), "horizon must be"),
     "expanding": (lambda: folds(expanding=[]), "expanding must be True or False"),
-    "pipeline": (lambda: audit_leakage(None, {"A": bars()}), "pipeline must be callable"),
+    "pipeline": (lambda: ca.audit_leakage(None, {"A": bars()}), "pipeline must be callable"),
     "walk no windows": (lambda: folds(TABLE), "data must"),
     "daily bars": (lambda: date_by_sessions(None, symbol="AAPL"), "AAPL: bars must be"),
     "device": (lambda: select_device(None), "device 'None' cannot be used"),
@@ -187,7 +170,7 @@ def test_bad_input_is_refused_by_name(case, refuse):
     refuse(*CASES[case])
 
 
-ENTRIES = (align_panel, create_multi_asset_features, prepare_cross_attention_data)
+ENTRIES = (ca.align_panel, ca.create_multi_asset_features, ca.prepare_cross_attention_data)
 
 
 @pytest.mark.parametrize("entry", ENTRIES)

@@ -102,11 +102,8 @@ def test_what_is_no_price_is_refused(wrong, words, refuse_input):
 
 
 @pytest.mark.parametrize("wrong", [0, -3, 2.5, "14", True, None])
-def test_periods_are_positive_integers(prices, wrong, refuse_input):
+def test_periods_are_positive_integers_and_fast_is_below_slow(prices, wrong, refuse_input):
     refuse_input(lambda: compute_rsi(prices, period=wrong), "period")
     for name in ("fast", "slow", "signal"):
         refuse_input(lambda name=name: compute_macd(prices, **{name: wrong}), name)
-
-
-def test_fast_is_faster_than_slow(prices, refuse_input):
     refuse_input(lambda: compute_macd(prices, fast=26, slow=26), "fast must be below slow")

@@ -8,7 +8,5 @@ from crossattn.simulate.scenarios import SCENARIOS
 
 @pytest.fixture(scope="session")
 def markets() -> dict[str, SimulatedMarket]:
-    return {
-        name: simulate_market(name, n_assets=7, n_steps=6_000, predictability=0.05, seed=8)
-        for name in SCENARIOS
-    }
+    options = {"n_assets": 7, "n_steps": 6_000, "predictability": 0.05}
+    return {name: simulate_market(name, seed=8, **options) for name in SCENARIOS}

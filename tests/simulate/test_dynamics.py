@@ -113,9 +113,7 @@ def test_the_oracle_follows_from_the_frames(name):
 def test_later_shocks_leave_the_oracle_as_it_is(name, monkeypatch):
     seen = []
     calibrate = Dynamics.calibrated
-    monkeypatch.setattr(
-        Dynamics, "calibrated", lambda *args: seen.append(calibrate(*args)) or seen[-1]
-    )
+    monkeypatch.setattr(Dynamics, "calibrated", lambda *a: seen.append(calibrate(*a)) or seen[-1])
     market = simulate_market(name, n_assets=5, n_steps=400, seed=6)
     noise = market.returns.T.copy()
     noise[:, 1:] -= market.oracle.T[:, :-1]

@@ -14,9 +14,9 @@ from crossattn.simulate import SimulatedMarket, simulate_market
 from crossattn.simulate.scenarios import SCENARIOS
 
 
-@pytest.fixture(scope="module", params=SCENARIOS)
-def market(request) -> SimulatedMarket:
-    return simulate_market(request.param, n_assets=7, n_steps=6_000, seed=5)
+@pytest.fixture(params=SCENARIOS)
+def market(request, markets) -> SimulatedMarket:
+    return markets[request.param]
 
 
 def test_shapes_and_labels(market):

@@ -60,13 +60,13 @@ def test_fault(fault, form, expected, tmp_path):
         else:
             frame, told = fetch(loader)
             lines = [text for text in told if text.startswith("missing:")]
-            scene.check_rows(scene.frame_rows(frame), lines, server, expected)
+            scene.check_frame(frame, server, lines, expected)
         assert set(server.paths) == {"/v5/market/kline"}
         server.act = None
         # whatever the fault left in the cache is true: a healthy venue completes it exactly
         frame, told = fetch(make_loader(server, cache_dir=tmp_path))
         assert not told
-        scene.check_rows(scene.frame_rows(frame), [], server, "exact")
+        scene.check_frame(frame, server)
 
 
 def test_a_bomb_is_not_unfolded_to_find_out_that_it_is_one():
@@ -142,5 +142,5 @@ def test_an_encrypted_answer_is_bounded_in_time_too(name, tmp_path):
         server.encrypt(context)
         frame, told = fetch(scene.make_loader(server, timeout=1.0, session=session))
         assert not told
-        scene.check_rows(scene.frame_rows(frame), [], server, "exact")
+        scene.check_frame(frame, server)
         assert len(server.asks) == 2 + (fault.always == REFUSED)

@@ -95,43 +95,40 @@ def test_intervals_categories_and_venues_do_not_share_a_file(cache):
 # A second fetch
 
 
-def test_a_second_fetch_asks_for_nothing_and_a_longer_one_for_the_rest(tmp_path):
-    with scene.make_server() as server:
-        first = load(server, tmp_path, end="2024-02-20")
-        asked = len(server.asks)
-        assert load(server, tmp_path, end="2024-02-20").equals(first)
-        assert len(server.asks) == asked
-        longer = load(server, tmp_path, start="2024-01-05", end="2024-02-22")
-        new = server.asks[asked:]
-        assert len(new) == 1 or all(ask.end - ask.start < 1000 * 3_600_000 for ask in new)
-        truth = scene.true_rows(server, start="2024-01-05", end="2024-02-22")
-        np.testing.assert_array_equal(scene.frame_rows(longer), truth)
-        assert len(new) <= 2
+def test_a_second_fetch_asks_for_nothing_and_a_longer_one_for_the_rest(server, tmp_path):
+    first = load(server, tmp_path, end="2024-02-20")
+    asked = len(server.asks)
+    assert load(server, tmp_path, end="2024-02-20").equals(first)
+    assert len(server.asks) == asked
+    longer = load(server, tmp_path, start="2024-01-05", end="2024-02-22")
+    new = server.asks[asked:]
+    assert len(new) == 1 or all(ask.end - ask.start < 1000 * 3_600_000 for ask in new)
+    truth = scene.true_rows(server, start="2024-01-05", end="2024-02-22")
+    np.testing.assert_array_equal(scene.frame_rows(longer), truth)
+    assert len(new) <= 2
 
 
-def test_the_open_candle_is_fetched_when_it_has_closed(tmp_path):
-    with scene.make_server() as server:
-        assert load(server, tmp_path).index[-1] == pd.Timestamp("2024-03-01T09:00Z")
-        server.now_ms += 3_600_000
-        asked = len(server.asks)
-        scene.check_rows(scene.frame_rows(load(server, tmp_path)), [], server, "exact")
-        assert len(server.asks) - asked <= 1
+def test_the_open_candle_is_fetched_when_it_has_closed(server, tmp_path):
+    assert load(server, tmp_path).index[-1] == pd.Timestamp("2024-03-01T09:00Z")
+    server.now_ms += 3_600_000
+    asked = len(server.asks)
+    scene.check_frame(load(server, tmp_path), server)
+    assert len(server.asks) - asked <= 1
 
 
-def test_a_gap_is_asked_for_again_by_the_next_fetch(tmp_path):
-    with scene.make_server() as server:
-        server.holes = {to_ms("2024-02-01T05:00")}
-        with pytest.warns(CrossAttentionWarning, match="^missing: AAAUSDT 2024-02-01T05:00:00Z"):
-            load(server, tmp_path)
-        server.holes = set()
-        asked = len(server.asks)
-        scene.check_rows(scene.frame_rows(load(server, tmp_path)), [], server, "exact")
-        assert len(server.asks) == asked + 1
+def test_a_gap_is_asked_for_again_by_the_next_fetch(server, tmp_path):
+    server.holes = {to_ms("2024-02-01T05:00")}
+    with pytest.warns(CrossAttentionWarning, match="^missing: AAAUSDT 2024-02-01T05:00:00Z"):
+        load(server, tmp_path)
+    server.holes = set()
+    asked = len(server.asks)
+    scene.check_frame(load(server, tmp_path), server)
+    assert len(server.asks) == asked + 1
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path):
+def test_a_cache_that_cannot_be_written_is_named(server, tmp_path):
     (tmp_path / "127.0.0.1").write_text("in the way")
-    with scene.make_server() as server, pytest.raises(InvalidInputError, match="cache_dir"):
+    with pytest.raises(InvalidInputError, match="cache_dir"):
         load(server, tmp_path)
 
 
@@ -140,27 +137,17 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path):
 
 def corruptions(data: bytes, count: int):
     """Yield names and damaged versions of a file's bytes, none equal to it."""
-    rng = np.random.default_rng(11)
-    n = len(data)
+    rng, n = np.random.default_rng(11), len(data)
     for number in range(count):
         at, other = sorted(rng.integers(0, n, 2).tolist())
-        kind = number % 8
-        damaged = bytearray(data)
-        if kind <= 2:
-            at = int(rng.integers(0, n)) if kind < 2 else n - 1 - number % 400
-            damaged[at] ^= 1 << int(rng.integers(0, 8))
-        elif kind == 3:
-            damaged = damaged[:at]
-        elif kind == 4:
-            damaged[at:at] = rng.bytes(int(rng.integers(1, 40)))
-        elif kind == 5:
-            damaged[at : at + 200] = bytes(len(damaged[at : at + 200]))
-        elif kind == 6:
-            del damaged[at:other]
-        else:
-            damaged += rng.bytes(int(rng.integers(1, 40)))
-        if bytes(damaged) != data:
-            yield f"{number}: kind {kind} at {at}", bytes(damaged)
+        noise, bit = rng.bytes(int(rng.integers(1, 40))), 1 << int(rng.integers(0, 8))
+        places = at, other, n - 1 - number % 400
+        flips = [data[:k] + bytes([data[k] ^ bit]) + data[k + 1 :] for k in places]
+        spans = [data[:at], data[:at] + data[other:], data[:at] + noise + data[at:], data + noise]
+        zeros = data[:at] + bytes(len(data[at : at + 200])) + data[at + 200 :]
+        damaged = [*flips, *spans, zeros][number % 8]
+        if damaged != data:
+            yield f"{number}: kind {number % 8} at {at}", damaged
 
 
 def test_none_of_400_corruptions_is_silent(cache):
@@ -246,19 +233,18 @@ def test_foreign_files_are_no_data(cache, tmp_path):
         cache.read(path)
 
 
-def test_a_damaged_file_is_fetched_anew_and_said_so(tmp_path):
-    with scene.make_server() as server:
-        load(server, tmp_path)
-        (path,) = tmp_path.rglob("*.parquet")
-        data = path.read_bytes()
-        for name, damaged in corruptions(data, 16):
-            path.write_bytes(damaged)
-            asked = len(server.asks)
-            with pytest.warns(CrossAttentionWarning, match="fetched anew"):
-                frame = load(server, tmp_path)
-            scene.check_rows(scene.frame_rows(frame), [], server, "exact")
-            assert len(server.asks) >= asked + 2, name
-            scene.check_rows(scene.frame_rows(load(server, tmp_path)), [], server, "exact")
+def test_a_damaged_file_is_fetched_anew_and_said_so(server, tmp_path):
+    load(server, tmp_path)
+    (path,) = tmp_path.rglob("*.parquet")
+    data = path.read_bytes()
+    for name, damaged in corruptions(data, 16):
+        path.write_bytes(damaged)
+        asked = len(server.asks)
+        with pytest.warns(CrossAttentionWarning, match="fetched anew"):
+            frame = load(server, tmp_path)
+        scene.check_frame(frame, server)
+        assert len(server.asks) >= asked + 2, name
+        scene.check_frame(load(server, tmp_path), server)
 
 
 # Several writers, and crashes
@@ -267,11 +253,10 @@ def test_a_damaged_file_is_fetched_anew_and_said_so(tmp_path):
 def test_four_writers_of_thirty_rounds_lose_nothing(cache):
     context = processes.context()
     barrier = context.Barrier(4)
-    writers = []
-    for number in range(4):
-        work = (str(cache.directory), number, 30, barrier)
-        writers.append(context.Process(target=processes.write_rounds, args=work))
-        writers[-1].start()
+    works = [(str(cache.directory), number, 30, barrier) for number in range(4)]
+    writers = [context.Process(target=processes.write_rounds, args=work) for work in works]
+    for writer in writers:
+        writer.start()
     for writer in writers:
         writer.join(120)
         assert writer.exitcode == 0
@@ -311,9 +296,12 @@ def test_25_kills_at_random_moments_cost_at_most_half_of_the_requests(tmp_path):
             child.start()
             return child
 
-        child = start("whole")
-        child.join(60)
-        assert child.exitcode == 0
+        def finish(name):
+            child = start(name)
+            child.join(60)
+            assert child.exitcode == 0
+
+        finish("whole")
         whole = len(server.asks)
         assert whole >= 16
         for number, last in enumerate(rng.integers(1, whole, 25)):
@@ -326,9 +314,7 @@ def test_25_kills_at_random_moments_cost_at_most_half_of_the_requests(tmp_path):
             time.sleep(rng.uniform(0, 0.02))
             os.kill(child.pid, signal.SIGKILL)
             child.join(60)
-            child = start(str(number))
-            child.join(60)
-            assert child.exitcode == 0
+            finish(str(number))
             assert len(server.asks) <= 1.5 * whole, f"killed after {last} of {whole} requests"
             for symbol, frame in read_bars(tmp_path / "out").items():
                 truth = scene.true_rows(server, symbol, start="2023-08-01", end="2024-02-01")

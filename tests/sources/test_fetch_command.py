@@ -9,17 +9,14 @@ import time
 import numpy as np
 import pytest
 from standin import scene
-from standin.bybit import BybitStandIn, to_ms
+from standin.bybit import to_ms
 from standin.commands import exit_code
 from standin.faults import FAULTS, REFUSED
 
 from crossattn.cli import fetch
 from crossattn.data.files import read_bars
 
-CASES = [
-    pytest.param(fault, fault.always or fault.once, id=f"{fault.kind}: {fault.name}")
-    for fault in FAULTS
-]
+CASES = [pytest.param(f, f.always or f.once, id=f"{f.kind}: {f.name}") for f in FAULTS]
 
 
 def words(server, out, *more, symbols=scene.SYMBOL, start=scene.START, end=scene.END):
@@ -64,44 +61,39 @@ def test_fault(fault, expected, run, tmp_path):
             assert code == 0
             assert all(line.startswith("warning: ") for line in complaints)
             frame = read_bars(tmp_path / "out")[scene.SYMBOL]
-            scene.check_rows(scene.frame_rows(frame), missing(told), server, expected)
+            scene.check_frame(frame, server, missing(told), expected)
 
 
-def test_what_is_written_reads_back_exactly(run, tmp_path):
+def test_what_is_written_reads_back_exactly(server, run, tmp_path):
     symbols, span = ["btcusdt", "SOL-27JUN25"], {"start": "2022-01-01", "end": "2024-01-01"}
     options = ["--interval", "W", "--category", "inverse"]
-    with BybitStandIn(
-        dict.fromkeys([scene.SYMBOL, *symbols], scene.FOREVER), scene.NOW_MS
-    ) as server:
-        code, told, _ = run(*words(server, tmp_path, *options, symbols=", ".join(symbols), **span))
-        frames = read_bars(tmp_path)
-        assert code == 0 and told == [f"wrote: {symbol} 105 bars" for symbol in symbols]
-        assert set(frames) == set(symbols)
-        for symbol, frame in frames.items():
-            truth = scene.true_rows(server, symbol, "W", **span, category="inverse")
-            assert np.array_equal(scene.frame_rows(frame)[:, :7], truth[:, :7])
+    server.symbols |= dict.fromkeys(symbols, scene.FOREVER)
+    code, told, _ = run(*words(server, tmp_path, *options, symbols=", ".join(symbols), **span))
+    frames = read_bars(tmp_path)
+    assert code == 0 and told == [f"wrote: {symbol} 105 bars" for symbol in symbols]
+    assert set(frames) == set(symbols)
+    for symbol, frame in frames.items():
+        truth = scene.true_rows(server, symbol, "W", **span, category="inverse")
+        assert np.array_equal(scene.frame_rows(frame)[:, :7], truth[:, :7])
 
 
-def test_end_includes_the_bar_that_opens_then(run, tmp_path):
-    with scene.make_server() as server:
-        assert run(*words(server, tmp_path, start="2024-02-01", end="2024-02-03"))[0] == 0
+def test_end_includes_the_bar_that_opens_then(server, run, tmp_path):
+    assert run(*words(server, tmp_path, start="2024-02-01", end="2024-02-03"))[0] == 0
     index = read_bars(tmp_path)[scene.SYMBOL].index
     assert index[[0, -1]].strftime("%d %H:%M").tolist() == ["01 00:00", "03 00:00"]
 
 
-def test_the_others_are_written_when_one_symbol_fails(run, tmp_path):
-    with scene.make_server() as server:
-        code, told, complaints = run(*words(server, tmp_path, symbols=f"NOSUCH,{scene.SYMBOL}"))
+def test_the_others_are_written_when_one_symbol_fails(server, run, tmp_path):
+    code, told, complaints = run(*words(server, tmp_path, symbols=f"NOSUCH,{scene.SYMBOL}"))
     assert code == 2 and list(read_bars(tmp_path)) == [scene.SYMBOL]
     assert told == [f"wrote: {scene.SYMBOL} 1234 bars"]
     (complaint,) = [line for line in complaints if not line.startswith("fetching:")]
     assert complaint.startswith("error: NOSUCH: ") and "10001" in complaint
 
 
-def test_a_gap_is_one_line_on_stdout(run, tmp_path):
-    with scene.make_server() as server:
-        server.holes = {to_ms(f"2024-02-01T0{hour}:00") for hour in (3, 4, 5, 8)}
-        code, told, _ = run(*words(server, tmp_path))
+def test_a_gap_is_one_line_on_stdout(server, run, tmp_path):
+    server.holes = {to_ms(f"2024-02-01T0{hour}:00") for hour in (3, 4, 5, 8)}
+    code, told, _ = run(*words(server, tmp_path))
     assert code == 0
     assert missing(told) == [
         f"missing: {scene.SYMBOL} 2024-02-01T03:00:00Z..2024-02-01T05:00:00Z 3 bars",
@@ -112,30 +104,29 @@ def test_a_gap_is_one_line_on_stdout(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ([], "--source"),
-        (["--source", "bybit"], "--symbols"),
-        (["--source", "bybit", "--symbols", "A,,B"], "--symbols"),
-        (["--source", "bybit", "--symbols", "A", "--interval", "7"], "interval"),
-        (["--source", "bybit", "--symbols", "A", "--start", "soon"], "--start"),
-        (["--source", "bybit", "--symbols", "A", "--timeout", "nan"], "--timeout"),
-        (["--source", "bybit", "--symbols", "A", "--base-url", "file:///etc"], "base_url"),
-        (["--source", "bybit", "--symbols", "A", "--sample", "x"], "--sample"),
-        (["--source", "yahoo", "--symbols", "A"], "--start"),
-        (["--source", "sample"], "--sample"),
+        ("", "--source"),
+        ("--source bybit", "--symbols"),
+        ("--source bybit --symbols A,,B", "--symbols"),
+        ("--source bybit --symbols A --interval 7", "interval"),
+        ("--source bybit --symbols A --start soon", "--start"),
+        ("--source bybit --symbols A --timeout nan", "--timeout"),
+        ("--source bybit --symbols A --base-url file:///etc", "base_url"),
+        ("--source bybit --symbols A --sample x", "--sample"),
+        ("--source yahoo --symbols A", "--start"),
+        ("--source sample", "--sample"),
     ],
 )
 def test_a_wrong_option_is_refused_in_one_line(options, said, run, tmp_path):
-    code, told, complaints = run("fetch", *options, "--out", str(tmp_path / "out"))
+    code, told, complaints = run("fetch", *options.split(), "--out", str(tmp_path / "out"))
     assert code == 2 and told == []
     (line,) = complaints
     assert line.startswith("error: ") and said in line
 
 
-def test_an_out_that_is_a_file_is_refused_before_anything_is_asked(run, tmp_path):
+def test_an_out_that_is_a_file_is_refused_before_anything_is_asked(server, run, tmp_path):
     (tmp_path / "out").write_text("mine")
-    with scene.make_server() as server:
-        code, _, complaints = run(*words(server, tmp_path / "out"))
-        assert code == 2 and "--out" in complaints[0] and not server.asks
+    code, _, complaints = run(*words(server, tmp_path / "out"))
+    assert code == 2 and "--out" in complaints[0] and not server.asks
 
 
 # The real process
@@ -148,40 +139,42 @@ def start_process(arguments):
     return subprocess.Popen(command, **pipes, text=True)
 
 
+def finish(process):
+    told, complaint = process.communicate(timeout=60)
+    return process.returncode, told, complaint
+
+
 @pytest.mark.parametrize(
     "name", ["403 with a web page: the region is blocked", "302 to file:///etc/passwd", "HTTP 404"]
 )
 def test_a_process_refuses_in_one_line(name, tmp_path):
     with scene.make_server(scene.fault_named(name)) as server:
-        process = start_process(words(server, tmp_path / "out"))
-        told, complaint = process.communicate(timeout=60)
-    assert process.returncode == 2 and told == ""
+        code, told, complaint = finish(start_process(words(server, tmp_path / "out")))
+    assert code == 2 and told == ""
     assert complaint.startswith("error: ") and complaint.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["gzip with a flipped byte", "10006 without headers"])
 def test_a_process_recovers(name, tmp_path):
     with scene.make_server(scene.fault_named(name), "once") as server:
-        process = start_process(words(server, tmp_path / "out"))
-        told, complaint = process.communicate(timeout=60)
-        assert process.returncode == 0 and complaint == ""
+        code, told, complaint = finish(start_process(words(server, tmp_path / "out")))
+        assert code == 0 and complaint == ""
         frame = read_bars(tmp_path / "out")[scene.SYMBOL]
-        scene.check_rows(scene.frame_rows(frame), missing(told.splitlines()), server, "exact")
+        scene.check_frame(frame, server, missing(told.splitlines()))
 
 
-def test_ctrl_c_in_a_process_exits_130_and_keeps_what_came(tmp_path):
-    with scene.make_server() as server:
-        server.delay_s = 0.3
-        process = start_process(words(server, tmp_path / "out", start="2022-01-01"))
-        deadline = time.monotonic() + 60
-        while len(server.asks) < 3 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGINT)
-        told, complaint = process.communicate(timeout=60)
-        assert process.returncode == 130 and "Traceback" not in complaint
-        rows = scene.frame_rows(read_bars(tmp_path / "out")[scene.SYMBOL])
-        truth = scene.true_rows(server, start="2022-01-01")
-        assert 0 < len(rows) < len(truth)
-        assert np.array_equal(rows[:, :7], truth[-len(rows) :, :7])
-        (line,) = missing(told.splitlines())
-        assert line.endswith(f" {len(truth) - len(rows)} bars")
+def test_ctrl_c_in_a_process_exits_130_and_keeps_what_came(server, tmp_path):
+    server.delay_s = 0.3
+    process = start_process(words(server, tmp_path / "out", start="2022-01-01"))
+    deadline = time.monotonic() + 60
+    while len(server.asks) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    code, told, complaint = finish(process)
+    assert code == 130 and "Traceback" not in complaint
+    rows = scene.frame_rows(read_bars(tmp_path / "out")[scene.SYMBOL])
+    truth = scene.true_rows(server, start="2022-01-01")
+    assert 0 < len(rows) < len(truth)
+    assert np.array_equal(rows[:, :7], truth[-len(rows) :, :7])
+    (line,) = missing(told.splitlines())
+    assert line.endswith(f" {len(truth) - len(rows)} bars")

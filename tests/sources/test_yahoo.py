@@ -181,9 +181,7 @@ def _without_rows(query, chart):
 
 
 NO_RESULT = json.dumps({"chart": {"result": None, "error": None}}).encode()
-REACH = (
-    "1h data not available for startTime=1. The requested range must be within the last 730 days."
-)
+REACH = "1h data not available for startTime. The requested range must be within the last 730 days."
 FAULTS = {
     "429": (lambda q, c: (429, b"Too Many Requests"), "limits the rate"),
     "500": (lambda q, c: (500, b"oops"), "gave up on Yahoo"),

@@ -36,6 +36,18 @@ def run(work, command, *words, bars=None):
     return main([command, "--run", str(work / "run"), *map(str, [*data, *words])])
 
 
+def simulate(folder, *words):
+    """Write the bars of a simulated market of four assets, or as the words say, into a folder."""
+    assert main(["simulate", "--assets", "4", *words, "--out", str(folder)]) == 0
+
+
+def predicted(work, folder, *words, bars=None):
+    """Return the forecasts that ``crossattn predict`` writes into a folder."""
+    out = folder / "forecasts.csv"
+    assert run(work, "predict", "--out", out, *words, bars=bars) == 0
+    return pd.read_csv(out, index_col="close_time", parse_dates=True)
+
+
 def copy_run(work, folder, name="run"):
     """Copy a run into a folder that shares the bars; return the folder."""
     (folder / "bars").symlink_to(work / "bars")

@@ -13,9 +13,8 @@ import pandas as pd
 def context():
     """Return a start method whose children are forked from a small, clean, warmed-up process."""
     chosen = multiprocessing.get_context("forkserver")
-    chosen.set_forkserver_preload(
-        ["standin.processes", "crossattn.sources.bybit", "crossattn.cli", "tqdm.auto"]
-    )
+    modules = ["standin.processes", "crossattn.sources.bybit", "crossattn.cli", "tqdm.auto"]
+    chosen.set_forkserver_preload(modules)
     return chosen
 
 

@@ -57,10 +57,8 @@ def fault_named(name: str) -> Fault:
 def true_rows(server: BybitStandIn, symbol=SYMBOL, interval="60", start=START, end=END, **where):
     """Return the closed candles as numbers: open time, close time, and six values."""
     rows = server.truth(symbol, interval, to_ms(start), to_ms(end), **where)
-    table = [
-        [int(r[0]), following(interval, int(r[0])), *(float(cell) for cell in r[1:])] for r in rows
-    ]
-    return np.array(table).reshape(-1, 8)
+    table = [[row[0], following(interval, int(row[0])), *row[1:]] for row in rows]
+    return np.array(table, dtype=float).reshape(-1, 8)
 
 
 def frame_rows(frame: pd.DataFrame) -> np.ndarray:
@@ -74,21 +72,20 @@ def frame_rows(frame: pd.DataFrame) -> np.ndarray:
 _LINE = re.compile(r"missing: (\S+) (\S+)Z\.\.(\S+)Z (\d+) bars")
 
 
-def named_opens(lines: list[str], interval_ms: int = 3_600_000) -> set[int]:
-    """Return the opens that ``missing:`` lines name, after checking their counts."""
+def named_opens(lines: list[str]) -> set[int]:
+    """Return the opens of hours that ``missing:`` lines name, after checking their counts."""
     named: set[int] = set()
     for line in lines:
         symbol, first, last, count = _LINE.fullmatch(line).groups()
-        opens = range(to_ms(first), to_ms(last) + 1, interval_ms)
-        assert len(opens) == int(count), line
-        assert symbol == SYMBOL
+        opens = range(to_ms(first), to_ms(last) + 1, 3_600_000)
+        assert (symbol, len(opens)) == (SYMBOL, int(count)), line
         named |= set(opens)
     return named
 
 
-def check_rows(rows: np.ndarray, lines: list[str], server: BybitStandIn, expected: str) -> None:
+def check_frame(frame: pd.DataFrame, server: BybitStandIn, lines=(), expected="exact") -> None:
     """Assert that candles and gaps are what ``expected`` calls for: never one wrong row."""
-    truth = true_rows(server)
+    rows, truth = frame_rows(frame), true_rows(server)
     if np.isnan(rows[:, 7]).all():
         truth[:, 7] = np.nan
     kept = np.isin(truth[:, 0], rows[:, 0])

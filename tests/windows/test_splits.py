@@ -4,12 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossattn import (
-    CrossAttentionForecaster,
-    CrossAttentionMultiAsset,
-    prepare_cross_attention_data,
-    train_cross_attention_model,
-)
+import crossattn as ca
 from crossattn.baselines.naive import Zero
 from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.splits import combinatorial_folds, fold_table, walk_forward_folds
@@ -19,7 +14,7 @@ from crossattn.windows.splits import combinatorial_folds, fold_table, walk_forwa
 def daily(make_frames):
     """Windows that end on 2024-01-06 .. 2024-02-07: one a day, dated by the day's close."""
     frames = make_frames(40, 3, freq="D")
-    return prepare_cross_attention_data(frames, lookback=4, horizon=3, features=["log_return"])
+    return ca.prepare_cross_attention_data(frames, lookback=4, horizon=3, features=["log_return"])
 
 
 def days(data) -> str:
@@ -109,9 +104,9 @@ def test_combinatorial_folds_refuse_what_leaves_nothing(daily, options, message,
 
 LEARNERS = {
     "baseline": Zero().fit,
-    "forecaster": CrossAttentionForecaster(1, varying=False, content=False).fit,
-    "network": lambda train, val: train_cross_attention_model(
-        CrossAttentionMultiAsset(3, 1, features=["log_return"], max_lag=1),
+    "forecaster": ca.CrossAttentionForecaster(1, varying=False, content=False).fit,
+    "network": lambda train, val: ca.train_cross_attention_model(
+        ca.CrossAttentionMultiAsset(3, 1, features=["log_return"], max_lag=1),
         *(train, val),
         epochs=1,
         progress=False,
@@ -122,7 +117,8 @@ LEARNERS = {
 @pytest.mark.parametrize("learn", LEARNERS.values(), ids=LEARNERS)
 @pytest.mark.parametrize("timed", [True, False], ids=["times", "arrays"])
 def test_validation_that_is_not_later_than_training_is_refused(make_frames, learn, timed, refuse):
-    data = prepare_cross_attention_data(make_frames(90, 3, freq="D"), 4, 1, features=["log_return"])
+    frames = make_frames(90, 3, freq="D")
+    data = ca.prepare_cross_attention_data(frames, 4, 1, features=["log_return"])
     X, y, *_ = data
     data = data if timed else CrossAttentionData.from_arrays(X, y, features=data.features)
     words = r"val\S* must be later than train.* first window ends at .*, train\S* last one at "
