@@ -92,25 +92,25 @@ def test_holdings_beyond_the_account_are_said(desk, capsys):
     assert "warning: holdings are worth" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("holdings", "words", "complaint"),
-    [
-        (None, ["--orders", "o.csv"], "--orders needs --equity"),
-        (None, ["--equity", "5"], "--equity is for --orders"),
-        (None, ["--weights", "out.csv"], "must name different files"),
-        ("symbol,shares\n", ["--orders", "held.csv", "--equity", "5"], "must name different files"),
-        ("symbol,shares\nA,1\n", ["--weights", "w.csv"], "--holdings is for --orders"),
-        ("symbol,share\nA,1\n", None, "must be symbol,shares; it is 'symbol,share'"),
-        ("symbol,shares\nA,1\nZ,2\n", None, "line 3: must hold one of the run's symbols (A, B, C)"),
-        ("symbol,shares\nA,1\nA,2\n", None, "line 3: must hold a symbol that no line before it"),
-        ("symbol,shares\nA\n", None, "line 2: must hold one of"),
-        ("symbol,shares\nA,lots\n", None, "finite number of shares, got ['A', 'lots']"),
-        ("symbol,shares\nA,1e999\n", None, "line 2: must hold a symbol and a finite number"),
-        (f"symbol,shares\nA,{'1' * 200_000}\n", None, "is not a CSV file: field larger"),
-        ("", None, "is an empty file"),
-        ("gone", None, "No such file"),
-    ],
-)
+ACCOUNTS = [
+    (None, ["--orders", "o.csv"], "--orders needs --equity"),
+    (None, ["--equity", "5"], "--equity is for --orders"),
+    (None, ["--weights", "out.csv"], "must name different files"),
+    ("symbol,shares\n", ["--orders", "held.csv", "--equity", "5"], "must name different files"),
+    ("symbol,shares\nA,1\n", ["--weights", "w.csv"], "--holdings is for --orders"),
+    ("symbol,share\nA,1\n", None, "must be symbol,shares; it is 'symbol,share'"),
+    ("symbol,shares\nA,1\nZ,2\n", None, "line 3: must hold one of the run's symbols (A, B, C)"),
+    ("symbol,shares\nA,1\nA,2\n", None, "line 3: must hold a symbol that no line before it"),
+    ("symbol,shares\nA\n", None, "line 2: must hold one of"),
+    ("symbol,shares\nA,lots\n", None, "finite number of shares, got ['A', 'lots']"),
+    ("symbol,shares\nA,1e999\n", None, "line 2: must hold a symbol and a finite number"),
+    (f"symbol,shares\nA,{'1' * 200_000}\n", None, "is not a CSV file: field larger"),
+    ("", None, "is an empty file"),
+    ("gone", None, "No such file"),
+]
+
+
+@pytest.mark.parametrize(("holdings", "words", "complaint"), ACCOUNTS)
 def test_an_account_that_makes_no_sense_is_refused(desk, holdings, words, complaint, refused):
     words = ["--orders", "o.csv", "--equity", "1000"] if words is None else list(words)
     words = [str(desk.folder / word) if word.endswith(".csv") else word for word in words]

@@ -135,18 +135,18 @@ def demo_raises(monkeypatch):
     return run
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "said"),
-    [
-        (MemoryError("Unable to allocate 1. TiB for an array"), 2, "error: not enough memory"),
-        (
-            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8"),
-            2,
-            "error: not enough memory",
-        ),
-        (KeyboardInterrupt(), 130, "stopped: what was finished is kept"),
-    ],
-)
+NO_DEFECTS = [
+    (MemoryError("Unable to allocate 1. TiB for an array"), 2, "error: not enough memory"),
+    (
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8"),
+        2,
+        "error: not enough memory",
+    ),
+    (KeyboardInterrupt(), 130, "stopped: what was finished is kept"),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "said"), NO_DEFECTS)
 def test_lack_of_memory_and_ctrl_c_are_no_defects(demo_raises, error, code, said, capsys):
     assert demo_raises(error) == code
     assert capsys.readouterr().err.startswith(said)

@@ -64,23 +64,23 @@ def flipped(data):
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("bars.json", lambda data: data.replace(b"2022", b"2021", 1)),
-        ("bars.json", lambda data: data[: len(data) // 2]),
-        ("bars.json", lambda data: b'{"seen_until": "2022-01-01"}'),
-        ("bars.json", lambda data: b"[" * 100_000),
-        ("figures/attention.png", lambda data: data[:-20]),
-        ("figures/leaders.png", flipped),
-        ("figures/loss.png", lambda data: b""),
-        ("lead_lag.csv", lambda data: data[:20]),
-        ("attention.json", lambda data: b""),
-        ("attention.json", lambda data: b"[]"),
-        ("attention.json", lambda data: b'{"symbols": ["A"]}'),
-        ("attention.json", lambda data: json.dumps(json.loads(data) | {"times": [0]}).encode()),
-    ],
-)
+DAMAGES = [
+    ("bars.json", lambda data: data.replace(b"2022", b"2021", 1)),
+    ("bars.json", lambda data: data[: len(data) // 2]),
+    ("bars.json", lambda data: b'{"seen_until": "2022-01-01"}'),
+    ("bars.json", lambda data: b"[" * 100_000),
+    ("figures/attention.png", lambda data: data[:-20]),
+    ("figures/leaders.png", flipped),
+    ("figures/loss.png", lambda data: b""),
+    ("lead_lag.csv", lambda data: data[:20]),
+    ("attention.json", lambda data: b""),
+    ("attention.json", lambda data: b"[]"),
+    ("attention.json", lambda data: b'{"symbols": ["A"]}'),
+    ("attention.json", lambda data: json.dumps(json.loads(data) | {"times": [0]}).encode()),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), DAMAGES)
 def test_a_damaged_file_of_a_run_is_refused(work, tmp_path, refused, name, change):
     path = copy_run(work, tmp_path) / "run" / name
     path.write_bytes(change(path.read_bytes()))

@@ -19,18 +19,18 @@ ca.CrossAttentionForecaster(max_lag=3, n_models=1, epochs=1, progress=False).fit
 HEAVY = ("torch", "pandas", "matplotlib", "scipy", "sklearn", "numba")
 
 
-@pytest.mark.parametrize(
-    ("code", "unused"),
-    [
-        ("import crossattn", HEAVY),
-        ("import crossattn.evidence", HEAVY),
-        ("from crossattn.cli import build_parser; build_parser('')", HEAVY),
-        ("from crossattn.cli import build_parser; build_parser()", ("torch", *SLOW)),
-        ("import crossattn.forecaster, crossattn.tokens.storage, crossattn.portfolio.orders", SLOW),
-        (FIT, ("torch._dynamo", "matplotlib")),
-    ],
-    ids=["package", "evidence", "commands", "options", "forecasts and orders", "a fit"],
-)
+UNUSED = {
+    "package": ("import crossattn", HEAVY),
+    "evidence": ("import crossattn.evidence", HEAVY),
+    "commands": ("from crossattn.cli import build_parser; build_parser('')", HEAVY),
+    "options": ("from crossattn.cli import build_parser; build_parser()", ("torch", *SLOW)),
+    "forecasts": ("import crossattn.forecaster, crossattn.tokens.storage", SLOW),
+    "orders": ("import crossattn.portfolio.orders", SLOW),
+    "a fit": (FIT, ("torch._dynamo", "matplotlib")),
+}
+
+
+@pytest.mark.parametrize(("code", "unused"), UNUSED.values(), ids=UNUSED)
 def test_nothing_is_imported_that_is_not_used(code, unused):
     program = f"{code}\nimport sys; print(*[m for m in {unused} if m in sys.modules])"
     assert python(program, check=True).stdout.strip() == ""

@@ -13,25 +13,23 @@ from standin.exports import BARS, DAYS, EPOCH, NINE, ROWS, TEN, times, write
 from crossattn.data import check_frame, read_bars, read_exogenous
 from crossattn.errors import CrossAttentionWarning, InvalidInputError
 
+COLUMNS = [
+    {},
+    {"vwap": 1.0, "tags": [["a"], ["b"]]},
+    {"time": [NINE, TEN]},
+    {"time": ["2024-01-31 09:00:00+00", "2024-01-31 10:00:00+00"]},
+    {"time": [EPOCH, EPOCH + 3600]},
+    {"time": [EPOCH * 1000, (EPOCH + 3600) * 1000]},
+    {"time": ROWS["time"].dt.tz_convert("Asia/Tokyo")},
+    {"time": ROWS["time"].astype("datetime64[ns, UTC]")},
+    {"open": ["1.5", "1.5"]},
+    {"volume": np.array([10.5, 10.5], np.float32)},
+    {"symbol": pd.Categorical(["A", "A"])},
+]
+
 
 @pytest.mark.parametrize("suffix", [".parquet", ".feather", ".PARQUET"])
-@pytest.mark.parametrize(
-    "columns",
-    [
-        {},
-        {"vwap": 1.0, "tags": [["a"], ["b"]]},
-        {"time": [NINE, TEN]},
-        {"time": ["2024-01-31 09:00:00+00", "2024-01-31 10:00:00+00"]},
-        {"time": [EPOCH, EPOCH + 3600]},
-        {"time": [EPOCH * 1000, (EPOCH + 3600) * 1000]},
-        {"time": ROWS["time"].dt.tz_convert("Asia/Tokyo")},
-        {"time": ROWS["time"].astype("datetime64[ns, UTC]")},
-        {"open": ["1.5", "1.5"]},
-        {"volume": np.array([10.5, 10.5], np.float32)},
-        {"symbol": pd.Categorical(["A", "A"])},
-    ],
-    ids=lambda columns: ",".join(columns),
-)
+@pytest.mark.parametrize("columns", COLUMNS, ids=lambda columns: ",".join(columns))
 def test_a_file_of_arrow_is_read_to_its_values(tmp_path, suffix, columns):
     path = tmp_path / f"AAA{suffix}"
     getattr(ROWS.assign(**columns), f"to_{suffix[1:].lower()}")(path)
@@ -53,26 +51,26 @@ def test_an_index_dates_and_capital_names_in_parquet(tmp_path):
         np.testing.assert_array_equal(frames[symbol].to_numpy(), BARS.to_numpy())
 
 
-@pytest.mark.parametrize(
-    ("columns", "words"),
-    [
-        ({"time": [1e300, 2e300]}, "row 0: time must be an epoch"),
-        ({"time": [1.5, np.nan]}, "row 1: time must be a time"),
-        ({"time": [1, 2]}, "row 0: time must be an epoch of 1990"),
-        ({"time": pd.to_datetime(["2024-01-31 09:00", "2024-01-31 10:00"])}, "row 0: .*time_zone="),
-        ({"time": pd.to_datetime([NINE, None])}, "row 1: time must be a time"),
-        ({"time": [[1], [2]]}, "time must be"),
-        ({"time": [NINE, None]}, "row 1: time must be"),
-        ({"close": [2.0, np.nan]}, "row 1: close must be a number where other prices"),
-        ({"close": [2.0, np.inf]}, "row 1: close must be a number, got 'inf'"),
-        ({"close": [True, False]}, "row 0: close must be a number, got 'a value of type bool'"),
-        ({"close": [[1.0], [2.0]]}, "row 0: close must be a number, got 'a value of type list"),
-        ({"close": ["2.0", "two"]}, "row 1: close must be a number, got 'two'"),
-        ({"low": [1.0, 0.0]}, "low must be positive"),
-        ({"symbol": ["A", "B"]}, "holds 2 symbols"),
-        ({"Close": [2.0, 2.0]}, "repeats column"),
-    ],
-)
+UNCLEAR = [
+    ({"time": [1e300, 2e300]}, "row 0: time must be an epoch"),
+    ({"time": [1.5, np.nan]}, "row 1: time must be a time"),
+    ({"time": [1, 2]}, "row 0: time must be an epoch of 1990"),
+    ({"time": pd.to_datetime(["2024-01-31 09:00", "2024-01-31 10:00"])}, "row 0: .*time_zone="),
+    ({"time": pd.to_datetime([NINE, None])}, "row 1: time must be a time"),
+    ({"time": [[1], [2]]}, "time must be"),
+    ({"time": [NINE, None]}, "row 1: time must be"),
+    ({"close": [2.0, np.nan]}, "row 1: close must be a number where other prices"),
+    ({"close": [2.0, np.inf]}, "row 1: close must be a number, got 'inf'"),
+    ({"close": [True, False]}, "row 0: close must be a number, got 'a value of type bool'"),
+    ({"close": [[1.0], [2.0]]}, "row 0: close must be a number, got 'a value of type list"),
+    ({"close": ["2.0", "two"]}, "row 1: close must be a number, got 'two'"),
+    ({"low": [1.0, 0.0]}, "low must be positive"),
+    ({"symbol": ["A", "B"]}, "holds 2 symbols"),
+    ({"Close": [2.0, 2.0]}, "repeats column"),
+]
+
+
+@pytest.mark.parametrize(("columns", "words"), UNCLEAR)
 def test_a_file_of_arrow_that_is_unclear_is_refused(tmp_path, columns, words, refuse):
     write(ROWS, tmp_path / "AAA.parquet", **columns)
     refuse(lambda: read_bars(tmp_path), words)

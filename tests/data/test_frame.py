@@ -85,18 +85,18 @@ def test_a_bad_frame_is_refused_in_one_line_that_names_it(case, refuse_input):
     refuse_input(lambda: check_frame(frame, "XYZ"), f"XYZ: .*{word}")
 
 
-@pytest.mark.parametrize(
-    ("frames", "word"),
-    [
-        ({}, "at least one symbol"),
-        ([bars()], "dict"),
-        (bars(), "dict"),
-        ({1: bars()}, "got 1"),
-        ({"": bars()}, "non-empty"),
-        ({"  ": bars()}, "non-empty"),
-        ({"A": bars(), "B": bars().iloc[::-1]}, "B"),
-    ],
-)
+BAD_FRAMES = [
+    ({}, "at least one symbol"),
+    ([bars()], "dict"),
+    (bars(), "dict"),
+    ({1: bars()}, "got 1"),
+    ({"": bars()}, "non-empty"),
+    ({"  ": bars()}, "non-empty"),
+    ({"A": bars(), "B": bars().iloc[::-1]}, "B"),
+]
+
+
+@pytest.mark.parametrize(("frames", "word"), BAD_FRAMES)
 def test_bad_frames_are_refused(frames, word, refuse_input):
     refuse_input(lambda: check_frames(frames), word)
 

@@ -60,15 +60,15 @@ def test_bars_of_different_length_meet_when_they_close():
     assert both[0] == pd.Timestamp("2024-03-02", tz="UTC")
 
 
-@pytest.mark.parametrize(
-    ("day", "close"),
-    [
-        ("2024-03-08", "21:00"),  # winter time
-        ("2024-03-11", "20:00"),  # summer time from the 10th on
-        ("2024-07-03", "17:00"),  # half-day before Independence Day
-        ("2018-11-23", "18:00"),  # half-day after Thanksgiving
-    ],
-)
+NEW_YORK = [
+    ("2024-03-08", "21:00"),  # winter time
+    ("2024-03-11", "20:00"),  # summer time from the 10th on
+    ("2024-07-03", "17:00"),  # half-day before Independence Day
+    ("2018-11-23", "18:00"),  # half-day after Thanksgiving
+]
+
+
+@pytest.mark.parametrize(("day", "close"), NEW_YORK)
 def test_new_york_closes_by_local_time(day, close):
     frame = date_by_sessions(constant(pd.DatetimeIndex([day])))
     assert frame["close_time"].iloc[0] == pd.Timestamp(f"{day} {close}", tz="UTC")
@@ -178,18 +178,18 @@ def day(text="2024-01-02", **zone) -> pd.DatetimeIndex:
     return pd.DatetimeIndex([text], **zone)
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: session_times(day(), "NOWHERE"), "NOWHERE"),
-        (lambda: session_times(day(tz="UTC")), "without a time zone"),
-        (lambda: session_times(["2024-01-02"]), "DatetimeIndex"),
-        (lambda: session_times(pd.DatetimeIndex([])), "at least one"),
-        (lambda: session_times(day(pd.NaT)), "DatetimeIndex"),
-        (lambda: date_by_sessions(constant(day("2024-01-06"))), "no session"),
-        (lambda: align_panel({"A": hourly(3), "LONELY": hourly(1)}), "LONELY: a single bar has no"),
-        (lambda: align_panel({"A": hourly(3), "B": hourly(3, start="2025")}, how="inner"), "A, B"),
-    ],
-)
+NO_PANEL = [
+    (lambda: session_times(day(), "NOWHERE"), "NOWHERE"),
+    (lambda: session_times(day(tz="UTC")), "without a time zone"),
+    (lambda: session_times(["2024-01-02"]), "DatetimeIndex"),
+    (lambda: session_times(pd.DatetimeIndex([])), "at least one"),
+    (lambda: session_times(day(pd.NaT)), "DatetimeIndex"),
+    (lambda: date_by_sessions(constant(day("2024-01-06"))), "no session"),
+    (lambda: align_panel({"A": hourly(3), "LONELY": hourly(1)}), "LONELY: a single bar has no"),
+    (lambda: align_panel({"A": hourly(3), "B": hourly(3, start="2025")}, how="inner"), "A, B"),
+]
+
+
+@pytest.mark.parametrize(("call", "words"), NO_PANEL)
 def test_days_and_frames_that_give_no_panel_are_refused(call, words, refuse_input):
     refuse_input(call, words)

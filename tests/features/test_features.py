@@ -199,15 +199,15 @@ def close_only(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-@pytest.mark.parametrize(
-    ("silent", "words"),
-    [
-        ([1], "no open, low, volume for S1"),
-        ([0, 2, 3], "no open, low, volume for S0, S2, S3"),
-        ([0, 1, 2, 3, 4], "no open, low, volume for S0, S1, S2 and 2 more"),
-        ([0, 1, 2, 3, 4, 5], "no open, low, volume for any symbol"),
-    ],
-)
+DROPPED = [
+    ([1], "no open, low, volume for S1"),
+    ([0, 2, 3], "no open, low, volume for S0, S2, S3"),
+    ([0, 1, 2, 3, 4], "no open, low, volume for S0, S1, S2 and 2 more"),
+    ([0, 1, 2, 3, 4, 5], "no open, low, volume for any symbol"),
+]
+
+
+@pytest.mark.parametrize(("silent", "words"), DROPPED)
 def test_a_dropped_feature_is_named_in_a_short_line(make_frames, silent, words):
     frames = make_frames(80, 6)
     frames |= {f"S{asset}": close_only(frames[f"S{asset}"]) for asset in silent}
@@ -223,18 +223,18 @@ def test_nothing_left_to_compute_is_an_error(make_frames, refuse_input):
     refuse_input(lambda: create_multi_asset_features(frames, ["range"]), "features: none of range")
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (["log_return", "returns"], "unknown 'returns'; known are log_return"),
-        ([], "a sequence of names"),
-        (["rsi", "macd", "rsi"], "'rsi' is named more than once"),
-        (["calendar", "hour_sin"], "'hour_sin' is named more than once"),
-        ([3], "a sequence of names"),
-        (None, "features must be a sequence of names, got None"),
-        (7, "features must be a sequence of names, got 7"),
-    ],
-)
+WRONG_NAMES = [
+    (["log_return", "returns"], "unknown 'returns'; known are log_return"),
+    ([], "a sequence of names"),
+    (["rsi", "macd", "rsi"], "'rsi' is named more than once"),
+    (["calendar", "hour_sin"], "'hour_sin' is named more than once"),
+    ([3], "a sequence of names"),
+    (None, "features must be a sequence of names, got None"),
+    (7, "features must be a sequence of names, got 7"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), WRONG_NAMES)
 def test_wrong_feature_names_are_refused(make_frames, wrong, message, refuse_input):
     refuse_input(lambda: create_multi_asset_features(make_frames(50, 1), wrong), message)
 

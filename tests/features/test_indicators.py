@@ -84,18 +84,18 @@ def test_too_short_a_history_is_all_nan():
     assert compute_macd(pd.Series(np.arange(1.0, 35.0)))[1].notna().sum() == 1
 
 
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        *((wrong, "prices must be a pandas") for wrong in ([1.0, 2.0], np.ones(4), None, 3.0)),
-        *(
-            (pd.DataFrame({"A": 4.0, "B": [4.0, wrong]}), "prices must be positive and finite, got")
-            for wrong in (0.0, -1.0, np.inf, -np.inf)
-        ),
-        (pd.Series(["1", "two"]), "prices must be numbers"),
-        (pd.Series(pd.date_range("2024-01-01", periods=9)), "prices must be numbers"),
-    ],
-)
+NO_PRICES = [
+    *((wrong, "prices must be a pandas") for wrong in ([1.0, 2.0], np.ones(4), None, 3.0)),
+    *(
+        (pd.DataFrame({"A": 4.0, "B": [4.0, wrong]}), "prices must be positive and finite, got")
+        for wrong in (0.0, -1.0, np.inf, -np.inf)
+    ),
+    (pd.Series(["1", "two"]), "prices must be numbers"),
+    (pd.Series(pd.date_range("2024-01-01", periods=9)), "prices must be numbers"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "words"), NO_PRICES)
 def test_what_is_no_price_is_refused(wrong, words, refuse_input):
     for indicator in (compute_rsi, compute_macd):
         refuse_input(lambda indicator=indicator: indicator(wrong), words)

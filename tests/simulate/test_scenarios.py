@@ -15,14 +15,14 @@ LED = [name for name in SCENARIOS if name not in ("null", "factor", "asynchronou
 NEW = LED[LED.index("delays") :]
 
 
+ODD = [
+    (3, 331, {"volatility": "garch", "bar": "90min", "leaders_per_follower": 1}),
+    (13, 257, {"volatility": "constant", "max_lag": 11, "n_sectors": 5, "tail": 3}),
+]
+
+
 @pytest.mark.parametrize("name", NEW)
-@pytest.mark.parametrize(
-    ("n_assets", "n_steps", "options"),
-    [
-        (3, 331, {"volatility": "garch", "bar": "90min", "leaders_per_follower": 1}),
-        (13, 257, {"volatility": "constant", "max_lag": 11, "n_sectors": 5, "tail": 3}),
-    ],
-)
+@pytest.mark.parametrize(("n_assets", "n_steps", "options"), ODD)
 def test_new_scenarios_stand_odd_sizes_and_options(name, n_assets, n_steps, options):
     market = simulate_market(name, n_assets=n_assets, n_steps=n_steps, seed=1, **options)
     assert market.predictability == pytest.approx(0.02, rel=1e-3)

@@ -89,13 +89,14 @@ def test_each_category_is_asked_for_by_name(server, category):
 # Ranges
 
 
+RANGES = [
+    ("2024-02-01T03:00", dt.datetime(2024, 2, 1, 5, tzinfo=dt.UTC), "03:00 04:00 05:00"),
+    ("2024-02-01T03:00:01", "2024-02-01T05:59+01:00", "04:00"),
+]
+
+
 @pytest.mark.parametrize(
-    ("start", "end", "hours"),
-    [
-        ("2024-02-01T03:00", dt.datetime(2024, 2, 1, 5, tzinfo=dt.UTC), "03:00 04:00 05:00"),
-        ("2024-02-01T03:00:01", "2024-02-01T05:59+01:00", "04:00"),
-    ],
-    ids=["both included", "from between two candles"],
+    ("start", "end", "hours"), RANGES, ids=["both included", "from between two candles"]
 )
 def test_a_range_holds_the_candles_that_open_in_it(server, start, end, hours):
     frame = loader(server).fetch_klines(SYMBOL, start=start, end=end)

@@ -101,21 +101,21 @@ def test_a_gap_is_one_line_on_stdout(server, run, tmp_path):
     ]
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ("", "--source"),
-        ("--source bybit", "--symbols"),
-        ("--source bybit --symbols A,,B", "--symbols"),
-        ("--source bybit --symbols A --interval 7", "interval"),
-        ("--source bybit --symbols A --start soon", "--start"),
-        ("--source bybit --symbols A --timeout nan", "--timeout"),
-        ("--source bybit --symbols A --base-url file:///etc", "base_url"),
-        ("--source bybit --symbols A --sample x", "--sample"),
-        ("--source yahoo --symbols A", "--start"),
-        ("--source sample", "--sample"),
-    ],
-)
+WRONG_OPTIONS = [
+    ("", "--source"),
+    ("--source bybit", "--symbols"),
+    ("--source bybit --symbols A,,B", "--symbols"),
+    ("--source bybit --symbols A --interval 7", "interval"),
+    ("--source bybit --symbols A --start soon", "--start"),
+    ("--source bybit --symbols A --timeout nan", "--timeout"),
+    ("--source bybit --symbols A --base-url file:///etc", "base_url"),
+    ("--source bybit --symbols A --sample x", "--sample"),
+    ("--source yahoo --symbols A", "--start"),
+    ("--source sample", "--sample"),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), WRONG_OPTIONS)
 def test_a_wrong_option_is_refused_in_one_line(options, said, run, tmp_path):
     code, told, complaints = run("fetch", *options.split(), "--out", str(tmp_path / "out"))
     assert code == 2 and told == []

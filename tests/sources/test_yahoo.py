@@ -98,15 +98,15 @@ def test_start_and_end_are_included():
     assert utc(frame.index) == ["02-01 15:30", "02-01 16:30", "02-01 17:30", "02-01 18:30"]
 
 
-@pytest.mark.parametrize(
-    ("now", "interval", "last"),
-    [
-        ("2024-02-01T17:29:59", "1h", "02-01 15:30"),
-        ("2024-02-01T17:30:00", "1h", "02-01 16:30"),
-        ("2024-02-01T20:59:59", "1d", "01-31 14:30"),
-        ("2024-02-01T21:00:00", "1d", "02-01 14:30"),
-    ],
-)
+LAST_BARS = [
+    ("2024-02-01T17:29:59", "1h", "02-01 15:30"),
+    ("2024-02-01T17:30:00", "1h", "02-01 16:30"),
+    ("2024-02-01T20:59:59", "1d", "01-31 14:30"),
+    ("2024-02-01T21:00:00", "1d", "02-01 14:30"),
+]
+
+
+@pytest.mark.parametrize(("now", "interval", "last"), LAST_BARS)
 def test_the_bar_that_is_still_open_is_left_out(now, interval, last):
     frame, gaps, _ = fetch_once("2024-01-30", "2024-02-03", interval, now=now)
     assert utc(frame.index)[-1] == last

@@ -113,15 +113,15 @@ def lose_a_high(frame):
     return frame.assign(high=frame["high"].where(frame.index != frame.index[20]))
 
 
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        (flatten, "S1 has its high equal to its low in 100%"),
-        (lambda f: flatten(f).pipe(lambda g: g.attrs.update(close_only=True) or g), "closes only"),
-        (lose_a_high, "S1 lacks open, high or low in 1 of"),
-        (lambda frame: frame.assign(high=frame["low"] * 0.9), "S1: high must be at least low"),
-    ],
-)
+NO_RANGES = [
+    (flatten, "S1 has its high equal to its low in 100%"),
+    (lambda f: flatten(f).pipe(lambda g: g.attrs.update(close_only=True) or g), "closes only"),
+    (lose_a_high, "S1 lacks open, high or low in 1 of"),
+    (lambda frame: frame.assign(high=frame["low"] * 0.9), "S1: high must be at least low"),
+]
+
+
+@pytest.mark.parametrize(("fault", "words"), NO_RANGES)
 def test_bars_without_ranges_and_unknown_estimators_are_refused_by_name(
     make_frames, refuse, fault, words
 ):
@@ -230,25 +230,25 @@ def test_split_is_in_time_order_and_purged_by_the_horizon(data):
 NO_SHARES = (0.0, 1.0, -0.2, "most", True, np.nan)
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        *((lambda d, k=k: d[k], "data takes slices") for k in (3, "S0", [1, 2], np.ones(2))),
-        (lambda d: d[::2], "data's slices .*step 2"),
-        (lambda d: d["a":"b"], "data's slices"),
-        (lambda d: d.select(symbols=["S9"]), "symbols: no 'S9' in the data"),
-        (lambda d: d.select(symbols=["S1", "S1"]), "different"),
-        (lambda d: d.select(symbols=[]), "a sequence of names"),
-        (lambda d: d.select(symbols=3), "symbols"),
-        (lambda d: d.select(features=["macd"]), "features: no 'macd' in the data"),
-        (lambda d: d.select(features=[None]), "features must be a sequence of names"),
-        *((lambda d, k=k: d.split(train=k), "train must be a finite number") for k in NO_SHARES),
-        (lambda d: d.split(val=0), "val must be a finite number"),
-        (lambda d: d.split(train=0.7, val=0.3), "train \\+ val must be .* below 1"),
-        (lambda d: d.split(train=0.9, val=0.04), "too few to split .*the val part would be empty"),
-        (lambda d: d.split(train=0.02), "too few to split .*the train part would be empty"),
-    ],
-)
+NO_PARTS = [
+    *((lambda d, k=k: d[k], "data takes slices") for k in (3, "S0", [1, 2], np.ones(2))),
+    (lambda d: d[::2], "data's slices .*step 2"),
+    (lambda d: d["a":"b"], "data's slices"),
+    (lambda d: d.select(symbols=["S9"]), "symbols: no 'S9' in the data"),
+    (lambda d: d.select(symbols=["S1", "S1"]), "different"),
+    (lambda d: d.select(symbols=[]), "a sequence of names"),
+    (lambda d: d.select(symbols=3), "symbols"),
+    (lambda d: d.select(features=["macd"]), "features: no 'macd' in the data"),
+    (lambda d: d.select(features=[None]), "features must be a sequence of names"),
+    *((lambda d, k=k: d.split(train=k), "train must be a finite number") for k in NO_SHARES),
+    (lambda d: d.split(val=0), "val must be a finite number"),
+    (lambda d: d.split(train=0.7, val=0.3), "train \\+ val must be .* below 1"),
+    (lambda d: d.split(train=0.9, val=0.04), "too few to split .*the val part would be empty"),
+    (lambda d: d.split(train=0.02), "too few to split .*the train part would be empty"),
+]
+
+
+@pytest.mark.parametrize(("call", "words"), NO_PARTS)
 def test_parts_that_are_not_there_are_refused(data, refuse_input, call, words):
     refuse_input(lambda: call(data), words)
 
@@ -294,25 +294,25 @@ def test_missing_cells_of_any_table_are_unknown(make_frames, kind):
     np.testing.assert_array_equal(given.closes, plain.closes)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda f, c: (f.to_numpy(), c), "features must be a DataFrame, got ndarray"),
-        (lambda f, c: (f, c.to_numpy()), "closes must be a DataFrame, got ndarray"),
-        (lambda f, c: (f["rsi"], c), "features must have columns \\(feature, symbol\\)"),
-        (lambda f, c: (f, c.iloc[1:]), "closes must have the rows of features"),
-        (lambda f, c: (f, c.shift(freq="1h")), "closes must have the rows"),
-        (lambda f, c: (f, c[["S0", "S1"]]), "closes: symbols must be"),
-        (lambda f, c: (f[::-1], c[::-1]), "features: close_time must increase"),
-        (lambda f, c: (f.tz_localize(None), c.tz_localize(None)), "close_time must be UTC"),
-        (lambda f, c: (f.iloc[:, 1:], c), "every feature once for every symbol"),
-        (lambda f, c: (f.map(lambda v: "high"), c), "features must be numbers"),
-        (lambda f, c: (f.astype("M8[ns]"), c), "features must be numbers"),
-        (lambda f, c: (f, c.astype(str) + "x"), "closes must be numbers"),
-        (lambda f, c: (f, c * 0), "closes must be positive and finite"),
-        (lambda f, c: (f, c * np.inf), "closes must be positive and finite"),
-    ],
-)
+DISAGREEING = [
+    (lambda f, c: (f.to_numpy(), c), "features must be a DataFrame, got ndarray"),
+    (lambda f, c: (f, c.to_numpy()), "closes must be a DataFrame, got ndarray"),
+    (lambda f, c: (f["rsi"], c), "features must have columns \\(feature, symbol\\)"),
+    (lambda f, c: (f, c.iloc[1:]), "closes must have the rows of features"),
+    (lambda f, c: (f, c.shift(freq="1h")), "closes must have the rows"),
+    (lambda f, c: (f, c[["S0", "S1"]]), "closes: symbols must be"),
+    (lambda f, c: (f[::-1], c[::-1]), "features: close_time must increase"),
+    (lambda f, c: (f.tz_localize(None), c.tz_localize(None)), "close_time must be UTC"),
+    (lambda f, c: (f.iloc[:, 1:], c), "every feature once for every symbol"),
+    (lambda f, c: (f.map(lambda v: "high"), c), "features must be numbers"),
+    (lambda f, c: (f.astype("M8[ns]"), c), "features must be numbers"),
+    (lambda f, c: (f, c.astype(str) + "x"), "closes must be numbers"),
+    (lambda f, c: (f, c * 0), "closes must be positive and finite"),
+    (lambda f, c: (f, c * np.inf), "closes must be positive and finite"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), DISAGREEING)
 def test_windows_of_features_refuse_tables_that_disagree(make_frames, refuse_input, change, words):
     panel = align_panel(make_frames(60, 3))
     tables = change(create_multi_asset_features(panel, NAMES), panel["close"])
@@ -333,15 +333,15 @@ def test_series_that_cannot_teach_anything_are_named(make_frames, values, words)
     assert len(told) == 1
 
 
-@pytest.mark.parametrize(
-    ("table", "words"),
-    [
-        ({}, "must have columns"),
-        ({"vix": "high"}, "exogenous must be numbers"),
-        ({"vix": 1.0, "day": pd.Timestamp("2024-01-01")}, "exogenous must be numbers: times"),
-        ({"vix": 1e200}, r"vix must be within ±1e\+100: rescale it"),
-    ],
-)
+UNREADABLE = [
+    ({}, "must have columns"),
+    ({"vix": "high"}, "exogenous must be numbers"),
+    ({"vix": 1.0, "day": pd.Timestamp("2024-01-01")}, "exogenous must be numbers: times"),
+    ({"vix": 1e200}, r"vix must be within ±1e\+100: rescale it"),
+]
+
+
+@pytest.mark.parametrize(("table", "words"), UNREADABLE)
 def test_series_that_cannot_be_read_are_refused(make_frames, refuse_input, table, words):
     bars, series = make_frames(120, 2), pd.DataFrame(table, DAYS)
     refuse_input(lambda: prepare(bars, 8, 1, ["log_return"], exogenous=series), words)

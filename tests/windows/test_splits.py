@@ -29,18 +29,19 @@ SHORT = {"train_size": 10, "test_size": 6}
 TESTS = "01-20..01-25 01-26..01-31 02-01..02-06 02-07..02-07"
 
 
+DATES = [
+    ({}, "01-06..01-15 01-12..01-21 01-18..01-27 01-24..02-02", TESTS),
+    ({"expanding": True}, "01-06..01-15 01-06..01-21 01-06..01-27 01-06..02-02", TESTS),
+    (
+        {"embargo": 0, "step": 9},
+        "01-06..01-15 01-15..01-24 01-24..02-02",
+        "01-19..01-24 01-28..02-02 02-06..02-07",
+    ),
+]
+
+
 @pytest.mark.parametrize(
-    ("options", "trains", "tests"),
-    [
-        ({}, "01-06..01-15 01-12..01-21 01-18..01-27 01-24..02-02", TESTS),
-        ({"expanding": True}, "01-06..01-15 01-06..01-21 01-06..01-27 01-06..02-02", TESTS),
-        (
-            {"embargo": 0, "step": 9},
-            "01-06..01-15 01-15..01-24 01-24..02-02",
-            "01-19..01-24 01-28..02-02 02-06..02-07",
-        ),
-    ],
-    ids=["rolling", "expanding", "step"],
+    ("options", "trains", "tests"), DATES, ids=["rolling", "expanding", "step"]
 )
 def test_walk_forward_has_exact_dates(daily, options, trains, tests):
     folds = walk_forward_folds(daily, **SHORT, **{"embargo": 1} | options)
@@ -87,17 +88,17 @@ def test_walk_forward_names_how_many_windows_it_needs(daily, refuse_input):
     assert len(walk_forward_folds(daily, train_size=29, test_size=5)) == 1
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"n_blocks": 1}, "n_blocks must be an integer of at least 2"),
-        ({"n_blocks": 4, "n_test_blocks": 4}, "n_test_blocks must be below n_blocks=4"),
-        ({"n_blocks": 4, "n_test_blocks": 0}, "n_test_blocks must be"),
-        ({"n_blocks": 34}, "33 windows are too few for n_blocks=34"),
-        ({"embargo": -1}, "embargo must be"),
-        ({"n_blocks": 2, "n_test_blocks": 1, "embargo": 30}, "nothing is left to learn from"),
-    ],
-)
+IMPOSSIBLE = [
+    ({"n_blocks": 1}, "n_blocks must be an integer of at least 2"),
+    ({"n_blocks": 4, "n_test_blocks": 4}, "n_test_blocks must be below n_blocks=4"),
+    ({"n_blocks": 4, "n_test_blocks": 0}, "n_test_blocks must be"),
+    ({"n_blocks": 34}, "33 windows are too few for n_blocks=34"),
+    ({"embargo": -1}, "embargo must be"),
+    ({"n_blocks": 2, "n_test_blocks": 1, "embargo": 30}, "nothing is left to learn from"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), IMPOSSIBLE)
 def test_combinatorial_folds_refuse_what_leaves_nothing(daily, options, message, refuse_input):
     refuse_input(lambda: combinatorial_folds(daily, **options), message)
 
