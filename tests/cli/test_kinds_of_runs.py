@@ -112,11 +112,9 @@ def spread(tmp_path_factory):
 
 
 class TestVolatility:
-    def test_forecasts_are_volatilities(self, spread, tmp_path):
-        table = predicted(spread, tmp_path)
-        assert (table.to_numpy() > 0).all() and 0.003 < table.median().median() < 0.012
-
-    def test_leadlag_names_the_hub_and_the_report_shows_it(self, spread, tmp_path, capsys):
+    def test_leadlag_names_the_hub_and_the_report_scores_the_volatilities(
+        self, spread, tmp_path, capsys
+    ):
         hub = simulate_market("spillover", n_assets=4, n_steps=50, seed=2).edges["leader"][0]
         assert run(spread, "leadlag") == 0
         named = [line.split(" leads ")[0] for line in capsys.readouterr().out.splitlines()]
@@ -127,6 +125,7 @@ class TestVolatility:
         assert "Volatility on unseen bars" in page and "exponential mean" in page
         scores = pd.read_csv(spread / "run" / "volatility.csv", index_col=0)
         table = predicted(spread, tmp_path)
+        assert (table.to_numpy() > 0).all() and 0.003 < table.median().median() < 0.012
         closes = align_panel(read_bars(spread / "bars"))["close"]
         realised = np.log(closes).diff().shift(-1).abs().loc[table.index]
         ratio = (realised / table) ** 2

@@ -87,25 +87,10 @@ PLAIN: dict[str, str | bytes] = {
     "adjusted close beside": table(f"{HEADER},Adj Close", NINE, TEN, prices=f"{PRICES},0.1"),
     "a null row": times(NINE, TEN) + "2024-01-31T11:00:00Z,null,null,null,null,null\n",
     "an empty row": times(NINE, TEN) + "2024-01-31T11:00:00Z,,,,,\n",
-    "Postgres": times("2024-01-31 09:00:00+00", "2024-01-31 10:00:00+00"),
-    "hours west": times("2024-01-31 04:00:00-05", "2024-01-31 05:00:00-05"),
-    "minutes east": times("2024-01-31T14:30+05:30", "2024-01-31T15:30+05:30"),
-    "minutes west": times("2024-01-31T05:30-03:30", "2024-01-31T06:30-03:30"),
-    "no colon": times("2024-01-31T10:00:00+0100", "2024-01-31T11:00:00+0100"),
-    "lower case": times(NINE.lower(), TEN.lower()),
-    "the word UTC": times("2024-01-31 09:00:00 UTC", "2024-01-31 10:00:00 UTC"),
-    "the word GMT": times("2024-01-31 09:00 GMT", "2024-01-31 10:00 GMT"),
     "fractions": times("2024-01-31T09:00:00.000Z", "2024-01-31T10:00:00.000000000Z"),
     "offsets that change": times("2024-01-31T10:00+01:00", "2024-01-31T12:00+02:00"),
-    "compact": times("20240131090000Z", "20240131100000Z"),
-    "compact with T": times("20240131T090000Z", "20240131T100000Z"),
-    "slashes, year first": times("2024/01/31 09:00Z", "2024/01/31 10:00Z"),
     "no leading zeros": times("2024-1-31 9:00Z", "2024-1-31 10:00Z"),
-    "dots, day first": exports.hours("31.01.2024 {}:00:00.000 GMT+0000"),
     "Dukascopy": table(DUKASCOPY, "31.01.2024 09:00:00.000", "31.01.2024 10:00:00.000"),
-    "named months": times("31 Jan 2024 09:00Z", "31 Jan 2024 10:00Z"),
-    "named months first": times('"Jan 31, 2024 09:00Z"', '"Jan 31, 2024 10:00Z"'),
-    "two-digit years": times("31-Jan-24 09:00Z", "31-Jan-24 10:00Z"),
     "epoch in seconds": times(f"{EPOCH}", f"{EPOCH + 3600}"),
     "epoch with fractions": times(f"{EPOCH}.0", f"{EPOCH + 3600}.000"),
     "epoch in ms": times(f"{EPOCH}000", f"{EPOCH + 3600}000"),
@@ -128,13 +113,21 @@ PLAIN: dict[str, str | bytes] = {
     + "".join(f"A,10.5,1.5,2.0,2.5,1.0,{e}000000000,7\n" for e in (EPOCH, EPOCH + 3600)),
     "Coinbase": table("time,low,high,open,close,volume", NINE, TEN, prices="1.0,2.5,1.5,2.0,10.5"),
 }
-# files of two days
+# the times of these two bars, without their hours; and the first hour where it is not 9
+CLOCKS = [
+    *("2024-01-31 {}:00:00+00", "2024-01-31 {}:00:00 UTC", "2024-01-31 {}:00 GMT"),
+    *("2024-01-31t{}:00:00z", "20240131{}0000Z", "20240131T{}0000Z", "2024/01/31 {}:00Z"),
+    *("31.01.2024 {}:00:00.000 GMT+0000", "31-Jan-24 {}:00Z"),
+    *("31 Jan 2024 {}:00Z", '"Jan 31, 2024 {}:00Z"'),
+]
+WEST = {"2024-01-31 {}:00:00-05": 4, "2024-01-31T{}:30-03:30": 5}
+EAST = {"2024-01-31T{}:30+05:30": 14, "2024-01-31T{}:00:00+0100": 10}
+FIRST_HOURS = dict.fromkeys(CLOCKS, 9) | WEST | EAST
+PLAIN |= {clock: exports.hours(clock, first) for clock, first in FIRST_HOURS.items()}
+# files of two days, and their dates without their days
+DATES = ("2024-01-{}", "2024-01-{} 00:00:00", "202401{}", "01/{}/2024", "{}/01/2024")
 DATED = {
-    "dates": times("2024-01-30", "2024-01-31"),
-    "dates at midnight": times("2024-01-30 00:00:00", "2024-01-31 00:00:00"),
-    "dates without dashes": times("20240130", "20240131"),
-    "American dates": times("01/30/2024", "01/31/2024"),
-    "European dates": times("30/01/2024", "31/01/2024"),
+    **{date: exports.hours(date, 30) for date in DATES},
     "MetaTrader 5, days": exports.metatrader("<DATE>", "2024.01.30", "2024.01.31"),
     "MetaTrader 4, days": table(None, "2024.01.30,00:00", "2024.01.31,00:00"),
     "Yahoo": table(YAHOO, "2024-01-30", "2024-01-31", prices="1.5,2.5,1.0,2.0,1.9,10.5"),

@@ -26,6 +26,13 @@ def only(frames, symbol, kind):
     return found.iloc[0]
 
 
+def finding(kind, symbol, change, *args, **options):
+    """Return the single finding after one symbol of a market was changed, and its frame before."""
+    frames = market(**options)
+    whole = frames[symbol]
+    return only({**frames, symbol: change(whole, *args)}, symbol, kind), whole
+
+
 def with_range(frame):
     """Set high and low to the extremes of the prices."""
     return frame.assign(high=frame[PRICES].max(axis=1), low=frame[PRICES].min(axis=1))
@@ -56,10 +63,9 @@ SPLITS |= {1.5: "3:2 split", 1 / 2: "1:2 reverse split", 1 / 10: "1:10 reverse s
 @pytest.mark.parametrize("row", [4, 700, N_BARS - 1])
 @pytest.mark.parametrize(("factor", "name"), SPLITS.items())
 def test_a_split_is_named_with_its_factor(scenario, row, factor, name):
-    frames = market(scenario)
-    frames["A02"] = scaled(frames["A02"], slice(row, None), 1 / factor)
-    found = only(frames, "A02", "split")
-    assert found["moment"] == frames["A02"].index[row]
+    change = scaled, slice(row, None), 1 / factor
+    found, whole = finding("split", "A02", *change, scenario=scenario)
+    assert found["moment"] == whole.index[row]
     assert found["figure"] == pytest.approx(factor)
     assert f"looks like a {name} at " in found["text"]
 
@@ -81,26 +87,23 @@ MISPRINTS = [(1000, PRICES), (10, PRICES), (0.1, PRICES), (2, ["close"]), (1 / 3
     + [(row, 1000, PRICES) for row in (0, N_BARS - 1)],  # a tenth could be a split there
 )
 def test_a_misprint_is_named_with_its_size(row, factor, columns):
-    frames = market(seed=12)
-    frames["A00"] = scaled(frames["A00"], row, factor, columns)
-    found = only(frames, "A00", "misprint")
-    assert found["moment"] == frames["A00"].index[row]
+    found, whole = finding("misprint", "A00", scaled, row, factor, columns, seed=12)
+    assert found["moment"] == whole.index[row]
     assert found["figure"] == pytest.approx(factor, rel=0.1)
 
 
 @pytest.mark.parametrize(("row", "length"), [(3, 15), (400, 60), (1100, N_BARS - 1100)])
 def test_a_stale_stretch_is_named_with_its_length(row, length):
-    frames = market(seed=13)
-    times = frames["A03"].index
-    frames["A03"].loc[times[row : row + length], PRICES] = frames["A03"]["close"].iloc[row]
-    found = only(frames, "A03", "stale")
-    assert (found["moment"], found["figure"]) == (times[row], length)
+    def hold(frame):
+        frame.loc[frame.index[row : row + length], PRICES] = frame["close"].iloc[row]
+        return frame
+
+    found, whole = finding("stale", "A03", hold, seed=13)
+    assert (found["moment"], found["figure"]) == (whole.index[row], length)
 
 
 def test_weekends_filled_with_the_last_price_are_stale():
-    frames = market(seed=13)
-    frames["A03"] = filled(frames["A03"], frames["A03"].index.day_of_week >= 5)
-    found = only(frames, "A03", "stale")
+    found, _ = finding("stale", "A03", lambda f: filled(f, f.index.day_of_week >= 5), seed=13)
     assert found["figure"] == 49 and "such runs" in found["text"]
 
 
@@ -153,9 +156,7 @@ def test_a_file_overwritten_by_another_from_a_date_on():
 
 @pytest.mark.parametrize("offset", ["1ms", "1s", "7min", "30min", "-1ms", "-1s", "-7min"])
 def test_a_clock_beside_the_others_is_named_with_its_offset(offset):
-    frames = market()
-    frames["A01"] = late(frames["A01"], offset)
-    found = only(frames, "A01", "clock")
+    found, _ = finding("clock", "A01", late, offset)
     assert found["figure"] == pytest.approx(pd.Timedelta(offset) / pd.Timedelta("1s"))
     assert "A00" in found["text"] and offset.strip("-")[:1] in found["text"]
 
@@ -188,9 +189,7 @@ def test_days_that_each_exchange_counts_from_its_own_midnight():
 
 
 def test_one_daily_file_among_hourly_ones():
-    frames = market()
-    frames["A03"] = daily(frames["A03"])
-    found = only(frames, "A03", "spacing")
+    found, _ = finding("spacing", "A03", daily)
     assert found["figure"] == 24 and "every 24 h" in found["text"] and "every 1 h" in found["text"]
 
 
@@ -210,17 +209,15 @@ def test_a_file_whose_spacing_changes(when):
 @pytest.mark.parametrize("lag", [1, -1, 5])
 @pytest.mark.parametrize("scenario", ["static", "hub", "crisis", "asynchronous"])
 def test_a_clock_that_is_late_or_early(scenario, lag):
-    frames = market(scenario, n_assets=6, seed=14)
-    frames["A03"] = late(frames["A03"], f"{lag}h")
-    found = only(frames, "A03", "late clock" if lag > 0 else "early clock")
+    kind, options = "late clock" if lag > 0 else "early clock", {"n_assets": 6, "seed": 14}
+    found, _ = finding(kind, "A03", late, f"{lag}h", scenario=scenario, **options)
     assert found["figure"] == lag
 
 
 @pytest.mark.parametrize("share", [0.95, 0.6])
 def test_missing_bars(share):
-    frames = market(seed=15)
-    frames["A02"] = frames["A02"][np.random.default_rng(1).random(N_BARS) > share]
-    found = only(frames, "A02", "missing")
+    keep = np.random.default_rng(1).random(N_BARS) > share
+    found, _ = finding("missing", "A02", lambda frame: frame[keep], seed=15)
     assert found["figure"] == pytest.approx(share, abs=0.05)
 
 
@@ -336,10 +333,10 @@ def test_days_that_are_stamped_with_the_next_date(days):
 
 
 def test_a_clock_that_is_late_from_a_date_on():
-    frames = market(n_steps=4000, n_assets=6)
-    whole = frames["A02"]
-    frames["A02"] = pd.concat([whole[:2000], late(whole[2000:], "1h")])
-    found = only(frames, "A02", "late clock")
+    def change(whole):
+        return pd.concat([whole[:2000], late(whole[2000:], "1h")])
+
+    found, whole = finding("late clock", "A02", change, n_steps=4000, n_assets=6)
     assert abs(found["moment"] - whole.index[2000]) < pd.Timedelta("3D")
 
 

@@ -156,15 +156,13 @@ def test_prices_off_by_rounding_are_set_right_and_no_further(refuse_input):
     refuse_input(lambda: check_frame(further), "must be between low and high")
 
 
-def test_without_close_time_a_bar_closes_one_modal_spacing_after_its_open():
-    # daily bars over a weekend: the spacing is a day, not the mean of the gaps
-    opens = pd.to_datetime(["2024-01-04", "2024-01-05", "2024-01-08", "2024-01-09"], utc=True)
-    assert close_times(with_index(opens)).equals(opens + pd.Timedelta("1D"))
-
-
-def test_a_tie_of_spacings_takes_the_shorter():
-    opens = pd.to_datetime(["2024-01-01 00:00", "2024-01-01 01:00", "2024-01-01 04:00"], utc=True)
-    assert (close_times(with_index(opens)) - opens == pd.Timedelta("1h")).all()
+@pytest.mark.parametrize(
+    ("opens", "spacing"), [("04 05 08 09", "1D"), ("01T00 01T01 01T04", "1h")], ids=["days", "tie"]
+)
+def test_without_close_time_a_bar_closes_one_modal_spacing_after_its_open(opens, spacing):
+    """Over a weekend that is a day, not the mean of the gaps; the shorter of a tie."""
+    opens = pd.to_datetime([f"2024-01-{text}" for text in opens.split()], utc=True)
+    assert close_times(with_index(opens)).equals(opens + pd.Timedelta(spacing))
 
 
 def test_a_given_close_time_wins():

@@ -26,9 +26,8 @@ def delete(future, rng):
 def extend(future, rng):
     """Later bars are others, and there are more of them."""
     changed = perturb(future, rng)
-    more = changed.iloc[:60] if len(changed) else changed
-    shift = future.index[-1] - future.index[0] + pd.Timedelta(hours=1) if len(future) else None
-    return pd.concat([changed, more.set_axis(more.index + shift)]) if len(future) else changed
+    shift = future.index[-1] - future.index[0] + pd.Timedelta(hours=1)
+    return pd.concat([changed, changed[:60].set_axis(future.index[:60] + shift)])
 
 
 def shuffle(future, rng):

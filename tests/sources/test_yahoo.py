@@ -170,11 +170,6 @@ def test_an_impossible_bar_is_left_out_by_name(name, value):
 # Failures
 
 
-def _empty(query, chart):
-    chart["timestamp"] = []
-    chart["indicators"] = {"quote": [{}]}
-
-
 def _without_rows(query, chart):
     chart.pop("timestamp")
     chart["indicators"] = {"quote": [{name: [] for name in ("open", "close")}]}
@@ -193,7 +188,7 @@ FAULTS = {
     "older than 730 days": (lambda q, c: refusal("Unprocessable", REACH), "730 days"),
     "delisted": (lambda q, c: refusal("Not Found", "No data found", 404), "No data found"),
     "maintenance": (lambda q, c: (200, b'"Will be right back"'), "DOWN"),
-    "no rows": (_empty, "AAPL"),
+    "no rows": (lambda q, c: c.update(timestamp=[], indicators={"quote": [{}]}), "AAPL"),
     "rows without columns": (_without_rows, "AAPL"),
     "all rows blank": (blank(*range(7)), "no closed bar"),
 }

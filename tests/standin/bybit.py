@@ -181,15 +181,9 @@ class BybitStandIn(Loopback):
     def answer(self, query: dict[str, str]) -> Answer:
         """Return the faithful answer to a query, changed by the fault if there is one."""
         with self._lock:
-            ask = Ask(
-                query.get("category", "linear"),
-                query.get("symbol", ""),
-                query.get("interval", ""),
-                int(query["start"]) if "start" in query else None,
-                int(query["end"]) if "end" in query else None,
-                int(query.get("limit", 200)),
-                len(self.asks) + 1,
-            )
+            about = [query.get("category", "linear"), query.get("symbol"), query.get("interval")]
+            span = [int(query[name]) if name in query else None for name in ("start", "end")]
+            ask = Ask(*about, *span, int(query.get("limit", 200)), len(self.asks) + 1)
             self.asks.append(ask)
         answer = Answer(self._faithful(ask))
         if self.act is not None:

@@ -23,9 +23,9 @@ def times(first: str, second: str) -> str:
     return table(HEADER, first, second)
 
 
-def hours(pattern: str) -> str:
-    """Return the bars of 9 and 10 o'clock, whose times are a pattern with the hours filled in."""
-    return times(pattern.format("09"), pattern.format("10"))
+def hours(pattern: str, first: int = 9) -> str:
+    """Return the bars of two hours, whose times are a pattern with the hours filled in."""
+    return times(pattern.format(f"{first:02}"), pattern.format(f"{first + 1:02}"))
 
 
 def priced(prices: str) -> str:

@@ -40,7 +40,7 @@ def test_windows_equal_a_slow_loop_on_ragged_bars(ragged_frames):
     frames = {symbol: frame.iloc[:110] for symbol, frame in ragged_frames.items()}
     X, y, next_bar, times = slow_windows(frames, lookback=7, horizon=3, names=NAMES)
     data = prepare(frames, lookback=7, horizon=3, features=NAMES)
-    assert data.X.shape == X.shape == (len(times), 4, 7, 3)
+    assert data.X.shape == X.shape == (len(times), 4, 7, 3) and data.X.dtype == np.float32
     np.testing.assert_array_equal(data.X, X)
     np.testing.assert_allclose(data.y, y, rtol=1e-12)
     np.testing.assert_allclose(data.bar_returns, next_bar, rtol=1e-12)
@@ -48,6 +48,15 @@ def test_windows_equal_a_slow_loop_on_ragged_bars(ragged_frames):
     np.testing.assert_array_equal(data.mask, ~np.isnan(X).any(axis=3))
     assert not data.mask.all() and data.mask.any()
     assert np.isnan(y).any()
+
+
+def test_windows_of_whole_bars_iterate_over_four_parts(data):
+    X, y, symbols, timestamps = data
+    n = 150 - 14 - 11 - 5 + 1  # rows less warm-up, lookback and horizon
+    assert X.shape == (n, 4, 11, 3) and y.shape == (n, 4) and data.mask.all()
+    assert np.isfinite(X).all() and np.isfinite(y).all()
+    assert (symbols, data.features) == (("S0", "S1", "S2", "S3"), tuple(NAMES))
+    assert timestamps.equals(data.timestamps) and timestamps.tz is not None
 
 
 def variance_of_bar(estimator, before, bar):
@@ -138,16 +147,6 @@ def test_realised_volatility_of_arrays_is_the_size_of_their_log_return():
     data = CrossAttentionData.from_arrays(np.zeros((2, 2, 3, 1)), y, features=["log_return"])
     wanted = [[np.log(1.1), np.nan], [-np.log(0.9), 0.0]]
     np.testing.assert_allclose(data.realised_volatility, wanted)
-
-
-def test_iterates_over_its_four_parts(data):
-    X, y, symbols, timestamps = data
-    n = 150 - 14 - 11 - 5 + 1  # rows less warm-up, lookback and horizon
-    assert X.shape == (n, 4, 11, 3) and X.dtype == np.float32 and np.isfinite(X).all()
-    assert y.shape == (n, 4) and np.isfinite(y).all() and data.mask.all()
-    assert symbols == ("S0", "S1", "S2", "S3")
-    assert timestamps.equals(data.timestamps) and timestamps.tz is not None
-    assert data.features == tuple(NAMES)
 
 
 def test_the_newest_windows_come_when_asked_for_and_have_no_target_yet(make_frames, data):

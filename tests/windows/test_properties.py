@@ -13,7 +13,8 @@ sizes = st.integers(1, 12)
 
 
 def windows(rows: int, lookback: int, horizon: int, n_assets: int = 2, seed: int = 0):
-    """Windows of white noise with holes: two features, `n_assets` assets."""
+    """Windows of white noise with holes: two features, `n_assets` assets; rows must suffice."""
+    assume(rows >= lookback + horizon)
     rng = np.random.default_rng(seed)
     clock = pd.date_range("2024-01-01", periods=rows, freq="h", tz="UTC", name="close_time")
     symbols = [f"S{i}" for i in range(n_assets)]
@@ -34,7 +35,6 @@ def answered_before(earlier, later) -> bool:
 @settings(max_examples=60)
 @given(st.integers(14, 60), sizes, sizes, st.integers(1, 4))
 def test_every_window_ends_where_its_target_begins(rows, lookback, horizon, n_assets):
-    assume(rows >= lookback + horizon)
     data = windows(rows, lookback, horizon, n_assets, seed=rows)
     assert len(data) == rows - lookback - horizon + 1
     assert data.X.shape == (len(data), n_assets, lookback, 2)
@@ -51,7 +51,6 @@ def test_every_window_ends_where_its_target_begins(rows, lookback, horizon, n_as
 @settings(max_examples=100)
 @given(st.integers(14, 120), sizes, sizes, st.floats(0.01, 0.98), st.floats(0.01, 0.98))
 def test_a_split_is_ordered_purged_and_whole_or_refused(rows, lookback, horizon, train, val):
-    assume(rows >= lookback + horizon)
     data = windows(rows, lookback, horizon)
     try:
         parts = data.split(train, val)
@@ -68,7 +67,6 @@ def test_a_split_is_ordered_purged_and_whole_or_refused(rows, lookback, horizon,
 def test_walk_forward_tests_each_window_once(
     rows, lookback, horizon, train_size, test_size, embargo, expanding
 ):
-    assume(rows >= lookback + horizon)
     data = windows(rows, lookback, horizon)
     assume(len(data) > train_size + horizon + embargo)
     options = {"train_size": train_size, "test_size": test_size, "expanding": expanding}
@@ -87,7 +85,6 @@ def test_walk_forward_tests_each_window_once(
 def test_combinatorial_folds_share_no_open_answer_and_no_bar(
     rows, lookback, horizon, n_blocks, n_test_blocks
 ):
-    assume(rows >= lookback + horizon)
     data = windows(rows, lookback, horizon)
     try:
         folds = combinatorial_folds(data, n_blocks=n_blocks, n_test_blocks=n_test_blocks)

@@ -52,9 +52,9 @@ def _cut(data: bytes) -> bytes:
     return data[: len(data) // 2]
 
 
-@wire("reset before the answer")
-def _(handler, answer, server):
-    _reset(handler)
+wire("reset before the answer")(lambda handler, *_: _reset(handler))
+wire("closed without an answer")(lambda handler, *_: handler.connection.shutdown(socket.SHUT_RDWR))
+wire("no answer at all")(lambda handler, answer, server: server.closing.wait(4))
 
 
 @wire("reset inside the body")
@@ -64,11 +64,6 @@ def _(handler, answer, server):
     handler.wfile.flush()
     time.sleep(0.02)
     _reset(handler)
-
-
-@wire("closed without an answer")
-def _(handler, answer, server):
-    handler.connection.shutdown(socket.SHUT_RDWR)
 
 
 def _chunked(data: bytes) -> bytes:
@@ -105,11 +100,6 @@ for _name, _make in (_SENT | _HARMLESS).items():
     @wire(_name, always=EXACT if _name in _HARMLESS else REFUSED)
     def _(handler, answer, server, make=_make):
         handler.wfile.write(make(answer.payload()))
-
-
-@wire("no answer at all")
-def _(handler, answer, server):
-    server.closing.wait(4)
 
 
 @wire("body that drips a byte at a time")
