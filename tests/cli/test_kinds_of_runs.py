@@ -156,6 +156,15 @@ def survey(work, tmp_path_factory):
     return folder
 
 
+WRONG_FILES = [
+    ("survey\n1\n", "the header lacks time"),
+    ("time\n2024-01-01T00:00:00Z\n", "is not a CSV file"),
+    ("time,survey\n2024-01-01T09:00,1\n", "line 2: time must be ISO 8601 with a UTC"),
+    ("time,survey\n2024-01-01T00:00:00Z,one\n", "line 2: survey must be a number"),
+    ("time,other\n2024-01-01T00:00:00Z,1\n", "lacks the run's series survey, idle"),
+]
+
+
 class TestExogenous:
     def test_the_series_is_in_the_run_and_improves_the_forecast(self, survey, tmp_path):
         config = json.loads((survey / "run" / "config.json").read_text())
@@ -173,16 +182,7 @@ class TestExogenous:
         code = run(work, "predict", "--exogenous", survey / "x.csv", *out)
         refused(code, "leave out --exogenous")
 
-    @pytest.mark.parametrize(
-        ("text", "reason"),
-        [
-            ("survey\n1\n", "the header lacks time"),
-            ("time\n2024-01-01T00:00:00Z\n", "is not a CSV file"),
-            ("time,survey\n2024-01-01T09:00,1\n", "line 2: time must be ISO 8601 with a UTC"),
-            ("time,survey\n2024-01-01T00:00:00Z,one\n", "line 2: survey must be a number"),
-            ("time,other\n2024-01-01T00:00:00Z,1\n", "lacks the run's series survey, idle"),
-        ],
-    )
+    @pytest.mark.parametrize(("text", "reason"), WRONG_FILES)
     def test_a_wrong_file_is_refused(self, survey, tmp_path, text, reason, refused):
         (tmp_path / "x.csv").write_text(text)
         words = ["--exogenous", tmp_path / "x.csv", "--out", tmp_path / "out"]

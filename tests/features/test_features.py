@@ -113,11 +113,6 @@ def test_feature_equals_its_slow_definition_on_ragged_bars(ragged_frames, name):
         np.testing.assert_allclose(table[name][symbol], slow, rtol=1e-8, atol=1e-12, err_msg=symbol)
 
 
-def test_default_features_are_those_of_the_contract_and_log_return_is_first():
-    names = "log_return intraday_return range relative_volume volatility rsi macd"
-    assert tuple(names.split()) == DEFAULT_FEATURES
-
-
 def test_table_is_keyed_by_close_time_feature_and_symbol(make_frames):
     frames = make_frames(60, 3)
     table = create_multi_asset_features(frames, ["rsi", "log_return"])
@@ -239,7 +234,9 @@ def test_wrong_feature_names_are_refused(make_frames, wrong, message, refuse_inp
     refuse_input(lambda: create_multi_asset_features(make_frames(50, 1), wrong), message)
 
 
-def test_groups_are_spelled_out_and_warm_up_is_the_longest():
+def test_defaults_groups_and_the_longest_warm_up():
+    names = "log_return intraday_return range relative_volume volatility rsi macd"
+    assert tuple(names.split()) == DEFAULT_FEATURES
     assert resolve_features("calendar") == ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
     assert warm_up_of(["range", "rsi", "log_return"]) == 14
     assert warm_up_of(DEFAULT_FEATURES) == 33

@@ -11,6 +11,7 @@ from standin.commands import python
 from crossattn import align_panel, load_sample, sample_names
 from crossattn.data.frame import check_frames
 from crossattn.errors import MissingDependencyError
+from crossattn.sources import calendar
 
 SECTORS = {
     *("Commodity", "Communication Services", "Consumer Discretionary", "Consumer Staples"),
@@ -77,22 +78,19 @@ def test_an_unknown_sample_is_refused_with_the_names_there_are(name, refuse_inpu
     refuse_input(lambda: load_sample(name), "us_stocks, us_tech")
 
 
-@pytest.mark.parametrize(
-    ("name", "package"),
-    [("us_stocks", "skfolio"), ("us_tech", "bokeh_sampledata"), ("us_indices", "arch")],
-)
+MISSING = [
+    ("us_stocks", "skfolio"),
+    ("us_tech", "bokeh_sampledata"),
+    ("us_indices", "arch"),
+    ("us_tech", "exchange_calendars"),
+]
+
+
+@pytest.mark.parametrize(("name", "package"), MISSING)
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, name, package):
     for module in [m for m in sys.modules if m.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
+    calendar._schedule.cache_clear()
     with pytest.raises(MissingDependencyError, match=rf"{package}.*crossattn\[data\]"):
         load_sample(name)
-
-
-def test_a_missing_calendar_is_named_with_its_extra(monkeypatch):
-    from crossattn.sources import calendar as sessions
-
-    monkeypatch.setitem(sys.modules, "exchange_calendars", None)
-    sessions._schedule.cache_clear()
-    with pytest.raises(MissingDependencyError, match=r"crossattn\[data\]"):
-        load_sample("us_tech")
