@@ -14,9 +14,10 @@ from crossattn.report import Section, leaders_section, render_report
 
 
 class Elements(HTMLParser):
-    def __init__(self):
+    def __init__(self, page):
         super().__init__()
         self.found, self.attributes = [], []
+        self.feed(page)
 
     def handle_starttag(self, tag, attrs):
         self.found.append(tag)
@@ -39,19 +40,13 @@ def test_a_run_of_one_asset_has_no_pairs():
     assert section.table is None and section.text == "No pair could be tested."
 
 
-def elements(page):
-    parser = Elements()
-    parser.feed(page)
-    return parser
-
-
 def test_there_are_forty():
     assert len(set(HOSTILE)) == 40
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_symbol_name_is_never_markup(name):
-    hostile, plain = elements(page_of(name)), elements(page_of("A"))
+    hostile, plain = Elements(page_of(name)), Elements(page_of("A"))
     assert hostile.found == plain.found
     changed = {(t, n) for t, n, v in hostile.attributes} ^ {(t, n) for t, n, v in plain.attributes}
     assert not changed

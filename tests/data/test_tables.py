@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 from standin.exports import BARS, ROWS, TEN
 
-from crossattn import align_panel, create_multi_asset_features, prepare_cross_attention_data
+from crossattn import align_panel, create_multi_asset_features
+from crossattn import prepare_cross_attention_data as prepare
 from crossattn.data import as_panel, check_frame, read_bars, write_bars
 from crossattn.errors import CrossAttentionWarning
 
@@ -54,10 +55,8 @@ def test_polars_goes_all_the_way(tmp_path, make_frames):
     frames = make_frames(80, 3)
     other = {symbol: pl.from_pandas(frame.reset_index()) for symbol, frame in frames.items()}
     macro = pd.DataFrame({"rate": np.arange(80.0)}, index=frames["S0"].index)
-    given, same = (
-        prepare_cross_attention_data(bars, 8, 2, ["log_return"], exogenous=series)
-        for bars, series in ((frames, macro), (other, pl.from_pandas(macro.reset_index())))
-    )
+    given = prepare(frames, 8, 2, ["log_return"], exogenous=macro)
+    same = prepare(other, 8, 2, ["log_return"], exogenous=pl.from_pandas(macro.reset_index()))
     np.testing.assert_array_equal(given.X, same.X)
     np.testing.assert_array_equal(given.exogenous, same.exogenous)
     write_bars(other, tmp_path)
@@ -117,5 +116,5 @@ def test_zero_volume_in_every_bar_is_no_volume(make_frames):
     frames = make_frames(120, 3)
     frames["S1"]["volume"] = 0.0
     with pytest.warns(CrossAttentionWarning, match="dropped: relative_volume .no volume for S1"):
-        data = prepare_cross_attention_data(frames, 8, 2)
+        data = prepare(frames, 8, 2)
     assert "relative_volume" not in data.features and data.mask.all()
