@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from standin.commands import predicted, read_closes, run, simulate
 
-from crossattn import backtest_weights
+from crossattn import CrossAttentionForecaster, backtest_weights
 from crossattn.cli import main
 from crossattn.data.files import read_bars, write_bars
 
@@ -105,8 +105,6 @@ def test_verify_passes_an_honest_run(work, capsys):
 
 
 def test_a_saved_forecaster_forecasts_without_a_run(work, tmp_path):
-    from crossattn import CrossAttentionForecaster
-
     CrossAttentionForecaster.load(work / "run").save(tmp_path / "saved")
     words = ["predict", "--run", str(tmp_path / "saved"), "--data", str(work / "bars")]
     assert main([*words, "--out", str(tmp_path / "saved.csv")]) == 0

@@ -135,9 +135,7 @@ def test_a_constant_and_a_volume_that_is_always_zero():
 @pytest.mark.parametrize(("power", "scale"), [(1, 1), (1, 7.3), (2, 1), (-1, 1)])
 def test_a_duplicate_of_another_asset(power, scale):
     frames = market("factor")
-    frames["B"] = frames["A02"].assign(**(scale * frames["A02"][PRICES] ** power))
-    if power < 0:
-        frames["B"][["high", "low"]] = frames["B"][["low", "high"]].to_numpy()
+    frames["B"] = with_range(frames["A02"].assign(**(scale * frames["A02"][PRICES] ** power)))
     found = only(frames, "B", "duplicate")
     assert "A02" in found["text"] and found["figure"] == 1.0
     assert (f"{power} times" in found["text"]) == (power != 1)
