@@ -207,16 +207,11 @@ def test_shared_bars_alone(mixed, refuse_input):
     refuse_input(lambda: prepare(mixed, how="common"), "COIN, SPY, DAX never close all together")
 
 
-def shifted(frames, symbol, by):
-    moved = frames[symbol].assign(close_time=frames[symbol]["close_time"] + pd.Timedelta(by))
-    return frames | {symbol: moved.set_index(moved.index + pd.Timedelta(by))}
-
-
 @pytest.mark.parametrize("by", ["1ms", "1s", "30min"])
 @pytest.mark.parametrize("horizon", [1, 24])
 def test_clocks_that_never_meet_are_refused_by_name(by, horizon, refuse_input):
     opens = pd.date_range("2024-01-01", periods=300, freq="h", tz="UTC")
-    apart = shifted({s: bars(opens, k) for k, s in enumerate("ABC")}, "B", by)
+    apart = {"A": bars(opens, 0), "B": bars(opens + pd.Timedelta(by), 1), "C": bars(opens, 2)}
     words = "B never close together .* duration"
     refuse_input(lambda: prepare(apart, lookback=5, horizon=horizon), words)
     known = np.isfinite(prepare(apart, lookback=5, horizon="24h").y)
@@ -235,9 +230,10 @@ def test_symbols_without_targets_are_refused_and_with_few_warned_of(refuse_input
     prepare(tail, lookback=5, horizon=23, include_latest=True)  # a forecast needs no targets
 
 
-@pytest.mark.parametrize(
-    "wrong", ["7", "0h", "1ns", "-24h", "1M", "soon", 0, -1, 1.5, np.nan, pd.NaT, None, True, []]
-)
+NO_SPANS = ["7", "0h", "1ns", "-24h", "1M", "soon", 0, -1, 1.5, np.nan, pd.NaT, None, True, []]
+
+
+@pytest.mark.parametrize("wrong", NO_SPANS)
 @pytest.mark.parametrize("name", ["lookback", "horizon"])
 def test_what_is_neither_bars_nor_a_duration_is_refused(mixed, name, wrong, refuse_input):
     refuse_input(lambda: prepare(mixed, **{name: wrong}), f"{name} must be a number of bars")
