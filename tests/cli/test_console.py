@@ -43,8 +43,7 @@ def test_work_goes_on_when_stdout_is_closed(tmp_path, stdout, buffered):
 @pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev/stdout here")
 def test_a_table_can_go_down_a_pipe():
     write = "from crossattn._io import atomic_write as whole\nwith whole('/dev/stdout') as file:"
-    program = f"{write} file.write_text('a,b\\n')"
-    done = python(program)
+    done = python(f"{write} file.write_text('a,b\\n')")
     assert (done.stdout, done.stderr) == ("a,b\n", "")
 
 

@@ -1,7 +1,5 @@
 """The oracle of simulated markets: the conditional mean, exact, and blind to later shocks."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Simulated markets: valid bars that look like hourly ones, options, reproducible draws."""
 
-from __future__ import annotations
-
 import hashlib
 import time
 

@@ -1,7 +1,5 @@
 """Scenarios: published edges and leaders are those that show in the bars."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -114,9 +114,6 @@ class Answer:
         return json.dumps(self.envelope).encode() if self.body is None else self.body
 
 
-Act = Callable[["BybitStandIn", Ask, Answer], None]
-
-
 class BybitStandIn(Loopback):
     """The server; a context manager that listens while it is entered.
 
@@ -127,7 +124,7 @@ class BybitStandIn(Loopback):
     now_ms : int
         The server's clock; it stands still unless a test moves it.
     act : callable, optional
-        Changes each answer before it is sent.
+        Changes each answer before it is sent, given this server, the Ask and the Answer.
     holes : set of int
         Opens of candles that do not exist.
     wide : {"newest", "oldest"}
@@ -137,7 +134,7 @@ class BybitStandIn(Loopback):
         rows of all.
     """
 
-    def __init__(self, symbols, now_ms, *, act: Act | None = None):
+    def __init__(self, symbols, now_ms, *, act: Callable | None = None):
         self.symbols, self.now_ms, self.act = symbols, now_ms, act
         self.holes: set[int] = set()
         self.victim_ms: int | None = None

@@ -1,7 +1,5 @@
 """A server on loopback of the standard library, silent about clients that hang up."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

@@ -4,8 +4,6 @@ The bars are a function of symbol and time. Sessions of New York are written out
 few days that tests use: winter, the change to daylight saving time, a half-day, a holiday.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 from collections.abc import Callable
