@@ -267,7 +267,7 @@ def absorb_rounding(open_, high, low, close) -> tuple[np.ndarray, np.ndarray]:
     """
     top, bottom = np.fmax(open_, close), np.fmin(open_, close)
     near_top = (high < top) & (high >= top * (1 - _ROUNDING))
-    near_bottom = (low > bottom) & (low <= bottom * (1 + _ROUNDING))
+    near_bottom = (low > bottom) & (low * (1 - _ROUNDING) <= bottom)
     return np.where(near_top, top, high), np.where(near_bottom, bottom, low)
 
 

@@ -154,6 +154,15 @@ def test_prices_off_by_rounding_are_set_right_and_no_further(refuse_input):
     refuse_input(lambda: check_frame(further), "must be between low and high")
 
 
+def test_prices_at_the_end_of_what_floats_count_warn_of_nothing():
+    largest = np.finfo(float).max
+    index = pd.date_range("2024-01-01", periods=3, freq="h", tz="UTC")
+    bars = pd.DataFrame(dict.fromkeys(FRAME_COLUMNS, 1.0), index)
+    bars.iloc[1, :4] = largest
+    with np.errstate(over="raise"):
+        assert (check_frame(bars)["close"] == bars["close"]).all()
+
+
 @pytest.mark.parametrize(
     ("opens", "spacing"), [("04 05 08 09", "1D"), ("01T00 01T01 01T04", "1h")], ids=["days", "tie"]
 )
