@@ -12,21 +12,21 @@ def notebook(assignment: str, kind: str = "source") -> nbformat.NotebookNode:
     return nbformat.read(ASSIGNMENTS / kind / assignment / f"{assignment}.ipynb", as_version=4)
 
 
+def marked(notebook: nbformat.NotebookNode, mark: str) -> dict[str, nbformat.NotebookNode]:
+    """Return the cells that nbgrader marks as ``solution`` or ``grade``, by name."""
+    cells = (cell for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get(mark))
+    return {cell.metadata.nbgrader.grade_id: cell for cell in cells}
+
+
 def answers(assignment: str, **replacements: str) -> nbformat.NotebookNode:
     """The release, answered like the source but for the named answers (``_`` for ``-``)."""
-    source, release = notebook(assignment), notebook(assignment, "release")
-    solutions = {
-        cell.metadata.nbgrader.grade_id: cell.source
-        for cell in source.cells
-        if cell.metadata.get("nbgrader", {}).get("solution")
-    }
+    release = notebook(assignment, "release")
+    solutions = marked(notebook(assignment), "solution")
     wrong = {name.replace("_", "-"): text for name, text in replacements.items()}
     unknown = wrong.keys() - solutions.keys()
     assert not unknown, f"{assignment} has no answers {unknown}"
-    for cell in release.cells:
-        name = cell.metadata.get("nbgrader", {}).get("grade_id")
-        if name in solutions:
-            cell.source = wrong.get(name, solutions[name])
+    for name, cell in marked(release, "solution").items():
+        cell.source = wrong.get(name, solutions[name].source)
     return release
 
 
