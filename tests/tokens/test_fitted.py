@@ -1,6 +1,7 @@
 """A fitted forecaster: what it reads, how it adds up, and that it reads nothing late."""
 
 import dataclasses
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -12,90 +13,133 @@ from crossattn import (
     prepare_cross_attention_data,
     simulate_market,
 )
+from crossattn.baselines import ExponentialVolatility
 from crossattn.errors import DamagedFileError
+from crossattn.evidence import diebold_mariano, qlike
 from crossattn.evidence.maps import attention_maps
 from crossattn.windows.prepare import windows_of_features
 
 QUICK = {"n_models": 1, "epochs": 2, "progress": False}
+TRACKED = {"content": False, "progress": False}
+CHANGING = {"predictability": 0.08, "n_steps": 4000}
+CASES = {  # market, windows, forecaster
+    "static": ({"predictability": 0.05}, {}, QUICK),
+    # the leader changes from bar to bar, so that no part is idle
+    "switching": (CHANGING | {"scenario": "switching"}, {}, {"n_models": 2, "progress": False}),
+    # all leads change their sign together; each drifts on its own
+    "regimes": (CHANGING | {"scenario": "regimes", "change": "sign", "seed": 1}, {}, TRACKED),
+    "drift": (CHANGING | {"scenario": "drift", "seed": 1}, {}, TRACKED),
+    "six bars": ({"n_assets": 5, "n_steps": 6000, "seed": 11}, {"horizon": 6}, QUICK),
+    "volatility": (
+        {"scenario": "null", "seed": 3},
+        {"horizon": 6, "features": ("log_return", "range", "relative_volume"), "outside": True},
+        {"target": "volatility", "max_lag": 7, "progress": False},
+    ),
+}
+every_case = pytest.mark.parametrize("case", CASES)
 
 
-def windows(scenario="static", seed=0, horizon=1, n_assets=4, n_steps=3000, **options):
-    market = simulate_market(scenario, n_assets=n_assets, n_steps=n_steps, seed=seed, **options)
-    data = prepare_cross_attention_data(market.frames, lookback=30, horizon=horizon)
-    return market, data.split()
+def windows(market_options, *, horizon=1, outside=False, **options):
+    """Return a market, and its training, validation and test windows."""
+    market = simulate_market(**{"n_assets": 4, "n_steps": 3000} | market_options)
+    if outside:
+        options["exogenous"] = market.panel["volume"]["A00"].to_frame("VIX")
+    return market, prepare_cross_attention_data(market.frames, 30, horizon, **options).split()
 
 
-@pytest.fixture(scope="module")
-def fitted():
-    market, parts = windows(predictability=0.05)
-    return market, parts, CrossAttentionForecaster(**QUICK).fit(*parts[:2])
+@cache
+def fitted(case):
+    """Return the market and the test windows of a case, and its forecaster."""
+    market_options, options, forecaster_options = CASES[case]
+    market, (train, val, test) = windows(market_options, **options)
+    return market, test, CrossAttentionForecaster(**forecaster_options).fit(train, val)
 
 
-@pytest.fixture(scope="module")
-def moving():
-    """Fitted where the leader changes from bar to bar, so that no part is idle."""
-    market, parts = windows("switching", predictability=0.08, n_steps=4000)
-    return market, parts, CrossAttentionForecaster(n_models=2, progress=False).fit(*parts[:2])
+def correlation(forecast, truth):
+    return np.corrcoef(forecast.ravel(), truth.ravel())[0, 1]
 
 
-@pytest.fixture(scope="module")
-def regime():
-    """Fitted where all leads change their sign together."""
-    market, parts = windows("regimes", predictability=0.08, n_steps=4000, change="sign", seed=1)
-    forecaster = CrossAttentionForecaster(content=False, progress=False).fit(*parts[:2])
-    assert forecaster._mixture.varying.regime is not None
-    return market, parts, forecaster
-
-
-@pytest.fixture(scope="module")
-def drifting():
-    """Fitted where each lead drifts on its own."""
-    market, parts = windows("drift", predictability=0.08, n_steps=4000, seed=1)
-    forecaster = CrossAttentionForecaster(content=False, progress=False).fit(*parts[:2])
-    assert any(forecaster._mixture.varying.drifts)
-    return market, parts, forecaster
-
-
-EVERY_PART = pytest.mark.parametrize("case", ["fitted", "moving", "regime", "drifting"])
-
-
-def fidelity(forecast, market, data):
-    return np.corrcoef(forecast.ravel(), market.oracle[data.ends].ravel())[0, 1]
-
-
-@EVERY_PART
-def test_contributions_and_intercept_add_up_to_the_forecast(case, request):
-    _, (_, _, test), forecaster = request.getfixturevalue(case)
-    few = test[:80]
+@every_case
+def test_contributions_and_intercept_add_up_to_the_forecast(case):
+    """A forecast of volatility is the exponential of the sum."""
+    _, test, forecaster = fitted(case)
+    few, n, n_lags = test[:80], len(test.symbols), forecaster.max_lag + 1
     by_channel = forecaster.contributions(few, by_channel=True)
-    n, n_lags = len(test.symbols), forecaster.max_lag + 1
-    assert by_channel.shape == (80, n, n, n_lags, len(forecaster.channels_))
+    assert by_channel.shape == (80, n, len(test.sources), n_lags, len(forecaster.channels_))
+    assert by_channel.any()
     total = by_channel.sum((2, 3, 4)) + forecaster.intercept(few)
-    assert np.allclose(total, forecaster.predict(few), atol=1e-9, rtol=0)
+    forecast = forecaster.predict(few)
+    expected = np.log(forecast) if case == "volatility" else forecast
+    assert np.allclose(total, expected, atol=1e-9, rtol=0)
     assert np.allclose(by_channel.sum(-1), forecaster.contributions(few), atol=1e-12)
     some = forecaster.source_contributions(few, np.array([2, 0]))
     assert np.allclose(some, by_channel.sum((3, 4))[:, [2, 0]], atol=1e-12)
 
 
-def test_content_carries_a_market_whose_leader_changes(moving):
-    market, (_, _, test), forecaster = moving
-    assert forecaster.weights_["content"] > 0.5
-    assert fidelity(forecaster.predict(test), market, test) > 0.9
-    truth = market.leaders[test.ends]
-    assert (forecaster.leaders(test) == truth)[truth >= 0].mean() > 0.8
-
-
-@pytest.mark.parametrize("case", ["regime", "drifting"])
-def test_leads_that_change_in_time_are_followed(case, request):
-    market, (_, _, test), forecaster = request.getfixturevalue(case)
-    assert fidelity(forecaster.predict(test), market, test) > 0.7
-
-
-def test_planted_leaders_get_the_attention(fitted):
-    market, (_, _, test), forecaster = fitted
-    assert fidelity(forecaster.predict(test), market, test) > 0.95
-    attention = forecaster.attention(test[:5])
+@every_case
+def test_attention_sums_to_one_and_no_asset_leads_itself(case):
+    _, test, forecaster = fitted(case)
+    few, n = test[:20], len(test.symbols)
+    attention, leaders = forecaster.attention(few), forecaster.leaders(few)
+    assert attention.shape == (20, n, len(test.sources), forecaster.max_lag + 1)
     assert np.allclose(attention.sum((2, 3)), 1)
+    assert (leaders != np.arange(n)).all() and (leaders >= 0).all()
+
+
+@every_case
+def test_the_answer_is_in_the_order_of_the_data(case):
+    _, test, forecaster = fitted(case)
+    turned = test.select(symbols=test.symbols[::-1], features=test.features[::-1])
+    for found, expected in (
+        (forecaster.predict(turned), forecaster.predict(test)[:, ::-1]),
+        (forecaster.attention(turned[:99]), forecaster.attention(test[:99])),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@every_case
+def test_no_later_bar_moves_a_forecast(case, rng):
+    _, test, forecaster = fitted(case)
+    now = test[:60]
+    row = int(now.ends[-1])
+    names = ["panel", "targets", "next_returns", *["exogenous"] * (now.exogenous is not None)]
+    later = {name: getattr(test, name).copy() for name in names}
+    for name, values in later.items():
+        unknown = values[row + (name in ("panel", "exogenous")) :]
+        unknown[:] = rng.normal(size=unknown.shape)
+    forecast, changed = forecaster.predict(now), dataclasses.replace(now, **later)
+    assert np.array_equal(forecaster.predict(changed), forecast)
+    np.testing.assert_allclose(forecaster.predict(now.until(row)), forecast, rtol=1e-9)
+
+
+@every_case
+def test_no_other_window_moves_a_bit_of_a_forecast(case):
+    _, test, forecaster = fitted(case)
+    whole = forecaster.predict(test)
+    for first, stop in ((0, 1), (5, 6), (10, 27), (100, 263), (3, len(test) - 1)):
+        assert np.array_equal(forecaster.predict(test[first:stop]), whole[first:stop])
+
+
+@every_case
+def test_saved_and_loaded_it_forecasts_the_same(case, tmp_path):
+    _, test, forecaster = fitted(case)
+    forecaster.save(tmp_path)
+    again = CrossAttentionForecaster.load(tmp_path)
+    assert np.array_equal(again.predict(test), forecaster.predict(test))
+    assert again.weights_ == forecaster.weights_ and again.channels_ == forecaster.channels_
+    assert again.get_params() == {**forecaster.get_params(), "device": "auto"}
+    assert again.history_.to_dict("records") == forecaster.history_.to_dict("records")
+    lookback = f'"lookback": {test.lookback}'
+    text = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(text.replace(lookback, f"{lookback}0"))
+    with pytest.raises(DamagedFileError):
+        CrossAttentionForecaster.load(tmp_path)
+
+
+def test_planted_leaders_get_the_attention():
+    market, test, forecaster = fitted("static")
+    assert correlation(forecaster.predict(test), market.oracle[test.ends]) > 0.95
+    attention = forecaster.attention(test[:5])
     planted = np.zeros(attention.shape[1:3])
     for edge in market.edges.itertuples():
         place = [forecaster.symbols_.index(name) for name in (edge.follower, edge.leader)]
@@ -103,45 +147,46 @@ def test_planted_leaders_get_the_attention(fitted):
     assert (attention[0].sum(-1) * planted).sum(1).mean() > 0.6
 
 
-def test_the_answer_is_in_the_order_of_the_data(fitted):
-    _, (_, _, test), forecaster = fitted
-    turned = test.select(symbols=test.symbols[::-1], features=test.features[::-1])
-    assert np.allclose(forecaster.predict(turned), forecaster.predict(test)[:, ::-1], atol=1e-12)
-    assert np.allclose(forecaster.attention(turned), forecaster.attention(test), atol=1e-12)
+def test_content_carries_a_market_whose_leader_changes():
+    market, test, forecaster = fitted("switching")
+    assert forecaster.weights_["content"] > 0.5
+    assert correlation(forecaster.predict(test), market.oracle[test.ends]) > 0.9
+    truth = market.leaders[test.ends]
+    assert (forecaster.leaders(test) == truth)[truth >= 0].mean() > 0.8
 
 
-@EVERY_PART
-def test_no_later_bar_moves_a_forecast(case, request, rng):
-    _, (_, _, test), forecaster = request.getfixturevalue(case)
-    now = test[:60]
-    row = int(now.ends[-1])
-    later = {name: getattr(test, name).copy() for name in ("panel", "targets", "next_returns")}
-    for name, values in later.items():
-        unknown = values[row + (name == "panel") :]
-        unknown[:] = rng.normal(size=unknown.shape)
-    changed = dataclasses.replace(now, **later)
-    assert np.array_equal(forecaster.predict(changed), forecaster.predict(now))
+@pytest.mark.parametrize("case", ["regimes", "drift"])
+def test_leads_that_change_in_time_are_followed(case):
+    market, test, forecaster = fitted(case)
+    varying = forecaster._mixture.varying
+    assert varying.regime is not None if case == "regimes" else any(varying.drifts)
+    assert correlation(forecaster.predict(test), market.oracle[test.ends]) > 0.7
 
 
-@pytest.mark.parametrize("case", ["fitted", "moving"])
-def test_no_other_window_moves_a_bit_of_a_forecast(case, request):
-    _, (_, _, test), forecaster = request.getfixturevalue(case)
-    whole = forecaster.predict(test)
-    for first, stop in ((0, 1), (5, 6), (10, 27), (100, 263), (3, len(test) - 1)):
-        assert np.array_equal(forecaster.predict(test[first:stop]), whole[first:stop])
+def test_a_longer_horizon_adds_up_what_each_bar_still_has_to_answer():
+    """Learned from next bars and read over six: near the true conditional mean."""
+    market, test, forecaster = fitted("six bars")
+    symbols, truth = list(test.symbols), np.zeros_like(market.returns)
+    for edge in market.edges.itertuples():
+        to_come = np.convolve(market.returns[:, symbols.index(edge.leader)], np.ones(edge.lag))
+        truth[:, symbols.index(edge.follower)] += edge.strength * to_come[: len(truth)]
+    assert correlation(forecaster.predict(test), truth[test.ends]) > 0.9
+    assert forecaster.weights_["varying"] > 0.1  # its coefficients are summed over the horizon
 
 
-@EVERY_PART
-def test_saved_and_loaded_it_forecasts_the_same(case, request, tmp_path):
-    _, (_, _, test), forecaster = request.getfixturevalue(case)
-    forecaster.save(tmp_path)
-    again = CrossAttentionForecaster.load(tmp_path)
-    assert np.array_equal(again.predict(test), forecaster.predict(test))
-    assert again.weights_ == forecaster.weights_ and again.channels_ == forecaster.channels_
-    text = (tmp_path / "config.json").read_text()
-    (tmp_path / "config.json").write_text(text.replace('"lookback": 30', '"lookback": 31'))
-    with pytest.raises(DamagedFileError):
-        CrossAttentionForecaster.load(tmp_path)
+def test_forecasts_of_volatility_are_better_than_an_exponential_mean():
+    _, test, forecaster = fitted("volatility")
+    market_options, options, _ = CASES["volatility"]
+    train = windows(market_options, **options)[1][0]
+    forecast, realised = forecaster.predict(test), test.realised_volatility
+    assert (forecast > 0).all() and forecast.shape == realised.shape
+    alone = [part.with_series(()) for part in (train, test)]  # which reads no other series
+    mean = ExponentialVolatility().fit(alone[0]).predict(alone[1])
+    gain = diebold_mariano(qlike(forecast, realised), qlike(mean, realised), test.horizon)
+    assert gain.difference < 0 and gain.t < -2
+    assert 0.9 < (realised**2 / forecast**2).mean() < 1.1
+    target, missed = realised.ravel(), (realised - forecast).ravel()
+    assert forecaster.score(test) == pytest.approx(1 - (missed**2).mean() / target.var())
 
 
 def test_an_added_column_that_leads_is_read(rng):
@@ -187,20 +232,20 @@ def test_an_exogenous_series_leads_and_is_never_forecast(refuse_input):
 
 def test_where_nothing_leads_the_forecast_is_almost_nothing():
     for seed in (8, 9):
-        _, (train, val, test) = windows("null", seed=seed)
+        _, (train, val, test) = windows({"scenario": "null", "seed": seed})
         assert CrossAttentionForecaster(**QUICK).fit(train, val).score(test) > -0.004
 
 
-def test_an_asset_without_a_bar_has_no_forecast(fitted):
-    _, (_, _, test), forecaster = fitted
+def test_an_asset_without_a_bar_has_no_forecast():
+    _, test, forecaster = fitted("static")
     panel = np.array(test.panel)
     panel[test.ends[5], 1] = np.nan
     forecast = forecaster.predict(dataclasses.replace(test, panel=panel))
     assert np.isnan(forecast[5, 1]) and np.isfinite(np.delete(forecast[5], 1)).all()
 
 
-def test_wrong_use_is_refused_by_name(fitted, refuse_input):
-    _, (_, _, test), forecaster = fitted
+def test_wrong_use_is_refused_by_name(refuse_input):
+    _, test, forecaster = fitted("static")
     new, two = CrossAttentionForecaster(), test.select(symbols=test.symbols[:2])
     refuse_input(lambda: new.fit(test.X, test.y), "train must be CrossAttentionData")
     refuse_input(lambda: forecaster.predict(two), "symbols must be .*; 'A02' differs")
@@ -209,7 +254,7 @@ def test_wrong_use_is_refused_by_name(fitted, refuse_input):
 
 def test_a_second_fit_forgets_the_first(refuse_input):
     """Other symbols, more of them, and another spacing: as if the object were new."""
-    _, (train, val, test) = windows(n_assets=3, n_steps=900)
+    _, (train, val, test) = windows({"n_assets": 3, "n_steps": 900})
     forecaster = CrossAttentionForecaster(**QUICK).fit(train, val)
     daily = simulate_market(n_assets=4, n_steps=900, seed=5, bar="1D").frames
     other = prepare_cross_attention_data(daily, lookback=30, horizon=1).split()

@@ -1,4 +1,4 @@
-"""The forecaster as an estimator: scikit-learn's conventions, leaders, longer horizons."""
+"""The forecaster as an estimator: scikit-learn's conventions, leaders, parameters."""
 
 import dataclasses
 import pickle
@@ -121,28 +121,3 @@ def test_it_follows_scikit_learn(planted):
     check_is_fitted(fitted)
     assert 0 < fitted.score(test) < 0.1
     assert set(fitted.history_) == {"member", "epoch", "val_loss"} and len(fitted.history_) == 2
-
-
-def test_a_longer_horizon_adds_up_what_each_bar_still_has_to_answer(planted, tmp_path):
-    """Learned from next bars and read over six: near the true conditional mean."""
-    market = planted[0]
-    data = prepare_cross_attention_data(market.frames, lookback=16, horizon=6)
-    train, val, test = data.split(train=0.7, val=0.1)
-    symbols, truth = list(data.symbols), np.zeros_like(market.returns)
-    for edge in market.edges.itertuples():
-        to_come = np.convolve(market.returns[:, symbols.index(edge.leader)], np.ones(edge.lag))
-        truth[:, symbols.index(edge.follower)] += edge.strength * to_come[: len(truth)]
-    forecaster = CrossAttentionForecaster(**SMALL).fit(train, val)
-    forecast = forecaster.predict(test)
-    assert np.corrcoef(forecast.ravel(), truth[test.ends].ravel())[0, 1] > 0.9
-    few = test[:40]
-    total = forecaster.contributions(few).sum((2, 3)) + forecaster.intercept(few)
-    np.testing.assert_allclose(total, forecast[:40], atol=1e-9, rtol=0)
-    assert forecaster.weights_["varying"] > 0.1  # its coefficients are summed over the horizon
-    by_source = forecaster.source_contributions(few, np.arange(len(symbols)))
-    np.testing.assert_allclose(by_source, forecaster.contributions(few).sum(3), atol=1e-12, rtol=0)
-    forecaster.save(tmp_path)
-    back = CrossAttentionForecaster.load(tmp_path)
-    np.testing.assert_array_equal(back.predict(test), forecast)
-    assert back.get_params() == {**forecaster.get_params(), "device": "auto"}
-    assert back.history_.equals(forecaster.history_)

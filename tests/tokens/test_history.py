@@ -19,10 +19,6 @@ def prepared(frames, horizon=1, **options):
     return prepare_cross_attention_data(frames, LOOKBACK, horizon, **options)
 
 
-def first(frames, stop):
-    return {symbol: frame.iloc[:stop] for symbol, frame in frames.items()}
-
-
 def bars(frames, start, stop=None):
     stop = start + 1 if stop is None else stop
     return {symbol: frame.iloc[start:stop] for symbol, frame in frames.items()}
@@ -41,7 +37,7 @@ def case(request):
     """Frames, and a forecaster fitted on the first: regimes are hidden, gates look like drift."""
     scenario, horizon = request.param
     market = simulate_market(scenario, n_assets=5, n_steps=N_STEPS, seed=1, predictability=0.1)
-    data = prepared(first(market.frames, FITTED_ON), horizon)
+    data = prepared(bars(market.frames, 0, FITTED_ON), horizon)
     forecaster = CrossAttentionForecaster(**QUICK).fit(*data.split()[:2])
     kept = "regime" if scenario == "regimes" else "drift"
     assert any(name.startswith(kept) for name in forecaster.state_.sums)
@@ -59,7 +55,7 @@ def test_bar_by_bar_it_forecasts_what_one_pass_does(live, tmp_path):
     whole = prepared(frames, horizon, include_latest=True)
     expected = dict(zip(whole.timestamps, forecaster.predict(whole), strict=True))
     # from the bar after validation on, and with a jump over bars that fit has had in its data
-    begin = int(prepared(first(frames, FITTED_ON), horizon).split()[1].ends[-1]) + 1
+    begin = int(prepared(bars(frames, 0, FITTED_ON), horizon).split()[1].ends[-1]) + 1
     for row in [*range(begin, begin + 150), *range(FITTED_ON, FITTED_ON + 150)]:
         assert equal(forecaster.update(bars(frames, row)), expected[whole.clock[row]])
         if row % 40 == 0:
@@ -109,7 +105,7 @@ def test_what_cannot_be_read_is_refused_and_changes_nothing(live, refuse_input):
     minutes = now["A02"].set_axis(now["A02"].index + pd.Timedelta("5min"))
     long = now["A02"].assign(close_time=now["A02"].index + pd.Timedelta("1D"))
     missed = {"A03": frames["A03"].iloc[200:201]}
-    hole = {s: f.drop(f.index[2300]) for s, f in first(frames, FITTED_ON).items()}
+    hole = {s: f.drop(f.index[2300]) for s, f in bars(frames, 0, FITTED_ON).items()}
     for wrong, match in (
         ({"A01": other}, "A01: the bar that closed at .* has changed"),
         ({"A02": daily}, "A02: bars 1 days .* apart, but .* 0 days 01:00:00"),
@@ -143,7 +139,7 @@ def test_what_cannot_be_read_is_refused_and_changes_nothing(live, refuse_input):
 def test_a_forecast_of_volatility_goes_on_too(how, refuse_input):
     frames = simulate_market("crisis", n_assets=3, n_steps=1500, seed=2).frames
     frames["A01"] = frames["A01"].drop(frames["A01"].index[5::9])
-    data = prepared(first(frames, 1000), 4, how=how)
+    data = prepared(bars(frames, 0, 1000), 4, how=how)
     forecaster = CrossAttentionForecaster(**QUICK, target="volatility").fit(*data.split()[:2])
     now = {s: f[f.index <= frames["A00"].index[1399]] for s, f in frames.items()}
     expected = newest(forecaster, now, 4, how=how)
@@ -158,14 +154,14 @@ def test_exogenous_series_go_on_too(refuse_input):
     times = frames["A00"].index[::7] + pd.Timedelta("20min")
     values = np.random.default_rng(1).normal(size=(len(times), 2))
     outside = pd.DataFrame(values, times, ["survey", "index"])
-    data = prepared(first(frames, 1200), exogenous=outside)
+    data = prepared(bars(frames, 0, 1200), exogenous=outside)
     forecaster = CrossAttentionForecaster(**QUICK).fit(*data.split()[:2])
     for row in range(1200, 1240):
         closed = frames["A00"].index[row] + pd.Timedelta("1h")
         new = outside[(times > closed - pd.Timedelta("1h")) & (times <= closed)]
         new = new.convert_dtypes().reset_index(names="time")  # another form of the same
         found = forecaster.update(bars(frames, row), new if len(new) else None)
-        expected = newest(forecaster, first(frames, row + 1), exogenous=outside)
+        expected = newest(forecaster, bars(frames, 0, row + 1), exogenous=outside)
         assert equal(found, expected)
     refuse_input(lambda: forecaster.update(bars(frames, 1240), outside + 1.0), "has changed")
     one = outside[["survey"]]
