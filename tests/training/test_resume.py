@@ -26,14 +26,13 @@ from crossattn.training.checkpoint import (
 from crossattn.training.loop import train_cross_attention_model
 from crossattn.training.prediction import predict
 
+ENCODER = {"preset": "encoder", "d_model": 8, "n_heads": 2, "n_layers": 1}
 
-def train(parts, run_dir, *, epochs=3, seed=0, **options):
-    encoder = options.pop("encoder", False)
-    small = {"preset": "encoder", "d_model": 8, "n_heads": 2, "n_layers": 1} if encoder else {}
-    model = CrossAttentionMultiAsset(4, 7, features=parts[0].features, seed=1, **small)
-    return train_cross_attention_model(
-        model, *parts[:2], epochs=epochs, run_dir=run_dir, seed=seed, progress=False, **options
-    )
+
+def train(parts, run_dir, *, network=None, **options):
+    model = CrossAttentionMultiAsset(4, 7, features=parts[0].features, seed=1, **(network or {}))
+    options = {"epochs": 3, "seed": 0, "progress": False, **options}
+    return train_cross_attention_model(model, *parts[:2], run_dir=run_dir, **options)
 
 
 def files_of(run):
@@ -54,7 +53,7 @@ def whole(parts, tmp_path_factory):
         (12, {}),
         (30, {}),
         (13, {"accumulate": 3}),
-        (13, {"encoder": True, "epochs": 2}),
+        (13, {"network": ENCODER, "epochs": 2}),
         (40, {"schedule": "plateau", "plateau_patience": 1, "lr": 3.0, "epochs": 5}),
     ],
     ids=str,
@@ -94,6 +93,8 @@ def test_killed_runs_end_as_if_nothing_had_happened(parts, whole, tmp_path):
 def test_a_finished_run_is_left_as_it_is(parts, whole):
     result, run = whole
     before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in run.iterdir()}
+    lines = (run / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == result.history.to_dict("records")
     again = train(parts, run, batch_size=64, resume=True)
     assert again.history.equals(result.history)
     assert {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in run.iterdir()} == before
