@@ -27,6 +27,7 @@ QUIET = [
     "--remote-allow-origins=*",
     "--remote-debugging-port=0",
 ]
+INLINE = ("data:", "blob:", "about:")  # addresses that load nothing
 sys.path.insert(0, str(ROOT / "book" / "_ext"))  # tools is on the path of all tests
 
 
@@ -71,16 +72,19 @@ class Browser:
             self.events.append(message)
 
     def evaluate(self, expression: str):
-        """Return the value of a JavaScript expression; a promise is waited for."""
-        answer = self.call(
-            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
-        )
+        """Return the value of a JavaScript expression; a promise is waited for.
+
+        ``$`` and ``$$`` are DevTools' own: the first element of a selector, and the list of all.
+        """
+        options = {"awaitPromise": True, "returnByValue": True, "includeCommandLineAPI": True}
+        answer = self.call("Runtime.evaluate", expression=expression, **options)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def visit(self, address: str, *, width: int = 1400, dark: bool = False) -> None:
         """Open a page at a width and in a colour scheme, and wait until it is complete."""
         self.events.clear()
+        self.server = address[: address.index("/", len("http://")) + 1]
         self.look(width, dark)
         self.call("Page.navigate", url=address)
         self.wait_for(f"location.href.split('#')[0] === {json.dumps(address.split('#')[0])}")
@@ -127,10 +131,11 @@ class Browser:
             pressed = {"button": "left", "clickCount": 1}
             self.call("Input.dispatchMouseEvent", type=kind, **place, **pressed)
 
-    def requested(self) -> list[str]:
-        """Return every address that the page has asked for."""
+    def from_elsewhere(self) -> list[str]:
+        """Return the addresses that the page has asked for beyond the server on loopback."""
         sent = (e["params"] for e in self.events if e["method"] == "Network.requestWillBeSent")
-        return [event["request"]["url"] for event in sent]
+        addresses = (event["request"]["url"] for event in sent)
+        return [url for url in addresses if not url.startswith((self.server, *INLINE))]
 
     def complaints(self) -> list[str]:
         """Return errors and warnings of the console, exceptions and failed requests."""

@@ -1,6 +1,7 @@
 """The form of every notebook: what a reader, the build and a course may rely on."""
 
 import ast
+import itertools
 import json
 import re
 import statistics
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from notebooks import ROOT, chapters, executed_notebooks
+
+import crossattn
+from crossattn.cli import COMMANDS
 
 CHAPTERS = chapters()
 EXERCISE = re.compile(
@@ -36,6 +40,10 @@ def source(cell: dict) -> str:
     return "".join(cell["source"])
 
 
+def syntax(code: list[dict]) -> ast.Module:
+    return ast.parse("\n".join(map(source, code)))
+
+
 def is_solution(cell: dict) -> bool:
     return "solution" in cell["metadata"].get("tags", [])
 
@@ -58,22 +66,13 @@ def test_every_notebook_of_the_book_is_listed():
 
 
 @every_notebook
-def test_committed_without_outputs(path):
-    code = cells(path, "code")
+def test_committed_without_outputs_with_lasting_names_for_the_usual_kernel(path):
+    notebook, code = read(path), cells(path, "code")
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
-
-
-@every_notebook
-def test_cells_have_lasting_names(path):
-    notebook = read(path)
     ids = [cell["id"] for cell in notebook["cells"]]
     assert (notebook["nbformat"], notebook["nbformat_minor"]) >= (4, 5)
     assert len(ids) == len(set(ids))
-
-
-@every_notebook
-def test_runs_on_the_kernel_of_the_environment(path):
-    assert read(path)["metadata"]["kernelspec"]["name"] == "python3"
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
 
 
 @every_notebook
@@ -85,9 +84,8 @@ def test_stays_on_the_readers_machine(path, what):
 
 @every_notebook
 def test_imports_nothing_that_reaches_out(path):
-    tree = ast.parse("\n".join(source(cell) for cell in cells(path, "code")))
     imported = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(syntax(cells(path, "code"))):
         if isinstance(node, ast.Import):
             imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -108,7 +106,7 @@ def test_code_cells_are_short(path):
 
 @every_chapter
 def test_claims_are_asserted(path):
-    tree = ast.parse("\n".join(source(c) for c in cells(path, "code") if not is_solution(c)))
+    tree = syntax([cell for cell in cells(path, "code") if not is_solution(cell)])
     asserts = [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
     taught = [node for node in asserts if node.msg is not None]
     assert len(asserts) >= 10
@@ -117,11 +115,8 @@ def test_claims_are_asserted(path):
 
 @every_chapter
 def test_no_public_name_is_redefined(path):
-    import crossattn
-
-    tree = ast.parse("\n".join(source(cell) for cell in cells(path, "code")))
-    kinds = ast.FunctionDef | ast.ClassDef
-    defined = {node.name for node in tree.body if isinstance(node, kinds)}
+    body, kinds = syntax(cells(path, "code")).body, ast.FunctionDef | ast.ClassDef
+    defined = {node.name for node in body if isinstance(node, kinds)}
     assert defined & set(dir(crossattn)) == set()
 
 
@@ -129,15 +124,12 @@ def test_no_public_name_is_redefined(path):
 def test_exercises_have_solutions_that_check_themselves(path):
     notebook_cells = read(path)["cells"]
     labels, solved = [], []
-    for place, cell in enumerate(notebook_cells):
-        if cell["cell_type"] != "markdown":
-            continue
-        for exercise in EXERCISE.finditer(source(cell)):
+    for cell, following in itertools.zip_longest(notebook_cells, notebook_cells[1:]):
+        prose = source(cell) if cell["cell_type"] == "markdown" else ""
+        for exercise in EXERCISE.finditer(prose):
             assert "★" in exercise["title"], f"{exercise['label']} says how hard it is"
             labels.append(exercise["label"])
-            solved.append(
-                place + 1 < len(notebook_cells) and is_solution(notebook_cells[place + 1])
-            )
+            solved.append(following is not None and is_solution(following))
     assert len(labels) >= 3 and len(labels) == len(set(labels))
     assert all(solved), [label for label, done in zip(labels, solved, strict=True) if not done]
     for cell in filter(is_solution, notebook_cells):
@@ -184,7 +176,5 @@ def test_figures_are_described(path):
 
 
 def test_every_command_is_on_its_page():
-    from crossattn.cli import COMMANDS
-
     page = (ROOT / "book/appendices/command.md").read_text(encoding="utf-8")
     assert re.findall(r"^```\{command-help\} (\w+)$", page, re.M) == list(COMMANDS)

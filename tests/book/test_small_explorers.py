@@ -17,7 +17,7 @@ PAGE = "book/see_it_move.html"
 
 def explorer(name):
     """Return the JavaScript of an explorer's handle for tests."""
-    return f"document.querySelector('[data-explorer={name}]').crossattn"
+    return f"$('[data-explorer={name}]').crossattn"
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def number(text):
 
 @pytest.mark.parametrize("device", ["pointer", "keyboard"])
 def test_a_moved_key_gives_the_numbers_of_the_package(page, device):
-    key = "document.querySelectorAll('.ca-plane circle')[0]"
+    key = "$$('.ca-plane circle')[0]"
     operate(page, key, device, 20)
     state = page.evaluate(f"{explorer('qkv')}.state")
     assert state["keys"][0][0] == pytest.approx(2, abs=0.05) and state["keys"][0][1] > 1.25
@@ -68,11 +68,9 @@ def test_a_moved_key_gives_the_numbers_of_the_package(page, device):
         for x in ([state["query"]], state["keys"], np.array(state["values"])[:, None])
     )
     output, attention = scaled_dot_product_attention(query, keys, values)
-    shown = page.evaluate(
-        "[...document.querySelectorAll('.ca-numbers tbody tr')].map(r => r.cells[3].textContent)"
-    )
+    shown = page.evaluate("$$('.ca-numbers tbody tr').map(r => r.cells[3].textContent)")
     np.testing.assert_allclose([float(x) for x in shown], attention[0], atol=5.1e-4)
-    text = page.evaluate("document.querySelector('[data-explorer=qkv] .ca-formula').textContent")
+    text = page.evaluate("$('[data-explorer=qkv] .ca-formula').textContent")
     shown = re.search(r"value = (\S+?)\. ", text)[1]
     assert number(shown) == pytest.approx(output.item(), abs=5.1e-4)
 
@@ -86,7 +84,7 @@ def test_a_moved_key_gives_the_numbers_of_the_package(page, device):
     ],
 )
 def test_what_can_be_dragged_can_be_moved_by_keys(page, name, where, attribute):
-    handle = f"document.querySelector('[data-explorer={name}] {where}')"
+    handle = f"$('[data-explorer={name}] {where}')"
     page.evaluate(f"{handle}.focus()")
     before = page.evaluate(f"{handle}.getAttribute('{attribute}')")
     page.press("ArrowUp", 38)
@@ -94,7 +92,7 @@ def test_what_can_be_dragged_can_be_moved_by_keys(page, name, where, attribute):
 
 
 def test_the_leak_finder_is_one_stop_of_the_tab_key(page):
-    stops = "[...document.querySelectorAll('[data-explorer=leaks] .ca-dot')]"
+    stops = "$$('[data-explorer=leaks] .ca-dot')"
     assert page.evaluate(f"{stops}.filter(e => e.tabIndex === 0).length") == 1
     page.evaluate(f"{stops}.find(e => e.tabIndex === 0).focus()")
     page.press("ArrowLeft", 37)
@@ -105,34 +103,26 @@ def test_the_leak_finder_is_one_stop_of_the_tab_key(page):
 
 def test_buttons_answer_to_enter(page):
     for name, pressed in {"Nobody leads": "null", "The leader changes": "switching"}.items():
-        page.evaluate(
-            "[...document.querySelectorAll('.ca-tabs button')]"
-            f".find(b => b.textContent === '{name}').focus()"
-        )
+        page.evaluate(f"$$('.ca-tabs button').find(b => b.textContent === '{name}').focus()")
         page.press("Enter", 13, text="\r")
         assert page.evaluate(f"{explorer('forecaster')}.state.key") == pressed
 
 
 def test_all_keys_masked_leave_zeros(page):
-    page.evaluate(
-        "document.querySelectorAll('[data-explorer=qkv] [type=checkbox]')"
-        ".forEach(box => box.click())"
-    )
-    said = page.evaluate("document.querySelector('[data-explorer=qkv] .ca-formula').textContent")
-    assert "Nothing may be read" in said
+    page.evaluate("$$('[data-explorer=qkv] [type=checkbox]').forEach(box => box.click())")
+    text = "$('[data-explorer=qkv] .ca-formula').textContent"
+    assert "Nothing may be read" in page.evaluate(text)
 
 
 @pytest.mark.parametrize("device", ["pointer", "keyboard"])
 def test_three_of_six_features_leak_and_are_found(page, device):
     before = pd.Series(page.evaluate(f"{explorer('leaks')}.state.returns"))
-    operate(page, "document.querySelectorAll('[data-explorer=leaks] .ca-dot')[26]", device, 60)
+    operate(page, "$$('[data-explorer=leaks] .ca-dot')[26]", device, 60)
     after = pd.Series(page.evaluate(f"{explorer('leaks')}.state.returns"))
     assert list(np.flatnonzero(before != after)) == [26]
-    said = page.evaluate("[...document.querySelectorAll('.ca-leaks > div')].map(d => d.innerText)")
-    shown = page.evaluate(
-        f"{explorer('leaks')}.audit({explorer('leaks')}.state.returns,"
-        f" {explorer('leaks')}.state.returns, 0).map(f => f.values)"
-    )
+    said = page.evaluate("$$('.ca-leaks > div').map(d => d.innerText)")
+    audited = "(c => c.audit(c.state.returns, c.state.returns, 0).map(f => f.values))"
+    shown = page.evaluate(f"{audited}({explorer('leaks')})")
     for text, ours, old, new in zip(said, shown, features(before), features(after), strict=True):
         np.testing.assert_allclose(ours, new, atol=1e-12)
         moved = np.flatnonzero(np.abs(new - old)[:26] > 1e-12)
@@ -167,10 +157,8 @@ def engine(prices, weights, every=1, **options):
 )
 def test_the_account_is_that_of_the_engine(page, fee, every, lag, band):
     settings = json.dumps({"fee": fee, "every": every, "lag": lag, "band": band})
-    prices, weights, found = page.evaluate(
-        f"(() => {{ const c = {explorer('costs')};"
-        f" return [c.prices, c.weights, c.account(c.prices, c.weights, {settings})]; }})()"
-    )
+    account = f"(c => [c.prices, c.weights, c.account(c.prices, c.weights, {settings})])"
+    prices, weights, found = page.evaluate(f"{account}({explorer('costs')})")
     options = {"transaction_cost": fee, "execution_lag": lag, "no_trade_band": band}
     result = engine(prices, weights, every, **options)
     np.testing.assert_allclose(found["equity"], result.equity, rtol=1e-9)
@@ -180,17 +168,13 @@ def test_the_account_is_that_of_the_engine(page, fee, every, lag, band):
 
 @pytest.mark.parametrize("device", ["pointer", "keyboard"])
 def test_the_sliders_of_the_account_give_the_result_of_the_engine(page, device):
-    fee = "document.querySelector('[data-explorer=costs] input')"
-    if device == "pointer":  # a click into the slider
-        page.drag(fee, 0, 0)
-    else:
-        operate(page, fee, device, 0)
-    state, prices, weights = page.evaluate(
-        f"(c => [c.state, c.prices, c.weights])({explorer('costs')})"
-    )
+    fee = "$('[data-explorer=costs] input')"
+    operate(page, fee, device, 0)  # by pointer: a click into the slider
+    handle = f"(c => [c.state, c.prices, c.weights])({explorer('costs')})"
+    state, prices, weights = page.evaluate(handle)
     assert state["fee"] == (1.5e-4 if device == "keyboard" else pytest.approx(15e-4, abs=1e-4))
     result = engine(prices, weights, transaction_cost=state["fee"])
-    said = page.evaluate("document.querySelector('[data-explorer=costs] .ca-forecast').textContent")
+    said = page.evaluate("$('[data-explorer=costs] .ca-forecast').textContent")
     net, paid = re.search(r"Net (\S+) %.*Paid (\S+) of", said).groups()
     assert number(net) == pytest.approx(100 * (result.equity.iloc[-1] / 1e5 - 1), abs=0.0051)
     assert number(paid) == pytest.approx(result.costs.sum(), abs=0.51)
@@ -198,29 +182,27 @@ def test_the_sliders_of_the_account_give_the_result_of_the_engine(page, device):
 
 def test_the_explorer_of_maps_shows_the_stored_attention(browser, site):
     browser.visit(site + "book/evidence/16_attention_is_not_explanation.html")
-    root = "document.querySelector('.crossattn-explorer')"
-    browser.wait_for(f"{root}.dataset.ready")
-    content = browser.evaluate(f"JSON.parse({root}.querySelector('script').textContent)")
+    browser.wait_for("$('.crossattn-explorer').dataset.ready")
+    content = browser.evaluate("JSON.parse($('.crossattn-explorer script').textContent)")
     n, heads, lags = content["size"]
     assets, sources = len(content["symbols"]), len(content["sources"])
     codes = np.frombuffer(base64.b64decode(content["packed"]), np.uint8)
     shares = (codes.reshape(n, heads, assets, sources, lags) / 255.0) ** 2
 
     def shown():
-        cells = browser.evaluate(f"[...{root}.querySelectorAll('td')].map(c => c.textContent)")
+        cells = browser.evaluate("$$('.crossattn-explorer td').map(c => c.textContent)")
         return np.array(cells, float).reshape(assets, sources)
 
     np.testing.assert_allclose(shown(), shares.sum(-1).mean((0, 1)), atol=0.0051)
-    browser.evaluate(f"{root}.querySelector('input').focus()")
+    browser.evaluate("$('.crossattn-explorer input').focus()")
     for _ in range(3):
         browser.press("ArrowRight", 39)
     np.testing.assert_allclose(shown(), shares[2].sum(-1).mean(0), atol=0.0051)
-    browser.drag(f"{root}.querySelectorAll('td')[3]", 0, 0)
+    browser.drag("$$('.crossattn-explorer td')[3]", 0, 0)
     names = [content["symbols"][0], content["sources"][3]]
-    captions = browser.evaluate(f"[...{root}.querySelectorAll('figcaption')].map(c => c.innerText)")
+    captions = browser.evaluate("$$('.crossattn-explorer figcaption').map(c => c.innerText)")
     assert all(caption.startswith(" \u2190 ".join(names)) for caption in captions)
-    tall = browser.evaluate(
-        f"[...{root}.querySelectorAll('rect')].map(r => Number(r.getAttribute('height')))"
-    )
+    tall = browser.evaluate("$$('.crossattn-explorer rect').map(r => r.getAttribute('height'))")
     pair = shares[:, :, 0, 3].mean(1)  # (windows, lags)
-    np.testing.assert_allclose(tall, 88 * pair[2] / pair.max(), rtol=1e-9, atol=1e-9)
+    expected = 88 * pair[2] / pair.max()
+    np.testing.assert_allclose(np.array(tall, float), expected, rtol=1e-9, atol=1e-9)

@@ -12,12 +12,13 @@ pytest.importorskip("sphinx")
 import size_page
 import speed_page
 
+HELD = json.loads((ROOT / speed_page.FILE).read_text())
+
 
 def test_ratios_and_aims_of_the_speed_page_equal_the_file():
-    held = json.loads((ROOT / speed_page.FILE).read_text())
     shown = table(speed_page.comparisons(ROOT))
-    assert len(shown) == len(held["comparisons"]) > 8
-    for name, row in held["comparisons"].items():
+    assert len(shown) == len(HELD["comparisons"]) > 8
+    for name, row in HELD["comparisons"].items():
         if row["ours"] is None:
             assert shown[name]["Other / ours"] == speed_page.MISSING
             continue
@@ -28,7 +29,7 @@ def test_ratios_and_aims_of_the_speed_page_equal_the_file():
 
 
 def test_every_foreign_market_is_shown_with_its_best_model_in_bold():
-    held = json.loads((ROOT / speed_page.FILE).read_text())["foreign"]
+    held = HELD["foreign"]
     shown = table(speed_page.foreign(ROOT))
     assert len(shown) == len(held) > 20
     for name, row in held.items():
@@ -40,9 +41,8 @@ def test_every_foreign_market_is_shown_with_its_best_model_in_bold():
 
 
 def test_exponents_of_the_speed_page_are_slopes_of_the_file():
-    rows = json.loads((ROOT / speed_page.FILE).read_text())["curves"]
     shown = table(speed_page.exponents(ROOT))
-    for name, row in rows.items():
+    for name, row in HELD["curves"].items():
         slope = statistics.linear_regression(
             [log(x) for x in row["sizes"]], [log(x) for x in row["seconds"]]
         ).slope
@@ -50,7 +50,7 @@ def test_exponents_of_the_speed_page_are_slopes_of_the_file():
 
 
 def test_markets_of_many_assets_are_shown_smallest_first():
-    held = json.loads((ROOT / speed_page.FILE).read_text())["size"]
+    held = HELD["size"]
     shown = table(speed_page.many_assets(ROOT))
     sizes, known = ([int(n.split()[0].replace(",", "")) for n in rows] for rows in (shown, held))
     assert sizes == sorted(known)
@@ -60,13 +60,12 @@ def test_markets_of_many_assets_are_shown_smallest_first():
 
 def test_the_plan_follows_from_its_formulas():
     """Counted by hand from the constants: 10,000 assets, 5,259,600 minutes, 128 workers."""
-    held = json.loads((ROOT / speed_page.FILE).read_text())
-    found = {name: value for name, (_, value, _) in size_page.quantities(held).items()}
+    found = {name: value for name, (_, value, _) in size_page.quantities(HELD).items()}
     assert found["panel"] == pytest.approx(1.4727e12, rel=1e-4)  # 5,259,600 x 10,000 x 7 x 4
     assert found["sums of screening"] == pytest.approx(92.4e9)
     assert found["operations of screening"] == pytest.approx(2.42994e17, rel=1e-4)
     assert found["machine-hours"] == pytest.approx(found["core-hours, counted"] / 32)
-    fit, peak = held["curves"]["fit, by assets"], next(iter(held["utilisation"].values()))["peak"]
+    fit, peak = HELD["curves"]["fit, by assets"], next(iter(HELD["utilisation"].values()))["peak"]
     share = found["operations of the measured fit"] / fit["seconds"][-1] / peak
     assert found["used share of the peak"] == pytest.approx(share)
     shown = table(size_page.plan(ROOT))
