@@ -22,6 +22,7 @@ from crossattn.windows.prepare import windows_of_features
 QUICK = {"n_models": 1, "epochs": 2, "progress": False}
 TRACKED = {"content": False, "progress": False}
 CHANGING = {"predictability": 0.08, "n_steps": 4000}
+FEW = ("log_return", "range", "relative_volume")
 CASES = {  # market, windows, forecaster
     "static": ({"predictability": 0.05}, {}, QUICK),
     # the leader changes from bar to bar, so that no part is idle
@@ -29,10 +30,14 @@ CASES = {  # market, windows, forecaster
     # all leads change their sign together; each drifts on its own
     "regimes": (CHANGING | {"scenario": "regimes", "change": "sign", "seed": 1}, {}, TRACKED),
     "drift": (CHANGING | {"scenario": "drift", "seed": 1}, {}, TRACKED),
-    "six bars": ({"n_assets": 5, "n_steps": 6000, "seed": 11}, {"horizon": 6}, QUICK),
+    "six bars": (
+        {"n_assets": 5, "n_steps": 6000, "predictability": 0.05, "seed": 11},
+        {"horizon": 6, "features": FEW},
+        QUICK | {"max_lag": 7},
+    ),
     "volatility": (
         {"scenario": "null", "seed": 3},
-        {"horizon": 6, "features": ("log_return", "range", "relative_volume"), "outside": True},
+        {"horizon": 6, "features": FEW, "outside": True},
         {"target": "volatility", "max_lag": 7, "progress": False},
     ),
 }
