@@ -184,6 +184,12 @@ def test_the_seed_makes_the_weights_and_leaves_the_global_generator_alone():
     )
 
 
+def test_channels_that_have_no_names_are_log_returns_and_others():
+    model = CrossAttentionMultiAsset(N, 3, seed=0).eval()
+    assert model.config.channels == ("log_return", "feature_1", "feature_2")
+    assert model(windows()[..., :3]).isfinite().all()
+
+
 class TestHeads:
     def test_positions_hold_their_limit_after_normalisation(self):
         scores = 50 * torch.randn(40, N, 1, generator=torch.Generator().manual_seed(1))
@@ -330,7 +336,7 @@ class TestStateDict:
     "options",
     [
         {"output_type": "classification"},
-        {"output_type": "portfolio"},
+        {"output_type": "portfolio", "features": ("log_return", *"abcdef")},  # no range
         *({"preset": "encoder", "cross": cross, **LABELS} for cross in CROSS_ATTENTIONS),
     ],
     ids=str,
