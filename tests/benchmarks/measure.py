@@ -1,14 +1,15 @@
 """Time and memory of calls, measured beside each other; planted markets, and forecasts of them."""
 
-from __future__ import annotations
-
+import os
 import statistics
+import subprocess
 import time
 
 import numpy as np
 import torch
+from standin.windows import simulated_windows
 
-from crossattn import prepare_cross_attention_data, simulate_market
+from crossattn.config import DEFAULT_FEATURES
 
 
 def seconds(calls: dict, repeats: int = 9) -> dict:
@@ -36,11 +37,18 @@ def kept_bytes(call) -> int:
     return sum(storages.values())
 
 
-def split_market(scenario, seed, *, lookback=32, shares=(0.6, 0.1), features=None, **options):
+def cpu_seconds(command: list[str], **options) -> float:
+    """CPU-seconds of a command that must succeed; its output is not shown."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, **options)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, command
+    return usage.ru_utime + usage.ru_stime
+
+
+def split_market(scenario, seed, *, shares=(0.6, 0.1), **options):
     """Return a market and the windows of its training, validation and test part."""
-    market = simulate_market(scenario, seed=seed, **options)
-    named = {} if features is None else {"features": features}
-    data = prepare_cross_attention_data(market.frames, lookback=lookback, horizon=1, **named)
+    options = {"lookback": 32, "features": DEFAULT_FEATURES, "seed": seed, **options}
+    market, data = simulated_windows(scenario, **options)
     return market, *data.split(*shares)
 
 

@@ -10,8 +10,6 @@ whose feed-forward is two convolutions of width 1. Left out: dropout, which ours
 and the library's learning-rate rules.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

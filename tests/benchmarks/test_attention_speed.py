@@ -1,7 +1,5 @@
 """What the layers cost, measured: the fused kernel, routers by number of assets, sparse maps."""
 
-from __future__ import annotations
-
 import functools
 
 import pytest
@@ -52,7 +50,7 @@ def test_the_fused_path_against_torchs_multihead_attention(compared):
     assert kept["nn.MultiheadAttention"] > 3 * kept["fused"]
 
 
-def test_where_routers_begin_to_pay(capsys):
+def test_where_routers_begin_to_pay():
     layers = {
         "full": MultiHeadCrossAttention(D, H, 0.0),
         "routed": RoutedCrossAttention(D, H, n_routers=8, dropout=0.0),
@@ -63,13 +61,12 @@ def test_where_routers_begin_to_pay(capsys):
         calls = {name: functools.partial(fused_step, layer, x) for name, layer in layers.items()}
         taken = seconds(calls, repeats=7)
         ratio[n_assets] = taken["full"] / taken["routed"]
-    with capsys.disabled():
-        print("\nfull / routed:", {n: round(r, 2) for n, r in ratio.items()}, end="")
+    print("\nfull / routed:", {n: round(r, 2) for n, r in ratio.items()}, end="")
     assert ratio[1000] > 2 and ratio[500] > 1.3
     assert ratio[25] < 1.3
 
 
-def test_sparse_maps_cost_more_than_softmax(capsys):
+def test_sparse_maps_cost_more_than_softmax():
     x = tokens(n_assets=200)
     kinds = {
         "softmax, fused": None,
@@ -80,6 +77,5 @@ def test_sparse_maps_cost_more_than_softmax(capsys):
     layers = {n: MultiHeadCrossAttention(D, H, 0.0, normalise=k) for n, k in kinds.items()}
     calls = {name: functools.partial(fused_step, layer, x) for name, layer in layers.items()}
     taken = seconds(calls, repeats=5)
-    with capsys.disabled():
-        print("\n", {name: f"{1e3 * t:.1f} ms" for name, t in taken.items()}, end="")
+    print("\n", {name: f"{1e3 * t:.1f} ms" for name, t in taken.items()}, end="")
     assert min(t for name, t in taken.items() if name != "softmax, fused") > taken["softmax, fused"]

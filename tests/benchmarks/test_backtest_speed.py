@@ -3,8 +3,6 @@
 Run with ``make bench``. Ratios of CPU time, not seconds: both sides run warm, one thread, in turn.
 """
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

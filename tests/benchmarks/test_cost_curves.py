@@ -3,8 +3,6 @@
 Each curve doubles one size and keeps the others; the exponent is the slope of log time on log size.
 """
 
-from __future__ import annotations
-
 import functools
 import time
 

@@ -1,7 +1,5 @@
 """What a large fetch costs: 12 symbols of 5 years of hourly candles, by the command."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

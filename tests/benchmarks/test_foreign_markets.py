@@ -12,8 +12,6 @@ The book's leaderboard shows the table. Run with ``make bench``, or alone with `
 about ten minutes.
 """
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np
@@ -33,6 +31,8 @@ LAGS = 24
 NULLS = ("nobody leads", "stale quotes")
 LED = {2: 0, 3: 0, 4: 1, 5: 1}  # follower: leader
 HOUR = pd.Timedelta(hours=1)
+TREES = {"max_iter": 120, "learning_rate": 0.04, "max_leaf_nodes": 6, "min_samples_leaf": 80}
+TREES |= {"l2_regularization": 5.0, "max_bins": 64}
 
 
 def steady(rng, persistence, deviation, *shape):
@@ -245,16 +245,7 @@ def rivals(data, learned, unseen):
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(x[rows] * weight[:, None], y * weight)
         lasso[:, i] = size * model.predict(x[unseen])
-        model = HistGradientBoostingRegressor(
-            max_iter=120,
-            learning_rate=0.04,
-            max_leaf_nodes=6,
-            min_samples_leaf=80,
-            l2_regularization=5.0,
-            max_bins=64,
-            early_stopping=True,
-            random_state=0,
-        )
+        model = HistGradientBoostingRegressor(**TREES, early_stopping=True, random_state=0)
         trees[:, i] = size * model.fit(x[rows], y).predict(x[unseen])
     return {"weighted lasso": lasso, "boosted trees": trees}
 

@@ -1,7 +1,5 @@
 """Lag attention in time and memory: beside a pooled loop over lags, and beside its own loop."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """One new bar of every symbol: ``update`` beside a pass over the whole history."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from benchmarks.measure import seconds

@@ -4,8 +4,6 @@ A Sharpe ratio of this size is an artefact of teaching-level predictability; the
 gross is the result.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 import pytest
 import torch

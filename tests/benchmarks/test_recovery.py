@@ -10,8 +10,6 @@ measures whether the right channel is found, not how well an unknown shape is ap
 Run with ``make bench`` or ``pytest tests/benchmarks/test_recovery.py -m slow -s``.
 """
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Hundreds of assets from bars to tested leaders: time, memory, and which leaders are named."""
 
-from __future__ import annotations
-
 import resource
 import time
 

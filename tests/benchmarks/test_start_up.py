@@ -1,37 +1,28 @@
 """CPU seconds of each command from start to finish on few bars: next to nothing but imports."""
 
-from __future__ import annotations
-
-import os
-import subprocess
 import sys
 
 import pytest
+from benchmarks.measure import cpu_seconds
 
 from crossattn import simulate_market
 from crossattn.cli import main
 from crossattn.data.files import write_bars
 
 pytestmark = pytest.mark.slow
-COMMAND = [sys.executable, "-c", "import sys; from crossattn.cli import main; sys.exit(main())"]
+COMMAND = "import sys; from crossattn.cli import main; sys.exit(main())"
 LEAST = 3  # runs of each, the best of which counts
 
 
-def cpu_seconds(words, command=COMMAND) -> float:
-    process = subprocess.Popen([*command, *words], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, words
-    return usage.ru_utime + usage.ru_stime
+def least_seconds(program, *words) -> float:
+    return min(cpu_seconds([sys.executable, "-c", program, *words]) for _ in range(LEAST))
 
 
 def test_imports(keep):
     """The package's names are loaded when they are used: importing it loads no torch."""
     programs = {"python -c pass": "pass", "import crossattn": "import crossattn"}
     programs["import torch"] = "import torch"
-    taken = {
-        name: min(cpu_seconds([program], [sys.executable, "-c"]) for _ in range(LEAST))
-        for name, program in programs.items()
-    }
+    taken = {name: least_seconds(program) for name, program in programs.items()}
     keep("start_up", "imports", taken)
     assert taken["import crossattn"] < 0.5 * taken["import torch"]
 
@@ -59,7 +50,7 @@ def test_a_forecast_takes_less_than_three_seconds(tmp_path, keep):
         "verify": ["verify", *both],
         "report": ["report", "--run", run, "--out", str(tmp_path / "report.html")],
     }
-    taken = {n: min(cpu_seconds(w) for _ in range(LEAST)) for n, w in commands.items()}
+    taken = {name: least_seconds(COMMAND, *words) for name, words in commands.items()}
     keep("start_up", "crossattn", taken)
     assert taken["predict --last 1"] < 3.0
     assert taken["predict --last 1 --orders"] < 3.0

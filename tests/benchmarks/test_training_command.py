@@ -5,16 +5,12 @@ horizon is 24 bars: their true conditional mean is what known returns of the lea
 most a lag ahead. Seeds are not those on which the forecaster was tuned (101 to 128).
 """
 
-from __future__ import annotations
-
 import os
-import resource
-import subprocess
 import sys
 
 import numpy as np
 import pytest
-from benchmarks.measure import fidelity
+from benchmarks.measure import cpu_seconds, fidelity
 
 from crossattn.data.files import write_bars
 from crossattn.forecaster import CrossAttentionForecaster
@@ -26,22 +22,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SEEDS = (30_001, 30_002, 30_003)
 
 
-def cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def train_by_command(frames, folder) -> float:
     """Run ``crossattn train`` without a word on how, and return its CPU seconds."""
     write_bars(frames, folder / "bars")
     command = [sys.executable, "-m", "crossattn", "train", "--device", "cpu"]
     command += ["--data", str(folder / "bars"), "--run", str(folder / "run")]
-    before = cpu_seconds()
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return cpu_seconds() - before
+    return cpu_seconds(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def mean_of_horizon(market, data):

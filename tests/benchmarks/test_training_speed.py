@@ -9,8 +9,6 @@ the calendar of hourly bars as four more tokens; what it does without them is sh
 so is its bare step (forward, loss, backward, update, batches at hand).
 """
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Windows as views against windows cut one by one: time and memory, measured beside each other."""
 
-from __future__ import annotations
-
 import time
 import tracemalloc
 
@@ -85,14 +83,11 @@ def test_a_year_of_five_assets_from_bars_to_windows_takes_under_twenty_megabytes
     assert memory < 20
 
 
-def test_five_years_of_fifty_assets_take_under_400_megabytes(make_frames, capsys):
+def test_five_years_of_fifty_assets_take_under_400_megabytes(make_frames):
     panel = hourly_panel(make_frames, 43_800, 50)
     memory, data = peak_megabytes(lambda: prepare_cross_attention_data(panel))
     held = sum(a.nbytes for a in (data.panel, data.targets, data.next_returns)) / 1e6
-    with capsys.disabled():
-        print(
-            f"\n43,800 x 50: peak {memory:.0f} MB from bars to windows, {held:.0f} MB held, "
-            f"{data.X.nbytes / 1e9:.1f} GB if copied"
-        )
+    print(f"\npeak {memory:.0f} MB from bars to windows, {held:.0f} MB held,", end=" ")
+    print(f"{data.X.nbytes / 1e9:.1f} GB if copied")
     assert isinstance(data.timestamps, pd.DatetimeIndex)
     assert memory < 400
