@@ -1,7 +1,5 @@
 """Cross-asset attention per bar: the formula, nn.MultiheadAttention, symmetry, causality, masks."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

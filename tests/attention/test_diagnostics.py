@@ -1,7 +1,5 @@
 """Entropy, effective number and collapse of maps small enough to check by hand."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

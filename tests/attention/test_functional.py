@@ -1,7 +1,5 @@
 """The formula against loops, against torch's kernel, and at its edges."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

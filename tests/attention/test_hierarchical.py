@@ -1,7 +1,5 @@
 """Levels: sector means, which queries may attend to them, and the cost of a wrong sector map."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

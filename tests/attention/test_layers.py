@@ -1,7 +1,5 @@
 """What holds for every attention layer: symmetry, causality, masks, dropout, both paths, a GPU."""
 
-from __future__ import annotations
-
 import copy
 import math
 

@@ -1,7 +1,5 @@
 """Positions: the formula, odd and even widths, ages, distances and calendars."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

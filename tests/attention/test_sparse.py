@@ -1,7 +1,5 @@
 """Exact zeros: against torch on the survivors, against the optimality conditions, with masks."""
 
-from __future__ import annotations
-
 import functools
 import sys
 

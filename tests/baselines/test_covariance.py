@@ -1,7 +1,5 @@
 """Covariance forecasts against loops, scikit-learn and planted correlations."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Volatility baselines against loops, least squares and the arch package's own forecasts."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

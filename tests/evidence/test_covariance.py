@@ -1,7 +1,5 @@
 """Scores of covariance forecasts by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

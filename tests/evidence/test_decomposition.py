@@ -1,7 +1,5 @@
 """Connectedness against statsmodels' VAR and the decomposition written as loops."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """Volatility edges: a planted hub is found, nothing else, and the p-values have their size."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score

@@ -1,7 +1,5 @@
 """Scores of value at risk, shortfall and quantiles against arithmetic, scikit-learn, a paper."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy import stats

@@ -1,7 +1,5 @@
 """Scores of volatility forecasts, against published figures, statsmodels and arithmetic."""
 
-from __future__ import annotations
-
 import random
 
 import numpy as np
