@@ -91,15 +91,8 @@ def test_forecasts_are_positive_definite_and_beat_a_constant_diagonal(fitted, pa
     assert fitted.get_params().keys() == type(fitted)().get_params().keys()
 
 
-def test_forecasts_follow_the_order_of_the_data_and_read_no_later_row(fitted, parts):
-    test = parts[2]
-    forecast = fitted.predict(test)
-    turned = fitted.predict(test.select(symbols=test.symbols[::-1]))
-    np.testing.assert_allclose(turned, forecast[:, ::-1, ::-1], rtol=1e-9)
-    known = test.until(int(test.ends[20]))
-    np.testing.assert_allclose(fitted.predict(known), forecast[:21], rtol=1e-9)
-    part = test[100:150]
-    np.testing.assert_allclose(fitted.predict(part), forecast[100:150], rtol=1e-9)
+def test_forecasts_follow_the_data_and_read_no_later_row(fitted, parts, check_forecast):
+    check_forecast(fitted, parts[2])
 
 
 def test_the_parts_of_the_forecast_by_loops(parts):

@@ -13,6 +13,10 @@ from crossattn.baselines.long_horizon import (
 )
 
 
+def waves(rows, *periods):
+    return pd.DataFrame({p: np.sin(2 * np.pi * np.arange(rows) / p) for p in periods})
+
+
 def walk(rows=500, series=3, seed=0):
     steps = np.random.default_rng(seed).normal(size=(rows, series))
     return pd.DataFrame(100 + steps.cumsum(axis=0))
@@ -48,21 +52,18 @@ def test_models_see_no_test_row():
 
 
 def test_linear_finds_a_linear_law_and_repeat_last_wins_on_a_random_walk():
-    n = np.arange(600)
-    waves = pd.DataFrame({k: np.sin(2 * np.pi * n / period) for k, period in enumerate((12, 20))})
     models = {"linear": Linear(1e-9), "repeat": repeat_last, "mean": training_mean}
-    found = long_horizon_errors(waves, models, lookback=40, horizons=[10])
+    found = long_horizon_errors(waves(600, 12, 20), models, lookback=40, horizons=[10])
     assert found.loc[10, "linear"] < 1e-6 < found.loc[10, "repeat"]
     found = long_horizon_errors(walk(1500), models, lookback=40, horizons=[10])
     assert found.loc[10, "repeat"] < found.loc[10, "linear"]
 
 
 def test_the_transformer_learns_a_wave_and_repeats_itself():
-    n = np.arange(800)
-    waves = pd.DataFrame({k: np.sin(2 * np.pi * n / p) + 2 for k, p in enumerate((16, 25, 40))})
+    prices = waves(800, 16, 25, 40) + 2
     make = InvertedTransformer(16, 2, 1, epochs=8, lr=3e-3, device="cpu")
     found = [
-        long_horizon_errors(waves, {"a": make, "repeat": repeat_last}, lookback=50, horizons=[8])
+        long_horizon_errors(prices, {"a": make, "repeat": repeat_last}, lookback=50, horizons=[8])
         for _ in range(2)
     ]
     assert found[0].loc[8, "a"] < 0.2 * found[0].loc[8, "repeat"]
