@@ -36,6 +36,11 @@ def walk(rows=300, scales=(0.01, 0.02, 0.03, 0.01), seed=0):
     return pd.DataFrame(np.exp(steps.cumsum(0)), index=index, columns=list("ABCD")[: len(scales)])
 
 
+@pytest.fixture
+def prices():
+    return walk()
+
+
 BENCHMARKS = {
     "equal": lambda p: equal_weight(p, every=10),
     "inverse volatility": lambda p: inverse_volatility(p, every=10, window=40),
@@ -45,8 +50,7 @@ BENCHMARKS = {
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_benchmarks_do_not_depend_on_the_future(name):
-    prices = walk()
+def test_benchmarks_do_not_depend_on_the_future(name, prices):
     weights = BENCHMARKS[name](prices)
     np.testing.assert_allclose(weights.abs().sum(axis=1), 1.0, rtol=1e-9)
     changed = prices.copy()
@@ -80,15 +84,13 @@ def test_labelled_weights_go_by_symbol(name):
         BY_SYMBOL[name](weights.rename({"A": "D"}), returns)
 
 
-def test_inverse_volatility_by_hand():
-    prices = walk()
+def test_inverse_volatility_by_hand(prices):
     row = inverse_volatility(prices, every=1, window=40).loc[prices.index[90]]
     deviation = np.log(prices).diff().iloc[51:91].std()
     np.testing.assert_allclose(row, (1 / deviation) / (1 / deviation).sum(), rtol=1e-9)
 
 
-def test_momentum_buys_winners():
-    prices = walk()
+def test_momentum_buys_winners(prices):
     row = momentum(prices, every=1, window=40, skip=5, allow_short=True).loc[prices.index[90]]
     risen = prices.iloc[85] / prices.iloc[50]
     assert row.idxmax() == risen.idxmax()
@@ -96,8 +98,7 @@ def test_momentum_buys_winners():
     assert row.sum() == pytest.approx(0.0)
 
 
-def test_assets_without_prices_are_left_out():
-    prices = walk()
+def test_assets_without_prices_are_left_out(prices):
     prices.iloc[:200, 1] = np.nan
     assert equal_weight(prices).iloc[0].tolist() == [1 / 3, 0, 1 / 3, 1 / 3]
     assert (inverse_volatility(prices, window=40)["B"].iloc[:150] == 0).all()
@@ -176,8 +177,7 @@ def test_tail_risk_and_its_parts_add_up(rng):
     assert table.loc["C", "expected_shortfall"] == pytest.approx(-alone[:100].mean())
 
 
-def test_attribution_adds_up():
-    prices = walk()
+def test_attribution_adds_up(prices):
     weights = momentum(prices, every=7, window=30, allow_short=True)
     result = backtest_weights(weights, prices, costs=Costs(borrow_rate=0.05))
     change = result.equity.iloc[-1] - result.initial_capital
@@ -196,8 +196,7 @@ def test_break_even_cost_leaves_nothing():
     assert break_even_cost(weights, 1 / prices) == 0.0
 
 
-def test_capacity_falls_with_size():
-    prices = walk()
+def test_capacity_falls_with_size(prices):
     curve = capacity_curve(
         momentum(prices, every=5, window=20), prices, [1e4, 1e6, 1e8], volume=prices * 0 + 1e7
     )
@@ -221,8 +220,7 @@ def test_account_plot_shows_drawdown_exposure_and_turnover():
     plt.close("all")
 
 
-def test_compare_puts_all_on_the_same_costs():
-    prices = walk()
+def test_compare_puts_all_on_the_same_costs(prices):
     table = compare({"equal": equal_weight(prices), "idle": equal_weight(prices)[:0]}, prices)
     alone = backtest_weights(equal_weight(prices), prices).metrics()
     assert table.loc["equal"].to_dict() == pytest.approx(alone)
@@ -250,8 +248,8 @@ def test_compare_puts_all_on_the_same_costs():
         lambda p: capacity_curve(equal_weight(p), p, ["much"], volume=p),
     ],
 )
-def test_bad_input_is_refused(call, refuse_input):
-    refuse_input(lambda: call(walk()), "must")
+def test_bad_input_is_refused(call, prices, refuse_input):
+    refuse_input(lambda: call(prices), "must")
 
 
 def test_what_is_varied_cannot_be_given(refuse_input):
