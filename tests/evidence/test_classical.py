@@ -79,12 +79,9 @@ def random_quotes(n, seed, lead_of=None, delay=0):
     at = np.sort(generator.choice(grid[1:-1], n, replace=False))
     at = np.concatenate([[0], at, [len(grid) - 1]])
     index = pd.to_datetime(at, unit="s", utc=True) + pd.Timedelta("365D")
-    close = 100 * np.exp(path[at])
-    frame = pd.DataFrame(
-        dict.fromkeys(("open", "high", "low", "close"), close) | {"volume": 1.0}, index=index
-    )
-    frame["close_time"] = frame.index + pd.Timedelta("1us")
-    return frame
+    columns = dict.fromkeys(("open", "high", "low", "close"), 100 * np.exp(path[at]))
+    columns |= {"volume": 1.0, "close_time": index + pd.Timedelta("1us")}
+    return pd.DataFrame(columns, index)
 
 
 def test_shifted_covariance_equals_a_slow_loop():

@@ -23,9 +23,8 @@ def test_the_table_is_statsmodels_var_decomposed_by_loops(series):
     fit = VAR(series).fit(2)
     moving, covariance = fit.ma_rep(9), np.asarray(fit.sigma_u)
     wanted = np.zeros((3, 3))
-    for i in range(3):
-        for j in range(3):
-            wanted[i, j] = sum((a[i] @ covariance[:, j]) ** 2 for a in moving) / covariance[j, j]
+    for i, j in np.ndindex(3, 3):
+        wanted[i, j] = sum((a[i] @ covariance[:, j]) ** 2 for a in moving) / covariance[j, j]
     wanted /= wanted.sum(axis=1, keepdims=True)
     found = connectedness(series, lags=2, horizon=10)
     np.testing.assert_allclose(found.table, wanted, rtol=1e-8)

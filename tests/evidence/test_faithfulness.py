@@ -122,12 +122,9 @@ def test_attention_is_not_trained_with_the_heads(network, data):
     assert torch.equal(layer.attention(), own.attention())
 
 
-def test_windows_are_needed(network, data, refuse_input):
+def test_refusals(network, data, refuse_input):
     for examine in (audit_faithfulness, measure_contributions):
         refuse_input(lambda examine=examine: examine(network, 3), "data must be CrossAttentionData")
         refuse_input(lambda examine=examine: examine(network, data[2][:0]), "no window")
-
-
-def test_other_presets_are_refused(data, refuse_input):
     other = CrossAttentionMultiAsset(4, 1, preset="inverted", lookback=12)
     refuse_input(lambda: frozen_attention(other, *data), "lag preset")

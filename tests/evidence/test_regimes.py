@@ -21,6 +21,10 @@ def clock(rows: int) -> pd.DatetimeIndex:
     return pd.date_range("2024-01-01", periods=rows, freq="h", tz="UTC", name="close_time")
 
 
+def table(returns) -> pd.DataFrame:
+    return pd.DataFrame(returns, clock(len(returns)), SYMBOLS[: returns.shape[1]])
+
+
 def graph_market(seed: int, rows: int = 6_000):
     """Two graphs of equal strength in blocks: volatility and correlation never change."""
     rng = np.random.default_rng(seed)
@@ -33,7 +37,7 @@ def graph_market(seed: int, rows: int = 6_000):
     returns = rng.normal(size=(rows, n))
     for t in range(1, rows):
         returns[t] += graphs[state[t]] @ returns[t - 1]
-    return pd.DataFrame(0.01 * returns, index=clock(rows), columns=SYMBOLS), state, graphs
+    return table(0.01 * returns), state, graphs
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -54,30 +58,27 @@ def test_levels_see_volatility_and_correlation(rng):
     state = (np.cumsum(rng.random(5_000) < 0.005) % 2).astype(int)
     share, level = np.where(state, [[0.9], [0.03]], [[0.3], [0.01]])[:, :, None]
     common, noise = rng.normal(size=(5_000, 1)), rng.normal(size=(5_000, len(SYMBOLS)))
-    returns = level * (share * common + np.sqrt(1 - share**2) * noise)
-    returns = pd.DataFrame(returns, index=clock(5_000), columns=SYMBOLS)
+    returns = table(level * (share * common + np.sqrt(1 - share**2) * noise))
     for score in (volatility_level(returns), correlation_level(returns, half_life=24)):
         assert roc_auc_score(state[500:], score.iloc[500:]) > 0.9
 
 
 def test_correlation_level_is_not_fooled_by_volatility(rng):
     returns = rng.normal(size=(4_000, 6)) * np.repeat([1.0, 5.0], 2_000)[:, None]
-    level = correlation_level(pd.DataFrame(returns, index=clock(4_000), columns=SYMBOLS))
+    level = correlation_level(table(returns))
     assert abs(level.iloc[1_000:2_000].mean() - level.iloc[3_000:].mean()) < 0.03
 
 
 def test_correlation_level_without_weights_is_the_mean_correlation(rng):
     returns = rng.normal(size=(3_000, 4)) + 0.7 * rng.normal(size=(3_000, 1))
-    level = correlation_level(pd.DataFrame(returns, index=clock(3_000)), half_life=1e6).iloc[-1]
+    level = correlation_level(table(returns), half_life=1e6).iloc[-1]
     sample = np.corrcoef(returns.T)
     assert level == pytest.approx(sample[np.triu_indices(4, 1)].mean(), abs=0.03)
 
 
 def test_missing_bars_do_not_lower_the_correlation(rng):
-    returns = rng.normal(size=(6_000, 3)) + 1.5 * rng.normal(size=(6_000, 1))
-    whole = pd.DataFrame(returns, index=clock(6_000))
-    holed = whole.copy()
-    holed[0] = holed[0].where(rng.random(6_000) < 0.5)
+    whole = table(rng.normal(size=(6_000, 3)) + 1.5 * rng.normal(size=(6_000, 1)))
+    holed = whole.assign(A=whole["A"].where(rng.random(6_000) < 0.5))
     levels = [correlation_level(r, half_life=1_000).iloc[-1] for r in (whole, holed)]
     assert levels[1] == pytest.approx(levels[0], abs=0.02)
 
