@@ -70,13 +70,11 @@ def test_equals_torchs_multihead_attention_in_values_and_gradients(return_attent
         torch.testing.assert_close(attention, shown, rtol=0, atol=1e-12)
     else:
         assert attention is None
-    output.square().mean().backward()
-    expected.square().mean().backward()
-    pairs = [(one.grad, other.grad) for one, other in zip(ours, copies, strict=True)]
-    gradients = theirs.in_proj_weight.grad.chunk(3)
-    pairs += [(p.weight.grad, g) for p, g in zip(projections, gradients, strict=True)]
-    pairs += [(layer.output_projection.weight.grad, theirs.out_proj.weight.grad)]
-    for one, other in pairs:
+    inputs = [*ours, layer.output_projection.weight, *(p.weight for p in projections)]
+    gradients = torch.autograd.grad(output.square().mean(), inputs)
+    inputs = [*copies, theirs.out_proj.weight, theirs.in_proj_weight]
+    *others, joined = torch.autograd.grad(expected.square().mean(), inputs)
+    for one, other in zip(gradients, [*others, *joined.chunk(3)], strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 

@@ -9,13 +9,10 @@ from crossattn.attention.diagnostics import attention_entropy, collapse_meter, e
 from crossattn.attention.functional import masked_softmax
 
 
-def test_entropy_and_effective_number_of_known_rows():
+def test_entropy_and_effective_number_of_known_rows_over_one_axis_or_two():
     rows = torch.tensor([[1, 0, 0, 0], [0.25] * 4, [0.5, 0.5, 0, 0], [0] * 4]).double()
     assert attention_entropy(rows).tolist() == pytest.approx([0, math.log(4), math.log(2), 0])
     assert effective_number(rows).tolist() == pytest.approx([1, 4, 2, 0])
-
-
-def test_rows_may_run_over_asset_and_lag_jointly():
     joint = torch.full((2, 3, 4), 1 / 12)
     assert effective_number(joint, dim=(-2, -1)).tolist() == pytest.approx([12, 12])
     assert attention_entropy(joint, dim=(-2, -1)).tolist() == pytest.approx([math.log(12)] * 2)

@@ -22,8 +22,12 @@ from crossattn.figures import signed_heatmap
 
 
 @pytest.fixture(scope="module")
-def data():
-    market = simulate_market(n_assets=4, n_steps=900, predictability=0.2, seed=0)
+def market():
+    return simulate_market(n_assets=4, n_steps=900, predictability=0.2, seed=0)
+
+
+@pytest.fixture(scope="module")
+def data(market):
     return prepare_cross_attention_data(market.frames, lookback=16, horizon=1)
 
 
@@ -65,9 +69,8 @@ def test_thinning_takes_every_nth_window(network, data):
     np.testing.assert_array_equal(seventh, every[::7])
 
 
-def test_exogenous_series_are_columns_of_a_map(data, rng):
+def test_exogenous_series_are_columns_of_a_map(market, data, rng):
     series = pd.DataFrame({"RATE": rng.normal(size=len(data.clock))}, index=data.clock)
-    market = simulate_market(n_assets=4, n_steps=900, predictability=0.2, seed=0)
     both = prepare_cross_attention_data(market.frames, lookback=16, horizon=1, exogenous=series)
     model = CrossAttentionForecaster(max_lag=7, varying=False, content=False).fit(both)
     turned = both[:30].select(symbols=both.symbols[::-1])

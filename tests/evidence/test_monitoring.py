@@ -19,6 +19,11 @@ def parts(scenario="static", seed=21, late_volume=None):
     return data[:2400], data[2600:]
 
 
+def drifted(train, new):
+    drift = input_drift(summarise_inputs(train), new)
+    return drift.loc[drift["drifted"], ["symbol", "feature"]].to_numpy().tolist()
+
+
 @pytest.mark.parametrize(("scenario", "seed"), [("static", 21), ("null", 22), ("crisis", 23)])
 def test_nothing_has_drifted_on_one_market(scenario, seed):
     train, new = parts(scenario, seed)
@@ -36,10 +41,7 @@ def test_nothing_has_drifted_on_one_market(scenario, seed):
     ids=["in another unit", "lost"],
 )
 def test_other_volumes_are_drift(late_volume):
-    train, new = parts(late_volume=late_volume)
-    drift = input_drift(summarise_inputs(train), new)
-    found = drift[drift["drifted"]]
-    assert found[["symbol", "feature"]].to_numpy().tolist() == [["A01", "relative_volume"]]
+    assert drifted(*parts(late_volume=late_volume)) == [["A01", "relative_volume"]]
 
 
 def test_an_exogenous_series_drifts_too():
@@ -48,9 +50,7 @@ def test_an_exogenous_series_drifts_too():
     survey[1000:] += 2
     table = pd.DataFrame({"survey": survey}, index=market.panel.index)
     data = prepare_cross_attention_data(market.frames, 12, 1, exogenous=table)
-    drift = input_drift(summarise_inputs(data[:900]), data[1000:])
-    found = drift[drift["drifted"]]
-    assert found[["symbol", "feature"]].to_numpy().tolist() == [["survey", "exogenous"]]
+    assert drifted(data[:900], data[1000:]) == [["survey", "exogenous"]]
 
 
 def test_the_index_is_that_of_its_definition():

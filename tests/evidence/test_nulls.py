@@ -66,6 +66,16 @@ def rows_of(part):
     return slice(part.ends[0], part.ends[-1] + 1)
 
 
+def shifts(part, moved, name="panel"):
+    """Return the row of the part at which the rotated table of each source begins."""
+    before, after = getattr(part, name)[rows_of(part)], getattr(moved, name)
+    turns = [np.roll(before, -shift, axis=0) for shift in range(len(part))]
+    axes = (1, *range(3, before.ndim + 1))
+    equal = np.isclose(turns, after, rtol=0, atol=0, equal_nan=True).all(axis=axes)  # (rows, N)
+    assert equal.any(axis=0).all()
+    return equal.argmax(axis=0).tolist()
+
+
 def test_planted_pairs_reach_the_smallest_p_value(found):
     edges = found.edges
     assert list(edges.columns) == COLUMNS
@@ -95,15 +105,9 @@ def test_no_leader_is_named_on_a_null_market():
 def test_a_rotation_keeps_an_asset_and_what_belongs_to_it(planted):
     part = planted[0]
     moved = surrogate_part(part, np.random.default_rng(0))
-    rows, offsets = rows_of(part), []
-    for asset in range(len(part.symbols)):
-        mine = part.panel[rows, asset, 0]
-        offset = int(np.flatnonzero(mine == moved.panel[0, asset, 0])[0])
-        offsets.append(offset)
-        for name in ("panel", "targets", "next_returns"):
-            before, after = getattr(part, name)[rows, asset], getattr(moved, name)[:, asset]
-            np.testing.assert_array_equal(np.roll(before, -offset, axis=0), after)
-    assert len(set(offsets)) == len(part.symbols)
+    places = shifts(part, moved)
+    assert places == shifts(part, moved, "targets") == shifts(part, moved, "next_returns")
+    assert len(set(places)) == len(part.symbols)
     assert len(moved) == len(part) - part.lookback + 1
 
 
@@ -113,20 +117,14 @@ def test_exogenous_series_and_bar_volatilities_move_with_their_source():
     data = prepare_cross_attention_data(
         market.frames, 5, 1, exogenous=table, volatility_estimator="parkinson"
     )
-    part, places = data.split()[1], []
-    moved, rows = surrogate_part(part, np.random.default_rng(0)), rows_of(part)
-    for tables in (["panel", "bar_volatilities"], ["exogenous"]):
-        for source in range(2):
-            for name in tables:
-                before, after = getattr(part, name)[rows, source], getattr(moved, name)[:, source]
-                shifts = [
-                    s for s in range(len(part)) if np.array_equal(np.roll(before, -s, 0), after)
-                ]
-                places.append(shifts[0])
-    assert places[0] == places[1] and places[2] == places[3]
-    assert len(set(places)) == 4, "no two sources together, exogenous ones neither"
+    part = data.split()[1]
+    moved = surrogate_part(part, np.random.default_rng(0))
+    places = shifts(part, moved)
+    assert places == shifts(part, moved, "bar_volatilities")
+    both = {*places, *shifts(part, moved, "exogenous")}
+    assert len(both) == 4, "no two sources together, exogenous ones neither"
     same = surrogate_part(part, None)
-    np.testing.assert_array_equal(same.exogenous, part.exogenous[rows])
+    np.testing.assert_array_equal(same.exogenous, part.exogenous[rows_of(part)])
 
 
 @pytest.mark.parametrize("target", ["return", "volatility"])

@@ -27,15 +27,9 @@ def random_case(seed):
     values = rng.normal(0.1, rng.choice([0.2, 1.0, 3.0]), (len(chosen), assets))
     values[rng.random(values.shape) < 0.15] = np.nan
     sizing = SIZINGS[seed % 3]
-    plain = sizing == "bt"
-    costs = Costs(
-        fixed=0.0 if plain else rng.choice([0.0, 5.0]),
-        slippage=rng.choice([0.0, 0.001]),
-        impact=0.0 if plain else rng.choice([0.0, 1.0]),
-        borrow_rate=rng.choice([0.0, 0.5]),
-        cash_rate=rng.choice([0.0, 0.1]),
-        margin_rate=rng.choice([0.0, 0.2]),
-    )
+    rates = {"slippage": 0.001, "borrow_rate": 0.5, "cash_rate": 0.1, "margin_rate": 0.2}
+    rates |= {} if sizing == "bt" else {"fixed": 5.0, "impact": 1.0}
+    costs = Costs(**{name: rng.choice([0.0, rate]) for name, rate in rates.items()})
     money = table(rng.lognormal(12, 1, prices.shape))
     options = {
         "transaction_cost": rng.choice([0.0, 0.001, 0.02]),

@@ -348,11 +348,9 @@ def mixed_data(make_frames, lookback=6):
     )
 
 
-class Likes:
-    """Forecasts the same return of every asset that has a bar."""
-
-    def predict(self, data):
-        return np.where(data.has_bar, 1.0, np.nan)
+def likes(data):
+    """Forecast the same return of every asset that has a bar."""
+    return np.where(data.has_bar, 1.0, np.nan)
 
 
 def test_risk_is_over_the_bars_that_each_asset_has_in_the_horizon():
@@ -367,9 +365,9 @@ def test_risk_is_over_the_bars_that_each_asset_has_in_the_horizon():
 @pytest.mark.parametrize("stagger", [False, True])
 def test_a_day_between_decisions_is_24_bars_on_an_hourly_clock(make_frames, stagger):
     data = prepare_cross_attention_data(make_frames(400, 3), 24, 48, ["log_return"])
-    model = type("Trend", (), {"predict": lambda self, d: d.X[:, :, -9:, 0].sum(axis=2)})()
+    trend = lambda shown: shown.X[:, :, -9:, 0].sum(axis=2)  # noqa: E731
     runs = [
-        CrossAttentionBacktest(model, rebalance_freq=often, stagger=stagger, allow_short=True)
+        CrossAttentionBacktest(trend, rebalance_freq=often, stagger=stagger, allow_short=True)
         for often in (24, "24h", pd.Timedelta(days=1))
     ]
     first, *others = (run.run(data) for run in runs)
@@ -382,7 +380,7 @@ def test_a_day_between_decisions_is_24_bars_on_an_hourly_clock(make_frames, stag
 
 def test_each_asset_decides_at_its_own_first_bar_of_a_period(make_frames):
     data = mixed_data(make_frames)
-    backtest = CrossAttentionBacktest(Likes(), rebalance_freq="24h", transaction_cost=0.0)
+    backtest = CrossAttentionBacktest(likes, rebalance_freq="24h", transaction_cost=0.0)
     results = backtest.run(data)
     trades = backtest.result_.trades
     days = np.asarray((trades["time"] - data.timestamps[0]) // pd.Timedelta("24h"))
@@ -398,7 +396,7 @@ def test_each_asset_decides_at_its_own_first_bar_of_a_period(make_frames):
 
 def test_markets_that_decide_at_different_hours_share_the_account(make_frames):
     data = mixed_data(make_frames)
-    half = CrossAttentionBacktest(Likes(), rebalance_freq="24h", max_position=0.4)
+    half = CrossAttentionBacktest(likes, rebalance_freq="24h", max_position=0.4)
     weights = half.run(data).attrs["weights"]
     assert weights.iloc[0].to_numpy() == pytest.approx([0.4, 0, 0], abs=0.01)
     assert weights.iloc[-1].to_numpy() == pytest.approx([1 / 3] * 3, abs=0.03), "equal likes"
@@ -407,4 +405,4 @@ def test_markets_that_decide_at_different_hours_share_the_account(make_frames):
 @pytest.mark.parametrize("wrong", ["7", 0, "0h", None, 2.5])
 def test_an_impossible_rebalancing_is_refused(wrong, refuse_input):
     words = "rebalance_freq must be a number of bars"
-    refuse_input(lambda: CrossAttentionBacktest(Likes(), rebalance_freq=wrong), words)
+    refuse_input(lambda: CrossAttentionBacktest(likes, rebalance_freq=wrong), words)
