@@ -132,23 +132,20 @@ def test_refits_keep_their_distance():
 def test_bad_input_is_named(refuse_input):
     r, _, _ = graph_market(0, rows=300)
     gaps = (r["A"] > 0).where(r["A"] > 0)  # NaN is no alarm
-    for call, words in (
-        (lambda: volatility_level(r["A"]), "returns must be a DataFrame"),
-        (lambda: volatility_level(r * np.inf), "infinite"),
-        (lambda: volatility_level(r.astype(str) + "x"), "must hold numbers"),
-        (lambda: correlation_level(r[["A"]]), "at least 2 assets"),
-        (lambda: correlation_breakdown(r, fast=50, slow=20), "fast must be .* below 20"),
-        (lambda: correlation_breakdown(r, fast="a"), "fast must be"),
-        (lambda: correlation_breakdown(r, slow="a"), "slow must be"),
-        (lambda: TwoGraphDetector().filter(r), "not fitted"),
-        (lambda: TwoGraphDetector().fit(r.iloc[:20]), "usable rows"),
-        (lambda: _DETECTOR.filter(r.rename(columns={"A": "Z"})), "returns: symbols must be"),
-        (lambda: refit_times(gaps), "alarms must be a Series of bool"),
-        (lambda: refit_times([True, False]), "got list"),
-        (lambda: hindsight_change_points(r["A"].iloc[:20]), "at least 100 finite numbers"),
-        (lambda: hindsight_change_points(r["A"].to_numpy()), "score must be a Series"),
-        (lambda: hindsight_change_points(r["A"].astype(str) + "x"), "score must be numbers"),
-        (lambda: hindsight_change_points(r["A"], penalty="x"), "penalty must be"),
-        (lambda: hindsight_change_points(r["A"], penalty=0), "penalty must be"),
-    ):
-        refuse_input(call, words)
+    refuse_input(lambda: volatility_level(r["A"]), "returns must be a DataFrame")
+    refuse_input(lambda: volatility_level(r * np.inf), "infinite")
+    refuse_input(lambda: volatility_level(r.astype(str) + "x"), "must hold numbers")
+    refuse_input(lambda: correlation_level(r[["A"]]), "at least 2 assets")
+    refuse_input(lambda: correlation_breakdown(r, fast=50, slow=20), "fast must be .* below 20")
+    refuse_input(lambda: correlation_breakdown(r, fast="a"), "fast must be")
+    refuse_input(lambda: correlation_breakdown(r, slow="a"), "slow must be")
+    refuse_input(lambda: TwoGraphDetector().filter(r), "not fitted")
+    refuse_input(lambda: TwoGraphDetector().fit(r.iloc[:20]), "usable rows")
+    refuse_input(lambda: _DETECTOR.filter(r.rename(columns={"A": "Z"})), "returns: symbols must be")
+    refuse_input(lambda: refit_times(gaps), "alarms must be a Series of bool")
+    refuse_input(lambda: refit_times([True, False]), "got list")
+    refuse_input(lambda: hindsight_change_points(r["A"].iloc[:20]), "at least 100 finite numbers")
+    refuse_input(lambda: hindsight_change_points(r["A"].to_numpy()), "score must be a Series")
+    refuse_input(lambda: hindsight_change_points(r["A"].astype(str) + "x"), "score must be numbers")
+    refuse_input(lambda: hindsight_change_points(r["A"], penalty="x"), "penalty must be")
+    refuse_input(lambda: hindsight_change_points(r["A"], penalty=0), "penalty must be")

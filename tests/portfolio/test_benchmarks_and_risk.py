@@ -136,12 +136,6 @@ def test_mean_variance_matches_series_by_symbol(refuse_input):
     refuse_input(lambda: mean_variance_weights(forecast.rename({"A": "C"}), COVARIANCE), words)
 
 
-def test_mean_variance_takes_limits_from_one_place(refuse_input):
-    for twice in ({"max_position": 0.1}, {"allow_short": True}):
-        call = functools.partial(mean_variance_weights, np.zeros(2), COVARIANCE, limits=Limits())
-        refuse_input(functools.partial(call, **twice), "limits hold allow_short and max_position")
-
-
 @pytest.mark.parametrize("kind", [object, str])
 def test_prices_of_other_types_count_as_numbers(kind):
     prices = walk(80)
@@ -245,31 +239,26 @@ def test_bad_input_is_refused(prices, refuse_input):
     refuse_input(lambda: cap_weights(["much", "little"]), "hold numbers")
     refuse_input(lambda: capacity_curve(equal_weight(p), p, 1e6, volume=p), "must have shape")
     refuse_input(lambda: capacity_curve(equal_weight(p), p, ["much"], volume=p), "hold numbers")
-
-
-def test_what_is_varied_cannot_be_given(refuse_input):
-    prices = walk(20)
-    given = equal_weight(prices), prices
+    given = equal_weight(p), p
     refuse_input(lambda: break_even_cost(*given, transaction_cost=0.1), "transaction_cost is what")
-    capacity = functools.partial(capacity_curve, *given, [1.0], volume=prices)
+    capacity = functools.partial(capacity_curve, *given, [1.0], volume=p)
     refuse_input(lambda: capacity(initial_capital=5), "initial_capital is each of capitals")
+    limited = functools.partial(mean_variance_weights, np.zeros(2), COVARIANCE, limits=Limits())
+    for twice in ({"max_position": 0.1}, {"allow_short": True}):
+        words = "limits hold allow_short and max_position"
+        refuse_input(functools.partial(limited, **twice), words)
 
 
 COVARIANCE = pd.DataFrame(np.diag([0.01, 0.02]), ["A", "B"], ["A", "B"])
-HOLE, STILL = COVARIANCE.copy(), COVARIANCE.copy()
-HOLE.loc["B"] = HOLE["B"] = np.nan
-STILL.loc["B", "B"] = 0.0
-WALK = pd.DataFrame({"A": [0.1, -0.1, 0.1], "B": [np.nan] * 3})
 
 
-@pytest.mark.parametrize(
-    ("forecast", "covariance", "words"),
-    [
-        ([0, 0], HOLE, "finite.*'B'"),
-        ([0, 0], STILL, "variance above 0; leave out 'B'"),
-        ([0, np.nan], COVARIANCE, "forecast and held must be finite; leave out 'B'"),
-    ],
-)
-def test_an_asset_that_cannot_be_weighted_is_refused_by_name(forecast, covariance, words, refuse):
-    refuse(lambda: mean_variance_weights(np.array(forecast), covariance), words)
-    refuse(lambda: risk_by_asset(np.ones(2), WALK), "none for B")
+def test_an_asset_that_cannot_be_weighted_is_refused_by_name(refuse):
+    hole, still = COVARIANCE.copy(), COVARIANCE.copy()
+    hole.loc["B"] = hole["B"] = np.nan
+    still.loc["B", "B"] = 0.0
+    walk = pd.DataFrame({"A": [0.1, -0.1, 0.1], "B": [np.nan] * 3})
+    refuse(lambda: mean_variance_weights([0, 0], hole), "finite.*'B'")
+    refuse(lambda: mean_variance_weights([0, 0], still), "variance above 0; leave out 'B'")
+    words = "forecast and held must be finite; leave out 'B'"
+    refuse(lambda: mean_variance_weights([0, np.nan], COVARIANCE), words)
+    refuse(lambda: risk_by_asset(np.ones(2), walk), "none for B")

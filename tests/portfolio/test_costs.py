@@ -1,5 +1,7 @@
 """Every cost by hand, and the rules for halts and delistings."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,19 +121,15 @@ def test_the_value_after_costs_solves_its_equation(value, weights, held, rate, i
         assert after + paid == pytest.approx(value, rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (lambda p: {"costs": Costs(fixed=-1)}, "fixed"),
-        (lambda p: {"costs": Costs(slippage=1.0)}, "slippage"),
-        (lambda p: {"costs": Costs(impact=1)}, "volume"),
-        (lambda p: {"costs": Costs(impact=1), "volume": -p}, "volume"),
-        (lambda p: {"costs": Costs(impact=1), "volume": p, "volatility": -p}, "volatility"),
-        (lambda p: {"funding": p * np.inf}, "funding"),
-        (lambda p: {"funding": p.rename(columns={"A": "Z"})}, "funding"),
-        (lambda p: {"costs": Costs(fixed=1), "sizing": "bt"}, "sizing"),
-    ],
-)
-def test_bad_input_is_refused_by_name(options, words, refuse_input):
-    prices = table([[10.0, 20.0], [11.0, 21.0]])
-    refuse_input(lambda: run(prices, [0], [[0.5, 0.1]], **options(prices)), words)
+def test_bad_input_is_refused_by_name(refuse_input):
+    p = table([[10.0, 20.0], [11.0, 21.0]])
+    law = functools.partial(run, p, [0], [[0.5, 0.1]], costs=Costs(impact=1))
+    free = functools.partial(run, p, [0], [[0.5, 0.1]])
+    refuse_input(lambda: free(costs=Costs(fixed=-1)), "fixed")
+    refuse_input(lambda: free(costs=Costs(slippage=1.0)), "slippage")
+    refuse_input(lambda: free(costs=Costs(fixed=1), sizing="bt"), "sizing")
+    refuse_input(law, "volume")
+    refuse_input(lambda: law(volume=-p), "volume")
+    refuse_input(lambda: law(volume=p, volatility=-p), "volatility")
+    refuse_input(lambda: free(funding=p * np.inf), "funding")
+    refuse_input(lambda: free(funding=p.rename(columns={"A": "Z"})), "funding")

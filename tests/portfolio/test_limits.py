@@ -88,23 +88,23 @@ def test_limits_that_contradict_each_other_are_named(options, names):
     assert not any(name in str(caught.value) for name in innocent)
 
 
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"max_position": -0.1}, "max_position"),
-        ({"max_sector": 0.5}, "sectors must name"),
-        ({"linear": {"beta": (BETAS, 1, 0)}}, "low <= high"),
-        ({"linear": {"beta": BETAS}}, "'beta' must be"),
-        ({"linear": {"beta": (BETAS, "0", 1)}}, "'beta' must have bounds, got '0'"),
-        ({"linear": [BETAS]}, "linear must be a mapping of at least one name, got list"),
-        ({"sectors": SECTORS, "max_sector": {"oil": None}}, "max_sector must be .* got None"),
-        ({"max_position": {"X": 0.1}}, "names 'X'"),
-        ({"sectors": {"A": "tech"}, "max_sector": 0.5}, "sectors lack B, C"),
-        ({"sectors": SECTORS, "sector_net": {"gold": 0.5}}, "names 'gold'"),
-    ],
-)
-def test_refuses_by_name(options, message, refuse_input):
-    refuse_input(lambda: Limits(**options).nearest(np.ones((1, 5)), SYMBOLS), message)
+def test_refuses_by_name(refuse_input):
+    def nearest(**options):
+        return Limits(**options).nearest(np.ones((1, 5)), SYMBOLS)
+
+    refuse_input(lambda: nearest(max_position=-0.1), "max_position")
+    refuse_input(lambda: nearest(max_position={"X": 0.1}), "names 'X'")
+    refuse_input(lambda: nearest(max_sector=0.5), "sectors must name")
+    refuse_input(lambda: nearest(linear={"beta": (BETAS, 1, 0)}), "low <= high")
+    refuse_input(lambda: nearest(linear={"beta": BETAS}), "'beta' must be")
+    words = "'beta' must have bounds, got '0'"
+    refuse_input(lambda: nearest(linear={"beta": (BETAS, "0", 1)}), words)
+    words = "linear must be a mapping of at least one name, got list"
+    refuse_input(lambda: nearest(linear=[BETAS]), words)
+    none, gold = {"max_sector": {"oil": None}}, {"sector_net": {"gold": 0.5}}
+    refuse_input(lambda: nearest(sectors=SECTORS, **none), "max_sector must be .* got None")
+    refuse_input(lambda: nearest(sectors=SECTORS, **gold), "names 'gold'")
+    refuse_input(lambda: nearest(sectors={"A": "tech"}, max_sector=0.5), "sectors lack B, C")
 
 
 def test_mean_variance_and_the_backtest_keep_them(refuse_input, rng):
