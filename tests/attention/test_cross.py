@@ -1,5 +1,7 @@
 """Cross-asset attention per bar: the formula, nn.MultiheadAttention, symmetry, causality, masks."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -151,29 +153,23 @@ def test_one_query_asset_is_a_row_of_many(shape, with_all_axes):
     torch.testing.assert_close(fused, output, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"x_query": torch.zeros(B, NQ, D)}, "x_query"),
-        ({"x_query": torch.zeros(B, NQ, T, D, dtype=torch.int64)}, "floating-point"),
-        ({"x_key_value": [[1.0]]}, "x_key_value must be a floating-point tensor, got list"),
-        ({"x_query": torch.zeros(B, NQ, T, D + 1)}, "x_query"),
-        ({"x_key_value": torch.zeros(B, NK, T + 1, D)}, "x_key_value"),
-        ({"mask": torch.ones(NQ, NK)}, "boolean"),
-        ({"mask": torch.ones(NQ, NK + 1, dtype=torch.bool)}, "mask must have shape"),
-        ({"mask": torch.ones(NK, dtype=torch.bool)}, "mask must have shape"),
-        ({"key_mask": torch.ones(B, NQ, T, dtype=torch.bool)}, "key_mask"),
-        ({"query_mask": torch.ones(B, NQ, T)}, "query_mask"),
-        ({"query_assets": torch.arange(NK)}, "query_assets"),
-        ({"key_assets": torch.arange(NK) + 1}, "key_assets"),
-        ({"key_assets": torch.zeros(NK)}, "key_assets"),
-    ],
-)
-def test_wrong_inputs_are_named(change, named, refuse_input):
-    arguments = dict(zip(("x_query", "x_key_value"), tokens(), strict=True)) | change
-    refuse_input(lambda: layer_of(n_assets=NK)(**arguments), named)
-
-
-def test_an_array_is_no_tensor(refuse_input):
-    layer, keys = CrossAssetAttention(D, 2), torch.zeros(B, NK, T, D)
-    refuse_input(lambda: layer(np.zeros((B, T, D)), keys), "tokens must be a tensor, got ndarray")
+def test_wrong_inputs_are_named(refuse_input):
+    x_query, x_key_value = tokens()
+    layer = layer_of(n_assets=NK)
+    attend = functools.partial(layer, x_query=x_query, x_key_value=x_key_value)
+    refuse_input(lambda: attend(x_query=x_query[:, :, 0]), "x_query")
+    refuse_input(lambda: attend(x_query=x_query.long()), "floating-point")
+    refuse_input(lambda: attend(x_query=torch.zeros(B, NQ, T, D + 1)), "x_query")
+    refuse_input(lambda: attend(x_key_value=torch.zeros(B, NK, T + 1, D)), "x_key_value")
+    words = "x_key_value must be a floating-point tensor, got list"
+    refuse_input(lambda: attend(x_key_value=[[1.0]]), words)
+    refuse_input(lambda: attend(mask=torch.ones(NQ, NK)), "boolean")
+    refuse_input(lambda: attend(mask=torch.ones(NQ, NK + 1).bool()), "mask must have shape")
+    refuse_input(lambda: attend(mask=torch.ones(NK).bool()), "mask must have shape")
+    refuse_input(lambda: attend(key_mask=torch.ones(B, NQ, T).bool()), "key_mask")
+    refuse_input(lambda: attend(query_mask=torch.ones(B, NQ, T)), "query_mask")
+    refuse_input(lambda: attend(query_assets=torch.arange(NK)), "query_assets")
+    refuse_input(lambda: attend(key_assets=torch.arange(NK) + 1), "key_assets")
+    refuse_input(lambda: attend(key_assets=torch.zeros(NK)), "key_assets")
+    single, words = CrossAssetAttention(D, 2), "tokens must be a tensor, got ndarray"
+    refuse_input(lambda: single(np.zeros((B, T, D)), x_key_value), words)

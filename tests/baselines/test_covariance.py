@@ -204,9 +204,8 @@ class Negative(ExponentialVolatility):
         return -super().predict(data)
 
 
-@pytest.mark.parametrize(
-    "make, message",
-    [
+def test_wrong_settings_are_named(parts, refuse_input):
+    for make, words in (
         (lambda: CovarianceForecaster("garch"), "volatility must have fit and predict"),
         (lambda: CovarianceForecaster(ExponentialVolatility), "volatility must have fit"),
         (lambda: CovarianceForecaster(Negative()), "volatility must forecast"),
@@ -215,10 +214,8 @@ class Negative(ExponentialVolatility):
         (lambda: EWMACovariance(-2.0), "half_life must be"),
         (lambda: WindowCovariance(window=1), "window must be"),
         (lambda: WindowCovariance("ledoit"), "estimator must have"),
-    ],
-)
-def test_wrong_settings_are_named(make, message, parts, refuse_input):
-    refuse_input(lambda: make().fit(parts[0]).predict(parts[2]), message)
+    ):
+        refuse_input(lambda make=make: make().fit(parts[0]).predict(parts[2]), words)
 
 
 def test_windows_without_closes_and_too_few_windows_are_refused(parts, refuse_input):

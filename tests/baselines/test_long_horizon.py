@@ -70,21 +70,18 @@ def test_the_transformer_learns_a_wave_and_repeats_itself():
     assert found[0].equals(found[1])
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"prices": walk().to_numpy()}, "DataFrame of numbers"),
-        ({"prices": walk().astype(str) + "x"}, "DataFrame of numbers"),
-        ({"prices": walk().replace(walk().iloc[3, 1], np.nan)}, "without gaps"),
-        ({"prices": walk(60)}, "60 rows are too few"),
-        ({"lookback": 0}, "lookback and horizons must be positive"),
-        ({"horizons": [0]}, "lookback and horizons must be positive"),
-        ({"horizons": [80]}, "too few .* horizon 80"),
-        ({"shares": (0.5, 0.5, 0.5)}, "sum to 1"),
-        ({"shares": (0.9, 0.1)}, "three positive numbers"),
-    ],
-)
-def test_bad_input_is_named(change, words, refuse_input):
-    options = {"prices": walk(), "lookback": 12, "horizons": [7]} | change
-    prices = options.pop("prices")
-    refuse_input(lambda: long_horizon_errors(prices, {"repeat": repeat_last}, **options), words)
+def test_bad_input_is_named(refuse_input):
+    def errors(prices, lookback=12, horizons=(7,), **options):
+        options |= {"lookback": lookback, "horizons": horizons}
+        return long_horizon_errors(prices, {"repeat": repeat_last}, **options)
+
+    prices = walk()
+    refuse_input(lambda: errors(prices.to_numpy()), "DataFrame of numbers")
+    refuse_input(lambda: errors(prices.astype(str) + "x"), "DataFrame of numbers")
+    refuse_input(lambda: errors(prices.replace(prices.iloc[3, 1], np.nan)), "without gaps")
+    refuse_input(lambda: errors(prices[:60]), "60 rows are too few")
+    refuse_input(lambda: errors(prices, lookback=0), "lookback and horizons must be positive")
+    refuse_input(lambda: errors(prices, horizons=[0]), "lookback and horizons must be positive")
+    refuse_input(lambda: errors(prices, horizons=[80]), "too few .* horizon 80")
+    refuse_input(lambda: errors(prices, shares=(0.5, 0.5, 0.5)), "sum to 1")
+    refuse_input(lambda: errors(prices, shares=(0.9, 0.1)), "three positive numbers")

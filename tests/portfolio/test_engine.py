@@ -1,5 +1,6 @@
 """The engine on cases small enough to check by hand, and against an account kept the slow way."""
 
+import functools
 import math
 
 import numpy as np
@@ -136,40 +137,34 @@ def test_inputs_are_not_changed():
     pd.testing.assert_frame_equal(weights, kept[1])
 
 
-def bad_calls():
-    prices = table([[10.0, 20.0], [11.0, 20.0], [11.0, 10.0]])
+def test_bad_input_is_refused_by_name(refuse_input):
+    trade, prices = backtest_weights, table([[10.0, 20.0], [11.0, 20.0], [11.0, 10.0]])
     weights = at(prices, [0, 1], [[0.5, 0.25], [0.2, 0.3]])
-    shifted = weights.set_axis(weights.index + pd.Timedelta(minutes=1))
-    return {
-        "naive": (weights.tz_localize(None), prices.tz_localize(None), {}, "without a time zone"),
-        "naive weights": (weights.tz_localize(None), prices, {}, "weights"),
-        "unsorted": (weights, prices.iloc[::-1], {}, "prices: time must increase"),
-        "duplicate": (weights, prices.iloc[[0, 0, 1]], {}, "repeats"),
-        "duplicate symbol": (weights, prices[["A", "A"]], {}, "unique symbols"),
-        "no times": (weights, prices.reset_index(drop=True), {}, "index must hold time"),
-        "not a frame": (weights, prices.to_numpy(), {}, "DataFrame"),
-        "foreign rows": (shifted, prices, {}, "times of prices"),
-        "foreign symbol": (weights.rename(columns={"A": "Z"}), prices, {}, "Z"),
-        "zero price": (weights, prices.replace(11.0, 0.0), {}, "positive"),
-        "infinite price": (weights, prices.replace(11.0, np.inf), {}, "inf"),
-        "no price": (weights, prices.assign(B=np.nan), {}, "only NaN"),
-        "text": (weights, prices.assign(B="x"), {}, "numbers"),
-        "dates": (weights, prices.assign(B=prices.index), {}, "prices must be numbers: times"),
-        "infinite weight": (weights.assign(A=-np.inf), prices, {}, "weights"),
-        "no rows": (weights.iloc[:0], prices.iloc[:0], {}, "shape"),
-        "cost": (weights, prices, {"transaction_cost": -0.1}, "transaction_cost"),
-        "cost 1": (weights, prices, {"transaction_cost": 1.0}, "transaction_cost"),
-        "sizing": (weights, prices, {"sizing": "magic"}, "sizing"),
-        "delisted": (weights, prices, {"delistings": {"Z": prices.index[0]}}, "delistings"),
-        "delisted soon": (weights, prices, {"delistings": {"A": "soon"}}, "UTC times, got 'soon'"),
-        "delisted list": (weights, prices, {"delistings": ["A"]}, "must be a mapping, got list"),
-        "delisting": (weights, prices, {"delisting_return": -2.0}, "delisting_return"),
-        "costs": (weights, prices, {"costs": 0.1}, "costs must be Costs, got float"),
-        "leverage": (weights * 1e6, prices, {}, "gross weight"),
-    }
-
-
-@pytest.mark.parametrize("case", bad_calls())
-def test_bad_input_is_refused_by_name(case, refuse_input):
-    weights, prices, options, words = bad_calls()[case]
-    refuse_input(lambda: backtest_weights(weights, prices, **options), words)
+    naive, late = weights.tz_localize(None), weights.shift(freq="1min")
+    refuse_input(lambda: trade(naive, prices.tz_localize(None)), "without a time zone")
+    refuse_input(lambda: trade(naive, prices), "weights")
+    refuse_input(lambda: trade(weights, prices.iloc[::-1]), "prices: time must increase")
+    refuse_input(lambda: trade(weights, prices.iloc[[0, 0, 1]]), "repeats")
+    refuse_input(lambda: trade(weights, prices[["A", "A"]]), "unique symbols")
+    refuse_input(lambda: trade(weights, prices.reset_index(drop=True)), "index must hold time")
+    refuse_input(lambda: trade(weights, prices.to_numpy()), "DataFrame")
+    refuse_input(lambda: trade(late, prices), "times of prices")
+    refuse_input(lambda: trade(weights.rename(columns={"A": "Z"}), prices), "Z")
+    refuse_input(lambda: trade(weights, prices.replace(11.0, 0.0)), "positive")
+    refuse_input(lambda: trade(weights, prices.replace(11.0, np.inf)), "inf")
+    refuse_input(lambda: trade(weights, prices.assign(B=np.nan)), "only NaN")
+    refuse_input(lambda: trade(weights, prices.assign(B="x")), "numbers")
+    dates = prices.assign(B=prices.index)
+    refuse_input(lambda: trade(weights, dates), "prices must be numbers: times")
+    refuse_input(lambda: trade(weights.assign(A=-np.inf), prices), "weights")
+    refuse_input(lambda: trade(weights * 1e6, prices), "gross weight")
+    refuse_input(lambda: trade(weights.iloc[:0], prices.iloc[:0]), "shape")
+    trade = functools.partial(trade, weights, prices)
+    refuse_input(lambda: trade(transaction_cost=-0.1), "transaction_cost")
+    refuse_input(lambda: trade(transaction_cost=1.0), "transaction_cost")
+    refuse_input(lambda: trade(sizing="magic"), "sizing")
+    refuse_input(lambda: trade(delistings={"Z": prices.index[0]}), "delistings")
+    refuse_input(lambda: trade(delistings={"A": "soon"}), "UTC times, got 'soon'")
+    refuse_input(lambda: trade(delistings=["A"]), "must be a mapping, got list")
+    refuse_input(lambda: trade(delisting_return=-2.0), "delisting_return")
+    refuse_input(lambda: trade(costs=0.1), "costs must be Costs, got float")

@@ -1,5 +1,6 @@
 """Figures against empyrical-reloaded and quantstats, and against arithmetic by hand."""
 
+import functools
 import warnings
 
 import numpy as np
@@ -149,22 +150,18 @@ def test_what_is_too_short_to_compound_over_a_year_is_nan():
     assert compute_metrics(returns[:6] - 1)["annual_return"] == -1.0, "all is lost for any span"
 
 
-@pytest.mark.parametrize(
-    ("returns", "options", "words"),
-    [
-        (np.array([0.1, np.nan]), {"periods_per_year": 252}, "nan at position 1"),
-        (np.array([0.1, np.inf]), {"periods_per_year": 252}, "finite"),
-        (np.array([0.1]), {"periods_per_year": 252}, "two values"),
-        (np.zeros((3, 2)), {"periods_per_year": 252}, "shape"),
-        (np.array(["a", "b"]), {"periods_per_year": 252}, "numbers"),
-        (np.array([1j, 0]), {"periods_per_year": 252}, "numbers"),
-        (np.full(999, 10.0), {"periods_per_year": 252}, "fraction, got 10"),
-        (np.zeros(5), {}, "periods_per_year"),
-        (np.zeros(5), {"periods_per_year": 0}, "periods_per_year"),
-        ([0.1, 0.2], {}, "periods_per_year"),
-        (daily(np.zeros(5)).iloc[::-1], {}, "sorted"),
-        (daily(np.zeros(9)).iloc[[0, 1, 2, 3, 8, 4, 5, 6, 7]], {}, "sorted"),
-    ],
-)
-def test_bad_input_is_refused_by_name(returns, options, words, refuse_input):
-    refuse_input(lambda: compute_metrics(returns, **options), words)
+def test_bad_input_is_refused_by_name(refuse_input):
+    daily_figures = functools.partial(compute_metrics, periods_per_year=252)
+    refuse_input(lambda: daily_figures(np.array([0.1, np.nan])), "nan at position 1")
+    refuse_input(lambda: daily_figures(np.array([0.1, np.inf])), "finite")
+    refuse_input(lambda: daily_figures(np.array([0.1])), "two values")
+    refuse_input(lambda: daily_figures(np.zeros((3, 2))), "shape")
+    refuse_input(lambda: daily_figures(np.array(["a", "b"])), "numbers")
+    refuse_input(lambda: daily_figures(np.array([1j, 0])), "numbers")
+    refuse_input(lambda: daily_figures(np.full(999, 10.0)), "fraction, got 10")
+    refuse_input(lambda: compute_metrics(np.zeros(5)), "periods_per_year")
+    refuse_input(lambda: compute_metrics(np.zeros(5), periods_per_year=0), "periods_per_year")
+    refuse_input(lambda: compute_metrics([0.1, 0.2]), "periods_per_year")
+    mixed = daily(np.zeros(9)).iloc[[0, 1, 2, 3, 8, 4, 5, 6, 7]]
+    refuse_input(lambda: compute_metrics(mixed), "sorted")
+    refuse_input(lambda: compute_metrics(daily(np.zeros(5)).iloc[::-1]), "sorted")

@@ -268,33 +268,28 @@ def test_torch_modules_trade(make_frames):
     np.testing.assert_allclose(weights_of(Newest(), rebalance_freq=3)[3], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"model": object()}, "model must have a predict method"),
-        ({"returns": np.zeros((ROWS, N + 1))}, "predict shape"),
-        ({"returns": np.zeros((ROWS - 1, N))}, "one length"),
-        ({"returns": np.zeros(ROWS)}, "shape"),
-        ({"returns": np.full((ROWS, N), np.inf)}, "inf"),
-        ({"returns": np.full((ROWS, N), -1.0)}, "above -1"),
-        ({"returns": None}, "returns"),
-        ({"timestamps": windows()[2].tz_localize(None)}, "timestamps: time must be UTC"),
-        ({"model": Fixed(np.zeros((ROWS, N)), "portrait")}, "output_type"),
-        ({"model": Fixed(np.full((ROWS, N), np.inf))}, "predictions"),
-        ({"limits": 0.5}, "limits must be Limits, got float"),
-        ({"stagger": "no"}, "stagger must be True or False, got .no."),
-        ({"model": Fixed}, "model must be an object, got the class Fixed"),
-        ({"model": lambda X: None}, "each of 3 windows, got shape \\(\\)"),
-        ({"model": lambda X: np.full((len(X), N), 1e308)}, "predictions must be finite"),
-    ],
-)
-def test_bad_input_is_refused_by_name(change, words, refuse_input):
+def test_bad_input_is_refused_by_name(refuse_input):
     X, returns, times = windows()
-    call = {"returns": returns, "timestamps": times}
-    build = {"model": Fixed(np.zeros((ROWS, N)))}
-    for name, value in change.items():
-        (call if name in call else build)[name] = value
-    refuse_input(lambda: CrossAttentionBacktest(**build).run(X, **call), words)
+    zero = Fixed(np.zeros((ROWS, N)))
+
+    def run(model=zero, returns=returns, times=times, **options):
+        return CrossAttentionBacktest(model, **options).run(X, returns, times)
+
+    refuse_input(lambda: run(object()), "model must have a predict method")
+    refuse_input(lambda: run(Fixed), "model must be an object, got the class Fixed")
+    refuse_input(lambda: run(Fixed(zero.table, "portrait")), "output_type")
+    refuse_input(lambda: run(Fixed(zero.table + np.inf)), "predictions")
+    refuse_input(lambda: run(lambda X: np.full((len(X), N), 1e308)), "predictions must be finite")
+    refuse_input(lambda: run(lambda X: None), "each of 3 windows, got shape \\(\\)")
+    refuse_input(lambda: run(returns=np.zeros((ROWS, N + 1))), "predict shape")
+    refuse_input(lambda: run(returns=np.zeros((ROWS - 1, N))), "one length")
+    refuse_input(lambda: run(returns=np.zeros(ROWS)), "shape")
+    refuse_input(lambda: run(returns=np.full((ROWS, N), np.inf)), "inf")
+    refuse_input(lambda: run(returns=np.full((ROWS, N), -1.0)), "above -1")
+    refuse_input(lambda: run(returns=None), "returns")
+    refuse_input(lambda: run(times=times.tz_localize(None)), "timestamps: time must be UTC")
+    refuse_input(lambda: run(limits=0.5), "limits must be Limits, got float")
+    refuse_input(lambda: run(stagger="no"), "stagger must be True or False, got .no.")
 
 
 def test_returns_of_a_table_are_matched_by_name(make_frames, refuse_input):

@@ -1,5 +1,7 @@
 """Value at risk and expected shortfall against known laws, a slow loop and the arrow of time."""
 
+import functools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -106,26 +108,14 @@ def test_unknown_cells_stay_unknown_and_harm_no_other():
     assert (shortfall[401:] < var[401:]).all()
 
 
-@pytest.mark.parametrize(
-    ("options", "word"),
-    [
-        ({"levels": (0.5,)}, "levels"),
-        ({"levels": (0.05, 0.01)}, "levels"),
-        ({"levels": 0.05}, "levels"),
-        ({"memory": 0}, "memory"),
-        ({"step": -0.1}, "step"),
-        ({"half_life": 0.0}, "half_life"),
-        ({"horizon": 0}, "horizon"),
-        ({"refit": 0}, "refit"),
-        ({"warm_up": 0}, "warm_up"),
-    ],
-)
-def test_wrong_settings_are_named(options, word, refuse_input):
-    refuse_input(lambda: forecast_tail(*draw(300), **options), word)
-
-
-def test_wrong_tables_are_named(refuse_input):
-    volatility, returns = draw(300)
+def test_wrong_settings_and_tables_are_named(refuse_input):
+    volatility, returns = tables = draw(300)
+    refuse_input(lambda: forecast_tail(*tables, levels=(0.5,)), "levels")
+    refuse_input(lambda: forecast_tail(*tables, levels=(0.05, 0.01)), "levels")
+    refuse_input(lambda: forecast_tail(*tables, levels=0.05), "levels")
+    refuse_input(lambda: forecast_tail(*tables, step=-0.1), "step")
+    for name in ("memory", "half_life", "horizon", "refit", "warm_up"):
+        refuse_input(functools.partial(forecast_tail, *tables, **{name: 0}), name)
     refuse_input(lambda: forecast_tail(-volatility, returns), "above 0")
     refuse_input(lambda: forecast_tail(volatility[:, :2], returns), "one shape")
     refuse_input(lambda: forecast_tail(volatility, returns).at(0.2), "level")

@@ -185,18 +185,13 @@ def test_the_figure_shows_every_fold(data):
     assert "correlation" in result._repr_html_()
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"train_size": 10_000}, "too few"),
-        ({"val_size": 60}, "val_size"),
-        ({"make_model": 3}, "make_model"),
-        ({"make_model": lambda: 3}, "make_model must give fit and predict, got int"),
-    ],
-)
-def test_bad_input_is_refused_by_name(data, change, words, refuse_input):
-    call = {"make_model": LastReturn, "train_size": 60, "test_size": 30} | change
-    refuse_input(lambda: walk_forward(data, **call), words)
+def test_bad_input_is_refused_by_name(data, refuse_input):
+    walk = functools.partial(walk_forward, data, test_size=30)
+    refuse_input(lambda: walk(LastReturn, train_size=10_000), "too few")
+    refuse_input(lambda: walk(LastReturn, train_size=60, val_size=60), "val_size")
+    refuse_input(lambda: walk(3, train_size=60), "make_model")
+    words = "make_model must give fit and predict, got int"
+    refuse_input(lambda: walk(lambda: 3, train_size=60), words)
 
 
 @pytest.mark.parametrize("made", [lambda full: full[:-1], lambda full: 0.0])
