@@ -20,43 +20,37 @@ from crossattn.evidence import (
 )
 from crossattn.evidence.scores import correlation, score_forecasts
 
-WORDS = np.full((9, 3), "up")
-FLAT, THIRDS = np.zeros((50, 2)), np.full((50, 2, 3), 1 / 3)
 
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: score_forecasts({"a": WORDS}, np.zeros((9, 3))), "forecasts: 'a' must hold num"),
-        (lambda: score_forecasts([WORDS], np.zeros((9, 3))), "forecasts must be a mapping"),
-        (lambda: score_volatility([WORDS], np.ones((9, 3))), "forecasts must be a mapping"),
-        (lambda: to_signals(["up"], ["A"]), "predictions must hold numbers"),
-        (lambda: reliability([0.1], [1], n_bins="all"), "n_bins must be an integer"),
-        (lambda: benjamini_hochberg(["low"]), "p_values must hold numbers"),
-        (lambda: pinball_loss(WORDS, 0.0, [0.5]), "quantiles must hold numbers"),
-        (lambda: correlation(np.ones((3, 2)), np.ones((2, 3))), "shape"),
-        (lambda: score_forecasts({"a": np.ones((3, 1))}, np.ones((3, 2))), "'a' and actual"),
-        (lambda: score_forecasts({"a": FLAT}, FLAT, horizon="x"), "horizon must be an integer"),
-        (lambda: live_coefficient(FLAT, FLAT, horizon="x"), "horizon must be an integer"),
-        (lambda: calibration_error(FLAT, FLAT, horizon="x"), "horizon must be an integer"),
-        (lambda: calibration_error(FLAT, FLAT, horizon=-5), "horizon must be an integer"),
-        (lambda: to_signals([0.1], ["A"], band="x"), "band must be"),
-        (lambda: up_probability(["a"], [0.1]), "forecast must hold numbers"),
-        (lambda: up_probability([0.1], ["a"]), "volatility must hold numbers"),
-        (lambda: up_probability([0.1], [0.0]), "volatility must be above 0"),
-        (lambda: reliability([0.1, 0.2], [1, 3], n_bins=1), "happened must be 0 or 1.* 3"),
-        (lambda: reliability([0.1, 0.2], [0.5, 1], n_bins=1), "happened must be 0 or 1.* 0.5"),
-        (lambda: score_classes({"a": THIRDS}, FLAT + 5), "labels must be .* up to 2.* got 5"),
-        (lambda: score_classes({"a": THIRDS}, FLAT + 0.5), "labels must be integers"),
-        (lambda: robust_regression(FLAT[:, 0], FLAT[:, 0]), "regressors must have shape"),
-        (lambda: robust_regression(FLAT[:9, 0], FLAT), "regressors must have shape"),
-        (lambda: robust_regression(FLAT[:, 0] * np.nan, FLAT), "target must be finite"),
-        (lambda: robust_regression(FLAT[:, 0], FLAT * np.nan), "regressors must be finite"),
-        (lambda: robust_regression(FLAT[:, 0], FLAT, lags="x"), "lags must be an integer"),
-    ],
-)
-def test_what_holds_no_numbers_or_has_another_shape_is_refused(call, words, refuse_input):
-    refuse_input(call, words)
+def test_what_holds_no_numbers_or_has_another_shape_is_refused(refuse_input):
+    words, odds = np.full((9, 3), "up"), [0.1, 0.2]
+    flat, thirds = np.zeros((50, 2)), {"a": np.full((50, 2, 3), 1 / 3)}
+    given, column = {"a": flat}, flat[:, 0]
+    refuse_input(lambda: score_forecasts({"a": words}, flat), "forecasts: 'a' must hold numbers")
+    refuse_input(lambda: score_forecasts([words], np.zeros((9, 3))), "forecasts must be a mapping")
+    refuse_input(lambda: score_volatility([words], np.ones((9, 3))), "forecasts must be a mapping")
+    refuse_input(lambda: to_signals(["up"], ["A"]), "predictions must hold numbers")
+    refuse_input(lambda: reliability([0.1], [1], n_bins="all"), "n_bins must be an integer")
+    refuse_input(lambda: benjamini_hochberg(["low"]), "p_values must hold numbers")
+    refuse_input(lambda: pinball_loss(words, 0.0, [0.5]), "quantiles must hold numbers")
+    refuse_input(lambda: correlation(np.ones((3, 2)), np.ones((2, 3))), "shape")
+    refuse_input(lambda: score_forecasts({"a": np.ones((3, 1))}, np.ones((3, 2))), "'a' and actual")
+    refuse_input(lambda: score_forecasts(given, flat, horizon="x"), "horizon must be an integer")
+    refuse_input(lambda: live_coefficient(flat, flat, horizon="x"), "horizon must be an integer")
+    refuse_input(lambda: calibration_error(flat, flat, horizon="x"), "horizon must be an integer")
+    refuse_input(lambda: calibration_error(flat, flat, horizon=-5), "horizon must be an integer")
+    refuse_input(lambda: to_signals([0.1], ["A"], band="x"), "band must be")
+    refuse_input(lambda: up_probability(["a"], [0.1]), "forecast must hold numbers")
+    refuse_input(lambda: up_probability([0.1], ["a"]), "volatility must hold numbers")
+    refuse_input(lambda: up_probability([0.1], [0.0]), "volatility must be above 0")
+    refuse_input(lambda: reliability(odds, [1, 3], n_bins=1), "happened must be 0 or 1.* 3")
+    refuse_input(lambda: reliability(odds, [0.5, 1], n_bins=1), "happened must be 0 or 1.* 0.5")
+    refuse_input(lambda: score_classes(thirds, flat + 5), "labels must be .* up to 2.* got 5")
+    refuse_input(lambda: score_classes(thirds, flat + 0.5), "labels must be integers")
+    refuse_input(lambda: robust_regression(column, column), "regressors must have shape")
+    refuse_input(lambda: robust_regression(flat[:9, 0], flat), "regressors must have shape")
+    refuse_input(lambda: robust_regression(column * np.nan, flat), "target must be finite")
+    refuse_input(lambda: robust_regression(column, flat * np.nan), "regressors must be finite")
+    refuse_input(lambda: robust_regression(column, flat, lags="x"), "lags must be an integer")
 
 
 @pytest.mark.parametrize("kind", ["Float64", "float64[pyarrow]"])
