@@ -14,8 +14,8 @@ MARKETS = ["stocks", "stocks", "stocks", "crypto", "stocks"]
 MASK_SHAPES = [None, (N, N), (B, N, N), (B, T, N, N), (B, H, T, N, N)]
 
 
-def layer_of(sectors=SECTORS, markets=MARKETS, seed=0, **options):
-    torch.manual_seed(seed)
+def layer_of(sectors=SECTORS, markets=MARKETS, **options):
+    torch.manual_seed(0)
     return HierarchicalCrossAttention(D, H, sectors, markets, **options).eval()
 
 

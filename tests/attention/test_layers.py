@@ -32,8 +32,8 @@ every_layer = pytest.mark.parametrize("name", LAYERS)
 KNOWS_NO_ASSETS = ("one query", "temporal")  # these take no n_assets
 
 
-def make(name, seed=0, **options):
-    torch.manual_seed(seed)
+def make(name, **options):
+    torch.manual_seed(0)
     kind, own = LAYERS[name]
     return kind(D, options.pop("n_heads", H), **{"dropout": 0.0} | own | options)
 

@@ -17,8 +17,8 @@ def waves(rows, *periods):
     return pd.DataFrame({p: np.sin(2 * np.pi * np.arange(rows) / p) for p in periods})
 
 
-def walk(rows=500, series=3, seed=0):
-    steps = np.random.default_rng(seed).normal(size=(rows, series))
+def walk(rows=500):
+    steps = np.random.default_rng(0).normal(size=(rows, 3))
     return pd.DataFrame(100 + steps.cumsum(axis=0))
 
 

@@ -19,9 +19,9 @@ from crossattn.evidence.inference import (
 )
 
 
-def noise(n=400, k=3, seed=0):
-    generator = np.random.default_rng(seed)
-    x = generator.normal(size=(n, k)) * [1.0, 1e-4, 30.0] + [0.0, 2.0, -5.0]
+def noise(n=400):
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(n, 3)) * [1.0, 1e-4, 30.0] + [0.0, 2.0, -5.0]
     scale = np.exp(generator.normal(size=n))
     return x @ [0.3, 100.0, 0.0] + scale * generator.normal(size=n), x
 
@@ -105,11 +105,11 @@ def test_a_constant_regressor_is_no_evidence(refuse_input):
     refuse_input(lambda: robust_regression(y[:4], x[:4]), "rows")
 
 
-def session_market(n_rows=1400, horizon=5, n_sources=3, seed=0):
+def session_market(n_rows=1400, horizon=5):
     """Closes of 9 hours a day, heavy tails, and contributions of which the first is right."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     steps = 0.01 * generator.standard_t(3, size=n_rows)
-    parts = 0.003 * generator.standard_t(4, size=(n_rows, n_sources))
+    parts = 0.003 * generator.standard_t(4, size=(n_rows, 3))
     steps[1:] += parts[:-1, 0]
     closes = np.exp(np.cumsum(steps))
     closes[np.arange(n_rows) % 24 > 8] = np.nan

@@ -30,9 +30,9 @@ COLUMNS = [
 ]
 
 
-def windows(scenario="static", n_assets=5, n_steps=8000, seed=4, predictability=0.04):
+def windows(scenario="static", n_assets=5, n_steps=8000, predictability=0.04):
     options = {"n_assets": n_assets, "n_steps": n_steps, "predictability": predictability}
-    market, data = simulated_windows(scenario, lookback=9, seed=seed, **options)
+    market, data = simulated_windows(scenario, lookback=9, seed=4, **options)
     return market, *data.split(0.5, 0.1)
 
 

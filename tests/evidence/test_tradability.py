@@ -27,9 +27,9 @@ def bars(moves, gaps=0.0, volume=1.0):
     }
 
 
-def correlated(seed, n_bars=N_BARS):
+def correlated(seed):
     rng = np.random.default_rng(seed)
-    return 0.006 * (rng.normal(size=(n_bars, 1)) + rng.normal(size=(n_bars, 4)))
+    return 0.006 * (rng.normal(size=(N_BARS, 1)) + rng.normal(size=(N_BARS, 4)))
 
 
 def true_lead(seed):

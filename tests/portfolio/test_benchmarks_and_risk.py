@@ -28,12 +28,12 @@ from crossattn.portfolio import (
 )
 
 
-def walk(rows=300, scales=(0.01, 0.02, 0.03, 0.01), seed=0):
+def walk(rows=300, seed=0):
     rng = np.random.default_rng(seed)
     common = rng.normal(0, 0.005, (rows, 1))
-    steps = common + rng.normal(0, 1, (rows, len(scales))) * scales
+    steps = common + rng.normal(0, 1, (rows, 4)) * [0.01, 0.02, 0.03, 0.01]
     index = pd.date_range("2022-01-01", periods=rows, freq="D", tz="UTC")
-    return pd.DataFrame(np.exp(steps.cumsum(0)), index=index, columns=list("ABCD")[: len(scales)])
+    return pd.DataFrame(np.exp(steps.cumsum(0)), index=index, columns=list("ABCD"))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from standin.backtesters import bt_equity, load, vectorbt_equity
+from standin.prices import at, table
 from standin.windows import simulated_windows
 
 from crossattn import CrossAttentionBacktest, backtest_weights
@@ -11,20 +12,16 @@ from crossattn import CrossAttentionBacktest, backtest_weights
 FEE = 0.002
 
 
-def market(kind, seed=0, rows=120, assets=5):
+def market(kind, seed=0):
     rng = np.random.default_rng(seed)
-    index = pd.date_range("2024-01-01", periods=rows, freq="D", tz="UTC")
-    symbols = [f"S{k}" for k in range(assets)]
-    walk = np.cumsum(rng.normal(0, 0.02, (rows, assets)), axis=0)
-    prices = pd.DataFrame(100 * np.exp(walk), index=index, columns=symbols)
-    decisions = index[::7]
-    weights = rng.dirichlet(np.ones(assets), len(decisions))
+    prices = table(100 * np.exp(rng.normal(0, 0.02, (120, 4)).cumsum(axis=0)))
+    weights = rng.dirichlet(np.ones(4), 18)
     if kind == "5 % slack":
         weights = 0.95 * weights
     if kind == "long-short":
-        weights = rng.normal(0, 1, (len(decisions), assets))
+        weights = rng.normal(0, 1, (18, 4))
         weights /= np.abs(weights).sum(axis=1, keepdims=True)
-    return pd.DataFrame(weights, index=decisions, columns=symbols), prices
+    return at(prices, np.arange(0, 120, 7), weights), prices
 
 
 KINDS = ("5 % slack", "fully invested", "long-short")

@@ -1,5 +1,7 @@
 """CrossAttentionBacktest: what is decided when, what it earns, and what it pays."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -290,6 +292,9 @@ def test_bad_input_is_refused_by_name(refuse_input):
     refuse_input(lambda: run(times=times.tz_localize(None)), "timestamps: time must be UTC")
     refuse_input(lambda: run(limits=0.5), "limits must be Limits, got float")
     refuse_input(lambda: run(stagger="no"), "stagger must be True or False, got .no.")
+    for wrong in ("7", 0, "0h", None, 2.5):
+        words = "rebalance_freq must be a number of bars"
+        refuse_input(functools.partial(run, rebalance_freq=wrong), words)
 
 
 def test_returns_of_a_table_are_matched_by_name(make_frames, refuse_input):
@@ -395,9 +400,3 @@ def test_markets_that_decide_at_different_hours_share_the_account(make_frames):
     weights = half.run(data).attrs["weights"]
     assert weights.iloc[0].to_numpy() == pytest.approx([0.4, 0, 0], abs=0.01)
     assert weights.iloc[-1].to_numpy() == pytest.approx([1 / 3] * 3, abs=0.03), "equal likes"
-
-
-@pytest.mark.parametrize("wrong", ["7", 0, "0h", None, 2.5])
-def test_an_impossible_rebalancing_is_refused(wrong, refuse_input):
-    words = "rebalance_freq must be a number of bars"
-    refuse_input(lambda: CrossAttentionBacktest(likes, rebalance_freq=wrong), words)

@@ -11,13 +11,12 @@ from crossattn.portfolio import forecast_tail
 PLAIN = {"half_life": None, "memory": 10_000, "step": 0.0}
 
 
-def draw(n=3000, n_assets=4, freedom=4, seed=0):
-    """Volatilities that move, and returns of a Student t with those."""
-    rng = np.random.default_rng(seed)
-    volatility = 0.01 * np.exp(
-        np.sin(np.arange(n) / 90)[:, None] + rng.normal(size=(n, n_assets)) / 4
-    )
-    return volatility, volatility * rng.standard_t(freedom, (n, n_assets))
+def draw(n=3000, n_assets=4):
+    """Volatilities that move, and returns of a Student t of 4 degrees of freedom with those."""
+    rng = np.random.default_rng(0)
+    waves, noise = np.sin(np.arange(n) / 90)[:, None], rng.normal(size=(n, n_assets))
+    volatility = 0.01 * np.exp(waves + noise / 4)
+    return volatility, volatility * rng.standard_t(4, (n, n_assets))
 
 
 def test_the_law_is_found():
