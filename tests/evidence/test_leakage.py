@@ -190,18 +190,17 @@ def test_a_split_by_fraction_depends_on_the_length_of_the_download(market):
 
 
 def test_refuses_what_it_cannot_judge(market, refuse_input, rng):
-    for pipeline, words in (
-        (lambda f: returns(f) + rng.normal(), "different results"),
-        (lambda f: returns(f).reset_index(drop=True), "date its rows"),
-        (lambda f: 1, "DataFrame or Series"),
-        (lambda f: 1 / 0, "pipeline fails on these bars: ZeroDivisionError"),
-    ):
-        refuse_input(functools.partial(audit_leakage, pipeline, market), words)
-    refuse_input(lambda: audit_leakage(returns, market, checks=["guess"]), "checks must be")
+    def audit(pipeline=returns, **options):
+        return audit_leakage(pipeline, market, **options)
+
+    refuse_input(lambda: audit(lambda f: returns(f) + rng.normal()), "different results")
+    refuse_input(lambda: audit(lambda f: returns(f).reset_index(drop=True)), "date its rows")
+    refuse_input(lambda: audit(lambda f: 1), "DataFrame or Series")
+    refuse_input(lambda: audit(lambda f: 1 / 0), "pipeline fails on these bars: ZeroDivisionError")
+    refuse_input(lambda: audit(checks=["guess"]), "checks must be")
     late = pd.Timestamp("2030-01-01", tz="UTC")  # nothing is known later that could be changed
     for cuts in ([], "never", [pd.Timestamp("2022-01-02")], 2.5, [late]):
-        call = functools.partial(audit_leakage, returns, market, cuts=cuts)
-        refuse_input(call, "cuts must be a number or UTC times")
+        refuse_input(functools.partial(audit, cuts=cuts), "cuts must be a number or UTC times")
 
 
 def test_the_pipeline_cannot_spoil_the_bars(market):

@@ -122,15 +122,12 @@ def test_every_head_can_be_drawn(data, output_type):
 
 
 def test_refusals(network, forecaster, data, refuse_input):
-    refuse_input(lambda: predict_and_visualize(network, data[:3], ["A"]), "symbols must name 4")
-    for wrong, words in (
-        ({"symbols": 3}, "symbols must be a sequence"),
-        ({"X": None}, "X must"),
-        ({"path": "map.foo"}, "path map.foo cannot be written: Format 'foo'"),
-        ({"path": "no/map.png"}, "path no/map.png cannot be written"),
-    ):
-        arguments = {"X": data[:3], "symbols": list("ABCD"), "path": None} | wrong
-        refuse_input(functools.partial(predict_and_visualize, network, **arguments), words)
+    draw = functools.partial(predict_and_visualize, network, X=data[:3], symbols=list("ABCD"))
+    refuse_input(lambda: draw(symbols=["A"]), "symbols must name 4")
+    refuse_input(lambda: draw(symbols=3), "symbols must be a sequence")
+    refuse_input(lambda: draw(X=None), "X must")
+    refuse_input(lambda: draw(path="map.foo"), "path map.foo cannot be written: Format 'foo'")
+    refuse_input(lambda: draw(path="no/map.png"), "path no/map.png cannot be written")
     refuse_input(lambda: attention_maps(Zero().fit(data), data), "no attention")
     refuse_input(lambda: attention_maps(forecaster, np.asarray(data.X[:3])), "CrossAttentionData")
     refuse_input(lambda: attention_maps(forecaster, data[:3]).map(head=9), "head")

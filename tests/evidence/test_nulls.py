@@ -42,8 +42,7 @@ def split(frames):
 
 
 def idle(n_assets=3):
-    market = simulate_market("null", n_assets=n_assets, n_steps=2000, seed=1)
-    return split(market.frames)
+    return split(simulate_market("null", n_assets=n_assets, n_steps=2000, seed=1).frames)
 
 
 @pytest.fixture(scope="module")
