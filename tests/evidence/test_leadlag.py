@@ -297,6 +297,19 @@ def test_break_even_cost_by_hand():
     assert edges.loc["A", "break_even_cost"] == 0
 
 
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_gross_gain_is_the_mean_return_in_the_direction_of_the_contribution(horizon, rng):
+    data = windows_of_returns(0.01 * rng.normal(size=(800, 4)), list("ABCD"), 9, horizon)
+    parts = np.zeros((len(data), 4, 4))
+    parts[:, 1, 0] = rng.normal(size=len(data)) * (np.arange(len(data)) % 5 > 0)
+    edges = contribution_test(measured(parts, data), data).edges.set_index(["leader", "follower"])
+    sign, close = np.sign(parts[:, 1, 0]), data.closes[:, 1]
+    earned = sign * (close[data.ends + horizon] / close[data.ends] - 1)
+    gain = np.mean(earned[sign != 0]) * 1e4
+    assert edges.loc[("A", "B"), "gross_gain"] == pytest.approx(gain)
+    assert edges.loc[("C", "B"), "gross_gain"] == 0 and not edges["tradable"].any()
+
+
 class VolumeModel:
     """A's volume of two bars ago and the outside series of one bar ago move B; returns do not."""
 

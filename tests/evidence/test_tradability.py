@@ -8,8 +8,6 @@ from crossattn import analyze_lead_lag_relationships, prepare_cross_attention_da
 from crossattn.baselines.linear import VAR
 from crossattn.cli import main
 from crossattn.data.files import write_bars
-from crossattn.evidence.contributions import Contributions
-from crossattn.evidence.leadlag import contribution_test
 
 N_BARS, SYMBOLS = 6000, list("ABCD")
 
@@ -109,25 +107,6 @@ def test_tells_stale_quotes_by_their_pattern_where_bars_show_nothing(seed):
     planted = simulate_market("static", n_steps=N_BARS, seed=seed, max_lag=1)
     found = lead_of(planted.frames).edges.query("significant")
     assert len(found) > 5 and found["tradable"].all()
-
-
-@pytest.mark.parametrize("horizon", [1, 3])
-def test_gross_gain_is_the_mean_return_in_the_direction_of_the_contribution(horizon):
-    frames = true_lead(3)
-    data = prepare_cross_attention_data(frames, 9, horizon, features=["log_return"])[-800:]
-    parts = np.zeros((len(data), 4, 4))
-    parts[:, 1, 0] = np.random.default_rng(0).normal(size=len(data)) * (np.arange(800) % 5 > 0)
-    shape = {"lag": np.ones((4, 4), int), "channel": np.full((4, 4), "return")}
-    measured = Contributions(
-        parts, response=np.ones((4, 4)), symbols=data.symbols, sources=data.symbols, **shape
-    )
-    edges = contribution_test(measured, data).edges.set_index(["leader", "follower"])
-    close = frames["B"]["close"].to_numpy()
-    sign, rows = np.sign(parts[:, 1, 0]), data.ends
-    earned = sign * (close[rows + horizon] / close[rows] - 1)
-    gain = np.mean(earned[sign != 0]) * 1e4
-    assert edges.loc[("A", "B"), "gross_gain"] == pytest.approx(gain)
-    assert edges.loc[("C", "B"), "gross_gain"] == 0 and not edges["tradable"].any()
 
 
 def test_the_command_and_the_report_say_it(tmp_path, capsys):

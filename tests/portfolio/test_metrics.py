@@ -1,11 +1,11 @@
 """Figures against empyrical-reloaded and quantstats, and against arithmetic by hand."""
 
 import functools
-import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+from standin.backtesters import load
 
 from crossattn import compute_metrics
 from crossattn.portfolio.metrics import infer_periods_per_year
@@ -18,10 +18,7 @@ def daily(values):
 @pytest.mark.parametrize("seed", range(4))
 def test_metrics_equal_empyrical_and_quantstats(seed, monkeypatch):
     monkeypatch.setattr(np, "NINF", -np.inf, raising=False)  # empyrical still asks for it
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        empyrical = pytest.importorskip("empyrical")
-        quantstats = pytest.importorskip("quantstats")
+    empyrical, stats = load("empyrical"), load("quantstats").stats
     rng = np.random.default_rng(seed)
     returns = daily(rng.standard_t(4, 700) * 0.01 + 0.0005)
     returns.iloc[0] = -0.03 if seed % 2 else 0.0
@@ -35,7 +32,6 @@ def test_metrics_equal_empyrical_and_quantstats(seed, monkeypatch):
         "max_drawdown": empyrical.max_drawdown(returns),
         "calmar_ratio": empyrical.calmar_ratio(returns, annualization=252),
     }
-    stats = quantstats.stats
     of_quantstats = {
         "total_return": stats.comp(returns),
         "volatility": stats.volatility(returns, periods=252),

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pandas as pd
 import pytest
+from standin.prices import at, table
 
 from crossattn import backtest_weights
 from crossattn.portfolio import rebalancing_orders
@@ -14,9 +15,8 @@ NAMES = ["A", "B", "C"]
 
 @pytest.mark.parametrize("cost", [0.0, 0.001, 0.02])
 def test_orders_are_the_trades_of_the_backtest(cost, rng):
-    times = pd.date_range("2024-01-01", periods=30, freq="h", tz="UTC")
-    prices = pd.DataFrame(100 * np.exp(rng.normal(0, 0.03, (30, 3)).cumsum(0)), times, NAMES)
-    weights = pd.DataFrame(rng.uniform(-0.3, 0.3, (30, 3)), times, NAMES)
+    prices = table(100 * np.exp(rng.normal(0, 0.03, (30, 3)).cumsum(0)))
+    weights = at(prices, range(30), rng.uniform(-0.3, 0.3, (30, 3)))
     result = backtest_weights(weights, prices, transaction_cost=cost)
     for row in (1, 12, 29):
         equity = result.equity.iloc[row] + result.costs.iloc[row]
@@ -27,7 +27,7 @@ def test_orders_are_the_trades_of_the_backtest(cost, rng):
             equity=equity,
             transaction_cost=cost,
         ).set_index("symbol")
-        trades = result.trades[result.trades["time"] == times[row]].set_index("symbol")
+        trades = result.trades[result.trades["time"] == prices.index[row]].set_index("symbol")
         for column in ("shares", "price", "value", "cost"):
             np.testing.assert_allclose(orders[column][NAMES], trades[column][NAMES], rtol=1e-9)
 
