@@ -56,22 +56,17 @@ def truth(market):
     return {(e.leader, e.follower): e for e in market.edges.itertuples()}
 
 
-def test_planted_pairs_are_significant_with_lag_and_sign(planted, report):
-    edges = truth(planted[0])
-    found = report.edges[report.edges["significant"]]
-    pairs = {(row.leader, row.follower): row for row in found.itertuples()}
-    assert edges.keys() <= pairs.keys() and len(pairs) - len(edges) <= 1
-    for pair, edge in edges.items():
-        assert pairs[pair].lag == edge.lag
-        assert np.sign(pairs[pair].effect) == np.sign(edge.strength)
-
-
-def test_effect_is_in_standard_deviations_of_both(planted, report):
+def test_planted_pairs_are_significant_with_lag_and_sign_and_size(planted, report):
+    """Sizes are in standard deviations of both."""
     market, _, _, test = planted
+    edges, rows = truth(market), report.details.set_index(["leader", "follower"])
+    named = rows[rows["significant"]]
+    assert edges.keys() <= set(named.index) and len(named) - len(edges) <= 1
     spread = dict(zip(test.symbols, np.nanstd(test.bar_returns, axis=0), strict=True))
-    rows = report.details.set_index(["leader", "follower"])
-    for (leader, follower), edge in truth(market).items():
+    for (leader, follower), edge in edges.items():
         row = rows.loc[(leader, follower)]
+        assert row["lag"] == edge.lag
+        assert np.sign(row["effect"]) == np.sign(edge.strength)
         expected = edge.strength * spread[leader] / spread[follower]
         assert row["effect_low"] - 0.03 < expected < row["effect_high"] + 0.03
         assert row["effect_low"] <= row["effect"] <= row["effect_high"]
