@@ -140,7 +140,7 @@ def test_the_drawn_map_is_in_the_order_of_the_windows(forecaster, data, monkeypa
         "crossattn.evidence.maps.attention_heatmap",
         lambda table, symbols, sources, **options: drawn.append((table, symbols)),
     )
-    turned = data[:40].select(symbols=data.symbols[::-1])
+    turned = data[:40].select(symbols=[*data.symbols[1:], data.symbols[0]])
     predict_and_visualize(forecaster, turned, turned.symbols)
     table, symbols = drawn[0]
     expected = attention_maps(forecaster, data[:40]).map()

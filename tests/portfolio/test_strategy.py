@@ -8,7 +8,7 @@ import pytest
 import torch
 from standin.windows import coin_and_stock, flat_bars
 
-from crossattn import CrossAttentionBacktest, prepare_cross_attention_data
+from crossattn import CrossAttentionBacktest, CrossAttentionMultiAsset, prepare_cross_attention_data
 from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.portfolio import Limits
 
@@ -230,7 +230,7 @@ def test_data_has_its_own_returns_and_names(make_frames):
     data = prepare_cross_attention_data(make_frames(200, N), lookback=8, horizon=2)
 
     class Model:
-        symbols = tuple(reversed(data.symbols))
+        symbols = (*data.symbols[1:], data.symbols[0])
 
         def predict(self, shown):
             assert tuple(shown.symbols) == self.symbols, "data comes in the model's order"
@@ -247,9 +247,6 @@ def test_data_has_its_own_returns_and_names(make_frames):
 
 
 def test_torch_modules_trade(make_frames):
-    torch = pytest.importorskip("torch")
-    from crossattn import CrossAttentionMultiAsset
-
     torch.manual_seed(0)
     data = prepare_cross_attention_data(make_frames(160, N), lookback=8, horizon=1)
     for kind in ("regression", "classification", "portfolio"):
