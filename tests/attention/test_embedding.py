@@ -66,11 +66,7 @@ def test_a_bar_changes_no_token_of_another_asset_or_that_closed_before_it(x, lay
 
 @pytest.mark.parametrize(
     ("kind", "sizes"),
-    [
-        (LinearEmbedding, (F, D)),
-        (CausalConvEmbedding, (F, D)),
-        (InvertedEmbedding, (T, F, D)),
-    ],
+    [(LinearEmbedding, (F, D)), (CausalConvEmbedding, (F, D)), (InvertedEmbedding, (T, F, D))],
 )
 @torch.no_grad()
 def test_an_embedding_of_each_asset_is_a_shared_one_an_asset(x, kind, sizes, refuse_input):

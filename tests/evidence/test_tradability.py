@@ -77,26 +77,23 @@ def lead_of(frames, horizon=1):
 
 
 @pytest.mark.parametrize(
-    "make, note",
+    "make, share, note",
     [
-        (true_lead, ""),
-        (padded_closures, "the follower traded in"),
-        (early_closes, "gone at the follower's next open"),
-        (stamped_late, "B's bars look stamped one bar late"),
+        (true_lead, 1.0, ""),
+        (padded_closures, 0.5, "the follower traded in"),
+        (early_closes, 1.0, "gone at the follower's next open"),
+        (stamped_late, 1.0, "B's bars look stamped one bar late"),
     ],
 )
 @pytest.mark.parametrize("seed", [1, 11, 21])
-def test_tells_a_lead_from_a_clock(make, note, seed):
+def test_tells_a_lead_from_a_clock(make, share, note, seed):
     report = lead_of(make(seed))
     edge = report.edges.set_index(["leader", "follower"]).loc["A", "B"]
     assert edge["significant"]
     assert edge["tradable"] == (make is true_lead), edge["note"]
     assert edge["note"].startswith("a clock, not a lead: " + note if note else "")
     assert ("a clock, not a lead" in str(report)) == (make is not true_lead)
-    if make is padded_closures:
-        assert edge["tradable_share"] == pytest.approx(0.5, abs=0.02)
-    else:
-        assert edge["tradable_share"] > 0.99
+    assert edge["tradable_share"] == pytest.approx(share, abs=0.01)
 
 
 @pytest.mark.parametrize("seed", [31, 41, 51])
