@@ -16,7 +16,7 @@ from crossattn._validation import check_bool, check_choice, check_int, check_see
 from crossattn.errors import InvalidInputError
 from crossattn.runtime import select_device
 from crossattn.tokens.channels import TokenIndex, Tokenizer, TokenSeries
-from crossattn.tokens.content import EPOCHS, ContentPart
+from crossattn.tokens.content import EPOCHS, HISTORY, ContentPart
 from crossattn.tokens.drift import Calendar, calendar_drift, common_drift
 from crossattn.tokens.fitted import FittedForecaster
 from crossattn.tokens.history import spacing_of
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from crossattn.evidence.leadlag import LeadLagReport
 
 VALIDATION_SHARE = 0.1
-HISTORY = ["member", "epoch", "val_loss"]
 
 
 @dataclass(eq=False, repr=False)

@@ -182,7 +182,8 @@ def plot_equity(results: Mapping[str, BacktestResult], *, exposure: bool = False
     """
     for name, result in check_mapping("results", results).items():
         if not isinstance(result, BacktestResult):
-            raise InvalidInputError(f"results: {name!r} must be a BacktestResult, got {result!r}")
+            got = type(result).__name__
+            raise InvalidInputError(f"results: {name!r} must be a BacktestResult, got {got}")
     import matplotlib.pyplot as plt
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter

@@ -17,6 +17,7 @@ from crossattn.tokens.linear_map import running_sum
 from crossattn.tokens.sparse import TARGET_CLIP
 from crossattn.training.schedule import one_cycle
 
+HISTORY = ["member", "epoch", "val_loss"]  # of a record of training
 MOVE_BARS = (2, 3, 4, 6, 8, 12, 16, 24)
 RISE_BARS = (1, 6, 24)
 RECENT_BARS = (6, 24)

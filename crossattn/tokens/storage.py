@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from crossattn.attention.content import ContentHeads
 from crossattn.errors import DamagedFileError
 from crossattn.tokens.channels import Tokenizer
-from crossattn.tokens.content import ContentPart
+from crossattn.tokens.content import HISTORY, ContentPart
 from crossattn.tokens.drift import Calendar
 from crossattn.tokens.history import UNIT, History
 from crossattn.tokens.linear_map import LinearMap
@@ -134,7 +134,7 @@ def _assembled(cls, content: dict, tensors: dict[str, torch.Tensor]):
     forecaster.duration_ = None if duration is None else pd.Timedelta(duration)
     forecaster.volatility_estimator_ = content.get("volatility_estimator", "close")
     forecaster.weights_ = content["weights"]
-    forecaster.history_ = pd.DataFrame(content["history"])
+    forecaster.history_ = pd.DataFrame(content["history"], columns=HISTORY)
     forecaster.drift_ = arrays["drift"]
     forecaster._first_row = pd.Timestamp(content["first_row"])
     forecaster.minimum_tail_ = content["minimum_tail"]

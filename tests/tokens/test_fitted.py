@@ -133,7 +133,7 @@ def test_saved_and_loaded_it_forecasts_the_same(case, tmp_path):
     assert np.array_equal(again.predict(test), forecaster.predict(test))
     assert again.weights_ == forecaster.weights_ and again.channels_ == forecaster.channels_
     assert again.get_params() == {**forecaster.get_params(), "device": "auto"}
-    assert again.history_.to_dict("records") == forecaster.history_.to_dict("records")
+    pd.testing.assert_frame_equal(again.history_, forecaster.history_)
     lookback = f'"lookback": {test.lookback}'
     text = (tmp_path / "config.json").read_text()
     (tmp_path / "config.json").write_text(text.replace(lookback, f"{lookback}0"))
