@@ -4,7 +4,6 @@ Inside this package arrays are (N, T), one asset a row, because an edge of the l
 one asset's whole path; a :class:`crossattn.SimulatedMarket` publishes them as (T, N).
 """
 
-from crossattn.simulate.market import SimulatedMarket, simulate_market
-from crossattn.simulate.scenarios import describe_scenarios
+import lazy_loader
 
-__all__ = ["SimulatedMarket", "describe_scenarios", "simulate_market"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

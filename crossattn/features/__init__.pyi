@@ -1,0 +1,11 @@
+from .build import DEFAULT_FEATURES as DEFAULT_FEATURES
+from .build import create_multi_asset_features as create_multi_asset_features
+from .build import usable_features as usable_features
+from .indicators import compute_macd as compute_macd
+from .indicators import compute_rsi as compute_rsi
+from .indicators import relative_volume as relative_volume
+from .registry import FEATURE_GROUPS as FEATURE_GROUPS
+from .registry import FEATURES as FEATURES
+from .registry import FeatureSpec as FeatureSpec
+from .registry import resolve_features as resolve_features
+from .registry import warm_up_of as warm_up_of
