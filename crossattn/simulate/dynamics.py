@@ -189,10 +189,15 @@ def _out_of_reach(predictability: float) -> InvalidInputError:
     )
 
 
+def edges_of(leader, follower, lag=1, weight=1.0) -> Edges:
+    """Return edges of the first state from arrays (E,), or numbers that all edges share."""
+    arrays = np.broadcast_arrays(leader, follower, lag, np.asarray(weight, float), 0)
+    return Edges(*map(np.copy, arrays))
+
+
 def no_edges() -> Edges:
     """Return the graph without edges."""
-    none = np.empty(0, int)
-    return Edges(none, none, none, np.empty(0), none)
+    return edges_of(np.empty(0, int), np.empty(0, int))
 
 
 def draw_sparse(rng: np.random.Generator, n_assets: int, n_leaders: int, lags: np.ndarray) -> Edges:
@@ -220,18 +225,14 @@ def draw_hub(rng: np.random.Generator, n_assets: int, lags: np.ndarray) -> Edges
 
 def all_pairs(n_assets: int) -> Edges:
     """Return the graph in which any asset may lead any other by one bar, all equally."""
-    leader, follower = np.nonzero(~np.eye(n_assets, dtype=bool))
-    ones = np.ones(leader.size)
-    return Edges(leader, follower, ones.astype(int), ones, np.zeros(leader.size, int))
+    return edges_of(*np.nonzero(~np.eye(n_assets, dtype=bool)))
 
 
 def draw_anchors(rng: np.random.Generator, n_assets: int) -> Edges:
     """Return a graph in which a quarter of the assets lead and each other one follows one."""
     anchors = rng.choice(n_assets, max(1, n_assets // 4), replace=False)
     follower = np.setdiff1d(np.arange(n_assets), anchors)
-    ones = np.ones(follower.size)
-    leader = rng.choice(anchors, follower.size)
-    return Edges(leader, follower, ones.astype(int), ones, np.zeros(follower.size, int))
+    return edges_of(rng.choice(anchors, follower.size), follower)
 
 
 def draw_partners(rng: np.random.Generator, edges: Edges, n_assets: int) -> np.ndarray:
@@ -252,7 +253,7 @@ def sector_ring(rng: np.random.Generator, sector: np.ndarray, lags: np.ndarray) 
     lag, sign = rng.choice(lags, n_sectors), rng.choice([-1.0, 1.0], n_sectors)
     leader, follower = np.nonzero((sector[:, None] + 1) % n_sectors == sector)
     led = sector[follower]
-    return Edges(leader, follower, lag[led], sign[led], np.zeros(leader.size, int))
+    return edges_of(leader, follower, lag[led], sign[led])
 
 
 def _with_lags_and_signs(
@@ -260,7 +261,7 @@ def _with_lags_and_signs(
 ) -> Edges:
     size = leader.size
     weight = rng.uniform(0.6, 1.0, size) * rng.choice([-1.0, 1.0], size)
-    return Edges(leader, follower, rng.choice(lags, size), weight, np.zeros(size, int))
+    return edges_of(leader, follower, rng.choice(lags, size), weight)
 
 
 def delayed(path: np.ndarray, bars: int) -> np.ndarray:
@@ -310,7 +311,7 @@ def when_moved_most(levels: np.ndarray, window: int) -> Firing:
         price = np.cumsum(returns, axis=1)
         before = np.stack([delayed(path, window) for path in price])
         leader = (np.abs(price - before) / levels[:, None]).argmax(axis=0)
-        return edges.leader[:, None] == leader
+        return when_chosen(leader)(edges, returns)
 
     return firing
 

@@ -219,8 +219,7 @@ def _spillover(market: MarketBuilder) -> MarketPaths:
     hub = int(rng.integers(n_assets))
     follower = np.delete(np.arange(n_assets), hub)
     lag = rng.choice(market.lags, n_assets - 1)
-    weight = np.full(n_assets - 1, options.spillover)
-    edges = dynamics.Edges(np.full_like(follower, hub), follower, lag, weight, 0 * follower)
+    edges = dynamics.edges_of(hub, follower, lag, options.spillover)
     market.variance_edges = edges
     leaders = np.full(market.shape, -1)
     if options.spillover:
