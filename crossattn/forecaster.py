@@ -26,7 +26,8 @@ from crossattn.tokens.mixture import Mixture
 from crossattn.tokens.sparse import TOKENS_PER_FOLLOWER, SparseRegressions, fit_ridge
 from crossattn.tokens.varying import VaryingPart
 from crossattn.tokens.volatility import VolatilityTokenizer, fit_volatility
-from crossattn.windows.dataset import CrossAttentionData, check_later, check_windows
+from crossattn.windows.checks import check_later, check_windows
+from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.splits import hold_out
 
 if TYPE_CHECKING:

@@ -5,12 +5,8 @@ from typing import Self
 import numpy as np
 
 from crossattn._estimator import ForecastEstimator
-from crossattn.windows.dataset import (
-    CrossAttentionData,
-    check_later,
-    check_windows,
-    match_training,
-)
+from crossattn.windows.checks import check_later, check_windows, match_training
+from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.exogenous import warn_unread
 
 

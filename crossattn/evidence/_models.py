@@ -15,7 +15,8 @@ import numpy as np
 from crossattn.errors import InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training.prediction import attention_batches, predict
-from crossattn.windows.dataset import CrossAttentionData, check_windows
+from crossattn.windows.checks import check_windows
+from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.lagged import RETURN_FEATURE, log_returns
 
 CHUNK = 2048  # windows at a time: all contributions of a long history would not fit

@@ -16,7 +16,8 @@ from crossattn.data.frame import Frames, check_frames, close_times, modal_spacin
 from crossattn.errors import InvalidInputError, import_optional
 from crossattn.evidence.inference import newey_west_lags, robust_mean_t, robust_regression
 from crossattn.evidence.leadlag import LeadLagReport, make_report
-from crossattn.windows.dataset import CrossAttentionData, check_windows
+from crossattn.windows.checks import check_windows
+from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.lagged import lagged_log_returns
 
 Quotes = tuple[np.ndarray, np.ndarray]  # times in nanoseconds, logs of prices

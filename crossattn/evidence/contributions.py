@@ -17,7 +17,8 @@ from crossattn.evidence._models import (
     forecasts_of,
     symbols_of,
 )
-from crossattn.windows.dataset import CrossAttentionData, check_windows
+from crossattn.windows.checks import check_windows
+from crossattn.windows.dataset import CrossAttentionData
 
 ABLATED_LAGS = 8
 LAG_WINDOWS = 400  # windows on which single lags are ablated

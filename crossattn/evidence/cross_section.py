@@ -21,7 +21,8 @@ from crossattn._validation import check_array, check_int, in_order
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import ROUNDING, mean_error, newey_west_lags
 from crossattn.figures import new_axes
-from crossattn.windows.dataset import CrossAttentionData, check_windows
+from crossattn.windows.checks import check_windows
+from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.spans import forward_returns
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from crossattn.evidence.scores import correlation
 from crossattn.figures import PALETTE, new_axes
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training.loop import train_cross_attention_model
-from crossattn.windows.dataset import CrossAttentionData, check_windows
+from crossattn.windows.checks import check_windows
+from crossattn.windows.dataset import CrossAttentionData
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -25,7 +25,8 @@ from crossattn.evidence.spillover import METHOD as SPILLOVER_METHOD
 from crossattn.evidence.spillover import spillover_scores
 from crossattn.evidence.tradability import Prices, gains, why_untradable
 from crossattn.figures import signed_heatmap
-from crossattn.windows.dataset import CrossAttentionData, check_windows
+from crossattn.windows.checks import check_windows
+from crossattn.windows.dataset import CrossAttentionData
 
 if TYPE_CHECKING:
     import networkx

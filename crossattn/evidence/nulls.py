@@ -20,7 +20,8 @@ from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import benjamini_hochberg
 from crossattn.evidence.leadlag import PairReport, analyze_lead_lag_relationships
 from crossattn.evidence.scores import correlation
-from crossattn.windows.dataset import CrossAttentionData, check_later, check_windows
+from crossattn.windows.checks import check_later, check_windows
+from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.variance import known_moments
 
 LEAST_LOOKBACKS = 3

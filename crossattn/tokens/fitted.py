@@ -25,7 +25,8 @@ from crossattn.tokens.history import (
 from crossattn.tokens.memory import Memory
 from crossattn.tokens.mixture import Mixture
 from crossattn.tokens.storage import load_forecaster, save_forecaster
-from crossattn.windows.dataset import CrossAttentionData, check_windows, match_training
+from crossattn.windows.checks import check_windows, match_training
+from crossattn.windows.dataset import CrossAttentionData
 
 FEWEST_BARS = 256  # of a history that begins after the training data
 RECENT = 2000  # bars whose spacing is looked at

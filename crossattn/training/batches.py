@@ -13,7 +13,8 @@ from crossattn.model.batch import Batch, by_window
 from crossattn.model.heads import ClassHead, ReturnsHead
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.model.preprocessing import exponential_mean, root_mean_square
-from crossattn.windows.dataset import CrossAttentionData, check_windows, match_training
+from crossattn.windows.checks import check_windows, match_training
+from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.spans import check_spans
 
 NOISE_FLOOR = 0.1

@@ -23,7 +23,8 @@ from crossattn.training.checkpoint import CONFIG_FILE, save_models
 from crossattn.training.distributed import DistributedContext
 from crossattn.training.run_folder import RunFolder, fingerprint
 from crossattn.training.trainer import Trainer
-from crossattn.windows.dataset import CrossAttentionData, check_later
+from crossattn.windows.checks import check_later
+from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.exogenous import warn_unread
 from crossattn.windows.spans import check_spans
 

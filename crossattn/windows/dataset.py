@@ -10,13 +10,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import (
-    check_array,
-    check_float,
-    check_names,
-    check_same_names,
-    check_type,
-)
+from crossattn._validation import check_array, check_float, check_names
 from crossattn.data.frame import Tables
 from crossattn.errors import InvalidInputError
 from crossattn.windows import spans
@@ -167,8 +161,7 @@ class CrossAttentionData:
     @property
     def is_steady(self) -> bool:
         """Whether the horizon is one number of rows: always in bars, of a duration in 95 %."""
-        known = self.target_rows < len(self.clock)
-        rows = self.target_rows[known] - np.flatnonzero(known)
+        rows = self._rows_ahead
         if self.duration is None or len(rows) == 0:
             return True
         return bool(np.mean(rows == np.median(rows)) >= STEADY)
@@ -176,10 +169,16 @@ class CrossAttentionData:
     @property
     def usual_horizon(self) -> int:
         """Rows that the horizon spans: of a duration the median."""
-        known = self.target_rows < len(self.clock)
-        if self.duration is None or not known.any():
+        rows = self._rows_ahead
+        if self.duration is None or len(rows) == 0:
             return self.horizon
-        return max(1, int(np.median(self.target_rows[known] - np.flatnonzero(known))))
+        return max(1, int(np.median(rows)))
+
+    @property
+    def _rows_ahead(self) -> np.ndarray:
+        """How many rows later each target that is known is known."""
+        known = self.target_rows < len(self.clock)
+        return self.target_rows[known] - np.flatnonzero(known)
 
     @property
     def bars_in_horizon(self) -> np.ndarray:
@@ -370,17 +369,17 @@ class CrossAttentionData:
         InvalidInputError
             A name is unknown, repeated, or there is none.
         """
-        assets = _positions(symbols, self.symbols, "symbols")
-        columns = _positions(features, self.features, "features")
-        if assets is None and columns is None:
+        symbols = _chosen("symbols", symbols, self.symbols)
+        features = _chosen("features", features, self.features)
+        if (symbols, features) == (self.symbols, self.features):
             return self
-        assets = np.arange(len(self.symbols)) if assets is None else assets
-        columns = np.arange(len(self.features)) if columns is None else columns
+        assets = np.array([self.symbols.index(name) for name in symbols])
+        columns = [self.features.index(name) for name in features]
         return replace(
             self,
             panel=frozen(self.panel[:, assets[:, None], columns]),
-            symbols=tuple(self.symbols[i] for i in assets),
-            features=tuple(self.features[i] for i in columns),
+            symbols=symbols,
+            features=features,
             targets=frozen(self.targets[:, assets]),
             next_returns=frozen(self.next_returns[:, assets]),
             closes=frozen(self.closes[:, assets]),
@@ -440,48 +439,6 @@ class CrossAttentionData:
         return parts
 
 
-def check_windows(name: str, data: object) -> None:
-    """Refuse what is not a CrossAttentionData with at least one window."""
-    wanted = "CrossAttentionData, as prepare_cross_attention_data(bars, ...) makes it"
-    check_type(name, data, CrossAttentionData, wanted)
-    if not len(data):
-        raise InvalidInputError(f"{name} holds no window")
-
-
-def check_later(
-    name: str, later: CrossAttentionData, before: str, earlier: CrossAttentionData
-) -> None:
-    """Refuse what are no windows, or windows that do not all end after those called ``before``.
-
-    Windows of arrays have no times: parts of the same ones are told apart by their rows, others
-    pass.
-    """
-    check_windows(before, earlier)
-    check_windows(name, later)
-    if not (later.clock.hasnans or earlier.clock.hasnans):
-        begin, end = later.timestamps[0], earlier.timestamps[-1]
-    elif later.panel is earlier.panel:
-        begin, end = int(later.ends[0]), int(earlier.ends[-1])
-    else:
-        return
-    if begin <= end:
-        raise InvalidInputError(
-            f"{name} must be later than {before}: {name}'s first window ends at {begin}, "
-            f"{before}'s last one at {end}"
-        )
-
-
-def match_training(
-    name: str, data: CrossAttentionData, symbols: Sequence[str], features: Sequence[str]
-) -> CrossAttentionData:
-    """Return the data with the symbols and features of training, in their order, or refuse it."""
-    check_same_names(f"{name}: symbols", data.symbols, symbols)
-    missing = [feature for feature in features if feature not in data.features]
-    if missing:
-        raise InvalidInputError(f"{name} lacks the model's feature {missing[0]!r}")
-    return data.select(symbols, features)
-
-
 def _of(array: np.ndarray | None, key) -> np.ndarray | None:
     """Return ``array[key]``, None of None."""
     return None if array is None else array[key]
@@ -494,14 +451,14 @@ def frozen(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _positions(names, known: tuple[str, ...], argument: str) -> np.ndarray | None:
-    """Where each name stands in `known`; None where that changes nothing."""
+def _chosen(argument: str, names, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return different names of ``known``; None stands for all of them."""
     if names is None:
-        return None
+        return known
     names = (names,) if isinstance(names, str) else check_names(argument, names)
     unknown = [name for name in names if name not in known]
     if unknown:
         raise InvalidInputError(f"{argument}: no {unknown[0]!r} in the data ({', '.join(known)})")
     if len(set(names)) < len(names):
         raise InvalidInputError(f"{argument} must be different names, got {names}")
-    return None if names == known else np.array([known.index(name) for name in names])
+    return names

@@ -11,7 +11,8 @@ import pandas as pd
 
 from crossattn._validation import check_bool, check_int
 from crossattn.errors import InvalidInputError
-from crossattn.windows.dataset import CrossAttentionData, check_windows
+from crossattn.windows.checks import check_windows
+from crossattn.windows.dataset import CrossAttentionData
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,12 +148,10 @@ def combinatorial_folds(
     embargo = check_int("embargo", embargo, at_least=0)
     if len(data) < n_blocks:
         raise InvalidInputError(f"data: {len(data)} windows are too few for n_blocks={n_blocks}")
-    edges = [block * (len(data) // n_blocks) for block in range(n_blocks)] + [len(data)]
+    block = np.minimum(np.arange(len(data)) // (len(data) // n_blocks), n_blocks - 1)
     folds = []
     for number, chosen in enumerate(combinations(range(n_blocks), n_test_blocks)):
-        tested = np.zeros(len(data), dtype=bool)
-        for block in chosen:
-            tested[edges[block] : edges[block + 1]] = True
+        tested = np.isin(block, chosen)
         test = _runs(tested)
         learned = ~tested
         for start, stop in test:
