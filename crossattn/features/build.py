@@ -1,7 +1,7 @@
 """Build features from bars: every column at once, on wide frames, known at each row's close."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -64,9 +64,9 @@ def create_multi_asset_features(
     >>> table.shape, int(table["rsi"].iloc[:, 0].first_valid_index() == table.index[14])
     ((100, 6), 1)
     """
-    bars = WideBars(as_panel(data))
+    bars = WideBars.of_panel(as_panel(data))
     names = usable_features(bars, features)
-    values = np.concatenate([array for _, array in feature_arrays(bars, names)], axis=1)
+    values = np.concatenate([feature_array(bars, name) for name in names], axis=1)
     columns = pd.MultiIndex.from_product([names, bars.symbols], names=["feature", "symbol"])
     return pd.DataFrame(values, index=bars.index, columns=columns)
 
@@ -89,16 +89,15 @@ def usable_features(bars: WideBars, features: Sequence[str]) -> tuple[str, ...]:
     return kept
 
 
-def feature_arrays(bars: WideBars, features: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each feature with its ``(T, N)`` values, one after the other."""
-    for name in features:
-        spec = FEATURES[name]
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            values = np.array(spec.compute(bars))
-        values[~np.isfinite(values)] = np.nan
-        if not spec.every_row:
-            values[~bars.present] = np.nan
-        yield name, values
+def feature_array(bars: WideBars, name: str) -> np.ndarray:
+    """Return the values of one feature, ``(T, N)``."""
+    spec = FEATURES[name]
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        values = np.array(spec.compute(bars))
+    values[~np.isfinite(values)] = np.nan
+    if not spec.every_row:
+        values[~bars.present] = np.nan
+    return values
 
 
 def check_ranges(bars: WideBars, estimator: str) -> None:

@@ -1,6 +1,5 @@
 """A panel as wide arrays, with each asset's previous bar found across gaps."""
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Self
 
@@ -20,34 +19,26 @@ SATURDAY, SUNDAY = 5, 6
 class WideBars:
     """A panel as wide ``(T, N)`` float64 arrays, one a field, with what several features share.
 
-    Every property is causal: row t depends on rows up to t only.
+    Made from fields that are arrays already, ``cells`` of shape ``(T, n_fields, N)``, or from a
+    Panel. Every property is causal: row t depends on rows up to t only.
     """
 
-    def __init__(self, panel: pd.DataFrame):
-        self.index, self.symbols = panel.index, symbols_of(panel)
-        self.close_only = panel.attrs.get("close_only", ())
-        fields = panel.columns.unique(0)
-        # field by field, every symbol in each: of some fields a Panel may hold a few symbols only
-        full = panel.reindex(columns=pd.MultiIndex.from_product([fields, self.symbols]))
-        self._cells = full.to_numpy(dtype=np.float64)
-        places = np.arange(full.shape[1]).reshape(len(fields), -1)
-        self._columns = dict(zip(fields, places, strict=True))
+    def __init__(self, index: pd.DatetimeIndex, symbols, fields, cells, close_only=()):
+        self.index, self.symbols, self.close_only = index, list(symbols), close_only
+        self._fields, self._cells = list(fields), cells
 
     @classmethod
-    def of_cells(
-        cls, index: pd.DatetimeIndex, symbols: Sequence[str], fields: Sequence[str], cells
-    ) -> Self:
-        """Take fields that are arrays already, ``(T, n_fields, N)``."""
-        bars = cls.__new__(cls)
-        bars.index, bars.symbols, bars.close_only = index, list(symbols), ()
-        bars._cells = cells.reshape(len(index), -1)
-        places = np.arange(bars._cells.shape[1]).reshape(len(fields), -1)
-        bars._columns = dict(zip(fields, places, strict=True))
-        return bars
+    def of_panel(cls, panel: pd.DataFrame) -> Self:
+        """Take the fields of a Panel."""
+        fields, symbols = panel.columns.unique(0), symbols_of(panel)
+        # field by field, every symbol in each: of some fields a Panel may hold a few symbols only
+        full = panel.reindex(columns=pd.MultiIndex.from_product([fields, symbols]))
+        cells = full.to_numpy(dtype=np.float64).reshape(len(panel), len(fields), len(symbols))
+        return cls(panel.index, symbols, fields, cells, panel.attrs.get("close_only", ()))
 
     def field(self, name: str) -> np.ndarray:
         """Return one field for all symbols, ``(T, N)``, row-major."""
-        return np.ascontiguousarray(self._cells[:, self._columns[name]])
+        return np.ascontiguousarray(self._cells[:, self._fields.index(name)])
 
     @cached_property
     def close(self) -> np.ndarray:

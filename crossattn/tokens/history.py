@@ -17,7 +17,7 @@ from crossattn._validation import check_type
 from crossattn.data.frame import FRAME_COLUMNS, Table, Tables, check_frame, check_times
 from crossattn.data.panel import as_panel
 from crossattn.errors import CrossAttentionWarning, InvalidInputError
-from crossattn.features.build import feature_arrays
+from crossattn.features.build import feature_array
 from crossattn.features.wide_bars import WideBars
 from crossattn.tokens.memory import Memory
 from crossattn.windows.dataset import CrossAttentionData
@@ -189,9 +189,9 @@ class History:
             if self.own:
                 panel[:] = self.cells[begin:n, 1:].transpose(0, 2, 1)
             else:
-                bars = WideBars.of_cells(clock, self.symbols, FRAME_COLUMNS, self.cells[:n])
-                for k, (_, values) in enumerate(feature_arrays(bars, self.features)):
-                    panel[:, :, k] = values[begin:]
+                bars = WideBars(clock, self.symbols, FRAME_COLUMNS, self.cells[:n])
+                for k, name in enumerate(self.features):
+                    panel[:, :, k] = feature_array(bars, name)[begin:]
         panel[np.isinf(panel)] = np.nan
         closes = self.closes[begin:n]
         outside = self.exogenous[begin:n] if self.exogenous_names else None

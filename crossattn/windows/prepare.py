@@ -1,7 +1,6 @@
 """Prepare sliding windows and forward-return targets, from bars or from features."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ from crossattn.data.durations import check_span
 from crossattn.data.frame import Table, Tables, check_numbers, check_times
 from crossattn.data.panel import as_panel
 from crossattn.errors import InvalidInputError
-from crossattn.features.build import check_ranges, feature_arrays, usable_features
+from crossattn.features.build import check_ranges, feature_array, usable_features
 from crossattn.features.registry import warm_up_of
 from crossattn.features.wide_bars import WideBars
 from crossattn.windows.dataset import CrossAttentionData, frozen
@@ -118,20 +117,19 @@ def prepare_cross_attention_data(
     spans = check_span("lookback", lookback), check_span("horizon", horizon)
     check_bool("include_latest", include_latest)
     check_choice("volatility_estimator", volatility_estimator, VOLATILITY_ESTIMATORS)
-    bars = WideBars(as_panel(data, how=how))
+    bars = WideBars.of_panel(as_panel(data, how=how))
     names = usable_features(bars, features)
     n_rows, symbols = len(bars.index), tuple(bars.symbols)
     windows = _cut_windows(bars.index, *spans, warm_up_of(names), include_latest)
     panel = np.empty((n_rows, len(symbols), len(names)), dtype=np.float32)
     with np.errstate(over="ignore"):
-        for column, (_, values) in enumerate(feature_arrays(bars, names)):
-            panel[:, :, column] = values
-    made = _assemble(panel, windows, symbols, names, bars.close, bars.index)
-    made = replace(made, bars=data, volatility_estimator=volatility_estimator)
+        for column, name in enumerate(names):
+            panel[:, :, column] = feature_array(bars, name)
+    more = {"bars": data, "volatility_estimator": volatility_estimator}
     if volatility_estimator != "close":
         check_ranges(bars, volatility_estimator)
-        ranges = next(feature_arrays(bars, [volatility_estimator]))[1]
-        made = replace(made, bar_volatilities=frozen(ranges))
+        more["bar_volatilities"] = frozen(feature_array(bars, volatility_estimator))
+    made = _assemble(panel, windows | more, symbols, names, bars.close, bars.index)
     if not include_latest:
         check_coverage(made)
     return made if exogenous is None else with_exogenous(made, exogenous, include_latest)
@@ -186,20 +184,18 @@ def windows_of_features(
         check_type(name, table, pd.DataFrame, "a DataFrame")
     if not isinstance(features.columns, pd.MultiIndex) or features.columns.nlevels != 2:
         raise InvalidInputError("features must have columns (feature, symbol)")
-    levels = [features.columns.get_level_values(level) for level in (0, 1)]
-    (of_feature, names), (of_symbol, symbols) = map(pd.factorize, levels)
-    names, symbols = tuple(names), tuple(symbols)
+    given = features.columns.dropna()
+    names, symbols = (tuple(given.unique(level)) for level in (0, 1))
     if not isinstance(features.index, pd.DatetimeIndex) or not features.index.equals(closes.index):
         raise InvalidInputError("closes must have the rows of features, dated by close_time")
     clock = check_times(features.index, "features", "close_time")
     check_same_names("closes: symbols", closes.columns, symbols)
-    places = of_feature * len(symbols) + of_symbol
-    columns = np.argsort(places)
-    if not np.array_equal(places[columns], np.arange(len(names) * len(symbols))):
+    columns = pd.MultiIndex.from_product([names, symbols])
+    if not features.columns.is_unique or set(features.columns) != set(columns):
         raise InvalidInputError("features must hold every feature once for every symbol")
     windows = _cut_windows(clock, *spans, warm_up, include_latest)
     panel = np.empty((len(features), len(symbols), len(names)), dtype=np.float32)
-    cells = check_numbers("features", features)[:, columns]
+    cells = check_numbers("features", features.reindex(columns=columns))
     with np.errstate(over="ignore"):
         panel[:] = cells.reshape(-1, len(names), len(symbols)).transpose(0, 2, 1)
     prices = check_numbers("closes", closes[list(symbols)])
@@ -241,13 +237,12 @@ def _assemble(panel, windows: dict, symbols, names, closes, clock) -> CrossAtten
     """Put features, targets and clock together; infinite features become NaN."""
     panel[np.isinf(panel)] = np.nan
     ends = exit_rows(closes, windows["target_rows"], clock, windows["duration"])
-    next_returns = frozen(forward_returns(closes, 1))
     return CrossAttentionData(
         panel=frozen(panel),
         symbols=symbols,
         features=names,
         targets=frozen(returns_until(closes, ends)),
-        next_returns=next_returns,
+        next_returns=frozen(forward_returns(closes, 1)),
         closes=frozen(closes),
         clock=clock,
         **windows,
