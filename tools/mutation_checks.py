@@ -92,8 +92,8 @@ MUTATIONS = [
     Mutation(
         "a local clock passes as UTC",
         "crossattn/data/_times.py",
-        "table.refuse_first(times != times.normalize(), name",
-        "table.refuse_first(times != times, name",
+        "refuse(times != times.normalize(),",
+        "refuse(times != times,",
         "tests/data/test_csv_refusals.py",
     ),
     Mutation(
