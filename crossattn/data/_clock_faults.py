@@ -148,8 +148,7 @@ def _apart(assets: Sequence[Series]) -> Iterator[Fault]:
         off = near & (offset != 0)
         if off.sum() <= (1 - MEET) * max(1, near.sum()):
             continue
-        values, counts = np.unique(offset[off], return_counts=True)
-        usual = int(values[counts.argmax()])
+        usual = int(pd.Series(offset[off]).mode()[0])
         length = pd.Timedelta(usual, unit=asset.opens.unit)
         share = 1 - off.sum() / near.sum()
         text = (

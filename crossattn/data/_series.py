@@ -52,9 +52,8 @@ class Series:
     def spacing(self) -> int | None:
         if len(self) < 2:
             return None
-        distances, counts = np.unique(self.steps, return_counts=True)
         # where most bars are missing the shortest step tells more than the most frequent one
-        return int(distances[counts.argmax() if self.is_regular else 0])
+        return int(pd.Series(self.steps).mode()[0] if self.is_regular else self.steps.min())
 
     @cached_property
     def is_regular(self) -> bool:

@@ -11,7 +11,7 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 
-from crossattn.errors import InvalidInputError
+from crossattn.errors import InvalidInputError, first_names
 
 SUFFIXES = (".csv", ".parquet", ".feather")
 NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -198,10 +198,9 @@ def _check_last_line(table: RawTable) -> None:
 
 def _several_symbols(path: Path, found: Sequence) -> InvalidInputError:
     symbols = list(dict.fromkeys(map(str, found)))
-    names = ", ".join(symbols[:3]) + (", ..." if len(symbols) > 3 else "")
     return InvalidInputError(
-        f"{path} holds {len(symbols)} symbols ({names}): write one file per symbol, as in "
-        "for s, t in table.groupby('symbol'): t.to_parquet(f'{s}.parquet')"
+        f"{path} holds {len(symbols)} symbols ({first_names(symbols)}): write one file per symbol, "
+        "as in for s, t in table.groupby('symbol'): t.to_parquet(f'{s}.parquet')"
     )
 
 

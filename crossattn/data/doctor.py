@@ -181,15 +181,14 @@ def _checked(frames: Tables) -> Frames:
 
 
 def _findings(found: list[Fault]) -> pd.DataFrame:
-    moments = [fault.asset.opens[fault.row] for fault in found]
     columns = {
-        "symbol": pd.Series([fault.asset.symbol for fault in found], dtype=object),
-        "kind": pd.Series([fault.kind for fault in found], dtype=object),
-        "moment": pd.DatetimeIndex(moments, tz="UTC"),
-        "figure": pd.Series([fault.figure for fault in found], dtype=float),
-        "text": pd.Series([fault.text for fault in found], dtype=object),
+        "symbol": [fault.asset.symbol for fault in found],
+        "kind": [fault.kind for fault in found],
+        "moment": pd.DatetimeIndex([fault.asset.opens[fault.row] for fault in found], tz="UTC"),
+        "figure": np.array([fault.figure for fault in found], float),
+        "text": [fault.text for fault in found],
     }
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns).astype(dict.fromkeys(("symbol", "kind", "text"), object))
 
 
 def _coverage(assets: list[Series]) -> pd.DataFrame:

@@ -209,8 +209,8 @@ def modal_spacing(index: pd.DatetimeIndex, symbol: str = "frame") -> pd.Timedelt
     """Return the most frequent distance between neighbours of ``index``; the smaller of a tie."""
     if len(index) < 2:
         raise InvalidInputError(f"{symbol}: a single bar has no spacing: give it a close_time")
-    distances, counts = np.unique(np.diff(index.asi8), return_counts=True)
-    return pd.Timedelta(int(distances[counts.argmax()]), unit=index.unit)
+    usual = pd.Series(np.diff(index.asi8)).mode()[0]
+    return pd.Timedelta(int(usual), unit=index.unit)
 
 
 def check_times(index: pd.Index, symbol: str, name: str) -> pd.DatetimeIndex:

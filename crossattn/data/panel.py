@@ -19,6 +19,7 @@ from crossattn.data.frame import (
     Tables,
     absorb_rounding,
     check_frames,
+    check_numbers,
     check_times,
     check_values,
     close_times,
@@ -142,12 +143,8 @@ def check_panel(panel: Panel) -> Panel:
     missing = [cell for cell in product(FRAME_COLUMNS, symbols) if cell not in panel.columns]
     if missing:
         raise InvalidInputError(f"data: the panel lacks {missing[0]} ({len(missing)} columns)")
-    try:
-        checked = panel.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"data: the panel's cells must be numbers ({error})") from None
-    checked.index = rows
-    checked.columns = checked.columns.set_names(PANEL_LEVELS)
+    cells = check_numbers("data: the panel's cells", panel)
+    checked = pd.DataFrame(cells, rows, panel.columns.set_names(PANEL_LEVELS), copy=True)
     fields = {field: checked[field][symbols] for field in FRAME_COLUMNS}
     widened = absorb_rounding(*(fields[field].to_numpy() for field in PRICE_COLUMNS))
     for field, values in zip(("high", "low"), widened, strict=True):
