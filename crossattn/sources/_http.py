@@ -18,14 +18,8 @@ _HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent
 _CHUNK = 65_536
 _POLL_S = 0.05  # how soon a blocked read notices that the caller wants to stop
 _request = threading.local()  # .ends_at, .stop: the request that this thread is waiting for
-_ERRORS = (
-    requests.RequestException,
-    urllib3.exceptions.HTTPError,
-    http.client.HTTPException,
-    OSError,
-    zlib.error,
-    ValueError,
-)
+# those of requests are OSErrors
+_ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, zlib.error, ValueError)
 _REASONS = {
     "refused": "connection refused",
     "timed out": "no whole answer in time",

@@ -75,8 +75,7 @@ def session_times(days: pd.DatetimeIndex, exchange: str = "XNYS") -> pd.DataFram
     """
     if not isinstance(days, pd.DatetimeIndex) or days.tz is not None or days.hasnans:
         raise InvalidInputError("days must be a DatetimeIndex of dates without a time zone")
-    if not isinstance(exchange, str):
-        raise InvalidInputError(f"exchange must be a code such as XNYS, got {exchange!r}")
+    check_type("exchange", exchange, str, "a code such as XNYS")
     if len(days) == 0:
         raise InvalidInputError("days must hold at least one date, got none")
     days = days.normalize()
@@ -212,7 +211,7 @@ def expected_opens(
         opens = pd.date_range(first.ceil(step), last.floor(step), freq=step)
         return opens[opens + length <= now].as_unit(TIME_UNIT)
     local = pd.DatetimeIndex([first, min(last, now)]).tz_convert(hours.zone).tz_localize(None)
-    if hours.exchange is None or (step != "1D" and hours.exchange in _WITH_A_BREAK):
+    if step != "1D" and hours.exchange in _WITH_A_BREAK:
         return None
     sessions = hours.sessions(pd.date_range(*local.normalize()))
     if sessions is None:
