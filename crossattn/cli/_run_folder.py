@@ -62,6 +62,15 @@ def add_decision_options(parser: argparse.ArgumentParser) -> None:
     add("--allow-short", action="store_true", help="default: long only")
 
 
+def decision_settings(args: argparse.Namespace) -> dict:
+    """Return the options of :func:`add_decision_options`, as a strategy takes them."""
+    return {
+        "transaction_cost": args.transaction_cost,
+        "allow_short": args.allow_short,
+        "max_position": args.max_position,
+    }
+
+
 def check_output_dir(data: Path, output: Path) -> None:
     """Refuse ``--data`` as output folder: a result in it would later be read as a symbol's bars."""
     if output.resolve() == data.resolve():

@@ -48,10 +48,8 @@ def run(args: argparse.Namespace) -> None:
     strategy = ca.CrossAttentionBacktest(
         model,
         args.initial_capital,
-        args.transaction_cost,
-        args.rebalance_freq,
-        allow_short=args.allow_short,
-        max_position=args.max_position,
+        rebalance_freq=args.rebalance_freq,
+        **runs.decision_settings(args),
     )
     results = strategy.run(data)
     metrics = metrics_of(strategy)

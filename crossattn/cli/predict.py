@@ -119,13 +119,7 @@ def _weights(
     names = ("config", "target", "output_type")
     settings = {name: getattr(run.model, name) for name in names if hasattr(run.model, name)}
     model = SimpleNamespace(predict=lambda _: forecasts, horizon=run.horizon, **settings)
-    strategy = ca.CrossAttentionBacktest(
-        model,
-        transaction_cost=args.transaction_cost,
-        allow_short=args.allow_short,
-        max_position=args.max_position,
-    )
-    return strategy.target_weights(data)
+    return ca.CrossAttentionBacktest(model, **runs.decision_settings(args)).target_weights(data)
 
 
 def _orders(

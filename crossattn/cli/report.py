@@ -44,15 +44,7 @@ def run(args: argparse.Namespace) -> None:
     """Collect what the run folder holds into a page."""
     run_dir = args.run_dir
     run, record = runs.open_run(run_dir), runs.read_bars_record(run_dir)
-    sections, drawn = [], []
-    for name, caption in runs.FIGURES.items():
-        path = run_dir / "figures" / f"{name}.png"
-        if path.is_file():
-            explorer = _read_explorer(run_dir) if name == "attention" else None
-            section = Section(
-                name.capitalize(), figure=_read_png(path), caption=caption, explorer=explorer
-            )
-            drawn.append(section)
+    sections = []
     if (path := run_dir / runs.CLASS_SCORES_FILE).is_file():
         with runs.intact(path):
             table = pd.read_csv(path, index_col="forecast")
@@ -70,7 +62,12 @@ def run(args: argparse.Namespace) -> None:
         with runs.intact(path):
             edges = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
             sections.append(leaders_section(edges))
-    sections += drawn + check_sections(run_dir)
+    for name, caption in runs.FIGURES.items():
+        if (path := run_dir / "figures" / f"{name}.png").is_file():
+            explorer = _read_explorer(run_dir) if name == "attention" else None
+            title, figure = name.capitalize(), _read_png(path)
+            sections.append(Section(title, figure=figure, caption=caption, explorer=explorer))
+    sections += check_sections(run_dir)
     facts = {
         "symbols": ", ".join(run.symbols),
         "lookback": f"{run.lookback} bars",
