@@ -6,12 +6,12 @@ Built in chapter: Portfolios of forecast risk.
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from crossattn._validation import check_array
 from crossattn.errors import InvalidInputError
 from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.spans import moves_across_gaps
 
 LEAST_EIGENVALUE = 1e-3  # of a correlation matrix
 
@@ -42,8 +42,7 @@ def realised_covariance(data: CrossAttentionData) -> np.ndarray:
     if data.clock.hasnans:
         raise InvalidInputError("data must be made from bars: windows of arrays have no closes")
     stops = data.exit_rows[data.ends]  # (n, N)
-    returns = np.zeros(data.closes.shape)
-    returns[1:] = np.nan_to_num(np.diff(np.log(pd.DataFrame(data.closes).ffill()), axis=0))
+    returns = moves_across_gaps(data.closes)
     found = np.empty((*stops.shape, stops.shape[1]))
     for k, (end, stop) in enumerate(zip(data.ends, stops, strict=True)):
         rows = np.arange(end + 1, max(stop.max(), end) + 1)

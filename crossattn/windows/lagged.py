@@ -32,8 +32,8 @@ def lagged_log_returns(
         raise InvalidInputError(
             f"max_lag must be below the lookback of {data.lookback} bars, got {n_lags - 1}"
         )
-    returns = np.asarray(data.panel)[:, order, return_position(data)]
-    rows = np.asarray(data.ends)[:, None] - np.arange(n_lags)  # (n, L)
+    returns = data.panel[:, order, return_position(data)]
+    rows = data.ends[:, None] - np.arange(n_lags)  # (n, L)
     return np.nan_to_num(returns[rows].astype(float)).transpose(0, 2, 1)  # (n, N, L)
 
 
@@ -63,12 +63,12 @@ def recent_volatility(
     known = np.isfinite(squares)
     so_far = np.nancumsum(squares, axis=0) / np.maximum(np.cumsum(known, axis=0), 1)
     floor = np.where(so_far > 0, 1e-4 * so_far, 1.0)
-    return np.sqrt(np.fmax(variance, floor)[np.asarray(data.ends)])
+    return np.sqrt(np.fmax(variance, floor)[data.ends])
 
 
 def log_returns(data: CrossAttentionData) -> np.ndarray:
     """Return the log returns of all rows ``(n_rows, n_assets)``, float64, NaN where missing."""
-    return np.asarray(data.panel)[:, :, return_position(data)].astype(float)
+    return data.panel[:, :, return_position(data)].astype(float)
 
 
 def return_position(data: CrossAttentionData) -> int:

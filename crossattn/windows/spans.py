@@ -43,7 +43,7 @@ def exit_rows(
     closes: np.ndarray,
     known: np.ndarray,
     clock: pd.DatetimeIndex,
-    duration: pd.Timedelta | None = None,
+    duration: pd.Timedelta | None,
 ) -> np.ndarray:
     """Return the row of the close that ends the target of each row, ``(n_rows, n_assets)``.
 
@@ -109,18 +109,21 @@ def returns_until(closes: np.ndarray, ends: np.ndarray) -> np.ndarray:
     return returns
 
 
-def volatility_until(
-    closes: np.ndarray, ends: np.ndarray, by_bar: np.ndarray | None = None
-) -> np.ndarray:
+def moves_across_gaps(closes: np.ndarray) -> np.ndarray:
+    """Log return of each bar over the asset's own bar before, ``(T, N)``; 0 where there is none."""
+    moves = np.zeros_like(closes)
+    moves[1:] = np.nan_to_num(np.diff(np.log(pd.DataFrame(closes).ffill()), axis=0))
+    return moves
+
+
+def volatility_until(closes: np.ndarray, ends: np.ndarray, by_bar: np.ndarray | None) -> np.ndarray:
     """Root of the sum of squared volatilities of the bars up to each row in ``ends``, ``(T, N)``.
 
-    Those of the bars are ``by_bar``, by default the sizes of log returns. A move across missing
-    bars counts once, at the bar that ends it; NaN where the end is -1.
+    Those of the bars are ``by_bar``, the sizes of log returns where that is None. A move across
+    missing bars counts once, at the bar that ends it; NaN where the end is -1.
     """
-    if by_bar is None:
-        prices, by_bar = pd.DataFrame(closes).ffill().to_numpy(), np.zeros_like(closes)
-        by_bar[1:] = np.diff(np.log(prices), axis=0)
-    squares = np.nan_to_num(by_bar) ** 2
+    by_bar = moves_across_gaps(closes) if by_bar is None else np.nan_to_num(by_bar)
+    squares = by_bar**2
     so_far = np.cumsum(squares, axis=0)
     moved = np.take_along_axis(so_far, np.maximum(ends, 0), axis=0) - so_far
     return np.sqrt(np.where(ends < 0, np.nan, np.maximum(moved, 0.0)))
@@ -131,7 +134,7 @@ def check_spans(
     data: CrossAttentionData,
     lookback: int,
     horizon: int,
-    duration: pd.Timedelta | str | None = None,
+    duration: pd.Timedelta | str | None,
 ) -> None:
     """Refuse data of another lookback or horizon than a model's; two durations are compared."""
     duration = None if duration is None else pd.Timedelta(duration)
