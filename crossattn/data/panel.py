@@ -143,15 +143,13 @@ def check_panel(panel: Panel) -> Panel:
     missing = [cell for cell in product(FRAME_COLUMNS, symbols) if cell not in panel.columns]
     if missing:
         raise InvalidInputError(f"data: the panel lacks {missing[0]} ({len(missing)} columns)")
-    cells = check_numbers("data: the panel's cells", panel)
-    checked = pd.DataFrame(cells, rows, panel.columns.set_names(PANEL_LEVELS), copy=True)
-    fields = {field: checked[field][symbols] for field in FRAME_COLUMNS}
-    widened = absorb_rounding(*(fields[field].to_numpy() for field in PRICE_COLUMNS))
-    for field, values in zip(("high", "low"), widened, strict=True):
-        if not np.array_equal(values, fields[field], equal_nan=True):
-            checked[[(field, symbol) for symbol in symbols]] = values
-            fields[field] = checked[field][symbols]
-    check_values(fields, "data")
+    cells = np.array(check_numbers("data: the panel's cells", panel))
+    names = {field: [(field, symbol) for symbol in symbols] for field in PRICE_COLUMNS}
+    at = {field: panel.columns.get_indexer(names[field]) for field in names}
+    widened = absorb_rounding(*(cells[:, at[field]] for field in PRICE_COLUMNS))
+    cells[:, at["high"]], cells[:, at["low"]] = widened
+    checked = pd.DataFrame(cells, rows, panel.columns.set_names(PANEL_LEVELS), copy=False)
+    check_values({field: checked[field][symbols] for field in FRAME_COLUMNS}, "data")
     checked.attrs = dict(panel.attrs)
     return checked
 
