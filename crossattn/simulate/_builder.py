@@ -125,9 +125,14 @@ class MarketOptions:
 
     @cached_property
     def groups(self) -> Groups:
-        """Sector and market of each asset; a third as many sectors as assets by default."""
+        """Sector and market of each asset; a third as many sectors as assets by default.
+
+        Neighbouring assets share a sector; sectors alternate between two markets.
+        """
         least = 2 if self.scenario == "sectors" else 1
-        return Groups.of(self.n_assets, self.n_sectors or max(least, self.n_assets // 3))
+        n_sectors = self.n_sectors or max(least, self.n_assets // 3)
+        sector = np.arange(self.n_assets) * n_sectors // self.n_assets
+        return Groups(sector, sector % min(2, n_sectors))
 
     @property
     def symbols(self) -> list[str]:

@@ -1,7 +1,6 @@
 """Heavy-tailed shocks with common factors, stochastic and GARCH volatility, two-state regimes."""
 
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from scipy.signal import lfilter
@@ -25,12 +24,6 @@ class Groups:
 
     sector: np.ndarray
     market: np.ndarray
-
-    @classmethod
-    def of(cls, n_assets: int, n_sectors: int) -> Self:
-        """Neighbouring assets share a sector; sectors alternate between two markets."""
-        sector = np.arange(n_assets) * n_sectors // n_assets
-        return cls(sector, sector % min(2, n_sectors))
 
 
 def factor_loadings(groups: Groups, correlation: float) -> np.ndarray:
