@@ -62,8 +62,9 @@ def read_frame(path: Path, reading: ReadOptions) -> Frame:
     return frame
 
 
-def read_end(path: Path, since: pd.Timestamp, size: int = 2**14) -> pd.DataFrame | None:
+def read_end(path: Path, since: pd.Timestamp) -> pd.DataFrame | None:
     """Return the end of a file in our own format, back to a moment; None for any other file."""
+    size = 2**14
     with path.open("rb") as file:
         header = file.readline()
         first, stop = file.tell(), file.seek(0, os.SEEK_END)

@@ -35,7 +35,7 @@ class Pager(Download):
         symbol: str,
         interval: Interval,
         wanted: tuple[int | None, int, int],
-        cache: BarCache | None = None,
+        cache: BarCache | None,
     ):
         super().__init__(symbol, client.limits.give_up_s)
         self._client, self._interval = client, interval

@@ -54,7 +54,7 @@ def parse_page(
     category: str,
     interval: Interval,
     window: tuple[int, int] | None,
-    neighbours: pd.DataFrame = NO_CANDLES,
+    neighbours: pd.DataFrame,
 ) -> Page:
     """Parse one answer of ``/v5/market/kline``, or raise BadPage or VenueCode.
 
