@@ -375,6 +375,7 @@ class CrossAttentionData:
             return self
         assets = np.array([self.symbols.index(name) for name in symbols])
         columns = [self.features.index(name) for name in features]
+        volatilities = self.bar_volatilities
         return replace(
             self,
             panel=frozen(self.panel[:, assets[:, None], columns]),
@@ -383,7 +384,7 @@ class CrossAttentionData:
             targets=frozen(self.targets[:, assets]),
             next_returns=frozen(self.next_returns[:, assets]),
             closes=frozen(self.closes[:, assets]),
-            bar_volatilities=_of(self.bar_volatilities, (slice(None), assets)),
+            bar_volatilities=None if volatilities is None else frozen(volatilities[:, assets]),
         )
 
     def with_series(self, names: tuple[str, ...]) -> Self:

@@ -134,7 +134,7 @@ def test_bad_input_is_named(refuse_input):
     gaps = (r["A"] > 0).where(r["A"] > 0)  # NaN is no alarm
     refuse_input(lambda: volatility_level(r["A"]), "returns must be a DataFrame")
     refuse_input(lambda: volatility_level(r * np.inf), "infinite")
-    refuse_input(lambda: volatility_level(r.astype(str) + "x"), "must hold numbers")
+    refuse_input(lambda: volatility_level(r.astype(str)), "must hold numbers")
     refuse_input(lambda: correlation_level(r[["A"]]), "at least 2 assets")
     refuse_input(lambda: correlation_breakdown(r, fast=50, slow=20), "fast must be .* below 20")
     refuse_input(lambda: correlation_breakdown(r, fast="a"), "fast must be")

@@ -152,7 +152,8 @@ def test_bad_input_is_refused_by_name(refuse_input):
     refuse_input(lambda: daily_figures(np.array([0.1, np.inf])), "finite")
     refuse_input(lambda: daily_figures(np.array([0.1])), "two values")
     refuse_input(lambda: daily_figures(np.zeros((3, 2))), "shape")
-    refuse_input(lambda: daily_figures(np.array(["a", "b"])), "numbers")
+    for words in (["a", "b"], ["0.1", "0.2"], pd.to_datetime(["2024-01-01", "2024-01-02"])):
+        refuse_input(lambda words=words: daily_figures(pd.Series(words)), "numbers")
     refuse_input(lambda: daily_figures(np.array([1j, 0])), "numbers")
     refuse_input(lambda: daily_figures(np.full(999, 10.0)), "fraction, got 10")
     refuse_input(lambda: compute_metrics(np.zeros(5)), "periods_per_year")
