@@ -8,7 +8,7 @@ Built in chapter: Regimes and walk-forward.
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_float, check_int, check_type
+from crossattn._validation import check_array, check_float, check_int, check_type
 from crossattn.data.frame import check_numbers
 from crossattn.errors import InvalidInputError, import_optional
 from crossattn.evidence._two_graphs import TwoGraphDetector, scale_by_volatility
@@ -228,10 +228,7 @@ def _check(returns: pd.DataFrame, half_life: float, least: int = 1) -> pd.DataFr
     if returns.shape[1] < least or not len(returns):
         raise InvalidInputError(f"returns must have at least {least} assets, got {returns.shape}")
     check_float("half_life", half_life, above=0)
-    try:
-        values = returns.astype(float)
-    except (TypeError, ValueError):
-        raise InvalidInputError("returns must hold numbers") from None
-    if np.isinf(values.to_numpy()).any():
+    values = check_array("returns", returns, (None, None))
+    if np.isinf(values).any():
         raise InvalidInputError("returns must be finite or NaN, got an infinite value")
-    return values
+    return pd.DataFrame(values, returns.index, returns.columns)
