@@ -27,7 +27,7 @@ from crossattn.windows.covariance import (
 )
 from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.lagged import log_returns
-from crossattn.windows.variance import mean_variances
+from crossattn.windows.variance import horizon_levels, mean_variances
 
 HALF_LIVES = (32.0, 63.0, 126.0, 252.0, 504.0)
 PRIOR_BARS = (10.0, 30.0, 100.0, 200.0)
@@ -182,6 +182,12 @@ class EWMACovariance(CovarianceBaseline):
         In bars; 11.2 is the decay of .94 of RiskMetrics. None: the one of 32 to 504 bars with the
         greatest Gaussian likelihood of the training windows' next bars.
 
+    Attributes
+    ----------
+    half_life_ : float
+    level_ : ndarray of shape (n_assets,)
+        That of :class:`.ExponentialVolatility`, by which variances are scaled.
+
     References
     ----------
     J.P. Morgan (1996), "RiskMetrics technical document".
@@ -190,27 +196,18 @@ class EWMACovariance(CovarianceBaseline):
     half_life: float | None = RISK_METRICS
 
     def _fit(self, train, val):
+        self.level_ = horizon_levels(train)
         if self.half_life is not None:
             self.half_life_ = check_float("half_life", self.half_life, above=0)
             return
-        returns = self._returns(train)
+        returns = log_returns(train)
         rows, products = _next_products(train, returns)
         options = ((k, positive_definite(_means(returns, rows, k))) for k in HALF_LIVES)
         self.half_life_ = _most_likely(options, products)
 
     def _covariance(self, data):
-        return _over_horizon(data, _means(self._returns(data), data.ends, self.half_life_))
-
-    def _returns(self, data):
-        """Log returns; 0 in a row without a bar, which the next return spans.
-
-        Not where the horizon is a duration, in which each asset's own bars are counted.
-        """
-        returns = log_returns(data)
-        if data.duration is not None:
-            return returns
-        listed = np.maximum.accumulate(np.isfinite(returns), axis=0)
-        return np.where(listed, np.nan_to_num(returns), np.nan)
+        found = _means(log_returns(data), data.ends, self.half_life_)
+        return _over_horizon(data, found, self.level_)
 
 
 @dataclass(eq=False, repr=False)
@@ -225,9 +222,15 @@ class WindowCovariance(CovarianceBaseline):
     window : int
         Bars that each covariance is estimated on.
 
+    Attributes
+    ----------
+    level_ : ndarray of shape (n_assets,)
+        That of :class:`.ExponentialVolatility`, by which variances are scaled.
+
     Notes
     -----
-    Missing bars count as returns of 0.
+    Missing returns count as 0 and the asset's others as so much larger that their mean square
+    stays: correlations shrink with the share of missing bars, variances do not.
 
     References
     ----------
@@ -242,20 +245,19 @@ class WindowCovariance(CovarianceBaseline):
         check_int("window", self.window, at_least=2)
         if self.estimator is not None and not hasattr(self.estimator, "fit"):
             raise InvalidInputError(f"estimator must have fit, got {self.estimator!r}")
+        self.level_ = horizon_levels(train)
 
     def _covariance(self, data):
         from sklearn.base import clone
         from sklearn.covariance import LedoitWolf
 
         given = LedoitWolf(assume_centered=True) if self.estimator is None else self.estimator
-        model, returns = clone(given), log_returns(data)
-        # a horizon in bars counts every row, a duration each asset's own bars
-        counted = np.isfinite(returns) | (data.duration is None)
-        returns = np.nan_to_num(returns)
-        newest = [slice(max(end + 1 - self.window, 0), end + 1) for end in data.ends]
-        found = np.array([model.fit(returns[rows]).covariance_ for rows in newest])
-        share = np.array([counted[rows].mean(axis=0) for rows in newest])
-        return _over_horizon(data, found, np.maximum(share, 1 / self.window))
+        model, returns, found = clone(given), log_returns(data), []
+        for end in data.ends:
+            newest = returns[max(end + 1 - self.window, 0) : end + 1]
+            share = np.maximum(np.isfinite(newest).mean(axis=0), 1 / self.window)
+            found.append(model.fit(np.nan_to_num(newest) / np.sqrt(share)).covariance_)
+        return _over_horizon(data, np.array(found), self.level_)
 
 
 class DCC(CovarianceBaseline):
@@ -374,10 +376,10 @@ def _means(returns: np.ndarray, rows: np.ndarray, half_life: float) -> np.ndarra
 
 
 def _over_horizon(
-    data: CrossAttentionData, covariance: np.ndarray, share: float | np.ndarray = 1.0
+    data: CrossAttentionData, covariance: np.ndarray, level: np.ndarray
 ) -> np.ndarray:
-    """Scale covariances of a row to the horizon; ``share`` (n, N) of the rows hold a bar."""
-    rows = data.bars_in_horizon / share
+    """Scale covariances of a bar to the horizon, to which each adds ``level`` (N,) variances."""
+    rows = data.bars_in_horizon * level
     return np.sqrt(rows[:, :, None] * rows[:, None]) * covariance
 
 

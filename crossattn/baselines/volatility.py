@@ -21,6 +21,7 @@ from crossattn.windows.variance import (
     above_zero,
     bar_variances,
     fit_log_linear,
+    horizon_levels,
     mean_variances,
     qlike,
 )
@@ -70,6 +71,9 @@ class ExponentialVolatility(VolatilityBaseline):
     Attributes
     ----------
     half_life_ : float
+    level_ : ndarray of shape (n_assets,)
+        Variance that a bar of the horizon adds in training, over that of the bars whose returns
+        are known: 1 but for an asset with closed hours or missing bars that the target counts.
 
     References
     ----------
@@ -88,6 +92,7 @@ class ExponentialVolatility(VolatilityBaseline):
     half_life: float | None = None
 
     def _fit(self, train, val):
+        self.level_ = horizon_levels(train)
         if self.half_life is not None:
             self.half_life_ = check_float("half_life", self.half_life, above=0)
             return
@@ -99,7 +104,7 @@ class ExponentialVolatility(VolatilityBaseline):
 
     def _variance(self, data):
         recent = mean_variances(bar_variances(data), self.half_life_, exponential=True)
-        return data.bars_in_horizon * recent[data.ends]
+        return self.level_ * data.bars_in_horizon * recent[data.ends]
 
 
 @dataclass(eq=False, repr=False)
@@ -235,8 +240,8 @@ class GARCH(VolatilityBaseline):
     start_ : ndarray of shape (n_assets,)
         Mean squared return in training: the variance before an asset's first bar.
     level_ : ndarray of shape (n_assets,)
-        Mean ratio of the target to the forecast variance in training; 1 where squared returns are
-        the target.
+        That of :class:`ExponentialVolatility` where squared returns are the target; elsewhere the
+        mean ratio of the target to the forecast variance in training.
 
     Notes
     -----
@@ -268,10 +273,10 @@ class GARCH(VolatilityBaseline):
             names = ("omega", "alpha[1]", "gamma[1]", "beta[1]")
             coefficients.append([found.get(name, 0.0) for name in names])
         self.coefficient_, self.start_ = np.array(coefficients), np.array(start)
-        self.level_ = np.ones(len(self.symbols_))
+        self.level_ = horizon_levels(train)
         if train.volatility_estimator != "close":  # ranges and returns differ in level
             ratio = train.realised_volatility**2 / self._variance(train)
-            self.level_ = np.nanmean(ratio, axis=0)
+            self.level_ = self.level_ * np.nanmean(ratio, axis=0)
 
     def _variance(self, data):
         constant, rise, fall, keep = self.coefficient_.T

@@ -122,11 +122,19 @@ def volatility_until(closes: np.ndarray, ends: np.ndarray, by_bar: np.ndarray | 
     Those of the bars are ``by_bar``, the sizes of log returns where that is None. A move across
     missing bars counts once, at the bar that ends it; NaN where the end is -1.
     """
-    by_bar = moves_across_gaps(closes) if by_bar is None else np.nan_to_num(by_bar)
-    squares = by_bar**2
-    so_far = np.cumsum(squares, axis=0)
+    return np.sqrt(sums_until(scored_variances(closes, by_bar), ends))
+
+
+def scored_variances(closes: np.ndarray, by_bar: np.ndarray | None = None) -> np.ndarray:
+    """Return what each bar adds to a realised variance, ``(T, N)``, as ``volatility_until``."""
+    return (moves_across_gaps(closes) if by_bar is None else np.nan_to_num(by_bar)) ** 2
+
+
+def sums_until(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Sum of the rows after each row up to its row in ``ends``, ``(T, N)``; NaN where -1."""
+    so_far = np.cumsum(values, axis=0)
     moved = np.take_along_axis(so_far, np.maximum(ends, 0), axis=0) - so_far
-    return np.sqrt(np.where(ends < 0, np.nan, np.maximum(moved, 0.0)))
+    return np.where(ends < 0, np.nan, np.maximum(moved, 0.0))
 
 
 def check_spans(

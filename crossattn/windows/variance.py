@@ -12,6 +12,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from crossattn._validation import check_same_shape
 from crossattn.errors import InvalidInputError
+from crossattn.windows import spans
 from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.lagged import log_returns
 
@@ -82,6 +83,26 @@ def bar_variances(data: CrossAttentionData) -> np.ndarray:
     if data.bar_volatilities is not None:
         return data.bar_volatilities**2
     return log_returns(data) ** 2
+
+
+def horizon_levels(data: CrossAttentionData) -> np.ndarray:
+    """Mean variance that a bar of the horizon adds, over that of its known bars: ``(n_assets,)``.
+
+    What a mean of :func:`bar_variances` is to be multiplied by to forecast a realised variance,
+    which counts moves over closed hours and missing bars too. Exactly 1 for an asset without them,
+    and where nothing is known.
+    """
+    scored, stops = spans.scored_variances(data.closes, data.bar_volatilities), data.exit_rows
+    known = np.isfinite(bar_variances(data))
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return np.nansum(spans.sums_until(values, stops)[data.ends], axis=0)
+
+    bars = np.isfinite(data.closes) if data.duration is not None else np.ones_like(known)
+    variance, of_known = total(scored), total(np.where(known, scored, 0.0))
+    usable = of_known > 0
+    level = variance / np.where(usable, of_known, 1.0) * total(known) / np.maximum(total(bars), 1)
+    return np.where(usable, level, 1.0)
 
 
 def mean_variances(squares: np.ndarray, span: float, *, exponential: bool = False) -> np.ndarray:

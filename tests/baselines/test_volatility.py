@@ -108,14 +108,41 @@ def test_a_missing_bar_is_no_news_to_garch(parts):
     assert (following[300:320, 1] == following[299, 1]).all() and following[299, 1] > 0
 
 
-@pytest.fixture(scope="module")
-def mixed_clocks():
-    return prepare_cross_attention_data(coin_and_stock(2400), 24, "24h", ["log_return"]).split()
+def moving_nights():
+    """Bars of a coin, and of a stock that opens every day with a jump of 2.5 %."""
+    frames = coin_and_stock(2400)
+    stock = frames["STOCK"]
+    jumps = np.random.default_rng(0).choice([-0.025, 0.025], len(stock)) * (stock.index.hour == 14)
+    stock[["open", "high", "low", "close"]] *= np.exp(jumps.cumsum())[:, None]
+    return frames
+
+
+def with_missing_bars():
+    """Moves of 1 % an hour of two assets, the second with 60 % of its bars."""
+    rng = np.random.default_rng(0)
+    closes = np.exp(rng.uniform(-0.017, 0.017, (2400, 2)).cumsum(axis=0))
+    closes[rng.random(2400) < 0.4, 1] = np.nan
+    return flat_bars(closes, ["WHOLE", "HOLED"])
+
+
+GAPS = {
+    "still nights": (lambda: coin_and_stock(2400), "24h"),
+    "nights": (moving_nights, "24h"),
+    "missing bars": (with_missing_bars, 1),
+    "missing bars in the horizon": (with_missing_bars, 5),
+    "missing bars in a duration": (with_missing_bars, "5h"),
+}
+
+
+@pytest.fixture(scope="module", params=GAPS)
+def gaps(request):
+    make, horizon = GAPS[request.param]
+    return prepare_cross_attention_data(make(), 24, horizon, ["log_return"]).split()
 
 
 @pytest.mark.parametrize("maker", [*MAKERS.values(), *COVARIANCES])
-def test_the_level_is_that_of_each_assets_own_bars_in_a_duration(maker, mixed_clocks):
-    train, val, test = mixed_clocks
+def test_the_level_is_that_of_the_target_also_across_closed_hours_and_missing_bars(maker, gaps):
+    train, val, test = gaps
     forecast = maker().fit(train, val).predict(test)
     variance = forecast**2 if forecast.ndim == 2 else np.einsum("nii->ni", forecast)
     known = np.isfinite(test.y)
