@@ -30,6 +30,7 @@ HALF_LIVES = (5.0, 8.0, 11.0, 16.0, 21.0, 28.0, 38.0, 52.0, 70.0)
 SPANS = (1, 5, 22)  # bars of the heterogeneous autoregression: day, week, month
 RIDGES = np.logspace(-3, 2, 16)
 LEAST_ROWS = 50
+LEAST_NEWS = 1e-4  # weight of squared returns below which GARCH has found no ARCH effect
 
 
 def check_enough(symbol: str, known: int) -> None:
@@ -245,7 +246,8 @@ class GARCH(VolatilityBaseline):
 
     Notes
     -----
-    Variances beyond the next bar follow from the model: they return to its long-run level.
+    Variances beyond the next bar follow from the model: they return to its long-run level. Where
+    the likelihood finds no weight for squared returns, the variance is constant: ``start_``.
 
     References
     ----------
@@ -270,6 +272,8 @@ class GARCH(VolatilityBaseline):
             )
             found = model.fit(disp="off", show_warning=False).params
             found["omega"] *= scale**2
+            if found["alpha[1]"] + found.get("gamma[1]", 0.0) / 2 < LEAST_NEWS:
+                found = {"omega": start[-1]}  # else a path that no return moves, to any level
             names = ("omega", "alpha[1]", "gamma[1]", "beta[1]")
             coefficients.append([found.get(name, 0.0) for name in names])
         self.coefficient_, self.start_ = np.array(coefficients), np.array(start)

@@ -91,13 +91,18 @@ def test_garch_forecasts_are_those_of_arch(kind, horizon):
     np.testing.assert_allclose(model.predict(data)[800:, 0], wanted, rtol=1e-6)
 
 
-def test_garch_starts_from_the_variance_of_the_sample():
-    """Constant volatility: alpha 0 and beta near 1 fit as well as any, and say nothing of it."""
-    closes = np.exp(np.random.default_rng(0).normal(0, 0.01, (1500, 1)).cumsum(axis=0))
-    train, _, test = prepare_cross_attention_data(flat_bars(closes, ["A"]), 24, 1).split()
-    model = GARCH().fit(train)
-    assert model.coefficient_[0, 3] > 0.999 and model.coefficient_[0, 0] < 1e-9
-    np.testing.assert_allclose(model.predict(test).mean(), 0.01, rtol=0.2)
+@pytest.mark.parametrize("kind", ["garch", "gjr"])
+@pytest.mark.parametrize("calmer", [1.0, 0.4])
+def test_garch_without_arch_effect_forecasts_the_variance_of_the_sample(kind, calmer):
+    """Alpha 0 with any beta would be a path to some level: calmer for ever, if training was."""
+    moves = np.random.default_rng(0).normal(0, 0.01, (1500, 1))
+    moves *= calmer ** (np.arange(1500) / 900)[:, None]
+    data = prepare_cross_attention_data(flat_bars(np.exp(moves.cumsum(axis=0)), ["A"]), 24, 1)
+    train, _, test = data.split()
+    model = GARCH(kind).fit(train)
+    wanted = np.mean(moves[train.ends[0] : train.ends[-1] + 1] ** 2)
+    np.testing.assert_allclose(model.coefficient_, [[wanted, 0, 0, 0]], rtol=1e-5)
+    np.testing.assert_allclose(model.predict(test) ** 2, wanted, rtol=1e-5)
 
 
 def test_a_missing_bar_is_no_news_to_garch(parts):
