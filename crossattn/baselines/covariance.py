@@ -274,8 +274,9 @@ class DCC(CovarianceBaseline):
     Notes
     -----
     ``Q' = (1 - alpha - beta) usual + alpha z z' + beta Q``, scaled to a correlation. The weights
-    maximise the Gaussian likelihood of neighbouring pairs (composite likelihood), which is not
-    biased by many assets. Over a horizon the correlation returns to the usual one as Q does.
+    maximise the Gaussian likelihood of pairs of neighbours in the order of the symbols' names
+    (composite likelihood), which is not biased by many assets. Over a horizon the correlation
+    returns to the usual one as Q does.
 
     References
     ----------
@@ -289,8 +290,9 @@ class DCC(CovarianceBaseline):
         self.volatility_ = GARCH().fit(train)
         moves = self._moves(train)[train.ends[0] : train.ends[-1] + 1]
         self.usual_ = _as_correlations((moves.T @ moves / len(moves))[None])[0]
+        order = np.argsort(self.symbols_)  # whatever the order of the data
         found = minimize(
-            lambda x: self._pair_loss(moves, *_weights(x)), [-3.0, 3.0], method="Nelder-Mead"
+            lambda x: self._pair_loss(moves, order, *_weights(x)), [-3.0, 3.0], method="Nelder-Mead"
         )
         self.alpha_, self.beta_ = _weights(found.x)
 
@@ -299,9 +301,9 @@ class DCC(CovarianceBaseline):
         variance = self.volatility_.next_variances(data)
         return np.nan_to_num(_over_known(log_returns(data), variance))
 
-    def _pair_loss(self, moves, alpha, beta):
-        """Mean loss of each asset with its neighbour."""
-        first, second = moves[:, :-1], moves[:, 1:]
+    def _pair_loss(self, moves, order, alpha, beta):
+        """Mean loss of each asset with its neighbour in the order."""
+        first, second = moves[:, order[:-1]], moves[:, order[1:]]
         if not first.size:
             return 0.0  # one asset has no correlation
 
@@ -310,7 +312,7 @@ class DCC(CovarianceBaseline):
             return lfilter([1.0], [1.0, -beta], drive, axis=0, zi=beta * usual[None])[0]
 
         one = np.ones(first.shape[1])
-        joint = filtered(first * second, np.diag(self.usual_, 1))
+        joint = filtered(first * second, self.usual_[order[:-1], order[1:]])
         joint = joint / np.sqrt(filtered(first**2, one) * filtered(second**2, one))
         left = 1 - joint**2
         x, y = first[1:], second[1:]

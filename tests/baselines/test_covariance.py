@@ -192,6 +192,13 @@ def test_a_volatility_without_a_forecast_gives_no_covariance(parts):
 
 
 @pytest.mark.parametrize("name", MAKERS)
+def test_forecasts_do_not_depend_on_the_order_of_the_symbols_in_training(name, parts):
+    turned = [part.select(symbols=part.symbols[::2] + part.symbols[1::2]) for part in parts]
+    found = [MAKERS[name]().fit(*some[:2]).predict(parts[2]) for some in (parts, turned)]
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", MAKERS)
 def test_one_asset_has_a_variance(name):
     train, _, test = windows(np.random.default_rng(6).normal(size=(300, 1)) / 100).split()
     forecast = MAKERS[name]().fit(train).predict(test)
