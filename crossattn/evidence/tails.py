@@ -138,8 +138,8 @@ def shortfall_test(
     """
     var, shortfall, returns = _same_shape(value_at_risk, shortfall, returns)
     check_float("level", level, above=0, below=1)
-    hit = returns < var
     known = np.isfinite(returns) & np.isfinite(var) & np.isfinite(shortfall)
+    hit = known & (returns < var)
     excess = np.where(known, 1 - hit * returns / (level * shortfall), np.nan)
     test = diebold_mariano(excess, np.where(known, 0.0, np.nan), horizon)
     expected = shortfall[hit].sum()

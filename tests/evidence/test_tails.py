@@ -72,6 +72,10 @@ def test_shortfall_test_has_its_size_and_sees_too_little_promised(level):
     hit = draws[0] < 0.7 * var
     assert short.ratio == pytest.approx(draws[0][hit].mean() / (0.7 * shortfall[0]))
     assert short.z == pytest.approx(1 - short.ratio * hit.mean() / level)
+    partly = shortfall.copy()
+    partly[:900] = np.nan  # left out, although their value at risk is known
+    later = shortfall_test(var[900:], shortfall[900:], draws[0, 900:], level)
+    assert shortfall_test(var, partly, draws[0], level) == later
 
 
 def test_tails_stand_side_by_side_on_the_same_cells():
