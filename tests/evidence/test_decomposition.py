@@ -43,5 +43,7 @@ def test_what_cannot_be_decomposed_is_refused(series, refuse_input):
     refuse_input(lambda: connectedness(series[:8]), "complete rows")
     refuse_input(lambda: connectedness(series, lags=0), "lags")
     refuse_input(lambda: connectedness(infinite), "finite")
+    for still in (0.0, -4.7, np.arange(600.0)):
+        refuse_input(lambda still=still: connectedness(series.assign(b=still)), "shocks, got .* b")
     refuse_input(lambda: connectedness(series.to_numpy()), "series must be a DataFrame")
     refuse_input(lambda: connectedness(series.astype(str) + "x"), "series must be numbers")
