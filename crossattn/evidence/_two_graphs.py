@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.special import expit, log_expit
 from sklearn.cluster import KMeans
 
-from crossattn._validation import check_float, check_int, check_same_names
+from crossattn._validation import check_array, check_float, check_int, check_same_names, check_seed
 from crossattn.errors import InvalidInputError
 from crossattn.tokens.regime import filtered_odds, smoothed_odds
 
@@ -73,7 +73,7 @@ class TwoGraphDetector:
         self.persistence = check_float("persistence", persistence, at_least=0.5, below=1)
         self.n_starts = check_int("n_starts", n_starts)
         self.n_iterations = check_int("n_iterations", n_iterations)
-        self.seed = seed
+        self.seed = check_seed("seed", seed)
 
     def fit(self, returns: pd.DataFrame) -> Self:
         """Learn both graphs.
@@ -89,6 +89,7 @@ class TwoGraphDetector:
             This object; ``graphs_`` is the array (2, N, N, max_lag) of coefficients, follower by
             leader by lag, ``noise_`` the variance of each asset's standardised surprise.
         """
+        returns = check_returns(returns)
         self.symbols_ = list(returns.columns)
         target, past = self._design(returns)
         if len(target) <= past.shape[1]:
@@ -118,6 +119,7 @@ class TwoGraphDetector:
         """
         if not hasattr(self, "graphs_"):
             raise InvalidInputError("TwoGraphDetector is not fitted: call fit first")
+        returns = check_returns(returns)
         check_same_names("returns: symbols", returns.columns, self.symbols_)
         target, past = self._design(returns[self.symbols_])
         first, second = _log_likelihood(target, past, self._coefficients, self.noise_)
@@ -143,7 +145,7 @@ class TwoGraphDetector:
         block_of = np.arange(len(target)) * n_blocks // len(target)
         blocks = [block_of == k for k in range(n_blocks)]
         graphs = [self._regress(target[rows], past[rows], 1.0).ravel() for rows in blocks]
-        group = KMeans(2, n_init=10, random_state=self.seed).fit_predict(np.stack(graphs))
+        group = KMeans(2, n_init=10, random_state=self.seed % 2**32).fit_predict(np.stack(graphs))
         second = 0.1 + 0.8 * group[block_of]  # not 0 or 1: the first guess may be wrong
         return np.stack([1 - second, second], axis=1)
 
@@ -172,6 +174,22 @@ class TwoGraphDetector:
         weighted = (past.T * weight).T
         gram = weighted.T @ past + RIDGE * np.eye(past.shape[1])
         return np.linalg.solve(gram, weighted.T @ target)  # (K, N)
+
+
+def check_returns(
+    returns: pd.DataFrame, half_life: float = HALF_LIFE, at_least: int = 1
+) -> pd.DataFrame:
+    """Return the returns as floats, or refuse what is no table of numbers, finite or NaN."""
+    if not isinstance(returns, pd.DataFrame) or returns.shape[1] < at_least or not len(returns):
+        raise InvalidInputError(
+            f"returns must be a DataFrame (time, asset) of at least {at_least} assets, "
+            f"got {type(returns).__name__} of shape {np.shape(returns)}"
+        )
+    check_float("half_life", half_life, above=0)
+    values = check_array("returns", returns, (None, None))
+    if np.isinf(values).any():
+        raise InvalidInputError("returns must be finite or NaN, got an infinite value")
+    return pd.DataFrame(values, returns.index, returns.columns)
 
 
 def scale_by_volatility(returns: pd.DataFrame, half_life: float) -> pd.DataFrame:

@@ -8,10 +8,14 @@ Built in chapter: Regimes and walk-forward.
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_array, check_float, check_int, check_type
+from crossattn._validation import check_float, check_int, check_type
 from crossattn.data.frame import check_numbers
 from crossattn.errors import InvalidInputError, import_optional
-from crossattn.evidence._two_graphs import TwoGraphDetector, scale_by_volatility
+from crossattn.evidence._two_graphs import (
+    TwoGraphDetector,
+    check_returns,
+    scale_by_volatility,
+)
 
 __all__ = [
     "TwoGraphDetector",
@@ -47,7 +51,7 @@ def volatility_level(returns: pd.DataFrame, *, half_life: float = 24.0) -> pd.Se
     >>> volatility_level(returns, half_life=1).round(2).tolist()
     [-4.61, -4.61, -3.26]
     """
-    returns = _check(returns, half_life)
+    returns = check_returns(returns, half_life)
     variance = (returns**2).ewm(halflife=half_life, ignore_na=True).mean()
     return (0.5 * np.log(variance.where(variance > 0))).mean(axis=1).rename("volatility_level")
 
@@ -85,7 +89,7 @@ def correlation_level(returns: pd.DataFrame, *, half_life: float = 96.0) -> pd.S
     >>> bool(correlation_level(together).iloc[-1] > 0.9)
     True
     """
-    correlation = _correlations(_check(returns, half_life, least=2), half_life)
+    correlation = _correlations(check_returns(returns, half_life, at_least=2), half_life)
     n_assets = correlation.shape[-1]
     total = correlation.sum(axis=(1, 2)) - n_assets
     level = total / (n_assets * (n_assets - 1))
@@ -131,7 +135,7 @@ def correlation_breakdown(
     check_float("fast", fast, above=0, below=check_float("slow", slow, above=0))
     check_float("quantile", quantile, above=0, below=1)
     check_int("memory", memory)
-    returns = _check(returns, slow, least=2)
+    returns = check_returns(returns, slow, at_least=2)
     gap = _correlations(returns, fast) - _correlations(returns, slow)  # (T, N, N)
     off = ~np.eye(gap.shape[-1], dtype=bool)
     distance = pd.Series(np.sqrt((gap[:, off] ** 2).mean(axis=1)), index=returns.index)
@@ -221,14 +225,3 @@ def _weighted_mean(products: np.ndarray, half_life: float) -> np.ndarray:
     flat = pd.DataFrame(products.reshape(len(products), -1))
     mean = flat.ewm(halflife=half_life, ignore_na=True).mean()
     return mean.to_numpy().reshape(products.shape)
-
-
-def _check(returns: pd.DataFrame, half_life: float, least: int = 1) -> pd.DataFrame:
-    check_type("returns", returns, pd.DataFrame, "a DataFrame (time, asset)")
-    if returns.shape[1] < least or not len(returns):
-        raise InvalidInputError(f"returns must have at least {least} assets, got {returns.shape}")
-    check_float("half_life", half_life, above=0)
-    values = check_array("returns", returns, (None, None))
-    if np.isinf(values).any():
-        raise InvalidInputError("returns must be finite or NaN, got an infinite value")
-    return pd.DataFrame(values, returns.index, returns.columns)

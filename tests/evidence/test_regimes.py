@@ -54,6 +54,13 @@ def test_two_graphs_are_told_apart_where_nothing_else_changes(seed):
         assert 0.35 < blind < 0.65
 
 
+def test_two_graphs_read_nullable_numbers():
+    returns = graph_market(9, 600)[0]
+    gone = returns.mask(returns > 0.03)
+    found = _DETECTOR.filter(gone.astype("Float64"))
+    pd.testing.assert_series_equal(found, _DETECTOR.filter(gone))
+
+
 def test_levels_see_volatility_and_correlation(rng):
     state = (np.cumsum(rng.random(5_000) < 0.005) % 2).astype(int)
     share, level = np.where(state, [[0.9], [0.03]], [[0.3], [0.01]])[:, :, None]
@@ -86,7 +93,7 @@ def test_missing_bars_do_not_lower_the_correlation(rng):
 def test_an_asset_that_never_moves_changes_no_state_probability():
     returns, _, _ = graph_market(5, rows=2_000)
     idle = returns.assign(flat=0.0, absent=np.nan)
-    options = {"max_lag": 1, "persistence": 0.99, "n_iterations": 5}
+    options = {"max_lag": 1, "persistence": 0.99, "n_iterations": 5, "seed": 2**32}
     alone = TwoGraphDetector(**options).fit(returns).filter(returns)
     beside = TwoGraphDetector(**options).fit(idle).filter(idle)
     np.testing.assert_allclose(beside, alone, atol=1e-6)
@@ -140,6 +147,11 @@ def test_bad_input_is_named(refuse_input):
     refuse_input(lambda: correlation_breakdown(r, fast="a"), "fast must be")
     refuse_input(lambda: correlation_breakdown(r, slow="a"), "slow must be")
     refuse_input(lambda: TwoGraphDetector().filter(r), "not fitted")
+    refuse_input(lambda: TwoGraphDetector(seed="x"), "seed must be")
+    refuse_input(lambda: TwoGraphDetector().fit(r.to_numpy()), "returns must be a DataFrame")
+    refuse_input(lambda: TwoGraphDetector().fit(r * np.inf), "infinite")
+    refuse_input(lambda: _DETECTOR.filter(r.to_numpy()), "returns must be a DataFrame")
+    refuse_input(lambda: _DETECTOR.filter(r.astype(str)), "must hold numbers")
     refuse_input(lambda: TwoGraphDetector().fit(r.iloc[:20]), "usable rows")
     refuse_input(lambda: _DETECTOR.filter(r.rename(columns={"A": "Z"})), "returns: symbols must be")
     refuse_input(lambda: refit_times(gaps), "alarms must be a Series of bool")
