@@ -51,8 +51,9 @@ def create_multi_asset_features(
     Notes
     -----
     Returns are log returns from the symbol's own previous bar. A gap is a step of more than 1.5
-    times the median so far in which other symbols had bars, or of a symbol that trades at weekends;
-    a stock on its own clock has a return over the night. ``macd`` is the MACD line over the close.
+    times the median (of the last 240) in which other symbols had more bars than usual, or of a
+    symbol that never closes: one that in the last eight weeks had bars on every day of the week. A
+    stock on its own clock has a return over the night. ``macd`` is the MACD line over the close.
 
     Built in chapter: Features without look-ahead.
 

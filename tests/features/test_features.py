@@ -187,6 +187,47 @@ def test_a_market_that_never_closes_has_a_gap_where_no_symbol_has_a_bar(make_fra
     assert list(unknown) == [table.index[0], cut[-1] + pd.Timedelta(hours=2)]
 
 
+SPECIAL_SESSIONS = pd.DatetimeIndex(["2024-02-03", "2024-03-10"], tz="UTC")  # of a weekend
+
+
+@pytest.mark.parametrize(("freq", "length"), [("D", "6h"), ("h", "1h")])
+@pytest.mark.parametrize("rest", [(5, 6), (3, 4)])  # days of the week
+def test_a_market_with_days_of_rest_has_returns_over_them(make_frames, rest, freq, length):
+    frame = make_frames(24 * 200, 1, freq="h", start="2024-01-01")["S0"]
+    hours = frame.index.hour
+    is_open = ~frame.index.day_of_week.isin(rest) | frame.index.normalize().isin(SPECIAL_SESSIONS)
+    is_open &= (hours == 4) if freq == "D" else (hours >= 4) & (hours < 10)
+    frame = frame[is_open].assign(close_time=frame.index[is_open] + pd.Timedelta(length))
+    table = create_multi_asset_features({"S0": frame}, ["log_return", "momentum"])
+    assert table.isna().sum().tolist() == [1, 24]
+
+
+@pytest.mark.parametrize("start", ["2024-01-01", "2024-01-04", "2024-01-06"])
+def test_a_coin_never_closes_from_its_first_weekend_on(make_frames, start):
+    frame = make_frames(24 * 90, 1, start=start)["S0"]
+    sunday = int((frame.index.day_of_week == 6).argmax())
+    gone = np.r_[sunday - 4, sunday + 4, sunday + 90 : sunday + 115, 1100:1700]  # 25 days at last
+    table = create_multi_asset_features({"S0": frame.drop(frame.index[gone])}, ["log_return"])
+    after = frame.index[[0, sunday + 5, sunday + 115, 1700]] + pd.Timedelta("1h")
+    assert list(table.index[table["log_return"]["S0"].isna()]) == list(after)
+
+
+def test_exchanges_that_rest_together_have_returns_over_their_weekend(make_frames):
+    days = make_frames(80, 2, freq="D")
+    frames = {}
+    for symbol, hour in (("LONDON", 16), ("YORK", 21)):
+        frame = days[f"S{len(frames)}"]
+        frame = frame[frame.index.day_of_week < 5]
+        frames[symbol] = frame.assign(close_time=frame.index + pd.Timedelta(f"{hour}h"))
+    holiday = frames["YORK"].index[40]
+    frames["YORK"] = frames["YORK"].drop(holiday)
+    table = create_multi_asset_features(frames, ["log_return", "momentum"])
+    known = table.notna().sum()
+    n = len(frames["YORK"])
+    assert known["log_return"].tolist() == [n + 1 - 3, n - 3 - 1], "usual after three steps"
+    assert known["momentum", "LONDON"] == n + 1 - 26
+
+
 def close_only(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.assign(open=frame["close"], high=frame["close"], low=frame["close"])
     frame["volume"] = np.nan
