@@ -18,7 +18,7 @@ from crossattn.data.frame import FRAME_COLUMNS, Table, Tables, check_frame, chec
 from crossattn.data.panel import as_panel
 from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.features.build import feature_array
-from crossattn.features.wide_bars import WideBars
+from crossattn.features.wide_bars import MEMORY_DAYS, WideBars
 from crossattn.tokens.memory import Memory
 from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.exogenous import check_exogenous
@@ -70,7 +70,8 @@ class History:
     spacing: np.ndarray  #: (n_assets,), int64: most frequent distance between an asset's bars
     smallest: np.ndarray  #: (n_assets,), int64: the least distance
     common: bool  #: whether the clock holds only moments at which every asset has a bar
-    own: bool = False  #: whether features are the user's own, and arrive with every close
+    own: bool  #: whether features are the user's own, and arrive with every close
+    earlier_days: np.ndarray  #: (n_days, n_assets), bool: as :class:`WideBars` has them
 
     @classmethod
     def of_windows(
@@ -79,13 +80,11 @@ class History:
         """Take the rows behind some windows; None where these came as arrays without times."""
         if data.clock.hasnans:
             return None
-        own, common = data.bars is None, False
+        own = data.bars is None
         if own:
             cells = [data.closes, *data.panel.transpose(2, 0, 1).astype(float)]
         else:
-            panel = as_panel(data.bars)
-            common = not panel.index.equals(data.clock)
-            panel = panel.reindex(data.clock) if common else panel
+            panel = as_panel(data.bars).reindex(data.clock)
             cells = [panel[field][list(data.symbols)].to_numpy(float) for field in FRAME_COLUMNS]
         ticks = _ticks(data.clock)
         spacing, smallest = spacing_of(data.clock, data.closes)
@@ -103,8 +102,9 @@ class History:
             sums,
             spacing,
             smallest,
-            common,
+            not own and data.how != "outer",
             own,
+            np.zeros((MEMORY_DAYS, len(data.symbols)), bool),
         )._trimmed()
 
     @property
@@ -189,7 +189,7 @@ class History:
             if self.own:
                 panel[:] = self.cells[begin:n, 1:].transpose(0, 2, 1)
             else:
-                bars = WideBars(clock, self.symbols, FRAME_COLUMNS, self.cells[:n])
+                bars = self._wide(n)
                 for k, name in enumerate(self.features):
                     panel[:, :, k] = feature_array(bars, name)[begin:]
         panel[np.isinf(panel)] = np.nan
@@ -219,12 +219,19 @@ class History:
         first = max(int(enough.sum()) - 1, self.start - MOST_ROWS, 0)
         return replace(
             self,
+            earlier_days=self._wide(self.start + 1).days_before(first),
             ticks=self.ticks[first:],
             cells=self.cells[first:],
             exogenous=self.exogenous[first:],
             seen=self.seen - first,
             start=self.start - first,
         )
+
+    def _wide(self, stop: int) -> WideBars:
+        """Return the bars of the rows before ``stop``."""
+        clock = _index(self.ticks[:stop])
+        cells, before = self.cells[:stop], self.earlier_days
+        return WideBars(clock, self.symbols, self.fields, cells, earlier_days=before)
 
     # ---- reading
 

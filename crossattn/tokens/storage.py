@@ -33,9 +33,9 @@ from crossattn.training.checkpoint import (
     write_tensors,
 )
 
-KIND = "forecaster, format 3"
+KIND = "forecaster, format 4"
 REGIME_ARRAYS = ("level", "pull", "stay", "hint")
-HISTORY_ARRAYS = ("ticks", "cells", "exogenous", "spacing", "smallest")
+HISTORY_ARRAYS = ("ticks", "cells", "exogenous", "spacing", "smallest", "earlier_days")
 HISTORY_NUMBERS = ("seen", "start", "tail", "common", "own")
 STATE_FILE = "state.safetensors"  # the newest bars that were read; absent: nothing to go on from
 

@@ -60,6 +60,8 @@ class CrossAttentionData:
     bars : dict of str to DataFrame, or Panel, or None
         What the features were computed from, as it was given: a forecaster that is updated bar by
         bar starts from its newest rows.
+    how : {"outer", "common", "inner"}
+        Which moments of the bars are rows: all, or those at which every symbol has a close.
     volatility_estimator : str
         What measures the volatility of one bar.
     bar_volatilities : ndarray of shape (n_rows, n_assets) or None
@@ -81,6 +83,7 @@ class CrossAttentionData:
     exogenous: np.ndarray | None = None
     exogenous_names: tuple[str, ...] = ()
     bars: Tables | pd.DataFrame | None = None
+    how: str = "outer"
     volatility_estimator: str = "close"
     bar_volatilities: np.ndarray | None = None
 
@@ -347,7 +350,13 @@ class CrossAttentionData:
             for name in (*_BY_ROW, "ends")
             if getattr(self, name) is not None
         }
-        return replace(self, **joined, clock=self.clock.append(later.clock), bars=later.bars)
+        return replace(
+            self,
+            **joined,
+            clock=self.clock.append(later.clock),
+            bars=later.bars,
+            how=later.how,
+        )
 
     def select(
         self, symbols: Sequence[str] | None = None, features: Sequence[str] | None = None

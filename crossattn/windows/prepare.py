@@ -1,6 +1,6 @@
 """Prepare sliding windows and forward-return targets, from bars or from features."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -125,7 +125,8 @@ def prepare_cross_attention_data(
     with np.errstate(over="ignore"):
         for column, name in enumerate(names):
             panel[:, :, column] = feature_array(bars, name)
-    more = {"bars": data, "volatility_estimator": volatility_estimator}
+    bars_given = dict(data) if isinstance(data, Mapping) else data  # the caller's may grow
+    more = {"bars": bars_given, "how": how, "volatility_estimator": volatility_estimator}
     if volatility_estimator != "close":
         check_ranges(bars, volatility_estimator)
         more["bar_volatilities"] = frozen(feature_array(bars, volatility_estimator))

@@ -149,6 +149,42 @@ def test_a_forecast_of_volatility_goes_on_too(how, refuse_input):
         refuse_input(lambda: forecaster.update(some), "'A01' is missing")
 
 
+WORKDAYS = pd.bdate_range("2019-01-01", "2024-06-28", tz="UTC")
+WITH_SESSIONS = WORKDAYS.union(pd.DatetimeIndex(["2019-02-09", "2019-05-12"], tz="UTC"))
+DOWN = np.arange(2400) % 130 < 3  # all of a venue
+MINUTES = pd.date_range("2024-01-03", periods=2400, freq="5min", tz="UTC")[~DOWN]  # nine days
+
+
+@pytest.mark.parametrize(("clock", "bar"), [(WITH_SESSIONS, "6h"), (MINUTES, "5min")])
+def test_weekends_long_ago_are_remembered(make_frames, clock, bar):
+    close_time = clock + pd.Timedelta(bar)
+    frames = make_frames(len(clock), 3)
+    frames = {s: f.set_axis(clock).assign(close_time=close_time) for s, f in frames.items()}
+    known = len(clock) - 160
+    data = prepared(first(frames, known))
+    forecaster = CrossAttentionForecaster(2, **QUICK, target="volatility")
+    forecaster.fit(*data.split(0.7, 0.2)[:2]).update(first(frames, known))
+    whole = prepared(frames, include_latest=True)
+    expected = dict(zip(whole.timestamps, forecaster.predict(whole), strict=True))
+    for row in range(known, len(clock) - 8, 8):
+        assert equal(forecaster.update(bars(frames, row, row + 8)), expected[close_time[row + 7]])
+
+
+def test_bars_that_arrive_between_prepare_and_fit_are_not_read():
+    frames = simulate_market(n_assets=3, n_steps=900, seed=1).frames
+    early, forecasts = first(frames, 800), []
+    for grows in (False, True):
+        given = dict(early)
+        parts = prepared(given).split()[:2]
+        if grows:
+            given |= bars(frames, 0, 801)
+            del given["A01"]
+        forecaster = CrossAttentionForecaster(2, **QUICK, target="volatility").fit(*parts)
+        now = bars(frames, 800, 803) | {"A02": frames["A02"].iloc[800:801]}
+        forecasts.append(forecaster.update(now))
+    assert equal(*forecasts) and np.isnan(forecasts[1]).tolist() == [False, False, True]
+
+
 def test_exogenous_series_go_on_too(refuse_input):
     frames = simulate_market("null", n_assets=3, n_steps=1500, seed=5).frames
     times = frames["A00"].index[::7] + pd.Timedelta("20min")
