@@ -46,7 +46,8 @@ def create_multi_asset_features(
     Warns
     -----
     CrossAttentionWarning
-        Names the features that were dropped because a source has closes only, or no volume.
+        Names the features that were dropped because a source has closes only, or no volume, and
+        those without a single value for a symbol that has bars enough.
 
     Notes
     -----
@@ -68,6 +69,7 @@ def create_multi_asset_features(
     bars = WideBars.of_panel(as_panel(data))
     names = usable_features(bars, features)
     values = np.concatenate([feature_array(bars, name) for name in names], axis=1)
+    warn_unknown(bars, names, values.reshape(len(values), len(names), -1))
     columns = pd.MultiIndex.from_product([names, bars.symbols], names=["feature", "symbol"])
     return pd.DataFrame(values, index=bars.index, columns=columns)
 
@@ -99,6 +101,20 @@ def feature_array(bars: WideBars, name: str) -> np.ndarray:
     if not spec.every_row:
         values[~bars.present] = np.nan
     return values
+
+
+def warn_unknown(bars: WideBars, features: Sequence[str], values: np.ndarray) -> None:
+    """Warn of features ``(T, n_features, N)`` without a value for a symbol of twice the warm-up."""
+    n_bars = bars.present.sum(axis=0)
+    for column, name in enumerate(features):
+        empty = np.isnan(values[:, column]).all(axis=0) & (n_bars > 2 * FEATURES[name].warm_up)
+        if empty.any():
+            symbols = first_names([bars.symbols[asset] for asset in np.flatnonzero(empty)])
+            warnings.warn(
+                f"features: {name} has no value for {symbols}, whose bars have too many gaps",
+                CrossAttentionWarning,
+                stacklevel=3,
+            )
 
 
 def check_ranges(bars: WideBars, estimator: str) -> None:

@@ -11,7 +11,7 @@ from crossattn.data.durations import check_span
 from crossattn.data.frame import Table, Tables, check_numbers, check_times
 from crossattn.data.panel import as_panel
 from crossattn.errors import InvalidInputError
-from crossattn.features.build import check_ranges, feature_array, usable_features
+from crossattn.features.build import check_ranges, feature_array, usable_features, warn_unknown
 from crossattn.features.registry import warm_up_of
 from crossattn.features.wide_bars import WideBars
 from crossattn.windows.dataset import CrossAttentionData, frozen
@@ -85,8 +85,8 @@ def prepare_cross_attention_data(
     Warns
     -----
     CrossAttentionWarning
-        Names symbols of which less than 20 % of the targets are known, and exogenous series that
-        are never known or never change.
+        Names symbols of which less than 20 % of the targets are known, features without a value for
+        a symbol, and exogenous series that are never known or never change.
 
     Notes
     -----
@@ -125,6 +125,7 @@ def prepare_cross_attention_data(
     with np.errstate(over="ignore"):
         for column, name in enumerate(names):
             panel[:, :, column] = feature_array(bars, name)
+    warn_unknown(bars, names, panel.transpose(0, 2, 1))
     bars_given = dict(data) if isinstance(data, Mapping) else data  # the caller's may grow
     more = {"bars": bars_given, "how": how, "volatility_estimator": volatility_estimator}
     if volatility_estimator != "close":

@@ -7,6 +7,7 @@ import pytest
 from crossattn import align_panel, create_multi_asset_features, prepare_cross_attention_data
 from crossattn.features import FEATURES, FeatureSpec
 
+pytestmark = pytest.mark.filterwarnings("ignore:features. momentum has no value")
 PRICES = ["open", "high", "low", "close"]
 
 

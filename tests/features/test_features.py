@@ -7,8 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossattn import DEFAULT_FEATURES, align_panel, create_multi_asset_features
-from crossattn.errors import CrossAttentionWarning
+from crossattn import (
+    DEFAULT_FEATURES,
+    align_panel,
+    create_multi_asset_features,
+    prepare_cross_attention_data,
+)
+from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.features import FEATURES, resolve_features, warm_up_of
 
 NAN = math.nan
@@ -104,6 +109,7 @@ def slow_macd(closes: list[float]) -> float:
     return (fast - slow) / closes[-1]
 
 
+@pytest.mark.filterwarnings("ignore:features. momentum has no value for S1")
 @pytest.mark.parametrize("name", FEATURES)
 def test_feature_equals_its_slow_definition_on_ragged_bars(ragged_frames, name):
     panel = align_panel(ragged_frames)
@@ -226,6 +232,24 @@ def test_exchanges_that_rest_together_have_returns_over_their_weekend(make_frame
     n = len(frames["YORK"])
     assert known["log_return"].tolist() == [n + 1 - 3, n - 3 - 1], "usual after three steps"
     assert known["momentum", "LONDON"] == n + 1 - 26
+
+
+def test_a_feature_without_a_value_for_a_symbol_is_named(make_frames):
+    frames = make_frames(300, 3)
+    frames["S1"] = frames["S1"].drop(frames["S1"].index[::12])
+    names = ["log_return", "momentum"]
+    for build in (
+        create_multi_asset_features,
+        lambda *a: prepare_cross_attention_data(a[0], 5, 1, a[1]),
+    ):
+        with pytest.warns(CrossAttentionWarning) as caught:
+            build(frames, names)
+        assert [str(warning.message) for warning in caught] == [
+            "features: momentum has no value for S1, whose bars have too many gaps"
+        ]
+        assert {warning.filename for warning in caught} == {__file__}
+    few = {s: f.iloc[-48:] for s, f in frames.items()}
+    assert create_multi_asset_features(few, names)["momentum", "S1"].isna().all()
 
 
 def close_only(frame: pd.DataFrame) -> pd.DataFrame:
