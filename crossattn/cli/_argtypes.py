@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,14 @@ def utc_datetime(text: str) -> datetime:
         raise argparse.ArgumentTypeError(
             f"must be an ISO 8601 date or time such as 2024-01-31, got {text!r}"
         ) from None
+
+
+def utc_end(text: str) -> datetime:
+    """Parse the end of a span as :func:`utc_datetime` does; a bare date means all of that day."""
+    value = utc_datetime(text)
+    with contextlib.suppress(ValueError):
+        value = datetime.combine(date.fromisoformat(text), time.max, UTC)
+    return value
 
 
 def folder(text: str) -> Path:

@@ -11,7 +11,7 @@ import pandas as pd
 import crossattn as ca
 from crossattn._io import write_file
 from crossattn.cli import _run_folder as runs
-from crossattn.cli._argtypes import bars_or_duration, folder, positive_float, utc_datetime
+from crossattn.cli._argtypes import bars_or_duration, folder, positive_float, utc_datetime, utc_end
 from crossattn.cli._console import echo
 from crossattn.cli._money import METRICS_FILE, draw_equity, lines_of, metrics_of, write_metrics
 from crossattn.errors import InvalidInputError
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     runs.add_folders(parser)
     add("--out", type=folder, required=True, metavar="DIR", help="for its results")
     add("--start", type=utc_datetime, metavar="ISO", help="default: the first unseen bar")
-    add("--end", type=utc_datetime, metavar="ISO", help="default: the last bar")
+    add("--end", type=utc_end, metavar="ISO", help="default: the last bar; a date: all of it")
     add("--rebalance-freq", type=bars_or_duration, default=24, metavar="SPAN", help="default: 24")
     add("--initial-capital", type=positive_float, default=1e5, metavar="MONEY", help="default: 1e5")
     runs.add_decision_options(parser)

@@ -82,6 +82,17 @@ def test_backtest_warns_where_it_covers_training_bars(work, tmp_path, capsys):
     assert "seen in training" in capsys.readouterr().out
 
 
+def test_a_date_as_end_is_all_of_its_day(work, tmp_path):
+    last = next(iter(read_bars(work / "bars").values())).index[-1]
+    day = (last - pd.Timedelta("3D")).normalize()
+    for name, end in (("date", day.date()), ("time", f"{day.date()}T23:00")):
+        words = ["--out", tmp_path / name, "--start", day.date(), "--end", end]
+        assert run(work, "backtest", *words) == 0
+    date, time = (pd.read_csv(tmp_path / name / "equity.csv") for name in ("date", "time"))
+    assert date.equals(time) and len(date) == 25
+    assert pd.Timestamp(date["timestamp"].iloc[-1]) == day + pd.Timedelta("1D")
+
+
 def test_report_is_one_page_without_requests(work, tmp_path, capsys):
     out = tmp_path / "report.html"
     assert run(work, "report", "--out", out) == 0
