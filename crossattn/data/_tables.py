@@ -17,7 +17,9 @@ SUFFIXES = (".csv", ".parquet", ".feather")
 NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 _MOST_BYTES = 4 * 2**30
-_MOST_ROWS = 100_000_000  # a Parquet file of a few bytes may claim any number
+# An Arrow file of a few bytes may claim any number of cells. It may hold so many, more by its size.
+_FEWEST_CELLS, _CELLS_PER_BYTE = 1_000_000, 100
+_FEATHER_1 = b"FEA1"  # the first version of the format
 _SHOWN = 90  # characters of a header in a message
 _SYMBOL_COLUMNS = ("symbol", "ticker", "<ticker>", "instrument", "pair")
 
@@ -117,11 +119,19 @@ def _arrow_table(path: Path, content: bytes) -> RawTable:
     try:
         if kind == "Parquet":
             file = parquet.ParquetFile(pa.BufferReader(content))
-            if file.metadata.num_rows > _MOST_ROWS:
-                raise InvalidInputError(f"{path} claims {file.metadata.num_rows} rows: too many")
+            _check_size(path, content, file.metadata.num_rows, file.metadata.num_columns)
             table = file.read(use_threads=False)
-        else:
+        elif content.startswith(_FEATHER_1):
             table = feather.read_table(pa.BufferReader(content), use_threads=False)
+        else:
+            options, batches, n_rows = pa.ipc.IpcReadOptions(use_threads=False), [], 0
+            file = pa.ipc.open_file(pa.BufferReader(content), options=options)
+            for number in range(file.num_record_batches):
+                batches.append(file.get_batch(number))
+                n_rows += batches[-1].num_rows
+                _check_size(path, content, n_rows, len(file.schema))
+            table = pa.Table.from_batches(batches, file.schema)
+        _check_size(path, content, table.num_rows, table.num_columns)
         table.validate(full=True)
         columns = [_values_of_arrow(table.column(i)) for i in range(table.num_columns)]
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
@@ -133,6 +143,14 @@ def _arrow_table(path: Path, content: bytes) -> RawTable:
         raise InvalidInputError(f"{path} holds no bars: it has no rows")
     names = tuple(name.strip() for name in table.column_names)
     return RawTable(path, names, columns, range(table.num_rows))
+
+
+def _check_size(path: Path, content: bytes, n_rows: int, n_columns: int) -> None:
+    """Refuse a file that would take much more memory than it has bytes."""
+    if n_rows * n_columns > _FEWEST_CELLS + _CELLS_PER_BYTE * len(content):
+        raise InvalidInputError(
+            f"{path} claims {n_rows} rows of {n_columns} columns: too many for {len(content)} bytes"
+        )
 
 
 def _decode(path: Path, content: bytes) -> str:

@@ -5,9 +5,12 @@ import os
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import feather
+from pyarrow import parquet as pq
 from standin.exports import BARS, DAYS, EPOCH, NINE, ROWS, TEN, times, write
 
 from crossattn.data import check_frame, read_bars, read_exogenous
@@ -127,6 +130,27 @@ def test_a_folder_that_is_unclear_is_refused(tmp_path, case, refuse):
     add, words = FOLDERS[case]
     add(folder)
     refuse(lambda: read_bars(folder), words)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "feather"])
+@pytest.mark.parametrize("value", [None, 1.0])
+def test_a_small_file_of_many_rows_is_refused(tmp_path, refuse, kind, value):
+    n_rows = 3_000_000
+    column = pa.nulls(n_rows) if value is None else pa.array(np.full(n_rows, value))
+    write = {"parquet": pq.write_table, "feather": feather.write_feather}[kind]
+    table = pa.table(dict.fromkeys(BARS.reset_index(), column))
+    write(table, tmp_path / f"A.{kind}", compression="zstd")
+    del table, column
+    size = (tmp_path / f"A.{kind}").stat().st_size
+    refuse(lambda: read_bars(tmp_path), f"rows of 6 columns: too many for {size} bytes")
+
+
+@pytest.mark.filterwarnings("ignore:Feather V1")
+def test_feather_of_the_first_version_is_read(tmp_path):
+    rows = ROWS.assign(time=ROWS["time"].dt.tz_localize(None))
+    feather.write_feather(rows, tmp_path / "A.feather", version=1)
+    frames = read_bars(tmp_path, time_zone="UTC")
+    pd.testing.assert_frame_equal(frames["A"], BARS, check_freq=False)
 
 
 def test_a_folder_without_bars_says_what_it_holds(tmp_path, refuse):
