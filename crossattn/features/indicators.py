@@ -5,7 +5,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_int, check_type
+from crossattn._validation import check_float, check_int, check_type
 from crossattn.data.frame import check_numbers
 from crossattn.errors import InvalidInputError
 
@@ -54,7 +54,7 @@ def compute_rsi(prices: Prices, period: int = 14) -> Prices:
     >>> compute_rsi(pd.Series([10.0, 11.0, 10.5, 10.5, 12.5]), period=2).round(1).tolist()
     [nan, nan, 66.7, 66.7, 94.7]
     """
-    values, restore = _as_columns(prices)
+    values, restore = _as_columns("prices", prices)
     period = check_int("period", period)
     with np.errstate(over="ignore", invalid="ignore"):
         # from the newest price before the row; a NaN stays NaN through maximum
@@ -111,7 +111,7 @@ def compute_macd(
     >>> print(f"{macd.iloc[-1]:.3f} {signal.iloc[-1]:.3f} {abs(histogram.iloc[-1]):.3f}")
     7.000 7.000 0.000
     """
-    values, restore = _as_columns(prices)
+    values, restore = _as_columns("prices", prices)
     fast, slow = check_int("fast", fast), check_int("slow", slow)
     signal = check_int("signal", signal)
     if fast >= slow:
@@ -143,6 +143,11 @@ def relative_volume(volume: Prices, half_life: float = VOLUME_HALF_LIFE) -> Pric
         ``log v[t]`` minus the exponentially weighted mean of ``log v`` up to ``t - 1``; known at
         the close of bar t. NaN where the bar, its volume or its past is missing.
 
+    Raises
+    ------
+    InvalidInputError
+        A volume is negative or infinite, or half_life not above 0.
+
     Notes
     -----
     A zero volume is NaN; the mean skips it and missing bars, so a night does not age the mean.
@@ -154,9 +159,11 @@ def relative_volume(volume: Prices, half_life: float = VOLUME_HALF_LIFE) -> Pric
     >>> relative_volume(pd.Series([1.0, 1.0, 0.0, np.e])).tolist()
     [nan, 0.0, nan, 1.0]
     """
-    logs = np.log(volume.where(volume > 0))
+    half_life = check_float("half_life", half_life, above=0)
+    values, restore = _as_columns("volume", volume, zero=True)
+    logs = pd.DataFrame(np.log(np.where(values > 0, values, np.nan)))
     mean = logs.ewm(halflife=half_life, ignore_na=True).mean()
-    return logs - mean.shift(1)
+    return restore((logs - mean.shift(1)).to_numpy())
 
 
 def _seeded_average(
@@ -179,15 +186,16 @@ def _seeded_average(
     return pd.DataFrame(seeded).ewm(alpha=alpha, adjust=False, ignore_na=True).mean().to_numpy()
 
 
-def _as_columns(prices: pd.Series | pd.DataFrame):
+def _as_columns(name: str, table: pd.Series | pd.DataFrame, *, zero: bool = False):
     """The values as a (T, N) float64 array, and a function that gives an array their old shape."""
-    check_type("prices", prices, pd.Series | pd.DataFrame, "a pandas Series or DataFrame")
-    values = np.ascontiguousarray(check_numbers("prices", prices))
-    if np.isinf(values).any() or (values <= 0).any():
-        wrong = values[np.isinf(values) | (values <= 0)][0]
-        raise InvalidInputError(f"prices must be positive and finite, got {wrong}")
-    if isinstance(prices, pd.Series):
+    check_type(name, table, pd.Series | pd.DataFrame, "a pandas Series or DataFrame")
+    values = np.ascontiguousarray(check_numbers(name, table))
+    wrong = np.isinf(values) | ((values < 0) if zero else (values <= 0))
+    if wrong.any():
+        rule = "finite and at least 0" if zero else "positive and finite"
+        raise InvalidInputError(f"{name} must be {rule}, got {values[wrong][0]}")
+    if isinstance(table, pd.Series):
         return values[:, None], lambda array: pd.Series(
-            array[:, 0], index=prices.index, name=prices.name
+            array[:, 0], index=table.index, name=table.name
         )
-    return values, lambda array: pd.DataFrame(array, index=prices.index, columns=prices.columns)
+    return values, lambda array: pd.DataFrame(array, index=table.index, columns=table.columns)

@@ -1,10 +1,11 @@
-"""RSI and MACD against TA-Lib and against arithmetic by hand."""
+"""RSI and MACD against TA-Lib and against arithmetic by hand; what volumes are read."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from crossattn import compute_macd, compute_rsi
+from crossattn.features import relative_volume
 
 talib = pytest.importorskip("talib")
 
@@ -99,6 +100,29 @@ NO_PRICES = [
 def test_what_is_no_price_is_refused(wrong, words, refuse_input):
     for indicator in (compute_rsi, compute_macd):
         refuse_input(lambda indicator=indicator: indicator(wrong), words)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"volume": np.ones(4)}, "volume must be a pandas"),
+        ({"volume": pd.Series(["1", "two"])}, "volume must be numbers"),
+        ({"volume": pd.Series([1.0, -1.0])}, "volume must be finite and at least 0, got -1.0"),
+        ({"volume": pd.Series([1.0, np.inf])}, "volume must be finite"),
+        *(({"half_life": wrong}, "half_life must be") for wrong in (0, "a", None)),
+    ],
+)
+def test_what_is_no_volume_is_refused(wrong, words, refuse_input):
+    refuse_input(lambda: relative_volume(**{"volume": pd.Series([1.0, 2.0])} | wrong), words)
+
+
+def test_volumes_of_any_kind_of_number_are_read():
+    volume = pd.DataFrame({"A": [3, 0, 5], "B": [1, 2, 4]}, [4, 5, 6])
+    logs = np.log(volume.where(volume > 0))
+    expected = pd.DataFrame({"A": [np.nan, np.nan, logs["A"][6] - logs["A"][4]]}, [4, 5, 6])
+    for kind in ("float64", "int64", "Int64", object):
+        found = relative_volume(volume.astype(kind))
+        pd.testing.assert_frame_equal(found[["A"]], expected)
 
 
 @pytest.mark.parametrize("wrong", [0, -3, 2.5, "14", True, None])
