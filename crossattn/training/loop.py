@@ -150,7 +150,8 @@ def train_cross_attention_model(
     any horizon, and the forecast adds up what is known of each bar in the horizon; not so for a
     duration that is not the same number of bars everywhere.
 
-    Unknown targets are skipped, unknown inputs masked; constant prices give forecasts of zero.
+    Unknown targets are skipped, unknown inputs masked; constant prices give forecasts of zero. A
+    Ctrl-C leaves the best weights so far.
 
     Under ``torchrun`` each process takes its share of every batch; losses and weights are those of
     one process up to rounding (dropout draws differ), and the first writes ``run_dir``, which all
@@ -199,13 +200,15 @@ def train_cross_attention_model(
         trainer = Trainer(model, train, val, recipe, seed, device, context)
         trainer.load(folder.restore(mark))
         was_finished = trainer.progress.finished
-        _run(trainer, patience, progress and context.is_main, [*watchers, *callbacks])
-        if not was_finished:
-            folder.save(trainer.progress, trainer.tensors(), mark)
+        try:
+            _run(trainer, patience, progress and context.is_main, [*watchers, *callbacks])
+            if not was_finished:
+                folder.save(trainer.progress, trainer.tensors(), mark)
+        finally:
+            if adds_up:
+                model.head.intercept.mul_(horizon)
+                model.update_config(horizon=horizon)
         context.barrier(device)
-    if adds_up:
-        model.head.intercept.mul_(horizon)
-        model.update_config(horizon=horizon)
     state = trainer.progress
     if run_dir is not None and context.is_main and not (folder.path / CONFIG_FILE).exists():
         save_models([model], folder.path)
@@ -220,11 +223,13 @@ def train_cross_attention_model(
 
 
 def _run(trainer: Trainer, patience: int, shown: bool, callbacks: Sequence[Callback]) -> None:
-    """Train until the epochs or the patience end; leave the best weights."""
+    """Train until the epochs or the patience end; leave the best weights, after a Ctrl-C too."""
     state, total = trainer.progress, trainer.recipe.epochs
     done = state.epoch - 1
     epochs = progress(range(done, total), shown=shown, desc="epoch", total=total, initial=done)
     with contextlib.ExitStack() as stack:
+        stack.callback(trainer.model.eval)
+        stack.callback(lambda: trainer.model.load_state_dict(trainer.best))
         for callback in callbacks:
             callback.on_start(trainer)
             stack.callback(callback.on_end)
@@ -242,8 +247,6 @@ def _run(trainer: Trainer, patience: int, shown: bool, callbacks: Sequence[Callb
                 callback.on_epoch_end(trainer)
     if state.best_val_loss is None:
         raise InvalidInputError("val_data gave no finite loss in any epoch: is any target known?")
-    trainer.model.load_state_dict(trainer.best)
-    trainer.model.eval()
 
 
 def _aligned(

@@ -35,6 +35,26 @@ def train(parts, epochs=3, model=None, **options):
     return train_cross_attention_model(model, *parts[:2], epochs=epochs, progress=False, **options)
 
 
+def test_an_interrupted_training_leaves_the_best_model_so_far(market):
+    best = {}
+
+    class Stop(Callback):
+        def on_step(self, trainer):
+            if trainer.progress.epoch == 3:
+                best.update(trainer.best)
+                raise KeyboardInterrupt
+
+    parts = prepare_cross_attention_data(market.frames, lookback=16, horizon=6).split(0.6, 0.2)
+    model = make(parts[0])
+    with pytest.raises(KeyboardInterrupt):
+        train(parts, epochs=9, model=model, callbacks=[Stop()])
+    best["head.intercept"] = best["head.intercept"] * 6  # learned on next bars
+    found = model.state_dict()
+    config = [name for name in found if name.endswith("_extra_state")]
+    assert all(torch.equal(found[name], best[name]) for name in found if name not in config)
+    assert predict(model, parts[2]).shape == parts[2].y.shape and not model.training
+
+
 @pytest.mark.parametrize("output_type", OUTPUT_TYPES)
 def test_nothing_is_predicted_where_an_asset_has_no_bar(make_frames, output_type):
     frames = make_frames(90, 3)
