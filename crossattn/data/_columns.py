@@ -27,6 +27,9 @@ _ALIASES = {
 }
 _IN_UTC = ("date_utc", "time_utc", "gmt_time")
 _CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?( ?[AaPp][Mm])?|\d{6}")
+_SHORT_CLOCK = re.compile(r"\d{4}")  # only in a column called time: elsewhere it may be a price
+# "Volume BTC", but not the average or another figure of a volume that charts add
+_VOLUME_OF = re.compile(r"vol(ume)?_(?!([a-z]?ma\d*|avg|average|mean|change|delta|osc\w*)(_|$)).+")
 _BINANCE = (*FIELDS, "close_time", "turnover", "trades", "taker_base", "taker_quote", "ignore")
 _KRAKEN = (*FIELDS, "trades")
 _NULLS = {"", "null", "nan", "none", "n/a", "na", "#n/a", "-", "--"}
@@ -141,7 +144,7 @@ def _candidates(names: list[str], field: str) -> list[int]:
         if places:
             return places
     if field == "volume":  # "Volume BTC", "Volume USDT": of the asset first, then of the money
-        return [i for i, name in enumerate(names) if name.startswith(("volume_", "vol_"))][:1]
+        return [i for i, name in enumerate(names) if _VOLUME_OF.fullmatch(name)][:1]
     return []
 
 
@@ -164,7 +167,8 @@ def _join_clock(table: RawTable, names: list[str], found: dict[str, object]) -> 
     """Join a column of dates and a column of clocks, as MetaTrader and others write them."""
     if "date" in names and "time" in names:
         dates, clocks = (table.columns[names.index(name)] for name in ("date", "time"))
-        if isinstance(clocks, list) and _CLOCK.fullmatch(clocks[0].strip()):
+        first = clocks[0].strip() if isinstance(clocks, list) else ""
+        if _CLOCK.fullmatch(first) or _SHORT_CLOCK.fullmatch(first):
             found["time"] = [f"{d} {t}" for d, t in zip(dates, clocks, strict=True)]
 
 

@@ -55,6 +55,9 @@ PLAIN: dict[str, str | bytes] = {
     "upper case": table(HEADER.upper(), NINE, TEN),
     "spaces in the header": table(" time , open , high , low , close , volume ", NINE, TEN),
     "spaces in the cells": table(HEADER, NINE, TEN, ", "),
+    "an average of the volume": table(
+        "time,open,high,low,close,Volume MA,Volume BTC", NINE, TEN
+    ).replace("10.5", "99.0,10.5"),
     "another order": "low,time,open,high,close,volume\n"
     + "".join(f"1.0,{time},1.5,2.5,2.0,10.5\n" for time in (NINE, TEN)),
     "short names": table("timestamp,o,h,l,c,v", NINE, TEN),
@@ -173,6 +176,7 @@ READ |= {
     "MetaTrader 5": case(exports.MT5, **UTC),
     "MetaTrader 5, UTF-16": case(exports.MT5.encode("utf-16"), **UTC),
     "MetaTrader 4": case(exports.MT4, **UTC),
+    "TradeStation": case(exports.TRADESTATION, **UTC),
     "Alpha Vantage by the minute": case(exports.ALPHA_VANTAGE, **NEW_YORK),
     "Nasdaq": case(NASDAQ, DAYS[0], "1D", values=[1.5, 2.5, 1.0, 2.0, 1000.0]),
     "Investing": case(INVESTING, DAYS[0], "1D", values=[41500.5, 43000, 41000, 42000.5, 1050]),

@@ -96,6 +96,10 @@ TEXTS = {
     "eight columns": (f"{EPOCH},{PRICES},7,8\n" * 2, "header lacks"),
     "no close": (table(ADJUSTED, NINE, TEN), "lacks close.*columns={'close'"),
     "no volume": (f"time,open,high,low,close\n{NINE},1,1,1,1\n", "lacks volume.*{'volume': None}"),
+    "an average of the volume alone": (
+        f"time,open,high,low,close,Volume MA\n{NINE},1,1,1,1,1\n",
+        "lacks volume",
+    ),
     "a word": ("hello\n", "not a CSV file: the header lacks time"),
     "a web page": ("<html>\n<body>, </body>\n", "no bars"),
     "JSON": ('[{"time": 1, "open": 2}]\n', "not a CSV file: line 1"),

@@ -13,7 +13,7 @@ from crossattn import (
     create_multi_asset_features,
     prepare_cross_attention_data,
 )
-from crossattn.errors import CrossAttentionWarning, InvalidInputError
+from crossattn.errors import CrossAttentionWarning
 from crossattn.features import FEATURES, resolve_features, warm_up_of
 
 NAN = math.nan

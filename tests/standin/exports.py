@@ -52,6 +52,9 @@ def metatrader(names: str, first: str, second: str) -> str:
 
 MT5 = metatrader("<DATE>\t<TIME>", "2024.01.31\t09:00:00", "2024.01.31\t10:00:00")
 MT4 = table(None, "2024.01.31,09:00", "2024.01.31,10:00")
+TRADESTATION = table(
+    '"Date","Time","Open","High","Low","Close","Vol"', "01/31/2024,0900", "01/31/2024,1000"
+)
 UTC = {"time_zone": "UTC"}
 NEW_YORK = {"time_zone": "America/New_York"}
 ALPHA_VANTAGE = times("2024-01-31 05:00:00", "2024-01-31 04:00:00").replace("time", "timestamp")

@@ -161,9 +161,9 @@ def test_weekends_long_ago_are_remembered(make_frames, clock, bar):
     frames = make_frames(len(clock), 3)
     frames = {s: f.set_axis(clock).assign(close_time=close_time) for s, f in frames.items()}
     known = len(clock) - 160
-    data = prepared(first(frames, known))
+    data = prepared(bars(frames, 0, known))
     forecaster = CrossAttentionForecaster(2, **QUICK, target="volatility")
-    forecaster.fit(*data.split(0.7, 0.2)[:2]).update(first(frames, known))
+    forecaster.fit(*data.split(0.7, 0.2)[:2]).update(bars(frames, 0, known))
     whole = prepared(frames, include_latest=True)
     expected = dict(zip(whole.timestamps, forecaster.predict(whole), strict=True))
     for row in range(known, len(clock) - 8, 8):
@@ -172,7 +172,7 @@ def test_weekends_long_ago_are_remembered(make_frames, clock, bar):
 
 def test_bars_that_arrive_between_prepare_and_fit_are_not_read():
     frames = simulate_market(n_assets=3, n_steps=900, seed=1).frames
-    early, forecasts = first(frames, 800), []
+    early, forecasts = bars(frames, 0, 800), []
     for grows in (False, True):
         given = dict(early)
         parts = prepared(given).split()[:2]
