@@ -4,16 +4,16 @@ import hashlib
 
 import numpy as np
 
-from crossattn.data.frame import FRAME_COLUMNS, Frames, close_times
+from crossattn.data.frame import FRAME_COLUMNS, Tables, check_frames, close_times
 
 
-def fingerprint_bars(frames: Frames) -> str:
+def fingerprint_bars(frames: Tables) -> str:
     """Return the SHA-256 of bars: equal for equal symbols, times and values, and only then.
 
     Parameters
     ----------
     frames : dict of str to DataFrame
-        Frames as :func:`crossattn.data.frame.check_frames` returns them, in any order of symbols.
+        Bars by symbol, in any order; see :func:`crossattn.data.frame.check_frame`.
 
     Returns
     -------
@@ -28,7 +28,7 @@ def fingerprint_bars(frames: Frames) -> str:
     True
     """
     total = hashlib.sha256()
-    for symbol, frame in sorted(frames.items()):
+    for symbol, frame in sorted(check_frames(frames).items()):
         name = symbol.encode("utf-8")
         total.update(len(name).to_bytes(8, "little") + name + len(frame).to_bytes(8, "little"))
         for times in (frame.index, close_times(frame, symbol)):

@@ -10,6 +10,7 @@ from standin.exports import BARS, ROWS, TEN
 from crossattn import align_panel, create_multi_asset_features
 from crossattn import prepare_cross_attention_data as prepare
 from crossattn.data import as_panel, check_frame, read_bars, write_bars
+from crossattn.data.fingerprint import fingerprint_bars
 from crossattn.errors import CrossAttentionWarning
 
 
@@ -49,6 +50,7 @@ TABLES = {
 @pytest.mark.parametrize("case", TABLES)
 def test_a_table_of_another_library_is_a_frame(case):
     pd.testing.assert_frame_equal(check_frame(TABLES[case]), BARS, check_freq=False)
+    assert fingerprint_bars({"A": TABLES[case]}) == fingerprint_bars({"A": BARS})
 
 
 def test_polars_goes_all_the_way(tmp_path, make_frames):
