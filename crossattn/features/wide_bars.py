@@ -111,8 +111,8 @@ class WideBars:
     def _never_closes(self) -> np.ndarray:
         """True in rows with a bar if the symbol has lately had bars on every day of the week.
 
-        A weekday on which it rests has less than a quarter of the bars' days of the busiest one. In
-        a symbol's first days, before one of each weekday has passed, the weekend must have.
+        It rests on a weekday that has had bars less than a quarter as often as the busiest one. In
+        a symbol's first days, only weekdays that have passed and the weekend are asked for.
         """
         days, row_day, first_day = self._days_with_bars
         weeks = sliding_window_view(days, MEMORY_DAYS - 6, axis=0)  # up to each day
