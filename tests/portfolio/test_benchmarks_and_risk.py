@@ -75,8 +75,8 @@ BY_SYMBOL = {
 
 
 @pytest.mark.parametrize("name", BY_SYMBOL)
-def test_labelled_weights_go_by_symbol(name):
-    returns = walk(scales=(0.01, 0.02, 0.04)).pct_change().dropna()
+def test_labelled_weights_go_by_symbol(name, prices):
+    returns = prices[["A", "B", "C"]].pct_change().dropna()
     weights = pd.Series({"C": 0.7, "B": 0.2, "A": 0.1})
     turned = BY_SYMBOL[name](weights, returns)
     np.testing.assert_allclose(turned, BY_SYMBOL[name](np.array([0.1, 0.2, 0.7]), returns))
