@@ -71,7 +71,7 @@ class History:
     smallest: np.ndarray  #: (n_assets,), int64: the least distance
     common: bool  #: whether the clock holds only moments at which every asset has a bar
     own: bool  #: whether features are the user's own, and arrive with every close
-    earlier_days: np.ndarray  #: (n_days, n_assets), bool: as :class:`WideBars` has them
+    earlier_days: np.ndarray  #: (n_days, n_assets), bool: as :class:`.WideBars` has them
 
     @classmethod
     def of_windows(
