@@ -64,8 +64,8 @@ MUTATIONS = [
     Mutation(
         "a feature sees the next bar",
         "crossattn/features/indicators.py",
-        "return logs - mean.shift(1)",
-        "return logs - mean.shift(-1)",
+        "(logs - mean.shift(1))",
+        "(logs - mean.shift(-1))",
         "tests/features",
     ),
     Mutation(
