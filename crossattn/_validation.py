@@ -95,7 +95,7 @@ def check_same_names(name: str, given: Collection, known: Collection) -> None:
         raise InvalidInputError(f"{name} must be {', '.join(shown) or 'none'}; {odd[0]!r} differs")
 
 
-def symbols_of(value: object) -> list | None:
+def labels_of(value: object) -> list | None:
     """Return the labels of a Series, or of a DataFrame's columns; None where there are none."""
     if not hasattr(value, "iloc"):  # of pandas
         return None
@@ -108,7 +108,7 @@ def in_order(name: str, value: object, symbols: Collection | None) -> object:
 
     What has no labels goes by position, also where ``symbols`` is None.
     """
-    if symbols is None or (labels := symbols_of(value)) is None:
+    if symbols is None or (labels := labels_of(value)) is None:
         return value
     check_same_names(f"{name}: symbols", labels, symbols)
     return value[list(symbols)]
@@ -172,7 +172,7 @@ def check_same_shape(*, dims: Collection[int] = (), **given: object) -> list[np.
 
     Columns of a DataFrame are put in the order of the last one's.
     """
-    symbols = symbols_of(list(given.values())[-1])
+    symbols = labels_of(list(given.values())[-1])
     arrays = [check_array(name, in_order(name, x, symbols), None) for name, x in given.items()]
     shapes = [array.shape for array in arrays]
     if len(set(shapes)) > 1 or arrays[0].ndim not in (dims or (arrays[0].ndim,)):

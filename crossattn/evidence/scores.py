@@ -15,7 +15,7 @@ from crossattn._validation import (
     check_mapping,
     check_same_shape,
     in_order,
-    symbols_of,
+    labels_of,
 )
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import is_constant, long_run_covariance, newey_west_lags
@@ -98,7 +98,7 @@ def score_forecasts(
     >>> score_forecasts({"half": actual / 2, "zero": 0 * actual}, actual)["r_squared"].tolist()
     [0.75, 0.0]
     """
-    symbols = symbols_of(actual)
+    symbols = labels_of(actual)
     oracle = None if oracle is None else in_order("oracle", oracle, symbols)
     check_mapping("forecasts", forecasts)
     forecasts = {k: in_order(f"forecasts: {k!r}", f, symbols) for k, f in forecasts.items()}

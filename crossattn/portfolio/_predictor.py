@@ -3,6 +3,7 @@
 Built in chapter: Backtesting.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -88,14 +89,13 @@ def _predict_of_module(module: Any) -> Callable[[Any], np.ndarray]:
 
     def predict_others(windows: np.ndarray | CrossAttentionData) -> np.ndarray:
         X = windows if isinstance(windows, np.ndarray) else windows.X
-        like, trains = next(module.parameters(), torch.empty(0)), module.training
-        module.eval()
+        like = next(module.parameters(), torch.empty(0))
+        asked = copy.deepcopy(module).eval()  # the caller's own stays as it is
         with torch.no_grad():
             batches = [
-                module(torch.from_numpy(np.array(X[start : start + 256])).to(like)).double().cpu()
+                asked(torch.from_numpy(np.array(X[start : start + 256])).to(like)).double().cpu()
                 for start in range(0, len(X), 256)
             ]
-        module.train(trains)
         return torch.cat(batches).numpy()
 
     ours = isinstance(module, CrossAttentionMultiAsset)

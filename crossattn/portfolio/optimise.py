@@ -8,7 +8,7 @@ import contextlib
 import numpy as np
 from numpy.typing import ArrayLike
 
-from crossattn._validation import check_array, check_bool, check_float, in_order, symbols_of
+from crossattn._validation import check_array, check_bool, check_float, in_order, labels_of
 from crossattn.errors import InvalidInputError, import_optional
 from crossattn.portfolio._inputs import check_covariance
 from crossattn.portfolio.limits import Limits
@@ -69,7 +69,7 @@ def mean_variance_weights(
     >>> mean_variance_weights(forecast, covariance, risk_aversion=5.0).round(5)
     array([0.2, 0. ])
     """
-    columns = symbols_of(covariance)
+    columns = labels_of(covariance)
     forecast = check_array("forecast", in_order("forecast", forecast, columns), (None,))
     if not (assets := len(forecast)):
         raise InvalidInputError("forecast must hold an asset or more, got none")

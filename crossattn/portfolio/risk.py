@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from crossattn._validation import check_array, check_float, check_type, in_order, symbols_of
+from crossattn._validation import check_array, check_float, check_type, in_order, labels_of
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio._inputs import check_covariance
 
@@ -117,7 +117,7 @@ def risk_by_asset(
     True
     """
     check_type("returns", returns, pd.DataFrame, "a DataFrame")
-    weights = in_order("weights", weights, symbols_of(returns))
+    weights = in_order("weights", weights, labels_of(returns))
     weights = check_array("weights", weights, (returns.shape[1],))
     moves = check_array("returns", returns.dropna(), (None, None))
     if len(moves) < 2:
@@ -150,7 +150,7 @@ def risk_by_asset(
 
 
 def _checked(weights: ArrayLike, covariance: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    weights = check_array("weights", in_order("weights", weights, symbols_of(covariance)), (None,))
+    weights = check_array("weights", in_order("weights", weights, labels_of(covariance)), (None,))
     if not np.isfinite(weights).all():
         raise InvalidInputError("weights must be one finite number per asset")
     return weights, check_covariance(covariance, len(weights))

@@ -19,7 +19,7 @@ from crossattn._validation import (
     check_float,
     check_mapping,
     in_order,
-    symbols_of,
+    labels_of,
 )
 from crossattn.data.frame import Frame, Tables, check_frames, close_times
 from crossattn.data.panel import align_panel
@@ -178,7 +178,7 @@ def scale_to_volatility(
     check_float("target", target, above=0)
     check_float("max_gross", max_gross, above=0)
     correlation, deviation, known = _checked(covariance)
-    weights = in_order("weights", weights, symbols_of(covariance))
+    weights = in_order("weights", weights, labels_of(covariance))
     wanted = check_array("weights", weights, np.shape(covariance)[:-1])
     held = np.reshape(np.where(np.isnan(wanted), 0.0, wanted), known.shape)
     if not np.isfinite(held).all() or (held[~known] != 0).any():

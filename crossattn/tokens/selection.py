@@ -14,7 +14,6 @@ Rounds of four steps:
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,7 +55,8 @@ class Selection:
         self.residual = view.target[rows].copy()
         self.tracked = np.zeros_like(self.residual)  # by coefficients that are tracked
         self.tried: set[tuple] = set()  # (follower, *group)
-        self.searched: dict[tuple, np.ndarray] = {}  # what was left, by follower and kind of search
+        # tokens and what was left when last searched, by follower and kind of search
+        self.searched: dict[tuple[int, str], tuple[list, np.ndarray]] = {}
         self.screened: dict[str, tuple[np.ndarray, np.ndarray | None, dict[str, np.ndarray]]] = {}
         part.groups = part.groups or [{} for _ in range(n_assets)]
         part.drifts = part.drifts or [None] * n_assets
@@ -192,7 +192,7 @@ class Selection:
         """Pairs of tokens whose product explains what is left of follower i."""
         n_rows, n_assets, n_lags = self.x.shape
         lags = min(n_lags, PRODUCT_TOKENS // n_assets)
-        if not lags or not self._is_new(i, "products", weighted):
+        if not lags or not self._is_new(i, "products", [], weighted):
             return []
         x = np.clip(self.x[:, :, :lags], -FACTOR_LIMIT, FACTOR_LIMIT).reshape(n_rows, -1)
         w = weighted[:, None]
@@ -209,11 +209,11 @@ class Selection:
                 found.append(group)
         return found
 
-    def _is_new(self, i: int, search: Hashable, left: np.ndarray) -> bool:
-        """Tell whether what is left of a follower differs from what was last searched."""
-        before = self.searched.get((i, search))
-        self.searched[i, search] = left.copy()
-        return before is None or not np.array_equal(before, left)
+    def _is_new(self, i: int, kind: str, tokens: list, left: np.ndarray) -> bool:
+        """Tell whether tokens or what is left of a follower differ from what was last searched."""
+        before = self.searched.get((i, kind))
+        self.searched[i, kind] = tokens, left.copy()
+        return before is None or before[0] != tokens or not np.array_equal(before[1], left)
 
     # ---- regress
 
@@ -283,7 +283,7 @@ class Selection:
             found = [divmod(int(k), z.shape[1]) for k in order if z.flat[k] > DRIFT_Z]
             tokens = have + [token for token in found if token not in have]
             steady = self.residual[:, i] + self.tracked[:, i]
-            if len(tokens) > len(have) and self._is_new(i, tuple(tokens), steady):
+            if len(tokens) > len(have) and self._is_new(i, "drift", tokens, steady):
                 chosen = drifting_tokens(self._columns(i, tokens), steady, len(have), z.size)
                 if len(chosen) > len(have):
                     self._track(i, [tokens[k] for k in chosen])
