@@ -4,6 +4,7 @@ Whatever a bad input, a server or a damaged file causes is a :class:`CrossAttent
 command line turns each into one line and exit code 2. Anything else that escapes is a defect.
 """
 
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
@@ -39,6 +40,11 @@ class MissingDependencyError(CrossAttentionError, ImportError):
 
 class CrossAttentionWarning(UserWarning):
     """Something was left out or replaced, by name, and the result is still right."""
+
+
+def warn(message: str, stacklevel: int) -> None:
+    """Warn by a CrossAttentionWarning; ``stacklevel`` counts from the caller, as in warnings."""
+    warnings.warn(message, CrossAttentionWarning, stacklevel=stacklevel + 1)
 
 
 def first_names(names: Sequence[str], most: int = 3) -> str:

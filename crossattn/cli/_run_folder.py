@@ -170,13 +170,11 @@ def read_run_bars(run: Run, directory: Path, time_zone: str | None = None) -> Fr
 
 def bars_of_run(run: Run, frames: Frames) -> Frames:
     """Return the run's symbols, name the others on stdout, and refuse another spacing."""
-    missing = [symbol for symbol in run.symbols if symbol not in frames]
-    if missing:
+    if missing := [symbol for symbol in run.symbols if symbol not in frames]:
         raise InvalidInputError(
             f"data lacks the model's symbols {', '.join(missing)}; to change symbols, train again"
         )
-    others = [symbol for symbol in frames if symbol not in run.symbols]
-    if others:
+    if others := [symbol for symbol in frames if symbol not in run.symbols]:
         echo(f"left out: {', '.join(others)} (not among the symbols of the run)")
     for symbol in run.symbols:
         found, known = _spacing_of(frames[symbol]), run.spacing.get(symbol, 0.0)
@@ -226,8 +224,7 @@ def series_of_run(run: Run, args: argparse.Namespace) -> pd.DataFrame | None:
         return None
     if not run.exogenous:
         raise InvalidInputError("the run reads no exogenous series: leave out --exogenous")
-    missing = [name for name in run.exogenous if name not in table]
-    if missing:
+    if missing := [name for name in run.exogenous if name not in table]:
         raise InvalidInputError(f"{args.exogenous} lacks the run's series {', '.join(missing)}")
     return table[list(run.exogenous)]
 

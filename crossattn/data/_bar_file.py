@@ -125,8 +125,7 @@ def _read_any_format(table: RawTable, reading: ReadOptions) -> pd.DataFrame:
         if name in found
     }
     missing = np.array([np.isnan(numbers[name]) for name in PRICE_COLUMNS])
-    partial = missing.any(axis=0) & ~missing.all(axis=0)
-    if partial.any():
+    if (partial := missing.any(axis=0) & ~missing.all(axis=0)).any():
         row = int(partial.argmax())
         name = PRICE_COLUMNS[int(missing[:, row].argmax())]
         table.refuse(row, name, "a number where other prices of the bar are", found[name][row])

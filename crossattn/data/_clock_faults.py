@@ -28,8 +28,7 @@ def clock_fault(asset: Series) -> Fault | None:
     if len(asset) < FEW_BARS:
         text = f"{len(asset)} bars only: too few for the warm-up of features and a window"
         return Fault(asset, "few bars", 0, float(len(asset)), text)
-    change = _spacing_change(asset)
-    if change:
+    if change := _spacing_change(asset):
         return change
     missing = 1 - _density(asset)
     if missing > MISSING:

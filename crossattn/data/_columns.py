@@ -80,8 +80,7 @@ def name_columns(
     _join_clock(table, names, found)
     if wanted.get("volume", "") is None:
         found["volume"] = np.full(len(table.lines), np.nan)
-    missing = [field for field in FIELDS if field not in found]
-    if missing:
+    if missing := [field for field in FIELDS if field not in found]:
         what = "it is" if table.names else "there is none, and the first line is"
         raise InvalidInputError(
             f"{table.path}: the header lacks {','.join(missing)}: {what} {table.shown}; name the "
@@ -140,8 +139,7 @@ def _plain(name: str) -> str:
 def _candidates(names: list[str], field: str) -> list[int]:
     """Return where the preferred name of a field stands; twice where the header repeats it."""
     for alias in _ALIASES[field].split():
-        places = [i for i, name in enumerate(names) if name == alias]
-        if places:
+        if places := [i for i, name in enumerate(names) if name == alias]:
             return places
     if field == "volume":  # "Volume BTC", "Volume USDT": of the asset first, then of the money
         return [i for i, name in enumerate(names) if _VOLUME_OF.fullmatch(name)][:1]

@@ -217,8 +217,7 @@ def _duplicates(assets: Sequence[Series]) -> Iterator[Fault]:
     for i, j in np.argwhere(np.triu(alike, 1)):
         if i in taken or j in taken:
             continue
-        fault = _same(assets[i], assets[j], rows[i], rows[j])
-        if fault:
+        if fault := _same(assets[i], assets[j], rows[i], rows[j]):
             taken.add(int(j))
             yield fault
 

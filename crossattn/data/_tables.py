@@ -50,8 +50,7 @@ class RawTable:
 
     def refuse_first(self, wrong, name: str, rule: str, values) -> None:
         """Raise for the first value at which ``wrong`` is True, if there is any."""
-        rows = np.flatnonzero(wrong)
-        if rows.size:
+        if (rows := np.flatnonzero(wrong)).size:
             self.refuse(int(rows[0]), name, rule, values[rows[0]])
 
 

@@ -6,7 +6,6 @@ refused, by file and line.
 """
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from crossattn.data.frame import (
     check_frame,
     check_frames,
 )
-from crossattn.errors import CrossAttentionWarning, InvalidInputError, first_names
+from crossattn.errors import InvalidInputError, first_names, warn
 
 PACKED = (".zip", ".gz", ".bz2", ".xz", ".zst", ".7z")
 
@@ -208,11 +207,7 @@ def read_exogenous(path: str | os.PathLike, *, time_zone: str | None = None) -> 
     texts = series.pop("time")
     times = parse_times(table, "time", texts, time_zone=reading.time_zone).rename("time")
     if isinstance(texts, list) and not any(":" in text or text.isdecimal() for text in texts):
-        warnings.warn(
-            f"{path}: {texts[0]!r} counts as known at {times[0]}: add the clock if that is later",
-            CrossAttentionWarning,
-            stacklevel=2,
-        )
+        warn(f"{path}: {texts[0]!r} counts as known at {times[0]}: add the clock if later", 2)
     if not series:
         raise InvalidInputError(f"{path}: the header names no series besides time")
     decimal = find_decimal(table, list(series.values()), None)
@@ -222,8 +217,7 @@ def read_exogenous(path: str | os.PathLike, *, time_zone: str | None = None) -> 
 
 def _to_csv(frame: Frame, symbol: str) -> str:
     prices = frame[list(PRICE_COLUMNS)].isna().to_numpy()
-    partial = np.flatnonzero(prices.any(axis=1) & ~prices.all(axis=1))
-    if partial.size:
+    if (partial := np.flatnonzero(prices.any(axis=1) & ~prices.all(axis=1))).size:
         row = int(partial[0])
         raise InvalidInputError(f"{symbol}: the bar of {frame.index[row]} lacks some of its prices")
     frame = frame[~prices.all(axis=1)]
@@ -262,11 +256,6 @@ def _files_of(folder: Path) -> list[Path]:
         raise InvalidInputError(
             f"data folder {folder} holds no <symbol>.csv, .parquet or .feather file{others}"
         )
-    packed = [path.name for path in inside if path.suffix.lower() in PACKED]
-    if packed:
-        warnings.warn(
-            f"data folder {folder}: unpack {first_names(packed)}: packed files are left out",
-            CrossAttentionWarning,
-            stacklevel=3,
-        )
+    if packed := [path.name for path in inside if path.suffix.lower() in PACKED]:
+        warn(f"data folder {folder}: unpack {first_names(packed)}: packed files are left out", 3)
     return paths

@@ -83,8 +83,7 @@ def check_frame(frame: Table, symbol: str = "frame") -> Frame:
         raise InvalidInputError(f"{symbol}: columns must be names, got a MultiIndex of a Panel")
     if not frame.columns.is_unique:
         raise InvalidInputError(f"{symbol}: columns must be unique, got {list(frame.columns)}")
-    missing = [name for name in FRAME_COLUMNS if name not in frame.columns]
-    if missing:
+    if missing := [name for name in FRAME_COLUMNS if name not in frame.columns]:
         lower = {str(name).strip().lower() for name in frame.columns}
         hint = "; rename them by frame.rename(columns=str.lower)" if lower >= {*missing} else ""
         raise InvalidInputError(
@@ -231,14 +230,12 @@ def check_times(index: pd.Index, symbol: str, name: str) -> pd.DatetimeIndex:
         )
     index = index.tz_convert("UTC").as_unit(TIME_UNIT).rename(name)
     ticks = index.asi8
-    outside = np.flatnonzero((ticks < _YEARS[0]) | (ticks >= _YEARS[1]))
-    if outside.size:
+    if (outside := np.flatnonzero((ticks < _YEARS[0]) | (ticks >= _YEARS[1]))).size:
         row = int(outside[0])
         raise InvalidInputError(
             f"{symbol}: {name} must lie in the years 1678 to 2261, got {index[row]} in row {row}"
         )
-    wrong = np.flatnonzero(ticks[1:] <= ticks[:-1])
-    if wrong.size:
+    if (wrong := np.flatnonzero(ticks[1:] <= ticks[:-1])).size:
         row = int(wrong[0]) + 1
         fault = "repeats" if ticks[row] == ticks[row - 1] else "is earlier than"
         raise InvalidInputError(
@@ -295,8 +292,7 @@ def check_values(fields: Mapping[str, pd.Series | pd.DataFrame], symbol: str) ->
     refuse(high < low, "high", "at least low")
     for name in ("open", "close"):
         refuse((values[name] > high) | (values[name] < low), name, "between low and high")
-    empty = np.isnan(values["close"]).all(axis=0)
-    if empty.any():
+    if (empty := np.isnan(values["close"]).all(axis=0)).any():
         which = symbol if empty.ndim == 0 else f"{symbol}: {list(fields['close'].columns[empty])}"
         raise InvalidInputError(f"{which}: every close is missing (NaN)")
 
@@ -324,8 +320,7 @@ def _check_close_time(column: pd.Series, index: pd.DatetimeIndex, symbol: str) -
     if not isinstance(column.dtype, pd.DatetimeTZDtype):
         raise InvalidInputError(f"{symbol}: close_time must be UTC times, got {column.dtype}")
     known = check_times(pd.DatetimeIndex(column), symbol, "close_time")
-    early = np.flatnonzero(known.asi8 <= index.asi8)
-    if early.size:
+    if (early := np.flatnonzero(known.asi8 <= index.asi8)).size:
         row = int(early[0])
         raise InvalidInputError(
             f"{symbol}: close_time must be later than the bar's open, got {known[row]} for the bar "

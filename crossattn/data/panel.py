@@ -92,8 +92,7 @@ def align_panel(frames: Tables, *, how: str = "outer") -> Panel:
     panel = pd.DataFrame(cells.reshape(len(columns), len(rows)).T, index=rows, columns=columns)
     if how != "outer":
         panel = _shared_rows(panel)
-    closes = [symbol for symbol, frame in checked.items() if frame.attrs.get("close_only")]
-    if closes:
+    if closes := [symbol for symbol, frame in checked.items() if frame.attrs.get("close_only")]:
         panel.attrs["close_only"] = closes
     return panel
 
@@ -140,8 +139,7 @@ def check_panel(panel: Panel) -> Panel:
         raise InvalidInputError(f"data: the panel's columns repeat {repeated}")
     rows = check_times(panel.index, "data", "close_time")
     symbols = symbols_of(panel)
-    missing = [cell for cell in product(FRAME_COLUMNS, symbols) if cell not in panel.columns]
-    if missing:
+    if missing := [cell for cell in product(FRAME_COLUMNS, symbols) if cell not in panel.columns]:
         raise InvalidInputError(f"data: the panel lacks {missing[0]} ({len(missing)} columns)")
     cells = np.array(check_numbers("data: the panel's cells", panel))
     names = {field: [(field, symbol) for symbol in symbols] for field in PRICE_COLUMNS}

@@ -80,8 +80,7 @@ def connectedness(series: pd.DataFrame, lags: int = 2, horizon: int = 10) -> Con
     beta = np.linalg.lstsq(design, values[lags:], rcond=None)[0]
     residual = values[lags:] - design @ beta
     covariance = residual.T @ residual / (len(residual) - design.shape[1])
-    still = np.diag(covariance) <= ROUNDING * (values**2).mean(axis=0)
-    if still.any():
+    if (still := np.diag(covariance) <= ROUNDING * (values**2).mean(axis=0)).any():
         raise InvalidInputError(f"series must have shocks, got none in {names[still][0]}")
     coefficient = [beta[1 + k * n : 1 + (k + 1) * n].T for k in range(lags)]
     moving = [np.eye(n)]  # response h steps after a shock

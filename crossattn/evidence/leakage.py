@@ -258,8 +258,7 @@ def _compare(
     rows, findings = past.index, []
     for column in past.columns:
         size = usual.get(column, 0.0)
-        change = _change_of(past[column], changed[column], tolerance, size)
-        if change.any():
+        if (change := _change_of(past[column], changed[column], tolerance, size)).any():
             where = rows[change > 0]
             largest = float(change.max())
             findings.append((column, where[0], where[-1], len(where), largest, size))

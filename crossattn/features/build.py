@@ -1,6 +1,5 @@
 """Build features from bars: every column at once, on wide frames, known at each row's close."""
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +8,7 @@ import pandas as pd
 from crossattn.config import DEFAULT_FEATURES
 from crossattn.data.frame import Tables
 from crossattn.data.panel import as_panel
-from crossattn.errors import CrossAttentionWarning, InvalidInputError, first_names
+from crossattn.errors import InvalidInputError, first_names, warn
 from crossattn.features.registry import FEATURES, resolve_features
 from crossattn.features.wide_bars import WideBars
 
@@ -86,9 +85,7 @@ def usable_features(bars: WideBars, features: Sequence[str]) -> tuple[str, ...]:
         why = _reasons({field: lacking[field] for field in dropped.values()}, bars.symbols)
         if not kept:
             raise InvalidInputError(f"features: none of {', '.join(names)} can be computed ({why})")
-        warnings.warn(
-            f"features dropped: {', '.join(dropped)} ({why})", CrossAttentionWarning, stacklevel=3
-        )
+        warn(f"features dropped: {', '.join(dropped)} ({why})", 3)
     return kept
 
 
@@ -110,11 +107,7 @@ def warn_unknown(bars: WideBars, features: Sequence[str], values: np.ndarray) ->
         empty = np.isnan(values[:, column]).all(axis=0) & (n_bars > 2 * FEATURES[name].warm_up)
         if empty.any():
             symbols = first_names([bars.symbols[asset] for asset in np.flatnonzero(empty)])
-            warnings.warn(
-                f"features: {name} has no value for {symbols}, whose bars have too many gaps",
-                CrossAttentionWarning,
-                stacklevel=3,
-            )
+            warn(f"features: {name} has no value for {symbols}, whose bars have too many gaps", 3)
 
 
 def check_ranges(bars: WideBars, estimator: str) -> None:
@@ -157,8 +150,7 @@ def _lacking_fields(bars: WideBars) -> dict[str, list[str]]:
     A volume of 0 in every bar stands for an unknown one in feeds of currencies and indices.
     """
     symbols = bars.symbols
-    empty = ~bars.present.any(axis=0)
-    if empty.any():
+    if (empty := ~bars.present.any(axis=0)).any():
         raise InvalidInputError(f"data: {symbols[int(empty.argmax())]} has no price at all")
     # a list from frames, or True where a Panel took it over from its frames
     declared = symbols if bars.close_only is True else bars.close_only or ()

@@ -190,8 +190,7 @@ def _as_columns(name: str, table: pd.Series | pd.DataFrame, *, zero: bool = Fals
     """The values as a (T, N) float64 array, and a function that gives an array their old shape."""
     check_type(name, table, pd.Series | pd.DataFrame, "a pandas Series or DataFrame")
     values = np.ascontiguousarray(check_numbers(name, table))
-    wrong = np.isinf(values) | ((values < 0) if zero else (values <= 0))
-    if wrong.any():
+    if (wrong := np.isinf(values) | ((values < 0) if zero else (values <= 0))).any():
         rule = "finite and at least 0" if zero else "positive and finite"
         raise InvalidInputError(f"{name} must be {rule}, got {values[wrong][0]}")
     if isinstance(table, pd.Series):

@@ -165,13 +165,11 @@ def resolve_features(features: str | Sequence[str]) -> tuple[str, ...]:
     ('log_return', 'hour_sin', 'hour_cos', 'weekday_sin', 'weekday_cos')
     """
     asked = (features,) if isinstance(features, str) else check_names("features", features)
-    unknown = [name for name in asked if name not in FEATURES | FEATURE_GROUPS]
-    if unknown:
+    if unknown := [name for name in asked if name not in FEATURES | FEATURE_GROUPS]:
         names = ", ".join([*FEATURES, *FEATURE_GROUPS])
         raise InvalidInputError(f"features: unknown {unknown[0]!r}; known are {names}")
     names = [part for name in asked for part in FEATURE_GROUPS.get(name, (name,))]
-    repeated = [name for name in names if names.count(name) > 1]
-    if repeated:
+    if repeated := [name for name in names if names.count(name) > 1]:
         raise InvalidInputError(f"features: {repeated[0]!r} is named more than once")
     return tuple(names)
 

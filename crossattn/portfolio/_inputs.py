@@ -36,8 +36,7 @@ def check_prices(prices: pd.DataFrame) -> np.ndarray:
         return table
     wrong = ~(np.isnan(table) | ((table > 0) & (table < np.inf)))
     _refuse_cells(wrong, "prices must be positive and finite", table, prices)
-    empty = np.isnan(table).all(axis=0)
-    if empty.any():
+    if (empty := np.isnan(table).all(axis=0)).any():
         raise InvalidInputError(
             "prices must have a price for every asset, got only NaN for "
             f"{list(prices.columns[empty])}"

@@ -173,8 +173,7 @@ class Limits:
                 rows.append((f"max_position of {symbol!r}{suffix}", vector, low, high, False))
         rows.append(("max_gross", np.ones(len(symbols)), -np.inf, self.max_gross, True))
         if self.sectors is not None:
-            missing = [symbol for symbol in symbols if symbol not in self.sectors]
-            if missing:
+            if missing := [symbol for symbol in symbols if symbol not in self.sectors]:
                 raise InvalidInputError(f"sectors lack {', '.join(map(str, missing))}")
             names = np.array([str(self.sectors[symbol]) for symbol in symbols])
             sectors = list(dict.fromkeys(names))
@@ -197,8 +196,7 @@ def _by_name(argument: str, value: float | Mapping, names: Sequence[str]) -> dic
     """Return a number for every name, or a mapping whose names are known."""
     if not isinstance(value, Mapping):
         return dict.fromkeys(names, float(value))
-    unknown = [name for name in value if name not in names]
-    if unknown:
+    if unknown := [name for name in value if name not in names]:
         raise InvalidInputError(f"{argument} names {unknown[0]!r}, which is none of {list(names)}")
     return {name: float(limit) for name, limit in value.items()}
 

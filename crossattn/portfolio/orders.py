@@ -65,8 +65,7 @@ def rebalancing_orders(
     price = _by_symbol("prices", prices, weights)
     shares = np.nan_to_num(_by_symbol("holdings", holdings, weights))
     wanting = np.isnan(price) & (np.isfinite(target) | (shares != 0))
-    wrong = (price <= 0) | wanting
-    if wrong.any():
+    if (wrong := (price <= 0) | wanting).any():
         k = int(wrong.argmax())
         raise InvalidInputError(
             f"prices must be positive for what is held or ordered, got {price[k]} for "
@@ -104,8 +103,7 @@ def _by_symbol(name: str, given: pd.Series, weights: pd.Series) -> np.ndarray:
     if given.index.has_duplicates:
         twice = given.index[given.index.duplicated()][0]
         raise InvalidInputError(f"{name} must name each symbol once, got {twice!r} twice")
-    unknown = given.index.difference(weights.index)
-    if len(unknown):
+    if len(unknown := given.index.difference(weights.index)):
         known = ", ".join(map(str, weights.index))
         raise InvalidInputError(f"{name} hold {unknown[0]!r}, which has no weight ({known})")
     values = check_numbers(name, given.reindex(weights.index))

@@ -3,7 +3,6 @@
 Built in chapter: Backtesting.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import pandas as pd
 from crossattn._validation import check_array, check_bool, check_float, check_same_names, check_type
 from crossattn.data.durations import check_span
 from crossattn.data.frame import check_times
-from crossattn.errors import CrossAttentionWarning, InvalidInputError
+from crossattn.errors import InvalidInputError, warn
 from crossattn.portfolio import allocation
 from crossattn.portfolio._inputs import prices_of_data, prices_of_returns
 from crossattn.portfolio._predictor import as_predictor
@@ -337,11 +336,10 @@ def _warn_of_ended(known: pd.DataFrame, held: pd.Series) -> None:
         bars = np.flatnonzero(known[symbol])
         silent = len(known) - 1 - bars[-1]
         if silent > ENDED * np.diff(bars).max(initial=1):
-            warnings.warn(
+            warn(
                 f"{symbol} has no bar after {known.index[bars[-1]]} and is held at its last price "
                 "to the end: name it in delistings where it has ended",
-                CrossAttentionWarning,
-                stacklevel=3,
+                3,
             )
 
 
@@ -364,8 +362,7 @@ def _check_run(X, returns, timestamps) -> tuple[np.ndarray, pd.DatetimeIndex, pd
             "X, returns and timestamps must be of one length, at least 1, got "
             f"{len(X)}, {len(returns)} and {len(timestamps)}"
         )
-    wrong = returns[np.isinf(returns) | (returns <= -1)]
-    if len(wrong):
+    if len(wrong := returns[np.isinf(returns) | (returns <= -1)]):
         raise InvalidInputError(f"returns must be finite and above -1, got {wrong[0]}")
     try:
         timestamps = pd.DatetimeIndex(timestamps)

@@ -113,8 +113,7 @@ class MarketOptions:
     def of(cls, scenario: str, n_assets: int, /, *others, **options) -> Self:
         """Fill in the scenario's own defaults and reject unknown options."""
         known = [f.name for f in fields(cls) if f.default is not MISSING]
-        unknown = sorted(set(options) - set(known))
-        if unknown:
+        if unknown := sorted(set(options) - set(known)):
             raise InvalidInputError(
                 f"unknown option {unknown[0]!r}; a simulated market takes {', '.join(known)}"
             )

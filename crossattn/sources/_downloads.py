@@ -3,7 +3,6 @@
 import queue
 import threading
 import time
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -11,10 +10,10 @@ from crossattn._io import progress
 from crossattn.data.frame import Frames
 from crossattn.errors import (
     CrossAttentionError,
-    CrossAttentionWarning,
     InvalidInputError,
     MissingDependencyError,
     VenueError,
+    warn,
 )
 from crossattn.sources._http import Stopped, printable
 from crossattn.sources._intervals import format_time
@@ -61,7 +60,7 @@ class Fetched:
         """Return the frames; raise for failures, warn of notices and gaps."""
         self.raise_failures()
         for notice in [*self.notices, *map(str, self.gaps)]:
-            warnings.warn(notice, CrossAttentionWarning, stacklevel=3)
+            warn(notice, 3)
         return self.frames
 
 

@@ -217,8 +217,7 @@ class Pager(Download):
 
     def _refuse_contradiction(self, earlier: pd.DataFrame, later: pd.DataFrame) -> None:
         both = earlier.index.intersection(later.index)
-        differs = (earlier.loc[both] != later.loc[both]).any(axis=1).to_numpy()
-        if differs.any():
+        if (differs := (earlier.loc[both] != later.loc[both]).any(axis=1).to_numpy()).any():
             when = format_time(self._interval.open_of(int(both[differs][0])))
             raise VenueError(
                 f"{self.symbol}: {self._client.host} gives the closed candle of {when} with "

@@ -5,7 +5,6 @@ forgets more slowly goes on from its sums, which stand just before row ``start``
 less than the rows from there on is therefore read as if it had been there in time.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Self
@@ -16,7 +15,7 @@ import pandas as pd
 from crossattn._validation import check_type
 from crossattn.data.frame import FRAME_COLUMNS, Table, Tables, check_frame, check_times
 from crossattn.data.panel import as_panel
-from crossattn.errors import CrossAttentionWarning, InvalidInputError
+from crossattn.errors import InvalidInputError, warn
 from crossattn.features.build import feature_array
 from crossattn.features.wide_bars import MEMORY_DAYS, WideBars
 from crossattn.tokens.memory import Memory
@@ -238,8 +237,7 @@ class History:
     def _read(self, frames) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return close times ``(K,)``, positions of symbols ``(K,)`` and values ``(K, 5)``."""
         check_type("frames", frames, Mapping, "a dict of DataFrames")
-        unknown = [symbol for symbol in frames if symbol not in self.symbols]
-        if unknown:
+        if unknown := [symbol for symbol in frames if symbol not in self.symbols]:
             raise InvalidInputError(
                 f"frames hold {unknown[0]!r}, which the forecaster was not fitted on "
                 f"({', '.join(self.symbols)}); for other symbols fit a new one"
@@ -271,8 +269,7 @@ class History:
     def _own_rows(self, given, symbol: str) -> pd.DataFrame:
         """Return a symbol's closes and own features, in order and as precise as in training."""
         fields = list(self.fields)
-        missing = [f for f in fields if f not in getattr(given, "columns", ())]
-        if missing:
+        if missing := [f for f in fields if f not in getattr(given, "columns", ())]:
             raise InvalidInputError(
                 f"{symbol}: as the forecaster was fitted on features of your own, frames must hold "
                 f"close and these, by close time; {missing[0]!r} is missing"
@@ -329,11 +326,7 @@ class History:
             ):
                 if (wrong & new).any():
                     when = _index(clock[rows[1 + int((wrong & new).argmax())]])
-                    warnings.warn(
-                        f"{self.symbols[asset]}, at {when}: {what} See check_bars",
-                        CrossAttentionWarning,
-                        stacklevel=4,
-                    )
+                    warn(f"{self.symbols[asset]}, at {when}: {what} See check_bars", 4)
 
     def _refuse(self, wrong: np.ndarray, owner: np.ndarray, ticks: np.ndarray, why: str) -> None:
         if wrong.any():

@@ -109,8 +109,7 @@ class Selection:
         if name == REGIME or before is None or not np.array_equal(pattern, old):
             scores = self._context_scores(name, weighted, pattern)
         else:
-            changed = (weighted != before).any(0)
-            if changed.any():
+            if (changed := (weighted != before).any(0)).any():
                 for k, z in self._context_scores(name, weighted[:, changed], pattern).items():
                     scores[k][changed] = z
         self.screened[name] = weighted, pattern, scores
@@ -246,8 +245,7 @@ class Selection:
         for name in self.view.contexts:
             if name in ("constant", REGIME, *DRIFT):
                 continue
-            found = common_pattern(*self._coefficient_table(name))
-            if found is not None:
+            if (found := common_pattern(*self._coefficient_table(name))) is not None:
                 part.patterns[name] = found[0]
         for i, groups in enumerate(part.groups):
             if any(context == SHARED + name for _, _, context in groups for name in before):

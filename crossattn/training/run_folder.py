@@ -144,8 +144,7 @@ class RunFolder:
         run = pointer.get("run")
         if not isinstance(run, dict):
             raise DamagedFileError(f"{path} is not a checkpoint")
-        changed = [key for key in mark if run.get(key) != mark[key]]
-        if changed:
+        if changed := [key for key in mark if run.get(key) != mark[key]]:
             raise InvalidInputError(f"run_dir {self.path} holds a run with another {changed[0]}")
         self._clear_parts(".*.part")
         return pointer

@@ -43,7 +43,6 @@ def match_training(
 ) -> CrossAttentionData:
     """Return the data with the symbols and features of training, in their order, or refuse it."""
     check_same_names(f"{name}: symbols", data.symbols, symbols)
-    missing = [feature for feature in features if feature not in data.features]
-    if missing:
+    if missing := [feature for feature in features if feature not in data.features]:
         raise InvalidInputError(f"{name} lacks the model's feature {missing[0]!r}")
     return data.select(symbols, features)

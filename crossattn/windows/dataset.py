@@ -466,8 +466,7 @@ def _chosen(argument: str, names, known: tuple[str, ...]) -> tuple[str, ...]:
     if names is None:
         return known
     names = (names,) if isinstance(names, str) else check_names(argument, names)
-    unknown = [name for name in names if name not in known]
-    if unknown:
+    if unknown := [name for name in names if name not in known]:
         raise InvalidInputError(f"{argument}: no {unknown[0]!r} in the data ({', '.join(known)})")
     if len(set(names)) < len(names):
         raise InvalidInputError(f"{argument} must be different names, got {names}")

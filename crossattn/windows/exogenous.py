@@ -1,6 +1,5 @@
 """Exogenous series beside a panel: the newest row that is known at each close."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn.data.frame import Table, check_numbers, check_times, index_by_time, to_pandas
-from crossattn.errors import CrossAttentionWarning, InvalidInputError
+from crossattn.errors import InvalidInputError, warn
 from crossattn.windows.dataset import CrossAttentionData, frozen
 
 LARGEST = 1e100  # whose square is still a number
@@ -24,11 +23,7 @@ def with_exogenous(
         known = column[np.isfinite(column)]
         if not known.size or (not include_latest and np.ptp(known) == 0):
             what = "is the same at every close" if known.size else "has no value at any close"
-            warnings.warn(
-                f"exogenous: {name} {what}: nothing can be learned from it",
-                CrossAttentionWarning,
-                stacklevel=3,
-            )
+            warn(f"exogenous: {name} {what}: nothing can be learned from it", 3)
     return replace(data, exogenous=frozen(values), exogenous_names=names)
 
 
@@ -52,9 +47,5 @@ def check_exogenous(table: Table, symbols: Sequence[str]) -> pd.DataFrame:
 def warn_unread(name: str, reader: str, data: CrossAttentionData, stacklevel: int) -> None:
     """Warn of exogenous series in data for a model that reads none."""
     if data.exogenous_names:
-        warnings.warn(
-            f"{name}: {reader} reads no exogenous series: "
-            f"{', '.join(data.exogenous_names)} left out",
-            CrossAttentionWarning,
-            stacklevel=stacklevel + 1,
-        )
+        names = ", ".join(data.exogenous_names)
+        warn(f"{name}: {reader} reads no exogenous series: {names} left out", stacklevel + 1)

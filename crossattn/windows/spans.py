@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import pandas as pd
 
 from crossattn.data.durations import span_text
 from crossattn.data.frame import modal_spacing
-from crossattn.errors import CrossAttentionWarning, InvalidInputError, first_names
+from crossattn.errors import InvalidInputError, first_names, warn
 
 if TYPE_CHECKING:
     from crossattn.windows.dataset import CrossAttentionData
@@ -206,14 +205,9 @@ def check_coverage(data: CrossAttentionData) -> None:
         )
     # a closed market has no bar to start from, which is no fault of a duration
     share = count / (len(over) if data.duration is None else _bars_of(data))
-    few = share < FEW_TARGETS
-    if few.any():
+    if (few := share < FEW_TARGETS).any():
         shares = [f"{symbol} {x:.0%}" for symbol, x in zip(data.symbols, share, strict=True)]
-        warnings.warn(
-            f"few known targets: {_named(shares, few)} of the windows: {cure}",
-            CrossAttentionWarning,
-            stacklevel=4,
-        )
+        warn(f"few known targets: {_named(shares, few)} of the windows: {cure}", 4)
 
 
 def _windows_over(data: CrossAttentionData) -> tuple[np.ndarray, np.ndarray]:
