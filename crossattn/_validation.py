@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INFINITY = float("inf")
-LARGEST_INT = 2**63 - 1
+LARGEST_INT = 2**63 - 1  # that NumPy and torch count and seed with
 
 
 def check_type(name: str, value: object, kind: type | UnionType, wanted: str) -> None:
@@ -190,10 +190,3 @@ def check_time_zone(name: str, value: object) -> str:
             f"{name} must be a zone such as 'UTC' or 'America/New_York', got {value!r}"
         ) from None
     return value
-
-
-def check_seed(name: str, value: object) -> int:
-    """Return ``value`` as an int, or refuse what torch does not take as a seed."""
-    if isinstance(value, Integral) and value > LARGEST_INT:
-        raise InvalidInputError(f"{name} must be below 2**63, got {value!r}")
-    return check_int(name, value, at_least=0)

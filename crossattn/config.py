@@ -14,7 +14,6 @@ from crossattn._validation import (
     check_choice,
     check_float,
     check_int,
-    check_seed,
     check_type,
 )
 from crossattn.errors import InvalidInputError
@@ -174,7 +173,7 @@ class ModelConfig:
             self._check_labels("features", self.n_features)
             object.__setattr__(self, "features", tuple(map(str, self.features)))
         if self.seed is not None:
-            _put(self, check_seed, "seed")
+            _put(self, check_int, "seed", at_least=0)
 
     def _check_labels(self, name: str, count: int, distinct: bool = True) -> None:
         labels = getattr(self, name)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn._io import progress
-from crossattn._validation import check_bool, check_choice, check_int, check_seed
+from crossattn._validation import check_bool, check_choice, check_int
 from crossattn.errors import InvalidInputError
 from crossattn.runtime import select_device
 from crossattn.tokens.channels import TokenIndex, Tokenizer, TokenSeries
@@ -224,7 +224,7 @@ class CrossAttentionForecaster(FittedForecaster):
         check_int("max_lag", self.max_lag, at_least=0)
         for name in ("n_models", "tokens_per_follower", "epochs"):
             check_int(name, getattr(self, name))
-        check_seed("seed", self.seed)
+        check_int("seed", self.seed, at_least=0)
         check_choice("target", self.target, ("return", "volatility"))
         for name in ("varying", "content"):
             check_bool(name, getattr(self, name))

@@ -69,7 +69,7 @@ class VariateTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.embed = nn.Linear(window * n_features, width)
-        self.blocks = nn.ModuleList(_Block(width, n_heads) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(_encoder(width, n_heads) for _ in range(n_layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 1)
 
@@ -78,8 +78,10 @@ class VariateTransformer(nn.Module):
         token = self.embed(x.flatten(2))  # (B, N, D)
         attentions = []
         for block in self.blocks:
-            token, attention = block(token, return_attention)
-            attentions.append(attention)
+            if return_attention:
+                attend = block.self_attn
+                attentions.append(attend(token, token, token, average_attn_weights=False)[1])
+            token = block(token)
         forecast = self.head(self.norm(token))  # (B, N, 1)
         return (forecast, attentions) if return_attention else forecast
 
@@ -176,26 +178,8 @@ class GatedTransformer(nn.Module):
         return self.head((weight * token).sum(dim=2))  # (B, N, 1)
 
 
-def _encoder(width: int) -> nn.Module:
+def _encoder(width: int, n_heads: int = 4) -> nn.Module:
     """Return one of torch's transformer layers, without dropout."""
     return nn.TransformerEncoderLayer(
-        width, 4, 2 * width, dropout=0.0, activation="gelu", batch_first=True
+        width, n_heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True
     )
-
-
-class _Block(nn.Module):
-    def __init__(self, width: int, n_heads: int) -> None:
-        super().__init__()
-        self.attend = nn.MultiheadAttention(width, n_heads, batch_first=True)
-        self.mix = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
-        )
-        self.after_attention = nn.LayerNorm(width)
-        self.after_mix = nn.LayerNorm(width)
-
-    def forward(self, token: Tensor, return_attention: bool) -> tuple[Tensor, Tensor | None]:
-        update, attention = self.attend(
-            token, token, token, need_weights=return_attention, average_attn_weights=False
-        )
-        token = self.after_attention(token + update)
-        return self.after_mix(token + self.mix(token)), attention

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from crossattn._io import progress
-from crossattn._validation import check_bool, check_float, check_int, check_seed
+from crossattn._validation import check_bool, check_float, check_int
 from crossattn.baselines import networks
 from crossattn.baselines.base import Baseline
 from crossattn.baselines.linear import CLIP, VOLATILITY_HALF_LIFE
@@ -86,7 +86,7 @@ class NeuralBaseline(Baseline):
         window = 16 if self.window is None else check_int("window", self.window)
         check_float("lr", self.lr, above=0)
         check_bool("volatility_weights", self.volatility_weights)
-        seed = check_seed("seed", self.seed)
+        seed = check_int("seed", self.seed, at_least=0)
         if val is None:
             train, val = hold_out(train)
         self.bars_ = min(window, train.lookback)

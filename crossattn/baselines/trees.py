@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from crossattn._validation import check_float, check_int, check_seed
+from crossattn._validation import check_float, check_int
 from crossattn.baselines.base import Baseline
 from crossattn.baselines.linear import CLIP, VOLATILITY_HALF_LIFE
 from crossattn.windows.lagged import lagged_log_returns, recent_volatility
@@ -61,7 +61,7 @@ class BoostedTrees(Baseline):
         for name in ("n_trees", "max_depth"):
             check_int(name, getattr(self, name))
         check_float("learning_rate", self.learning_rate, above=0)
-        check_seed("seed", self.seed)
+        check_int("seed", self.seed, at_least=0)
         if val is None:
             train, val = hold_out(train)
         fitted, chosen = self._scaled(train), self._scaled(val)

@@ -150,9 +150,7 @@ def open_run(directory: Path) -> Run:
         return replace(Run.of_forecaster(ca.CrossAttentionForecaster.load(directory)), **known)
     models, _ = training.load_models(directory)
     if len(models) != 1:
-        raise InvalidInputError(
-            f"{directory} holds {len(models)} networks, not a run of crossattn train"
-        )
+        raise InvalidInputError(f"{directory} holds {len(models)} networks; a run has one")
     return replace(Run.of_network(models[0]), **known)
 
 
@@ -218,9 +216,7 @@ def series_of_run(run: Run, args: argparse.Namespace) -> pd.DataFrame | None:
     table = read_series(args)
     if table is None:
         if run.exogenous:
-            raise InvalidInputError(
-                f"the run reads {', '.join(run.exogenous)}: name their file by --exogenous"
-            )
+            raise InvalidInputError(f"the run reads {', '.join(run.exogenous)}: give --exogenous")
         return None
     if not run.exogenous:
         raise InvalidInputError("the run reads no exogenous series: leave out --exogenous")

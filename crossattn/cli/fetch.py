@@ -89,7 +89,5 @@ def _symbols(args: argparse.Namespace) -> list[str]:
     """Return the symbols that ``--symbols`` names."""
     names = [name.strip() for name in (args.symbols or "").split(",")]
     if not all(names):
-        raise InvalidInputError(
-            f"--symbols must be names separated by commas, got {args.symbols!r}"
-        )
+        raise InvalidInputError(f"--symbols must be names such as A,B, got {args.symbols!r}")
     return names

@@ -66,9 +66,7 @@ def run(args: argparse.Namespace) -> None:
 
     is_network = _is_network(args)
     if args.walk_forward and args.target == "volatility":
-        raise InvalidInputError(
-            "--walk-forward scores returns: leave it out with --target volatility"
-        )
+        raise InvalidInputError("--walk-forward scores returns: leave out --target volatility")
     if args.volatility_estimator and args.target != "volatility":
         raise InvalidInputError(
             "--volatility-estimator measures volatility: leave it out or add --target volatility"

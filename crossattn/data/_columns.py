@@ -71,9 +71,7 @@ def name_columns(
         else:
             places = _candidates(names, field)
         if len(places) > 1:
-            raise InvalidInputError(
-                f"{table.path}: the header repeats column {table.names[places[0]]!r}"
-            )
+            raise InvalidInputError(f"{table.path}: the header repeats {table.names[places[0]]!r}")
         if places:
             found[field] = table.columns[places[0]]
             in_utc |= field == "time" and names[places[0]] in _IN_UTC

@@ -225,9 +225,7 @@ def check_times(index: pd.Index, symbol: str, name: str) -> pd.DatetimeIndex:
             "where they are UTC"
         )
     if index.hasnans:
-        raise InvalidInputError(
-            f"{symbol}: {name} is missing in row {int(np.argmax(index.isna()))}"
-        )
+        raise InvalidInputError(f"{symbol}: {name} is missing in row {index.isna().argmax()}")
     index = index.tz_convert("UTC").as_unit(TIME_UNIT).rename(name)
     ticks = index.asi8
     if (outside := np.flatnonzero((ticks < _YEARS[0]) | (ticks >= _YEARS[1]))).size:

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.special import expit, log_expit
 from sklearn.cluster import KMeans
 
-from crossattn._validation import check_array, check_float, check_int, check_same_names, check_seed
+from crossattn._validation import check_array, check_float, check_int, check_same_names
 from crossattn.errors import InvalidInputError
 from crossattn.tokens.regime import filtered_odds, smoothed_odds
 
@@ -73,7 +73,7 @@ class TwoGraphDetector:
         self.persistence = check_float("persistence", persistence, at_least=0.5, below=1)
         self.n_starts = check_int("n_starts", n_starts)
         self.n_iterations = check_int("n_iterations", n_iterations)
-        self.seed = check_seed("seed", seed)
+        self.seed = check_int("seed", seed, at_least=0)
 
     def fit(self, returns: pd.DataFrame) -> Self:
         """Learn both graphs.

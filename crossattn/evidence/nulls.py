@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_float, check_int, check_seed, check_type
+from crossattn._validation import check_float, check_int, check_type
 from crossattn.data.frame import Frame, Frames, check_frames, close_times
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import benjamini_hochberg
@@ -118,7 +118,8 @@ def surrogate_null(
     check_int("n_surrogates", n_surrogates, at_least=max(least, 1))
     parts = (train, val, test)
     _check_parts(*parts)
-    seeds = [None, *np.random.SeedSequence(check_seed("seed", seed)).spawn(n_surrogates)]
+    sequence = np.random.SeedSequence(check_int("seed", seed, at_least=0))
+    seeds = [None, *sequence.spawn(n_surrogates)]
     tasks = (delayed(_refit)(make_model, parts, each) for each in seeds)
     real, *surrogates = Parallel(n_jobs=n_jobs)(tasks)
     nulls = pd.DataFrame([each.reindex(real.index) for each in surrogates])
@@ -280,7 +281,7 @@ def label_shuffle(
         if part is not None or name != "val":
             check_windows(name, part)
     check_int("n_shuffles", n_shuffles, at_least=2)
-    seed = check_seed("seed", seed)
+    seed = check_int("seed", seed, at_least=0)
     score = _skill(make_model(), train, val, test)
     wrong = (shuffle_labels(train, val, seed=seed + k) for k in range(n_shuffles))
     return ShuffleControl(score, np.array([_skill(make_model(), *each, test) for each in wrong]))

@@ -168,9 +168,7 @@ class CrossAttentionMultiAsset(nn.Module):
         if self.config.features is not None:
             raise InvalidInputError(f"data lacks the model's feature {missing[0]!r}")
         if len(names) != self.config.n_features:
-            raise InvalidInputError(
-                f"data must have {self.config.n_features} features, got {', '.join(names)}"
-            )
+            raise InvalidInputError(f"data needs {self.config.n_features} features, got {names}")
         self.update_config(features=tuple(names))
         return self.features
 

@@ -86,9 +86,7 @@ class Limits:
                 if not isinstance(each, Real):
                     raise InvalidInputError(f"linear {name!r} must have bounds, got {each!r}")
             if not low <= high:
-                raise InvalidInputError(
-                    f"linear {name!r} must have low <= high, got {low} and {high}"
-                )
+                raise InvalidInputError(f"linear {name!r} must have low <= high, got {low}, {high}")
 
     def nearest(self, weights: ArrayLike, symbols: Sequence[str]) -> np.ndarray:
         """Return the weights nearest to the given ones, by squares, that keep every limit.

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from crossattn._validation import check_array, check_choice, check_float, check_int, check_seed
+from crossattn._validation import check_array, check_choice, check_float, check_int
 from crossattn.errors import InvalidInputError
 from crossattn.portfolio.metrics import check_periods, check_returns
 
@@ -87,7 +87,7 @@ def sharpe_interval(
         low, high = estimate - reach, estimate + reach
     else:
         check_int("n_resamples", n_resamples, at_least=100)
-        check_seed("seed", seed)
+        check_int("seed", seed, at_least=0)
         block = max(1.0, float(lags) if lags is not None else len(values) ** (1 / 3))
         draws = _bootstrap_sharpes(values, block, n_resamples, seed) * root
         low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])

@@ -188,9 +188,7 @@ def walk_forward(
     if check_int("n_jobs", n_jobs, at_least=-1) == 0 or n_jobs > 1024:
         raise InvalidInputError(f"n_jobs must be 1 to 1024, or -1 for every core, got {n_jobs}")
     if check_int("val_size", val_size, at_least=0) and train_size <= val_size + data.horizon:
-        raise InvalidInputError(
-            f"val_size must leave some of {train_size} windows to train on, got {val_size!r}"
-        )
+        raise InvalidInputError(f"val_size must leave some of {train_size=}, got {val_size!r}")
     check_type("make_model", make_model, Callable, "callable")
     parts = [_parts(fold, val_size) for fold in folds]
     from joblib import Parallel, delayed

@@ -184,9 +184,7 @@ def correct_errors(
 
 
 def _out_of_reach(predictability: float) -> InvalidInputError:
-    return InvalidInputError(
-        f"predictability {predictability} cannot be reached here: choose a smaller one"
-    )
+    return InvalidInputError(f"predictability {predictability} is too large for this market")
 
 
 def edges_of(leader, follower, lag=1, weight=1.0) -> Edges:

@@ -88,9 +88,7 @@ def _parse_time(value: object, name: str) -> int:
         )
     moment = moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
     if not 1970 <= moment.year <= 2200:
-        raise InvalidInputError(
-            f"{name} must lie in the years 1970 to 2200, got {moment.isoformat()}"
-        )
+        raise InvalidInputError(f"{name} must lie in 1970 to 2200, got {moment.isoformat()}")
     return to_ms(moment)
 
 

@@ -34,6 +34,9 @@ from crossattn.training.checkpoint import (
 )
 
 KIND = "forecaster, format 4"
+# attributes of a fitted forecaster that are stored as they are, there with an underscore
+FITTED = ("symbols", "sources", "channels", "features", "lookback", "horizon")
+FITTED += ("volatility_estimator", "weights", "minimum_tail")
 REGIME_ARRAYS = ("level", "pull", "stay", "hint")
 HISTORY_ARRAYS = ("ticks", "cells", "exogenous", "spacing", "smallest", "earlier_days")
 HISTORY_NUMBERS = ("seen", "start", "tail", "common", "own")
@@ -75,27 +78,19 @@ def save_forecaster(forecaster, directory: Path, **extra) -> None:
         {
             "format": KIND,
             "forecaster": settings,
-            "symbols": list(forecaster.symbols_),
-            "sources": list(forecaster.sources_),
-            "channels": list(forecaster.channels_),
-            "features": list(forecaster.features_),
-            "lookback": forecaster.lookback_,
-            "horizon": forecaster.horizon_,
+            **{name: getattr(forecaster, f"{name}_") for name in FITTED},
             "bars_ahead": mixture.bars_ahead,
             "duration": None if forecaster.duration_ is None else str(forecaster.duration_),
-            "volatility_estimator": forecaster.volatility_estimator_,
             "scaler": {  # for a reader's eye: what is used is in the tensors
                 side: {k: np.round(v, 12) for k, v in getattr(tokenizer, side).items()}
                 for side in ("centre", "spread")
             },
-            "weights": forecaster.weights_,
             "history": forecaster.history_.to_dict("records"),
             "parts": parts,
             "first_row": str(forecaster._first_row),
             "spacing_seconds": [
                 pd.Timedelta(int(span), unit=UNIT).total_seconds() for span in forecaster._spacing
             ],
-            "minimum_tail": forecaster.minimum_tail_,
             "model_sha256": write_tensors(directory / MODEL_FILE, _to_tensors(arrays) | heads),
             "state_sha256": state,
             **extra,
@@ -127,17 +122,14 @@ def load_forecaster(cls, directory: Path):
 def _assembled(cls, content: dict, tensors: dict[str, torch.Tensor]):
     forecaster = cls(**content["forecaster"])
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    for name in ("symbols", "sources", "channels", "features"):
-        setattr(forecaster, f"{name}_", tuple(content[name]))
-    forecaster.lookback_, forecaster.horizon_ = content["lookback"], content["horizon"]
+    for name in FITTED:
+        value = content[name]
+        setattr(forecaster, f"{name}_", tuple(value) if isinstance(value, list) else value)
     duration = content["duration"]
     forecaster.duration_ = None if duration is None else pd.Timedelta(duration)
-    forecaster.volatility_estimator_ = content.get("volatility_estimator", "close")
-    forecaster.weights_ = content["weights"]
     forecaster.history_ = pd.DataFrame(content["history"], columns=HISTORY)
     forecaster.drift_ = arrays["drift"]
     forecaster._first_row = pd.Timestamp(content["first_row"])
-    forecaster.minimum_tail_ = content["minimum_tail"]
     span = pd.Timedelta(1, unit=UNIT).total_seconds()
     forecaster._spacing = (np.array(content["spacing_seconds"]) / span).round().astype(np.int64)
     scales = {side: under(f"tokenizer.{side}.", arrays) for side in ("centre", "spread")}
@@ -167,7 +159,7 @@ def _mixture_from(forecaster, content: dict, tensors: dict, arrays: dict) -> Mix
         arrays["spread"],
         (shape[0], len(forecaster.sources_), forecaster.max_lag + 1),
         forecaster.channels_,
-        content.get("bars_ahead", forecaster.horizon_),
+        content["bars_ahead"],
         **parts,
     )
 

@@ -69,7 +69,7 @@ class DistributedContext:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
         if here > torch.cuda.device_count():
             raise InvalidInputError(
-                f"device 'cuda' needs {here} GPUs, one each, got {torch.cuda.device_count()}"
+                f"device 'cuda' needs {here} GPUs, got {torch.cuda.device_count()}"
             )
 
     def shard(self, rows: Tensor) -> Tensor:

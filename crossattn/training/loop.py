@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from crossattn._io import progress
-from crossattn._validation import check_int, check_seed
+from crossattn._validation import check_int
 from crossattn.config import TrainingConfig
 from crossattn.errors import InvalidInputError
 from crossattn.figures import new_axes
@@ -168,7 +168,7 @@ def train_cross_attention_model(
     if not np.iterable(callbacks) or not all(hasattr(each, "on_start") for each in callbacks):
         raise InvalidInputError(f"callbacks must be a sequence of Callback, got {callbacks!r}")
     recipe = model.config.recipe.with_options(**options)
-    patience, seed = check_int("patience", patience), check_seed("seed", seed)
+    patience, seed = check_int("patience", patience), check_int("seed", seed, at_least=0)
     if checkpoint_every is not None:
         checkpoint_every = check_int("checkpoint_every", checkpoint_every)
     train, val = _aligned(model, train_data, val_data)

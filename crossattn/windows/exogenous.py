@@ -33,9 +33,7 @@ def check_exogenous(table: Table, symbols: Sequence[str]) -> pd.DataFrame:
     index = check_times(table.index, "exogenous", "time")
     names = tuple(map(str, table.columns))
     if not names or len(set(names)) < len(names) or set(names) & set(symbols):
-        raise InvalidInputError(
-            f"exogenous must have columns named unlike the symbols, got {names}"
-        )
+        raise InvalidInputError(f"exogenous must have columns unlike the symbols, got {names}")
     values = check_numbers("exogenous", table)
     values = np.where(np.isinf(values), np.nan, values)
     for name, column in zip(names, np.abs(values).T, strict=True):

@@ -146,9 +146,7 @@ def check_spans(
     """Refuse data of another lookback or horizon than a model's; two durations are compared."""
     duration = None if duration is None else pd.Timedelta(duration)
     if data.lookback != lookback:
-        raise InvalidInputError(
-            f"{name} must have the model's lookback={lookback}, got {data.lookback}"
-        )
+        raise InvalidInputError(f"{name} must have the model's {lookback=}, got {data.lookback}")
     by_time = duration is not None and data.duration is not None
     if data.duration != duration if by_time else data.horizon != horizon:
         raise InvalidInputError(

@@ -138,9 +138,7 @@ def combinatorial_folds(
     n_blocks = check_int("n_blocks", n_blocks, at_least=2)
     n_test_blocks = check_int("n_test_blocks", n_test_blocks)
     if n_test_blocks >= n_blocks:
-        raise InvalidInputError(
-            f"n_test_blocks must be below n_blocks={n_blocks}, got {n_test_blocks}"
-        )
+        raise InvalidInputError(f"n_test_blocks must be below {n_blocks=}, got {n_test_blocks}")
     if embargo is None:
         known = data.ends[data.target_rows[data.ends] < len(data.clock)]
         shortest = (data.target_rows[known] - known).min(initial=data.horizon)

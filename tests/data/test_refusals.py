@@ -41,8 +41,7 @@ def test_other_bounds_and_kinds(refuse):
     refuse(lambda: check_float("x", 2.0, at_most=1), "at most 1, got 2.0")
     refuse(lambda: check_float("x", -INF), "x must be a finite number, got -inf")
     refuse(lambda: _validation.check_bool("flag", 1), "flag must be True or False, got 1")
-    refuse(lambda: _validation.check_seed("seed", 2**63), "seed must be below")
-    refuse(lambda: _validation.check_seed("seed", -1), "seed must be .*got -1")
+    refuse(lambda: check_int("seed", -1, at_least=0), "seed must be .*got -1")
     refuse(lambda: check_int("n", 2**63), "n must be at most 9223372036854775807, got")
 
 
