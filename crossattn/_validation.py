@@ -145,7 +145,8 @@ def check_array(
     """Return ``value`` as floats of a shape, None where any will do, or refuse it."""
     try:
         raw = np.asarray(value)
-        if raw.dtype.kind in "cmMSU" or (raw.dtype == object and _has_text(raw)):
+        mixed = raw.flat if raw.dtype == object else ()
+        if raw.dtype.kind in "cmMSU" or any(isinstance(one, (str, bytes)) for one in mixed):
             raise TypeError("complex numbers, times or texts")
         if hasattr(value, "isna"):  # of pandas: what is missing may be NA, which is no number
             value = value.to_numpy(dtype=dtype, na_value=np.nan)
@@ -161,10 +162,6 @@ def check_array(
         wanted = str(shape).replace("None", "any")
         raise InvalidInputError(f"{name} must have shape {wanted}, got {array.shape}")
     return array
-
-
-def _has_text(values: np.ndarray) -> bool:
-    return any(isinstance(one, (str, bytes)) for one in values.flat)
 
 
 def check_same_shape(*, dims: Collection[int] = (), **given: object) -> list[np.ndarray]:

@@ -18,19 +18,15 @@ from crossattn.errors import CrossAttentionError
 COMMANDS = {
     "demo": "bars, features, training, lead-lag evidence, backtest and report.html in a minute",
     "simulate": "simulate a market with planted lead-lag and write its bars and its truth",
-    "fetch": "fetch closed bars from Bybit or Yahoo, or write out a real sample that needs no "
-    "network",
-    "check": "check a folder of bars: clocks, gaps, splits, misprints; of a run also drift and "
-    "live IC",
+    "fetch": "fetch closed bars from Bybit or Yahoo, or write a real sample without a network",
+    "check": "check bars: clocks, gaps, splits, misprints; of a run also drift and live IC",
     "train": "train a model on a folder of bars; resumes after any interruption",
     "predict": "write the forecasts of a run for every bar of a folder, the newest included",
     "leadlag": "test who leads whom on bars that the run never saw; q-values, or 'nobody leads'",
     "backtest": "trade the forecasts of a run, net of costs, on bars that it never saw",
-    "report": "write one self-contained HTML page of a run: curve, attention, leaders, "
-    "configuration",
+    "report": "write one HTML page of a run: curve, attention, leaders, configuration",
     "verify": "audit a run for leaks: change the future, and no earlier forecast may move",
-    "bench": "benchmark lead-lag models on simulated markets with known truth and on packaged "
-    "real bars",
+    "bench": "benchmark lead-lag models on simulated markets with known truth and on real bars",
 }
 
 

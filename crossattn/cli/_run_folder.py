@@ -64,11 +64,8 @@ def add_decision_options(parser: argparse.ArgumentParser) -> None:
 
 def decision_settings(args: argparse.Namespace) -> dict:
     """Return the options of :func:`add_decision_options`, as a strategy takes them."""
-    return {
-        "transaction_cost": args.transaction_cost,
-        "allow_short": args.allow_short,
-        "max_position": args.max_position,
-    }
+    names = ("transaction_cost", "allow_short", "max_position")
+    return {name: getattr(args, name) for name in names}
 
 
 def check_output_dir(data: Path, output: Path) -> None:

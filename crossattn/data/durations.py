@@ -45,14 +45,8 @@ def span_text(span: pd.Timedelta) -> str:
     >>> [span_text(pd.Timedelta(span)) for span in ("24h", "5D", "90min")]
     ['24 h', '5 days', '90 min']
     """
-    for unit, size, least in (
-        ("days", "1D", 3),
-        ("h", "1h", 1),
-        ("min", "1min", 1),
-        ("s", "1s", 1),
-        ("ms", "1ms", 1),
-    ):
-        count = span / pd.Timedelta(size)
+    for unit, least in (("days", 3), ("h", 1), ("min", 1), ("s", 1), ("ms", 1)):
+        count = span / pd.Timedelta(1, unit)
         if count >= least and count == int(count):
             return f"{int(count)} {unit}"
     return str(span)

@@ -32,6 +32,7 @@ FALSE_CONSTANTS, FALSE_CONTEXTS = 0.33, 0.001
 SHARED_Z = 3.0
 CANDIDATES = 6  # per context, follower and round
 DRIFT_Z, DRIFT_CANDIDATES = 2.0, 12
+REGRESSION_STEPS = 25  # of the fixed point of prior variances and noise
 PRODUCT_TOKENS = 240  # that may multiply one another
 FACTOR_LIMIT = 4.0
 SHARED_VARIATION, NOISE_MARGIN, FEWEST_SHARING = 0.5, 1.5, 4
@@ -411,7 +412,7 @@ def normal_score(chi_square: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def relevance_regression(
-    x: np.ndarray, sizes: list[int], y: np.ndarray, steps: int = 25
+    x: np.ndarray, sizes: list[int], y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ridge regression with one prior variance per group of columns, by marginal likelihood.
 
@@ -424,7 +425,7 @@ def relevance_regression(
     owner = np.repeat(np.arange(len(sizes)), sizes)
     noise, width = y.var(), np.full(len(sizes), 0.01)
     beta = np.zeros(len(moment))
-    for _ in range(steps):
+    for _ in range(REGRESSION_STEPS):
         covariance = np.linalg.inv(gram / noise + np.diag(1 / width[owner]))
         beta = covariance @ moment / noise
         free = sizes - np.bincount(owner, np.diag(covariance), len(sizes)) / width

@@ -18,21 +18,13 @@ from crossattn._validation import check_path
 from crossattn.config import TrainingConfig
 from crossattn.errors import DamagedFileError, InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
-from crossattn.training.checkpoint import (
-    CONFIG_FILE,
-    MODEL_FILE,
-    must_fit,
-    read_checksummed_json,
-    read_tensors,
-    write_checksummed_json,
-    write_tensors,
-)
+from crossattn.training import checkpoint
 from crossattn.windows.dataset import CrossAttentionData
 
 POINTER = "checkpoint.json"
 FIRST_WRITTEN = ".checkpoint*.part"  # what a kill can leave behind before there is a pointer
 HISTORY = "history.jsonl"
-RUN_FILES = (POINTER, HISTORY, MODEL_FILE, CONFIG_FILE)
+RUN_FILES = (POINTER, HISTORY, checkpoint.MODEL_FILE, checkpoint.CONFIG_FILE)
 
 
 @dataclass
@@ -102,7 +94,7 @@ class RunFolder:
     def claim(self, mark: dict) -> None:
         """Write what the run is made of, before anything is finished."""
         if self._pointer(mark) is None and self.writes:
-            write_checksummed_json(self.path / POINTER, {"run": mark})
+            checkpoint.write_checksummed_json(self.path / POINTER, {"run": mark})
 
     def write_history(self, entries: Sequence[dict]) -> None:
         """Write one line of JSON an epoch, where the file does not hold them already."""
@@ -116,9 +108,9 @@ class RunFolder:
         if self.path is None or not self.writes:
             return
         name = f"checkpoint-{progress.epoch:05d}-{progress.batch:07d}.safetensors"
-        digest = write_tensors(self.path / name, tensors)
+        digest = checkpoint.write_tensors(self.path / name, tensors)
         pointer = {"progress": asdict(progress), "file": name, "sha256": digest, "run": mark}
-        write_checksummed_json(self.path / POINTER, pointer)
+        checkpoint.write_checksummed_json(self.path / POINTER, pointer)
         self._reconcile(progress, name)
 
     def restore(self, mark: dict) -> tuple[Progress, dict[str, torch.Tensor]] | None:
@@ -126,10 +118,10 @@ class RunFolder:
         pointer = None if self.path is None else self._pointer(mark)
         if pointer is None:
             return None
-        with must_fit(f"{self.path / POINTER} is not a checkpoint"):
+        with checkpoint.must_fit(f"{self.path / POINTER} is not a checkpoint"):
             progress = Progress(**pointer["progress"])
             name, digest = Path(pointer["file"]).name, pointer["sha256"]
-        tensors = read_tensors(self.path / name, digest)
+        tensors = checkpoint.read_tensors(self.path / name, digest)
         if self.writes:
             self._reconcile(progress, name)
         return progress, tensors
@@ -140,7 +132,7 @@ class RunFolder:
         if not path.exists():
             self._clear_parts(FIRST_WRITTEN)
             return None
-        pointer = read_checksummed_json(path)
+        pointer = checkpoint.read_checksummed_json(path)
         run = pointer.get("run")
         if not isinstance(run, dict):
             raise DamagedFileError(f"{path} is not a checkpoint")
@@ -156,9 +148,9 @@ class RunFolder:
                 for part in self.path.rglob(names):
                     part.unlink(missing_ok=True)
 
-    def _reconcile(self, progress: Progress, checkpoint: str) -> None:
+    def _reconcile(self, progress: Progress, newest: str) -> None:
         """Make history and checkpoints agree with the pointer: a kill may have come in between."""
         self.write_history(progress.history)
         for old in self.path.glob("checkpoint-*.safetensors"):
-            if old.name != checkpoint:
+            if old.name != newest:
                 old.unlink(missing_ok=True)

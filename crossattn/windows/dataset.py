@@ -332,7 +332,8 @@ class CrossAttentionData:
 
         The panel is cut after the row, and what follows it is not in ``targets`` either.
         """
-        cut = {name: _of(getattr(self, name), slice(row + 1)) for name in (*_BY_ROW, "clock")}
+        cut = {name: getattr(self, name) for name in (*_BY_ROW, "clock")}
+        cut = {name: None if rows is None else rows[: row + 1] for name, rows in cut.items()}
         known = cut["target_rows"] <= row
         cut["targets"] = frozen(np.where(known[:, None], cut["targets"], np.nan))
         following = cut["next_returns"].copy()
@@ -447,11 +448,6 @@ class CrossAttentionData:
                     f"the rest with horizon={self.horizon} (the {name} part would be empty)"
                 )
         return parts
-
-
-def _of(array: np.ndarray | None, key) -> np.ndarray | None:
-    """Return ``array[key]``, None of None."""
-    return None if array is None else array[key]
 
 
 def frozen(array: np.ndarray) -> np.ndarray:

@@ -14,16 +14,9 @@ from crossattn.errors import InvalidInputError
 from crossattn.features.build import check_ranges, feature_array, usable_features, warn_unknown
 from crossattn.features.registry import warm_up_of
 from crossattn.features.wide_bars import WideBars
+from crossattn.windows import spans
 from crossattn.windows.dataset import CrossAttentionData, frozen
 from crossattn.windows.exogenous import with_exogenous
-from crossattn.windows.spans import (
-    check_coverage,
-    exit_rows,
-    forward_returns,
-    returns_until,
-    rows_until_known,
-    rows_within,
-)
 
 VOLATILITY_ESTIMATORS = ("close", "parkinson", "garman_klass")  # the others are features too
 
@@ -114,13 +107,13 @@ def prepare_cross_attention_data(
     >>> X.shape, y.shape, len(timestamps) == len(data)
     ((208, 3, 48, 7), (208, 3), True)
     """
-    spans = check_span("lookback", lookback), check_span("horizon", horizon)
+    reach = check_span("lookback", lookback), check_span("horizon", horizon)
     check_bool("include_latest", include_latest)
     check_choice("volatility_estimator", volatility_estimator, VOLATILITY_ESTIMATORS)
     bars = WideBars.of_panel(as_panel(data, how=how))
     names = usable_features(bars, features)
     n_rows, symbols = len(bars.index), tuple(bars.symbols)
-    windows = _cut_windows(bars.index, *spans, warm_up_of(names), include_latest)
+    windows = _cut_windows(bars.index, *reach, warm_up_of(names), include_latest)
     panel = np.empty((n_rows, len(symbols), len(names)), dtype=np.float32)
     with np.errstate(over="ignore"):
         for column, name in enumerate(names):
@@ -133,7 +126,7 @@ def prepare_cross_attention_data(
         more["bar_volatilities"] = frozen(feature_array(bars, volatility_estimator))
     made = _assemble(panel, windows | more, symbols, names, bars.close, bars.index)
     if not include_latest:
-        check_coverage(made)
+        spans.check_coverage(made)
     return made if exogenous is None else with_exogenous(made, exogenous, include_latest)
 
 
@@ -179,7 +172,7 @@ def windows_of_features(
     >>> data.X.shape, data.features
     ((91, 3, 8, 2), ('log_return', 'relative_return'))
     """
-    spans = check_span("lookback", lookback), check_span("horizon", horizon)
+    reach = check_span("lookback", lookback), check_span("horizon", horizon)
     warm_up = check_int("warm_up", warm_up, at_least=0)
     check_bool("include_latest", include_latest)
     for name, table in (("features", features), ("closes", closes)):
@@ -195,7 +188,7 @@ def windows_of_features(
     columns = pd.MultiIndex.from_product([names, symbols])
     if not features.columns.is_unique or set(features.columns) != set(columns):
         raise InvalidInputError("features must hold every feature once for every symbol")
-    windows = _cut_windows(clock, *spans, warm_up, include_latest)
+    windows = _cut_windows(clock, *reach, warm_up, include_latest)
     panel = np.empty((len(features), len(symbols), len(names)), dtype=np.float32)
     cells = check_numbers("features", features.reindex(columns=columns))
     with np.errstate(over="ignore"):
@@ -209,13 +202,13 @@ def windows_of_features(
 def _cut_windows(clock, lookback, horizon, warm_up: int, include_latest: bool) -> dict:
     """Find where windows may end: after the warm-up, and before a known target."""
     rows, duration = len(clock), None if isinstance(horizon, int) else horizon
-    target_rows = rows_until_known(clock, horizon)
+    target_rows = spans.rows_until_known(clock, horizon)
     n_known = int(np.searchsorted(target_rows, rows))
     if n_known == 0 and not include_latest:
         raise InvalidInputError(
             f"horizon must be shorter than the data ({rows} rows), got {horizon}"
         )
-    lookback = rows_within(clock, lookback)
+    lookback = spans.rows_within(clock, lookback)
     longest = horizon
     if duration is not None:
         longest = int((target_rows - np.arange(rows))[: max(n_known, 1)].max())
@@ -238,13 +231,13 @@ def _cut_windows(clock, lookback, horizon, warm_up: int, include_latest: bool) -
 def _assemble(panel, windows: dict, symbols, names, closes, clock) -> CrossAttentionData:
     """Put features, targets and clock together; infinite features become NaN."""
     panel[np.isinf(panel)] = np.nan
-    ends = exit_rows(closes, windows["target_rows"], clock, windows["duration"])
+    ends = spans.exit_rows(closes, windows["target_rows"], clock, windows["duration"])
     return CrossAttentionData(
         panel=frozen(panel),
         symbols=symbols,
         features=names,
-        targets=frozen(returns_until(closes, ends)),
-        next_returns=frozen(forward_returns(closes, 1)),
+        targets=frozen(spans.returns_until(closes, ends)),
+        next_returns=frozen(spans.forward_returns(closes, 1)),
         closes=frozen(closes),
         clock=clock,
         **windows,
