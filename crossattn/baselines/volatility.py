@@ -36,7 +36,7 @@ LEAST_NEWS = 1e-4  # weight of squared returns below which GARCH has found no AR
 def check_enough(symbol: str, known: int) -> None:
     """Refuse to fit an asset on too few known targets."""
     if known < LEAST_ROWS:
-        raise InvalidInputError(f"train: {symbol} needs {LEAST_ROWS} known targets, got {known}")
+        raise InvalidInputError(f"train: {symbol} has {known} known targets of {LEAST_ROWS} needed")
 
 
 class VolatilityBaseline(Baseline):

@@ -29,7 +29,9 @@ def lagged_log_returns(
         ``[k, j, l]`` is asset j's log return l bars before the last bar of window k.
     """
     if n_lags > data.lookback:
-        raise InvalidInputError(f"max_lag must be below lookback={data.lookback}, got {n_lags - 1}")
+        raise InvalidInputError(
+            f"max_lag must be below the lookback of {data.lookback} bars, got {n_lags - 1}"
+        )
     returns = data.panel[:, order, return_position(data)]
     rows = data.ends[:, None] - np.arange(n_lags)  # (n, L)
     return np.nan_to_num(returns[rows].astype(float)).transpose(0, 2, 1)  # (n, N, L)
