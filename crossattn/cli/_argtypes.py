@@ -94,6 +94,14 @@ def utc_end(text: str) -> datetime:
     return value
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Parse names separated by commas."""
+    found = tuple(name.strip() for name in text.split(","))
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"must be names separated by commas, got {text!r}")
+    return found
+
+
 def folder(text: str) -> Path:
     """Parse the path of a folder, which may be there or not; an empty text is no path."""
     if not text.strip():

@@ -166,9 +166,7 @@ def read_run_bars(run: Run, directory: Path, time_zone: str | None = None) -> Fr
 def bars_of_run(run: Run, frames: Frames) -> Frames:
     """Return the run's symbols, name the others on stdout, and refuse another spacing."""
     if missing := [symbol for symbol in run.symbols if symbol not in frames]:
-        raise InvalidInputError(
-            f"data lacks the model's symbols {', '.join(missing)}; to change symbols, train again"
-        )
+        raise InvalidInputError(f"data lacks the model's symbols {', '.join(missing)}: retrain")
     if others := [symbol for symbol in frames if symbol not in run.symbols]:
         echo(f"left out: {', '.join(others)} (not among the symbols of the run)")
     for symbol in run.symbols:

@@ -3,7 +3,7 @@
 import argparse
 
 from crossattn._io import write_file
-from crossattn.cli._argtypes import folder, positive_int
+from crossattn.cli._argtypes import folder, names, positive_int
 from crossattn.cli._console import echo
 from crossattn.report import Section, write_report
 
@@ -11,8 +11,8 @@ from crossattn.report import Section, write_report
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn bench``."""
     add = parser.add_argument
-    add("--models", type=_names, metavar="A,B", help="default: all, classical to neural")
-    add("--scenarios", type=_names, metavar="X,Y", help="or packaged samples; default: simulated")
+    add("--models", type=names, metavar="A,B", help="default: all, classical to neural")
+    add("--scenarios", type=names, metavar="X,Y", help="or packaged samples; default: simulated")
     add("--seeds", type=positive_int, default=3, metavar="N", help="frozen seeds (default: 3)")
     add("--assets", type=positive_int, default=10, metavar="N", help="default: 10")
     add("--steps", type=positive_int, default=20_000, metavar="N", help="default: 20000")
@@ -60,10 +60,3 @@ _SECTIONS = {
     "cpu_seconds": "To fit, forecast and test.",
     "peak_memory_mb": "Beyond what was in use before.",
 }
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise argparse.ArgumentTypeError(f"must be names separated by commas, got {text!r}")
-    return names

@@ -6,7 +6,7 @@ import argparse
 
 import crossattn as ca
 from crossattn import sources
-from crossattn.cli._argtypes import folder, positive_float, utc_datetime, utc_end
+from crossattn.cli._argtypes import folder, names, positive_float, utc_datetime, utc_end
 from crossattn.cli._console import echo, print_error
 from crossattn.errors import InvalidInputError
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``crossattn fetch``."""
     add = parser.add_argument
     add("--source", required=True, choices=("bybit", "yahoo", "sample"))
-    add("--symbols", metavar="A,B", help="separated by commas")
+    add("--symbols", type=names, metavar="A,B", help="separated by commas")
     add("--interval", metavar="I", help="bybit: 1 3 5 ... 720 D W M (60); yahoo: 1h 1d ... (1h)")
     add("--start", type=utc_datetime, metavar="ISO", help="the first bar's open; without zone UTC")
     add("--end", type=utc_end, metavar="ISO", help="the last bar's open; a date: all of it")
@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> None:
     if args.out.exists() and not args.out.is_dir():
         raise InvalidInputError(f"--out {args.out} is a file, not a folder")
     _reject_unused_options(args)
+    if args.source != "sample" and args.symbols is None:
+        raise InvalidInputError(f"--source {args.source} needs --symbols")
     fetched = _SOURCES[args.source](args)
     for symbol, frame in fetched.frames.items():
         # one at a time: writing a CSV takes more memory than its bars
@@ -50,7 +52,7 @@ def _fetch_bybit(args: argparse.Namespace) -> sources.Fetched:
     named = {"base_url": args.base_url, "category": args.category, "cache_dir": args.cache}
     given = {name: value for name, value in named.items() if value is not None}
     loader = sources.BybitDataLoader(timeout=args.timeout, _limits=LIMITS, **given)
-    return loader.fetch(_symbols(args), args.interval or "60", args.start, args.end)
+    return loader.fetch(args.symbols, args.interval or "60", args.start, args.end)
 
 
 def _fetch_yahoo(args: argparse.Namespace) -> sources.Fetched:
@@ -59,13 +61,13 @@ def _fetch_yahoo(args: argparse.Namespace) -> sources.Fetched:
     if args.start is None or args.end is None:
         raise InvalidInputError("--source yahoo needs --start and --end")
     source = YahooSource(cache_dir=args.cache, timeout=args.timeout)
-    return source.fetch(_symbols(args), args.start, args.end, args.interval or "1h")
+    return source.fetch(args.symbols, args.start, args.end, args.interval or "1h")
 
 
 def _fetch_sample(args: argparse.Namespace) -> sources.Fetched:
     if args.sample is None:
-        names = ", ".join(sources.sample_names())
-        raise InvalidInputError(f"--source sample needs --sample: {names}")
+        known = ", ".join(sources.sample_names())
+        raise InvalidInputError(f"--source sample needs --sample: {known}")
     return sources.Fetched(frames=sources.load_sample(args.sample))
 
 
@@ -83,11 +85,3 @@ def _reject_unused_options(args: argparse.Namespace) -> None:
         if getattr(args, name) is not None and args.source not in readers:
             option = "--" + name.replace("_", "-")
             raise InvalidInputError(f"{option} has no meaning for --source {args.source}")
-
-
-def _symbols(args: argparse.Namespace) -> list[str]:
-    """Return the symbols that ``--symbols`` names."""
-    names = [name.strip() for name in (args.symbols or "").split(",")]
-    if not all(names):
-        raise InvalidInputError(f"--symbols must be names such as A,B, got {args.symbols!r}")
-    return names

@@ -68,9 +68,7 @@ def run(args: argparse.Namespace) -> None:
     if args.walk_forward and args.target == "volatility":
         raise InvalidInputError("--walk-forward scores returns: leave out --target volatility")
     if args.volatility_estimator and args.target != "volatility":
-        raise InvalidInputError(
-            "--volatility-estimator measures volatility: leave it out or add --target volatility"
-        )
+        raise InvalidInputError("--volatility-estimator needs --target volatility")
     runs.check_output_dir(args.data, args.run_dir)
     frames = ca.read_bars(args.data, time_zone=args.time_zone)
     # under torchrun all processes train a network together; a forecaster is fitted by the main one

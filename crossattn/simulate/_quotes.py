@@ -69,9 +69,7 @@ def calibrated_quotes(
         staleness[is_stale] *= wanted / ratio
         staleness[~is_stale] = staleness[is_stale].mean()
         returns, unseen = stale_quotes(early, late, is_stale, staleness)
-    raise InvalidInputError(
-        f"predictability {predictability} cannot be reached by stale quotes: choose a smaller one"
-    )
+    raise InvalidInputError(f"predictability {predictability} is too large for stale quotes")
 
 
 def bars_from_returns(

@@ -88,9 +88,7 @@ class Dynamics:
                 break
             if change <= 1e-15 * np.abs(shocks).max():
                 return returns, oracle
-        raise InvalidInputError(
-            "predictability is too large for this market: returns feed on themselves without bound"
-        )
+        raise InvalidInputError("predictability is too large for this market: returns explode")
 
     def calibrated(self, shocks: np.ndarray, predictability: float) -> Self:
         """Return the same dynamics with weights such that the oracle's R² is ``predictability``.

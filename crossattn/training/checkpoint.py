@@ -137,10 +137,8 @@ def load_models(directory: str | Path) -> tuple[list[CrossAttentionMultiAsset], 
     """
     directory = check_path("directory", directory)
     content = read_checksummed_json(directory / CONFIG_FILE)
-    if content.get("format") != FORMAT:
-        raise DamagedFileError(
-            f"{directory / CONFIG_FILE} has format {content.get('format')!r}, not {FORMAT}"
-        )
+    if (given := content.get("format")) != FORMAT:
+        raise DamagedFileError(f"{directory / CONFIG_FILE} has format {given!r}, not {FORMAT}")
     with must_fit(f"{directory} holds no model that fits"):
         tensors = read_tensors(directory / MODEL_FILE, content["model_sha256"])
         models = [
