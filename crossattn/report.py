@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 import jinja2
 
 from crossattn._io import write_file
-from crossattn.figures import png_of
+from crossattn.figures import Axes, png_of
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
     from crossattn.evidence.explorer import AttentionExplorer
 

@@ -177,7 +177,9 @@ def long_horizon_errors(
     if values.ndim != 2 or not np.isfinite(values).all():
         raise InvalidInputError("prices must be a table of finite numbers without gaps")
     if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
-        raise InvalidInputError(f"shares must be 3 positive numbers that sum to 1, got {shares}")
+        raise InvalidInputError(
+            f"shares must be three positive numbers that sum to 1, got {shares}"
+        )
     first = int(len(values) * shares[0])
     last = len(values) - int(len(values) * shares[2])
     if lookback < 1 or min(horizons) < 1:

@@ -6,18 +6,15 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from crossattn import portfolio
 from crossattn._io import write_file
 from crossattn.data.durations import span_text
+from crossattn.figures import Axes
 from crossattn.portfolio.strategy import CrossAttentionBacktest
 from crossattn.report import Section
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 METRICS_FILE = "metrics.json"
 BENCHMARK = "equal weight"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -26,10 +25,7 @@ from crossattn._validation import (
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import long_run_covariance, newey_west_lags
 from crossattn.evidence.volatility import LEAST_ROWS, check_reference, score_table
-from crossattn.figures import new_axes
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from crossattn.figures import Axes, new_axes
 
 SIGNALS = ("down", "neutral", "up")
 

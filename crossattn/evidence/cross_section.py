@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,13 +19,10 @@ from numpy.typing import ArrayLike
 from crossattn._validation import check_array, check_int, in_order
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import ROUNDING, mean_error, newey_west_lags
-from crossattn.figures import new_axes
+from crossattn.figures import Axes, new_axes
 from crossattn.windows.checks import check_windows
 from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.spans import forward_returns
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 METHODS = ("pearson", "rank")
 

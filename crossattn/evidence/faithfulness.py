@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,14 +20,11 @@ from crossattn.evidence._models import forecasts_of, symbols_of
 from crossattn.evidence.contributions import measure_contributions, without_source
 from crossattn.evidence.maps import attention_maps
 from crossattn.evidence.scores import correlation
-from crossattn.figures import PALETTE, new_axes
+from crossattn.figures import PALETTE, Axes, new_axes
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training.loop import train_cross_attention_model
 from crossattn.windows.checks import check_windows
 from crossattn.windows.dataset import CrossAttentionData
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 AGREEMENT = 0.7  # least correlation of a map with the effect of an intervention
 GRADIENT_WINDOWS = 128

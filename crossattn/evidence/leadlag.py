@@ -24,13 +24,12 @@ from crossattn.evidence.inference import MIN_EFFECTIVE, benjamini_hochberg, cont
 from crossattn.evidence.spillover import METHOD as SPILLOVER_METHOD
 from crossattn.evidence.spillover import spillover_scores
 from crossattn.evidence.tradability import Prices, gains, why_untradable
-from crossattn.figures import signed_heatmap
+from crossattn.figures import Axes, signed_heatmap
 from crossattn.windows.checks import check_windows
 from crossattn.windows.dataset import CrossAttentionData
 
 if TYPE_CHECKING:
     import networkx
-    from matplotlib.axes import Axes
 
 METHOD = "contributions on held-out bars, jointly per follower, scores by day"
 GROUP_CELLS = 2e7  # numbers of contributions held at a time, which decides how many followers

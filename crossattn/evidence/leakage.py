@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from numbers import Integral
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,10 +20,7 @@ from crossattn.data.frame import Frames, check_frames
 from crossattn.data.panel import Panel, check_panel
 from crossattn.errors import CrossAttentionError, InvalidInputError
 from crossattn.evidence import _perturbations as perturbations
-from crossattn.figures import PALETTE, new_axes
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from crossattn.figures import PALETTE, Axes, new_axes
 
 CHECKS = (*perturbations.CHANGES, "gaps")
 _FINDING = ["column", "first_moved", "last_moved", "n_moved", "largest_change", "usual_size"]

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -22,13 +21,9 @@ from crossattn.errors import InvalidInputError
 from crossattn.evidence._models import attention_of, forecasts_of, symbols_of
 from crossattn.evidence.calibration import SIGNALS
 from crossattn.evidence.contributions import measure_contributions
-from crossattn.figures import PALETTE, any_letters, attention_heatmap, new_axes
+from crossattn.figures import PALETTE, Axes, Figure, any_letters, attention_heatmap, new_axes
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.windows.dataset import CrossAttentionData
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)

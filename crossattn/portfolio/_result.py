@@ -8,19 +8,15 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from crossattn.errors import InvalidInputError
-from crossattn.figures import new_axes
+from crossattn.figures import Axes, new_axes
 from crossattn.portfolio._account import ORDER, TRADE_KINDS
 from crossattn.portfolio.metrics import compute_metrics
 from crossattn.portfolio.significance import sharpe_interval
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False)

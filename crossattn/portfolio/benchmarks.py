@@ -9,18 +9,16 @@ Built in chapter: From paper to practice.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from crossattn._validation import check_int, check_mapping
 from crossattn.errors import InvalidInputError
+from crossattn.figures import Axes
 from crossattn.portfolio._inputs import check_prices
 from crossattn.portfolio.engine import BacktestResult, backtest_weights
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def equal_weight(prices: pd.DataFrame, *, every: int = 1) -> pd.DataFrame:

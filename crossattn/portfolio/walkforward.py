@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,14 +16,10 @@ import pandas as pd
 from crossattn._validation import check_int, check_type
 from crossattn.config import DEFAULT_QUANTILES
 from crossattn.errors import InvalidInputError
-from crossattn.figures import new_axes
+from crossattn.figures import Axes, new_axes
 from crossattn.portfolio._predictor import as_predictor
+from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.splits import Fold, walk_forward_folds
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from crossattn.windows.dataset import CrossAttentionData
 
 
 @dataclass(frozen=True, eq=False)
