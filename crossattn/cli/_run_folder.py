@@ -208,8 +208,7 @@ def read_series(args: argparse.Namespace) -> pd.DataFrame | None:
 
 def series_of_run(run: Run, args: argparse.Namespace) -> pd.DataFrame | None:
     """Read the exogenous series that the run knows, in its order."""
-    table = read_series(args)
-    if table is None:
+    if (table := read_series(args)) is None:
         if run.exogenous:
             raise InvalidInputError(f"the run reads {', '.join(run.exogenous)}: give --exogenous")
         return None

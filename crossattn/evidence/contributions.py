@@ -96,8 +96,7 @@ def measure_in_groups(
         if hasattr(model, "source_contributions"):  # a shorter way to the same sums
             total = model.source_contributions(read, chosen)
         else:
-            batches = contribution_batches(model, read, chosen)
-            if batches is None:
+            if (batches := contribution_batches(model, read, chosen)) is None:
                 yield Contributions(*_ablate(model, data, channels, chosen), names, symbols)
                 continue
             # summed over lags batch by batch, so that (n, N, S, L) is never held

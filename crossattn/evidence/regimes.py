@@ -11,11 +11,7 @@ import pandas as pd
 from crossattn._validation import check_float, check_int, check_type
 from crossattn.data.frame import check_numbers
 from crossattn.errors import InvalidInputError, import_optional
-from crossattn.evidence._two_graphs import (
-    TwoGraphDetector,
-    check_returns,
-    scale_by_volatility,
-)
+from crossattn.evidence._two_graphs import TwoGraphDetector, check_returns, scale_by_volatility
 
 __all__ = [
     "TwoGraphDetector",

@@ -123,8 +123,7 @@ class Limits:
             wanted = np.where(known, decided, held)
             if known.any() and not _kept(wanted, rows):
                 solve = solve or _solver(rows, len(symbols))
-                found = solve(wanted, known)
-                if found is None:
+                if (found := solve(wanted, known)) is None:
                     self.check(symbols)  # raises where they cannot hold with all assets
                     found = np.full(len(symbols), np.nan)
                 decided[:] = np.where(known, found, np.nan)

@@ -228,8 +228,7 @@ class Pager(Download):
         if self._cache is None:
             return
         try:
-            bars = self._cache.read(self._path)
-            if bars is None:
+            if (bars := self._cache.read(self._path)) is None:
                 return
             opens = to_ms(bars.index)
             slots = self._interval.slot_of(opens)

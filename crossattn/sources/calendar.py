@@ -213,8 +213,7 @@ def expected_opens(
     local = pd.DatetimeIndex([first, min(last, now)]).tz_convert(hours.zone).tz_localize(None)
     if step != "1D" and hours.exchange in _WITH_A_BREAK:
         return None
-    sessions = hours.sessions(pd.date_range(*local.normalize()))
-    if sessions is None:
+    if (sessions := hours.sessions(pd.date_range(*local.normalize()))) is None:
         return None
     sessions = sessions.dropna()
     if step == "1D":

@@ -129,10 +129,7 @@ class FittedForecaster(ForecastEstimator):
         return forecasts[-1]
 
     def newest(
-        self,
-        frames: Tables,
-        exogenous: Table | None = None,
-        last: int = 1,
+        self, frames: Tables, exogenous: Table | None = None, last: int = 1
     ) -> tuple[pd.DatetimeIndex, np.ndarray]:
         """Return the last closes and the forecasts at them, as ``update`` would; keep no state.
 

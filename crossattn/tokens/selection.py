@@ -324,8 +324,7 @@ class Selection:
             x = self._columns(i, [token])[:, 0]
             precision[k] = np.bincount(index, x**2) + 1e-9
             table[k] = np.bincount(index, x * view.target[rows, i]) / precision[k]
-        found = common_pattern(table, precision)
-        if found is None:
+        if (found := common_pattern(table, precision)) is None:
             return False
         before = [list(part.groups), list(part.drifts), self.tracked.copy(), self.residual.copy()]
         self._set_regime(Regime.fit(view, rows, tokens, found[1]))

@@ -352,11 +352,7 @@ class CrossAttentionData:
             if getattr(self, name) is not None
         }
         return replace(
-            self,
-            **joined,
-            clock=self.clock.append(later.clock),
-            bars=later.bars,
-            how=later.how,
+            self, **joined, clock=self.clock.append(later.clock), bars=later.bars, how=later.how
         )
 
     def select(

@@ -39,10 +39,7 @@ def rows_within(clock: pd.DatetimeIndex, lookback: int | pd.Timedelta) -> int:
 
 
 def exit_rows(
-    closes: np.ndarray,
-    known: np.ndarray,
-    clock: pd.DatetimeIndex,
-    duration: pd.Timedelta | None,
+    closes: np.ndarray, known: np.ndarray, clock: pd.DatetimeIndex, duration: pd.Timedelta | None
 ) -> np.ndarray:
     """Return the row of the close that ends the target of each row, ``(n_rows, n_assets)``.
 
