@@ -174,9 +174,8 @@ class Diagram:
             f'stroke="{paint}" stroke-width="{width:g}"{_dashes(dashed)}/>'
         )
         if head:
-            corners = [(x1, y1)]
-            for turn in (4.0, -4.0):
-                corners.append((x1 - 9 * dx - turn * dy, y1 - 9 * dy + turn * dx))
+            back = [(x1 - 9 * dx - turn * dy, y1 - 9 * dy + turn * dx) for turn in (4.0, -4.0)]
+            corners = [(x1, y1), *back]
             points = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
             self._parts.append(f'<polygon points="{points}" fill="{paint}"/>')
         if text:

@@ -114,7 +114,7 @@ class Dynamics:
             scale[followers] = np.sqrt(predictability / led)
             dynamics = dynamics.scaled(scale)
             returns, oracle = dynamics.run(shocks, returns)  # the last path is a good start
-        raise _out_of_reach(predictability)
+        raise InvalidInputError(f"predictability {predictability} is too large for this market")
 
     def scaled(self, scale: np.ndarray) -> Self:
         """Return the same dynamics, each follower's weights times its ``scale`` (N,)."""
@@ -178,11 +178,7 @@ def correct_errors(
             return returns, oracle, edges
         # the R² grows like the weight, or like its square on a path of fewer bars than 1 / weight
         weight = np.minimum(weight * (predictability / led) ** 0.7, 1.9)
-    raise _out_of_reach(predictability)
-
-
-def _out_of_reach(predictability: float) -> InvalidInputError:
-    return InvalidInputError(f"predictability {predictability} is too large for this market")
+    raise InvalidInputError(f"predictability {predictability} is too large for this market")
 
 
 def edges_of(leader, follower, lag=1, weight=1.0) -> Edges:

@@ -109,10 +109,9 @@ class Selection:
         before, old, scores = self.screened.get(name, (None, None, {}))
         if name == REGIME or before is None or not np.array_equal(pattern, old):
             scores = self._context_scores(name, weighted, pattern)
-        else:
-            if (changed := (weighted != before).any(0)).any():
-                for k, z in self._context_scores(name, weighted[:, changed], pattern).items():
-                    scores[k][changed] = z
+        elif (changed := (weighted != before).any(0)).any():
+            for k, z in self._context_scores(name, weighted[:, changed], pattern).items():
+                scores[k][changed] = z
         self.screened[name] = weighted, pattern, scores
         return scores
 

@@ -35,7 +35,7 @@ def plateau_cuts(val_losses: Sequence[float], patience: int) -> int:
     best, waited, cuts = math.inf, 0, 0
     for loss in val_losses:
         waited = 0 if loss < best else waited + 1
-        best = loss if loss < best else best
+        best = min(best, loss)
         if waited > patience:
             waited, cuts = 0, cuts + 1
     return cuts
