@@ -210,7 +210,9 @@ def series_of_run(run: Run, args: argparse.Namespace) -> pd.DataFrame | None:
     """Read the exogenous series that the run knows, in its order."""
     if (table := read_series(args)) is None:
         if run.exogenous:
-            raise InvalidInputError(f"the run reads {', '.join(run.exogenous)}: give --exogenous")
+            raise InvalidInputError(
+                f"the run reads {', '.join(run.exogenous)}: name their file by --exogenous"
+            )
         return None
     if not run.exogenous:
         raise InvalidInputError("the run reads no exogenous series: leave out --exogenous")
