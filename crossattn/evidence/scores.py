@@ -17,6 +17,7 @@ from crossattn._validation import (
     in_order,
     labels_of,
 )
+from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import is_constant, long_run_covariance, newey_west_lags
 from crossattn.evidence.volatility import LEAST_ROWS, check_reference, diebold_mariano
 
@@ -101,11 +102,17 @@ def score_forecasts(
     oracle = None if oracle is None else in_order("oracle", oracle, symbols)
     check_mapping("forecasts", forecasts)
     forecasts = {k: in_order(f"forecasts: {k!r}", f, symbols) for k, f in forecasts.items()}
-    actual = check_array("actual", actual, (None, None))
-    forecasts = check_arrays("forecasts", forecasts, actual.shape)
+    forecasts = check_arrays("forecasts", forecasts)
+    actual = check_array("actual", actual, None)
     horizon = check_int("horizon", horizon)
     if reference is not None:
         check_reference(reference, forecasts)
+    for name, forecast in forecasts.items():
+        if forecast.shape != actual.shape or actual.ndim != 2:
+            raise InvalidInputError(
+                f"forecasts: {name!r} and actual must have one shape (n, N), got {forecast.shape} "
+                f"and {actual.shape}"
+            )
     losses = {name: (actual - forecast) ** 2 for name, forecast in forecasts.items()}
     rival = actual**2 if reference is None else losses[reference]
     rows = {}

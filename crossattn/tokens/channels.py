@@ -100,7 +100,7 @@ class Tokenizer:
         if RETURN not in data.features:
             raise InvalidInputError(f"data must hold the feature {RETURN!r}, got {data.features}")
         if taken := [name for name in data.features if name in RESERVED]:
-            raise InvalidInputError(f"data: rename {taken[0]!r}, a name of the forecaster's own")
+            raise InvalidInputError(f"data: rename the feature: a channel is named {taken[0]!r}")
         for name, values in self._levels(data).items():
             self.centre[name], self.spread[name] = known_moments(values[data.ends])
         return self
