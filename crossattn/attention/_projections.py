@@ -1,13 +1,10 @@
 """The base of the attention layers: projections, asset embeddings, heads."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from crossattn._validation import check_int
 from crossattn.attention._checks import check_dropout, check_heads
-from crossattn.attention.functional import fused_attention, masked_softmax
 
 EMBEDDING_SCALE = 0.5
 
@@ -67,19 +64,6 @@ class HeadProjections(nn.Module):
             query = query + _embedding_at(self.query_embedding, query_assets, query.shape[-2])
             key = key + _embedding_at(self.key_embedding, key_assets, key.shape[-2])
         return query, key, value
-
-    def attend(self, query, key, value, allowed, return_attention: bool, normalise=None):
-        """Attend by head from (..., Nq, D) to (..., Nk, D): (..., H, Nq, d), (..., H, Nq, Nk).
-
-        The attention is None where neither it nor another ``normalise`` than softmax is asked for.
-        """
-        query, key, value = map(self.split_heads, (query, key, value))  # (..., H, N, d)
-        if not return_attention and normalise is None:
-            # the same numbers without forming the (Nq, Nk) map
-            return fused_attention(query, key, value, allowed), None
-        scores = query @ key.mT / math.sqrt(self.head_width)  # (..., H, Nq, Nk)
-        attention = (normalise or masked_softmax)(scores, allowed)
-        return attention @ value, attention
 
     def split_heads(self, tokens: Tensor) -> Tensor:
         """(..., N, D) -> (..., H, N, d)."""

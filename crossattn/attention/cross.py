@@ -4,13 +4,15 @@ Time is not mixed: a query at step t attends to the keys of step t. Looking back
 :mod:`crossattn.attention.temporal` and :mod:`crossattn.attention.lagged`.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from crossattn._validation import check_shape, check_type
 from crossattn.attention._checks import check_asset_numbers, check_mask, check_token_pair
 from crossattn.attention._projections import HeadProjections
-from crossattn.attention.functional import Normalise
+from crossattn.attention.functional import Normalise, fused_attention, masked_softmax
 from crossattn.attention.masks import (
     all_of,
     allowed_pairs,
@@ -133,9 +135,13 @@ class MultiHeadCrossAttention(HeadProjections):
             x_key_value = zero_missing(x_key_value, attended(allowed))
 
         query, key, value = self.project(x_query, x_key_value, query_assets, key_assets)
-        mixed, attention = self.attend(  # (B, T, H, Nq, d) and (B, T, H, Nq, Nk)
-            query, key, value, allowed, return_attention, self.normalise
-        )
+        query, key, value = map(self.split_heads, (query, key, value))  # (B, T, H, N, d)
+        if return_attention or self.normalise is not None:
+            scores = query @ key.mT / math.sqrt(self.head_width)  # (B, T, H, Nq, Nk)
+            attention = (self.normalise or masked_softmax)(scores, allowed)
+            mixed = attention @ value  # (B, T, H, Nq, d)
+        else:  # the same numbers without forming the (Nq, Nk) map
+            mixed = fused_attention(query, key, value, allowed)
         output = self.merge_heads(mixed).transpose(1, 2)  # (B, Nq, T, D)
         return output, attention.transpose(1, 2) if return_attention else None
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from crossattn._validation import check_int, check_shape
 from crossattn.attention._checks import check_mask, check_token_pair
 from crossattn.attention._projections import EMBEDDING_SCALE, HeadProjections
-from crossattn.attention.functional import masked_softmax
+from crossattn.attention.functional import fused_attention, masked_softmax
 from crossattn.attention.masks import all_of, not_self_mask, pair_mask, zero_missing
 from crossattn.errors import InvalidInputError
 
@@ -176,10 +176,15 @@ class TemporalCrossAttention(HeadProjections):
         key = lag_windows(key, n_lags, n_steps)  # (B, T, L, Nk, D), oldest lag first
         key = (key + self.lag_embedding.flip(0)[:, None]).flatten(2, 3)  # (B, T, L Nk, D)
         value = lag_windows(value, n_lags, n_steps).flatten(2, 3)  # (B, T, L Nk, D)
-        # (B, T, H, Nq, d) and (B, T, H, Nq, L Nk)
-        mixed, attention = self.attend(query, key, value, allowed, return_attention)
+        query, key, value = map(self.split_heads, (query, key, value))  # (B, T, H, Nq | L Nk, d)
+        if return_attention:
+            scores = query @ key.mT / math.sqrt(self.head_width)  # (B, T, H, Nq, L Nk)
+            attention = masked_softmax(scores, allowed)
+            mixed = attention @ value  # (B, T, H, Nq, d)
+        else:
+            mixed = fused_attention(query, key, value, allowed)
         output = self.merge_heads(mixed * self._gains(state)).transpose(1, 2)  # (B, Nq, T, D)
-        if attention is None:
+        if not return_attention:
             return output, None
         by_lag = attention.unflatten(-1, (n_lags, n_keys)).flip(-2)  # (B, T, H, Nq, L, Nk)
         return output, by_lag.mT.transpose(1, 2)  # (B, H, T, Nq, Nk, L)

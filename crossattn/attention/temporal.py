@@ -3,11 +3,14 @@
 Built in chapter: The full model.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from crossattn.attention._checks import check_token_pair
 from crossattn.attention._projections import HeadProjections
+from crossattn.attention.functional import fused_attention, masked_softmax
 
 
 class TemporalSelfAttention(HeadProjections):
@@ -66,6 +69,11 @@ class TemporalSelfAttention(HeadProjections):
             allowed = allowed & key_mask[:, :, None, None, :]  # (B, N, 1, T, S)
 
         query, key, value = self.project(x_query, x_key_value)  # (B, N, T | S, D)
-        # (B, N, H, T, d) and (B, N, H, T, S)
-        mixed, attention = self.attend(query, key, value, allowed, return_attention)
+        query, key, value = map(self.split_heads, (query, key, value))  # (B, N, H, T | S, d)
+        if return_attention:
+            scores = query @ key.mT / math.sqrt(self.head_width)  # (B, N, H, T, S)
+            attention = masked_softmax(scores, allowed)
+            mixed = attention @ value  # (B, N, H, T, d)
+        else:
+            attention, mixed = None, fused_attention(query, key, value, allowed)
         return self.merge_heads(mixed), attention
