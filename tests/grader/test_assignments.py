@@ -3,7 +3,6 @@
 The cells run here in this process: what is tested are the assignments, not the sandbox.
 """
 
-import inspect
 import shutil
 
 import pytest
@@ -12,7 +11,6 @@ pytest.importorskip("nbgrader")
 
 import assignments as tool
 
-from . import wrong
 from .submissions import ASSIGNMENTS, answers, marked, notebook
 
 
@@ -42,71 +40,69 @@ def with_hidden_tests(assignment: str, **replacements: str):
     return submission
 
 
-SCORED_BY_WHAT_IT_READ = """
-HALF_LIVES = (2.0, 5.0, 10.0, 20.0, 40.0, 80.0)
-losses = {
-    k: qlike(forecast_variance(returns, k)[200:], returns[200:] ** 2).mean() for k in HALF_LIVES
-}
-best = min(losses, key=losses.get)
-"""
-RECEIVER = """
-size = np.abs(returns) - np.abs(returns).mean(axis=0)
-after = size[1:].T @ size[:-1]
-hub = int((after.sum(axis=1) - after.sum(axis=0)).argmax())
-"""
-WEAKEST = """
-SIMPLE = ("returns", "with volume", "high volume")
-rival = "returns"
-"""
-ACCUSES_ALL = "guilty = list(FEATURES)"
+SMOOTHED = """beta = [np.ones(len(start))]
+    for row in likelihood[:0:-1]:
+        beta.append(transition @ (row * beta[-1]))
+    both = answer * beta[::-1]
+    return both / both.sum(axis=1, keepdims=True)"""
 
-# assignment, name of the answer, what is given, the test that it fails and others that it may fail
-# (...: some, not all), what the first of them says
+LEAKS = "leak-1 leak-2 leak-3 leak-4 leak-5"
+BY_ASSET = {".sum(dim=1)": "", "net.mean() / net.std()": "(net.mean(0) / net.std(0)).mean()"}
+BY_MEMBER = {
+    ".mean(axis=0)": "",
+    "r_squared(mean, came)": "np.mean([r_squared(m, came) for m in mean])",
+}
+NORMAL = {"t.ppf(0.975, len(gap) - 1)": "norm.ppf(0.975)"}
+ONE_LATE = {"(returns)": "(returns[[0, *range(len(returns) - 1)]])"}
+ORDERED = {"@ S": "@ np.linalg.cholesky(S)", " / np.diag(S)": ""}
+
+# assignment and answer; what is changed in the solution; the test that fails for it and others that
+# may (...: some, not all), and what the first of them says
 WRONG = [
-    ("ps1", "attention", wrong.attention, "mask nobody", "the mask changes nothing"),
-    ("ps2", "multi_head", wrong.multi_head, "join mask led-by", "projection is missing"),
-    ("ps3", "tokens", wrong.lag_tokens, "tokens lags leaders", "one bar old"),
-    ("ps4", "means", wrong.sector_means, "means across sum", "these are sums"),
-    ("ps5", "split", (wrong.split, wrong.clean), "split clean", "purge by the horizon"),
-    ("ps5", "guilty", ACCUSES_ALL, "leak-1 leak-2 leak-3 leak-4 leak-5", "innocent"),
-    ("ps6", "loss", wrong.sharpe_loss, "gross ...", "the assets' own ratios"),
-    ("ps7", "q_values", wrong.q_values, "q-values ...", "Bonferroni"),
-    ("ps8", "backtest", wrong.backtest, "costs own-market break-even", "no cost"),
-    ("ps8", "metrics", wrong.metrics, "metrics", "loss on the first bar"),
-    ("ps9", "variance", wrong.forecast_variance, "variance half-life", "stage 2"),
-    ("ps9", "qlike", wrong.qlike, "qlike half-life", "upside down"),
-    ("ps9", "half_life", SCORED_BY_WHAT_IT_READ, "half-life", "that it has read"),
-    ("ps9", "shares", wrong.shares, "shares total", "depends on the order"),
-    ("ps9", "total", wrong.total, "total", "is A turned"),
-    ("ps9", "hub", RECEIVER, "hub", "another asset"),
-    ("ps10", "gate", wrong.gated, "gaps", "not a bar of ordinary volume"),
-    ("ps10", "record", wrong.record, "record", "one product"),
-    ("ps10", "content", wrong.content, "content absent", "a quarter of 2"),
-    ("ps11", "ensembles", wrong.ensemble_scores, "ensembles ...", "their mean is what came"),
-    ("ps11", "interval", wrong.interval, "interval contest", "not the normal law"),
-    ("ps11", "rival", WEAKEST, "rival verdict", "the grades are"),
-    ("ps12", "filter", wrong.filtered, "filter unseen", "99.5 %"),
-    ("ps12", "folds", wrong.folds, "purge folds losses picked", "are left out"),
-    ("ps12", "walk", wrong.walk, "walk", "of its own fold"),
-    ("ps12", "alarm", wrong.first_alarm, "known alarm", "known at row 21"),
+    ("ps1 attention", {"mask is not None": "False"}, "mask nobody: the mask changes nothing"),
+    ("ps2 multi-head", {" @ w_output": ""}, "join mask led-by: projection is missing"),
+    ("ps3 tokens", {"[k:": "[k + 1 :", "- k]": "- k - 1]"}, "tokens lags leaders: one bar old"),
+    ("ps4 means", {" / member.sum(dim=0)": ""}, "means across sum: these are sums"),
+    ("ps5 split", {" - horizon": "", ".rolling(50)": ""}, "split clean: purge by the horizon"),
+    ("ps5 guilty", {" if leaks(feature, prices)": ""}, f"{LEAKS}: innocent"),
+    ("ps6 loss", BY_ASSET, "gross ...: the assets' own ratios"),
+    ("ps7 q-values", {"return q": "return np.minimum(len(p) * p, 1)"}, "q-values ...: Bonferroni"),
+    ("ps8 backtest", {"cost * np": "0 * np"}, "costs own-market break-even: no cost"),
+    ("ps8 metrics", {"[1.0], ": ""}, "metrics: loss on the first bar"),
+    ("ps9 variance", ONE_LATE, "variance half-life: stage 2"),
+    ("ps9 qlike", {"square / variance": "variance / square"}, "qlike half-life: upside down"),
+    ("ps9 half-life", {"199:-1": "200:"}, "half-life: that it has read"),
+    ("ps9 shares", ORDERED, "shares total: depends on the order"),
+    ("ps9 total", {"[1:].T": "[1:]"}, "total: is A turned"),
+    ("ps9 hub", {"size[k:].T @ size[:-k]": "size[:-k].T @ size[k:]"}, "hub: another asset"),
+    ("ps10 gate", {"* volume": "* np.nan_to_num(volume)"}, "gaps: not a bar of ordinary volume"),
+    ("ps10 record", {"range(1, ": "range(", "[t - 1]": "[t]"}, "record: one product"),
+    ("ps10 content", {", total,": ", total - weight,"}, "content absent: a quarter of 2"),
+    ("ps11 ensembles", BY_MEMBER, "ensembles ...: their mean is what came"),
+    ("ps11 interval", NORMAL, "interval contest: not the normal law"),
+    ("ps11 rival", {"max(": "min("}, "rival verdict: the grades are"),
+    ("ps12 filter", {"return answer": SMOOTHED}, "filter unseen: 99.5 %"),
+    ("ps12 folds", {"start - gap": "start"}, "purge folds losses picked: are left out"),
+    ("ps12 walk", {"[rows].mean": ".mean", "[rows].std": ".std"}, "walk: of its own fold"),
+    ("ps12 alarm", {"(edge, 1)": "(edge)"}, "known alarm: known at row 21"),
 ]
 
 
-def source_of(answer) -> str:
-    """Return the text of an answer: one, or that of a function or several."""
-    if isinstance(answer, str):
-        return answer
-    functions = answer if isinstance(answer, tuple) else (answer,)
-    return "\n\n".join(map(inspect.getsource, functions))
+def slipped(assignment: str, answer: str, slips: dict[str, str]) -> str:
+    """Return the solution of an answer with some of its text replaced."""
+    solution = marked(notebook(assignment), "solution")[answer].source
+    for right, wrong in slips.items():
+        assert right in solution
+        solution = solution.replace(right, wrong)
+    return solution
 
 
-@pytest.mark.parametrize(
-    ("assignment", "answer", "given", "lost", "message"),
-    WRONG,
-    ids=[f"{w[0]}-{w[3].split()[0]}" for w in WRONG],
-)
-def test_typical_wrong_answers(assignment, answer, given, lost, message):
-    scores, messages = grade(with_hidden_tests(assignment, **{answer: source_of(given)}))
+@pytest.mark.parametrize(("about", "slips", "fails"), WRONG, ids=[wrong[0] for wrong in WRONG])
+def test_typical_wrong_answers(about, slips, fails):
+    assignment, answer = about.split()
+    lost, message = fails.split(": ")
+    given = {answer: slipped(assignment, answer, slips)}
+    scores, messages = grade(with_hidden_tests(assignment, **given))
     test, *others = lost.split()
     assert message in messages[test]
     zero = {name for name, points in scores.items() if not points}
