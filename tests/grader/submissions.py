@@ -18,6 +18,15 @@ def marked(notebook: nbformat.NotebookNode, mark: str) -> dict[str, nbformat.Not
     return {cell.metadata.nbgrader.grade_id: cell for cell in cells}
 
 
+def solution(assignment: str, answer: str, slips: dict[str, str]) -> str:
+    """Return the source's solution of an answer with some of its text replaced."""
+    text = marked(notebook(assignment), "solution")[answer].source
+    for right, wrong in slips.items():
+        assert right in text
+        text = text.replace(right, wrong)
+    return text
+
+
 def answers(assignment: str, **replacements: str) -> nbformat.NotebookNode:
     """The release, answered like the source but for the named answers (``_`` for ``-``)."""
     release = notebook(assignment, "release")

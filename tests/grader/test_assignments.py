@@ -11,7 +11,7 @@ pytest.importorskip("nbgrader")
 
 import assignments as tool
 
-from .submissions import ASSIGNMENTS, answers, marked, notebook
+from .submissions import ASSIGNMENTS, answers, marked, notebook, solution
 
 
 def grade(notebook) -> tuple[dict[str, float], dict[str, str]]:
@@ -88,20 +88,11 @@ WRONG = [
 ]
 
 
-def slipped(assignment: str, answer: str, slips: dict[str, str]) -> str:
-    """Return the solution of an answer with some of its text replaced."""
-    solution = marked(notebook(assignment), "solution")[answer].source
-    for right, wrong in slips.items():
-        assert right in solution
-        solution = solution.replace(right, wrong)
-    return solution
-
-
 @pytest.mark.parametrize(("about", "slips", "fails"), WRONG, ids=[wrong[0] for wrong in WRONG])
 def test_typical_wrong_answers(about, slips, fails):
     assignment, answer = about.split()
     lost, message = fails.split(": ")
-    given = {answer: slipped(assignment, answer, slips)}
+    given = {answer: solution(assignment, answer, slips)}
     scores, messages = grade(with_hidden_tests(assignment, **given))
     test, *others = lost.split()
     assert message in messages[test]
