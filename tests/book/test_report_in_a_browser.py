@@ -12,17 +12,15 @@ from crossattn.report import Section, leaders_section, render_report
 PLAIN = [f"S{k}" for k in range(len(HOSTILE))]
 
 
-def explorer_of(names):
-    shares = np.random.default_rng(0).dirichlet(np.ones(4 * len(names)), (9, 1, len(names)))
-    maps = AttentionMaps(
-        shares.reshape(9, 1, len(names), len(names), 4), tuple(names), pd.RangeIndex(9)
-    )
-    return explore_attention(maps)
+def maps_of(names, heads=1):
+    n = len(names)
+    shares = np.random.default_rng(0).dirichlet(np.ones(4 * n), (9, heads, n))
+    return AttentionMaps(shares.reshape(9, heads, n, n, 4), tuple(names), pd.RangeIndex(9))
 
 
 def page_of(names):
     table = pd.DataFrame({name: [name] for name in names})
-    shown = Section("Attention", explorer=explorer_of(names))
+    shown = Section("Attention", explorer=explore_attention(maps_of(names)))
     sections = [
         leaders_section(edges_between(names, names[1:] + names[:1])),
         shown,
@@ -68,3 +66,30 @@ def test_thirty_assets_can_be_read_and_operated_by_keyboard(
         assert browser.evaluate(told) == "window 0"
         assert accessibility(browser) == []
         assert [c for c in browser.complaints() if "favicon" not in c] == []
+
+
+CELLS = """
+$$('.crossattn-explorer').map(e => [...e.querySelectorAll('td')].map(cell => cell.textContent))
+"""
+SLIDE = """
+[6, 3, 2].forEach((value, k) => { $$('input[type=range]')[k].value = value });
+$('input[type=range]').dispatchEvent(new Event('input'));
+$('td:nth-of-type(3)').click()
+"""
+
+
+@pytest.mark.browser
+def test_the_sliders_of_an_explorer_leave_another_on_the_page_alone(browser, serve, tmp_path):
+    maps = maps_of(PLAIN[:3], heads=2)
+    page = "<!doctype html><meta charset=utf-8><link rel=icon href='data:,'>"
+    (tmp_path / "index.html").write_text(page + 2 * explore_attention(maps).html)
+    with serve(tmp_path) as address:
+        browser.visit(f"{address}index.html")
+        before = browser.evaluate(CELLS)
+        browser.evaluate(SLIDE)  # window, lag, head; a pair
+        first, second = browser.evaluate(CELLS)
+        pair = browser.evaluate("$$('select').slice(0, 2).map(select => Number(select.value))")
+        assert browser.complaints() == []
+    shown = maps.values[5, 1, :, :, 2].ravel()
+    np.testing.assert_allclose(np.array(first, float), shown, atol=0.01)
+    assert second == before[1] and pair == [0, 2]

@@ -1,12 +1,11 @@
-"""Explorer of attention: what it holds, how large it gets, and names that try to escape."""
+"""Explorer of attention: what it holds, how large it gets, and names that try to escape.
+
+How it behaves in a browser is in ``tests/book``.
+"""
 
 import base64
-import html
 import json
-import os
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pandas as pd
@@ -83,52 +82,3 @@ def test_nothing_and_too_much_are_refused(refuse_input):
     values = np.zeros((1, 1, 500, 500, 1))
     wide = AttentionMaps(values, tuple(map(str, range(500))), pd.RangeIndex(1))
     refuse_input(lambda: explore_attention(wide), "500 assets")
-
-
-PROBE = """
-const [first, second] = document.querySelectorAll('.crossattn-explorer');
-const cells = root => [...root.querySelectorAll('td')].map(cell => cell.textContent);
-const before = cells(second);
-const [time, lag, head] = first.querySelectorAll('input[type=range]');
-[time.value, lag.value, head.value] = [6, 3, 2];
-head.dispatchEvent(new Event('input'));
-first.querySelectorAll('td')[5].click();
-document.body.innerHTML = `<pre>${btoa(JSON.stringify({
-  shown: cells(first),
-  untouched: JSON.stringify(before) === JSON.stringify(cells(second)),
-  told: time.getAttribute('aria-valuetext'),
-  pair: [...first.querySelectorAll('select')].map(select => Number(select.value)),
-  names: unescape(encodeURIComponent(first.querySelector('th[scope=row]').textContent)),
-  elements: first.querySelectorAll('img, script, iframe').length,
-  errors: errors,
-}))}</pre>`;
-"""
-
-
-@pytest.mark.browser
-def test_in_a_browser_two_on_a_page_work_and_nothing_escapes(tmp_path):
-    browser = next(filter(None, map(shutil.which, ["chromium", "google-chrome", "chrome"])), None)
-    if browser is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no Chromium on this machine")
-    maps = some_maps(symbols=HOSTILE)
-    fragments = explore_attention(maps).html + explore_attention(some_maps(seed=1)).html
-    page = tmp_path / "page.html"
-    catch = "const errors = []; onerror = m => { errors.push(m) }; alert = m => { errors.push(m) }"
-    page.write_text(
-        f"<!doctype html><meta charset=utf-8><script>{catch}</script><body>{fragments}"
-        f"<script>{PROBE}</script>",
-        encoding="utf-8",
-    )
-    quiet = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    command = [browser, *quiet, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
-    run = subprocess.run([*command, page.as_uri()], capture_output=True, timeout=60, check=True)
-    answer = re.search(r"<pre>(.*?)</pre>", run.stdout.decode())
-    found = json.loads(base64.b64decode(html.unescape(answer[1])))
-    expected = maps.values[5, 1, :, :, 2].ravel()
-    np.testing.assert_allclose(np.array(found["shown"], float), expected, atol=0.01)
-    assert found["untouched"], "the sliders of one explorer leave the other alone"
-    assert found["told"] == "2024-01-01 05:00"
-    assert found["pair"] == [1, 2], "a click chooses the pair"
-    assert found["names"] == HOSTILE[0]
-    assert found["elements"] == 1, "its own data and nothing else"
-    assert found["errors"] == []
