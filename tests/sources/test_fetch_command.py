@@ -1,4 +1,4 @@
-"""``crossattn fetch``: every fault again through the command line, and what a user may ask for."""
+"""``crossattn fetch``: faults through the command line, and what a user may ask for."""
 
 import os
 import signal
@@ -11,12 +11,9 @@ import pytest
 from standin import scene
 from standin.bybit import to_ms
 from standin.commands import exit_code
-from standin.faults import FAULTS, REFUSED
 
 from crossattn.cli import fetch
 from crossattn.data.files import read_bars
-
-CASES = [pytest.param(f, f.always or f.once, id=f"{f.kind}: {f.name}") for f in FAULTS]
 
 
 def words(server, out, *more, symbols=scene.SYMBOL, start=scene.START, end=scene.END):
@@ -31,8 +28,9 @@ def words(server, out, *more, symbols=scene.SYMBOL, start=scene.START, end=scene
 def run(capfd, monkeypatch):
     """Return a function that runs the command and returns exit code, stdout and stderr lines."""
 
-    def run_command(*arguments, limits=scene.PATIENT):
-        monkeypatch.setattr(fetch, "LIMITS", limits)
+    monkeypatch.setattr(fetch, "LIMITS", scene.PATIENT)
+
+    def run_command(*arguments):
         code = exit_code(arguments)
         said = capfd.readouterr()
         return code, said.out.splitlines(), said.err.splitlines()
@@ -42,26 +40,6 @@ def run(capfd, monkeypatch):
 
 def missing(lines):
     return [line for line in lines if line.startswith("missing:")]
-
-
-@pytest.mark.parametrize(("fault", "expected"), CASES)
-def test_fault(fault, expected, run, tmp_path):
-    refused = expected == REFUSED
-    with scene.make_server(fault, "once" if fault.always is None else "always") as server:
-        code, told, complaints = run(
-            *words(server, tmp_path / "out", "--timeout", scene.TIMEOUT[refused]),
-            limits=scene.BRISK if refused else scene.PATIENT,
-        )
-        complaints = [line for line in complaints if not line.startswith("fetching:")]
-        if refused:
-            assert code == 2
-            assert len(complaints) == 1 and complaints[0].startswith("error: ")
-            assert not (tmp_path / "out").exists()
-        else:
-            assert code == 0
-            assert all(line.startswith("warning: ") for line in complaints)
-            frame = read_bars(tmp_path / "out")[scene.SYMBOL]
-            scene.check_frame(frame, server, missing(told), expected)
 
 
 def test_what_is_written_reads_back_exactly(server, run, tmp_path):
@@ -139,22 +117,31 @@ def finish(process):
     return process.returncode, told, complaint
 
 
-REFUSALS = ("403 with a web page: the region is blocked", "302 to file:///etc/passwd", "HTTP 404")
-PASSING = ("gzip with a flipped byte", "10006 without headers")
+# a fault, whether it goes on, and what must come of it; test_bybit_faults.py has all of them
+FAULTS = [
+    ("403 with a web page: the region is blocked", "always", "refused"),
+    ("302 to file:///etc/passwd", "always", "refused"),
+    ("HTTP 404", "always", "refused"),
+    ("gzip with a flipped byte", "once", "exact"),
+    ("10006 without headers", "once", "exact"),
+    ("a high below its low", "always", "gap"),
+    ("without its newest row", "always", "named"),
+]
 
 
-@pytest.mark.parametrize("name", [*REFUSALS, *PASSING])
-def test_a_process_refuses_in_one_line_or_recovers(name, tmp_path):
-    form = "always" if name in REFUSALS else "once"
+@pytest.mark.parametrize(("name", "form", "expected"), FAULTS)
+def test_a_process_refuses_in_one_line_or_recovers(name, form, expected, tmp_path):
     with scene.make_server(scene.fault_named(name), form) as server:
         code, told, complaint = finish(start_process(words(server, tmp_path / "out")))
-    if name in REFUSALS:
-        assert code == 2 and told == ""
-        assert complaint.startswith("error: ") and complaint.count("\n") == 1
+    complaints = complaint.splitlines()
+    if expected == "refused":
+        assert code == 2 and told == "" and not (tmp_path / "out").exists()
+        assert len(complaints) == 1 and complaint.startswith("error: ")
     else:
-        assert code == 0 and complaint == ""
+        assert code == 0 and all(line.startswith("warning: ") for line in complaints)
+        assert expected != "exact" or not complaints
         frame = read_bars(tmp_path / "out")[scene.SYMBOL]
-        scene.check_frame(frame, server, missing(told.splitlines()))
+        scene.check_frame(frame, server, missing(told.splitlines()), expected)
 
 
 def test_ctrl_c_in_a_process_exits_130_and_keeps_what_came(server, tmp_path):
