@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from standin.commands import copy_run, files_of, run, simulate, train_words
+from standin.damage import flipped
 from standin.processes import kill_until_done
 
 from crossattn.cli import main
@@ -57,11 +58,6 @@ def test_a_run_folder_may_have_any_name(work, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     assert main(["report", "--run", ".", "--out", "page.html"]) == 0
     assert "<title>Run \\udcff</title>" in (folder / "page.html").read_text(encoding="utf-8")
-
-
-def flipped(data):
-    middle = len(data) // 2
-    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
 DAMAGES = [

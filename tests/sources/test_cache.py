@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from standin import processes, scene
 from standin.bybit import BybitStandIn, to_ms
+from standin.damage import corruptions
 
 from crossattn.data.files import read_bars
 from crossattn.errors import CrossAttentionWarning, DamagedFileError, InvalidInputError
@@ -133,21 +134,6 @@ def test_a_cache_that_cannot_be_written_is_named(server, tmp_path):
 
 
 # Damage
-
-
-def corruptions(data: bytes, count: int):
-    """Yield names and damaged versions of a file's bytes, none equal to it."""
-    rng, n = np.random.default_rng(11), len(data)
-    for number in range(count):
-        at, other = sorted(rng.integers(0, n, 2).tolist())
-        noise, bit = rng.bytes(int(rng.integers(1, 40))), 1 << int(rng.integers(0, 8))
-        places = at, other, n - 1 - number % 400
-        flips = [data[:k] + bytes([data[k] ^ bit]) + data[k + 1 :] for k in places]
-        spans = [data[:at], data[:at] + data[other:], data[:at] + noise + data[at:], data + noise]
-        zeros = data[:at] + bytes(len(data[at : at + 200])) + data[at + 200 :]
-        damaged = [*flips, *spans, zeros][number % 8]
-        if damaged != data:
-            yield f"{number}: kind {number % 8} at {at}", damaged
 
 
 def test_none_of_400_corruptions_is_silent(cache):

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from standin.damage import flipped
 from standin.yahoo import YahooStandIn, refusal, values
 
 from crossattn import cli, fetch_stock_data
@@ -287,9 +288,7 @@ def test_a_damaged_cache_is_fetched_anew(tmp_path):
     with YahooStandIn() as server:
         first, _, _ = fetch(server, cache_dir=tmp_path)
         (path,) = tmp_path.rglob("*.parquet")
-        data = bytearray(path.read_bytes())
-        data[len(data) // 3] ^= 16
-        path.write_bytes(data)
+        path.write_bytes(flipped(path.read_bytes()))
         asked = len(server.asks)
         again, _, notices = fetch(server, cache_dir=tmp_path)
     assert again.equals(first) and len(notices) == 1 and "fetched anew" in notices[0]

@@ -7,6 +7,7 @@ import time
 import zlib
 from functools import cache
 
+from standin.damage import flipped
 from standin.faults.catalogue import EXACT, REFUSED, fault
 
 
@@ -143,16 +144,11 @@ def _bomb() -> bytes:
     return gzip.compress(bytes(2**26))
 
 
-def _flipped(data: bytes) -> bytes:
-    middle = len(data) // 2
-    return data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]
-
-
 _PACKED = {
     "gzip, well formed": ("gzip", gzip.compress),
     "deflate, well formed": ("deflate", zlib.compress),
     "gzip that is cut": ("gzip", lambda body: gzip.compress(body)[:-20]),
-    "gzip with a flipped byte": ("gzip", lambda body: _flipped(gzip.compress(body))),
+    "gzip with a flipped byte": ("gzip", lambda body: flipped(gzip.compress(body))),
     "gzip and a second member": ("gzip", lambda body: gzip.compress(body) + gzip.compress(b"{}")),
     "gzip in name only": ("gzip", lambda body: body),
     "a gzip bomb of 64 MB": ("gzip", lambda body: _bomb()),
