@@ -16,13 +16,7 @@ GOOD = "2024-01-01T00:00:00Z,1.0,2.0,0.5,1.5,10\n2024-01-01T01:00:00Z,1.5,2.0,1.
 def folders(tmp_path):
     texts = {
         "text": BARS + GOOD + "2024-01-01T02:00:00Z,1.5,high,1.0,1.5,10\n",
-        "naive": BARS + "2024-01-01 00:00,1.0,2.0,0.5,1.5,10\n",
-        "empty": "",
-        "header": "a,b,c\n1,2,3\n",
-        "twice": BARS + GOOD + GOOD,
-        "negative": BARS + "2024-01-01T00:00:00Z,-1.0,2.0,0.5,1.5,10\n",
         "short": BARS + GOOD,
-        "binary": BARS + "\x00\x01",
         "metatrader": MT4,
     }
     for name, text in texts.items():
@@ -63,8 +57,7 @@ ENDS = {
     ),
     "simulate --out OUT": ("--assets 0", "--assets many", "--steps 1.5", "--scenario sideways"),
     "train --run OUT --data": (
-        *("IN/missing", "IN/a_file", "IN/nothing", "IN/text", "IN/naive", "IN/empty", "IN/header"),
-        *("IN/twice", "IN/negative", "IN/short", "IN/binary", "IN/metatrader"),
+        *("IN/missing", "IN/a_file", "IN/nothing", "IN/text", "IN/short", "IN/metatrader"),
     ),
     "train --run OUT --data IN/metatrader --time-zone": ("", "Mars", "UTC --lookback 99"),
     "train --run OUT --data IN/short": (

@@ -21,13 +21,6 @@ class Capsule:
         return pa.Table.from_pandas(ROWS).__arrow_c_stream__(requested_schema)
 
 
-class Lazy:
-    """A frame that has to be collected."""
-
-    def collect(self):
-        raise AssertionError("never called")
-
-
 class Broken:
     """A frame whose conversion fails."""
 
@@ -70,7 +63,6 @@ FRAMES = {
     "polars, naive": (pl.from_pandas(BARS.tz_localize(None).reset_index()), "without a time zone"),
     "polars, text": (pl.from_pandas(ROWS.assign(time=["a", "b"])), "index must hold time.*set_in"),
     "polars, lazy": (pl.from_pandas(ROWS).lazy(), "must be a DataFrame, got LazyFrame; collect it"),
-    "a lazy one": (Lazy(), "collect it first"),
     "a series": (pl.from_pandas(ROWS)["close"], "must be a DataFrame, got Series"),
     "a broken conversion": (Broken(), "Broken cannot be converted .*pyarrow is required"),
     "two columns of times": (ROWS.assign(moment=ROWS["time"]), "index must hold time"),

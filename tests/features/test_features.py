@@ -16,6 +16,7 @@ from crossattn import (
 from crossattn.errors import CrossAttentionWarning
 from crossattn.features import FEATURES, resolve_features, warm_up_of
 
+talib = pytest.importorskip("talib")
 NAN = math.nan
 
 
@@ -76,8 +77,8 @@ def slow_value(name: str, past: list, log_return: list[float], moment: pd.Timest
     if name == "volatility":
         squares = [r * r for r in log_return if not math.isnan(r)]
         return math.sqrt(exponential_mean(squares, 24)) if len(squares) >= 24 else NAN
-    indicator = {"rsi": slow_rsi, "macd": slow_macd}[name]
-    return indicator([b["close"] for b in [*own, bar]])
+    closes = np.array([b["close"] for b in [*own, bar]])
+    return talib.RSI(closes)[-1] if name == "rsi" else talib.MACD(closes)[0][-1] / closes[-1]
 
 
 def slow_variance(estimator: str, before, bar) -> float:
@@ -87,26 +88,6 @@ def slow_variance(estimator: str, before, bar) -> float:
     if estimator == "parkinson":
         return gap**2 + 0.36067376 * range_**2
     return gap**2 + 0.5 * range_**2 - 0.38629436 * math.log(bar["close"] / bar["open"]) ** 2
-
-
-def slow_rsi(closes: list[float]) -> float:
-    changes = [now - before for before, now in pairwise(closes)]
-    if len(changes) < 14:
-        return NAN
-    up = sum(max(c, 0) for c in changes[:14]) / 14
-    down = sum(max(-c, 0) for c in changes[:14]) / 14
-    for change in changes[14:]:
-        up, down = (13 * up + max(change, 0)) / 14, (13 * down + max(-change, 0)) / 14
-    return 100 * up / (up + down)
-
-
-def slow_macd(closes: list[float]) -> float:
-    if len(closes) < 34:
-        return NAN
-    slow, fast = sum(closes[:26]) / 26, sum(closes[14:26]) / 12
-    for close in closes[26:]:
-        slow, fast = slow + 2 / 27 * (close - slow), fast + 2 / 13 * (close - fast)
-    return (fast - slow) / closes[-1]
 
 
 @pytest.mark.filterwarnings("ignore:features. momentum has no value for S1")
