@@ -151,17 +151,6 @@ def test_null_markets():
     assert study["naive correlation"].mean() > 0.5
 
 
-def test_asynchronous_quotes_are_reported_apart():
-    """Stale prices do lead: what is found there is a fact about quotes, not about assets."""
-    claims = []
-    for seed in range(6):
-        _, *parts = parts_of("asynchronous", seed)
-        edges = tested_pairs(*parts, n_models=1, seed=seed)
-        claims.append(int(edges["significant"].sum()))
-    print(f"\nasynchronous: claims a market\n{claims}")
-    assert np.mean(np.array(claims) > 0) > 0.5
-
-
 def test_switching_names_the_leader_of_the_moment_where_the_mean_map_cannot():
     right, by_map = [], []
     for seed in range(3):

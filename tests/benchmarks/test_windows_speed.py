@@ -4,7 +4,6 @@ import time
 import tracemalloc
 
 import numpy as np
-import pandas as pd
 import pytest
 from benchmarks.measure import seconds
 
@@ -76,18 +75,12 @@ def test_windows_are_three_thousand_times_faster_than_cutting_them(make_frames, 
     assert memory < 20
 
 
-def test_a_year_of_five_assets_from_bars_to_windows_takes_under_twenty_megabytes(make_frames):
-    panel = hourly_panel(make_frames, 8_760, 5)
-    memory, data = peak_megabytes(lambda: prepare_cross_attention_data(panel))
-    assert np.shares_memory(data.X, data.panel)
-    assert memory < 20
-
-
-def test_five_years_of_fifty_assets_take_under_400_megabytes(make_frames):
-    panel = hourly_panel(make_frames, 43_800, 50)
+@pytest.mark.parametrize(("years", "n_assets", "most"), [(1, 5, 20), (5, 50, 400)])
+def test_from_bars_to_windows_takes_few_megabytes(make_frames, years, n_assets, most):
+    panel = hourly_panel(make_frames, 8_760 * years, n_assets)
     memory, data = peak_megabytes(lambda: prepare_cross_attention_data(panel))
     held = sum(a.nbytes for a in (data.panel, data.targets, data.next_returns)) / 1e6
     print(f"\npeak {memory:.0f} MB from bars to windows, {held:.0f} MB held,", end=" ")
     print(f"{data.X.nbytes / 1e9:.1f} GB if copied")
-    assert isinstance(data.timestamps, pd.DatetimeIndex)
-    assert memory < 400
+    assert np.shares_memory(data.X, data.panel)
+    assert memory < most

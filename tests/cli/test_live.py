@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from standin.bybit import BybitStandIn, to_ms
+from standin.commands import predicted, run
 from standin.scene import FOREVER
 
 from crossattn import CrossAttentionForecaster
@@ -35,13 +36,11 @@ class Desk:
         words += ["--base-url", self.server.url, "--out", str(self.folder / "bars")]
         return main(["fetch", "--source", "bybit", *words])
 
-    def run(self, command, *words, bars="bars", run="run"):
-        where = ["--run", str(self.folder / run), "--data", str(self.folder / bars)]
-        return main([command, *where, *map(str, words)])
+    def run(self, command, *words, **where):
+        return run(self.folder, command, *words, **where)
 
-    def predict(self, *words, out="out.csv", **where):
-        assert self.run("predict", "--out", self.folder / out, *words, **where) == 0
-        return pd.read_csv(self.folder / out, index_col="close_time", parse_dates=True)
+    def predict(self, *words, **where):
+        return predicted(self.folder, self.folder, *words, **where)
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +100,9 @@ def test_the_last_forecasts_are_those_of_all_bars_whatever_the_folder_holds(desk
 
 def test_a_network_forecasts_the_last_closes_too(desk):
     words = ["--lookback", "30", "--horizon", "1", "--epochs", "1", "--d-model", "8"]
-    assert desk.run("train", *words, run="network") == 0
-    table = desk.predict("--last", 3, run="network")
-    whole = desk.predict(run="network")
+    assert desk.run("train", *words, name="network") == 0
+    table = desk.predict("--last", 3, name="network")
+    whole = desk.predict(name="network")
     pd.testing.assert_frame_equal(table, whole[-3:], atol=1e-7, rtol=1e-4)
 
 
@@ -119,7 +118,7 @@ def test_other_spacing_and_unfinished_runs_are_refused(desk, command, refused):
     if not (desk.folder / "half").exists():
         shutil.copytree(desk.folder / "run", desk.folder / "half")
         (desk.folder / "half" / "bars.json").unlink()
-    refused(desk.run(command, *words, run="half"), "--resume")
+    refused(desk.run(command, *words, name="half"), "--resume")
 
 
 def test_symbols_of_another_universe_are_named(desk, capsys, refused):

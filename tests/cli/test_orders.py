@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from standin.commands import run
 
 from crossattn import simulate_market
-from crossattn.cli import main
 from crossattn.data.files import write_bars
 
 NAMES = ["A", "B", "C"]
@@ -22,14 +22,11 @@ def desk(request, tmp_path_factory):
     write_bars(frames, folder / "bars")
     words = {"forecaster": ["--n-models", "1"], "network": ["--d-model", "8"]}[request.param]
     words += ["--lookback", "30", "--horizon", "2", "--epochs", "1"]
-    run = ["--run", str(folder / "run")]
-    assert main(["train", *run, "--data", str(folder / "past"), *words]) == 0
-    out = ["--out", str(folder / "traded")]
-    assert main(["backtest", *run, "--data", str(folder / "bars"), *out, *SHORT]) == 0
+    assert run(folder, "train", *words, bars="past") == 0
+    assert run(folder, "backtest", "--out", folder / "traded", *SHORT) == 0
 
-    def predict(*words, bars="bars"):
-        out = ["--out", folder / "out.csv", "--data", folder / bars]
-        return main(["predict", *run, *map(str, [*out, *words])])
+    def predict(*words, **where):
+        return run(folder, "predict", "--out", folder / "out.csv", *words, **where)
 
     predict.folder, predict.frames = folder, frames
     return predict

@@ -23,14 +23,6 @@ def test_predict_gives_every_window_the_newest_included(work, tmp_path):
     assert np.isfinite(table.to_numpy()).all()
 
 
-def test_predict_does_not_depend_on_later_bars(work, tmp_path):
-    frames = read_bars(work / "bars")
-    write_bars({symbol: frame.iloc[:-100] for symbol, frame in frames.items()}, tmp_path / "cut")
-    whole, cut = (predicted(work, tmp_path, bars=bars) for bars in (None, tmp_path / "cut"))
-    assert len(whole) == len(cut) + 100
-    np.testing.assert_allclose(whole.loc[cut.index], cut, rtol=1e-4, atol=1e-9)
-
-
 def test_leadlag_writes_every_ordered_pair(work, tmp_path, capsys):
     out = tmp_path / "edges.csv"
     assert run(work, "leadlag", "--out", out) == 0

@@ -9,6 +9,7 @@ import pytest
 from crossattn import CrossAttentionBacktest, prepare_cross_attention_data, walk_forward
 from crossattn.baselines import GARCH, HAR, CovarianceForecaster, EWMACovariance
 from crossattn.windows.dataset import CrossAttentionData
+from crossattn.windows.splits import walk_forward_folds
 
 HORIZON = 3
 
@@ -38,23 +39,19 @@ def forget():
     Remembers.seen.clear()
 
 
-def test_training_targets_are_known_before_the_test_begins(data):
-    result = walk_forward(data, Remembers, train_size=60, test_size=30, embargo=2)
-    bar = data.timestamps[1] - data.timestamps[0]
-    for model, (_, row) in zip(Remembers.seen, result.folds.iterrows(), strict=True):
-        last_known = model.train.timestamps[-1] + HORIZON * bar
-        assert last_known < row["test_start"]
-        assert last_known + (2 + 1) * bar == row["test_start"], "the embargo lies between"
+SPLITS = [{}, {"embargo": 2}, {"expanding": True}, {"step": 25}]
+
+
+@pytest.mark.parametrize("options", SPLITS, ids=str)
+def test_models_learn_from_the_training_parts_of_the_folds(data, options):
+    sizes = {"train_size": 60, "test_size": 30, **options}
+    result = walk_forward(data, Remembers, **sizes)
+    folds, shown = walk_forward_folds(data, **sizes), result.folds
+    for model, fold, start in zip(Remembers.seen, folds, shown["test_start"], strict=True):
+        assert model.train.timestamps.equals(fold.train[0].timestamps) and model.val is None
+        assert start == fold.test[0].timestamps[0]
     assert len(result.predictions) == len(result.data) == len(result.fold)
-    assert result.timestamps[-1] == data.timestamps[-1]
-
-
-def test_rolling_and_expanding(data):
-    walk_forward(data, Remembers, train_size=60, test_size=40)
-    assert {len(model.train) for model in Remembers.seen} == {60}
-    Remembers.seen.clear()
-    walk_forward(data, Remembers, train_size=60, test_size=40, expanding=True)
-    assert [len(model.train) for model in Remembers.seen] == [60, 100, 140, 180]
+    assert result.timestamps[-1] == folds[-1].test[0].timestamps[-1]
 
 
 def test_predictions_are_those_of_the_fold_that_precedes(data):

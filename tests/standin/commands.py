@@ -30,10 +30,10 @@ def train_words(folder, *more):
     return [*words, "--epochs", "3", "--device", "cpu", *more]
 
 
-def run(work, command, *words, bars=None):
+def run(work, command, *words, bars="bars", name="run"):
     """Run a command on a folder's run and its bars, or others; a report reads no bars."""
-    data = [] if command == "report" else ["--data", bars or work / "bars"]
-    return main([command, "--run", str(work / "run"), *map(str, [*data, *words])])
+    data = [] if command == "report" else ["--data", work / bars]
+    return main([command, "--run", str(work / name), *map(str, [*data, *words])])
 
 
 def simulate(folder, *words):
@@ -41,10 +41,10 @@ def simulate(folder, *words):
     assert main(["simulate", "--assets", "4", *words, "--out", str(folder)]) == 0
 
 
-def predicted(work, folder, *words, bars=None):
+def predicted(work, folder, *words, **where):
     """Return the forecasts that ``crossattn predict`` writes into a folder."""
     out = folder / "forecasts.csv"
-    assert run(work, "predict", "--out", out, *words, bars=bars) == 0
+    assert run(work, "predict", "--out", out, *words, **where) == 0
     return pd.read_csv(out, index_col="close_time", parse_dates=True)
 
 

@@ -235,17 +235,6 @@ def test_prediction_leaves_the_model_on_its_device_and_gradients_on(parts, refus
     assert next(model.parameters()).device == torch.device("cpu")
 
 
-@pytest.mark.parametrize("horizon", [1, 4])
-def test_a_state_dict_brings_equal_forecasts(market, horizon, refuse_input):
-    data = prepare_cross_attention_data(market.frames, lookback=16, horizon=horizon)
-    parts = data.split(train=0.6, val=0.2)
-    net = train(parts, epochs=1).model
-    new = make(data, seed=9)
-    new.load_state_dict(net.state_dict())
-    np.testing.assert_array_equal(predict(new, parts[2]), predict(net, parts[2]))
-    refuse_input(lambda: predict(new, dataclasses.replace(parts[2], horizon=2)), "horizon")
-
-
 def test_other_data_is_refused(parts, data, refuse_input):
     model = train(parts).model
     refuse_input(lambda: predict(model, data.select(data.symbols[:3])), "symbols")
