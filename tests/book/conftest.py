@@ -182,6 +182,15 @@ def site(html):
 
 
 @pytest.fixture
+def page(browser, site):
+    """The page of all live explorers, open at the market whose leader changes."""
+    browser.visit(f"{site}book/see_it_move.html")
+    for explorer in ("forecaster", "costs"):
+        browser.wait_for(f"$('[data-explorer={explorer}]').crossattn")
+    return browser
+
+
+@pytest.fixture
 def serve():
     """Give the server: ``with serve(folder) as address``."""
     return served

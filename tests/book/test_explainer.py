@@ -10,7 +10,6 @@ import pytest
 from crossattn import prepare_cross_attention_data
 
 pytestmark = pytest.mark.browser
-PAGE = "book/see_it_move.html"
 STATE = "$('.ca-explorer').crossattn"
 FORECASTS = """
 (() => {
@@ -26,14 +25,6 @@ $$('.ca-grid').map(grid =>
   [...grid.querySelectorAll('tbody tr')].map(row =>
     [...row.querySelectorAll('button')].map(cell => cell.textContent)))
 """
-
-
-@pytest.fixture
-def page(browser, site):
-    """The explainer's page, open at the market whose leader changes."""
-    browser.visit(site + PAGE)
-    browser.wait_for(STATE)
-    return browser
 
 
 def press(browser, text):

@@ -12,19 +12,11 @@ import torch
 from crossattn import backtest_weights, scaled_dot_product_attention
 
 pytestmark = pytest.mark.browser
-PAGE = "book/see_it_move.html"
 
 
 def explorer(name):
     """Return the JavaScript of an explorer's handle for tests."""
     return f"$('[data-explorer={name}]').crossattn"
-
-
-@pytest.fixture
-def page(browser, site):
-    browser.visit(site + PAGE)
-    browser.wait_for(explorer("costs"))
-    return browser
 
 
 def test_attention_by_hand_is_that_of_the_package(page):

@@ -40,10 +40,6 @@ def test_a_run_of_one_asset_has_no_pairs():
     assert section.table is None and section.text == "No pair could be tested."
 
 
-def test_there_are_forty():
-    assert len(set(HOSTILE)) == 40
-
-
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_symbol_name_is_never_markup(name):
     hostile, plain = Elements(page_of(name)), Elements(page_of("A"))

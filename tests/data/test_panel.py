@@ -52,14 +52,6 @@ def test_inner_keeps_the_rows_where_all_have_a_close():
     pd.testing.assert_frame_equal(inner, align_panel(frames).loc[inner.index])
 
 
-def test_bars_of_different_length_meet_when_they_close():
-    opens = pd.date_range("2024-03-01", periods=3, freq="D", tz="UTC")
-    panel = align_panel({"hour": hourly(48), "day": frame_at(opens, 3)})
-    both = panel["close"].dropna().index
-    assert list(both.hour) == [0, 0]
-    assert both[0] == pd.Timestamp("2024-03-02", tz="UTC")
-
-
 NEW_YORK = [
     ("2024-03-08", "21:00"),  # winter time
     ("2024-03-11", "20:00"),  # summer time from the 10th on
@@ -114,13 +106,6 @@ def test_the_future_changes_no_row_of_the_past(data):
         after = frame.index + pd.Timedelta("1h") > cut
         changed[symbol] = frame.mask(pd.Series(after, frame.index), frame * 1.7, axis=0)
     pd.testing.assert_frame_equal(align_panel(changed).loc[:cut], panel.loc[:cut])
-
-
-def test_a_panel_passes_through_and_frames_are_aligned():
-    frames = {"A": hourly(5), "B": hourly(5, 1)}
-    panel = align_panel(frames)
-    pd.testing.assert_frame_equal(as_panel(panel), panel)
-    pd.testing.assert_frame_equal(as_panel(frames), panel)
 
 
 def test_turnover_and_close_only_survive():

@@ -102,11 +102,6 @@ def test_a_finished_run_is_left_as_it_is(parts, whole):
     np.testing.assert_array_equal(predict(again.model, parts[2]), predict(result.model, parts[2]))
 
 
-def test_resume_starts_where_there_is_nothing(parts, whole, tmp_path):
-    train(parts, tmp_path / "new" / "run", batch_size=64, resume=True)
-    assert files_of(tmp_path / "new" / "run") == files_of(whole[1])
-
-
 def test_an_existing_run_is_refused_without_resume(parts, whole, tmp_path, refuse_input):
     refuse_input(lambda: train(parts, whole[1], batch_size=64), "holds a run")
     (tmp_path / "file").write_text("")
