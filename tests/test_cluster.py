@@ -8,12 +8,11 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from standin.windows import simulated_windows
 
 from crossattn.baselines.linear import VAR
 from crossattn.leaderboard import Protocol, lead_lag_bench
 from crossattn.portfolio.walkforward import walk_forward
-from crossattn.simulate.market import simulate_market
-from crossattn.windows.prepare import prepare_cross_attention_data
 
 SMALL = Protocol(n_assets=3, n_steps=900)
 MEASURED = ["cpu_seconds", "peak_memory_mb"]
@@ -83,8 +82,7 @@ def test_a_benchmark_loses_nothing_with_a_killed_worker(cluster, tmp_path):
 
 
 def test_walk_forward_on_a_cluster_is_bit_equal(cluster):
-    market = simulate_market("static", n_assets=3, n_steps=700, seed=0)
-    data = prepare_cross_attention_data(market.frames, lookback=12, horizon=1)
+    data = simulated_windows(lookback=12, n_assets=3, n_steps=700)[1]
     sizes = {"train_size": 300, "test_size": 100}
     local = walk_forward(data, VAR, **sizes)
     with joblib.parallel_config(**cluster):

@@ -9,12 +9,11 @@ import sklearn.exceptions
 from sklearn.base import clone
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
+from standin.windows import simulated_windows
 
 from crossattn.baselines.linear import VAR
 from crossattn.errors import InvalidInputError, NotFittedError
 from crossattn.forecaster import CrossAttentionForecaster
-from crossattn.simulate.market import simulate_market
-from crossattn.windows.prepare import prepare_cross_attention_data
 from crossattn.windows.splits import hold_out
 
 SMALL = {"max_lag": 7, "n_models": 1, "epochs": 2, "progress": False}
@@ -22,10 +21,9 @@ SMALL = {"max_lag": 7, "n_models": 1, "epochs": 2, "progress": False}
 
 @pytest.fixture(scope="module")
 def planted():
-    market = simulate_market("static", n_assets=5, n_steps=6_000, predictability=0.05, seed=11)
-    data = prepare_cross_attention_data(
-        market.frames, lookback=16, horizon=1, features=("log_return", "relative_volume", "range")
-    )
+    sizes = {"n_assets": 5, "n_steps": 6_000, "predictability": 0.05, "seed": 11}
+    features = ("log_return", "relative_volume", "range")
+    market, data = simulated_windows(lookback=16, features=features, **sizes)
     train, val, test = data.split(train=0.7, val=0.1)
     return market, train, val, test, CrossAttentionForecaster(**SMALL).fit(train, val)
 
