@@ -5,8 +5,7 @@ one look at the same validation windows an epoch. Ours is ``train_cross_attentio
 it does: scaling, noise of the targets, clipping, the best weights kept. A peer has the loop of its
 library: a ``DataLoader`` that cuts each window and stacks them, Adam, and the loss read at every
 step; checkpoints on disk are left out, in its favour. Time-Series-Library gives its iTransformer
-the calendar of hourly bars as four more tokens; what it does without them is shown beside it, and
-so is its bare step (forward, loss, backward, update, batches at hand).
+the calendar of hourly bars as four more tokens; what it does without them is shown beside it.
 """
 
 import time
@@ -65,18 +64,6 @@ def peer(model, samples: list[tuple[np.ndarray, ...]], epochs: int) -> float:
     return epochs * len(train.dataset) / (time.process_time() - started)
 
 
-def peer_steps(model, samples: list[tuple[np.ndarray, ...]], n_steps: int) -> float:
-    """Windows a second of a peer's median step, on batches at hand."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    batch = next(iter(DataLoader(samples, batch_size=32)))
-    times = []
-    for _ in range(n_steps):
-        started = time.process_time()
-        _peer_step(model, optimizer, *batch)
-        times.append(time.process_time() - started)
-    return 32 / float(np.median(times))
-
-
 def calendar(times: pd.DatetimeIndex) -> np.ndarray:
     """Hour, weekday, day of the month and of the year, in [-.5, .5]: what the library adds."""
     day, week = times.hour / 23, times.day_of_week / 6
@@ -106,7 +93,6 @@ def test_inverted_beside_itransformer(data, compared):
         mine = ours(alone, 1000, 2, preset="inverted", n_layers=2)
         rates.append([peer(_variates(), dated, 2), peer(_variates(), plain, 2), mine])
     itransformer, undated, inverted = np.median(rates, axis=0)
-    print(f"its bare step, dated: {peer_steps(_variates(), dated, 50):.0f} windows/s")
     ratios = [
         compared(f"{WINDOW}inverted, beside {name}", 1 / inverted, 1 / rate, beside=name, asked=2)
         for name, rate in (("iTransformer", itransformer), ("iTransformer, no calendar", undated))
