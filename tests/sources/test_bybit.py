@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import requests
 from standin import scene
-from standin.bybit import CATEGORIES, INTERVALS, Ask, BybitStandIn, floor, following, opens, to_ms
+from standin.bybit import INTERVALS, Ask, BybitStandIn, floor, following, opens, to_ms
 from standin.scene import FOREVER, PATIENT, SYMBOL, fetch_with_gaps, frame_rows, true_rows
 from standin.scene import make_loader as loader
 
@@ -78,12 +78,6 @@ def test_each_interval_of_six_symbols_is_exact(server, interval):
         assert frame["close_time"].iloc[-1] <= pd.Timestamp(NOW, unit="ms", tz="UTC")
     spans = [(ask.start, ask.end) for ask in server.asks if ask.end is not None]
     assert all(len(opens(interval, *span)) <= 1000 for span in spans)
-
-
-@pytest.mark.parametrize("category", CATEGORIES)
-def test_each_category_is_asked_for_by_name(server, category):
-    frame = loader(server, category=category).fetch_klines(SYMBOL, start="2024-02-29")
-    check_exact(server, frame, start="2024-02-29", end="2024-03-02", category=category)
 
 
 # Ranges
@@ -152,13 +146,6 @@ def test_a_range_that_is_cut_by_the_servers_clock_names_no_open_bar(server):
         server.now_ms = to_ms(f"{year}-06-01T00:30")
         frame = loader(server).fetch_klines(SYMBOL, start=f"{year}-05-31", end=f"{year + 9}-01-01")
         assert len(frame) == 24
-
-
-def test_a_candle_is_closed_at_the_very_millisecond_of_its_end(server):
-    for now, last in (("2024-03-01T10:00:00", 9), ("2024-03-01T09:59:59.999", 8)):
-        server.now_ms = to_ms(now)
-        frame = loader(server).fetch_klines(SYMBOL, limit=3)
-        assert frame.index[-1].hour == last
 
 
 def test_a_range_in_the_future_is_refused(server):
