@@ -98,14 +98,6 @@ def test_the_last_forecasts_are_those_of_all_bars_whatever_the_folder_holds(desk
     pd.testing.assert_frame_equal(table, desk.predict(bars=change)[-last:], atol=1e-9, rtol=0)
 
 
-def test_a_network_forecasts_the_last_closes_too(desk):
-    words = ["--lookback", "30", "--horizon", "1", "--epochs", "1", "--d-model", "8"]
-    assert desk.run("train", *words, name="network") == 0
-    table = desk.predict("--last", 3, name="network")
-    whole = desk.predict(name="network")
-    pd.testing.assert_frame_equal(table, whole[-3:], atol=1e-7, rtol=1e-4)
-
-
 @pytest.mark.parametrize("command", ["predict", "backtest", "leadlag", "verify"])
 def test_other_spacing_and_unfinished_runs_are_refused(desk, command, refused):
     words = ["--out", desk.folder / "x"] if command in ("predict", "backtest") else []

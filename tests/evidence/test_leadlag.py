@@ -172,11 +172,6 @@ def test_followers_channels_and_lags_of_a_forecaster_agree(two_models):
         assert found.response[i, j] == pytest.approx(slope * token.std(), rel=1e-3)
 
 
-def test_no_leader_is_named_on_a_null_market():
-    _, train, _, test = windows("null", n_steps=4000)
-    assert analyze_lead_lag_relationships(VAR().fit(train), test).nobody_leads
-
-
 @pytest.mark.parametrize("make", [Zero, OwnLagAR])
 def test_a_model_that_cannot_look_across_names_no_effect(planted, make):
     _, train, _, test = planted

@@ -241,14 +241,6 @@ def test_where_nothing_leads_the_forecast_is_almost_nothing():
         assert CrossAttentionForecaster(**QUICK).fit(train, val).score(test) > -0.004
 
 
-def test_an_asset_without_a_bar_has_no_forecast():
-    _, test, forecaster = fitted("static")
-    panel = np.array(test.panel)
-    panel[test.ends[5], 1] = np.nan
-    forecast = forecaster.predict(dataclasses.replace(test, panel=panel))
-    assert np.isnan(forecast[5, 1]) and np.isfinite(np.delete(forecast[5], 1)).all()
-
-
 def test_wrong_use_is_refused_by_name(refuse_input):
     _, test, forecaster = fitted("static")
     new, two = CrossAttentionForecaster(), test.select(symbols=test.symbols[:2])
