@@ -122,6 +122,7 @@ def weights_of(forecaster, train, val) -> dict:
         "tokens": tokens,
         "volumeCentre": forecaster._tokenizer.centre["relative_volume"].tolist(),
         "volumeSpread": forecaster._tokenizer.spread["relative_volume"].tolist(),
+        "usual": forecaster._tokenizer.spread["log_return"].tolist(),
         "mix": {name: float(w) for name, w in forecaster.weights_.items() if w > 0},
         "contentWeight": float(forecaster.weights_.get("content", 0.0)),
         "scale": content.scale.tolist(),
@@ -136,11 +137,12 @@ def state_before(market, volume: np.ndarray, row: int) -> dict:
     import pandas as pd
 
     from crossattn.features.indicators import VOLUME_HALF_LIFE
-    from crossattn.tokens.channels import SLOW_HALF_LIVES
+    from crossattn.tokens.channels import SLOW_HALF_LIVES, VOLATILITY_HALF_LIFE
 
     past = pd.DataFrame(volume[:row])
     closes = market.panel["close"].to_numpy()
     returns = np.diff(np.log(closes), axis=0, prepend=np.nan)
+    squares = pd.DataFrame(returns[:row] ** 2)
     distance = {}
     for half_life in SLOW_HALF_LIVES:
         decay = 0.5 ** (1.0 / half_life)
@@ -150,6 +152,8 @@ def state_before(market, volume: np.ndarray, row: int) -> dict:
         "meanLogVolume": past.ewm(halflife=VOLUME_HALF_LIFE).mean().iloc[-1].tolist(),
         "volumeDecay": 0.5 ** (1.0 / VOLUME_HALF_LIFE),
         "distance": distance,
+        "variance": squares.ewm(halflife=VOLATILITY_HALF_LIFE).mean().iloc[-1].tolist(),
+        "varianceDecay": 0.5 ** (1.0 / VOLATILITY_HALF_LIFE),
     }
 
 

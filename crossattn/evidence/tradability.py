@@ -14,10 +14,10 @@ import pandas as pd
 
 from crossattn.data.panel import as_panel
 from crossattn.evidence.inference import CLIP, contribution_scores, known_steps, robust_regression
+from crossattn.tokens.channels import SIGNED_CHANNELS
 from crossattn.windows.dataset import CrossAttentionData
 
 BASIS_POINT = 1e-4
-RETURN_CHANNELS = ("return", "fall", "gated_return", "signed_root")
 FADED = 0.5  # a slope that falls below this share at tradable prices, and to nothing by its p-value
 LEVEL = 0.05
 LATE = 0.15  # least median correlation with the others a bar apart of an asset a bar off
@@ -197,7 +197,7 @@ def why_untradable(edge, prices: Prices) -> str:
     if faded:
         return f"{CLOCK}gone at the follower's next open"
     symbols = prices.data.symbols
-    if edge.lag != 1 or edge.channel not in RETURN_CHANNELS or edge.leader not in symbols:
+    if edge.lag != 1 or edge.channel not in SIGNED_CHANNELS or edge.leader not in symbols:
         return ""
     pair = symbols.index(edge.leader), symbols.index(edge.follower)
     return prices.explained_by_clocks(*pair, np.sign(edge.effect))

@@ -25,9 +25,15 @@ SLOW_HALF_LIVES = (12.0, 48.0, 192.0)
 FAR_PRICE = 1.15  # penalty of a token that is no recent return, relative to one that is
 VOLATILITY_HALF_LIFE = 12.0
 RETURN, VOLUME, RANGE = "log_return", "relative_volume", "range"
-RETURN_CHANNELS = ("return", "fall", "gated_return", "signed_root", "size")
+# Events: an answer grows from none to all between two limits, so that any step between is met. In
+# standard deviations of training, and of recent bars, to which the bar itself belongs.
+EVENTS = {"1sd": (1.0, 2.0), "2sd": (2.0, 3.0), "1vol": (1.0, 1.85), "2vol": (1.85, 2.5)}
+DIRECTIONS = {"rise": 1.0, "fall": -1.0}
+#: channels that have the sign of the return that they are made from
+SIGNED_CHANNELS = ("return", "fall", "gated_return", "signed_root")
+SIGNED_CHANNELS += tuple(f"{direction}_{name}" for name in EVENTS for direction in DIRECTIONS)
 # names of channels, families and scales of the tokenizers' own, which no feature may bear
-RESERVED = {*RETURN_CHANNELS, "late", "gate", "root", "distance", "means", "level"}
+RESERVED = {*SIGNED_CHANNELS, *EVENTS, "size", "late", "gate", "root", "distance", "means", "level"}
 RESERVED |= {"exogenous", "log_range"}
 
 
@@ -103,6 +109,8 @@ class Tokenizer:
             raise InvalidInputError(f"data: rename the feature: a channel is named {taken[0]!r}")
         for name, values in self._levels(data).items():
             self.centre[name], self.spread[name] = known_moments(values[data.ends])
+        returns = np.asarray(data.panel[data.ends, :, data.features.index(RETURN)], float)
+        self.spread[RETURN] = known_moments(returns)[1]
         return self
 
     def series(self, data: CrossAttentionData, memory: Memory | None = None) -> TokenSeries:
@@ -120,11 +128,12 @@ class Tokenizer:
         returns = np.concatenate([np.where(np.isfinite(raw), raw, 0.0), outside], 1)
         nothing = np.zeros((len(panel), n_assets))
         volume, log_range = levels.get(VOLUME, nothing), levels.get("log_range", nothing)
+        volatility = recent_volatility(np.where(known, returns, np.nan), memory=memory)
         return TokenSeries(
-            self._channels(returns, levels, memory),
+            [*self._channels(returns, levels, memory), *self._events(returns, volatility)],
             returns,
             known,
-            recent_volatility(raw, memory=memory),
+            volatility[:, :n_assets],
             volume,
             log_range,
             data.next_returns,
@@ -174,6 +183,19 @@ class Tokenizer:
             decay = 0.5 ** (1.0 / half_life)
             channels.append(Channel("distance", "distance", values, (1,), decay=decay))
         return [channel for channel in channels if channel.lags]
+
+    def _events(self, returns: np.ndarray, volatility: np.ndarray) -> list[Channel]:
+        """Large moves whatever their size, by direction: no line through returns follows them."""
+        usual = np.ones(returns.shape[1])  # of exogenous series, which come last
+        usual[: len(self.spread[RETURN])] = self.spread[RETURN]
+        lags, channels = tuple(range(1, min(NEAR_LAGS, self.max_lag + 1) + 1)), []
+        for name, (low, high) in EVENTS.items():
+            moves = returns / (volatility if name.endswith("vol") else usual)
+            share = np.clip((np.abs(moves) - low) / (high - low), 0.0, 1.0)
+            for direction, sign in DIRECTIONS.items():
+                values = np.where(sign * moves > 0, sign * share, 0.0)
+                channels.append(Channel(f"{direction}_{name}", name, values, lags))
+        return channels
 
 
 def hour_and_weekday(clock: pd.DatetimeIndex) -> tuple[np.ndarray, np.ndarray]:

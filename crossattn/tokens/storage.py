@@ -33,7 +33,7 @@ from crossattn.training.checkpoint import (
     write_tensors,
 )
 
-KIND = "forecaster, format 4"
+KIND = "forecaster, format 5"
 # attributes of a fitted forecaster that are stored as they are, there with an underscore
 FITTED = ("symbols", "sources", "channels", "features", "lookback", "horizon")
 FITTED += ("volatility_estimator", "weights", "minimum_tail")

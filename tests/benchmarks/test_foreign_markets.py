@@ -122,6 +122,13 @@ def hour_means(world):
     return world
 
 
+def surprises(world):
+    surprise = world.returns / world.volatility < -1.5
+    for follower, leader in LED.items():
+        world.plant(follower, surprise[:, leader] * -1.0)
+    return world
+
+
 def in_high_volatility(world):
     state = fading(24)(np.abs(world.moves).mean(1), None)
     return led(world, lambda x, _: x * (state > np.quantile(state, 0.65)))
@@ -206,6 +213,7 @@ MARKETS = {
     "sign alone": lambda s: led(World(s), lambda x, _: np.sign(lag(x, 1))),
     "large moves alone": lambda s: led(World(s), lambda x, _: lag(x * (np.abs(x) > 1.5), 1)),
     "one-sided event": lambda s: led(World(s), lambda x, _: lag((x > 1.5) * 1.0, 1)),
+    "event beside its volatility": lambda s: surprises(World(s)),
     "size of a move": lambda s: led(World(s), lambda x, _: np.minimum(np.abs(x), 4)),
     "times volume": lambda s: led(World(s), lambda x, v: x * v / fading(24)(v, None)),
     "in high volatility": lambda s: in_high_volatility(World(s)),

@@ -20,6 +20,14 @@ FORECASTS = """
       answer.intercept, sum(answer.contribution.flat()), sum(answer.attention.flat())]));
 })()
 """
+TOKENS = """
+(() => {
+  const { knownSeries, tokenValue } = crossattnForward, { load } = %s;
+  const market = load(crossattnMarkets.static), series = knownSeries(market);
+  return %s.map(([name, decay]) => Array.from({ length: 300 }, (_, k) => [0, 1, 2, 3].map(source =>
+    tokenValue(market, series, market.before + k, name, source, 2, decay))));
+})()
+"""
 TABLES = """
 $$('.ca-grid').map(grid =>
   [...grid.querySelectorAll('tbody tr')].map(row =>
@@ -54,6 +62,16 @@ def test_the_page_gives_the_forecasts_of_the_package(page, scenario):
     assert np.abs(shown[..., 0] - expected).max() < 1e-5 * usual  # 1e-7 or less
     np.testing.assert_allclose(shown[..., 1] + shown[..., 2], shown[..., 0], atol=1e-12)
     np.testing.assert_allclose(shown[..., 3], 1.0)
+
+
+def test_every_channel_of_a_token_has_the_value_of_the_package(page):
+    _, forecaster, _, _, test = trained("static")
+    channels = forecaster._tokenizer.series(test).channels
+    names = json.dumps([[channel.name, channel.decay] for channel in channels])
+    shown = np.array(page.evaluate(TOKENS % (STATE, names)))  # (channels, 300, N)
+    expected = np.array([channel.values[test.ends[:300] - 1] for channel in channels])
+    assert all(values.std() > 0 for values in expected)
+    np.testing.assert_allclose(shown, expected, rtol=2e-5, atol=2e-6)
 
 
 @cache

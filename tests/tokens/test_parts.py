@@ -13,9 +13,11 @@ from crossattn.attention.content import ContentHeads
 from crossattn.runtime import compiled
 from crossattn.tokens import descent, linear_map, sparse
 from crossattn.tokens.channels import (
+    EVENTS,
     VOLATILITY_HALF_LIFE,
     Channel,
     TokenIndex,
+    Tokenizer,
     distance_from_mean,
     recent_volatility,
 )
@@ -43,6 +45,31 @@ def test_distance_is_price_minus_its_exponential_mean():
     padded = pd.DataFrame(np.concatenate([np.zeros((2000, 2)), price]))
     expected = (padded - padded.ewm(alpha=1 - decay, adjust=False).mean()).to_numpy()[2000:]
     assert np.allclose(distance_from_mean(returns, 12), expected, atol=1e-12)
+
+
+def test_an_event_grows_from_none_to_all_between_two_sizes_of_a_move(rng):
+    times = pd.date_range("2024-01-01", periods=700, freq="h", tz="UTC")
+    close = {s: 50 * np.exp(np.cumsum(0.01 * rng.standard_t(4, 700))) for s in "AB"}
+    frames = {
+        s: pd.DataFrame(dict.fromkeys(["open", "high", "low", "close", "volume"], x), times)
+        for s, x in close.items()
+    }
+    outside = pd.DataFrame({"x": rng.normal(3.0, 2.0, 700)}, times)
+    data = prepare_cross_attention_data(
+        frames, lookback=12, horizon=1, features=["log_return"], exogenous=outside
+    )
+    series = Tokenizer(max_lag=7).fit(data).series(data)
+    recent = series.returns / recent_volatility(np.where(series.known, series.returns, np.nan))
+    usual = series.returns / [*np.nanstd(data.panel[data.ends, :, 0], axis=0), 1.0]
+    moves = {"sd": usual, "vol": recent}
+    events = {c.name: c for c in series.channels if c.family in EVENTS}
+    assert len(events) == 8
+    for name, channel in events.items():
+        direction, scale = name.split("_")
+        x = moves[scale[1:]] * (1 if direction == "rise" else -1)
+        expected = np.interp(x, EVENTS[scale], [0.0, 1.0]) * (1 if direction == "rise" else -1)
+        np.testing.assert_allclose(channel.values, expected, atol=1e-6)
+        assert channel.lags == tuple(range(1, 9)) and channel.values.std() > 0
 
 
 def test_exponential_means_skip_what_is_missing(rng):

@@ -7,6 +7,8 @@
   const MOVE_BARS = [2, 3, 4, 6, 8, 12, 16, 24];
   const RISE_BARS = [1, 6, 24];
   const RECENT_BARS = [6, 24];
+  // Between which sizes the answer to a large move grows from none to all.
+  const EVENTS = { "1sd": [1, 2], "2sd": [2, 3], "1vol": [1, 1.85], "2vol": [1.85, 2.5] };
 
   const range = (size) => Array.from({ length: size }, (_, k) => k);
   const clip = (x, limit) => Math.min(Math.max(x, -limit), limit);
@@ -21,7 +23,8 @@
       Array.from(flat.subarray(t * nAssets, (t + 1) * nAssets)));
   }
 
-  // What is known at each bar, (T, N) each: standardised relative volume and distances from means.
+  // What is known at each bar, (T, N) each: standardised relative volume, distances from means, and
+  // recent volatility.
   function knownSeries(market) {
     const { model, start, returns, logVolume } = market;
     let mean = start.meanLogVolume.slice();
@@ -39,7 +42,13 @@
         return held;
       });
     }
-    return { volume, distance };
+    let variance = start.variance;
+    const volatility = returns.map((row) => {
+      const decay = start.varianceDecay;
+      variance = row.map((r, j) => decay * variance[j] + (1 - decay) * r * r);
+      return variance.map(Math.sqrt);
+    });
+    return { volume, distance, volatility };
   }
 
   // What may make a source loud at bar t: volume, size, moves over several spans. (C,)
@@ -69,7 +78,11 @@
       relative_volume: () => volume,
       distance: () => series.distance[decay][t - lag + 1][source],
     };
-    return Math.fround(values[name]());
+    if (name in values) return Math.fround(values[name]());
+    const [direction, scale] = name.split("_"), [low, high] = EVENTS[scale];
+    const unit = scale.endsWith("sd") ? market.model.usual : series.volatility[t - lag + 1];
+    const share = Math.min(Math.max((Math.abs(r) / unit[source] - low) / (high - low), 0), 1);
+    return Math.fround(r > 0 === (direction === "rise") ? Math.sign(r) * share : 0);
   }
 
   // Every step of the forecasts made at bar t. Options: temperature divides the scores, sources in
@@ -125,5 +138,5 @@
     });
   }
 
-  window.crossattnForward = { forward, knownSeries, unpack, range, sum };
+  window.crossattnForward = { forward, knownSeries, tokenValue, unpack, range, sum };
 })();

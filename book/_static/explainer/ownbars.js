@@ -123,7 +123,8 @@
     const none = symbols.map(() => 0);
     return { title: "Your own bars", own: true, symbols, model, returns: used, logVolume: volumes,
       before: BEFORE, start: { meanLogVolume: first, volumeDecay: decay,
-        distance: {} }, oracle: used.map(() => none), leaders: [], edges: [], moving: false };
+        distance: {}, variance: none, varianceDecay: 0 },
+      oracle: used.map(() => none), leaders: [], edges: [], moving: false };
   }
 
   function panel(parent, open) {
