@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from crossattn.evidence.leadlag import LeadLagReport
 
 VALIDATION_SHARE = 0.1
+# Fewer targets cannot tell a lead from luck: blocks of training join validation, each held out.
+FEW_TARGETS, BLOCKS = 8000, 3
 
 
 @dataclass(eq=False, repr=False)
@@ -42,8 +44,9 @@ class CrossAttentionForecaster(FittedForecaster):
 
     Sources are the assets and any exogenous series; channels are what is known about a source at a
     bar: its return, the part below zero, the part that came on volume, its size, its signed root,
-    its relative volume, its distance from its own slow mean, and every feature of the data. Three
-    parts read the tokens, and non-negative least squares on validation windows mixes them:
+    whether it is a large rise or fall, its relative volume, its distance from its own slow mean,
+    and every feature of the data. Three parts read the tokens, and non-negative least squares mixes
+    them on validation windows, which blocks of training join where they are few:
 
     - *static*: sparse regressions, attention on fixed leaders, strong where data are few;
     - *varying*: coefficients that change with hour, weekday, market state, volume or size, drift
@@ -239,10 +242,12 @@ class CrossAttentionForecaster(FittedForecaster):
         self, common: dict, series: TokenSeries, data, train, val
     ) -> tuple[Mixture, list]:
         """Fit the parts on next bars, mix them on validation; return the history of content too."""
-        index = series.index
+        index, both = series.index, np.concatenate([train, val])
+        is_short = len(val) * len(self.symbols_) < FEW_TARGETS
+        blocks = np.array_split(train, BLOCKS) if is_short else []
         parts = {
-            "static": lambda: self._fit_static(series, train, val),
-            "varying": lambda: VaryingPart(self.max_lag + 1).fit(series, train),
+            "static": lambda: self._fit_static(series, train, val, blocks),
+            "varying": lambda: self._fit_varying(series, train),
             "content": lambda: self._fit_content(series, train, val),
         }
         fitted = {
@@ -253,16 +258,22 @@ class CrossAttentionForecaster(FittedForecaster):
                 desc="part",
             )
         }
-        first, final = fitted.pop("static")
-        held_out = {name: part.forecast(index, val) for name, part in first.items()}
-        held_out |= {name: part.forecast(series, val) for name, part in fitted.items()}
+        held_out, first, final = fitted.pop("static")
+        for name, part in fitted.items():
+            held_out[name] = [np.full((len(block), len(self.symbols_)), np.nan) for block in blocks]
+            if name == "varying":  # the heads of the content part take too long to train again
+                for k, block in enumerate(blocks):
+                    again = self._fit_varying(series, np.setdiff1d(both, block))
+                    held_out[name][k] = again.forecast(series, block)
+            held_out[name] = np.concatenate([*held_out[name], part.forecast(series, val)])
+        rows = np.concatenate([*blocks, val])
         # Next bars choose the mix, for any horizon: targets of 24 bars overlap, and hold 24 times
         # the noise with hardly more of what is forecast.
         following, volatility = series.next_returns, series.volatility
         drift, calendar = _fit_drift(series, following, volatility, train)
-        expected = drift + calendar.at(series.hour[val], series.weekday[val])
-        left = following[val] - expected
-        weights = mix_weights(held_out, left, volatility[val], 1, first, ("content",))
+        expected = drift + calendar.at(series.hour[rows], series.weekday[rows])
+        left = following[rows] - expected
+        weights = mix_weights(held_out, left, volatility[rows], 1, first, ("content",))
         moving = {name: part for name, part in fitted.items() if weights.get(name)}
         first, final = (
             {k: m.ahead(index, common["bars_ahead"], common["centre"]) for k, m in maps.items()}
@@ -276,14 +287,13 @@ class CrossAttentionForecaster(FittedForecaster):
             direct.fit(target, volatility, train, val)
             ahead = {f"{name}, whole horizon": m for name, m in direct.first.items()}
             weights |= mix_weights(
-                {name: m.forecast(index, val) for name, m in ahead.items()},
+                dict(zip(ahead, direct.held_out.values(), strict=True)),
                 target[val] - mixture.forecast(series, val),
                 volatility[val],
                 self.horizon_,
                 ahead,
             )
             final |= {f"{name}, whole horizon": m for name, m in direct.final.items()}
-        both = np.concatenate([train, val])
         drift = _fit_drift(series, target, volatility, both, self.horizon_)
         if "varying" in moving:
             moving["varying"].fit(series, both)
@@ -291,14 +301,27 @@ class CrossAttentionForecaster(FittedForecaster):
         return Mixture(_mixed(final, weights), weights, *drift, **moving, **common), history
 
     def _fit_static(
-        self, series: TokenSeries, train, val
-    ) -> tuple[dict[str, LinearMap], dict[str, LinearMap]]:
-        """Fit regressions of the next bar; return those of train, and of train and val."""
-        target, volatility = series.next_returns, series.volatility
-        sparse = SparseRegressions(series.index, self.tokens_per_follower)
-        sparse.fit(target, volatility, train, val)
-        ridge, final_ridge = fit_ridge(series.index, target, volatility, train, val)
-        return {**sparse.first, "ridge": ridge}, {**sparse.final, "ridge": final_ridge}
+        self, series: TokenSeries, train, val, blocks
+    ) -> tuple[dict[str, np.ndarray], dict[str, LinearMap], dict[str, LinearMap]]:
+        """Fit regressions of the next bar.
+
+        Returns what they forecast for each block and for val, fitted on all other rows; and the
+        regressions of train, and of train and val.
+        """
+        index, target, volatility = series.index, series.next_returns, series.volatility
+        sparse = SparseRegressions(index, self.tokens_per_follower)
+        sparse.fit(target, volatility, train, val, blocks)
+        ridge, final_ridge = fit_ridge(index, target, volatility, train, val)
+        both, apart = np.concatenate([train, val]), []
+        for block in blocks:
+            part, _ = fit_ridge(index, target, volatility, np.setdiff1d(both, block), block)
+            apart.append(part.forecast(index, block))
+        apart.append(ridge.forecast(index, val))
+        held_out = {**sparse.held_out, "ridge": np.concatenate(apart)}
+        return held_out, {**sparse.first, "ridge": ridge}, {**sparse.final, "ridge": final_ridge}
+
+    def _fit_varying(self, series: TokenSeries, rows) -> VaryingPart:
+        return VaryingPart(self.max_lag + 1).fit(series, rows)
 
     def _fit_content(self, series: TokenSeries, train, val) -> ContentPart:
         return ContentPart.fit(

@@ -28,7 +28,8 @@ def mix_weights(
     Parameters
     ----------
     forecasts : mapping of str to ndarray of shape (n, n_assets)
-        Out of sample, in the target's units.
+        Out of sample, in the target's units; rows in which one is NaN for all assets do not count
+        for it.
     target, volatility : ndarray of shape (n, n_assets)
         The target's NaN are skipped; errors are divided by the volatility and the target is cut at
         six of them.
@@ -55,8 +56,12 @@ def mix_weights(
     known = np.isfinite(y)
     y = np.where(known, y, 0.0)
     f = np.stack([np.where(known, x / volatility, 0.0) for x in forecasts.values()])  # (M, n, N)
-    gram = np.einsum("mti,kti->mk", f, f)
-    agreement = np.einsum("mti,ti->mt", f, y)  # by row
+    made = ~np.isnan(f).all(2)  # (M, n)
+    f = np.nan_to_num(f)
+    # as many rows as there are, for each pair of forecasts
+    scale = f.shape[1] / (made[:, None] & made).sum(2)  # (M, M)
+    gram = scale * np.einsum("mti,kti->mk", f, f)
+    agreement = np.diag(scale)[:, None] * np.einsum("mti,ti->mt", f, y)  # by row
     size = np.sqrt(np.maximum(np.diag(gram), TINY))
     error = np.sqrt(overlap * (agreement**2).sum(1))
     caution = np.array([MORE_CAUTION if name in stopped_early else CAUTION for name in forecasts])

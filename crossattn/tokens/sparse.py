@@ -7,7 +7,8 @@ with an L1 penalty (lasso) or the minimax concave penalty, which leaves large co
 unshrunk. A mix on validation rows weighs them (:mod:`crossattn.tokens.mix`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Self
 
 import numpy as np
@@ -42,8 +43,9 @@ class SparseRegressions:
 
     ``tokens_per_follower`` survive the screening by marginal correlation, which keeps cost and
     memory linear in the number of tokens. A target extends over ``overlap`` rows: penalties grow by
-    its root. ``first`` holds by variant the map fitted on training rows, ``final`` the one refitted
-    on training and validation rows with the penalty that validation chose.
+    its root. By variant, ``first`` holds the map fitted on training rows, ``final`` the one
+    refitted on training and validation rows with the chosen penalty, and ``held_out`` the forecasts
+    of rows that were left out: of each block, then of validation.
     """
 
     def __init__(
@@ -54,35 +56,53 @@ class SparseRegressions:
         self.keep = tokens_per_follower
 
     def fit(
-        self, target: np.ndarray, volatility: np.ndarray, train: np.ndarray, val: np.ndarray
+        self,
+        target: np.ndarray,
+        volatility: np.ndarray,
+        train: np.ndarray,
+        val: np.ndarray,
+        blocks: Sequence[np.ndarray] = (),
     ) -> Self:
         """Fit on the rows ``train``, choose penalties on ``val``.
 
         ``target`` (n_rows, n_assets) is what is forecast at a row, NaN where unknown, and
-        ``volatility`` what its loss is divided by.
+        ``volatility`` what its loss is divided by. Where validation is short, ``blocks`` of
+        training rows join it, each left out of a fit of its own.
         """
-        target = np.clip(target, -TARGET_CLIP * volatility, TARGET_CLIP * volatility)
-        self.target, self.volatility, self.val = target, volatility, val
+        self.target = np.clip(target, -TARGET_CLIP * volatility, TARGET_CLIP * volatility)
+        self.volatility = volatility
+        both = np.concatenate([train, val])
+        folds = [copy(self)._prepare(np.setdiff1d(both, block), block) for block in blocks]
+        folds.append(self._prepare(train, val))
+        self.first, self.held_out, best = {}, {}, {}
+        for name in VARIANTS:
+            paths = [fold._paths(name) for fold in folds]
+            saved = [fold._validate(path) for fold, path in zip(folds, paths, strict=True)]
+            best[name] = sparsest_of_the_best(*np.concatenate(saved, axis=1))
+            maps = [fold._map_at(best[name], path) for fold, path in zip(folds, paths, strict=True)]
+            self.first[name] = maps[-1]
+            forecasts = [m.forecast(self.index, f.val) for f, m in zip(folds, maps, strict=True)]
+            self.held_out[name] = np.concatenate(forecasts)
+        again, means = {name: [] for name in VARIANTS}, []
+        for i, moments in enumerate(self.moments):
+            moments = moments + self._moments(i, val)  # a follower at a time: they are large
+            means.append(moments.mean)
+            for name in VARIANTS:
+                again[name].append(self._path(i, moments, name, PENALTIES[: best[name] + 1])[-1])
+        self.final = {name: self._as_map(found, means) for name, found in again.items()}
+        del self.moments, self.target, self.volatility
+        return self
+
+    def _prepare(self, train: np.ndarray, val: np.ndarray) -> Self:
+        """Screen and price the tokens and add up their moments on the rows ``train``."""
+        self.val = val
         self.screened = self._screen(train)
         gaps = [self._gaps(i, tokens) for i, tokens in enumerate(self.screened)]
         self.combine, self.priced = zip(*gaps, strict=True)
         self.moments = [self._moments(i, train) for i in range(len(self.screened))]
         of_returns = np.full(len(self.index), np.inf)
         of_returns[self.index.where("return")] = 1.0
-        price = {True: of_returns, False: self._prices()}  # by whether returns alone are read
-        self.first, best = {}, {}
-        for name, (only_returns, concavity) in VARIANTS.items():
-            self.first[name], best[name] = self._choose(price[only_returns], concavity)
-        again, means = {name: [] for name in VARIANTS}, []
-        for i, moments in enumerate(self.moments):
-            both = moments + self._moments(i, val)  # a follower at a time: they are large
-            means.append(both.mean)
-            for name, (only_returns, concavity) in VARIANTS.items():
-                penalties = PENALTIES[: best[name] + 1]
-                path = self._path(i, both, price[only_returns], penalties, concavity)
-                again[name].append(path[-1])
-        self.final = {name: self._as_map(found, means) for name, found in again.items()}
-        del self.moments, self.target, self.volatility
+        self.price = {True: of_returns, False: self._prices()}  # by whether returns alone are read
         return self
 
     def _screen(self, rows: np.ndarray) -> list[np.ndarray]:
@@ -155,38 +175,35 @@ class SparseRegressions:
             price = (level / level.min())[self.index.family]
         return price
 
-    def _choose(self, price: np.ndarray, concavity: float) -> tuple[LinearMap, int]:
-        """Fit all penalties on training rows; return the map and place of the chosen one."""
-        paths, saved = [], 0.0
-        for i, moments in enumerate(self.moments):
-            paths.append(self._path(i, moments, price, PENALTIES, concavity))
-            saved = saved + self._validate(i, paths[i], moments)
-        best = sparsest_of_the_best(*saved)
-        means = [moments.mean for moments in self.moments]
-        return self._as_map([path[best] for path in paths], means), best
+    def _paths(self, name: str) -> list[np.ndarray]:
+        """Return coefficients by follower and penalty, of a variant."""
+        return [self._path(i, moments, name) for i, moments in enumerate(self.moments)]
 
     def _path(
-        self,
-        follower: int,
-        moments: Moments,
-        price: np.ndarray,
-        penalties: np.ndarray,
-        concavity: float,
+        self, follower: int, moments: Moments, name: str, penalties: np.ndarray = PENALTIES
     ) -> np.ndarray:
         """Return coefficients by penalty; those of differences go to the tokens that make them."""
-        own_price = self.stretch * price[self.priced[follower]]
+        only_returns, concavity = VARIANTS[name]
+        own_price = self.stretch * self.price[only_returns][self.priced[follower]]
         path = penalty_path(moments, own_price, penalties, concavity)
         size = len(self.screened[follower])
         return path[:, :size] + path[:, size:] @ self.combine[follower]
 
-    def _validate(self, follower: int, path: np.ndarray, train: Moments) -> np.ndarray:
-        """Forecast times target, and forecast squared, by validation row and penalty."""
-        used = np.flatnonzero((path != 0).any(0))
-        y = self.target[self.val, follower] / self.volatility[self.val, follower]
-        weight = np.where(np.isfinite(y), 1.0 / self.volatility[self.val, follower], 0.0)
-        x = self.index.values(self.val, self.screened[follower][used]) - train.mean[used]
-        forecast = weight[:, None] * (x @ path[:, used].T)
-        return np.stack([forecast * np.nan_to_num(y)[:, None], forecast**2])
+    def _validate(self, paths: list[np.ndarray]) -> np.ndarray:
+        """Forecast times target, and forecast squared, by held-out row and penalty."""
+        saved = 0.0
+        for i, path in enumerate(paths):
+            used = np.flatnonzero((path != 0).any(0))
+            volatility = self.volatility[self.val, i]
+            y = self.target[self.val, i] / volatility
+            weight = np.where(np.isfinite(y), 1.0 / volatility, 0.0)
+            x = self.index.values(self.val, self.screened[i][used]) - self.moments[i].mean[used]
+            forecast = weight[:, None] * (x @ path[:, used].T)
+            saved = saved + np.stack([forecast * np.nan_to_num(y)[:, None], forecast**2])
+        return saved
+
+    def _map_at(self, penalty: int, paths: list[np.ndarray]) -> LinearMap:
+        return self._as_map([path[penalty] for path in paths], [m.mean for m in self.moments])
 
     def _as_map(self, coefficients: list[np.ndarray], means: list[np.ndarray]) -> LinearMap:
         used = [np.flatnonzero(beta) for beta in coefficients]

@@ -169,7 +169,7 @@ def _fit_single_sources(
         sparse.fit(target, spread, train, val)
         for variant in ("tokens", "tokens_lasso"):
             key = f"{name}, {variant}"
-            held_out[key] = sparse.first[variant].forecast(apart, val) + np.zeros(n_assets)
+            held_out[key] = sparse.held_out[variant] + np.zeros(n_assets)
             final[key] = sparse.final[variant]
     unit = np.broadcast_to(np.nanstd(wanted[train], axis=0) + 1e-12, (len(val), n_assets))
     weights = mix_weights(held_out, wanted[val], unit, horizon)

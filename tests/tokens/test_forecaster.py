@@ -4,6 +4,7 @@ import dataclasses
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn.exceptions
 from sklearn.base import clone
@@ -119,3 +120,22 @@ def test_it_follows_scikit_learn(planted):
     check_is_fitted(fitted)
     assert 0 < fitted.score(test) < 0.1
     assert set(fitted.history_) == {"member", "epoch", "val_loss"} and len(fitted.history_) == 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_strong_lead_is_forecast_on_a_short_panel(seed):
+    rng = np.random.default_rng(seed)
+    returns = 0.01 * rng.standard_t(5, size=(700, 3))
+    returns[2:, 1] += 0.3 * returns[:-2, 0]
+    times = pd.date_range("2021-01-01", periods=700, freq="D", tz="UTC")
+    prices = np.exp(np.cumsum(returns, axis=0))
+    columns = ["open", "high", "low", "close", "volume"]
+    frames = {
+        s: pd.DataFrame(dict.fromkeys(columns, x), times)
+        for s, x in zip("ABC", prices.T, strict=True)
+    }
+    data = prepare_cross_attention_data(frames, lookback=24, horizon=1)
+    train, val, test = data.split(train=0.6, val=0.1)
+    forecaster = CrossAttentionForecaster(5, content=False, progress=False).fit(train, val)
+    forecast, known = forecaster.predict(test)[:, 1], 0.3 * np.roll(returns[:, 0], 1)[test.ends]
+    assert np.corrcoef(forecast, known)[0, 1] > 0.7

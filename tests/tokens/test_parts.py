@@ -72,6 +72,39 @@ def test_an_event_grows_from_none_to_all_between_two_sizes_of_a_move(rng):
         assert channel.lags == tuple(range(1, 9)) and channel.values.std() > 0
 
 
+def test_blocks_of_training_are_forecast_by_regressions_of_all_other_rows(rng):
+    index = TokenIndex(two_channels(2000, seed=4))
+    target = 0.1 * rng.normal(size=(2000, 3))
+    target[4:, 0] += 0.05 * index.channels[0].values[2:-2, 2]
+    train, val, ones = np.arange(10, 1500), np.arange(1500, 1600), np.ones_like(target)
+    blocks = np.array_split(train, 3)
+    fit = sparse.SparseRegressions(index).fit(target, ones, train, val, blocks)
+    both, unseen = np.concatenate([train, val]), blocks[1]
+    changed = target.copy()
+    changed[unseen] += 1.0
+    again = sparse.SparseRegressions(index)
+    again.fit(changed, ones, np.setdiff1d(both, unseen), unseen)
+    for name, forecasts in fit.held_out.items():
+        assert forecasts.shape == (len(both), 3)
+        np.testing.assert_array_equal(forecasts[-100:], fit.first[name].forecast(index, val))
+        found = forecasts[np.isin(both, unseen)]
+        assert np.corrcoef(found[:, 0], target[unseen, 0])[0, 1] > 0.3
+        if name == "returns":  # one penalty, chosen on all rows, fits both
+            expected = again.first[name].forecast(index, unseen)
+            assert np.corrcoef(found[:, 0], expected[:, 0])[0, 1] > 0.99
+
+
+def test_a_forecast_that_was_not_made_for_all_rows_is_weighed_on_its_own(rng):
+    y, ones = rng.normal(size=(4000, 2)), np.ones((4000, 2))
+    late = 0.3 * y + 0.2 * rng.normal(size=y.shape)
+    early = 0.3 * y + 0.2 * rng.normal(size=y.shape)
+    alone = mix_weights({"late": late[3000:]}, y[3000:], ones[3000:])
+    late[:3000] = np.nan
+    assert mix_weights({"late": late}, y, ones) == pytest.approx(alone)
+    both = mix_weights({"early": early, "late": late}, y, ones)
+    assert both["early"] > 0.4 and both["late"] > 0.4
+
+
 def test_exponential_means_skip_what_is_missing(rng):
     values = np.where(rng.random((200, 3)) < 0.3, np.nan, rng.normal(size=(200, 3)))
     expected = pd.DataFrame(values).ewm(halflife=5, ignore_na=False).mean().ffill().fillna(0.0)
