@@ -173,7 +173,7 @@ def _newest(run: runs.Run, args: argparse.Namespace) -> tuple | None:
     except InvalidInputError:
         return None  # bars that differ from those of training: forecast from these bars alone
     if needs_weights:  # where hours differ, all bars tell how many of them a horizon holds
-        steady = data.is_steady and np.allclose(data.bars_in_horizon, data.usual_horizon)
+        steady = data.is_steady and np.allclose(data.own_bars_in_horizon, data.usual_horizon)
         if not (steady and data.timestamps.equals(times)):
             return None
     newest = []

@@ -23,6 +23,7 @@ from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.lagged import RETURN_FEATURE
 
 ENDED = 2  # times the longest earlier span without a bar
+FIRST = 10  # rows before a risk is known, as in trailing_risk
 
 
 class CrossAttentionBacktest:
@@ -313,7 +314,7 @@ class CrossAttentionBacktest:
             elif kind == "distribution":
                 scores = allocation.quantile_scores(predictions, levels)
             else:
-                bars = getattr(X, "bars_in_horizon", horizon)
+                bars = getattr(X, "own_bars_in_horizon", horizon)
                 risk = (_known_risk(X, returns) * np.sqrt(bars))[decisions]
                 scores = allocation.forecast_scores(predictions, risk)
             scores = np.where(deciding, scores, np.nan)
@@ -392,25 +393,26 @@ def scale_to_free_weight(weights: np.ndarray, held: np.ndarray) -> np.ndarray:
 
 
 def _known_risk(X: np.ndarray | CrossAttentionData, returns: np.ndarray) -> np.ndarray:
-    """Standard deviation of a bar's return known at each row of a run, (n, N)."""
+    """Standard deviation of a bar's return known at each row of a run, (n, N); 0: not known."""
     windows = X if isinstance(X, np.ndarray) else X.X
-    if windows is X or not np.isfinite(X.closes).any():
-        risk = allocation.trailing_risk(returns)
-    else:  # also from the bars before the first row, so that no decision depends on where it is
-        risk = allocation.trailing_risk(_own_steps(X))[X.ends]
+    # with closes also from the bars before the first row: no decision depends on where that is
+    own = windows is not X and np.isfinite(X.closes).any()
+    risk = allocation.trailing_risk(_own_steps(X) if own else returns)
+    unknown = ~np.maximum.accumulate(np.isfinite(risk), axis=0)
     names = tuple(getattr(X, "features", [RETURN_FEATURE]))  # of an array the first feature
+    first = 0.0
     if windows.ndim == 4 and RETURN_FEATURE in names:  # before ten returns: the first window's own
         column = names.index(RETURN_FEATURE)
         start = pd.DataFrame(np.asarray(windows[0, :, :, column], dtype=float).T)  # (T, N)
         first = np.sqrt(start.pow(2).mean().fillna(0.0).to_numpy())
-        unknown = ~np.maximum.accumulate(np.isfinite(risk), axis=0)
-        risk = np.where(unknown, first, risk)
-    return risk
+    if own:  # not of an asset that has fewer bars than rows: its first window may be any
+        risk, unknown, first = risk[X.ends], unknown[X.ends], first * (X.ends < FIRST)[:, None]
+    return np.where(unknown, first, risk)
 
 
 def _own_steps(X: CrossAttentionData) -> np.ndarray:
-    """Next-bar returns of every row (T, N); over a duration into each asset's own next bar."""
-    if X.duration is None:
-        return X.next_returns
+    """Returns of every row (T, N) until the next, where an asset has no bar into its next bar."""
     closes = pd.DataFrame(X.closes)
-    return (closes / closes.ffill().shift() - 1).shift(-1).to_numpy()
+    with np.errstate(over="ignore"):
+        steps = (closes / closes.ffill().shift() - 1).shift(-1)
+    return np.where(closes.notna() | np.isinf(steps), X.next_returns, steps)

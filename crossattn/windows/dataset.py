@@ -195,6 +195,17 @@ class CrossAttentionData:
         return spans.bars_within(self.closes, self.clock, self.duration, self.ends)
 
     @property
+    def own_bars_in_horizon(self) -> np.ndarray:
+        """Bars of each asset's own in the horizon that follows each window (n, n_assets).
+
+        `bars_in_horizon` in a duration; a horizon in bars is one of rows, at some of which an asset
+        with other hours has no bar: as many as it had in its newest horizon that is over.
+        """
+        if self.duration is not None:
+            return self.bars_in_horizon
+        return spans.own_bars_within(self.closes, self.horizon, self.ends)
+
+    @property
     def exit_rows(self) -> np.ndarray:
         """Row of the close that ends the target of each row (n_rows, n_assets); -1: no target."""
         return spans.exit_rows(self.closes, self.target_rows, self.clock, self.duration)

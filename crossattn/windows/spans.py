@@ -88,6 +88,18 @@ def bars_within(
     return np.maximum(np.where(counted > 0, bars / np.maximum(counted, 1), so_far), 1)
 
 
+def own_bars_within(closes: np.ndarray, horizon: int, rows: np.ndarray) -> np.ndarray:
+    """Return the bars to expect of each asset within some rows after others, ``(n, n_assets)``.
+
+    As many as in the newest such span that is over and that one of its bars begins and one ends, so
+    that no later row is read; ``horizon`` before there is one.
+    """
+    present = pd.DataFrame(np.isfinite(closes))
+    counts = present.cumsum().diff(horizon)
+    spans = counts.where(present & present.shift(horizon, fill_value=False))
+    return spans.ffill().fillna(horizon).to_numpy()[rows]
+
+
 def forward_returns(closes: np.ndarray, horizon: int) -> np.ndarray:
     """Simple return over the next `horizon` rows, ``(T, N)``; NaN where either end is missing."""
     returns = np.full_like(closes, np.nan)

@@ -71,6 +71,17 @@ def test_orders_are_the_trades_of_the_backtest_at_that_bar(desk, last, capsys):
     assert weights.abs().max(axis=None) <= 0.4
 
 
+def test_the_last_weights_are_those_of_all_bars_where_clocks_differ(desk):
+    late = desk.frames["B"].set_axis(desk.frames["B"].index + pd.Timedelta("30min"))
+    write_bars(desk.frames | {"B": late}, desk.folder / "late")
+    found = []
+    for last in (["--last", 3], []):
+        assert desk(*last, "--weights", desk.folder / "w.csv", *SHORT, bars="late") == 0
+        found.append(table(desk, "w.csv", index_col="close_time")[-3:])
+    pd.testing.assert_frame_equal(*found, rtol=1e-9)
+    assert found[0].notna().any().all()
+
+
 @pytest.mark.parametrize("last", [["--last", 2], []], ids=["last", "every"])
 def test_no_order_where_there_is_no_bar(desk, last, capsys):
     bars = cut_at(desk, desk.frames["B"].index[-40], without="B")

@@ -350,13 +350,34 @@ def likes(data):
     return np.where(data.has_bar, 1.0, np.nan)
 
 
-def test_risk_is_over_the_bars_that_each_asset_has_in_the_horizon():
+@pytest.mark.filterwarnings("ignore:few known targets")
+@pytest.mark.parametrize("horizon", [24, "24h"])
+def test_risk_is_over_the_bars_that_each_asset_has_in_the_horizon(horizon):
     """A stock beside a coin has the risk of seven of its bars a day, not that of 24."""
-    data = prepare_cross_attention_data(coin_and_stock(2400), 48, "24h", ["log_return"])
+    frames = coin_and_stock(2400)
+    nights = np.diff(frames["STOCK"].index, prepend=pd.NaT) > pd.Timedelta("1h")
+    gap = np.exp(np.cumsum(nights * np.random.default_rng(1).normal(0, 0.015, len(nights))))
+    frames["STOCK"][["open", "high", "low", "close"]] *= gap[:, None]
+    data = prepare_cross_attention_data(frames, 48, horizon, ["log_return"])
     backtest = CrossAttentionBacktest(lambda d: np.where(d.has_bar, 1e-4, np.nan))
     weights = backtest.target_weights(data).to_numpy()
     ratio = np.nanmean((data.realised_volatility * weights / 1e-4) ** 2, axis=0)
     np.testing.assert_allclose(ratio, 1.0, atol=0.15)
+
+
+@pytest.mark.parametrize("horizon", [24, "24h"])
+@pytest.mark.parametrize("still", [0, 20])
+def test_weights_are_the_same_wherever_the_windows_begin(horizon, still):
+    """A stock of one bar a day beside a coin; the coin stands still at some of the starts."""
+    frames = coin_and_stock(24 * 40)
+    frames["STOCK"] = frames["STOCK"][frames["STOCK"].index.hour == 20]
+    frames["COIN"].iloc[300 : 300 + still, :4] = frames["COIN"].iloc[300, 0]
+    data = prepare_cross_attention_data(frames, 48, horizon, ["log_return"], include_latest=True)
+    backtest = CrossAttentionBacktest(lambda d: np.where(d.has_bar, 1e-4, np.nan))
+    whole = backtest.target_weights(data)
+    assert (whole["STOCK"].dropna()[-15:] > 0).all() and whole["STOCK"].nunique() > 15
+    for start in (100, 265, 500, len(data) - 24):
+        pd.testing.assert_frame_equal(backtest.target_weights(data[start:]), whole[start:])
 
 
 @pytest.mark.parametrize("stagger", [False, True])

@@ -9,6 +9,7 @@ import pytest
 
 from crossattn import align_panel, prepare_cross_attention_data, simulate_market
 from crossattn.errors import CrossAttentionWarning
+from crossattn.windows.spans import own_bars_within
 from crossattn.windows.splits import combinatorial_folds, walk_forward_folds
 
 DAY = pd.Timedelta("24h")
@@ -122,6 +123,15 @@ def test_bars_in_a_duration_are_those_of_the_weeks_before(mixed):
     np.testing.assert_array_equal(data.until(int(data.ends[row])).bars_in_horizon, found[: row + 1])
     in_bars = prepare(mixed, lookback=2, horizon=3, include_latest=True)
     assert (in_bars.bars_in_horizon == 3).all()
+
+
+def test_own_bars_in_a_horizon_of_rows_are_those_of_the_newest_that_is_over():
+    bars = np.array([[1, 1, 1, 1, 1, 1, 1, 1, 1], [0, 1, 0, 0, 1, 1, 0, 1, 0]]).T  # (T, N)
+    closes = np.where(bars, 1.0, np.nan)
+    for stop in (8, 9):  # no later row is read
+        found = own_bars_within(closes[:stop], 3, np.arange(stop))
+        assert (found[:, 0] == 3).all()
+        assert found[:, 1].tolist() == [3, 3, 3, 3, 1, 1, 1, 2, 2][:stop]
 
 
 def test_an_outage_of_all_leaves_a_clock_steady(make_frames, mixed):
