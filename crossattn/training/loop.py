@@ -133,7 +133,8 @@ def train_cross_attention_model(
     ------
     InvalidInputError
         Wrong arguments, data that does not fit the model, no known target, a loss that is not
-        finite, or a folder that holds another run.
+        finite or, with ``run_dir``, has a state that cannot be read, or a folder that holds another
+        run.
     DamagedFileError
         The checkpoint to resume from is not what was written.
     MissingDependencyError

@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from crossattn.config import TrainingConfig
 from crossattn.errors import DamagedFileError, InvalidInputError
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training import checkpoint
+from crossattn.training.callables import name_of_callable
 from crossattn.windows.dataset import CrossAttentionData
 
 POINTER = "checkpoint.json"
@@ -47,10 +48,10 @@ def fingerprint(
     **settings,
 ) -> dict:
     """Return what must be the same for a run to go on: configuration, recipe, data, seed."""
-    named = asdict(recipe)
     if callable(recipe.loss):
-        named["loss"] = f"{recipe.loss.__module__}.{recipe.loss.__qualname__}"
-    mark = {"model": model.config.to_dict(), "recipe": named, "data": digest_of_windows(parts)}
+        recipe = replace(recipe, loss=name_of_callable("loss", recipe.loss))
+    data = digest_of_windows(parts)
+    mark = {"model": model.config.to_dict(), "recipe": asdict(recipe), "data": data}
     return json.loads(json.dumps(mark | settings))
 
 

@@ -3,9 +3,14 @@
 import contextlib
 import functools
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +21,7 @@ from standin.processes import kill_until_done
 from crossattn.errors import DamagedFileError
 from crossattn.model.network import CrossAttentionMultiAsset
 from crossattn.training import loop
+from crossattn.training.callables import name_of_callable
 from crossattn.training.checkpoint import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -115,6 +121,83 @@ def test_another_run_is_not_continued(parts, whole, options, word, refuse_input)
     refuse_input(lambda: train(parts, whole[1], batch_size=64, resume=True, **options), word)
     shorter = parts[0][5:], *parts[1:]
     refuse_input(lambda: train(shorter, whole[1], batch_size=64, resume=True), "data")
+
+
+class Weighted:
+    """A loss that is an object; ``kind`` is a local class whose method reads a closure."""
+
+    def __init__(self, weight):
+        self.weight = weight
+
+    def __call__(self, prediction, target):
+        return (self.weight * (prediction - target)).square().mean()
+
+    @staticmethod
+    def kind(weight):
+        class Local:
+            def __call__(self, prediction, target):
+                return (weight * (prediction - target)).square().mean()
+
+        return Local()
+
+
+def squares_of(weight):
+    return lambda p, t: (weight * (p - t)).square().mean()
+
+
+def by_default(weight):
+    return lambda p, t, w=weight: (w * (p - t)).square().mean()
+
+
+def among(weight):  # a set in the code has another order in each process
+    inside = {1: lambda p, t: "c" in {"a", "b", "c"}, 2: lambda p, t: "c" in {"a", "b", "d"}}
+    return inside[weight]
+
+
+def of_module(weight):
+    return eval("lambda p, t: (weight * (p - t)).square().mean()", {"weight": weight})
+
+
+LOSSES = {
+    "closure": squares_of,
+    "default": by_default,
+    "code": among,
+    "module": of_module,
+    "partial": lambda weight: functools.partial(torch.nn.functional.huber_loss, delta=weight),
+    "torch": lambda weight: torch.nn.HuberLoss(delta=weight),
+    "type": lambda weight: [torch.nn.L1Loss(), torch.nn.MSELoss()][weight - 1],
+    "tensor": lambda weight: squares_of(torch.tensor([1.0, weight])),
+    "state": Weighted,
+    "method": lambda weight: Weighted(weight).__call__,
+    "local": Weighted.kind,
+}
+
+
+def test_a_loss_has_a_name_of_its_own_in_every_process(monkeypatch):
+    names = {
+        (k, w): name_of_callable("loss", make(w)) for k, make in LOSSES.items() for w in (1, 2)
+    }
+    assert len(set(names.values())) == 2 * len(LOSSES)
+    code = f"import {__name__} as t; print({{(k, w): t.name_of_callable('loss', make(w))"
+    code += " for k, make in t.LOSSES.items() for w in (1, 2)})"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    root = Path(__file__).parents[2]
+    printed = subprocess.check_output([sys.executable, "-c", code], cwd=root, text=True)
+    assert eval(printed) == names
+
+
+@pytest.mark.parametrize("loss", ["closure", "torch", "partial", "local"])
+def test_a_run_goes_on_with_its_own_loss_alone(parts, tmp_path, refuse_input, loss):
+    begin = functools.partial(train, parts, tmp_path / "run", epochs=1)
+    first = begin(loss=LOSSES[loss](1))
+    assert begin(loss=LOSSES[loss](1), resume=True).history.equals(first.history)
+    refuse_input(lambda: begin(loss=LOSSES[loss](2), resume=True), "another recipe")
+
+
+def test_a_loss_without_a_readable_state_has_no_run(parts, tmp_path, refuse_input):
+    loss = squares_of(threading.Lock())
+    refuse_input(lambda: train(parts, tmp_path, loss=loss), "squares_of.<locals>.<lambda> cannot")
 
 
 def test_a_damaged_checkpoint_is_not_resumed(parts, whole, tmp_path):
