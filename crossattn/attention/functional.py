@@ -5,6 +5,7 @@ of :class:`torch.nn.MultiheadAttention`. A fully masked query gets exactly zero,
 and in its output.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crossattn._validation import check_type
 from crossattn.attention._checks import check_mask
 from crossattn.attention.masks import zero_missing
 from crossattn.errors import InvalidInputError
@@ -48,7 +50,7 @@ def scaled_dot_product_attention(
     Raises
     ------
     InvalidInputError
-        The shapes do not fit together, or the mask is not boolean.
+        The shapes or dtypes do not fit together, or the mask is not boolean.
 
     Notes
     -----
@@ -77,7 +79,7 @@ def scaled_dot_product_attention(
 
     Built in chapter: Scaled dot-product attention
     """
-    _check_shapes(query, key, value, mask)
+    _check_inputs(query, key, value, mask, bias)
     if mask is not None:
         mask = torch.atleast_2d(mask)
         # what is masked for all is set to zero, so that 0 x NaN never happens
@@ -134,8 +136,14 @@ def fused_attention(
     mask, bias : Tensor broadcastable to (..., Nq, Nk), optional
         As in :func:`crossattn.scaled_dot_product_attention`.
 
+    Raises
+    ------
+    InvalidInputError
+        As :func:`crossattn.scaled_dot_product_attention`.
+
     Built in chapter: Multi-head cross-asset attention
     """
+    _check_inputs(query, key, value, mask, bias)
     empty = None
     if mask is not None:
         mask = torch.atleast_2d(mask)
@@ -165,7 +173,7 @@ def _four_axes(x: Tensor | None, leading: torch.Size) -> Tensor | None:
     return x.flatten(0, -4)
 
 
-def _check_shapes(query, key, value, mask):
+def _check_inputs(query, key, value, mask, bias):
     for name, tensor in [("query", query), ("key", key), ("value", value)]:
         if not isinstance(tensor, Tensor) or tensor.dim() < 2 or not tensor.is_floating_point():
             shape = getattr(tensor, "shape", type(tensor).__name__)
@@ -181,3 +189,21 @@ def _check_shapes(query, key, value, mask):
             f"key and value must have as many tokens, got {key.shape[-2]} and {value.shape[-2]}"
         )
     check_mask(mask)
+    check_type("bias", bias, Tensor | None, "a tensor")
+    floats = [x for x in (query, key, value, bias) if x is not None]
+    dtypes = {x.dtype for x in floats}
+    if len(dtypes) > 1 and not torch.is_autocast_enabled(query.device.type):
+        raise InvalidInputError(
+            f"query, key, value and bias must have one dtype, got {[x.dtype for x in floats]}"
+        )
+    scores = (query.shape[-2], key.shape[-2])
+    shapes = [x.shape[:-2] + scores for x in (query, key, value)]
+    shapes += [x.shape for x in (mask, bias) if x is not None]
+    # by hand: torch.broadcast_shapes takes as long as a small attention
+    columns = itertools.zip_longest(*map(reversed, shapes), fillvalue=1)
+    sizes = [[n for n in column if n != 1] or [1] for column in columns]
+    if any(n != axis[0] for axis in sizes for n in axis) or scores != (sizes[1][0], sizes[0][0]):
+        raise InvalidInputError(
+            "query, key, value, mask and bias must broadcast to one shape of scores "
+            f"(..., {scores[0]}, {scores[1]}), got {[tuple(shape) for shape in shapes]}"
+        )

@@ -112,6 +112,18 @@ def test_wrong_inputs_are_named(refuse_input):
         ("mask", torch.ones(2, 5), "mask must be a boolean"),
         ("key", [1.0], "key must be"),
         ("query", torch.zeros(2, 4, dtype=torch.int64), "query must be"),
+        ("key", torch.zeros(5, 4).double(), "one dtype, got .torch.float32, torch.float64"),
+        ("bias", torch.zeros(2, 5).double(), "one dtype"),
+        ("bias", 1.0, "bias must be a tensor"),
+        ("bias", torch.zeros(5, 2), "must broadcast"),
+        ("mask", torch.ones(3, 5, dtype=torch.bool), "must broadcast"),
     ):
-        arguments = right | {name: wrong}
-        refuse_input(functools.partial(scaled_dot_product_attention, **arguments), words)
+        for attend in (scaled_dot_product_attention, fused_attention):
+            refuse_input(functools.partial(attend, **right | {name: wrong}), words)
+    with_axes = right | {"query": torch.zeros(3, 2, 4)}
+    one_query = right | {"query": torch.zeros(1, 4), "mask": torch.ones(2, 5, dtype=torch.bool)}
+    for attend in (scaled_dot_product_attention, fused_attention):
+        attend(**with_axes)  # leading axes of 1 are left out
+        with_two = functools.partial(attend, **with_axes | {"key": torch.zeros(2, 5, 4)})
+        refuse_input(with_two, "must broadcast")
+        refuse_input(functools.partial(attend, **one_query), "must broadcast")
