@@ -71,7 +71,7 @@ def select_device(device: str | torch.device = "auto") -> torch.device:
         torch.empty(0, device=chosen)
         if chosen.type == "meta":
             raise RuntimeError("it holds shapes and no numbers")
-    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+    except (RuntimeError, AssertionError, ImportError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInputError(f"device {str(device)!r} cannot be used here: {reason}") from None
     return chosen

@@ -162,11 +162,9 @@ def train_cross_attention_model(
     """
     given = locals()
     options = {field.name: given[field.name] for field in fields(TrainingConfig)}
-    if not hasattr(model, "update_config"):
-        raise InvalidInputError(
-            f"model must be a CrossAttentionMultiAsset, got {type(model).__name__}"
-        )
-    if not np.iterable(callbacks) or not all(hasattr(each, "on_start") for each in callbacks):
+    _check_trainable(model)
+    listed = np.iterable(callbacks) and not any(isinstance(each, type) for each in callbacks)
+    if not listed or not all(hasattr(each, "on_start") for each in callbacks):
         raise InvalidInputError(f"callbacks must be a sequence of Callback, got {callbacks!r}")
     recipe = model.config.recipe.with_options(**options)
     patience, seed = check_int("patience", patience), check_int("seed", seed, at_least=0)
@@ -248,6 +246,21 @@ def _run(trainer: Trainer, patience: int, shown: bool, callbacks: Sequence[Callb
                 callback.on_epoch_end(trainer)
     if state.best_val_loss is None:
         raise InvalidInputError("val_data gave no finite loss in any epoch: is any target known?")
+
+
+def _check_trainable(model: CrossAttentionMultiAsset) -> None:
+    """Refuse what is no network, and what can have no gradients."""
+    if not hasattr(model, "update_config"):  # a compiled network has it
+        raise InvalidInputError(
+            f"model must be a CrossAttentionMultiAsset, got {type(model).__name__}"
+        )
+    for parameter in model.parameters():
+        if parameter.dtype not in (torch.float32, torch.float64):
+            raise InvalidInputError(f"model must be float32 or float64, got {parameter.dtype}")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InvalidInputError("model has no parameter that requires a gradient: all are frozen")
+    if not torch.is_grad_enabled():
+        raise InvalidInputError("model cannot be trained in torch.no_grad() or inference_mode()")
 
 
 def _aligned(

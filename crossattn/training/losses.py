@@ -155,8 +155,10 @@ def resolve_loss(loss: str | Callable[[Tensor, Tensor], Tensor], output_type: st
 
         def own(prediction: Tensor, batch: Batch) -> Tensor:
             value = loss(*_pair(prediction, batch, output_type))
-            if not isinstance(value, Tensor) or value.numel() != 1:
-                got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+                got = type(value).__name__
+                if isinstance(value, Tensor):
+                    got = f"{tuple(value.shape)} of {value.dtype}"
                 raise InvalidInputError(f"loss must give a tensor of one number, got {got}")
             if prediction.requires_grad and not value.requires_grad:
                 raise InvalidInputError("loss must depend on the prediction, got a constant")

@@ -290,12 +290,15 @@ def test_one_window_trains_and_none_is_refused(parts, refuse_input):
         ({"loss": "sharpe"}, "loss"),
         ({"loss": ["mse"]}, "loss"),
         ({"loss": lambda forecast, _: forecast}, "loss must give a tensor of one number, got"),
+        ({"loss": lambda forecast, _: forecast.sum() * 1j}, "tensor of one number, got"),
         ({"loss": lambda forecast, _: 0.5}, "loss must give a tensor of one number, got"),
         ({"loss": lambda forecast, _: torch.tensor(1.0)}, "must depend on the prediction"),
         ({"loss": lambda forecast, _: forecast.detach().mean()}, "must depend on the prediction"),
         ({"callbacks": None}, "callbacks must be a sequence"),
         ({"callbacks": ["early"]}, "callbacks must be a sequence"),
+        ({"callbacks": [Callback]}, "callbacks must be a sequence"),
         ({"device": "abacus"}, "device"),
+        ({"device": "hpu"}, "device"),
         ({"resume": True}, "run_dir"),
         ({"tensorboard": True}, "run_dir"),
     ],
@@ -309,6 +312,15 @@ def test_what_is_no_model_is_refused(parts, wrong, refuse_input):
     words = "model must be a CrossAttentionMultiAsset, got"
     refuse_input(lambda: predict(wrong, parts[2]), words)
     refuse_input(lambda: train_cross_attention_model(wrong, *parts[:2]), words)
+
+
+def test_what_cannot_learn_is_refused(parts, data, refuse_input):
+    halved, frozen = make(data).bfloat16(), make(data).requires_grad_(False)
+    refuse_input(lambda: train(parts, model=halved), "float64, got torch.bfloat16")
+    refuse_input(lambda: train(parts, model=frozen), "all are frozen")
+    for off in (torch.no_grad, torch.inference_mode):
+        refuse_input(off()(lambda: train(parts)), "cannot be trained in torch.no_grad")
+    assert len(train(parts, epochs=1, model=make(data).double()).history) == 1
 
 
 def test_data_that_does_not_fit_the_model_is_refused(parts, data, refuse_input):
