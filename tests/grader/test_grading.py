@@ -4,6 +4,7 @@ import copy
 import csv
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+from standin.commands import files_of
 
 pytest.importorskip("nbgrader")
 
@@ -275,6 +277,20 @@ def test_without_a_sandbox_grading_is_refused(monkeypatch, tmp_path, capsys):
     hand_in(tmp_path / "in", "ada", "ps1", answers("ps1"))
     assert main([str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.startswith("error: no bwrap here; --no-isolation")
+
+
+@pytest.mark.parametrize("read", ["submitted", "assignments/source"])
+def test_results_never_replace_what_is_read(read, tmp_path, capsys):
+    source = tmp_path / "assignments" / "source" / "ps1"
+    shutil.copytree(ASSIGNMENTS / "source" / "ps1", source)
+    shutil.copy(ASSIGNMENTS / "nbgrader_config.py", source.parents[1])
+    submitted = tmp_path / "submitted"
+    hand_in(submitted / "ada", "ps1", "ps1", answers("ps1"))  # nbgrader's layout
+    before = files_of(tmp_path)
+    words = ["--out", str((tmp_path / read).parent), "--assignments", str(source.parents[1])]
+    assert main([str(submitted), *words, "--no-isolation"]) == 2
+    told = capsys.readouterr().err
+    assert f"would replace {tmp_path / read}:" in told and files_of(tmp_path) == before
 
 
 def test_what_was_graded_before_an_interruption_is_kept(monkeypatch, tmp_path, capsys):

@@ -27,6 +27,7 @@ from grading.submissions import (
 )
 
 ASSIGNMENTS = Path(crossattn.__file__).resolve().parent.parent / "book" / "assignments"
+REPLACED = ("source", "release", "submitted", "autograded", "feedback")  # of DIR, by each grading
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def grade_folder(
     Raises
     ------
     InvalidInputError
-        No sandbox can be made here, or there is nothing to grade.
+        No sandbox can be made here, there is nothing to grade, or ``out`` would replace it.
 
     Built in chapter: Instructor's guide
     """
@@ -100,6 +101,9 @@ def grade_folder(
     if not found:
         raise InvalidInputError(f"SUBMISSIONS holds no notebook of {source}: nothing to grade")
     out = Path(out)
+    for read in (Path(submissions), source):
+        if any(read.resolve().is_relative_to((out / name).resolve()) for name in REPLACED):
+            raise InvalidInputError(f"results in {out} would replace {read}: name another folder")
     out.mkdir(parents=True, exist_ok=True)
     course = Course(out, Path(assignments) / "nbgrader_config.py")
     for name in sorted({submission.assignment for submission in found}):
