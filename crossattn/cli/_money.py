@@ -79,8 +79,10 @@ def money_section(metrics: dict, figure: Axes | bytes | None) -> Section:
     }
     often = metrics["rebalance_freq"]
     often = often if isinstance(often, str) else f"{often} bars"
+    seen = metrics.get("bars_seen_in_training")
+    bars = f"bars, of which {seen} were seen in training," if seen else "unseen bars,"
     text = (
-        f"{metrics['bars']} unseen bars, {metrics['start']} to {metrics['end']}: a decision every "
+        f"{metrics['bars']} {bars} {metrics['start']} to {metrics['end']}: a decision every "
         f"{often}, at {metrics['transaction_cost']:.2%} of everything "
         "traded. The Sharpe ratio's interval holds 95 %; the break-even cost is the cost per "
         "traded notional at which the gain before costs is used up."

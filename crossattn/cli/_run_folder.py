@@ -68,10 +68,21 @@ def decision_settings(args: argparse.Namespace) -> dict:
     return {name: getattr(args, name) for name in names}
 
 
-def check_output_dir(data: Path, output: Path) -> None:
-    """Refuse ``--data`` as output folder: a result in it would later be read as a symbol's bars."""
-    if output.resolve() == data.resolve():
-        raise InvalidInputError(f"results must not be written among the bars of --data {data}")
+def check_output(path: Path, *inputs: Path | None) -> None:
+    """Refuse a result over or among files that are read, where it would be taken for one of them.
+
+    A page (``.html``) may lie among them.
+    """
+    written = path.resolve()
+    taken = {written} if written.suffix == ".html" else {written, written.parent}
+    for place in filter(None, inputs):
+        if place.resolve() in taken:
+            raise InvalidInputError(f"{path} would replace or join what is read: {place}")
+
+
+def inputs_of(args: argparse.Namespace) -> list[Path | None]:
+    """Return the files and folders that a command reads, by the options of :func:`add_folders`."""
+    return [args.run_dir, args.run_dir / "figures", args.data, args.exogenous]
 
 
 @dataclass(frozen=True)

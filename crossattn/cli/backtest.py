@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write equity, trades, metrics and a figure; print the metrics beside equal weights."""
-    runs.check_output_dir(args.data, args.out)
+    runs.check_output(args.out / METRICS_FILE, *runs.inputs_of(args))
     run, record = runs.open_run(args.run_dir), runs.read_bars_record(args.run_dir)
     frames = runs.read_run_bars(run, args.data, args.time_zone)
     data = runs.load_windows(run, frames, args, include_latest=True)

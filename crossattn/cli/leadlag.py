@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the significant pairs, strongest evidence first; write all pairs where asked."""
     if args.out:
-        runs.check_output_dir(args.data, args.out.parent)
+        runs.check_output(args.out, *runs.inputs_of(args))
     run, record = runs.open_run(args.run_dir), runs.read_bars_record(args.run_dir)
     frames = runs.read_run_bars(run, args.data, args.time_zone)
     data = runs.out_of_sample(runs.load_windows(run, frames, args), record)

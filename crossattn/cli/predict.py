@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     """
     _check_options(args)
     for path in filter(None, (args.out, args.weights, args.orders)):
-        runs.check_output_dir(args.data, path.parent)
+        runs.check_output(path, *runs.inputs_of(args), args.holdings)
     run = runs.open_run(args.run_dir)
     holdings = _read_holdings(args.holdings, run.symbols) if args.holdings else None
     times, forecasts, data = (_newest(run, args) if args.last else None) or _every(run, args)
@@ -74,11 +74,10 @@ def _check_options(args: argparse.Namespace) -> None:
     for name in ("equity", "holdings"):
         if getattr(args, name) and not args.orders:
             raise InvalidInputError(f"--{name} is for --orders FILE.csv: name that file too")
-    paths = (args.out, args.weights, args.orders, args.holdings)
+    paths = (args.out, args.weights, args.orders)
     given = [path.resolve() for path in paths if path]
     if len(set(given)) < len(given):
-        names = "--out, --weights, --orders and --holdings"
-        raise InvalidInputError(f"{names} must name different files")
+        raise InvalidInputError("--out, --weights and --orders must name different files")
 
 
 def _read_holdings(path: Path, symbols: tuple[str, ...]) -> pd.Series:

@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Collect what the run folder holds into a page."""
     run_dir = args.run_dir
+    runs.check_output(args.out, run_dir, run_dir / "figures")
     run, record = runs.open_run(run_dir), runs.read_bars_record(run_dir)
     sections = []
     if (path := run_dir / runs.CLASS_SCORES_FILE).is_file():

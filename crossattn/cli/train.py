@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
         raise InvalidInputError("--walk-forward scores returns: leave out --target volatility")
     if args.volatility_estimator and args.target != "volatility":
         raise InvalidInputError("--volatility-estimator needs --target volatility")
-    runs.check_output_dir(args.data, args.run_dir)
+    runs.check_output(args.run_dir / runs.BARS_FILE, args.data)
     frames = ca.read_bars(args.data, time_zone=args.time_zone)
     # under torchrun all processes train a network together; a forecaster is fitted by the main one
     is_main = DistributedContext.current().is_main

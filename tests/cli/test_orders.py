@@ -104,7 +104,7 @@ ACCOUNTS = [
     (None, ["--orders", "o.csv"], "--orders needs --equity"),
     (None, ["--equity", "5"], "--equity is for --orders"),
     (None, ["--weights", "out.csv"], "must name different files"),
-    ("symbol,shares\n", ["--orders", "held.csv", "--equity", "5"], "must name different files"),
+    ("symbol,shares\n", ["--orders", "held.csv", "--equity", "5"], "would replace or join"),
     ("symbol,shares\nA,1\n", ["--weights", "w.csv"], "--holdings is for --orders"),
     ("symbol,share\nA,1\n", None, "must be symbol,shares; it is 'symbol,share'"),
     ("symbol,shares\nA,1\nZ,2\n", None, "line 3: must hold one of the run's symbols (A, B, C)"),

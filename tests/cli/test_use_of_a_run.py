@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from standin.commands import predicted, read_closes, run, simulate
+from standin.commands import copy_run, files_of, predicted, read_closes, run, simulate
 
 from crossattn import CrossAttentionForecaster, backtest_weights
 from crossattn.cli import main
@@ -100,6 +100,34 @@ def test_report_is_one_page_without_requests(work, tmp_path, capsys):
     assert page.count("data:image/png;base64,") == len(figures) >= 4
     assert "drawdown" in page and "<th>break_even_cost</th>" in page and "equal weight" in page
     assert "SHA-256" in page
+
+
+OVER_INPUTS = [
+    *("predict --out run/config.json", "predict --out link", "leadlag --out run/bars.json"),
+    *("leadlag --out x.csv --exogenous x.csv", "report --out run/history.jsonl"),
+    *("backtest --start 2000-01-01 --out run", "backtest --out run/figures"),
+]
+
+
+@pytest.mark.parametrize("words", OVER_INPUTS)
+def test_results_never_replace_what_a_command_reads(work, tmp_path, words, refused, monkeypatch):
+    copy_run(work, tmp_path)
+    (tmp_path / "link").symlink_to("run/bars.json")
+    monkeypatch.chdir(tmp_path)
+    before = files_of(tmp_path / "run")
+    command, *words = words.split()
+    refused(run(tmp_path, command, *words), "would replace or join what is read")
+    assert files_of(tmp_path / "run") == before
+
+
+def test_bars_seen_in_training_are_no_unseen_ones(work, tmp_path):
+    copy_run(work, tmp_path)
+    words = ["--out", tmp_path, "--start", "2000-01-01"]
+    assert run(tmp_path, "backtest", *words) == 0
+    (tmp_path / "metrics.json").replace(tmp_path / "run" / "metrics.json")
+    assert run(tmp_path, "report", "--out", tmp_path / "page.html") == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "were seen in training" in page and "unseen bars, 20" not in page
 
 
 def test_verify_passes_an_honest_run(work, capsys):
