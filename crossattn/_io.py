@@ -35,7 +35,8 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never a part; after an error no temporary file is
     left, and an OSError names ``path``. Symbolic links are followed. A path that exists and is no
-    regular file, such as ``/dev/stdout``, is yielded itself.
+    regular file, such as ``/dev/stdout``, is yielded itself; to a file that stdout or stderr is
+    redirected to, such as ``/dev/stdout`` then, the content is added, after what is there.
     """
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
@@ -51,7 +52,11 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        temporary.replace(target)
+        if (stream := _stream_to(target)) is None:
+            temporary.replace(target)
+        else:
+            with open(stream, "wb", closefd=False) as redirected:
+                redirected.write(temporary.read_bytes())
     except OSError as error:
         if error.filename in (None, str(temporary)):
             raise OSError(error.errno, error.strerror, str(path)) from None
@@ -59,6 +64,15 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _stream_to(path: Path) -> int | None:
+    """Return the descriptor, stdout or stderr, that is redirected to a file; None for another."""
+    for stream in (1, 2):
+        with contextlib.suppress(OSError):  # no such file, or a stream that is closed
+            if os.path.samestat(path.stat(), os.fstat(stream)):
+                return stream
+    return None
 
 
 def write_file(path: str | os.PathLike, content: str | bytes) -> None:

@@ -47,6 +47,18 @@ def test_a_table_can_go_down_a_pipe():
     assert (done.stdout, done.stderr) == ("a,b\n", "")
 
 
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev/stdout here")
+@pytest.mark.parametrize("named", ["/dev/stdout", "log"])
+def test_a_file_that_output_is_redirected_to_is_added_to(tmp_path, named):
+    path = tmp_path / "log"
+    path.write_text("kept\n")
+    write = f"from crossattn._io import write_file\nwrite_file({str(tmp_path / named)!r}, 'a,b\\n')"
+    program = f"print('before', flush=True)\n{write}\nprint('after')"
+    with path.open("a") as log:
+        assert subprocess.run([sys.executable, "-c", program], stdout=log).returncode == 0
+    assert path.read_text() == "kept\nbefore\na,b\nafter\n" and list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--version"]])
 def test_help_into_a_closed_pipe_is_no_failure(words):
     done = command(words, stdout=UNREAD, PYTHONUNBUFFERED="")
