@@ -106,7 +106,10 @@ def folder(text: str) -> Path:
     """Parse the path of a folder, which may be there or not; an empty text is no path."""
     if not text.strip():
         raise argparse.ArgumentTypeError("must name a folder, got an empty text")
-    return Path(text)
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"must name a folder, and {text!r} is a file")
+    return path
 
 
 def new_file(text: str) -> Path:

@@ -31,8 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write every symbol that arrived, list gaps on stdout, then raise for symbols that failed."""
-    if args.out.exists() and not args.out.is_dir():
-        raise InvalidInputError(f"--out {args.out} is a file, not a folder")
     _reject_unused_options(args)
     if args.source != "sample" and args.symbols is None:
         raise InvalidInputError(f"--source {args.source} needs --symbols")

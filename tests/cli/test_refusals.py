@@ -108,6 +108,13 @@ def test_any_words_end_in_one_line(folders, capsys, data):
     assert (code, [line[:7] for line in lines]) in [(0, []), (2, ["error: "])], (argv, lines)
 
 
+@pytest.mark.parametrize("command", ["backtest", "bench", "demo"])
+def test_a_file_is_no_folder_for_results(command, folders, refused):
+    words = ["--run", folders / "run", "--data", folders / "short"] * (command == "backtest")
+    words = map(str, [*words, "--out", folders / "a_file"])
+    refused(exit_code([command, *words]), "argument --out: must name a folder")
+
+
 @pytest.mark.parametrize("option", ["--data", "--run"])
 def test_an_unset_variable_of_the_shell_is_no_folder(option, folders, refused):
     words = {"--data": str(folders / "short"), "--run": str(folders / "out"), option: ""}
