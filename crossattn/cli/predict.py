@@ -18,6 +18,7 @@ from crossattn.cli import _run_folder as runs
 from crossattn.cli._argtypes import new_file, positive_float, positive_int
 from crossattn.cli._console import echo
 from crossattn.data._tables import read_content
+from crossattn.data.durations import span_text
 from crossattn.data.files import iso_times, read_newest_bars
 from crossattn.errors import InvalidInputError
 
@@ -65,7 +66,17 @@ def run(args: argparse.Namespace) -> None:
     if newest.isna().any():
         missing = ", ".join(newest.index[newest.isna()])
         echo(f"no forecast at {newest.name}: {missing} (no bar closed then)")
+    _echo_old_series(args, times[-1])
     echo(f"wrote: {len(times)} forecasts of {len(run.symbols)} symbols to {args.out}")
+
+
+def _echo_old_series(args: argparse.Namespace, newest: pd.Timestamp) -> None:
+    """Warn of exogenous series that have ended: their last values are those of every later bar."""
+    if args.exogenous:
+        times = runs.read_series(args).index
+        if newest - times[-1] > 2 * times.to_series().diff().max():
+            ended = f"{span_text(newest - times[-1])} before the newest close"
+            echo(f"warning: {args.exogenous} ends {ended}; its last values are used")
 
 
 def _check_options(args: argparse.Namespace) -> None:

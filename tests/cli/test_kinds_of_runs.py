@@ -176,6 +176,15 @@ class TestExogenous:
         together = table.loc[late].mean(axis=1), following.loc[late].mean(axis=1)
         assert np.corrcoef(*together)[0, 1] > 0.4
 
+    @pytest.mark.parametrize("last", [(), ("--last", "2")])
+    def test_one_that_has_ended_is_named(self, survey, tmp_path, last, capsys):
+        lines = (survey / "x.csv").read_text().splitlines(keepends=True)
+        for gone, is_named in ((2, False), (3, True)):
+            (tmp_path / "x.csv").write_text("".join(lines[:-gone]))
+            predicted(survey, tmp_path, "--exogenous", tmp_path / "x.csv", *last)
+            told = capsys.readouterr().out
+            assert ("x.csv ends 3 h before the newest close" in told) == is_named
+
     def test_it_is_asked_for_by_name(self, work, survey, tmp_path, refused):
         out = ["--out", tmp_path / "out"]
         refused(run(survey, "predict", *out), "survey, idle: name their file by --exogenous")
