@@ -239,7 +239,8 @@ def _values_of_arrow(column) -> list[str] | np.ndarray | pd.DatetimeIndex:
         return column.cast(pa.int64()).to_numpy()
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
         return column.cast(pa.float64(), safe=False).to_numpy()
-    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+    is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    if is_text or types.is_null(kind):
         return ["" if text is None else text for text in column.to_pylist()]
     return [f"a value of type {kind}"] * len(column)
 

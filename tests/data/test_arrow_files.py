@@ -39,6 +39,12 @@ def test_a_file_of_arrow_is_read_to_its_values(tmp_path, suffix, columns):
     pd.testing.assert_frame_equal(read_bars(tmp_path)["AAA"], BARS, check_freq=False)
 
 
+def test_a_volume_of_no_type_is_unknown(tmp_path):
+    write(ROWS, tmp_path / "AAA.parquet", volume=None)
+    bars = read_bars(tmp_path)["AAA"]
+    pd.testing.assert_frame_equal(bars, BARS.assign(volume=np.nan), check_freq=False)
+
+
 def test_an_index_dates_and_capital_names_in_parquet(tmp_path):
     BARS.to_parquet(tmp_path / "A.parquet")
     days = ROWS.rename(columns=str.title).assign(Time=pd.to_datetime(["2024-01-30", "2024-01-31"]))
