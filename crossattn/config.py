@@ -85,7 +85,10 @@ class TrainingConfig:
         _put(self, check_float, "penalty_full", above=self.penalty_from)
         _put(self, check_bool, "next_bar")
         check_type("lr_factors", self.lr_factors, Mapping, "a mapping")
-        factors = {k: check_float(f"lr_factors: {k!r}", x) for k, x in self.lr_factors.items()}
+        factors = {
+            name: check_float(f"lr_factors: {name!r}", factor, at_least=0.0)
+            for name, factor in self.lr_factors.items()
+        }
         object.__setattr__(self, "lr_factors", factors)
 
     def with_options(self, **options) -> Self:

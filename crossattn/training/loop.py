@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from crossattn._io import progress
-from crossattn._validation import check_int
+from crossattn._validation import check_choice, check_int
 from crossattn.config import TrainingConfig
 from crossattn.errors import InvalidInputError
 from crossattn.figures import new_axes
@@ -167,6 +167,9 @@ def train_cross_attention_model(
     if not listed or not all(hasattr(each, "on_start") for each in callbacks):
         raise InvalidInputError(f"callbacks must be a sequence of Callback, got {callbacks!r}")
     recipe = model.config.recipe.with_options(**options)
+    names = {name.rsplit(".", 1)[-1] for name, _ in model.named_parameters()}
+    for name in recipe.lr_factors:  # a recipe also names what only larger models have
+        check_choice("lr_factors", name, sorted(names.union(model.config.recipe.lr_factors)))
     patience, seed = check_int("patience", patience), check_int("seed", seed, at_least=0)
     if checkpoint_every is not None:
         checkpoint_every = check_int("checkpoint_every", checkpoint_every)

@@ -272,6 +272,7 @@ class TestRefusals:
             ({"schedule": "linear"}, "schedule"),
             ({"plateau_patience": 0}, "plateau_patience"),
             ({"plateau_factor": 1.0}, "plateau_factor"),
+            ({"lr_factors": {"gain": -5.0}}, "lr_factors: 'gain'"),
         ],
     )
     def test_wrong_recipes_are_named(self, options, word, refuse_input):

@@ -286,6 +286,7 @@ def test_one_window_trains_and_none_is_refused(parts, refuse_input):
         ({"epochs": 0}, "epochs"),
         ({"patience": 0}, "patience"),
         ({"seed": -1}, "seed"),
+        ({"lr_factors": {"gains": 2.0}}, "lr_factors must be one of"),
         ({"seed": 2**63}, "seed"),
         ({"loss": "sharpe"}, "loss"),
         ({"loss": ["mse"]}, "loss"),
