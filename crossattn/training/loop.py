@@ -244,7 +244,7 @@ def _run(trainer: Trainer, patience: int, shown: bool, callbacks: Sequence[Callb
                     callback.on_step(trainer)
             trainer.end_epoch()
             waited = state.epoch - 1 - state.best_epoch
-            state.finished = state.epoch > total or waited >= patience
+            state.finished |= state.epoch > total or waited >= patience
             for callback in callbacks:
                 callback.on_epoch_end(trainer)
     if state.best_val_loss is None:

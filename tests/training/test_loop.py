@@ -225,6 +225,14 @@ def test_callbacks_see_every_step_and_epoch_and_may_end_training(parts):
     assert result.stopped_early and len(result.history) == 2
 
 
+def test_a_step_may_end_training_with_its_epoch(parts):
+    class Stop(Callback):
+        def on_step(self, trainer):
+            trainer.progress.finished = True
+
+    assert len(train(parts, epochs=9, callbacks=[Stop()]).history) == 1
+
+
 def test_prediction_leaves_the_model_on_its_device_and_gradients_on(parts, refuse_input):
     model, lengths = train(parts).model, []
     for maps in attention_batches(model, parts[2], batch_size=50):
