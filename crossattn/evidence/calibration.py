@@ -23,8 +23,8 @@ from crossattn._validation import (
     check_same_shape,
 )
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.inference import long_run_covariance, newey_west_lags
-from crossattn.evidence.volatility import LEAST_ROWS, check_reference, score_table
+from crossattn.evidence.inference import LEAST_ROWS, long_run_covariance, newey_west_lags
+from crossattn.evidence.volatility import check_reference, score_table
 from crossattn.figures import Axes, new_axes
 
 SIGNALS = ("down", "neutral", "up")

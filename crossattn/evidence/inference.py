@@ -20,6 +20,7 @@ OWN_LAGS = 3  # the follower's last returns, allowed for in every test
 MIN_EFFECTIVE = 10.0  # fewest effective days on which a p-value is given
 MIN_BLOCKS = 60  # where the test part spans fewer days, a block is a sixtieth of it
 ROWS_PER_REGRESSOR = 20
+LEAST_ROWS = 8  # of a mean with an error that allows for dependence
 NEGLIGIBLE = 1e-6  # standard deviations of the target: a contribution that varies less is none
 FAINT = 0.05  # among many sources, one whose t could not exceed this if all of it were true is none
 DAY = 86_400
@@ -239,6 +240,25 @@ def newey_west_lags(n_rows: int, horizon: int = 1) -> int:
     """Number of autocovariances: a rule by length, and beyond the overlap of targets."""
     # the triangular kernel halves the far autocovariances of overlapping targets, so half again
     return max(int(4 * (n_rows / 100) ** (2 / 9)), int(np.ceil(1.5 * (horizon - 1))))
+
+
+def long_run_settings(
+    n_rows: int, horizon: int = 1, lags: int | None = None
+) -> tuple[int, float, float]:
+    """Lags of the Newey-West error of a mean, its degrees of freedom, and what divides it.
+
+    By default ``1.3 n^(1/2)`` lags or two overlaps, whichever is more; at most ``1.5 n / (lags +
+    1)`` degrees of freedom (Lazarus and others, 2018); the divisor is Harvey's, for overlaps.
+    """
+    check_int("horizon", horizon)
+    n, least = n_rows, max(LEAST_ROWS, horizon + 1)
+    if n < least:
+        raise InvalidInputError(f"at least {least} rows must be known, got {n}")
+    if lags is None:
+        lags = min(n - 1, max(int(1.3 * np.sqrt(n)), 2 * (horizon - 1)))
+    check_int("lags", lags, at_least=0)
+    divisor = np.sqrt((n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n)
+    return lags, min(n - 1, 1.5 * n / (lags + 1)), float(divisor)
 
 
 def robust_regression(

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from scipy import stats
 
 from crossattn.evidence import (
     coverage_test,
@@ -85,11 +86,39 @@ def test_mincer_zarnowitz_is_statsmodels_weighted_regression_with_hac_errors(rng
     realised = np.abs(rng.normal(size=500)) * forecast * 1.2
     found = mincer_zarnowitz(forecast, realised)
     weight = np.mean(forecast**2) / forecast**2
-    fit = with_hac_errors((realised / forecast) ** 2, np.c_[weight, np.ones(500)], 5)
+    fit = with_hac_errors((realised / forecast) ** 2, np.c_[weight, np.ones(500)], 29)
     np.testing.assert_allclose([found.intercept, found.slope], fit.params, rtol=1e-8)
-    np.testing.assert_allclose([found.intercept_error, found.slope_error], fit.bse, rtol=1e-8)
-    wald = fit.wald_test((np.eye(2), [0, 1]), use_f=False, scalar=True)
-    np.testing.assert_allclose(found.p_value, wald.pvalue, rtol=1e-6)
+    errors = fit.bse / np.sqrt(499 / 500)
+    np.testing.assert_allclose([found.intercept_error, found.slope_error], errors, rtol=1e-8)
+    missed = (realised / forecast) ** 2 - 1
+    angles = np.linspace(0, np.pi, 1001)
+    combined = [
+        diebold_mariano(missed * (np.cos(a) + np.sin(a) * weight), 0 * missed).t for a in angles
+    ]
+    hotelling, freedom = np.max(np.square(combined)), 1.5 * 500 / 30
+    wanted = stats.f.sf(hotelling / 2 * (freedom - 1) / freedom, 2, freedom - 1)
+    np.testing.assert_allclose(found.p_value, wanted, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("n", "horizon"), [(250, 5), (500, 21)])
+def test_mincer_zarnowitz_has_its_size_with_overlapping_targets(n, horizon, rng):
+    def over_horizon(x):
+        return np.sqrt(np.lib.stride_tricks.sliding_window_view(x, horizon).sum(axis=-1))
+
+    found = {1.0: [], 1.3: []}
+    for _ in range(300):
+        variance = np.exp(0.3 * np.cumsum(rng.normal(0, 0.05, n + horizon - 1)))
+        realised = over_horizon(variance * rng.normal(size=len(variance)) ** 2)
+        for scale, rows in found.items():
+            forecast = scale * over_horizon(variance)
+            rows.append(mincer_zarnowitz(forecast, realised, horizon).p_value)
+    assert np.mean(np.less(found[1.0], 0.05)) < 0.11 and np.mean(np.less(found[1.0], 0.01)) < 0.03
+    assert np.mean(np.less(found[1.3], 0.01)) > 0.95
+
+
+def test_a_volatility_that_never_varies_is_not_explained():
+    row = score_volatility({"half": np.full((50, 2), 0.01)}, np.full((50, 2), 0.02)).loc["half"]
+    assert np.isnan(row[["r_squared", "unbiased_p"]].astype(float)).all()
 
 
 def test_scores_stand_side_by_side_on_the_same_cells(rng):
@@ -135,7 +164,7 @@ def test_what_cannot_be_scored_is_refused(refuse_input):
     refuse_input(lambda: score_volatility({"a": np.ones((9, 2))}, ones), "one shape")
     refuse_input(lambda: diebold_mariano(np.ones(5), np.ones(5)), "at least 8 rows")
     refuse_input(lambda: diebold_mariano(np.ones(9), np.ones(8)), "one shape")
-    refuse_input(lambda: mincer_zarnowitz(np.ones(3), np.ones(3)), "at least 8 cells")
-    refuse_input(lambda: mincer_zarnowitz([], []), "at least 8 cells")
+    refuse_input(lambda: mincer_zarnowitz(np.ones(3), np.ones(3)), "at least 8 rows")
+    refuse_input(lambda: mincer_zarnowitz([], []), "at least 8 rows")
     refuse_input(lambda: coverage_test(np.ones(5), 0.05), "8 or more zeros and ones")
     refuse_input(lambda: coverage_test(np.full(20, 0.5), 0.05), "zeros and ones")
