@@ -11,15 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from crossattn._validation import check_array, check_arrays, check_float, check_same_shape
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.volatility import (
-    check_reference,
-    coverage_test,
-    diebold_mariano,
-    score_table,
-)
+from crossattn.evidence.inference import long_run_covariance, long_run_settings
+from crossattn.evidence.volatility import check_reference, coverage_test, score_table
 
 
 def pinball_loss(quantiles: ArrayLike, actual: ArrayLike, levels: ArrayLike) -> np.ndarray:
@@ -122,8 +119,12 @@ def shortfall_test(
     Notes
     -----
     ``z = 1 - mean(hit r / (level ES))``. It tests how many rows fall below the value at risk and
-    how far, together. The p-value is that of :func:`.diebold_mariano`, with HAC errors over rows:
-    assets that fall together are one observation.
+    how far, together. The p-value is the larger one of two. One has Newey-West errors over rows,
+    with the lags and degrees of freedom of :func:`.diebold_mariano`, so that assets which fall
+    together count as what they are. A sample with hardly a violation shows no spread, so the other
+    has the error of a forecast which is right: a variance of ``(1 + (1 - VaR / ES)^2) / level - 1``
+    a cell (exact for an exponential tail), with the dependence of assets in the sample and in one
+    more row in which all of them fall, each in runs of half a horizon.
 
     References
     ----------
@@ -141,10 +142,12 @@ def shortfall_test(
     known = np.isfinite(returns) & np.isfinite(var) & np.isfinite(shortfall)
     hit = known & (returns < var)
     excess = np.where(known, 1 - hit * returns / (level * shortfall), np.nan)
-    test = diebold_mariano(excess, np.where(known, 0.0, np.nan), horizon)
+    variance = (1 + (1 - var / shortfall)[known] ** 2).mean() / level - 1 if known.any() else 0.0
+    p_value = _mean_p(excess, variance, level, horizon)
     expected = shortfall[hit].sum()
     ratio = float(returns[hit].sum() / expected) if expected else float("nan")
-    return Shortfall(test.difference, test.p_value, ratio, test.n)
+    rows = int(known.reshape(len(known), -1).any(axis=1).sum())
+    return Shortfall(float(excess[known].mean()), p_value, ratio, rows)
 
 
 def score_tails(
@@ -172,12 +175,13 @@ def score_tails(
     -------
     DataFrame
         A row a forecast, over the cells that all of them forecast: ``share`` below the value at
-        risk and ``share_p`` of its being ``level``, all assets together, rows being one observation
-        each; ``kupiec``, ``christoffersen`` and ``both``: share of single assets whose number of
-        violations, whose independence, or both together are rejected at 5 %
-        (:func:`.coverage_test`); ``z`` and ``z_p`` of :func:`shortfall_test`; means of
-        ``pinball`` and ``loss`` (:func:`pinball_loss`, :func:`tail_loss`); ``gain``, ``t`` and
-        ``p_value`` of :func:`.diebold_mariano`: loss of the reference less that of the row.
+        risk and ``share_p`` of its being ``level``, all assets together, with the errors of
+        :func:`shortfall_test` (a cell's variance is ``level (1 - level)``); ``kupiec``,
+        ``christoffersen`` and ``both``: share of single assets whose number of violations, whose
+        independence, or both together are rejected at 5 % (:func:`.coverage_test`); ``z`` and
+        ``z_p`` of :func:`shortfall_test`; means of ``pinball`` and ``loss`` (:func:`pinball_loss`,
+        :func:`tail_loss`); ``gain``, ``t`` and ``p_value`` of :func:`.diebold_mariano`: loss of the
+        reference less that of the row.
 
     Examples
     --------
@@ -197,13 +201,12 @@ def score_tails(
     rows = {}
     for name, (var, shortfall, actual) in parts.items():
         hits = np.where(known, actual < var, np.nan)
-        share = diebold_mariano(hits, np.where(known, level, np.nan), horizon)
         columns = hits.reshape(len(hits), -1).T
         single = [coverage_test(hit[np.isfinite(hit)], level) for hit in columns]
         short = shortfall_test(var, shortfall, actual, level, horizon=horizon)
         rows[name] = {
             "share": np.nanmean(hits),
-            "share_p": share.p_value,
+            "share_p": _mean_p(hits - level, level * (1 - level), level, horizon),
             "kupiec": np.mean([test.unconditional_p < 0.05 for test in single]),
             "christoffersen": np.mean([test.independence_p < 0.05 for test in single]),
             "both": np.mean([test.conditional_p < 0.05 for test in single]),
@@ -244,9 +247,9 @@ def score_quantiles(
     DataFrame
         A row a forecast, over the cells that all of them forecast: ``pinball`` (mean over levels
         and cells); a column a level, the share of returns below its quantile; ``worst_p``, the
-        least p-value of a share against its level times the number of levels (Bonferroni);
-        ``gain``, ``t`` and ``p_value`` of :func:`.diebold_mariano`: loss of the reference less that
-        of the row.
+        least p-value of a share against its level (``share_p`` of :func:`score_tails`) times the
+        number of levels (Bonferroni); ``gain``, ``t`` and ``p_value`` of
+        :func:`.diebold_mariano`: loss of the reference less that of the row.
 
     Examples
     --------
@@ -266,16 +269,37 @@ def score_quantiles(
     rows = {}
     for name, forecast in quantiles.items():
         below = np.where(known[..., None], actual[..., None] < forecast, np.nan)
-        tests = [
-            diebold_mariano(below[..., k], np.where(known, level, np.nan), horizon)
+        p_values = [
+            _mean_p(below[..., k] - level, level * (1 - level), level, horizon)
             for k, level in enumerate(levels)
         ]
         row = {"pinball": np.nanmean(losses[name])}
         row |= {level: np.nanmean(below[..., k]) for k, level in enumerate(levels)}
-        least = pd.Series([test.p_value for test in tests]).min()  # NaN skipped
-        row["worst_p"] = np.minimum(1.0, len(levels) * least)
+        row["worst_p"] = min(1.0, len(levels) * min(p_values))
         rows[name] = row
     return score_table(rows, losses, reference, horizon, "gain", "t", "p_value")
+
+
+def _mean_p(excess: np.ndarray, variance: float, level: float, horizon: int) -> float:
+    """p-value of mean 0: the larger one by the error found and by that of a right forecast.
+
+    ``variance`` is that of a cell if the forecast is right; see :func:`shortfall_test`.
+    """
+    excess = excess.reshape(len(excess), -1)
+    known = np.isfinite(excess)
+    some = known.any(axis=1)
+    excess, known = excess[some], known[some]
+    lags, freedom, divisor = long_run_settings(len(known), horizon)
+    centred = np.where(known, excess - np.nanmean(excess), 0.0)
+    rows = centred.sum(axis=1, keepdims=True)
+    together = max(float((rows**2).sum() - (centred**2).sum()), 0.0)  # pairs of assets
+    n_assets = known.sum(axis=1).max()
+    rare = min(level, 1 - level)
+    together += variance * n_assets * (n_assets - 1) * (1 - rare) / rare  # one more row, all in it
+    expected = np.sqrt((variance * known.sum() + together) * (horizon + 1) / 2)
+    found = np.sqrt(max(long_run_covariance(rows, lags)[0, 0], 1e-300)) / divisor
+    total = abs(np.nansum(excess))
+    return float(2 * max(stats.t.sf(total / found, freedom), stats.norm.sf(total / expected)))
 
 
 def _same_shape(

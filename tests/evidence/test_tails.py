@@ -110,10 +110,43 @@ def test_quantiles_stand_side_by_side(rng):
     assert table.loc["flat", "t"] < -3 and table.loc["law", "worst_p"] > 0.05
     moved = score_quantiles({"high": law + 0.3 * volatility[..., None]}, actual, LEVELS)
     assert moved.loc["high", "worst_p"] < 0.001
-    never = score_quantiles({"a": np.full_like(law, -1e9)}, actual, LEVELS)
-    assert np.isnan(never.loc["a", "worst_p"]), "no return below: nothing measures an error"
     law[..., 0] = -1e9
-    assert 0.05 < score_quantiles({"a": law}, actual, LEVELS).loc["a", "worst_p"] <= 1
+    assert score_quantiles({"a": law}, actual, LEVELS).loc["a", "worst_p"] < 1e-9, "never below"
+
+
+@pytest.mark.parametrize("horizon", [1, 21])
+def test_values_at_risk_that_are_never_violated_are_rejected(horizon, rng):
+    returns = rng.normal(size=(5000, 3))
+    wide = np.full_like(returns, -100.0), np.full_like(returns, -120.0)
+    row = score_tails({"wide": wide}, returns, 0.05, horizon=horizon).loc["wide"]
+    assert row["share"] == 0 and row["share_p"] < 1e-6 and row["z_p"] < 1e-6
+    few = score_tails({"wide": [part[:250, :1] for part in wide]}, returns[:250, :1], 0.01)
+    assert 0.08 < few.loc["wide", "share_p"] < 0.2, "none in 250 days is 8 % likely at 1 %"
+
+
+def test_shares_of_assets_that_fall_together_have_their_size():
+    quantile = stats.norm.ppf(0.01)
+    right = [np.full((250, 5), x) for x in (quantile, -stats.norm.pdf(quantile) / 0.01)]
+    draw, found = np.random.default_rng(4), {1.0: [], 0.7: []}
+    for _ in range(200):
+        common = draw.random((250, 5)) < 0.6
+        returns = np.where(common, draw.normal(size=(250, 1)), draw.normal(size=(250, 5)))
+        for scale, rows in found.items():
+            tails = {"a": [scale * part for part in right]}
+            rows.append(score_tails(tails, returns, 0.01).loc["a", ["share_p", "z_p"]] < 0.01)
+    assert (np.mean(found[1.0], axis=0) < 0.03).all()
+    assert (np.mean(found[0.7], axis=0) > 0.7).all()
+
+
+def test_quantiles_of_overlapping_returns_have_their_size(rng):
+    law, found = stats.norm.ppf(LEVELS), {1.0: [], 0.6: []}
+    for _ in range(200):
+        sums = np.lib.stride_tricks.sliding_window_view(rng.normal(size=(520, 4)), 21, axis=0)
+        actual = sums.sum(axis=-1) / np.sqrt(21)
+        for scale, rows in found.items():
+            forecast = {"a": np.broadcast_to(scale * law, (*actual.shape, 3))}
+            rows.append(score_quantiles(forecast, actual, LEVELS, horizon=21).loc["a", "worst_p"])
+    assert np.mean(np.less(found[1.0], 0.05)) < 0.08 and np.mean(np.less(found[0.6], 0.05)) > 0.7
 
 
 CELLS = np.full((20, 2), -1.0)
