@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from crossattn._validation import (
     check_array,
@@ -18,8 +19,13 @@ from crossattn._validation import (
     labels_of,
 )
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.inference import is_constant, long_run_covariance, newey_west_lags
-from crossattn.evidence.volatility import LEAST_ROWS, check_reference, diebold_mariano
+from crossattn.evidence.inference import (
+    LEAST_ROWS,
+    is_constant,
+    long_run_covariance,
+    long_run_settings,
+)
+from crossattn.evidence.volatility import check_reference, diebold_mariano
 
 
 def correlation(forecast: ArrayLike, actual: ArrayLike) -> float:
@@ -80,10 +86,11 @@ def score_forecasts(
     -------
     DataFrame
         A row a forecast: ``information_coefficient`` (correlation with the realised returns) and
-        its ``ic_error`` (Newey-West over rows), ``r_squared`` (1 minus the squared error over that
-        of forecasting zero; negative is worse than zero; NaN where nothing moved), ``hit_rate``
-        (share of signs that were right, of non-zero forecasts), with an oracle ``fidelity``
-        (correlation with the oracle), and ``t`` and ``p_value`` of :func:`.diebold_mariano` on
+        its ``ic_error`` (Newey-West over rows, with the lags of :func:`.diebold_mariano`; 1.96 of
+        them to each side hold 95 %), ``r_squared`` (1 minus the squared error over that of
+        forecasting zero; negative is worse than zero; NaN where nothing moved), ``hit_rate`` (share
+        of signs that were right, of non-zero forecasts), with an oracle ``fidelity`` (correlation
+        with the oracle), and ``t`` and ``p_value`` of :func:`.diebold_mariano` on
         squared errors: above 0 it is better than the reference. Errors need eight rows, else NaN.
 
     References
@@ -144,14 +151,19 @@ def _tested(loss: np.ndarray, rival: np.ndarray, horizon: int) -> tuple[float, f
 
 
 def _correlation_error(forecast: np.ndarray, actual: np.ndarray, horizon: int) -> float:
-    """Standard error of a pooled correlation: the delta method, with rows that may depend."""
+    """Standard error of a pooled correlation: the delta method, with rows that may depend.
+
+    It is larger by the ratio of Student's to the normal quantile, as few independent rows ask.
+    """
     known = np.isfinite(forecast) & np.isfinite(actual)
-    too_few = known.any(axis=1).sum() < LEAST_ROWS
+    n = int(known.any(axis=1).sum())
+    too_few = n < max(LEAST_ROWS, horizon + 1)
     if too_few or is_constant(forecast[known]) or is_constant(actual[known]):
         return float("nan")
     a, b = (np.where(known, x - x[known].mean(), 0.0) for x in (forecast, actual))
     a, b = (x / np.sqrt((x**2).sum() / known.sum()) for x in (a, b))
     moved = a * b - (a * b).sum() / known.sum() / 2 * (a**2 + b**2)
-    rows = moved.sum(axis=1, keepdims=True)
-    lags = newey_west_lags(len(rows), horizon)
-    return float(np.sqrt(max(long_run_covariance(rows, lags)[0, 0], 0.0)) / known.sum())
+    rows = moved[known.any(axis=1)].sum(axis=1, keepdims=True)
+    lags, freedom, divisor = long_run_settings(n, horizon)
+    error = np.sqrt(max(long_run_covariance(rows, lags)[0, 0], 0.0)) / known.sum() / divisor
+    return float(error * stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975))

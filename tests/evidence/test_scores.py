@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.signal import lfilter
 
 from crossattn.errors import InvalidInputError
 from crossattn.evidence import (
@@ -93,6 +94,18 @@ def test_scores_by_hand():
     assert row["r_squared"] == pytest.approx(1 - errors / squares)
     assert row["hit_rate"] == pytest.approx(3 / 4)  # the zero forecast takes no side
     assert row["fidelity"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("n", "horizon"), [(60, 1), (250, 5), (300, 21)])
+def test_two_errors_hold_a_correlation_of_overlapping_returns(n, horizon, rng):
+    outside = []
+    for _ in range(300):
+        returns = rng.normal(size=(n + horizon - 1, 5))
+        actual = np.lib.stride_tricks.sliding_window_view(returns, horizon, axis=0).sum(axis=-1)
+        forecast = lfilter([1.0], [1.0, -0.9], rng.normal(size=(n + 50, 5)), axis=0)[50:]
+        row = score_forecasts({"a": forecast}, actual, horizon=horizon).loc["a"]
+        outside.append(abs(row["information_coefficient"]) > 1.96 * row["ic_error"])
+    assert np.mean(outside) < 0.12
 
 
 @pytest.mark.parametrize("actual", [0.0, np.nan])
