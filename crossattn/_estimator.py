@@ -33,7 +33,11 @@ class ForecastEstimator:
     target = "return"  # or "volatility" or "covariance"
 
     def score(self, data: CrossAttentionData) -> float:
-        """Return R² of the forecasts over all known targets of ``data``, pooled over assets."""
+        """Return R² of the forecasts over all known targets of ``data``, pooled over assets.
+
+        It is scikit-learn's, against the targets' own mean, so that forecasting zero scores a
+        little below 0; ``score_forecasts`` gives R² against forecasting zero.
+        """
         from sklearn.metrics import r2_score
 
         forecast, target = self.predict(data), self._target_of(data)
