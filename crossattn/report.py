@@ -96,7 +96,7 @@ def leaders_section(edges: pd.DataFrame, *, truth: pd.DataFrame | None = None) -
     if left:
         text += f" {n_tested} tested, {left} not testable: too few independent days."
     found = found.drop(columns="tested", errors="ignore")
-    if clocks := sum(isinstance(note, str) and note != "" for note in found.get("note", ())):
+    if clocks := sum(str(note).startswith("a clock") for note in found.get("note", ())):
         text += f" {clocks} of them cannot be traded: a clock, not a lead."
     if truth is not None:
         planted = set(zip(truth["leader"], truth["follower"], strict=True))

@@ -146,9 +146,15 @@ def known_steps(closes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     gap = width > np.median(width)
     usual = np.ones(len(returns))
     if gap.any():
-        across, ordinary = np.median(returns[gap] ** 2), np.median(returns[~gap] ** 2)
+        across, ordinary = _typical_square(returns[gap]), _typical_square(returns[~gap])
         usual[gap] = max(np.sqrt(across / ordinary), 0.2) if ordinary > 0 else 1.0
     return rows[:-1], returns, usual * _volatility_before(returns / usual)
+
+
+def _typical_square(returns: np.ndarray) -> float:
+    """Median square of the returns that moved, times their share: half may be exactly 0."""
+    moved = returns[np.abs(returns) > ROUNDING]
+    return np.median(moved**2) * len(moved) / len(returns) if len(moved) else 0.0
 
 
 def _volatility_before(returns: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from crossattn.evidence.contributions import Contributions, measure_in_groups
 from crossattn.evidence.inference import MIN_EFFECTIVE, benjamini_hochberg, contribution_scores
 from crossattn.evidence.spillover import METHOD as SPILLOVER_METHOD
 from crossattn.evidence.spillover import spillover_scores
-from crossattn.evidence.tradability import Prices, gains, why_untradable
+from crossattn.evidence.tradability import CLOCK, Prices, gains, why_untradable
 from crossattn.figures import Axes, signed_heatmap
 from crossattn.windows.checks import check_windows
 from crossattn.windows.dataset import CrossAttentionData
@@ -76,8 +76,8 @@ class PairReport:
 
     @property
     def _clocks(self) -> str:
-        """Count the named pairs that cannot be traded; empty without any."""
-        count = int((~self._significant.get("tradable", self._significant["significant"])).sum())
+        """Count the named pairs that clocks explain; empty without any."""
+        count = sum(note.startswith(CLOCK) for note in self._significant.get("note", ()))
         return f" ({count} a clock, not a lead)" if count else ""
 
     def __repr__(self) -> str:
@@ -114,7 +114,8 @@ class LeadLagReport(PairReport):
           earns nothing (it must exceed your fee and half the spread), 0 without trades;
         - ``tradable_share``: share of the moves at whose start the follower's bar traded;
         - ``tradable``: whether the lead is significant and survives at prices that could be traded;
-        - ``note``: why not: ``"a clock, not a lead: ..."``.
+        - ``note``: why not: ``"a clock, not a lead: ..."``, or that too few independent days are
+          left at such prices to test it.
 
         The last five are not in reports of the classical tests.
     details : DataFrame

@@ -93,7 +93,8 @@ class Prices:
 
         Only windows at whose end the follower traded count, and its return begins at the open of
         its next bar, where opens are known. By source: ``tradable_share`` of the moves,
-        ``p_tradable`` and ``slope_tradable``, NaN without ``test``.
+        ``p_tradable`` and ``slope_tradable``, NaN without ``test`` and where too few independent
+        days are left for one: unless none of the moves could be traded, which needs no test.
         """
         data, closes = self.data, self.data.closes[:, asset]
         clock = data.clock.as_unit("s").asi8
@@ -114,7 +115,9 @@ class Prices:
             starts, clock = 2 * following, np.repeat(clock, 2)
             closes = np.where(np.isfinite(closes), [opens, closes], np.nan).T.ravel()
         row = contribution_scores(closes, starts, ends, clock, parts)
-        return found | {"p_tradable": row["p_value"], "slope_tradable": row["slope"]}
+        decided = row["tested"] & ~row["inactive"] | (share == 0)
+        tradable = {"p_tradable": row["p_value"], "slope_tradable": row["slope"]}
+        return found | {name: np.where(decided, x, np.nan) for name, x in tradable.items()}
 
     @cached_property
     def _returns(self) -> np.ndarray:
@@ -196,11 +199,12 @@ def why_untradable(edge, prices: Prices) -> str:
         )
     if faded:
         return f"{CLOCK}gone at the follower's next open"
+    untested = "not testable at tradable prices" if np.isnan(edge.p_tradable) else ""
     symbols = prices.data.symbols
     if edge.lag != 1 or edge.channel not in SIGNED_CHANNELS or edge.leader not in symbols:
-        return ""
+        return untested
     pair = symbols.index(edge.leader), symbols.index(edge.follower)
-    return prices.explained_by_clocks(*pair, np.sign(edge.effect))
+    return prices.explained_by_clocks(*pair, np.sign(edge.effect)) or untested
 
 
 def _share(a: np.ndarray, b: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from crossattn.evidence.inference import (
     _residualised,
     benjamini_hochberg,
     contribution_scores,
+    known_steps,
     newey_west_lags,
     robust_mean_t,
     robust_regression,
@@ -230,6 +231,17 @@ def test_more_sources_than_rows_allow_enter_as_one_sum(rng):
         others = np.column_stack([columns[:, single], nuisance, columns[:, rest].sum(axis=1)])
         expected = columns[:, j] - others @ np.linalg.lstsq(others, columns[:, j])[0]
         np.testing.assert_allclose(found[:, j], expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("still", [0.0, 0.5])
+def test_the_volatility_across_gaps_is_in_proportion_where_prices_stand_still(still, rng):
+    moves = rng.normal(0, 0.01, 8000) * (rng.random(8000) >= still)
+    closes = np.exp(np.cumsum(moves))
+    closes[rng.random(8000) < 0.05] = np.nan
+    first, returns, volatility = known_steps(closes)
+    gap = np.diff(first, append=first[-1] + 1) > 1
+    scaled = (returns / volatility) ** 2
+    assert scaled[gap].mean() == pytest.approx(scaled[~gap].mean(), rel=0.5)
 
 
 def test_one_sided_p_values_hold_their_size_under_fat_tails(rng):

@@ -8,6 +8,7 @@ from crossattn import analyze_lead_lag_relationships, prepare_cross_attention_da
 from crossattn.baselines.linear import VAR
 from crossattn.cli import main
 from crossattn.data.files import write_bars
+from crossattn.report import leaders_section
 
 N_BARS, SYMBOLS = 6000, list("ABCD")
 
@@ -104,6 +105,31 @@ def test_tells_stale_quotes_by_their_pattern_where_bars_show_nothing(seed):
     planted = simulate_market("static", n_steps=N_BARS, seed=seed, max_lag=1)
     found = lead_of(planted.frames).edges.query("significant")
     assert len(found) > 5 and found["tradable"].all()
+
+
+@pytest.mark.parametrize("horizon", [4, "6h"])
+@pytest.mark.parametrize("seed", [5, 6])
+def test_missing_bars_do_not_make_a_lead_a_clock(horizon, seed, rng):
+    """Opens equal the close before, so that the ordinary step to an open is 0; across a gap not."""
+    market = simulate_market("static", n_assets=4, n_steps=3000, seed=seed, predictability=0.1)
+    bars = {symbol: some[rng.random(3000) > 0.05] for symbol, some in market.frames.items()}
+    found = lead_of(bars, horizon).details.query("significant")
+    assert len(found) >= 2 and not found["note"].str.startswith("a clock").any()
+    assert found["slope_tradable"].notna().mean() > 0.7
+
+
+def test_what_cannot_be_tested_at_tradable_prices_is_no_clock():
+    frames = true_lead(1)
+    frames["B"].iloc[: -9 * 24, 4] = 0.0  # volume on nine days only
+    report = lead_of(frames)
+    edge = report.details.set_index(["leader", "follower"]).loc["A", "B"]
+    assert edge["significant"] and not edge["tradable"] and np.isnan(edge["p_tradable"])
+    assert edge["note"] == "not testable at tradable prices"
+    assert "a clock" not in str(report) + leaders_section(report.edges).text
+    frames["B"]["volume"] = 0.0
+    frames["B"].iloc[0, 4] = 1.0  # and never in the test part
+    report = lead_of(frames)
+    assert "(1 a clock, not a lead)" in str(report) and "traded in 0% of" in report.edges["note"][0]
 
 
 def test_the_command_and_the_report_say_it(tmp_path, capsys):
