@@ -6,7 +6,7 @@ import argparse
 
 import crossattn as ca
 from crossattn import sources
-from crossattn.cli._argtypes import folder, names, positive_float, utc_datetime, utc_end
+from crossattn.cli._argtypes import folder, names, positive_float, utc_datetime
 from crossattn.cli._console import echo, print_error
 from crossattn.errors import InvalidInputError
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--symbols", type=names, metavar="A,B", help="separated by commas")
     add("--interval", metavar="I", help="bybit: 1 3 5 ... 720 D W M (60); yahoo: 1h 1d ... (1h)")
     add("--start", type=utc_datetime, metavar="ISO", help="the first bar's open; without zone UTC")
-    add("--end", type=utc_end, metavar="ISO", help="the last bar's open; a date: all of it")
+    add("--end", type=utc_datetime, metavar="ISO", help="the last bar's open; a date: its 00:00")
     add("--out", type=folder, required=True, metavar="DIR", help="folder for one CSV per symbol")
     add("--cache", type=folder, metavar="DIR", help="cache downloads; request only missing ranges")
     add("--base-url", metavar="URL", help="bybit: another server (https://api.bybit.com)")

@@ -56,6 +56,12 @@ def test_what_is_written_reads_back_exactly(server, run, tmp_path):
         assert np.array_equal(scene.frame_rows(frame)[:, :7], truth[:, :7])
 
 
+def test_a_bare_date_as_end_is_its_midnight(server, run, tmp_path):
+    for end in ("2024-01-11", "2024-01-11T00:00"):
+        _, told, _ = run(*words(server, tmp_path / end, end=end))
+        assert told == [f"wrote: {scene.SYMBOL} 25 bars"]
+
+
 def test_the_others_are_written_when_one_symbol_fails(server, run, tmp_path):
     code, told, complaints = run(*words(server, tmp_path, symbols=f"NOSUCH,{scene.SYMBOL}"))
     assert code == 2 and list(read_bars(tmp_path)) == [scene.SYMBOL]

@@ -298,7 +298,7 @@ def test_a_damaged_cache_is_fetched_anew(tmp_path):
 def test_the_command_writes_what_came(tmp_path, monkeypatch, capsys):
     with YahooStandIn(blank(1)) as server:
         monkeypatch.setattr(yahoo, "YahooSource", lambda **given: source(server, **given))
-        words = ["--symbols", "AAPL,^GSPC,NOPE", "--start", "2024-02-01", "--end", "2024-02-01"]
+        words = ["--symbols", "AAPL,^GSPC,NOPE", "--start", "2024-02-01", "--end", "2024-02-02"]
         code = cli.main(["fetch", "--source", "yahoo", *words, "--out", str(tmp_path)])
     told, complaints = capsys.readouterr()
     assert code == 2 and complaints.startswith("error: NOPE: ") and complaints.count("\n") == 1
