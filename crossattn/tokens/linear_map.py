@@ -67,6 +67,8 @@ def running_sum(values: np.ndarray, length: int) -> np.ndarray:
     >>> running_sum(np.array([1.0, 2.0, 3.0, 4.0]), 3)
     array([1., 3., 6., 9.])
     """
+    if length == 1:
+        return values
     total = np.cumsum(values, -1)
     total[..., length:] -= total[..., :-length].copy()
     return total

@@ -9,7 +9,7 @@ from crossattn.tokens.channels import TokenIndex, TokenSeries
 from crossattn.tokens.content import ContentPart
 from crossattn.tokens.drift import Calendar
 from crossattn.tokens.linear_map import LinearMap, running_sum
-from crossattn.tokens.varying import VaryingPart
+from crossattn.tokens.varying import VaryingPart, lagged_at
 
 CHUNK_CELLS = 20_000_000  # numbers of one array of coefficients held at a time
 
@@ -41,7 +41,7 @@ class Mixture:
         """Return what the tokens add to the forecasts at some rows, ``(n, n_assets)``."""
         out = self.static.forecast(series.index, rows)
         if self.varying is not None:
-            out += self.weights["varying"] * self._varying_forecast(series, rows)
+            out += self.weights["varying"] * self.varying.forecast(series, rows, self.bars_ahead)
         if self.content is not None:
             out += self.weights["content"] * self.content.forecast(series, rows)
         return out
@@ -67,7 +67,7 @@ class Mixture:
             here = rows[place]
             out = np.zeros((len(here), len(chosen), n_sources, n_lags, n_channels))
             if self.varying is not None or self.content is not None:
-                returns = _lagged_at(series.returns[:, :n_assets], here, n_lags)[:, None]
+                returns = lagged_at(series.returns[:, :n_assets], here, n_lags)[:, None]
                 out[:, :, :n_assets, :, 0] += moving_at(here) * returns  # (b, F|1, N, L) each
             self._add_static(out, index, here, chosen, cells)
             yield (out if by_channel else out[..., 0]), place
@@ -79,13 +79,13 @@ class Mixture:
         n_assets, n_sources, n_lags = self.shape
         out = np.zeros((len(rows), len(followers), n_sources))
         if self.varying is not None:
-            moved = self._varying_by_source(series, rows, followers)
+            moved = self.varying.by_source(series, rows, followers, self.bars_ahead)
             out[..., :n_assets] += self.weights["varying"] * moved
         if self.content is not None:
             features = self.content.inputs(series)[1]
             for place in self._places(len(rows), len(followers) / n_assets):
                 pulls = self.content.coefficients(features, rows[place], followers)
-                returns = _lagged_at(series.returns[:, :n_assets], rows[place], n_lags)
+                returns = lagged_at(series.returns[:, :n_assets], rows[place], n_lags)
                 moved = np.einsum("bfsl,bsl->bfs", pulls, returns)
                 out[place, :, :n_assets] += self.weights["content"] * moved
         self._add_static(out, series.index, rows, followers, series.index.source)
@@ -114,21 +114,6 @@ class Mixture:
         size = max(1, int(CHUNK_CELLS / (np.prod(self.shape) * share)))
         for start in range(0, n_rows, size):
             yield np.arange(start, min(start + size, n_rows))
-
-    def _varying_forecast(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
-        if self.bars_ahead == 1:
-            return self.varying.forecast(series, rows)
-        return self._varying_by_source(series, rows, np.arange(self.shape[0])).sum(-1)
-
-    def _varying_by_source(
-        self, series: TokenSeries, rows: np.ndarray, followers: np.ndarray
-    ) -> np.ndarray:
-        """What the varying part adds to forecasts by source, over all lags, ``(n, F, N)``."""
-        n_assets, _, n_lags = self.shape
-        returns = _lagged_at(series.returns[:, :n_assets], rows, n_lags)
-        # a coefficient also multiplies the returns of the lags before its own, up to the horizon
-        returns = running_sum(returns, self.bars_ahead)
-        return self.varying.by_source(self.varying.view(series), rows, followers, returns)
 
     def _moving_coefficients(
         self, series: TokenSeries, followers: np.ndarray
@@ -192,13 +177,6 @@ class Mixture:
             flat[:, k, place] += np.add.reduceat(values[:, order], first, axis=1)
 
 
-def _lagged_at(values: np.ndarray, rows: np.ndarray, n_lags: int) -> np.ndarray:
-    """Return ``(b, S, L)`` values at some rows and the bars before them, newest first."""
-    return values[rows[:, None] - np.arange(n_lags)].transpose(0, 2, 1)
-
-
 def _over_horizon(coefficients: np.ndarray, horizon: int) -> np.ndarray:
     """Add up coefficients of later lags: what each token adds to every bar of the horizon."""
-    if horizon == 1:
-        return coefficients
     return running_sum(coefficients[..., ::-1], horizon)[..., ::-1]

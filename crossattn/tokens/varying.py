@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 
 from crossattn.tokens.channels import TokenSeries
-from crossattn.tokens.linear_map import by_row
+from crossattn.tokens.linear_map import by_row, running_sum
 from crossattn.tokens.memory import Memory
 from crossattn.tokens.regime import Regime
 from crossattn.tokens.selection import FACTOR_LIMIT, REGIME, SHARED, Group, Selection
@@ -68,14 +68,14 @@ class VaryingPart:
         Selection(self, self.view(series), rows).run()
         return self
 
-    def forecast(self, series: TokenSeries, rows: np.ndarray) -> np.ndarray:
-        """Return forecasts ``(n, n_assets)`` of the next bar's return."""
-        view = self.view(series)
-        out = np.stack([self._steady(view, i) for i in range(len(self.groups))], 1)
-        for i, drift in enumerate(self.drifts):
-            if drift is not None:
-                out[:, i] += (self._tokens(view, drift) * self._track(view, i)).sum(1)
-        return out[rows] * self.scale
+    def forecast(self, series: TokenSeries, rows: np.ndarray, bars_ahead: int = 1) -> np.ndarray:
+        """Return forecasts ``(n, n_assets)`` of the return over the next bars."""
+        view, returns = self.view(series), self._returns(series, rows, bars_ahead)
+        out = np.zeros((len(rows), len(self.groups)))
+        for i in range(len(self.groups)):
+            for _, moved in self._moves(view, i, rows, returns):
+                out[:, i] += moved
+        return out
 
     def coefficients(self, view: View, rows: np.ndarray, followers: np.ndarray) -> np.ndarray:
         """Return coefficients of raw returns ``(n, n_followers, n_assets, n_lags)``, newest first.
@@ -91,17 +91,30 @@ class VaryingPart:
         return out
 
     def by_source(
-        self, view: View, rows: np.ndarray, followers: np.ndarray, returns: np.ndarray
+        self, series: TokenSeries, rows: np.ndarray, followers: np.ndarray, bars_ahead: int
     ) -> np.ndarray:
-        """Return coefficients times returns, summed over lags, ``(n, n_followers, n_assets)``.
-
-        ``returns`` of shape (n, n_assets, n_lags) are what the coefficients multiply, newest first.
-        """
+        """Return what sources add to forecasts, over all lags, ``(n, n_followers, n_assets)``."""
+        view, returns = self.view(series), self._returns(series, rows, bars_ahead)
         out = np.zeros((len(rows), len(followers), len(self.groups)))
         for k, i in enumerate(followers):
-            for j, l, beta in self._tokens_of(view, i, rows):
-                out[:, k, j] += beta * returns[:, j, l] * (self.scale[i] / self.scale[j])
+            for j, moved in self._moves(view, i, rows, returns):
+                out[:, k, j] += moved
         return out
+
+    def _returns(self, series: TokenSeries, rows: np.ndarray, bars_ahead: int) -> np.ndarray:
+        """Return what coefficients multiply, ``(n, n_assets, n_lags)``, newest first.
+
+        A coefficient also multiplies the returns of the lags before its own, up to the horizon.
+        """
+        returns = lagged_at(series.returns[:, : len(self.groups)], rows, self.n_lags)
+        return running_sum(returns, bars_ahead)
+
+    def _moves(
+        self, view: View, follower: int, rows: np.ndarray, returns: np.ndarray
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield source and share of a follower's forecasts ``(n,)`` of each coefficient."""
+        for j, l, beta in self._tokens_of(view, follower, rows):
+            yield j, beta * returns[:, j, l] * (self.scale[follower] / self.scale[j])
 
     def _tokens_of(
         self, view: View, follower: int, rows: np.ndarray
@@ -210,12 +223,9 @@ class VaryingPart:
         """Return drifting coefficients ``(n_rows, K)`` known at each row."""
         drift, inverse = self.drifts[follower], view.inverse_noise[:, follower]
         left = view.target[:, follower] - self._steady(view, follower) * inverse
-        x = self._tokens(view, drift) * inverse[:, None]
-        return drift.track(x, left, view.memory, f"drift {follower}")
-
-    def _tokens(self, view: View, drift: Drift) -> np.ndarray:
         j, l = np.array(drift.tokens).T
-        return view.tokens[:, j, l].astype(float)
+        x = view.tokens[:, j, l].astype(float) * inverse[:, None]
+        return drift.track(x, left, view.memory, f"drift {follower}")
 
 
 def lagged(values: np.ndarray, n_lags: int) -> np.ndarray:
@@ -224,3 +234,8 @@ def lagged(values: np.ndarray, n_lags: int) -> np.ndarray:
     for l in range(n_lags):
         out[l:, :, l] = values[: len(values) - l]
     return out
+
+
+def lagged_at(values: np.ndarray, rows: np.ndarray, n_lags: int) -> np.ndarray:
+    """Return ``(b, S, L)`` values at some rows and the bars before them, newest first."""
+    return values[rows[:, None] - np.arange(n_lags)].transpose(0, 2, 1)

@@ -81,6 +81,17 @@ def test_contributions_and_intercept_add_up_to_the_forecast(case):
     assert np.allclose(some, by_channel.sum((3, 4))[:, [2, 0]], atol=1e-12)
 
 
+@pytest.mark.parametrize("case", ["regimes", "drift", "six bars"])
+def test_contributions_add_up_at_any_volatility(case):
+    market, test, forecaster = fitted(case)
+    assert forecaster.weights_["varying"] > 0.1
+    prices = ["open", "high", "low", "close"]
+    wild = {s: b.assign(**(b[prices] / b["open"].iloc[0]) ** 10) for s, b in market.frames.items()}
+    few = prepare_cross_attention_data(wild, 30, test.horizon, features=test.features)[-200:]
+    total = forecaster.contributions(few).sum((2, 3)) + forecaster.intercept(few)
+    np.testing.assert_allclose(total, forecaster.predict(few), atol=1e-9, rtol=0)
+
+
 @every_case
 def test_attention_sums_to_one_and_no_asset_leads_itself(case):
     _, test, forecaster = fitted(case)
