@@ -96,6 +96,9 @@ class CrossAttentionForecaster(FittedForecaster):
         training data: 256, in which features settle, or 512 where that is more than 1 % off in the
         newest forecasts. What forgets more slowly, such as drifting coefficients, is exact on the
         whole history and in ``update``, which needs the new bars alone.
+    fitted_until_ : Timestamp
+        End of the last window that was fitted on, validation included; NaT where windows have no
+        times.
     state_ : History or None
         Newest bars and sums from which ``update`` goes on.
     history_ : DataFrame
@@ -218,7 +221,10 @@ class CrossAttentionForecaster(FittedForecaster):
         return self
 
     def lead_lag(self, data: CrossAttentionData, alpha: float = 0.05) -> LeadLagReport:
-        """Test who leads whom on ``data``, which must be later than what was fitted on."""
+        """Test who leads whom on ``data``, which must be later than what was fitted on.
+
+        Else a :class:`~crossattn.errors.CrossAttentionWarning` says that leaders may be false.
+        """
         from crossattn.evidence.leadlag import analyze_lead_lag_relationships
 
         return analyze_lead_lag_relationships(self, data, alpha=alpha)

@@ -8,6 +8,7 @@ Built in chapter: Who really leads?
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn._validation import check_float, check_names
-from crossattn.errors import InvalidInputError
+from crossattn.errors import CrossAttentionWarning, InvalidInputError
 from crossattn.evidence._models import symbols_of
 from crossattn.evidence.contributions import Contributions, measure_in_groups
 from crossattn.evidence.inference import MIN_EFFECTIVE, benjamini_hochberg, contribution_scores
@@ -269,6 +270,11 @@ def analyze_lead_lag_relationships(
     InvalidInputError
         Unknown symbols, or alpha outside of (0, 1).
 
+    Warns
+    -----
+    CrossAttentionWarning
+        A forecaster was fitted on these windows, or on later ones.
+
     Notes
     -----
     For each follower i the return is regressed on the contributions of *all* sources at once,
@@ -331,6 +337,14 @@ def analyze_lead_lag_relationships(
     check_float("alpha", alpha, above=0, below=1)
     known = symbols_of(model, data)
     chosen = _chosen(symbols, known, data.exogenous_names)
+    fitted_until = getattr(model, "fitted_until_", pd.NaT)
+    if data.timestamps[0] <= fitted_until:
+        warnings.warn(
+            f"data must be later than what the model was fitted on, up to {fitted_until}; its "
+            f"first window ends at {data.timestamps[0]}: leaders may be named where nobody leads",
+            CrossAttentionWarning,
+            stacklevel=2,
+        )
     followers = [name for name in known if name in (chosen or known)]
     at_once = max(1, int(GROUP_CELLS / len(data.sources) / (len(data) + MOMENTS)))
     groups = [followers[k : k + at_once] for k in range(0, len(followers), at_once)]

@@ -55,6 +55,7 @@ class FittedForecaster(ForecastEstimator):
     sources_: tuple[str, ...]
     channels_: tuple[str, ...]
     minimum_tail_: int
+    fitted_until_: pd.Timestamp
     state_: History | None
     _mixture: Mixture
     _tokenizer: Tokenizer
@@ -309,7 +310,7 @@ class FittedForecaster(ForecastEstimator):
         series = self._tokenizer.series(data, memory)
         newest = np.arange(max(self.max_lag, last - 31), last + 1)
         forecasts = self._mixture.forecast(series, newest)
-        self._first_row = data.clock[0]
+        self._first_row, self.fitted_until_ = data.clock[0], val.timestamps[-1]
         self.minimum_tail_ = self._measure_tail(data, newest, forecasts)
         self.state_ = History.of_windows(
             val, last - before_val, start - before_val, tail, memory.after

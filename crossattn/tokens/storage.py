@@ -88,6 +88,7 @@ def save_forecaster(forecaster, directory: Path, **extra) -> None:
             "history": forecaster.history_.to_dict("records"),
             "parts": parts,
             "first_row": str(forecaster._first_row),
+            "fitted_until": str(forecaster.fitted_until_),
             "spacing_seconds": [
                 pd.Timedelta(int(span), unit=UNIT).total_seconds() for span in forecaster._spacing
             ],
@@ -130,6 +131,7 @@ def _assembled(cls, content: dict, tensors: dict[str, torch.Tensor]):
     forecaster.history_ = pd.DataFrame(content["history"], columns=HISTORY)
     forecaster.drift_ = arrays["drift"]
     forecaster._first_row = pd.Timestamp(content["first_row"])
+    forecaster.fitted_until_ = pd.Timestamp(content["fitted_until"])
     span = pd.Timedelta(1, unit=UNIT).total_seconds()
     forecaster._spacing = (np.array(content["spacing_seconds"]) / span).round().astype(np.int64)
     scales = {side: under(f"tokenizer.{side}.", arrays) for side in ("centre", "spread")}

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from standin.windows import simulated_windows
 
 from crossattn.baselines.linear import VAR
-from crossattn.errors import InvalidInputError, NotFittedError
+from crossattn.errors import CrossAttentionWarning, InvalidInputError, NotFittedError
 from crossattn.forecaster import CrossAttentionForecaster
 from crossattn.windows.splits import hold_out
 
@@ -100,6 +100,15 @@ def test_validation_is_held_out_where_none_is_given(planted):
 )
 def test_wrong_parameters_are_named_by_fit(planted, options, word, refuse_input):
     refuse_input(lambda: CrossAttentionForecaster(**options).fit(*planted[1:3]), word)
+
+
+@pytest.mark.parametrize("part", [1, 2], ids=["train", "val"])
+def test_a_lead_lag_test_on_windows_that_were_fitted_on_warns(planted, part, tmp_path):
+    planted[-1].save(tmp_path)
+    for forecaster in (planted[-1], CrossAttentionForecaster.load(tmp_path)):
+        assert forecaster.fitted_until_ == planted[2].timestamps[-1]
+        with pytest.warns(CrossAttentionWarning, match="later than what the model was fitted on"):
+            forecaster.lead_lag(planted[part])
 
 
 def test_it_follows_scikit_learn(planted):
