@@ -235,7 +235,7 @@ class CrossAttentionForecaster(FittedForecaster):
             check_int(name, getattr(self, name))
         check_int("seed", self.seed, at_least=0)
         check_choice("target", self.target, ("return", "volatility"))
-        for name in ("varying", "content"):
+        for name in ("progress", "varying", "content"):
             check_bool(name, getattr(self, name))
 
     def _fit_volatility(

@@ -25,11 +25,18 @@ def check_dropout(dropout: float) -> float:
     return check_float("dropout", dropout, at_least=0.0, below=1.0)
 
 
-def check_tokens(name: str, tokens: Tensor, d_model: int, n_assets: int | None = None) -> None:
-    """Refuse what is not a floating-point tensor of shape (B, N, T, d_model)."""
+def check_tokens(
+    name: str,
+    tokens: Tensor,
+    d_model: int,
+    n_assets: int | None = None,
+    *,
+    axes: tuple[int | str, ...] = ("batch", "assets", "time"),
+) -> None:
+    """Refuse what is not a floating-point tensor of shape (*axes, d_model)."""
     if not isinstance(tokens, Tensor) or not tokens.is_floating_point():
         raise InvalidInputError(f"{name} must be a floating-point tensor, got {_kind(tokens)}")
-    check_shape(name, tokens, "batch", "assets", "time", d_model)
+    check_shape(name, tokens, *axes, d_model)
     if n_assets not in (None, tokens.shape[1]):
         raise InvalidInputError(f"{name} must have {n_assets=} assets, got {tokens.shape[1]}")
 

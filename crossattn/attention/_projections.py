@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from crossattn._validation import check_int
 from crossattn.attention._checks import check_dropout, check_heads
+from crossattn.errors import InvalidInputError
 
 EMBEDDING_SCALE = 0.5
 
@@ -57,6 +58,10 @@ class HeadProjections(nn.Module):
         ``query_assets`` and ``key_assets``, (B|1, N), are the assets at each position; by default
         position i holds asset i.
         """
+        dtype = self.query_projection.weight.dtype
+        for x in (x_query, x_key_value):
+            if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+                raise InvalidInputError(f"tokens must be {dtype} as the layer is, got {x.dtype}")
         query = self.query_projection(x_query)  # (..., Nq, D)
         key = self.key_projection(x_key_value)  # (..., Nk, D)
         value = self.value_projection(x_key_value)  # (..., Nk, D): values carry no embedding

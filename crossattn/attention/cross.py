@@ -9,8 +9,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from crossattn._validation import check_shape, check_type
-from crossattn.attention._checks import check_asset_numbers, check_mask, check_token_pair
+from crossattn.attention._checks import (
+    check_asset_numbers,
+    check_mask,
+    check_token_pair,
+    check_tokens,
+)
 from crossattn.attention._projections import HeadProjections
 from crossattn.attention.functional import Normalise, fused_attention, masked_softmax
 from crossattn.attention.masks import (
@@ -209,10 +213,10 @@ class CrossAssetAttention(nn.Module):
         attention : Tensor of shape (B, H, T, 1, M) or None
             The axis of size 1 is the one query asset; rows sum to 1, or to 0 where all is masked.
         """
-        for tokens in (query_asset, key_value_assets):
-            check_type("tokens", tokens, Tensor, "a tensor")
-        check_shape("query_asset", query_asset, "batch", "time", "width")
-        check_shape("key_value_assets", key_value_assets, "batch", "assets", "time", "width")
+        width = self.attention.d_model
+        check_tokens("query_asset", query_asset, width, axes=("batch", "time"))
+        batch, time, _ = query_asset.shape
+        check_tokens("key_value_assets", key_value_assets, width, axes=(batch, "assets", time))
         check_mask(mask)
         if mask is not None and mask.dim() <= 3:
             mask = mask.unsqueeze(-2)  # (M,), (B, M) and (B, T, M) lack the axis of the one query

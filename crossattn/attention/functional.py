@@ -176,9 +176,10 @@ def _four_axes(x: Tensor | None, leading: torch.Size) -> Tensor | None:
 def _check_inputs(query, key, value, mask, bias):
     for name, tensor in [("query", query), ("key", key), ("value", value)]:
         if not isinstance(tensor, Tensor) or tensor.dim() < 2 or not tensor.is_floating_point():
-            shape = getattr(tensor, "shape", type(tensor).__name__)
+            got = f"{tensor.dtype} {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else ""
             raise InvalidInputError(
-                f"{name} must be a floating-point tensor (..., tokens, width), got {shape}"
+                f"{name} must be a floating-point tensor (..., tokens, width), got "
+                f"{got or type(tensor).__name__}"
             )
     if query.shape[-1] != key.shape[-1]:
         raise InvalidInputError(

@@ -339,7 +339,7 @@ def _warn_of_ended(known: pd.DataFrame, held: pd.Series) -> None:
         if silent > ENDED * np.diff(bars).max(initial=1):
             warn(
                 f"{symbol} has no bar after {known.index[bars[-1]]} and is held at its last price "
-                "to the end: name it in delistings where it has ended",
+                "to the end: where it has ended, give CrossAttentionBacktest its delistings",
                 3,
             )
 

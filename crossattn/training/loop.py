@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from crossattn._io import progress
-from crossattn._validation import check_choice, check_int
+from crossattn._validation import check_bool, check_choice, check_int
 from crossattn.config import TrainingConfig
 from crossattn.errors import InvalidInputError
 from crossattn.figures import new_axes
@@ -166,6 +166,8 @@ def train_cross_attention_model(
     listed = np.iterable(callbacks) and not any(isinstance(each, type) for each in callbacks)
     if not listed or not all(hasattr(each, "on_start") for each in callbacks):
         raise InvalidInputError(f"callbacks must be a sequence of Callback, got {callbacks!r}")
+    for name, value in (("progress", progress), ("resume", resume), ("tensorboard", tensorboard)):
+        check_bool(name, value)
     recipe = model.config.recipe.with_options(**options)
     names = {name.rsplit(".", 1)[-1] for name, _ in model.named_parameters()}
     for name in recipe.lr_factors:  # a recipe also names what only larger models have

@@ -138,7 +138,10 @@ class RunFolder:
         if not isinstance(run, dict):
             raise DamagedFileError(f"{path} is not a checkpoint")
         if changed := [key for key in mark if run.get(key) != mark[key]]:
-            raise InvalidInputError(f"run_dir {self.path} holds a run with another {changed[0]}")
+            raise InvalidInputError(
+                f"run_dir {self.path} holds a run with another {' and '.join(changed)}: resume it "
+                "with the bars and settings that it began with, or choose another folder"
+            )
         self._clear_parts(".*.part")
         return pointer
 

@@ -2,7 +2,6 @@
 
 import functools
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -163,6 +162,10 @@ def test_wrong_inputs_are_named(refuse_input):
     refuse_input(lambda: attend(x_key_value=torch.zeros(B, NK, T + 1, D)), "x_key_value")
     words = "x_key_value must be a floating-point tensor, got list"
     refuse_input(lambda: attend(x_key_value=[[1.0]]), words)
+    words = "tokens must be torch.float32 as the layer is, got torch.float64"
+    refuse_input(lambda: attend(x_key_value=x_key_value.double()), words)
+    with torch.autocast("cpu", torch.bfloat16):
+        attend(x_query=x_query.bfloat16())
     refuse_input(lambda: attend(mask=torch.ones(NQ, NK)), "boolean")
     refuse_input(lambda: attend(mask=torch.ones(NQ, NK + 1).bool()), "mask must have shape")
     refuse_input(lambda: attend(mask=torch.ones(NK).bool()), "mask must have shape")
@@ -171,5 +174,12 @@ def test_wrong_inputs_are_named(refuse_input):
     refuse_input(lambda: attend(query_assets=torch.arange(NK)), "query_assets")
     refuse_input(lambda: attend(key_assets=torch.arange(NK) + 1), "key_assets")
     refuse_input(lambda: attend(key_assets=torch.zeros(NK)), "key_assets")
-    single, words = CrossAssetAttention(D, 2), "tokens must be a tensor, got ndarray"
-    refuse_input(lambda: single(np.zeros((B, T, D)), x_key_value), words)
+    single, one = CrossAssetAttention(D, 2), x_query[:, 0]
+    for query, keys, words in (
+        (one.numpy(), x_key_value, "query_asset must be a floating-point tensor, got ndarray"),
+        (one[..., 1:], x_key_value, rf"query_asset must have shape \(batch, time, {D}\)"),
+        (one, x_key_value.long(), "key_value_assets must be a floating-point tensor"),
+        (one, x_key_value[..., 1:], "key_value_assets must have shape"),
+        (one, x_key_value[1:], rf"key_value_assets must have shape \({B}, assets, {T}, {D}\)"),
+    ):
+        refuse_input(functools.partial(single, query, keys), words)

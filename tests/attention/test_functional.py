@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -110,8 +111,9 @@ def test_wrong_inputs_are_named(refuse_input):
         ("query", torch.zeros(2, 3), "width"),
         ("value", torch.zeros(3, 4), "as many tokens"),
         ("mask", torch.ones(2, 5), "mask must be a boolean"),
-        ("key", [1.0], "key must be"),
-        ("query", torch.zeros(2, 4, dtype=torch.int64), "query must be"),
+        ("key", [1.0], "got list"),
+        ("key", np.zeros((5, 4)), "got ndarray"),
+        ("query", torch.zeros(2, 4, dtype=torch.int64), r"int64 \(2, 4\)"),
         ("key", torch.zeros(5, 4).double(), "one dtype, got .torch.float32, torch.float64"),
         ("bias", torch.zeros(2, 5).double(), "one dtype"),
         ("bias", 1.0, "bias must be a tensor"),

@@ -95,6 +95,7 @@ def test_validation_is_held_out_where_none_is_given(planted):
         ({"epochs": 0}, "epochs"),
         ({"tokens_per_follower": 1.5}, "tokens_per_follower"),
         ({"target": "sign"}, "target must be one of return"),
+        ({"progress": "x"}, "progress must be True or False, got 'x'"),
         ({"content": "no"}, "content must be True or False, got 'no'"),
     ],
 )

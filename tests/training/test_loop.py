@@ -32,7 +32,8 @@ def make(data, **options):
 
 def train(parts, epochs=3, model=None, **options):
     model = model or make(parts[0])
-    return train_cross_attention_model(model, *parts[:2], epochs=epochs, progress=False, **options)
+    options = {"epochs": epochs, "progress": False} | options
+    return train_cross_attention_model(model, *parts[:2], **options)
 
 
 def test_an_interrupted_training_leaves_the_best_model_so_far(market):
@@ -309,6 +310,8 @@ def test_one_window_trains_and_none_is_refused(parts, refuse_input):
         ({"device": "abacus"}, "device"),
         ({"device": "hpu"}, "device"),
         ({"resume": True}, "run_dir"),
+        ({"resume": "x"}, "resume must be True or False, got 'x'"),
+        ({"progress": "x"}, "progress must be True or False, got 'x'"),
         ({"tensorboard": True}, "run_dir"),
     ],
 )

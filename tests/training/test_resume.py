@@ -120,7 +120,10 @@ def test_an_existing_run_is_refused_without_resume(parts, whole, tmp_path, refus
 def test_another_run_is_not_continued(parts, whole, options, word, refuse_input):
     refuse_input(lambda: train(parts, whole[1], batch_size=64, resume=True, **options), word)
     shorter = parts[0][5:], *parts[1:]
-    refuse_input(lambda: train(shorter, whole[1], batch_size=64, resume=True), "data")
+    refuse_input(
+        lambda: train(shorter, whole[1], batch_size=64, resume=True),
+        "data: resume it with the bars",
+    )
 
 
 class Weighted:
