@@ -15,6 +15,7 @@ from standin.windows import simulated_windows
 from crossattn.baselines.linear import VAR
 from crossattn.errors import CrossAttentionWarning, InvalidInputError, NotFittedError
 from crossattn.forecaster import CrossAttentionForecaster
+from crossattn.windows.prepare import prepare_cross_attention_data
 from crossattn.windows.splits import hold_out
 
 SMALL = {"max_lag": 7, "n_models": 1, "epochs": 2, "progress": False}
