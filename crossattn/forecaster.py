@@ -5,6 +5,7 @@ Built in chapter: The full model.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 VALIDATION_SHARE = 0.1
 # Fewer targets cannot tell a lead from luck: blocks of training join validation, each held out.
 FEW_TARGETS, BLOCKS = 8000, 3
+CARRIES = 0.25  # weight of the content part from which on validation alone weighs all parts
 
 
 @dataclass(eq=False, repr=False)
@@ -265,21 +267,27 @@ class CrossAttentionForecaster(FittedForecaster):
             )
         }
         held_out, first, final = fitted.pop("static")
-        for name, part in fitted.items():
-            held_out[name] = [np.full((len(block), len(self.symbols_)), np.nan) for block in blocks]
-            if name == "varying":  # the heads of the content part take too long to train again
-                for k, block in enumerate(blocks):
-                    again = self._fit_varying(series, np.setdiff1d(both, block))
-                    held_out[name][k] = again.forecast(series, block)
-            held_out[name] = np.concatenate([*held_out[name], part.forecast(series, val)])
-        rows = np.concatenate([*blocks, val])
+        held_out |= {name: [part.forecast(series, val)] for name, part in fitted.items()}
         # Next bars choose the mix, for any horizon: targets of 24 bars overlap, and hold 24 times
         # the noise with hardly more of what is forecast.
         following, volatility = series.next_returns, series.volatility
         drift, calendar = _fit_drift(series, following, volatility, train)
-        expected = drift + calendar.at(series.hour[rows], series.weekday[rows])
-        left = following[rows] - expected
-        weights = mix_weights(held_out, left, volatility[rows], 1, first, ("content",))
+        left = following - drift - calendar.at(series.hour, series.weekday)
+
+        def mixed(rows: np.ndarray, names: Collection[str], flattered: Collection[str]) -> dict:
+            apart = {name: np.concatenate(held_out[name])[-len(rows) :] for name in names}
+            return mix_weights(apart, left[rows], volatility[rows], 1, first, flattered)
+
+        weights = mixed(val, held_out, ("content",))
+        if blocks and weights.get("content", 0.0) < CARRIES:  # it takes too long to fit again
+            if "varying" in fitted:
+                again = [self._fit_varying(series, np.setdiff1d(both, block)) for block in blocks]
+                made = [
+                    part.forecast(series, block) for part, block in zip(again, blocks, strict=True)
+                ]
+                held_out["varying"] = [*made, *held_out["varying"]]
+            names = [name for name in held_out if name != "content"]
+            weights = dict.fromkeys(held_out, 0.0) | mixed(both, names, names)
         moving = {name: part for name, part in fitted.items() if weights.get(name)}
         first, final = (
             {k: m.ahead(index, common["bars_ahead"], common["centre"]) for k, m in maps.items()}
@@ -323,7 +331,7 @@ class CrossAttentionForecaster(FittedForecaster):
             part, _ = fit_ridge(index, target, volatility, np.setdiff1d(both, block), block)
             apart.append(part.forecast(index, block))
         apart.append(ridge.forecast(index, val))
-        held_out = {**sparse.held_out, "ridge": np.concatenate(apart)}
+        held_out = {name: [made] for name, made in sparse.held_out.items()} | {"ridge": apart}
         return held_out, {**sparse.first, "ridge": ridge}, {**sparse.final, "ridge": final_ridge}
 
     def _fit_varying(self, series: TokenSeries, rows) -> VaryingPart:

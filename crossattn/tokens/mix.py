@@ -11,7 +11,7 @@ from crossattn.tokens.descent import TINY
 from crossattn.tokens.sparse import TARGET_CLIP
 
 CAUTION = 2.0
-MORE_CAUTION = 2.5  # with what was stopped by the rows that it is weighed on
+MORE_CAUTION = 2.5  # with what was chosen by the rows that it is weighed on
 LARGEST_WEIGHT = 1.5
 
 
@@ -21,15 +21,14 @@ def mix_weights(
     volatility: np.ndarray,
     overlap: int = 1,
     versions: Collection[str] = (),
-    stopped_early: Collection[str] = (),
+    flattered: Collection[str] = (),
 ) -> dict[str, float]:
     """Return the weight of each forecast in the mix, 0 to 1.5.
 
     Parameters
     ----------
     forecasts : mapping of str to ndarray of shape (n, n_assets)
-        Out of sample, in the target's units; rows in which one is NaN for all assets do not count
-        for it.
+        Out of sample, in the target's units.
     target, volatility : ndarray of shape (n, n_assets)
         The target's NaN are skipped; errors are divided by the volatility and the target is cut at
         six of them.
@@ -37,9 +36,9 @@ def mix_weights(
         Rows over which one target extends: standard errors grow by its root.
     versions : collection of str
         Forecasts that are versions of one another: their weights sum to 1.5 at most.
-    stopped_early : collection of str
-        Forecasts of parts whose training these same rows ended, which flatter them: 2.5 in place of
-        2 below.
+    flattered : collection of str
+        Forecasts of parts whose training these same rows ended, or whose penalties they chose: 2.5
+        in place of 2 below.
 
     Notes
     -----
@@ -56,15 +55,11 @@ def mix_weights(
     known = np.isfinite(y)
     y = np.where(known, y, 0.0)
     f = np.stack([np.where(known, x / volatility, 0.0) for x in forecasts.values()])  # (M, n, N)
-    made = ~np.isnan(f).all(2)  # (M, n)
-    f = np.nan_to_num(f)
-    # as many rows as there are, for each pair of forecasts
-    scale = f.shape[1] / (made[:, None] & made).sum(2)  # (M, M)
-    gram = scale * np.einsum("mti,kti->mk", f, f)
-    agreement = np.diag(scale)[:, None] * np.einsum("mti,ti->mt", f, y)  # by row
+    gram = np.einsum("mti,kti->mk", f, f)
+    agreement = np.einsum("mti,ti->mt", f, y)  # by row
     size = np.sqrt(np.maximum(np.diag(gram), TINY))
     error = np.sqrt(overlap * (agreement**2).sum(1))
-    caution = np.array([MORE_CAUTION if name in stopped_early else CAUTION for name in forecasts])
+    caution = np.array([MORE_CAUTION if name in flattered else CAUTION for name in forecasts])
     wanted = _shrunk(agreement.sum(1), caution * error) / size
     correlation = gram / size[:, None] / size
     np.fill_diagonal(correlation, 1.0 + 1e-6)

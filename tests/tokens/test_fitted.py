@@ -31,7 +31,7 @@ CASES = {  # market, windows, forecaster
     "regimes": (CHANGING | {"scenario": "regimes", "change": "sign", "seed": 1}, {}, TRACKED),
     "drift": (CHANGING | {"scenario": "drift", "seed": 1}, {}, TRACKED),
     "six bars": (
-        {"n_assets": 5, "n_steps": 6000, "predictability": 0.05, "seed": 11},
+        {"n_assets": 5, "n_steps": 6000, "predictability": 0.05, "seed": 30},
         {"horizon": 6, "features": FEW},
         QUICK | {"max_lag": 7},
     ),

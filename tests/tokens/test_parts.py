@@ -94,17 +94,6 @@ def test_blocks_of_training_are_forecast_by_regressions_of_all_other_rows(rng):
             assert np.corrcoef(found[:, 0], expected[:, 0])[0, 1] > 0.99
 
 
-def test_a_forecast_that_was_not_made_for_all_rows_is_weighed_on_its_own(rng):
-    y, ones = rng.normal(size=(4000, 2)), np.ones((4000, 2))
-    late = 0.3 * y + 0.2 * rng.normal(size=y.shape)
-    early = 0.3 * y + 0.2 * rng.normal(size=y.shape)
-    alone = mix_weights({"late": late[3000:]}, y[3000:], ones[3000:])
-    late[:3000] = np.nan
-    assert mix_weights({"late": late}, y, ones) == pytest.approx(alone)
-    both = mix_weights({"early": early, "late": late}, y, ones)
-    assert both["early"] > 0.4 and both["late"] > 0.4
-
-
 def test_exponential_means_skip_what_is_missing(rng):
     values = np.where(rng.random((200, 3)) < 0.3, np.nan, rng.normal(size=(200, 3)))
     expected = pd.DataFrame(values).ewm(halflife=5, ignore_na=False).mean().ffill().fillna(0.0)
@@ -219,7 +208,7 @@ def test_mix_keeps_of_a_forecast_what_its_t_statistic_leaves(rng, stopped, cauti
     agreement = forecast * np.clip(target, -6, 6)
     t = agreement.sum() / np.sqrt((agreement**2).sum())
     expected = (1 - (caution / t) ** 2) * agreement.sum() / (forecast**2).sum()
-    found = mix_weights({"a": forecast}, target, 1.0, stopped_early=stopped)
+    found = mix_weights({"a": forecast}, target, 1.0, flattered=stopped)
     assert t > 5 and found["a"] == pytest.approx(expected)
 
 
