@@ -71,7 +71,8 @@ def name_columns(
         else:
             places = _candidates(names, field)
         if len(places) > 1:
-            raise InvalidInputError(f"{table.path}: the header repeats {table.names[places[0]]!r}")
+            name = table.names[places[0]]
+            raise InvalidInputError(f"{table.path}: the header repeats column {name!r}")
         if places:
             found[field] = table.columns[places[0]]
             in_utc |= field == "time" and names[places[0]] in _IN_UTC
