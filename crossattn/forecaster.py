@@ -281,9 +281,9 @@ class CrossAttentionForecaster(FittedForecaster):
         weights = mixed(val, held_out, ("content",))
         if blocks and weights.get("content", 0.0) < CARRIES:  # it takes too long to fit again
             if "varying" in fitted:
-                again = [self._fit_varying(series, np.setdiff1d(both, block)) for block in blocks]
                 made = [
-                    part.forecast(series, block) for part, block in zip(again, blocks, strict=True)
+                    self._fit_varying(series, np.setdiff1d(both, block)).forecast(series, block)
+                    for block in blocks
                 ]
                 held_out["varying"] = [*made, *held_out["varying"]]
             names = [name for name in held_out if name != "content"]
@@ -316,7 +316,7 @@ class CrossAttentionForecaster(FittedForecaster):
 
     def _fit_static(
         self, series: TokenSeries, train, val, blocks
-    ) -> tuple[dict[str, np.ndarray], dict[str, LinearMap], dict[str, LinearMap]]:
+    ) -> tuple[dict[str, list[np.ndarray]], dict[str, LinearMap], dict[str, LinearMap]]:
         """Fit regressions of the next bar.
 
         Returns what they forecast for each block and for val, fitted on all other rows; and the

@@ -8,7 +8,6 @@ Built in chapter: Who really leads?
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from crossattn._validation import check_float, check_names
-from crossattn.errors import CrossAttentionWarning, InvalidInputError
+from crossattn.errors import InvalidInputError, warn
 from crossattn.evidence._models import symbols_of
 from crossattn.evidence.contributions import Contributions, measure_in_groups
 from crossattn.evidence.inference import MIN_EFFECTIVE, benjamini_hochberg, contribution_scores
@@ -339,11 +338,10 @@ def analyze_lead_lag_relationships(
     chosen = _chosen(symbols, known, data.exogenous_names)
     fitted_until = getattr(model, "fitted_until_", pd.NaT)
     if data.timestamps[0] <= fitted_until:
-        warnings.warn(
+        warn(
             f"data must be later than what the model was fitted on, up to {fitted_until}; its "
             f"first window ends at {data.timestamps[0]}: leaders may be named where nobody leads",
-            CrossAttentionWarning,
-            stacklevel=2,
+            2,
         )
     followers = [name for name in known if name in (chosen or known)]
     at_once = max(1, int(GROUP_CELLS / len(data.sources) / (len(data) + MOMENTS)))
