@@ -117,9 +117,9 @@ def compute_macd(
     if fast >= slow:
         raise InvalidInputError(f"fast must be below slow, got fast={fast} and slow={slow}")
     with np.errstate(over="ignore", invalid="ignore"):
-        quick = _seeded_average(values, 2 / (fast + 1), fast, start=slow)
-        steady = _seeded_average(values, 2 / (slow + 1), slow)
-        line = np.where(np.isnan(values), np.nan, quick - steady)
+        line = _seeded_average(values, 2 / (fast + 1), fast, start=slow)
+        line = line - _seeded_average(values, 2 / (slow + 1), slow)
+        line[np.isnan(values)] = np.nan
         average = _seeded_average(line, 2 / (signal + 1), signal)
         hidden = np.isnan(average) | np.isnan(line)
         line, average = np.where(hidden, np.nan, line), np.where(hidden, np.nan, average)
