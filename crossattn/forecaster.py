@@ -253,8 +253,9 @@ class CrossAttentionForecaster(FittedForecaster):
         index, both = series.index, np.concatenate([train, val])
         is_short = len(val) * len(self.symbols_) < FEW_TARGETS
         blocks = np.array_split(train, BLOCKS) if is_short else []
+        folds = [(np.setdiff1d(both, block), block) for block in blocks] + [(train, val)]
         parts = {
-            "static": lambda: self._fit_static(series, train, val, blocks),
+            "static": lambda: self._fit_static(series, folds),
             "varying": lambda: self._fit_varying(series, train),
             "content": lambda: self._fit_content(series, train, val),
         }
@@ -281,11 +282,10 @@ class CrossAttentionForecaster(FittedForecaster):
         weights = mixed(val, held_out, ("content",))
         if blocks and weights.get("content", 0.0) < CARRIES:  # it takes too long to fit again
             if "varying" in fitted:
-                made = [
-                    self._fit_varying(series, np.setdiff1d(both, block)).forecast(series, block)
-                    for block in blocks
+                held_out["varying"][:0] = [
+                    self._fit_varying(series, rows).forecast(series, block)
+                    for rows, block in folds[:-1]
                 ]
-                held_out["varying"] = [*made, *held_out["varying"]]
             names = [name for name in held_out if name != "content"]
             weights = dict.fromkeys(held_out, 0.0) | mixed(both, names, names)
         moving = {name: part for name, part in fitted.items() if weights.get(name)}
@@ -298,7 +298,7 @@ class CrossAttentionForecaster(FittedForecaster):
             drift = _fit_drift(series, target, volatility, train, self.horizon_)
             mixture = Mixture(_mixed(first, weights), weights, *drift, **moving, **common)
             direct = SparseRegressions(index, self.tokens_per_follower, overlap=self.horizon_)
-            direct.fit(target, volatility, train, val)
+            direct.fit(target, volatility, (train, val))
             ahead = {f"{name}, whole horizon": m for name, m in direct.first.items()}
             weights |= mix_weights(
                 dict(zip(ahead, direct.held_out.values(), strict=True)),
@@ -315,22 +315,20 @@ class CrossAttentionForecaster(FittedForecaster):
         return Mixture(_mixed(final, weights), weights, *drift, **moving, **common), history
 
     def _fit_static(
-        self, series: TokenSeries, train, val, blocks
+        self, series: TokenSeries, folds: list[tuple[np.ndarray, np.ndarray]]
     ) -> tuple[dict[str, list[np.ndarray]], dict[str, LinearMap], dict[str, LinearMap]]:
         """Fit regressions of the next bar.
 
-        Returns what they forecast for each block and for val, fitted on all other rows; and the
-        regressions of train, and of train and val.
+        Returns what they forecast for the rows that each fold holds out; and, of the last fold,
+        the regressions of train, and of train and val.
         """
         index, target, volatility = series.index, series.next_returns, series.volatility
         sparse = SparseRegressions(index, self.tokens_per_follower)
-        sparse.fit(target, volatility, train, val, blocks)
-        ridge, final_ridge = fit_ridge(index, target, volatility, train, val)
-        both, apart = np.concatenate([train, val]), []
-        for block in blocks:
-            part, _ = fit_ridge(index, target, volatility, np.setdiff1d(both, block), block)
-            apart.append(part.forecast(index, block))
-        apart.append(ridge.forecast(index, val))
+        sparse.fit(target, volatility, *folds)
+        apart = []
+        for rows, unseen in folds:
+            ridge, final_ridge = fit_ridge(index, target, volatility, rows, unseen)
+            apart.append(ridge.forecast(index, unseen))
         held_out = {name: [made] for name, made in sparse.held_out.items()} | {"ridge": apart}
         return held_out, {**sparse.first, "ridge": ridge}, {**sparse.final, "ridge": final_ridge}
 

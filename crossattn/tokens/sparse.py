@@ -7,7 +7,7 @@ with an L1 penalty (lasso) or the minimax concave penalty, which leaves large co
 unshrunk. A mix on validation rows weighs them (:mod:`crossattn.tokens.mix`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import copy
 from typing import Self
 
@@ -56,36 +56,28 @@ class SparseRegressions:
         self.keep = tokens_per_follower
 
     def fit(
-        self,
-        target: np.ndarray,
-        volatility: np.ndarray,
-        train: np.ndarray,
-        val: np.ndarray,
-        blocks: Sequence[np.ndarray] = (),
+        self, target: np.ndarray, volatility: np.ndarray, *folds: tuple[np.ndarray, np.ndarray]
     ) -> Self:
-        """Fit on the rows ``train``, choose penalties on ``val``.
+        """Fit on the first rows of each fold, choose penalties on all rows that folds hold out.
 
         ``target`` (n_rows, n_assets) is what is forecast at a row, NaN where unknown, and
-        ``volatility`` what its loss is divided by. Where validation is short, ``blocks`` of
-        training rows join it, each left out of a fit of its own.
+        ``volatility`` what its loss is divided by. The last fold is training and validation.
         """
         self.target = np.clip(target, -TARGET_CLIP * volatility, TARGET_CLIP * volatility)
         self.volatility = volatility
-        both = np.concatenate([train, val])
-        folds = [copy(self)._prepare(np.setdiff1d(both, block), block) for block in blocks]
-        folds.append(self._prepare(train, val))
+        fits = [copy(self)._prepare(*fold) for fold in folds[:-1]] + [self._prepare(*folds[-1])]
         self.first, self.held_out, best = {}, {}, {}
         for name in VARIANTS:
-            paths = [fold._paths(name) for fold in folds]
-            saved = [fold._validate(path) for fold, path in zip(folds, paths, strict=True)]
+            paths = [fit._paths(name) for fit in fits]
+            saved = [fit._validate(path) for fit, path in zip(fits, paths, strict=True)]
             best[name] = sparsest_of_the_best(*np.concatenate(saved, axis=1))
-            maps = [fold._map_at(best[name], path) for fold, path in zip(folds, paths, strict=True)]
+            maps = [fit._map_at(best[name], path) for fit, path in zip(fits, paths, strict=True)]
             self.first[name] = maps[-1]
-            forecasts = [m.forecast(self.index, f.val) for f, m in zip(folds, maps, strict=True)]
+            forecasts = [m.forecast(self.index, f.val) for f, m in zip(fits, maps, strict=True)]
             self.held_out[name] = np.concatenate(forecasts)
         again, means = {name: [] for name in VARIANTS}, []
         for i, moments in enumerate(self.moments):
-            moments = moments + self._moments(i, val)  # a follower at a time: they are large
+            moments = moments + self._moments(i, self.val)  # a follower at a time: they are large
             means.append(moments.mean)
             for name in VARIANTS:
                 again[name].append(self._path(i, moments, name, PENALTIES[: best[name] + 1])[-1])
