@@ -149,18 +149,15 @@ def surrogate_part(part: CrossAttentionData, rng: np.random.Generator | None) ->
         order = (order + _rotations(n_rows, n_sources, gap, rng)) % n_rows
     moved, outside = np.split(rows[order], [n_assets], axis=1)
     assets, series = np.arange(n_assets), np.arange(n_sources - n_assets)
-    exogenous, volatilities = part.exogenous, part.bar_volatilities
+    exogenous = part.exogenous
     return replace(
         part,
         panel=np.ascontiguousarray(part.panel[moved, assets]),
         ends=np.arange(part.lookback - 1, n_rows),
-        targets=part.targets[moved, assets],
-        next_returns=part.next_returns[moved, assets],
-        closes=part.closes[moved, assets],
         clock=part.clock[rows],
         target_rows=np.searchsorted(rows, part.target_rows[rows]),
         exogenous=None if exogenous is None else exogenous[outside, series],
-        bar_volatilities=None if volatilities is None else volatilities[moved, assets],
+        **part.pick_assets((moved, assets)),
     )
 
 

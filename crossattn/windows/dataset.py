@@ -19,6 +19,7 @@ STEADY = 0.95  # a few missing rows, as after an outage, leave a clock regular
 # arrays with an entry a row of the panel, beside the clock
 _BY_ROW = ("panel", "targets", "next_returns", "closes", "target_rows")
 _BY_ROW += ("exogenous", "bar_volatilities")
+_BY_ASSET = ("targets", "next_returns", "closes", "bar_volatilities")  # with an entry an asset too
 
 
 @dataclass(frozen=True, eq=False)
@@ -392,17 +393,14 @@ class CrossAttentionData:
             return self
         assets = np.array([self.symbols.index(name) for name in symbols])
         columns = [self.features.index(name) for name in features]
-        volatilities = self.bar_volatilities
-        return replace(
-            self,
-            panel=frozen(self.panel[:, assets[:, None], columns]),
-            symbols=symbols,
-            features=features,
-            targets=frozen(self.targets[:, assets]),
-            next_returns=frozen(self.next_returns[:, assets]),
-            closes=frozen(self.closes[:, assets]),
-            bar_volatilities=None if volatilities is None else frozen(volatilities[:, assets]),
-        )
+        panel = frozen(self.panel[:, assets[:, None], columns])
+        chosen = self.pick_assets((slice(None), assets))
+        return replace(self, panel=panel, symbols=symbols, features=features, **chosen)
+
+    def pick_assets(self, cells: tuple) -> dict[str, np.ndarray]:
+        """Return some cells of the arrays ``(n_rows, n_assets)`` that are known, by name."""
+        tables = {name: getattr(self, name) for name in _BY_ASSET}
+        return {name: frozen(x[cells]) for name, x in tables.items() if x is not None}
 
     def with_series(self, names: tuple[str, ...]) -> Self:
         """Return the data with its exogenous series in this order."""
