@@ -12,7 +12,7 @@ from crossattn.attention.routed import RoutedCrossAttention
 from crossattn.attention.temporal import TemporalSelfAttention
 from crossattn.config import ModelConfig
 from crossattn.model.batch import Batch, by_window
-from crossattn.model.heads import raw_width
+from crossattn.model.heads import raw_slopes
 from crossattn.model.preprocessing import log_recent_volatility
 
 LIMIT = 10.0
@@ -124,7 +124,7 @@ class EncoderBody(nn.Module):
             EncoderLayer(config, temporal=not inverted) for _ in range(config.n_layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.readout = nn.Linear(width, raw_width(config))
+        self.readout = nn.Linear(width, len(raw_slopes(config)))
         nn.init.normal_(self.readout.weight, std=0.01)
         nn.init.zeros_(self.readout.bias)
         self.follow(config)

@@ -14,13 +14,8 @@ from crossattn.config import ModelConfig
 MOST_LOG = 4.0  # of the learned factor of volatility, either way
 
 
-def raw_width(config: ModelConfig) -> int:
-    """Return how many raw numbers an asset needs for the configured output."""
-    return len(_slopes(config))
-
-
-def _slopes(config: ModelConfig) -> list[float]:
-    """Return what the signal-to-noise ratio adds to each raw number before training."""
+def raw_slopes(config: ModelConfig) -> list[float]:
+    """Return what the signal-to-noise ratio adds to each raw number of an asset before training."""
     if config.output_type == "classification":
         return [-1.0, 0.0, 1.0]
     if config.output_type == "distribution":  # to the middle quantile alone; last is the log width
@@ -41,7 +36,7 @@ class SignalReadout(nn.Module):
         self.reads_state = config.output_type in ("classification", "distribution")
         self.linear = None
         if config.output_type != "regression":
-            slopes = _slopes(config)
+            slopes = raw_slopes(config)
             n_in = 2 + n_states * self.reads_state
             self.linear = nn.Linear(n_in, len(slopes))
             with torch.no_grad():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crossattn.errors import InvalidInputError, MissingDependencyError
+from crossattn.errors import InvalidInputError, import_optional
 from crossattn.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -74,12 +74,9 @@ class TensorBoard(Callback):
     def __init__(self, folder: RunFolder):
         if folder.path is None:
             raise InvalidInputError("tensorboard=True needs a run_dir")
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise MissingDependencyError(
-                "tensorboard=True needs tensorboard: pip install 'crossattn[tensorboard]'"
-            ) from None
+        import_optional("tensorboard", "tensorboard=True", "tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
         self._open, self._folder = SummaryWriter, str(folder.path / TENSORBOARD_FOLDER)
 
     def on_start(self, trainer: Trainer) -> None:

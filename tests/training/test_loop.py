@@ -416,6 +416,6 @@ def test_tensorboard_shows_the_history_of_a_stopped_and_resumed_run_once(
 
 
 def test_tensorboard_that_is_not_installed_is_named(parts, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(MissingDependencyError, match="crossattn\\[tensorboard\\]"):
         train(parts, run_dir=tmp_path / "run", tensorboard=True)
