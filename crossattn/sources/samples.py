@@ -6,6 +6,8 @@ are right.
 
 from collections.abc import Callable
 from functools import reduce
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
@@ -101,6 +103,14 @@ def _import_package(name: str) -> ModuleType:
     return import_optional(name, "this sample", "data")
 
 
+def _arch_table(name: str) -> pd.DataFrame:
+    """Read a table that ``arch`` carries, without its models: they take seconds to import."""
+    package = find_spec("arch") or _import_package("arch")  # which raises where there is none
+    path = Path(package.origin).parent / "data" / name / f"{name}.csv.gz"
+    table = pd.read_csv(path, index_col="Date", parse_dates=["Date"])
+    return table.apply(pd.to_numeric, errors="coerce")
+
+
 def _us_stocks() -> Frames:
     closes = _import_package("skfolio.datasets").load_sp500_dataset()
     return {symbol: _close_only(closes[symbol], symbol, "skfolio") for symbol in _STOCKS.split()}
@@ -113,12 +123,12 @@ def _us_tech() -> Frames:
 
 
 def _us_indices() -> Frames:
-    oil = _import_package("arch.data.wti").load().iloc[:, 0].loc["1999":"2018"]
+    oil = _arch_table("wti").iloc[:, 0].loc["1999":"2018"]
     return {**_indices(), "WTI": _close_only(oil, "WTI", "arch")}
 
 
 def _us_volatility() -> Frames:
-    vix = _import_package("arch.data.vix").load()["vix"].loc["2014":"2018"]
+    vix = _arch_table("vix")["vix"].loc["2014":"2018"]
     since = pd.Timestamp("2014-01-01", tz="UTC")
     indices = {symbol: frame.loc[since:] for symbol, frame in _indices().items()}
     return {**indices, "VIX": _close_only(vix, "VIX", "arch")}
@@ -132,8 +142,8 @@ def _us_markets() -> Frames:
 
 def _indices() -> Frames:
     frames = {}
-    for symbol, module in {"SPX": "sp500", "NASDAQ": "nasdaq"}.items():
-        daily = _import_package(f"arch.data.{module}").load().rename(columns=str.lower)
+    for symbol, name in {"SPX": "sp500", "NASDAQ": "nasdaq"}.items():
+        daily = _arch_table(name).rename(columns=str.lower)
         frames[symbol] = date_by_sessions(daily, symbol=symbol)
         frames[symbol].attrs["source"] = "arch"
     return frames

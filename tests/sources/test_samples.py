@@ -1,5 +1,6 @@
 """Samples: real bars, without a network, known when New York closed."""
 
+import os
 import sys
 
 import numpy as np
@@ -63,13 +64,16 @@ def test_a_call_gives_a_fresh_copy():
 
 def test_samples_need_no_network(tmp_path):
     script = (
-        "import socket\n"
+        "import socket, sys\n"
         "def refuse(*args, **kwargs): raise OSError('no network')\n"
         "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
         "from crossattn import load_sample, sample_names\n"
+        "load_sample('us_volatility'), load_sample('us_indices')\n"
+        "assert 'arch' not in sys.modules, 'its models take seconds to import'\n"
         "print([len(load_sample(name)) for name in sample_names()])\n"
     )
-    done = python(script, check=True, cwd=tmp_path, env={"HOME": str(tmp_path), "PATH": ""})
+    env = {"HOME": str(tmp_path), "PATH": "", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = python(script, check=True, cwd=tmp_path, env=env)
     assert done.stdout.strip() == "[20, 5, 3, 3, 23]"
 
 
