@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from pybtex.backends.plaintext import Backend
 from pybtex.plugin import register_plugin
 from pybtex.style.formatting.plain import Style
 from pybtex.style.labels import BaseLabelStyle
@@ -21,7 +22,7 @@ class AuthorYearLabels(BaseLabelStyle):
         label = join(sep=", ")[person.author_or_editor_or_title(full=False), year]
         for entry in sorted_entries:
             data = {"entry": entry, "style": SimpleNamespace(person=person)}
-            yield label.format_data(data).render_as("text")
+            yield label.format_data(data).render_as("plaintext")
 
 
 class AuthorYearStyle(Style):
@@ -31,6 +32,10 @@ class AuthorYearStyle(Style):
 
 
 def setup(app: Sphinx) -> dict:
-    """Register the style; a second call, in the same process, changes nothing."""
+    """Register the style; a second call, in the same process, changes nothing.
+
+    Each citation asks for the backend: registered here, it is not looked for in all distributions.
+    """
+    register_plugin("pybtex.backends", "plaintext", Backend, force=True)
     register_plugin("pybtex.style.formatting", "author_year", AuthorYearStyle, force=True)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
