@@ -47,6 +47,13 @@ def check_int(name: str, value: object, *, at_least: int = 1) -> int:
     return int(value)
 
 
+def check_jobs(n_jobs: object) -> int:
+    """Return a number of parallel jobs, or refuse it."""
+    if check_int("n_jobs", n_jobs, at_least=-1) == 0 or n_jobs > 1024:
+        raise InvalidInputError(f"n_jobs must be 1 to 1024, or -1 for every core, got {n_jobs}")
+    return int(n_jobs)
+
+
 def check_float(
     name: str,
     value: object,

@@ -23,7 +23,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from crossattn._io import write_file
-from crossattn._validation import check_choice, check_int
+from crossattn._validation import check_choice, check_int, check_jobs
 from crossattn.baselines import neural
 from crossattn.baselines.linear import VAR
 from crossattn.baselines.naive import OwnLagAR, Zero
@@ -149,10 +149,10 @@ def lead_lag_bench(
     DataFrame
         A row per (model, scenario, seed): ``fidelity`` (correlation with the oracle; NaN on real
         bars), ``r_squared`` against forecasting zero and its standard error (Newey-West over bars),
-        ``edge_auroc`` (ranking pairs by p-value), ``lags_right``, ``power`` and
-        ``false_discovery`` at ``alpha``, ``edges_named``, ``net_sharpe`` (annual, after costs),
-        ``cpu_seconds`` of fit, forecast and test, ``peak_memory_mb`` beyond the start
-        (Linux), ``error`` ("" where all went well).
+        ``edge_auroc`` (ranking pairs by p-value), ``lags_right`` and ``power`` (NaN where no return
+        can be forecast, even if variance spreads) and ``false_discovery`` at ``alpha``,
+        ``edges_named``, ``net_sharpe`` (annual, after costs), ``cpu_seconds`` of fit, forecast and
+        test, ``peak_memory_mb`` beyond the start (Linux), ``error`` ("" where all went well).
 
     Examples
     --------
@@ -165,7 +165,7 @@ def lead_lag_bench(
     models = _factories(models)
     scenarios = tuple(SCENARIOS) if scenarios is None else tuple(scenarios)
     _check_known("scenarios", scenarios, [*SCENARIOS, *sample_names()])
-    seeds = _seeds(seeds)
+    seeds, n_jobs = _seeds(seeds), check_jobs(n_jobs)
     backend, _ = joblib.parallel.get_active_backend()  # Ray's has no generator
     how = "generator" if backend.supports_return_generator else "list"
     parts = []
@@ -210,15 +210,15 @@ def run_cell(name: str, make: Callable[[int], Any], scenario: str, seed: int, pr
         model = make(seed).fit(train, val)
         forecast = model.predict(test) if hasattr(model, "predict") else None
         report = _edges_of(model, test, protocol.alpha)
+        scores = {"cpu_seconds": time.process_time() - start, "error": ""}
+        scores["peak_memory_mb"] = _peak_memory() - before
+        if forecast is not None:
+            scores |= _forecast_scores(forecast, test, market, protocol)
+        if report is not None:
+            scores |= _edge_scores(report, _planted(market))
     except Exception as error:  # a model under test may fail in any way
         return row | {"error": f"{type(error).__name__}: {error}"}
-    row |= {"cpu_seconds": time.process_time() - start, "error": ""}
-    row["peak_memory_mb"] = _peak_memory() - before
-    if forecast is not None:
-        row |= _forecast_scores(forecast, test, market, protocol)
-    if report is not None:
-        row |= _edge_scores(report, None if market is None else market.edges)
-    return row
+    return row | scores
 
 
 def leaderboard(table: pd.DataFrame, score: str = "fidelity") -> pd.DataFrame:
@@ -280,8 +280,9 @@ def _check_known(argument: str, names: Sequence[str], known: Collection[str]) ->
 
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    if isinstance(seeds, (int, np.integer)):
-        if not 1 <= seeds <= len(SEEDS):
+    if not np.iterable(seeds):
+        seeds = check_int("seeds", seeds)
+        if seeds > len(SEEDS):
             raise InvalidInputError(f"seeds must be 1 to {len(SEEDS)} or a list, got {seeds}")
         return SEEDS[:seeds]
     if not len(seeds):
@@ -309,7 +310,7 @@ def _edges_of(model, test: CrossAttentionData, alpha: float) -> LeadLagReport | 
 def _forecast_scores(forecast, test: CrossAttentionData, market, protocol: Protocol) -> dict:
     forecast, target = np.asarray(forecast, float), test.y
     if forecast.shape != target.shape:
-        return {"error": f"predict gave {forecast.shape}, not {target.shape}"}
+        raise InvalidInputError(f"predict gave {forecast.shape}, not {target.shape}")
     oracle = None if market is None else market.oracle[test.ends]
     if oracle is not None and not oracle.any():  # nothing is planted
         oracle = None
@@ -324,6 +325,13 @@ def _forecast_scores(forecast, test: CrossAttentionData, market, protocol: Proto
     )
     scores["net_sharpe"] = backtest.compute_metrics(backtest.run(test))["sharpe_ratio"]
     return scores
+
+
+def _planted(market) -> pd.DataFrame | None:
+    """Return the edges by which returns can be forecast; None on real bars."""
+    if market is None:
+        return None
+    return market.edges if market.oracle.any() else market.edges[:0]  # may be of variance
 
 
 def _edge_scores(report: LeadLagReport, truth: pd.DataFrame | None) -> dict:

@@ -26,8 +26,10 @@ MARKET = {"n_assets": 3, "n_steps": 900, "predictability": SMALL.predictability}
 class Oracle:
     """Knows the planted truth: the best possible entry."""
 
+    scenario = "static"
+
     def __init__(self, seed):
-        self.market = simulate_market("static", **MARKET, seed=seed)
+        self.market = simulate_market(self.scenario, **MARKET, seed=seed)
 
     def fit(self, train, val):
         return self
@@ -45,9 +47,24 @@ class Oracle:
         return make_report(tuple(symbols), lag=lag, p_value=p, **facts)
 
 
+class OfVariance(Oracle):
+    scenario = "spillover"
+
+
 class Broken(Oracle):
     def predict(self, data):
         raise RuntimeError("no forecast today")
+
+
+class Constant:
+    def __init__(self, value):
+        self.value = value
+
+    def fit(self, train, val):
+        return self
+
+    def predict(self, data):
+        return np.full(data.y.shape, self.value)
 
 
 def test_the_oracle_scores_best_and_a_failure_is_a_row():
@@ -64,6 +81,22 @@ def test_the_oracle_scores_best_and_a_failure_is_a_row():
     assert broken["fidelity"].isna().all()
     assert leaderboard(table).index[0] == "oracle"
     assert leaderboard(table, "false_discovery").index[0] in ("oracle", "zero")
+
+
+@pytest.mark.parametrize(("value", "error"), [(np.inf, "infinite"), ("x", "ValueError")])
+def test_forecasts_that_cannot_be_scored_are_a_row_too(value, error):
+    models = {"wrong": lambda seed: Constant(value), "zero": MODELS["zero"]}
+    table = lead_lag_bench(models, ["static"], seeds=1, protocol=SMALL)
+    assert error in table["error"][0] and table["error"][1] == ""
+    assert table.loc[0, ["r_squared", "net_sharpe", "cpu_seconds"]].isna().all()
+
+
+def test_edges_of_variance_are_no_leads_of_returns():
+    (row,) = lead_lag_bench(
+        {"variance": OfVariance}, ["spillover"], seeds=1, protocol=SMALL
+    ).itertuples()
+    assert row.error == "" and row.edges_named > 0 and row.false_discovery == 1.0
+    assert np.isnan([row.power, row.edge_auroc, row.lags_right]).all()
 
 
 def test_a_model_that_failed_on_a_market_has_no_mean():
@@ -127,6 +160,8 @@ def test_side_by_side_gives_the_same_scores():
         ({"seeds": 0}, "got 0"),
         ({"seeds": []}, "at least one"),
         ({"seeds": [-1]}, "-1"),
+        ({"seeds": 1.0}, "seeds .* got 1.0"),
+        ({"n_jobs": 0}, "n_jobs .* got 0"),
     ],
 )
 def test_refusals(arguments, message, refuse_input):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_int, check_type
+from crossattn._validation import check_int, check_jobs, check_type
 from crossattn.config import DEFAULT_QUANTILES
 from crossattn.errors import InvalidInputError
 from crossattn.figures import Axes, new_axes
@@ -181,8 +181,7 @@ def walk_forward(
         expanding=expanding,
         embargo=embargo,
     )
-    if check_int("n_jobs", n_jobs, at_least=-1) == 0 or n_jobs > 1024:
-        raise InvalidInputError(f"n_jobs must be 1 to 1024, or -1 for every core, got {n_jobs}")
+    n_jobs = check_jobs(n_jobs)
     if check_int("val_size", val_size, at_least=0) and train_size <= val_size + data.horizon:
         raise InvalidInputError(f"val_size must leave some of {train_size=}, got {val_size!r}")
     check_type("make_model", make_model, Callable, "callable")
