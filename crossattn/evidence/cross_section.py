@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from crossattn._validation import check_array, check_int, in_order
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.inference import ROUNDING, mean_error, newey_west_lags
+from crossattn.evidence.inference import ROUNDING, long_run_error
 from crossattn.figures import Axes, new_axes
 from crossattn.windows.checks import check_windows
 from crossattn.windows.dataset import CrossAttentionData
@@ -38,8 +38,8 @@ class CrossSectionReport:
         the horizon, NaN where fewer than three assets have both or one does not vary; ``n_assets``.
     summary : DataFrame
         Rows ``pearson`` and ``rank``: ``mean``, ``standard_error`` and ``t`` (Newey-West, beyond
-        the overlap of the returns; NaN where all rows are the same), ``deviation`` of the rows,
-        ``positive`` (share) and ``n``.
+        the overlap of the returns; NaN where all rows are the same, or are fewer than eight or no
+        more than the horizon), ``deviation`` of the rows, ``positive`` (share) and ``n``.
     decay : DataFrame
         By horizon, in bars from the forecast on: ``pearson`` and ``rank`` (means), their
         ``pearson_error`` and ``rank_error``, and ``n``.
@@ -112,7 +112,8 @@ def analyze_cross_section(
     Notes
     -----
     Ties of forecasts share ranks in the rank correlation; in the quantiles they go by position.
-    Newey-West errors use ``1.5 (h - 1)`` autocovariances or more.
+    Newey-West errors have the lags and the divisor of :func:`.diebold_mariano`, and are larger by
+    the ratio of Student's to the normal quantile: 1.96 of them to each side hold 95 %.
 
     References
     ----------
@@ -173,7 +174,7 @@ def _mean(values: pd.Series, horizon: int) -> dict[str, float]:
     """Mean of the known rows, its Newey-West error, t and their number."""
     values = values.dropna().to_numpy()
     n, mean = len(values), values.mean() if len(values) else np.nan
-    error = mean_error(values, newey_west_lags(n, horizon)) if n > 1 else np.nan
+    error = long_run_error(values, horizon)
     t = mean / error if error else 0.0
     return {"mean": mean, "standard_error": error, "t": t, "n": float(n)}
 

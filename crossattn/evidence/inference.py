@@ -343,6 +343,19 @@ def mean_error(values: ArrayLike, lags: int = 0) -> float:
     return float(np.sqrt(max(variance, 0.0)) / len(values))
 
 
+def long_run_error(values: np.ndarray, horizon: int = 1) -> float:
+    """Standard error of a mean of rows whose targets overlap: 1.96 to each side hold 95 %.
+
+    The settings are :func:`long_run_settings`; the error is larger by the ratio of Student's to the
+    normal quantile, as few independent rows ask. NaN where rows are too few.
+    """
+    if len(values) < max(LEAST_ROWS, horizon + 1):
+        return float("nan")
+    lags, freedom, divisor = long_run_settings(len(values), horizon)
+    widen = float(stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975))
+    return mean_error(values, lags) / divisor * widen
+
+
 def robust_mean_t(values: ArrayLike, lags: int = 0) -> float:
     """t statistic of the mean with the errors of :func:`mean_error`; 0 where all values are 0."""
     error = mean_error(values, lags)

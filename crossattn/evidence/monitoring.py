@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from crossattn._validation import check_int, check_same_shape
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.inference import mean_error, newey_west_lags
+from crossattn.evidence.inference import long_run_error
 from crossattn.windows.dataset import CrossAttentionData
 
 BINS = 10
@@ -104,7 +104,9 @@ class LiveCoefficient:
     """Mean rank correlation of forecasts with what followed."""
 
     value: float  #: mean over the windows; NaN below 30 windows
-    error: float  #: its Newey-West standard error
+    #: its standard error (Newey-West, with the lags of :func:`.diebold_mariano`; 1.96 of them to
+    #: each side hold 95 %); NaN where the windows are no more than the horizon
+    error: float
     n_windows: int  #: windows in which forecasts and targets can be ranked
     is_pooled: bool  #: each asset's ranks over time; else ranks across assets, window by window
 
@@ -163,7 +165,7 @@ def live_coefficient(
     value = error = np.nan
     if len(series) >= FEWEST_WINDOWS and np.any(series):
         value = float(series.mean())
-        error = mean_error(series, newey_west_lags(len(series), horizon))
+        error = long_run_error(series, horizon)
     return LiveCoefficient(value, error, len(series), is_pooled)
 
 

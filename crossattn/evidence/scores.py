@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from crossattn._validation import (
     check_array,
@@ -19,12 +18,7 @@ from crossattn._validation import (
     labels_of,
 )
 from crossattn.errors import InvalidInputError
-from crossattn.evidence.inference import (
-    LEAST_ROWS,
-    is_constant,
-    long_run_covariance,
-    long_run_settings,
-)
+from crossattn.evidence.inference import LEAST_ROWS, is_constant, long_run_error
 from crossattn.evidence.volatility import check_reference, diebold_mariano
 
 
@@ -151,19 +145,12 @@ def _tested(loss: np.ndarray, rival: np.ndarray, horizon: int) -> tuple[float, f
 
 
 def _correlation_error(forecast: np.ndarray, actual: np.ndarray, horizon: int) -> float:
-    """Standard error of a pooled correlation: the delta method, with rows that may depend.
-
-    It is larger by the ratio of Student's to the normal quantile, as few independent rows ask.
-    """
+    """Standard error of a pooled correlation: the delta method, with rows that may depend."""
     known = np.isfinite(forecast) & np.isfinite(actual)
-    n = int(known.any(axis=1).sum())
-    too_few = n < max(LEAST_ROWS, horizon + 1)
-    if too_few or is_constant(forecast[known]) or is_constant(actual[known]):
+    if not known.any() or is_constant(forecast[known]) or is_constant(actual[known]):
         return float("nan")
     a, b = (np.where(known, x - x[known].mean(), 0.0) for x in (forecast, actual))
     a, b = (x / np.sqrt((x**2).sum() / known.sum()) for x in (a, b))
     moved = a * b - (a * b).sum() / known.sum() / 2 * (a**2 + b**2)
-    rows = moved[known.any(axis=1)].sum(axis=1, keepdims=True)
-    lags, freedom, divisor = long_run_settings(n, horizon)
-    error = np.sqrt(max(long_run_covariance(rows, lags)[0, 0], 0.0)) / known.sum() / divisor
-    return float(error * stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975))
+    rows = moved[known.any(axis=1)].sum(axis=1)
+    return float(long_run_error(rows, horizon) * len(rows) / known.sum())

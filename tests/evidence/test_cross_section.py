@@ -7,7 +7,7 @@ import statsmodels.api as sm
 from scipy import stats
 
 from crossattn import analyze_cross_section, prepare_cross_attention_data, simulate_market
-from crossattn.evidence.inference import newey_west_lags
+from crossattn.evidence.inference import long_run_settings
 from crossattn.evidence.scores import score_forecasts
 
 
@@ -43,10 +43,11 @@ def test_means_and_errors_are_those_of_statsmodels(study):
         (report.summary, "rank", report.ic["rank"].dropna()),
         (report.quantiles, "spread", spread_by_pandas(forecast, data.y)),
     ):
-        lags = newey_west_lags(len(values), 3)
+        lags, freedom, divisor = long_run_settings(len(values), 3)
         fit = sm.OLS(values.to_numpy(), np.ones(len(values)))
         fit = fit.fit(cov_type="HAC", cov_kwds={"maxlags": lags})
-        wanted = [fit.params[0], fit.bse[0], fit.tvalues[0], len(values)]
+        widen = stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975) / divisor
+        wanted = [fit.params[0], fit.bse[0] * widen, fit.tvalues[0] / widen, len(values)]
         found = table.loc[name, ["mean", "standard_error", "t", "n"]].tolist()
         assert found == pytest.approx(wanted)
 

@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 
 from crossattn import prepare_cross_attention_data, simulate_market
 from crossattn.evidence.monitoring import input_drift, live_coefficient, summarise_inputs
+from crossattn.evidence.volatility import diebold_mariano
 
 
 def parts(scenario="static", seed=21, late_volume=None):
@@ -81,6 +82,15 @@ def test_the_coefficient_is_the_mean_rank_correlation_of_each_window(rng):
     assert live.value == pytest.approx(np.nanmean(expected[:70])) and live.n_windows == 70
     assert live.error == pytest.approx(np.nanstd(expected[:70]) / np.sqrt(70), rel=0.5)
     assert not live.is_pooled and "70 windows" in str(live)
+
+
+def test_the_error_is_that_of_a_mean_over_overlapping_rows(rng):
+    forecast, y = rng.normal(size=(2, 250, 6)).cumsum(axis=1)
+    each = [spearmanr(f, r)[0] for f, r in zip(forecast, y, strict=True)]
+    low, high = diebold_mariano(each, np.zeros(250), 24).interval  # with Student's quantile
+    live = live_coefficient(forecast, y, horizon=24)
+    assert 2 * 1.959964 * live.error == pytest.approx(high - low)
+    assert np.isnan(live_coefficient(forecast, y, horizon=250).error)
 
 
 def test_with_few_assets_each_is_ranked_over_time(rng):
