@@ -14,7 +14,12 @@ from crossattn._validation import check_float, check_int
 from crossattn.data.durations import check_span
 from crossattn.data.frame import Frames, check_frames, close_times, modal_spacing
 from crossattn.errors import InvalidInputError, import_optional
-from crossattn.evidence.inference import newey_west_lags, robust_mean_t, robust_regression
+from crossattn.evidence.inference import (
+    ROWS_PER_REGRESSOR,
+    newey_west_lags,
+    robust_mean_t,
+    robust_regression,
+)
 from crossattn.evidence.leadlag import LeadLagReport, make_report
 from crossattn.windows.checks import check_windows
 from crossattn.windows.dataset import CrossAttentionData
@@ -49,10 +54,9 @@ def lagged_correlation(
     n, n_assets, n_lags = lags.shape
     t = np.zeros((n_assets, n_assets, n_lags))
     correlation = np.zeros_like(t)
-    for i in range(n_assets):
+    tested = _testable(lags, target)
+    for i in np.flatnonzero(tested.any(axis=1)):
         known = np.isfinite(target[:, i])
-        if known.sum() < 10:
-            continue
         # products of standardised returns (n, N, L): their mean is the correlation
         product = _standard(target[known, i])[:, None, None] * _standard(lags[known])
         correlation[i] = r = product.mean(axis=0)
@@ -65,7 +69,8 @@ def lagged_correlation(
     best = np.abs(t).argmax(axis=2)
     p = 2 * stats.norm.sf(np.abs(t).max(axis=2)) * (n_lags if robust else 1)
     method = "lagged correlation, " + ("robust errors" if robust else "textbook errors")
-    return _report(data.symbols, len(data), best, _at(correlation, best), p, alpha, method)
+    effect = _at(correlation, best)
+    return _report(data.symbols, len(data), best, effect, p, alpha, method, tested)
 
 
 def granger(
@@ -87,16 +92,16 @@ def granger(
     """
     lags, target = _lags_and_target(data, max_lag, alpha)
     n, n_assets, n_lags = lags.shape
-    if n < 10 * n_assets * n_lags:
+    least = 10 * n_assets * n_lags
+    if n < least:
         raise InvalidInputError(f"data: {n} windows are too few for {n_assets * n_lags} regressors")
     p = np.ones((n_assets, n_assets))
     best = np.zeros((n_assets, n_assets), int)
     effect = np.zeros((n_assets, n_assets))
-    for i in range(n_assets):
+    tested = _testable(lags, target, least)
+    for i in np.flatnonzero(tested.any(axis=1)):
         known = np.isfinite(target[:, i])
         y, x = target[known, i], lags[known].reshape(known.sum(), -1)
-        if y.std() == 0:
-            continue
         fit = robust_regression(y, x, lags=newey_west_lags(len(y), data.horizon), leverage=True)
         if not robust:
             centred = x - x.mean(axis=0)
@@ -107,14 +112,14 @@ def granger(
             fit = replace(fit, error=error, covariance=covariance, freedom=freedom)
         for j in range(n_assets):
             block = np.arange(j * n_lags, (j + 1) * n_lags)
-            if j == i or not x[:, block].any():
+            if j == i or not tested[i, j]:
                 continue
             p[i, j] = fit.wald(block)
             best[i, j] = np.abs(fit.t[block]).argmax()
             at = block[best[i, j]]
             effect[i, j] = fit.slope[at] * x[:, at].std() / y.std()
     method = "Granger test in a VAR, " + ("robust errors" if robust else "textbook errors")
-    return _report(data.symbols, len(data), best, effect, p, alpha, method)
+    return _report(data.symbols, len(data), best, effect, p, alpha, method, tested)
 
 
 def pcmci(data: CrossAttentionData, *, max_lag: int = 7, alpha: float = 0.05) -> LeadLagReport:
@@ -148,7 +153,7 @@ def pcmci(data: CrossAttentionData, *, max_lag: int = 7, alpha: float = 0.05) ->
     from tigramite.independence_tests.robust_parcorr import RobustParCorr
     from tigramite.pcmci import PCMCI
 
-    lags, _ = _lags_and_target(data, max_lag, alpha)
+    lags, target = _lags_and_target(data, max_lag, alpha)
     n_lags, missing = lags.shape[2], -1e9
     returns = np.nan_to_num(lags[:, :, 0], nan=missing)
     table = DataFrame(returns, missing_flag=missing, remove_missing_upto_maxlag=True)
@@ -157,8 +162,9 @@ def pcmci(data: CrossAttentionData, *, max_lag: int = 7, alpha: float = 0.05) ->
     p = found["p_matrix"][:, :, 1:].transpose(1, 0, 2)  # (follower, leader, lag)
     best = p.argmin(axis=2)
     effect = _at(found["val_matrix"][:, :, 1:].transpose(1, 0, 2), best)
-    method = "PCMCI, robust partial correlation"
-    return _report(data.symbols, len(data), best, effect, n_lags * p.min(axis=2), alpha, method)
+    p, method = n_lags * p.min(axis=2), "PCMCI, robust partial correlation"
+    tested = _testable(lags, target)
+    return _report(data.symbols, len(data), best, effect, p, alpha, method, tested)
 
 
 def hayashi_yoshida(
@@ -281,14 +287,29 @@ def _lags_and_target(
     return lagged_log_returns(data, max_lag + 1), data.y
 
 
+def _testable(
+    lags: np.ndarray, target: np.ndarray, least: int = 2 * ROWS_PER_REGRESSOR
+) -> np.ndarray:
+    """Pairs (follower, leader) with at least so many known targets, where both sides move."""
+    tested = []
+    for y in target.T:
+        known = np.isfinite(y)
+        enough = known.sum() >= least and np.ptp(y[known]) > 0
+        tested.append(enough & lags[known].any(axis=(0, 2)))
+    return np.array(tested)
+
+
 def _at(values: np.ndarray, best: np.ndarray) -> np.ndarray:
     """Values (follower, leader, lag) at the best lag of each pair."""
     return np.take_along_axis(values, best[..., None], 2)[..., 0]
 
 
-def _report(symbols, n_windows: int, best, effect, p_value, alpha, method) -> LeadLagReport:
-    matrices = {"lag": best + 1, "effect": effect, "p_value": np.minimum(p_value, 1.0)}
-    about = {"alpha": alpha, "method": method, "n_windows": n_windows}
+def _report(
+    symbols, n_windows: int, best, effect, p_value, alpha, method, tested=True
+) -> LeadLagReport:
+    p_value = np.where(tested, np.minimum(p_value, 1.0), 1.0)
+    matrices = {"lag": best + 1, "effect": effect, "p_value": p_value, "tested": tested}
+    about = {"alpha": alpha, "method": method, "n_windows": n_windows, "family": tested}
     return make_report(tuple(symbols), **matrices, **about)
 
 

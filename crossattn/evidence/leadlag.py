@@ -20,7 +20,7 @@ from crossattn._validation import check_float, check_names
 from crossattn.errors import InvalidInputError, warn
 from crossattn.evidence._models import symbols_of
 from crossattn.evidence.contributions import Contributions, measure_in_groups
-from crossattn.evidence.inference import MIN_EFFECTIVE, benjamini_hochberg, contribution_scores
+from crossattn.evidence.inference import benjamini_hochberg, contribution_scores
 from crossattn.evidence.spillover import METHOD as SPILLOVER_METHOD
 from crossattn.evidence.spillover import spillover_scores
 from crossattn.evidence.tradability import CLOCK, Prices, gains, why_untradable
@@ -63,7 +63,7 @@ class PairReport:
         found, pairs = len(self._significant), len(self.edges)
         tested = int(self.edges.get("tested", pd.Series(1, self.edges.index)).sum())
         level = f"at {self.criterion} ≤ {self.alpha:g}"
-        untested = f"{pairs - tested} not testable (fewer than {MIN_EFFECTIVE:g} independent days)"
+        untested = f"{pairs - tested} not testable (too few independent days, or no moves)"
         if not pairs:
             return "No pair could be tested: there is but one asset"
         if not tested:
@@ -107,7 +107,8 @@ class LeadLagReport(PairReport):
         - ``significant``: ``q_value <= alpha``;
         - ``channel``: what about the leader carries the lead, such as ``"return"``;
         - ``n_effective``: independent days (bars, where those are longer) behind the test;
-        - ``tested``: False where fewer than ten of them leave nothing to test;
+        - ``tested``: False where fewer than ten of them leave nothing to test (in the classical
+          tests: where 40 known returns, ten a regressor, or any move are missing);
         - ``gross_gain``: mean return of the follower over the horizon in the direction of the
           contribution, basis points a move, before costs;
         - ``break_even_cost``: fraction of the traded notional at which trading this lead alone

@@ -42,6 +42,23 @@ def test_pcmci_names_none_of_three_assets_without_leaders_and_skips_gaps():
     assert classical.pcmci(replace(data, panel=panel), max_lag=2).nobody_leads
 
 
+@pytest.mark.parametrize(
+    "method", [classical.granger, classical.lagged_correlation, classical.pcmci]
+)
+def test_few_or_no_returns_leave_nothing_to_test(method):
+    _, data = windows("null", n_assets=3, n_steps=700, seed=3)
+    for known in (0, 30):  # of A00's targets
+        targets, panel = data.targets.copy(), np.array(data.panel)
+        targets[known + data.ends[0] :, 0] = np.nan
+        panel[:, 2] = 0.0  # a price that is pegged
+        report = method(replace(data, targets=targets, panel=panel), max_lag=1)
+        edges = report.edges.set_index(["leader", "follower"])
+        untested = edges.query("not tested")
+        assert set(untested.index) == {("A01", "A00"), ("A02", "A00"), ("A02", "A01")}
+        assert (untested[["p_value", "q_value"]] == 1).all(axis=None)
+        assert "3 tested, 3 not testable" in str(report)
+
+
 def test_pcmci_without_tigramite_says_what_to_install(planted, monkeypatch):
     monkeypatch.setitem(sys.modules, "tigramite.pcmci", None)
     with pytest.raises(MissingDependencyError, match="tigramite"):
