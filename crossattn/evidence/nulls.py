@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_float, check_int, check_type
+from crossattn._validation import check_float, check_int, check_jobs, check_type
 from crossattn.data.frame import Frame, Frames, check_frames, close_times
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import benjamini_hochberg
@@ -25,6 +25,7 @@ from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.variance import known_moments
 
 LEAST_LOOKBACKS = 3
+LEAST_BLOCKS = 20  # of shuffled labels
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class SurrogateNull(PairReport):
     #: t of the contribution on the test part), ``p_value`` (family-wise: share of surrogate markets
     #: whose *largest* statistic over all pairs is at least this, the real market among them),
     #: ``q_value`` (Benjamini-Hochberg over p-values from the statistics of all pairs and surrogates
-    #: pooled), ``significant`` (``p_value <= alpha``)
+    #: pooled), ``significant`` (``p_value <= alpha``), ``tested`` (as in the report of the real
+    #: market: False, with p and q 1, where too few independent days leave nothing to test)
     edges: pd.DataFrame
     #: (n_surrogates, n_pairs): those on the surrogates; columns (``leader``, ``follower``)
     statistics: pd.DataFrame
@@ -66,7 +68,8 @@ def surrogate_null(
         Returns a new, unfitted model with ``fit(train, val)`` that
         :func:`crossattn.evidence.contributions.measure_contributions` accepts.
     train, val, test : CrossAttentionData
-        Parts in time order, as ``data.split()`` gives them; ``val`` may be None.
+        Parts in time order, as ``data.split()`` gives them; ``val`` may be None. Each must hold as
+        many bars as the model reads (a forecaster's ``minimum_tail_``): none of another part.
     n_surrogates : int
         Refits. The smallest p-value is ``1 / (1 + n_surrogates)``, so 19 just reach 5 %.
     alpha : float
@@ -116,20 +119,23 @@ def surrogate_null(
     check_float("alpha", alpha, above=0, below=1)
     least = int(np.ceil(1 / alpha - 1e-9)) - 1  # to reach alpha at all
     check_int("n_surrogates", n_surrogates, at_least=max(least, 1))
-    parts = (train, val, test)
+    parts, n_jobs = (train, val, test), check_jobs(n_jobs)
     _check_parts(*parts)
     sequence = np.random.SeedSequence(check_int("seed", seed, at_least=0))
     seeds = [None, *sequence.spawn(n_surrogates)]
     tasks = (delayed(_refit)(make_model, parts, each) for each in seeds)
     real, *surrogates = Parallel(n_jobs=n_jobs)(tasks)
-    nulls = pd.DataFrame([each.reindex(real.index) for each in surrogates])
+    nulls = pd.DataFrame([each["t"].reindex(real.index) for each in surrogates])
     statistics = nulls.reset_index(drop=True).rename_axis("surrogate")
-    largest = statistics.to_numpy().max(axis=1)
-    edges = real.rename("statistic").reset_index()
-    edges["p_value"] = _share_at_least(largest, real.to_numpy())
-    pooled = _share_at_least(statistics.to_numpy().ravel(), real.to_numpy())
-    edges["q_value"] = benjamini_hochberg(pooled)
+    draws, t, tested = statistics.to_numpy(), real["t"].to_numpy(), real["tested"].to_numpy()
+    edges = real["t"].rename("statistic").reset_index()
+    edges["p_value"] = np.where(tested, _share_at_least(draws.max(axis=1), t), 1.0)
+    edges["q_value"] = 1.0
+    if tested.any():
+        pooled = _share_at_least(draws[:, tested].ravel(), t[tested])
+        edges.loc[tested, "q_value"] = benjamini_hochberg(pooled)
     edges["significant"] = edges["p_value"] <= alpha
+    edges["tested"] = tested
     edges = edges.sort_values("statistic", ascending=False, kind="stable", ignore_index=True)
     return SurrogateNull(edges, statistics, alpha)
 
@@ -161,14 +167,22 @@ def surrogate_part(part: CrossAttentionData, rng: np.random.Generator | None) ->
     )
 
 
-def _refit(make_model, parts, seed) -> pd.Series:
-    """Fit and test once: the joint t by (leader, follower). Without a seed nothing is moved."""
+def _refit(make_model, parts, seed) -> pd.DataFrame:
+    """Fit and test once: ``t``, ``tested`` by (leader, follower). Without a seed nothing moves."""
     rng = None if seed is None else np.random.default_rng(seed)
     train, val, test = (None if p is None else surrogate_part(p, rng) for p in parts)
-    model = make_model()
+    model = _made(make_model)
     model.fit(train, val)
     details = analyze_lead_lag_relationships(model, test).details
-    return details.set_index(["leader", "follower"])["t"]
+    return details.set_index(["leader", "follower"])[["t", "tested"]]
+
+
+def _made(make_model):
+    """Make a model, and refuse what cannot be fitted."""
+    model = make_model()
+    if not hasattr(model, "fit"):
+        raise InvalidInputError(f"make_model must give a model to fit, got {type(model).__name__}")
+    return model
 
 
 def _share_at_least(null: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -224,14 +238,17 @@ class ShuffleControl:
 def shuffle_labels(*parts: CrossAttentionData | None, seed: int = 0) -> tuple:
     """Return the parts with the returns that follow their windows permuted, NaN outside of them.
 
-    Targets and next returns move together, by whole rows and within their part. Parts of one panel
-    share the permuted tables, as they share the true ones: a model may read both from either. None
-    stays None.
+    Targets and next returns move together, by whole rows and within their part: in blocks of a
+    horizon, as the overlap of targets widens the luck of a fit and so must stay; in 20 shorter ones
+    where the part holds fewer. Parts of one panel share the permuted tables, as they share the true
+    ones: a model may read both from either. None stays None.
     """
     rng, tables = np.random.default_rng(seed), {}
     for part in parts:
         if part is not None:
-            order = rng.permutation(part.ends)
+            n_blocks = max(len(part) // part.horizon, min(len(part), LEAST_BLOCKS))
+            blocks = np.array_split(part.ends, n_blocks)
+            order = np.concatenate([blocks[k] for k in rng.permutation(n_blocks)])
             labels = {"targets": part.targets, "next_returns": part.next_returns}
             nothing = {name: np.full_like(true, np.nan) for name, true in labels.items()}
             shared = tables.setdefault(id(part.panel), nothing)
@@ -269,9 +286,10 @@ def label_shuffle(
 
     Notes
     -----
-    Shuffled are the targets and the next bar's returns of the windows; the features stay. Skill
-    that survives was not learned from these labels: the target is inside X, or the test part was
-    used before. A model that makes labels of its own, from closes or features, keeps its skill too.
+    Shuffled are the targets and the next bar's returns of the windows, in blocks of a horizon; the
+    features stay. Skill that survives was not learned from these labels: the target is inside X, or
+    the test part was used before. A model that makes labels of its own, from closes or features,
+    keeps its skill too.
     """
     check_type("make_model", make_model, Callable, "callable")
     for name, part in {"train": train, "val": val, "test": test}.items():
@@ -279,14 +297,15 @@ def label_shuffle(
             check_windows(name, part)
     check_int("n_shuffles", n_shuffles, at_least=2)
     seed = check_int("seed", seed, at_least=0)
-    score = _skill(make_model(), train, val, test)
+    score = _skill(_made(make_model), train, val, test)
     wrong = (shuffle_labels(train, val, seed=seed + k) for k in range(n_shuffles))
-    return ShuffleControl(score, np.array([_skill(make_model(), *each, test) for each in wrong]))
+    shuffled = [_skill(_made(make_model), *each, test) for each in wrong]
+    return ShuffleControl(score, np.array(shuffled))
 
 
 def _skill(model, train, val, test) -> float:
     """Fit, and correlate forecasts with the test part's returns; refuse models of anything else."""
-    of_returns = getattr(model, "target", "return") == "return"
+    of_returns = hasattr(model, "predict") and getattr(model, "target", "return") == "return"
     forecast = model.fit(train, val).predict(test) if of_returns else None
     if np.shape(forecast) != test.y.shape:
         raise InvalidInputError(f"make_model must forecast returns, got {type(model).__name__}")

@@ -1,5 +1,7 @@
 """Surrogate refits tell planted pairs from luck; shuffled labels and reversed time are controls."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,9 +25,10 @@ from crossattn.evidence.nulls import (
     surrogate_null,
     surrogate_part,
 )
+from crossattn.windows.dataset import CrossAttentionData
 
 PLANTED = {("S0", "S1"), ("S2", "S3")}
-COLUMNS = ["leader", "follower", "statistic", "p_value", "q_value", "significant"]
+COLUMNS = ["leader", "follower", "statistic", "p_value", "q_value", "significant", "tested"]
 
 
 def ridge():
@@ -99,6 +102,21 @@ def test_no_leader_is_named_on_a_null_market():
     null = surrogate_null(ridge, *idle(n_assets=4))
     assert null.nobody_leads
     assert "Nobody leads" in str(null)
+
+
+def test_what_could_not_be_tested_is_counted_apart(market):
+    data = windows(market.frames)[:900]
+    bare = CrossAttentionData.from_arrays(np.array(data.X), data.y, features=data.features)
+    gone = data.closes.copy()
+    gone[600:, 1] = np.nan  # delisted
+    few = {"n_surrogates": 4, "alpha": 0.2}
+    for whole, untested in ((bare, 12), (replace(data, closes=gone), 3)):
+        parts = whole[:500], whole[500:600], whole[620:]
+        null = surrogate_null(ridge, *parts, **few)
+        edges = null.edges[~null.edges["tested"]]
+        assert len(edges) == untested and f"{untested} not testable" in null.verdict
+        assert (edges[["p_value", "q_value"]] == 1).all(axis=None)
+    assert "Nobody leads" not in str(surrogate_null(ridge, bare[:500], None, bare[500:], **few))
 
 
 def test_a_rotation_keeps_an_asset_and_what_belongs_to_it(planted):
@@ -211,6 +229,9 @@ def test_bad_arguments_are_named(planted, refuse):
     refuse(lambda: surrogate_null(ridge(), *planted), "make_model")
     refuse(lambda: surrogate_null(ridge, *planted, n_surrogates=18), "n_surrogates.*19")
     refuse(lambda: surrogate_null(ridge, *planted, seed=-1), "seed")
+    refuse(lambda: surrogate_null(ridge, *planted, n_jobs=0), "n_jobs")
+    refuse(lambda: surrogate_null(lambda: None, *planted), "make_model .* got NoneType")
+    refuse(lambda: label_shuffle(lambda: None, *planted), "make_model .* got NoneType")
     refuse(lambda: surrogate_null(ridge, train.panel, val, test), "train")
     refuse(lambda: surrogate_null(ridge, train, val[:14], test), "val.*15 windows")
     refuse(lambda: surrogate_null(ridge, test, val, train), "val must be later than train")
@@ -229,6 +250,8 @@ def test_shuffle_moves_whole_rows_within_each_part(market, name):
         before, after = (getattr(each, name)[part.ends] for each in (part, other))
         assert sorted(map(tuple, after)) == sorted(map(tuple, before))
         assert (after != before).mean() > 0.99
+        at = [np.flatnonzero((before == row).all(axis=1))[0] for row in after]
+        assert np.mean(np.diff(at) == 1) > 0.7, "a block holds the four bars of a horizon"
         assert np.isnan(getattr(other, name)[parts[1].ends[-1] + 1 :]).all()
         assert other.panel is part.panel and other.closes is part.closes
     assert getattr(wrong[0], name) is getattr(wrong[1], name), "either part may be read for both"
