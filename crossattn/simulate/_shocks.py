@@ -41,6 +41,8 @@ def factor_loadings(groups: Groups, correlation: float) -> np.ndarray:
     scale = correlation / mean
     if spread > 0:
         scale = min(scale, (_MOST_ALIKE - correlation) / spread)
+    if correlation + scale * (1 - mean) > 1:  # sectors of one asset are in no pair
+        scale = (_MOST_ALIKE - correlation) / (1 - mean)
     # what groups cannot carry without making their members one asset goes to the market factor
     blocks[0] = blocks[0] + (correlation - scale * mean) / (scale or 1.0)
     return np.sqrt(scale * np.concatenate(blocks)).T
@@ -56,7 +58,7 @@ def draw_shocks(
     n_assets, n_factors = loadings.shape[:2]
     draws = rng.standard_t(tail, size=(n_factors + n_assets, n_steps))
     draws *= np.sqrt((tail - 2) / tail)
-    own = np.sqrt(1 - (loadings**2).sum(axis=1))
+    own = np.sqrt(np.maximum(1 - (loadings**2).sum(axis=1), 0.0))  # but for rounding
     if loadings.ndim == 2:
         return loadings @ draws[:n_factors] + own[:, None] * draws[n_factors:]
     return np.einsum("nkt,kt->nt", loadings, draws[:n_factors]) + own * draws[n_factors:]

@@ -9,6 +9,7 @@ import pytest
 
 from crossattn.data.frame import check_frames, close_times
 from crossattn.simulate import SimulatedMarket, simulate_market
+from crossattn.simulate._shocks import Groups, factor_loadings
 from crossattn.simulate.scenarios import SCENARIOS
 
 
@@ -63,6 +64,17 @@ def test_sectors_move_together():
     sector = np.array([market.sectors[s] for s in market.symbols])
     same = (sector[:, None] == sector) & ~np.eye(12, dtype=bool)
     assert correlation[same].mean() > correlation[sector[:, None] != sector].mean() + 0.08
+
+
+@pytest.mark.parametrize("correlation", [0.4, 0.55, 0.6, 0.9])
+@pytest.mark.parametrize("n_assets", [2, 4])
+def test_assets_in_sectors_of_their_own_are_as_correlated_as_asked(n_assets, correlation):
+    options = {"n_sectors": n_assets, "correlation": correlation, "volatility": "constant"}
+    returns = simulate_market("null", n_assets=n_assets, n_steps=9_000, **options).returns
+    found = np.corrcoef(returns.T)[np.triu_indices(n_assets, 1)].mean()
+    assert found == pytest.approx(correlation, abs=0.03)
+    loadings = factor_loadings(Groups(np.arange(n_assets), np.arange(n_assets) % 2), correlation)
+    assert (loadings**2).sum(axis=1).max() < 1 + 1e-12
 
 
 def test_highs_and_lows_are_those_of_a_random_walk():
