@@ -98,7 +98,8 @@ class LagBody(nn.Module):
         agreement = (pull * (followed / noise).clamp(-4, 4)).sum(-1).mT  # (S, H, T')
         power = pull.square().sum(-1).mT
         mean = exponential_mean(torch.stack([agreement, power]), SCORE_HALF_LIFE, n_steps)
-        scores = SCORE_UNIT * mean[0] / (mean[1] + 1e-12).sqrt()  # (S, H, n)
+        power = torch.where(mean[1] > 0, mean[1] + 1e-12, 1.0)  # ONNX runtime adds no 1e-12
+        scores = SCORE_UNIT * mean[0] / power.sqrt()  # (S, H, n)
         return replace(batch, head_scores=by_window(scores.clamp(-4, 4)))
 
     def signal(self, batch: Batch) -> Tensor:
