@@ -44,8 +44,8 @@ class SimulatedMarket:
         Position of each asset's true leader for the next bar: of the edges that fire, the one with
         the largest absolute coefficient; -1 where none fires, or (in "sectors") all are equal.
     regimes : Series of int
-        The state, by close time; the state of row t rules the bar after t. All 0 where there is
-        only one.
+        The state, by close time: of the volatility and correlation of the row's own bar, and of
+        the edges of the next one. All 0 where there is only one.
     sectors, markets : dict of str to str
         Labels by symbol.
     volatility : ndarray of shape (T, N)
@@ -83,8 +83,9 @@ class SimulatedMarket:
     def oracle_volatility(self) -> np.ndarray:
         """Standard deviation of the *next* bar's noise (T, N); NaN in the last row.
 
-        Known exactly at the row's close in "spillover" and with ``volatility="garch"`` or
-        "constant"; elsewhere it holds news that no forecaster can know.
+        Known exactly at the row's close in "spillover" and, but for the next bar's state in
+        "regimes" and "crisis", with ``volatility="garch"`` or "constant"; elsewhere it holds news
+        that no forecaster can know.
         """
         return np.concatenate([self.volatility[1:], np.full_like(self.volatility[:1], np.nan)])
 
@@ -149,7 +150,8 @@ def simulate_market(
     seed : int
         The same seed gives the same bits; scenarios share shocks of one seed.
     **options
-        ``correlation`` (mean pairwise, .25; .6 in "factor" and "asynchronous"), ``min_lag`` and
+        ``correlation`` (mean pairwise, .25; .6 in "factor" and "asynchronous"; stochastic
+        volatilities that differ leave about .8 of more), ``min_lag`` and
         ``max_lag`` (1 and 6; 9 and 24 in "delays"), ``leaders_per_follower`` (2), ``tail``
         (degrees of freedom of the shocks, 5), ``volatility`` ("stochastic", "garch", "constant"),
         ``bar_volatility`` (.006 a bar), ``n_sectors`` (a third of the assets; at least 2 in
