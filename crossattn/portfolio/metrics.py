@@ -77,9 +77,10 @@ def compute_metrics(
     downside = np.sqrt((np.minimum(values, 0) ** 2).mean())
     final, root = wealth[-1], np.sqrt(periods)
     years = len(values) / periods
-    growth = final ** (1 / years) - 1 if final > 0 else -1.0
-    if final > 0 and years < WEEK / pd.Timedelta(days=365.25):
-        growth = np.nan  # six hours of luck, compounded over a year, are 10^295 per cent
+    growth = -1.0
+    if final > 0:  # six hours of luck, compounded over a year, are 10^295 per cent
+        is_short = years < WEEK / pd.Timedelta(days=365.25)
+        growth = np.nan if is_short else final ** (1 / years) - 1
     decided = np.count_nonzero(values)
     return {
         "total_return": float(final - 1),

@@ -144,6 +144,9 @@ def test_what_is_too_short_to_compound_over_a_year_is_nan():
     assert np.isfinite([short["total_return"], short["sharpe_ratio"], short["volatility"]]).all()
     assert np.isfinite(list(long.values())).all()
     assert compute_metrics(returns[:6] - 1)["annual_return"] == -1.0, "all is lost for any span"
+    minutes = pd.Series(0.002, pd.date_range("2024-01-01", periods=6, freq="min", tz="UTC"))
+    with np.errstate(over="raise"):
+        assert np.isnan(compute_metrics(minutes)["annual_return"])
 
 
 def test_bad_input_is_refused_by_name(refuse_input):
