@@ -220,7 +220,20 @@ class _YahooDownload(Download):
         except Exception as error:
             # yfinance parses pages that change without notice: any error in it is the venue's
             raise PassingFault(f"{type(error).__name__}: {printable(error, 120)}") from None
+        self._check_answer(about, ticker.ticker)
         return raw, TradingHours.from_metadata(about)
+
+    def _check_answer(self, about: dict, ticker: str) -> None:
+        """Refuse bars that Yahoo itself says are of another symbol or another length."""
+        symbol = str(about.get("symbol") or ticker)
+        if symbol.upper() != ticker.upper():
+            raise VenueError(f"{self.symbol}: Yahoo answered for {printable(symbol)}")
+        length = str(about.get("dataGranularity") or self._interval)
+        # yfinance makes bars of half an hour from those of a quarter
+        fitting = {self._step, "15min"} if self._interval == "30m" else {self._step}
+        if INTERVALS.get(length, ("",))[0] not in fitting:
+            answered = f"{printable(length)} bars for {self._interval}"
+            raise VenueError(f"{self.symbol}: Yahoo answered with {answered}")
 
     def _to_frame(self, raw: pd.DataFrame, hours: TradingHours) -> Frame:
         """Return closed, possible bars with their close times; name those that are impossible."""

@@ -114,6 +114,11 @@ def test_the_bar_that_is_still_open_is_left_out(now, interval, last):
     assert gaps == []
 
 
+def test_bars_of_half_an_hour_are_made_of_quarters():
+    frame, gaps, _ = fetch_once(interval="30m")
+    assert utc(frame.index)[::12] == ["02-01 14:30", "02-01 20:30"] and gaps == []
+
+
 def test_a_live_quote_behind_the_last_bar_is_no_bar():
     def act(query, chart):
         chart["timestamp"].append(chart["timestamp"][-1] + 1234)
@@ -191,6 +196,11 @@ FAULTS = {
     "maintenance": (lambda q, c: (200, b'"Will be right back"'), "DOWN"),
     "no rows": (lambda q, c: c.update(timestamp=[], indicators={"quote": [{}]}), "AAPL"),
     "rows without columns": (_without_rows, "AAPL"),
+    "another symbol": (lambda q, c: c["meta"].update(symbol="MSFT"), "answered for MSFT"),
+    "another interval": (
+        lambda q, c: c["meta"].update(dataGranularity="1d"),
+        "answered with 1d bars for 1h",
+    ),
     "all rows blank": (blank(*range(7)), "no closed bar"),
 }
 
