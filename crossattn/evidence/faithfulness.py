@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from crossattn._validation import check_int
 from crossattn.errors import InvalidInputError
 from crossattn.evidence._models import forecasts_of, symbols_of
 from crossattn.evidence.contributions import measure_contributions, without_source
@@ -26,6 +27,7 @@ from crossattn.training.loop import train_cross_attention_model
 from crossattn.windows.checks import check_windows
 from crossattn.windows.dataset import CrossAttentionData
 
+LEAST_ASSETS = 3  # two have but two ordered pairs, whose correlation is -1 or 1
 AGREEMENT = 0.7  # least correlation of a map with the effect of an intervention
 GRADIENT_WINDOWS = 128
 RELIANCE = 0.1  # least share of the forecast that uniform attention costs
@@ -90,9 +92,14 @@ def audit_faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Fai
     model : CrossAttentionMultiAsset or CrossAttentionForecaster
         Fitted; its forecasts are returns.
     data : CrossAttentionData
-        Later windows. Exogenous series are not tested.
+        Later windows, of three assets or more. Exogenous series are not tested.
     seed : int
         Of the shuffles.
+
+    Raises
+    ------
+    InvalidInputError
+        An argument is wrong, the model forecasts no returns, or there are fewer than three assets.
 
     Notes
     -----
@@ -110,9 +117,12 @@ def audit_faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Fai
     Attribution for Deep Networks", ICML.
     """
     check_windows("data", data)
+    _check_forecasts_returns(model)
+    seed = check_int("seed", seed, at_least=0)
     symbols = symbols_of(model, data)
     data = data.select(symbols=symbols)
-    n_assets = len(symbols)
+    if (n_assets := len(symbols)) < LEAST_ASSETS:
+        raise InvalidInputError(f"data must hold {LEAST_ASSETS} assets or more, got {n_assets}")
     attention = attention_maps(model, data, every=max(len(data) // 500, 1)).map().to_numpy()
     total = measure_contributions(model, data).total[:, :, :n_assets]
     claims = {"attention": attention[:, :n_assets], "influence": np.sqrt((total**2).mean(axis=0))}
@@ -139,6 +149,12 @@ def audit_faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Fai
     axes = pd.Index(symbols, name="follower"), pd.Index(symbols, name="leader")
     maps = {name: pd.DataFrame(values, *axes) for name, values in (claims | observed).items()}
     return FaithfulnessReport(tests, maps)
+
+
+def _check_forecasts_returns(model) -> None:
+    kind = getattr(model, "target", getattr(model, "output_type", "return"))
+    if kind not in ("return", "regression"):
+        raise InvalidInputError(f"model must forecast returns, got {type(model).__name__} ({kind})")
 
 
 def zeroed_edges(model, data: CrossAttentionData) -> np.ndarray:
@@ -255,6 +271,8 @@ def frozen_attention(
     """
     if not isinstance(model, CrossAttentionMultiAsset) or model.config.preset != "lag":
         raise InvalidInputError(f"model must be of the lag preset, got {type(model).__name__}")
+    _check_forecasts_returns(model)
+    seed = check_int("seed", seed, at_least=0)
     generator = torch.Generator().manual_seed(seed)
 
     def shuffled(parameter: torch.Tensor) -> torch.Tensor:

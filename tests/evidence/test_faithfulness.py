@@ -128,3 +128,16 @@ def test_refusals(network, data, refuse_input):
         refuse_input(lambda examine=examine: examine(network, data[2][:0]), "no window")
     other = CrossAttentionMultiAsset(4, 1, preset="inverted", lookback=12)
     refuse_input(lambda: frozen_attention(other, *data), "lag preset")
+    refuse_input(lambda: audit_faithfulness(network, data[2], seed=-1), "seed")
+    refuse_input(lambda: frozen_attention(network, *data, seed="x"), "seed")
+    pair = CrossAttentionMultiAsset(2, 1, features=("log_return",))
+    two = data[2].select(symbols=data[2].symbols[:2])
+    refuse_input(lambda: audit_faithfulness(pair, two), "data must hold 3 assets or more, got 2")
+    refuse_input(
+        lambda: audit_faithfulness(CrossAttentionForecaster(target="volatility"), data[2]),
+        r"model must forecast returns, got CrossAttentionForecaster \(volatility\)",
+    )
+    for kind in ("classification", "distribution", "portfolio"):
+        model = CrossAttentionMultiAsset(4, 1, output_type=kind, features=("log_return",))
+        for call in (audit_faithfulness, lambda m, test: frozen_attention(m, *data)):
+            refuse_input(lambda m=model, call=call: call(m, data[2]), f"must forecast.*{kind}")
