@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SOLVED = ("optimal", "optimal_inaccurate")
 ROUNDING = 1e-7  # of a limit that counts as kept
+TOO_EXTREME = "weights or limits are too extreme for the solver"
+FAR = 100  # times the gross weight: squares of larger ones are too coarse for the solver
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Limits:
         weights : array-like of shape (M, N)
             A row a decision, in time order. NaN: no order, so that the asset counts with the weight
             of the row before, 0 at first. Columns of a DataFrame are put in the order of
-            ``symbols``.
+            ``symbols``. A row beyond 100, or 100 times ``max_gross``, is first scaled down to that.
         symbols : sequence of str
             Names of the columns.
 
@@ -109,13 +111,19 @@ class Limits:
         Raises
         ------
         InvalidInputError
-            A limit names an unknown symbol or sector, an asset has no sector, or the limits cannot
-            hold together: those that are in each other's way are named.
+            A weight is infinite, a limit names an unknown symbol or sector, an asset has no sector,
+            or the limits cannot hold together: those that are in each other's way are named.
         MissingDependencyError
             cvxpy is not installed (``pip install "crossattn[data]"`` brings it with skfolio).
         """
         weights = in_order("weights", weights, symbols)
         weights = check_array("weights", weights, (None, len(symbols))).copy()
+        if np.isinf(weights).any():
+            raise InvalidInputError(
+                "weights must be finite, or NaN for no order, got infinite ones"
+            )
+        far = FAR * max(1.0, self.max_gross)
+        weights *= far / np.fmax.reduce(np.abs(weights), axis=1, keepdims=True, initial=far)
         rows, held = self._rows(symbols), np.zeros(len(symbols))
         solve = None
         for decided in weights:
@@ -125,6 +133,8 @@ class Limits:
                 solve = solve or _solver(rows, len(symbols))
                 if (found := solve(wanted, known)) is None:
                     self.check(symbols)  # raises where they cannot hold with all assets
+                    if known.all():
+                        raise InvalidInputError(TOO_EXTREME)
                     found = np.full(len(symbols), np.nan)
                 decided[:] = np.where(known, found, np.nan)
             held = np.where(np.isnan(decided), held, decided)
@@ -136,9 +146,7 @@ class Limits:
         chosen, rows = cvxpy.Variable(len(symbols)), self._rows(symbols)
 
         def feasible(some: list[tuple]) -> bool:
-            problem = cvxpy.Problem(cvxpy.Minimize(0), _constraints(chosen, some))
-            problem.solve(solver="CLARABEL")
-            return problem.status in SOLVED
+            return _solved(cvxpy.Problem(cvxpy.Minimize(0), _constraints(chosen, some)))
 
         if feasible(rows):
             return
@@ -214,10 +222,19 @@ def _solver(rows: list[tuple], n_assets: int) -> Callable:
 
     def solve(wanted: np.ndarray, known: np.ndarray) -> np.ndarray | None:
         target.value, waiting.value, held.value = wanted, 1.0 - known, np.where(known, 0, wanted)
-        problem.solve(solver="CLARABEL")
-        return chosen.value if problem.status in SOLVED else None
+        return chosen.value if _solved(problem) else None
 
     return solve
+
+
+def _solved(problem: cvxpy.Problem) -> bool:
+    import cvxpy
+
+    try:
+        problem.solve(solver="CLARABEL")
+    except cvxpy.SolverError:
+        raise InvalidInputError(TOO_EXTREME) from None
+    return problem.status in SOLVED
 
 
 def _constraints(chosen: cvxpy.Variable, rows: list[tuple]) -> list:

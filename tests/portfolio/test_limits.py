@@ -105,6 +105,19 @@ def test_refuses_by_name(refuse_input):
     refuse_input(lambda: nearest(sectors=SECTORS, **none), "max_sector must be .* got None")
     refuse_input(lambda: nearest(sectors=SECTORS, **gold), "names 'gold'")
     refuse_input(lambda: nearest(sectors={"A": "tech"}, max_sector=0.5), "sectors lack B, C")
+    refuse_input(lambda: Limits().nearest([[np.inf, 0.1]], ["A", "B"]), "weights must be finite")
+    steep = Limits(linear={"steep": ({"A": 1e100}, -1, 1)})
+    refuse_input(lambda: steep.nearest([[0.9, 0.5, 0.5]], SYMBOLS[:3]), "too extreme")
+    large = Limits(max_gross=1e4, max_position=1e4)
+    refuse_input(lambda: large.nearest([[1e6, 1, 1]], SYMBOLS[:3]), "too extreme")
+
+
+@pytest.mark.parametrize("size", [3e4, 1e6, 1e300])
+def test_huge_weights_are_brought_within_the_limits(size):
+    found = Limits().nearest([[size, 0.5 * size, 0.5], [np.nan, size, 0]], SYMBOLS[:3])
+    np.testing.assert_allclose(found, [[1, 0, 0], [np.nan, 0, 0]], atol=2e-6)
+    found = Limits(max_gross=20, max_position=12).nearest([[size, size, 1]], SYMBOLS[:3])
+    np.testing.assert_allclose(found, [[10, 10, 0]], atol=2e-5)
 
 
 def test_mean_variance_and_the_backtest_keep_them(refuse_input, rng):
