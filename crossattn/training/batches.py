@@ -54,8 +54,8 @@ def make_batch(
         batch,
         target=target,
         noise=noise,
-        next_return=_tensor(data.bar_returns, device),
-        label=labels_of(model, target),
+        next_return=_tensor(data.bar_returns, device) if model.output_type == "portfolio" else None,
+        label=labels_of(model, target) if isinstance(model.head, ClassHead) else None,
         quantiles=model.config.quantiles,
         clip=recipe.target_clip,
         transaction_cost=recipe.transaction_cost,
@@ -89,8 +89,6 @@ def target_noise(
 
 def labels_of(model: CrossAttentionMultiAsset, target: Tensor) -> Tensor:
     """Return 0, 1, 2 for targets below, inside and above the neutral band; -1 unknown."""
-    if not isinstance(model.head, ClassHead):
-        return torch.full(target.shape, -1, device=target.device)
     band = model.head.band
     label = 1 + (target > band).long() - (target < -band).long()
     return torch.where(target.isfinite(), label, -1)
