@@ -176,17 +176,18 @@ def _ablate(
     for source in range(n_assets):
         without = forecasts_of(model, without_source(data, source))
         total[:, :, source] = (base - without)[:, followers]
-    # rows a lookback apart: a row changed for one window is not inside the next one
-    thinned = data.ends[:: max(data.lookback, len(data) // LAG_WINDOWS)]
-    chosen = thinned - data.ends[0]
+    # windows a lookback apart: a row changed for one of them is not inside the next one
+    step = max(data.lookback, len(data) // LAG_WINDOWS)
+    thinned, base = replace(data, ends=data.ends[::step]), base[::step]
     _, values = channels
     returns = np.nan_to_num(values[..., 0])
     size, slope = np.zeros((2, len(followers), n_assets, n_lags))
     for source in range(n_assets):
         for lag in range(n_lags):
-            changed = forecasts_of(model, without_source(data, source, thinned - lag))
-            added = (base[chosen] - changed[chosen])[:, followers]  # (n', F)
-            lagged = returns[thinned - lag, source]
+            rows = thinned.ends - lag
+            without = forecasts_of(model, without_source(thinned, source, rows))
+            added = (base - without)[:, followers]  # (n', F)
+            lagged = returns[rows, source]
             size[:, source, lag] = (added**2).mean(axis=0)
             slope[:, source, lag] = lagged @ added / max(float(lagged @ lagged), 1e-300)
     lag = size.argmax(axis=2)

@@ -34,8 +34,8 @@ class CrossAttentionData:
     panel : ndarray of shape (n_rows, n_assets, n_features), float32
         Raw features, read-only. A row holds what was known at its close.
     ends : ndarray of shape (n,), int64
-        Row of the last bar of each window: consecutive rows, or `lookback` apart where the windows
-        came as arrays (:meth:`from_arrays`).
+        Row of the last bar of each window: consecutive rows, or equally far apart; by `lookback`
+        where the windows came as arrays (:meth:`from_arrays`).
     lookback, horizon : int
         Bars in a window; bars over which a target looks ahead, the most of any row where the
         horizon is a duration.
@@ -253,11 +253,11 @@ class CrossAttentionData:
         """The rows that the windows cover, (n_series, n_assets, n_steps, n_features), as a view.
 
         Each window of `lookback` steps of each series is one of X, in order: one series where
-        windows overlap, a series a window where they came as arrays.
+        windows overlap, a series a window elsewhere.
         """
-        rows = self.panel[self._first_rows.start : self._end_rows.stop]
-        n_series = 1 if self._end_rows.step == 1 else len(self)
-        return rows.reshape(n_series, -1, *rows.shape[1:]).transpose(0, 2, 1, 3)
+        if self._end_rows.step > 1:
+            return self.X
+        return self.panel[self._first_rows.start : self._end_rows.stop].swapaxes(0, 1)[None]
 
     @property
     def _end_rows(self) -> slice:

@@ -14,6 +14,7 @@ from crossattn import (
     CrossAttentionForecaster,
     CrossAttentionMultiAsset,
     analyze_lead_lag_relationships,
+    predict,
     simulate_market,
 )
 from crossattn.baselines.linear import VAR
@@ -120,6 +121,24 @@ def test_ablation_agrees_with_the_reported_contributions(planted, lasso):
         assert np.corrcoef(reported.total[:, i, j], found.total[:, i, j])[0, 1] > 0.999
         assert reported.lag[i, j] == found.lag[i, j]
         assert reported.response[i, j] == pytest.approx(found.response[i, j], rel=0.1)
+
+
+@pytest.mark.parametrize("lookback", [2, 9])  # shorter than the distance of windows, and as long
+def test_single_lags_are_ablated_on_few_windows(lookback):
+    _, data = simulated_windows("static", lookback=lookback, n_assets=2, n_steps=2500)
+    options = {"preset": "encoder", "d_model": 8, "n_heads": 1, "n_layers": 1, "seed": 0}
+    network, predicted = CrossAttentionMultiAsset(2, len(data.features), **options), []
+
+    def predict_and_count(windows):
+        predicted.append(len(windows))
+        assert len(windows) < 600 or len(windows) == len(data)
+        return predict(network, windows)
+
+    counted = SimpleNamespace(symbols_=data.symbols, predict=predict_and_count)
+    ours, theirs = (measure_contributions(m, data) for m in (network, counted))
+    assert predicted.count(len(data)) == 3
+    np.testing.assert_array_equal(ours.total, theirs.total)
+    np.testing.assert_array_equal(ours.response, theirs.response)
 
 
 @pytest.fixture(scope="module")
