@@ -257,7 +257,8 @@ class CrossAttentionData:
         """
         if self._end_rows.step > 1:
             return self.X
-        return self.panel[self._first_rows.start : self._end_rows.stop].swapaxes(0, 1)[None]
+        rows = self.panel[self._first_rows.start : self._end_rows.stop]
+        return rows.swapaxes(0, 1)[None]
 
     @property
     def _end_rows(self) -> slice:
