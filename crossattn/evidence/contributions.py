@@ -9,7 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_array, check_same_names
+from crossattn._validation import (
+    check_array,
+    check_choice,
+    check_float,
+    check_int,
+    check_names,
+    check_same_names,
+)
 from crossattn.evidence._models import (
     RETURN_CHANNEL,
     channels_of,
@@ -46,6 +53,7 @@ class Contributions:
     response: np.ndarray
     symbols: tuple[str, ...]  #: followers, along their axis
     sources: tuple[str, ...]  #: along their axis
+    timestamps: pd.DatetimeIndex | None = None  #: (n,): of the windows
 
 
 def measure_contributions(
@@ -79,7 +87,11 @@ def measure_contributions(
     costs one prediction per source, and one per source and lag (1 to 8) on a thinned sample.
     """
     check_windows("data", data)
-    return next(measure_in_groups(model, data, [followers or symbols_of(model, data)]))
+    symbols = symbols_of(model, data)
+    followers = symbols if followers is None else check_names("followers", followers)
+    for name in followers:
+        check_choice("followers", name, symbols)
+    return next(measure_in_groups(model, data, [followers]))
 
 
 def measure_in_groups(
@@ -97,18 +109,21 @@ def measure_in_groups(
             total = model.source_contributions(read, chosen)
         else:
             if (batches := contribution_batches(model, read, chosen)) is None:
-                yield Contributions(*_ablate(model, data, channels, chosen), names, symbols)
+                found = _ablate(model, data, channels, chosen)
+                yield Contributions(*found, names, symbols, data.timestamps)
                 continue
             # summed over lags batch by batch, so that (n, N, S, L) is never held
             total = np.concatenate([part.sum(axis=(3, 4)) for part in batches])
         # baselines know nothing of exogenous series
         sources = getattr(model, "sources_", data.sources)[: total.shape[2]]
         edges = _name_edges(model, data, read, channels, chosen)
-        yield Contributions(total, *edges, names, sources)
+        yield Contributions(total, *edges, names, sources, data.timestamps)
 
 
 def without_source(data: CrossAttentionData, source: int, rows=slice(None)) -> CrossAttentionData:
     """Return the data with one asset's features replaced by their means, in ``rows``."""
+    check_windows("data", data)
+    check_float("source", check_int("source", source, at_least=0), below=len(data.symbols))
     panel = np.array(data.panel)
     panel[rows, source] = pd.DataFrame(panel[:, source]).mean()  # NaN where nothing is known
     return replace(data, panel=panel)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from crossattn._validation import check_int
+from crossattn._validation import check_int, check_type
 from crossattn.errors import InvalidInputError
 from crossattn.evidence._models import forecasts_of, symbols_of
 from crossattn.evidence.contributions import measure_contributions, without_source
@@ -159,6 +159,7 @@ def _check_forecasts_returns(model) -> None:
 
 def zeroed_edges(model, data: CrossAttentionData) -> np.ndarray:
     """Change of each forecast without each source: root mean square (N, N), follower by leader."""
+    check_windows("data", data)
     base = forecasts_of(model, data)
     sources = range(len(data.symbols))
     moved = [forecasts_of(model, without_source(data, j)) - base for j in sources]
@@ -207,6 +208,9 @@ def attributions(model, x: torch.Tensor, *, n_steps: int = 12) -> np.ndarray:
         minus that of the mean window, but for what the network computes outside of its gradients
         (a few per cent in the lag preset).
     """
+    check_type("model", model, CrossAttentionMultiAsset, "CrossAttentionMultiAsset")
+    check_type("x", x, torch.Tensor, "Tensor")
+    check_int("n_steps", n_steps)
     device = next(model.parameters()).device
     x = x.to(device)
     start = x.mean(dim=(0, 2), keepdim=True).expand_as(x)

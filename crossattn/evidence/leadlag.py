@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pandas as pd
 
-from crossattn._validation import check_float, check_names
+from crossattn._validation import check_float, check_names, check_type
 from crossattn.errors import InvalidInputError, warn
 from crossattn.evidence._models import symbols_of
 from crossattn.evidence.contributions import Contributions, measure_in_groups
@@ -356,7 +356,17 @@ def analyze_lead_lag_relationships(
 def contribution_test(
     measured: Contributions, data: CrossAttentionData, *, alpha: float = 0.05
 ) -> LeadLagReport:
-    """Test measured contributions, as :func:`crossattn.analyze_lead_lag_relationships` does."""
+    """Test measured contributions, as :func:`crossattn.analyze_lead_lag_relationships` does.
+
+    Refused are contributions that were measured on other windows than ``data``.
+    """
+    check_type("measured", measured, Contributions, "Contributions")
+    check_windows("data", data)
+    check_float("alpha", alpha, above=0, below=1)
+    stamps = data.timestamps if measured.timestamps is None else measured.timestamps
+    same = len(measured.total) == len(data) and stamps.equals(data.timestamps)
+    if not same or not set(measured.symbols) <= set(data.symbols):
+        raise InvalidInputError("measured must be contributions to data's own windows, got others")
     return _test_groups([measured], data, alpha, None)
 
 

@@ -16,13 +16,22 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from crossattn._validation import check_array, check_choice, check_int, check_names, check_path
+from crossattn._validation import (
+    check_array,
+    check_choice,
+    check_int,
+    check_names,
+    check_path,
+    check_type,
+)
 from crossattn.errors import InvalidInputError
 from crossattn.evidence._models import attention_of, forecasts_of, symbols_of
 from crossattn.evidence.calibration import SIGNALS
 from crossattn.evidence.contributions import measure_contributions
+from crossattn.evidence.leadlag import LeadLagReport
 from crossattn.figures import PALETTE, Axes, Figure, any_letters, attention_heatmap, new_axes
 from crossattn.model.network import CrossAttentionMultiAsset
+from crossattn.windows.checks import check_windows
 from crossattn.windows.dataset import CrossAttentionData
 
 
@@ -139,6 +148,8 @@ def rollout(layers: Sequence[np.ndarray], *, residual: float = 0.5) -> np.ndarra
     """
     if not len(layers):
         raise InvalidInputError("layers must hold at least one map, got none")
+    if len(sizes := {n for each in layers for n in np.shape(each)[-2:]}) > 1:
+        raise InvalidInputError(f"layers must be square and of one size, got {sorted(sizes)}")
     total = np.eye(np.shape(layers[0])[-1])
     for attention in layers:
         step = residual * np.eye(np.shape(attention)[-1]) + (1 - residual) * np.asarray(attention)
@@ -157,6 +168,7 @@ def leadership_scores(model, data: CrossAttentionData) -> pd.DataFrame:
         adds to the others' forecasts, as a multiple of the average asset's) and ``influenced``
         (the same of what others add to its own). Exogenous series have no row: NaN there.
     """
+    check_windows("data", data)
     mean = attention_maps(model, data, every=max(len(data) // 500, 1)).map()
     values = mean.to_numpy(copy=True)
     as_follower = values.mean(axis=1)
@@ -294,6 +306,7 @@ def information_flow(report, sectors: dict[str, str] | None = None, ax: Axes | N
     """
     import networkx
 
+    check_type("report", report, LeadLagReport, "LeadLagReport")
     graph = report.graph()
     ax = new_axes(ax, figsize=(6, 6))
     effects = pd.Series(networkx.get_edge_attributes(graph, "effect"), dtype=float)

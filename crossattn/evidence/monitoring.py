@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from crossattn._validation import check_int, check_same_shape
+from crossattn._validation import check_int, check_mapping, check_same_shape
 from crossattn.errors import InvalidInputError
 from crossattn.evidence.inference import long_run_error
+from crossattn.windows.checks import check_windows
 from crossattn.windows.dataset import CrossAttentionData
 
 BINS = 10
@@ -79,7 +80,7 @@ def input_drift(reference: dict, data: CrossAttentionData) -> pd.DataFrame:
     that half of the new values are outside.
     """
     inputs, table = dict(_inputs(data)), []
-    for name, summaries in reference.items():
+    for name, summaries in check_mapping("reference", reference).items():
         for symbol, old in summaries.items():
             if (name, symbol) not in inputs:
                 raise InvalidInputError(f"data lacks {name} of {symbol}, which training has read")
@@ -181,6 +182,7 @@ def _ranks(values: np.ndarray, axis: int) -> np.ndarray:
 
 def _inputs(data: CrossAttentionData) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
     """Yield name, symbol and the values at the windows' ends of every input."""
+    check_windows("data", data)
     for k, name in enumerate(data.features):
         for asset, symbol in enumerate(data.symbols):
             yield (name, symbol), data.panel[data.ends, asset, k].astype(np.float64)

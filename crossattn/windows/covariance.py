@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from crossattn._validation import check_array
+from crossattn._validation import check_array, check_type
 from crossattn.errors import InvalidInputError
 from crossattn.windows.dataset import CrossAttentionData
 from crossattn.windows.spans import moves_across_gaps
@@ -39,6 +39,7 @@ def realised_covariance(data: CrossAttentionData) -> np.ndarray:
     ----------
     Andersen, Bollerslev, Diebold and Labys (2003), "Modeling and forecasting realized volatility".
     """
+    check_type("data", data, CrossAttentionData, "CrossAttentionData")
     if data.clock.hasnans:
         raise InvalidInputError("data must be made from bars: windows of arrays have no closes")
     stops = data.exit_rows[data.ends]  # (n, N)

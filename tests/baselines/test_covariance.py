@@ -230,6 +230,7 @@ def test_windows_without_closes_and_too_few_windows_are_refused(parts, refuse_in
     returns = np.random.default_rng(5).normal(size=(60, 2, 24, 1)) / 100
     data = type(parts[0]).from_arrays(returns, returns[:, :, -1, 0], features=["log_return"])
     refuse_input(lambda: realised_covariance(data), "made from bars")
+    refuse_input(lambda: realised_covariance(data.X), "data must be CrossAttentionData")
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)

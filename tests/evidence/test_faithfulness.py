@@ -12,7 +12,7 @@ from crossattn import (
     train_cross_attention_model,
 )
 from crossattn.baselines.linear import VAR
-from crossattn.evidence.contributions import measure_contributions
+from crossattn.evidence.contributions import measure_contributions, without_source
 from crossattn.evidence.faithfulness import (
     _with_new_heads,
     attributions,
@@ -128,6 +128,14 @@ def test_refusals(network, data, refuse_input):
         refuse_input(lambda examine=examine: examine(network, data[2][:0]), "no window")
     other = CrossAttentionMultiAsset(4, 1, preset="inverted", lookback=12)
     refuse_input(lambda: frozen_attention(other, *data), "lag preset")
+    refuse_input(lambda: measure_contributions(network, data[2], followers=["zz"]), "followers")
+    for source in (99, "A00", -1):
+        refuse_input(lambda at=source: without_source(data[2], at), "source must be")
+    refuse_input(lambda: zeroed_edges(network, data[2].X), "data must be CrossAttentionData")
+    x = torch.zeros(2, 4, 12, 1)
+    refuse_input(lambda: attributions(VAR(), x), "model must be CrossAttentionMultiAsset")
+    refuse_input(lambda: attributions(network, x.numpy()), "x must be Tensor, got ndarray")
+    refuse_input(lambda: attributions(network, x, n_steps=0), "n_steps")
     refuse_input(lambda: audit_faithfulness(network, data[2], seed=-1), "seed")
     refuse_input(lambda: frozen_attention(network, *data, seed="x"), "seed")
     pair = CrossAttentionMultiAsset(2, 1, features=("log_return",))

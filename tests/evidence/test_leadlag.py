@@ -217,6 +217,12 @@ def test_refusals(planted, lasso, refuse_input):
         lambda: analyze_lead_lag_relationships(lasso, four), "symbols must be .*; 'A04' differs"
     )
     refuse_input(lambda: analyze_lead_lag_relationships(object(), test), "predict or contribute")
+    found = measure_contributions(lasso, test[:400])
+    assert len(contribution_test(found, test[:400]).edges)
+    for others in (test[50:450], test[:399], test[:400].select(symbols=test.symbols[1:])):
+        refuse_input(lambda of=others: contribution_test(found, of), "measured must be contrib")
+    refuse_input(lambda: contribution_test(found, test[:400], alpha=2), "alpha")
+    refuse_input(lambda: contribution_test(test, test), "measured must be Contributions")
 
 
 def test_report_draws_escapes_and_makes_a_graph(planted, report):

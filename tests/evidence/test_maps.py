@@ -17,7 +17,7 @@ from crossattn import (
 )
 from crossattn.baselines.naive import Zero
 from crossattn.evidence.explorer import explore_attention
-from crossattn.evidence.maps import attention_maps, leadership_scores, rollout
+from crossattn.evidence.maps import attention_maps, information_flow, leadership_scores, rollout
 from crossattn.figures import signed_heatmap
 
 
@@ -97,6 +97,7 @@ def test_rollout_is_the_product_with_residuals(refuse_input, rng):
     first, second = (0.5 * np.eye(3) + 0.5 * a[2] for a in layers)
     np.testing.assert_allclose(total[2], second @ first)
     refuse_input(lambda: rollout([]), "at least one")
+    refuse_input(lambda: rollout([np.eye(3), np.eye(4)]), r"of one size, got \[3, 4\]")
 
 
 def test_predict_and_visualize_predicts_what_predict_does(network, forecaster, data, tmp_path):
@@ -129,6 +130,8 @@ def test_refusals(network, forecaster, data, refuse_input):
     refuse_input(lambda: draw(path="map.foo"), "path map.foo cannot be written: Format 'foo'")
     refuse_input(lambda: draw(path="no/map.png"), "path no/map.png cannot be written")
     refuse_input(lambda: attention_maps(Zero().fit(data), data), "no attention")
+    refuse_input(lambda: leadership_scores(np.eye(4), "ABCD"), "data must be CrossAttentionData")
+    refuse_input(lambda: information_flow(network), "report must be LeadLagReport")
     refuse_input(lambda: attention_maps(forecaster, np.asarray(data.X[:3])), "CrossAttentionData")
     refuse_input(lambda: attention_maps(forecaster, data[:3]).map(head=9), "head")
     refuse_input(lambda: attention_maps(forecaster, data[:3]).map(lag=0), "lag")

@@ -70,6 +70,9 @@ def test_few_bars_are_not_tested_and_other_assets_are_refused(refuse_input):
     assert not few["tested"].any() and not few["drifted"].any()
     two, words = new.select(symbols=["A01", "A02"]), "data lacks log_return of A00"
     refuse_input(lambda: input_drift(summarise_inputs(train), two), words)
+    refuse_input(lambda: input_drift(summarise_inputs(train), new[:0]), "no window")
+    refuse_input(lambda: input_drift(None, new), "reference must be a mapping")
+    refuse_input(lambda: summarise_inputs(new.X), "data must be CrossAttentionData")
 
 
 def test_the_coefficient_is_the_mean_rank_correlation_of_each_window(rng):
