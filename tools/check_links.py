@@ -7,6 +7,7 @@ Usage: ``python tools/check_links.py _build/html``; exit code 1 where something 
 
 import re
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -46,7 +47,9 @@ def is_elsewhere(address: str) -> bool:
 def wrong_in_pages(root: Path) -> list[str]:
     """Return one line for each link that leads nowhere or loads from elsewhere."""
     paths = [path for path in root.rglob("*.html") if "_static" not in path.parts]
-    pages = {path.resolve(): Page(path) for path in paths}
+    with ProcessPoolExecutor() as pool:
+        parsed = pool.map(Page, paths, chunksize=8)
+        pages = {path.resolve(): page for path, page in zip(paths, parsed, strict=True)}
     wrong = []
     for path, page in pages.items():
         here = path.relative_to(root.resolve()).as_posix()
