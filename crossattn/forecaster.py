@@ -298,7 +298,7 @@ class CrossAttentionForecaster(FittedForecaster):
             drift = _fit_drift(series, target, volatility, train, self.horizon_)
             mixture = Mixture(_mixed(first, weights), weights, *drift, **moving, **common)
             direct = SparseRegressions(index, self.tokens_per_follower, overlap=self.horizon_)
-            direct.fit(target, volatility, (train, val))
+            direct.fit(target, volatility, train, val)
             ahead = {f"{name}, whole horizon": m for name, m in direct.first.items()}
             weights |= mix_weights(
                 dict(zip(ahead, direct.held_out.values(), strict=True)),
@@ -324,7 +324,7 @@ class CrossAttentionForecaster(FittedForecaster):
         """
         index, target, volatility = series.index, series.next_returns, series.volatility
         sparse = SparseRegressions(index, self.tokens_per_follower)
-        sparse.fit(target, volatility, *folds)
+        sparse.fit(target, volatility, *folds[-1], *folds[:-1])
         apart = []
         for rows, unseen in folds:
             ridge, final_ridge = fit_ridge(index, target, volatility, rows, unseen)

@@ -56,16 +56,22 @@ class SparseRegressions:
         self.keep = tokens_per_follower
 
     def fit(
-        self, target: np.ndarray, volatility: np.ndarray, *folds: tuple[np.ndarray, np.ndarray]
+        self,
+        target: np.ndarray,
+        volatility: np.ndarray,
+        train: np.ndarray,
+        val: np.ndarray,
+        *others: tuple[np.ndarray, np.ndarray],
     ) -> Self:
-        """Fit on the first rows of each fold, choose penalties on all rows that folds hold out.
+        """Fit on the rows ``train``, choose penalties on ``val``.
 
         ``target`` (n_rows, n_assets) is what is forecast at a row, NaN where unknown, and
-        ``volatility`` what its loss is divided by. The last fold is training and validation.
+        ``volatility`` what its loss is divided by. ``others`` are folds (rows fitted, rows held
+        out) that choose as well.
         """
         self.target = np.clip(target, -TARGET_CLIP * volatility, TARGET_CLIP * volatility)
         self.volatility = volatility
-        fits = [copy(self)._prepare(*fold) for fold in folds[:-1]] + [self._prepare(*folds[-1])]
+        fits = [copy(self)._prepare(*fold) for fold in others] + [self._prepare(train, val)]
         self.first, self.held_out, best = {}, {}, {}
         for name in VARIANTS:
             paths = [fit._paths(name) for fit in fits]
@@ -77,7 +83,7 @@ class SparseRegressions:
             self.held_out[name] = np.concatenate(forecasts)
         again, means = {name: [] for name in VARIANTS}, []
         for i, moments in enumerate(self.moments):
-            moments = moments + self._moments(i, self.val)  # a follower at a time: they are large
+            moments = moments + self._moments(i, val)  # a follower at a time: they are large
             means.append(moments.mean)
             for name in VARIANTS:
                 again[name].append(self._path(i, moments, name, PENALTIES[: best[name] + 1])[-1])

@@ -166,7 +166,7 @@ def _fit_single_sources(
     for name, target in (("source", wanted), ("hub", mean[:, None])):
         spread = np.broadcast_to(np.nanstd(target[train], axis=0) + 1e-12, target.shape)
         sparse = SparseRegressions(apart, tokens_per_follower, overlap=horizon)
-        sparse.fit(target, spread, (train, val))
+        sparse.fit(target, spread, train, val)
         for variant in ("tokens", "tokens_lasso"):
             key = f"{name}, {variant}"
             held_out[key] = sparse.held_out[variant] + np.zeros(n_assets)

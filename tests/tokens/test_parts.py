@@ -79,12 +79,12 @@ def test_blocks_of_training_are_forecast_by_regressions_of_all_other_rows(rng):
     train, val, ones = np.arange(10, 1500), np.arange(1500, 1600), np.ones_like(target)
     both = np.concatenate([train, val])
     folds = [(np.setdiff1d(both, block), block) for block in np.array_split(train, 3)]
-    fit = sparse.SparseRegressions(index).fit(target, ones, *folds, (train, val))
+    fit = sparse.SparseRegressions(index).fit(target, ones, train, val, *folds)
     rows, unseen = folds[1]
     changed = target.copy()
     changed[unseen] += 1.0
     again = sparse.SparseRegressions(index)
-    again.fit(changed, ones, (rows, unseen))
+    again.fit(changed, ones, rows, unseen)
     for name, forecasts in fit.held_out.items():
         assert forecasts.shape == (len(both), 3)
         np.testing.assert_array_equal(forecasts[-100:], fit.first[name].forecast(index, val))
@@ -161,7 +161,7 @@ def test_regressions_find_the_planted_tokens_and_forecast_by_them(rng):
     target[1:, 1] -= 0.4 * channels[2].values[:-1, 0]  # volume of source 0, lag 2
     rows = np.arange(10, 2990)
     parts = rows[:2000], rows[2000:]
-    fit = sparse.SparseRegressions(index).fit(target, np.ones_like(target), parts)
+    fit = sparse.SparseRegressions(index).fit(target, np.ones_like(target), *parts)
     found = fit.final["tokens"]
     strongest = [found.row(i)[0][np.abs(found.row(i)[1]).argmax()] for i in (0, 1)]
     places = [(index.channel[t], index.source[t], index.lag[t]) for t in strongest]
