@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 OLDEST = (3, 11)
-CORE = {"numpy": "2", "pandas": "2.2", "torch": "2.4", "scipy": "1.13", "matplotlib": "3.9"}
+CORE = {"numpy": "2", "pandas": "2.2", "torch": "2.7", "scipy": "1.13", "matplotlib": "3.9"}
 EXTRAS = {
     "book": ["jupyterlab", "ipykernel", "nbval"],
     "data": ["skfolio", "bokeh_sampledata"],
