@@ -30,6 +30,15 @@ def symbols_of(model, data: CrossAttentionData) -> tuple[str, ...]:
     return tuple(fitted or data.symbols)
 
 
+def forecast_kind(model) -> str:
+    """Return what a model says it forecasts, such as "volatility": "return" where it says nothing.
+
+    A network says it by its head; "regression" is of returns.
+    """
+    kind = getattr(model, "target", getattr(model, "output_type", "return"))
+    return "return" if kind == "regression" else kind
+
+
 def forecasts_of(model, data: CrossAttentionData | np.ndarray, **options) -> np.ndarray:
     """Predict with any model; ``options`` are those of :func:`crossattn.predict`, for networks."""
     if isinstance(model, CrossAttentionMultiAsset):

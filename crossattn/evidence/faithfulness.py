@@ -17,7 +17,7 @@ import torch
 
 from crossattn._validation import check_int, check_type
 from crossattn.errors import InvalidInputError
-from crossattn.evidence._models import forecasts_of, symbols_of
+from crossattn.evidence._models import forecast_kind, forecasts_of, symbols_of
 from crossattn.evidence.contributions import measure_contributions, without_source
 from crossattn.evidence.maps import attention_maps
 from crossattn.evidence.scores import correlation
@@ -152,8 +152,7 @@ def audit_faithfulness(model, data: CrossAttentionData, *, seed: int = 0) -> Fai
 
 
 def _check_forecasts_returns(model) -> None:
-    kind = getattr(model, "target", getattr(model, "output_type", "return"))
-    if kind not in ("return", "regression"):
+    if (kind := forecast_kind(model)) != "return":
         raise InvalidInputError(f"model must forecast returns, got {type(model).__name__} ({kind})")
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from crossattn._validation import check_float, check_int, check_jobs, check_type
 from crossattn.data.frame import Frame, Frames, check_frames, close_times
 from crossattn.errors import InvalidInputError
+from crossattn.evidence._models import forecast_kind
 from crossattn.evidence.inference import benjamini_hochberg
 from crossattn.evidence.leadlag import PairReport, analyze_lead_lag_relationships
 from crossattn.evidence.scores import correlation
@@ -305,7 +306,7 @@ def label_shuffle(
 
 def _skill(model, train, val, test) -> float:
     """Fit, and correlate forecasts with the test part's returns; refuse models of anything else."""
-    of_returns = hasattr(model, "predict") and getattr(model, "target", "return") == "return"
+    of_returns = hasattr(model, "predict") and forecast_kind(model) == "return"
     forecast = model.fit(train, val).predict(test) if of_returns else None
     if np.shape(forecast) != test.y.shape:
         raise InvalidInputError(f"make_model must forecast returns, got {type(model).__name__}")

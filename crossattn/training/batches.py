@@ -55,7 +55,7 @@ def make_batch(
         target=target,
         noise=noise,
         next_return=_tensor(data.bar_returns, device) if model.output_type == "portfolio" else None,
-        label=labels_of(model, target) if isinstance(model.head, ClassHead) else None,
+        label=labels_of(model, target) if model.output_type == "classification" else None,
         quantiles=model.config.quantiles,
         clip=recipe.target_clip,
         transaction_cost=recipe.transaction_cost,
